@@ -1,0 +1,74 @@
+"""A model service inside your notebook.
+
+``%load_ext maas_magics`` brings ``%train``, ``%evaluate``, ``%export``, ``%predict`` and ``%maas``;
+the functions here say the same words to scripts::
+
+    import maas_magics as maas
+
+    maas.train("penguins", data=df, target="species")
+    maas.predict("penguins", df)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maas_magics.functions import (
+        alias,
+        attach,
+        evaluate,
+        export,
+        jobs,
+        load,
+        logs,
+        models,
+        predict,
+        remove,
+        status,
+        stop,
+        train,
+    )
+
+__all__ = [
+    "alias",
+    "attach",
+    "evaluate",
+    "export",
+    "jobs",
+    "load",
+    "load_ipython_extension",
+    "logs",
+    "models",
+    "predict",
+    "remove",
+    "status",
+    "stop",
+    "train",
+    "unload_ipython_extension",
+]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Bring the magics into an IPython shell: ``%load_ext maas_magics``."""
+    from maas_magics.session import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take the magics out again: ``%unload_ext maas_magics``."""
+    from maas_magics.session import unload
+
+    unload(shell)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("maas_magics.functions"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,111 @@
+"""The one seam: what a place that runs requests can do.
+
+The local backend runs them in this process; a remote one sends the same values over a
+wire. Nothing above this seam knows which of the two it speaks to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+
+from maas_magics.api.events import Event, State
+from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.results import ModelInfo, Prediction
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class JobInfo(msgspec.Struct, frozen=True):
+    """One line of a list of jobs.
+
+    Attributes
+    ----------
+    id : str
+    title : str
+        What it does, for a person.
+    model : str
+        Name of the model it makes or uses.
+    state : State
+    created : float
+        Seconds since the Unix epoch.
+    """
+
+    id: str
+    title: str
+    model: str
+    state: State
+    created: float
+
+
+@runtime_checkable
+class Job(Protocol[R_co]):
+    """One submitted execution."""
+
+    @property
+    def info(self) -> JobInfo:
+        """Id, title, model and present state."""
+
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """Replay every event with ``seq > after``, follow the rest, end with ``Finished``."""
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait for the result.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Raises
+        ------
+        TimeoutError
+            If it is not there in time.
+        Exception
+            Whatever the job raised.
+        """
+
+    def stop(self) -> None:
+        """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
+
+
+class ModelStore(Protocol):
+    """Models that the backend keeps."""
+
+    def list(self) -> Sequence[ModelInfo]:
+        """Newest version of every model, by name."""
+
+    def get(self, ref: str) -> ModelInfo:
+        """What ``NAME``, ``NAME:3`` or ``NAME@alias`` names."""
+
+    def versions(self, name: str) -> Sequence[ModelInfo]:
+        """Every version of a model, oldest first."""
+
+    def alias(self, ref: str, alias: str) -> None:
+        """Make ``NAME@alias`` name the version that ``ref`` names now."""
+
+    def delete(self, ref: str) -> None:
+        """Remove a version (``NAME:3``) or a whole model (``NAME``)."""
+
+
+class Backend(Protocol):
+    """A place that runs requests."""
+
+    @property
+    def models(self) -> ModelStore:
+        """Models kept there."""
+
+    def submit(self, request: Request[R]) -> Job[R]:
+        """Start a job, or queue it behind those that run."""
+
+    def job(self, id: str) -> Job[Any]:
+        """A job by its id, or by the first characters of it."""
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """Every job known, newest first."""
+
+    def predict(self, request: PredictRequest) -> Prediction:
+        """Ask a model: the short path, which makes no job."""

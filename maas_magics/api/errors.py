@@ -1,0 +1,112 @@
+"""The whole error tree. Every error is short, says what to type next, and still raises.
+
+IPython asks an exception for ``_render_traceback_``: answering it there gives two or
+three lines in the cell instead of a page, while the cell fails as it should.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MaasError(Exception):
+    """Base of every error that maas_magics raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What was wrong and what was expected.
+    hint : str
+        What to type next; may be empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[MaasError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self.message}", *([f"  → {self.hint}"] if self.hint else [])]
+
+
+class OptionError(MaasError):
+    """A magic's line, or a request's field, does not make sense."""
+
+
+class InvalidName(OptionError):
+    """A model name that cannot be stored."""
+
+
+class DataError(MaasError):
+    """Data that cannot be read, trained on or predicted."""
+
+
+class NotFound(MaasError):
+    """A name that nothing answers to."""
+
+
+class ModelNotFound(NotFound):
+    """No such model, version or alias."""
+
+
+class JobNotFound(NotFound):
+    """No such job."""
+
+
+class ModelError(MaasError):
+    """A model that cannot be built, or does not fit its data."""
+
+
+class TrainingError(MaasError):
+    """Training could not go on."""
+
+
+class Diverged(TrainingError):
+    """The loss became NaN or infinite."""
+
+
+class Stopped(TrainingError):
+    """The job was stopped before there was anything to keep."""
+
+
+class ExportError(MaasError):
+    """A model could not be exported."""
+
+
+class ToleranceExceeded(ExportError):
+    """An exported file answers differently from the model it was made of."""
+
+
+class StoreError(MaasError):
+    """The store could not be read or written."""
+
+
+class MissingDependency(MaasError):
+    """An optional package is not installed; the hint names the command."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Sentence naming the nearest of ``choices``, or all of them when none is near."""
+    known = sorted({str(choice) for choice in choices})
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    if not known:
+        return ""
+    shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return f"There is: {shown}."
+
+
+def require(module: str, package: str, purpose: str) -> None:
+    """Raise `MissingDependency` unless ``module`` can be imported."""
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise MissingDependency(f"{purpose} needs {package}, which is not installed.", f"%pip install {package}")

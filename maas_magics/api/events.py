@@ -1,0 +1,175 @@
+"""What a running job tells: frozen values with a sequence number and a time.
+
+An event never holds a live model, optimizer or loader, so it can be stored, sent
+over a wire and replayed. ``decode`` is the inverse of ``encode``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+State = Literal["queued", "running", "succeeded", "failed", "stopped"]
+Level = Literal["info", "warning"]
+
+FINAL_STATES: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
+    """Fields every event has.
+
+    Attributes
+    ----------
+    seq : int
+        Position in the job's log, counted from 1 without gaps.
+    time : float
+        Seconds since the Unix epoch at which it happened.
+    """
+
+    seq: int = 0
+    time: float = 0.0
+
+
+class Started(_Event, frozen=True, kw_only=True):
+    """The job began to run.
+
+    Attributes
+    ----------
+    title : str
+        What runs, for a person: ``"train penguins"``.
+    epochs, steps_per_epoch : int
+        Most epochs that will run, and optimizer steps in each; 0 if the job counts neither.
+    samples : int
+        Training rows seen in one epoch.
+    parameters : int
+        Trainable parameters.
+    monitor : str
+        Name of the validation figure that chooses the best epoch.
+    mode : {"min", "max"}
+        Whether a smaller or a larger ``monitor`` is better.
+    facts : dict of str to str
+        What was chosen: task, architecture, optimizer, device …
+    """
+
+    title: str
+    epochs: int = 0
+    steps_per_epoch: int = 0
+    samples: int = 0
+    parameters: int = 0
+    monitor: str = "loss"
+    mode: Literal["min", "max"] = "min"
+    facts: dict[str, str] = {}
+
+
+class Step(_Event, frozen=True, kw_only=True):
+    """Progress inside an epoch, at most a few dozen times a second.
+
+    Attributes
+    ----------
+    step : int
+        Optimizer steps done since the start of the job.
+    epoch : int
+        Current epoch, counted from 1.
+    loss : float
+        Mean training loss since the previous ``Step`` or ``EpochEnd``.
+    samples : int
+        Training rows seen since the start of the job.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    samples: int
+
+
+class EpochEnd(_Event, frozen=True, kw_only=True):
+    """An epoch was trained and validated.
+
+    Attributes
+    ----------
+    epoch, step, samples : int
+        Epochs, optimizer steps and training rows done so far.
+    train : dict of str to float
+        Figures of the training rows; always has ``loss``.
+    validation : dict of str to float
+        Figures of the validation rows; empty when there are none.
+    lr : float
+        Learning rate of the first parameter group at the epoch's last step.
+    seconds : float
+        Wall time since the job started.
+    best : bool
+        Whether this is the best epoch so far.
+    """
+
+    epoch: int
+    step: int
+    samples: int
+    train: dict[str, float]
+    validation: dict[str, float] = {}
+    lr: float = 0.0
+    seconds: float = 0.0
+    best: bool = False
+
+
+class CheckpointSaved(_Event, frozen=True, kw_only=True):
+    """Resumable state reached the disk."""
+
+    epoch: int
+    step: int
+
+
+class Progress(_Event, frozen=True, kw_only=True):
+    """Progress of work that is not training: rows predicted, bytes moved.
+
+    Attributes
+    ----------
+    done, total : int
+        ``total`` is 0 while it is unknown.
+    unit : str
+        Plural noun: ``"rows"``, ``"bytes"``.
+    """
+
+    done: int
+    total: int = 0
+    unit: str = "rows"
+
+
+class Message(_Event, frozen=True, kw_only=True):
+    """One sentence for the person watching."""
+
+    text: str
+    level: Level = "info"
+
+
+class Finished(_Event, frozen=True, kw_only=True):
+    """The last event of every job.
+
+    Attributes
+    ----------
+    state : {"succeeded", "failed", "stopped"}
+    error : str or None
+        Short text of the error, for a failed job.
+    best_epoch : int
+        Epoch whose weights were kept; 0 when there is none.
+    """
+
+    state: State
+    error: str | None = None
+    best_epoch: int = 0
+
+
+Event = Started | Step | EpochEnd | CheckpointSaved | Progress | Message | Finished
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """Event as MessagePack bytes, which keep NaN and infinite figures as they are."""
+    return _encoder.encode(event)
+
+
+def decode(data: bytes) -> Event:
+    """Event from the bytes that `encode` made."""
+    return _decoder.decode(data)

@@ -1,0 +1,168 @@
+"""What can be asked for: frozen values, one kind for each word of a cell.
+
+A field typed ``Any`` takes a live object of the notebook (a table, a module, a loss)
+as well as its plain stand-in (a path, a registered name), so the same request serves
+in this process and, with live objects uploaded or declared, on another machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from maas_magics.api.results import Artifact, Metrics, Prediction, TrainedModel
+
+R = TypeVar("R")
+
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
+
+
+class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+    """Anything a backend runs; ``R`` is what comes back."""
+
+
+class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
+    """Fit a model and publish it as a new version of ``name``.
+
+    Attributes
+    ----------
+    name : str
+        Model name.
+    data : Any
+        Table, arrays, path or URL, torch ``Dataset`` or ``DataLoader``.
+    target : Any
+        Column name, several column names, or an array of the same length as ``data``.
+    model : Any
+        ``"auto"``, an architecture's name, or a ``torch.nn.Module``.
+    source : str
+        Python source that made a live module, kept with the model.
+    params : dict of str to Any
+        Hyperparameters of a named architecture.
+    task : Task or None
+        Inferred from the target when None.
+    loss : Any
+        ``"auto"``, a loss by name, or a callable ``(outputs, target) -> scalar tensor``.
+    optimizer : str or None
+        Name in ``torch.optim``; the architecture's own when None.
+    optimizer_params : dict of str to Any
+        Further arguments of the optimizer.
+    lr, weight_decay : float or None
+        The architecture's own when None.
+    schedule : str or None
+        Learning-rate schedule by name.
+    epochs : int or None
+        Most epochs.
+    batch_size : int or None
+        Rows of one optimizer step.
+    patience : int or None
+        Epochs without a better ``monitor`` before training stops; 0 never stops early.
+    monitor : str or None
+        Validation figure that chooses the best epoch: ``"loss"`` or a metric's name.
+    validation : Any
+        Share of the rows held out (0 ≤ share < 1), or data of the same form as ``data``.
+    metrics : tuple of Any
+        Names of metrics, or callables ``(outputs, target) -> float``; the task's usual ones when empty.
+    class_weights : Any
+        None, ``"balanced"``, or one weight for each label.
+    label_smoothing : float or None
+        Share of the target spread over all classes.
+    preprocess : {"auto", "none"}
+        ``"none"`` hands numeric columns to the module as they are.
+    seed : int
+        Seed of the split, the initial weights and the order of rows.
+    device : str
+        ``"auto"`` or a torch device.
+    threads : int or None
+        CPU threads; chosen by the size of a step when None.
+    """
+
+    name: str
+    data: Any
+    target: Any = None
+    model: Any = "auto"
+    source: str = ""
+    params: dict[str, Any] = {}
+    task: Task | None = None
+    loss: Any = "auto"
+    optimizer: str | None = None
+    optimizer_params: dict[str, Any] = {}
+    lr: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    patience: int | None = None
+    monitor: str | None = None
+    validation: Any = None
+    metrics: tuple[Any, ...] = ()
+    class_weights: Any = None
+    label_smoothing: float | None = None
+    preprocess: Literal["auto", "none"] = "auto"
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+
+
+class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):
+    """Score a model on data that has the answers.
+
+    Attributes
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    data, target : Any
+        As in `TrainRequest`; the target defaults to the one the model was trained on.
+    metrics : tuple of Any
+        As in `TrainRequest`.
+    """
+
+    model: str
+    data: Any
+    target: Any = None
+    metrics: tuple[Any, ...] = ()
+
+
+class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
+    """Convert a model, verify the file against the model, and pack it.
+
+    Attributes
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    format : str
+        Name of a registered exporter.
+    tolerance : float
+        Largest absolute difference of any output that is accepted.
+    out : str or None
+        Folder or file that gets a copy.
+    """
+
+    model: str
+    format: str = "onnx"
+    tolerance: float = 1e-4
+    out: str | None = None
+
+
+class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
+    """Ask a model.
+
+    Attributes
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    data : Any
+        Table, arrays, path or URL.
+    probabilities : bool or None
+        Whether every label's probability is wanted; by default for at most 20 labels.
+    top : int
+        How many of the likeliest labels are wanted; 0 for the plain answer.
+    batch_size : int or None
+        Rows asked at a time.
+    """
+
+    model: str
+    data: Any
+    probabilities: bool | None = None
+    top: int = 0
+    batch_size: int | None = None

@@ -1,0 +1,247 @@
+"""What comes back: frozen values that show themselves as a line of text or a small table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from maas_magics.api.signature import Signature
+from maas_magics.api.tables import figure, html_table, size, text_table
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store knows of one version of a model.
+
+    Attributes
+    ----------
+    name, version
+        Together its reference, ``name:version``.
+    task, architecture : str
+    target : tuple of str
+        Columns it answers; empty for array targets.
+    classes : tuple of str
+        Labels in the order of the probabilities; empty for regression.
+    metrics : dict of str to float
+        Figures of the validation rows at the best epoch.
+    created : float
+        Seconds since the Unix epoch.
+    parameters : int
+        Trainable parameters.
+    signature : Signature
+        Raw columns or arrays it takes, answers it gives.
+    exports : tuple of str
+        Variants exported so far.
+    aliases : tuple of str
+        Aliases that name this version.
+    lineage : dict of str to str
+        Where it came from: data digest, seed, library versions, parent version.
+    """
+
+    name: str
+    version: int
+    task: str
+    architecture: str
+    target: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+    created: float = 0.0
+    parameters: int = 0
+    signature: Signature = Signature((), ())
+    exports: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    lineage: dict[str, str] = {}
+
+    @property
+    def ref(self) -> str:
+        """``name:version``."""
+        return f"{self.name}:{self.version}"
+
+
+class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A published version and how its training went.
+
+    Attributes
+    ----------
+    info : ModelInfo
+    best_epoch, epochs : int
+        Epoch whose weights were kept, and epochs that ran.
+    history : dict of str to list of float
+        One value for each epoch: ``loss``, ``val_loss``, ``val_accuracy`` … and ``lr``.
+    seconds : float
+        Wall time of the training.
+    stopped : bool
+        Whether it was stopped before its last epoch by a person.
+    """
+
+    info: ModelInfo
+    best_epoch: int
+    epochs: int
+    history: dict[str, list[float]]
+    seconds: float
+    stopped: bool = False
+
+    @property
+    def ref(self) -> str:
+        """``name:version``."""
+        return self.info.ref
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the validation rows at the best epoch."""
+        return self.info.metrics
+
+    def _rows(self) -> list[tuple[str, str]]:
+        info = self.info
+        return [
+            ("model", info.ref),
+            ("task", info.task + (f", {len(info.classes)} classes" if info.classes else "")),
+            ("architecture", f"{info.architecture}, {info.parameters:,} parameters"),
+            ("best epoch", f"{self.best_epoch} of {self.epochs}" + (", stopped" if self.stopped else "")),
+            *((f"validation {name}", figure(value)) for name, value in self.metrics.items()),
+        ]
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {figure(value)}" for name, value in self.metrics.items())
+        return f"<TrainedModel {self.ref} · {self.info.task} · epoch {self.best_epoch} of {self.epochs} · {figures}>"
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a model on some rows; reads like a dict.
+
+    Attributes
+    ----------
+    model : str
+        ``name:version``.
+    rows : int
+    values : dict of str to float
+    classes : tuple of str
+        Labels of the confusion matrix.
+    confusion : list of list of int
+        Rows of true labels, columns of answers; empty unless the task has one label a row.
+    """
+
+    model: str
+    rows: int
+    values: dict[str, float]
+    classes: tuple[str, ...] = ()
+    confusion: list[list[int]] = []
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def keys(self) -> Iterator[str]:
+        """Names of the figures."""
+        return iter(self.values)
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {figure(value)}" for name, value in self.values.items())
+        return f"<Metrics {self.model} · {self.rows:,} rows · {figures}>"
+
+    def _repr_html_(self) -> str:
+        parts = [html_table([(name, figure(value)) for name, value in self.values.items()], f"{self.model}, {self.rows:,} rows")]
+        if self.confusion and len(self.classes) <= 20:
+            head = ("true ↓ answer →", *self.classes)
+            body = [(label, *map(str, row)) for label, row in zip(self.classes, self.confusion, strict=True)]
+            parts.append(html_table(body, "confusion matrix", head))
+        return "".join(parts)
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """How an exported file compares with the model it was made of.
+
+    Attributes
+    ----------
+    rows : int
+        Rows both were asked.
+    max_abs_diff, tolerance : float
+        Largest absolute difference of any output, and the one accepted.
+    metrics_before, metrics_after : dict of str to float
+        On the model's validation rows.
+    bytes_before, bytes_after : int
+        Weights of the model, files of the export.
+    latency_before, latency_after : dict of str to float
+        Milliseconds for one call, by batch size.
+    """
+
+    rows: int
+    max_abs_diff: float
+    tolerance: float
+    metrics_before: dict[str, float]
+    metrics_after: dict[str, float]
+    bytes_before: int
+    bytes_after: int
+    latency_before: dict[str, float]
+    latency_after: dict[str, float]
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """An exported, verified file of a model.
+
+    Attributes
+    ----------
+    model : str
+        ``name:version``.
+    variant, format : str
+    path : str
+        Folder that holds it.
+    digest : str
+        SHA-256 of the model file, hexadecimal.
+    signature : Signature
+    verification : Verification
+    """
+
+    model: str
+    variant: str
+    format: str
+    path: str
+    digest: str
+    signature: Signature
+    verification: Verification
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        check = self.verification
+        return [
+            ("max |Δ|", "", f"{check.max_abs_diff:.1e} on {check.rows:,} rows (accepted: {check.tolerance:.0e})"),
+            *(
+                (name, figure(value), figure(check.metrics_after.get(name, float("nan"))))
+                for name, value in check.metrics_before.items()
+            ),
+            ("size", size(check.bytes_before), size(check.bytes_after)),
+            *(
+                (f"ms at batch {batch}", f"{ms:.3f}", f"{check.latency_after.get(batch, float('nan')):.3f}")
+                for batch, ms in check.latency_before.items()
+            ),
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Artifact {self.model} · {self.variant} · max |Δ| {self.verification.max_abs_diff:.1e} · {self.path}>"
+
+    def report(self) -> str:
+        """The verification as a table of text."""
+        return text_table(self._rows(), ("", "PyTorch", self.variant))
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), f"{self.model} → {self.variant}", ("", "PyTorch", self.variant))
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's answers, by column.
+
+    Attributes
+    ----------
+    model : str
+        ``name:version``.
+    columns : dict of str to Any
+        Arrays of one entry a row; an answer of several values a row is a 2-D array.
+    """
+
+    model: str
+    columns: dict[str, Any]

@@ -1,0 +1,116 @@
+"""Networks by name. One file for each; a new file registers itself and is tested with the others."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.api.requests import Task
+from maas_magics.core.data.scaling import Layout
+from maas_magics.core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Features:
+    """What preprocessing hands to a network.
+
+    Attributes
+    ----------
+    numeric : int
+        Float32 numbers, imputed and scaled; 0/1 indicators of missing values stand last.
+    categories : tuple of int
+        Codes of each categorical column, code 0 (missing or unseen) included.
+    image : tuple of int
+        Shape of one image for the ``image`` layout.
+    """
+
+    numeric: int = 0
+    categories: tuple[int, ...] = ()
+    image: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is best trained; a request may overrule each figure.
+
+    Attributes
+    ----------
+    optimizer : str
+        Name in ``torch.optim``.
+    lr, weight_decay : float
+    schedule : str
+        See `maas_magics.core.training.schedules`.
+    epochs, batch_size, patience : int
+        A patience of 0 trains all epochs.
+    label_smoothing : float
+    monitor : str
+        Validation figure that chooses the best epoch.
+    standardise : bool
+        Whether regression targets are learnt in units of their standard deviation.
+    optimizer_params : mapping
+    """
+
+    optimizer: str = "Adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    epochs: int = 20
+    batch_size: int = 32
+    patience: int = 0
+    label_smoothing: float = 0.0
+    monitor: str = "loss"
+    standardise: bool = True
+    optimizer_params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network by name.
+
+    Attributes
+    ----------
+    layout : Layout
+        What its ``forward`` takes.
+    network : callable
+        ``network(features, outputs, task=…, **hyperparameters) -> nn.Module``. The module may define
+        ``initialise(*inputs)``, called once with the training rows, and ``parameter_groups()``, whose groups
+        may carry ``lr_factor`` and ``weight_decay_factor``. In training mode it may answer (n, members, outputs);
+        the loss is then applied to every member.
+    recipe : callable
+        ``recipe(rows, task) -> Recipe``.
+    """
+
+    layout: Layout
+    network: Callable[..., nn.Module]
+    recipe: Callable[[int, Task], Recipe]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Hyperparameters with their default values."""
+        parameters = inspect.signature(self.network).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "task"}
+
+    def build(self, features: Features, outputs: int, task: Task, params: Mapping[str, Any]) -> nn.Module:
+        """The network with fresh weights.
+
+        Raises
+        ------
+        OptionError
+            For a hyperparameter it does not have.
+        """
+        unknown = next((name for name in params if name not in self.defaults), None)
+        if unknown is not None:
+            raise OptionError(f"This architecture has no hyperparameter {unknown!r}.", did_you_mean(unknown, self.defaults))
+        try:
+            return self.network(features, outputs, task=task, **params)
+        except (TypeError, ValueError, RuntimeError) as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in params.items())
+            raise OptionError(f"The network cannot be built with {given or 'these features'}: {error}") from None
+
+
+architectures: Registry[Architecture] = Registry("architecture", __name__)

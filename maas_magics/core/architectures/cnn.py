@@ -1,0 +1,72 @@
+"""A convolutional network for image-shaped arrays of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from maas_magics.api.requests import Task
+from maas_magics.core.architectures import Architecture, Features, Recipe, architectures
+
+CHANNELS = (1, 3, 4)
+"""Lengths of an axis that is taken for colour channels."""
+
+
+class CNN(nn.Module):
+    """Stages of two 3×3 convolutions with batch normalisation, each halving the picture, then a mean over places.
+
+    Parameters
+    ----------
+    features : Features
+        ``image`` is (height, width), (channels, height, width) or (height, width, channels).
+    outputs : int
+    task : Task
+    channels : sequence of int
+        Width of each stage; stages stop when a side would fall below 2 pixels.
+    dropout : float
+        Share of the last features hidden in training.
+    """
+
+    def __init__(
+        self, features: Features, outputs: int, *, task: Task, channels: Sequence[int] = (32, 64, 128), dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        shape = features.image
+        if len(shape) == 2:
+            self.axes, inner, sides = None, 1, shape
+        elif shape[0] in CHANNELS or shape[2] not in CHANNELS:
+            self.axes, inner, sides = (0, 1, 2, 3), shape[0], shape[1:]
+        else:
+            self.axes, inner, sides = (0, 3, 1, 2), shape[2], shape[:2]
+        stages: list[nn.Module] = []
+        side = min(sides)
+        for width in channels:
+            stages += [*_convolution(inner, width), *_convolution(width, width)]
+            inner = width
+            if side < 4:
+                break
+            stages.append(nn.MaxPool2d(2))
+            side //= 2
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(inner, outputs))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Float32 (n, *image) to (n, outputs)."""
+        x = image.unsqueeze(1) if self.axes is None else image.permute(self.axes)
+        out: Tensor = self.head(self.stages(x).mean(dim=(2, 3)))
+        return out
+
+
+def _convolution(inner: int, outer: int) -> list[nn.Module]:
+    return [nn.Conv2d(inner, outer, 3, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU()]
+
+
+def recipe(rows: int, task: Task) -> Recipe:
+    """AdamW under one cycle."""
+    return Recipe(
+        optimizer="AdamW", lr=3e-3, weight_decay=0.01, schedule="one-cycle", batch_size=64, epochs=15 if rows > 5_000 else 30
+    )  # fmt: skip
+
+
+architectures.register("cnn")(Architecture("image", CNN, recipe))

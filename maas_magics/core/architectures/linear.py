@@ -1,0 +1,48 @@
+"""Linear and logistic regression, trained as a network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from maas_magics.api.requests import Task
+from maas_magics.core.architectures import Architecture, Features, Recipe, architectures
+
+
+class Linear(nn.Module):
+    """One weighted sum for each output; a category has a weight for each of its values.
+
+    Parameters
+    ----------
+    features : Features
+    outputs : int
+    task : Task
+    """
+
+    def __init__(self, features: Features, outputs: int, *, task: Task) -> None:
+        super().__init__()
+        self.dense = nn.Linear(features.numeric, outputs)
+        self.tables = nn.ModuleList(nn.Embedding(size, outputs, padding_idx=0) for size in features.categories)
+        nn.init.zeros_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+        for table in self.tables:
+            nn.init.zeros_(table.weight)  # type: ignore[arg-type]
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Float32 (n, p) and int64 (n, c) to (n, outputs)."""
+        total: Tensor = self.dense(numeric)
+        for i, table in enumerate(self.tables):
+            total = total + table(categorical[:, i])
+        return total
+
+
+def recipe(rows: int, task: Task) -> Recipe:
+    """Adam under a cosine, some 2,000 steps at least."""
+    batch_size = 32 if rows < 2_000 else 256
+    steps = max(1, rows // batch_size)
+    return Recipe(
+        lr=0.02, schedule="cosine", batch_size=batch_size, epochs=min(200, max(20, 2_000 // steps)), weight_decay=1e-4,
+        optimizer="AdamW",
+    )  # fmt: skip
+
+
+architectures.register("linear")(Architecture("tabular", Linear, recipe))

@@ -1,0 +1,54 @@
+"""What a running task may use: the store, a way to tell, and a way to hear that it should stop."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Literal
+
+from maas_magics.api.events import Event, Level, Message
+from maas_magics.core.store import Store
+
+if TYPE_CHECKING:
+    from maas_magics.core.inference.loader import Loader
+
+
+@dataclass(frozen=True)
+class Context:
+    """Handed to every task.
+
+    Attributes
+    ----------
+    store : Store
+    loader : Loader
+        Models in memory.
+    emit : callable
+        Takes an event; sets its ``seq`` and ``time``.
+    stopping : callable
+        ``""``, ``"soft"`` or ``"hard"``.
+    """
+
+    store: Store
+    loader: Loader
+    emit: Callable[[Event], None]
+    stopping: Callable[[], Literal["", "soft", "hard"]]
+
+    def tell(self, text: str, level: Level = "info") -> None:
+        """One sentence for the person watching."""
+        self.emit(Message(text=text, level=level))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    return {"python": platform.python_version()} | {name: version(name) for name in ("maas-magics", "torch", "numpy", "onnxruntime")}
+
+
+def digest(*parts: bytes) -> str:
+    """SHA-256 of some bytes, hexadecimal."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()

@@ -1,0 +1,185 @@
+"""The target: what the answers are, how they become numbers to learn, and how outputs become answers again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from maas_magics.api.errors import DataError
+from maas_magics.api.requests import Task
+from maas_magics.api.signature import TensorSpec
+from maas_magics.core.data.columns import Array
+
+Label = bool | int | float | str
+
+MOST_CLASSES = 20
+"""Whole numbers with more different values than this are quantities, not labels."""
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """The fitted target.
+
+    Attributes
+    ----------
+    task : Task
+    names : tuple of str
+        Column names; ``("y",)`` for an unnamed array.
+    classes : tuple of Label
+        Labels in the order of the probabilities; empty for regression, (False, True) for each name of a multilabel task.
+    center, scale : tuple of float
+        Regression: mean and standard deviation of each training target, or 0 and 1.
+    flat : bool
+        Whether a regression target is one number a row rather than a row of numbers.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    classes: tuple[Label, ...] = ()
+    center: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    flat: bool = True
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network puts out for a row."""
+        if self.task == "binary":
+            return 1
+        return len(self.classes) if self.task == "multiclass" else len(self.names) if self.task == "multilabel" else len(self.center)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the probabilities' columns."""
+        return self.names if self.task == "multilabel" else tuple(str(label) for label in self.classes)
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Outputs of an exported model."""
+        if self.task == "regression":
+            return (TensorSpec("prediction", "FP32", (-1,) if self.flat else (-1, self.outputs)),)
+        probabilities = TensorSpec("probabilities", "FP32", (-1, len(self.labels)))
+        if self.task == "multilabel":
+            return TensorSpec("prediction", "BOOL", (-1, len(self.names))), probabilities
+        datatype = {"b": "BOOL", "i": "INT64", "f": "FP32", "O": "BYTES"}[self.label_array.dtype.kind]
+        return TensorSpec("prediction", datatype, (-1,)), probabilities  # type: ignore[arg-type]
+
+    @property
+    def label_array(self) -> Array:
+        """Labels as an array that a class index picks from."""
+        if all(isinstance(label, bool) for label in self.classes):
+            return np.array(self.classes, dtype=bool)
+        if all(isinstance(label, int) for label in self.classes):
+            return np.array(self.classes, dtype=np.int64)
+        if all(isinstance(label, (int, float)) for label in self.classes):
+            return np.array(self.classes, dtype=np.float32)
+        return np.array([str(label) for label in self.classes], dtype=object)
+
+    def encode(self, values: Array) -> Array:
+        """Target of some rows as the loss takes it.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+
+        Returns
+        -------
+        ndarray
+            int64 (n,) for one label of several, else float32 (n, outputs); regression targets standardised.
+
+        Raises
+        ------
+        DataError
+            For a label the model was not trained on, or a missing value.
+        """
+        if self.task == "regression":
+            numbers = _floats(values, self.names)
+            standard = (numbers.reshape(len(numbers), -1) - np.array(self.center)) / np.array(self.scale)
+            return standard.astype(np.float32)
+        if self.task == "multilabel":
+            return _floats(values, self.names).astype(np.float32)
+        known = {label: i for i, label in enumerate(self.classes)}
+        try:
+            index = np.array([known[_plain(label)] for label in values.tolist()], dtype=np.int64)
+        except KeyError as error:
+            raise DataError(
+                f"The target holds {error.args[0]!r}, a label the model was not trained on.",
+                f"It knows: {', '.join(map(repr, self.classes[:12]))}.",
+            ) from None
+        return index.astype(np.float32)[:, None] if self.task == "binary" else index
+
+
+def fit_answers(values: Array, names: Sequence[str], task: Task | None, standardise: bool) -> Answers:
+    """Understand a target.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,) or (n, k)
+        Without missing values.
+    names : sequence of str
+    task : Task or None
+        Inferred when None: text, booleans and whole numbers of at most 20 different values are labels, other numbers
+        quantities; several columns are labels where each holds nothing but 0 and 1.
+    standardise : bool
+        Whether a regression target is learnt in units of its standard deviation.
+
+    Raises
+    ------
+    DataError
+        If there is one class only, or the task does not fit the values.
+    """
+    task = task or infer_task(values)
+    flat = values.ndim == 1
+    if task == "regression":
+        numbers = _floats(values, names).reshape(len(values), -1)
+        center, scale = numbers.mean(axis=0), numbers.std(axis=0)
+        scale = np.where(scale > 0, scale, 1.0)
+        if not standardise:
+            center, scale = np.zeros_like(center), np.ones_like(scale)
+        return Answers(task, tuple(names), (), tuple(center.tolist()), tuple(scale.tolist()), flat)
+    if task == "multilabel":
+        if flat or not set(np.unique(_floats(values, names)).tolist()) <= {0.0, 1.0}:
+            raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
+        return Answers(task, tuple(names), (False, True), flat=False)
+    if not flat:
+        raise DataError(f"A {task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel")
+    kinds = {_plain(label) for label in values.tolist()}
+    mixed = len({isinstance(label, str) for label in kinds}) > 1
+    classes = tuple(sorted(kinds, key=str if mixed else None))
+    if len(classes) < 2:
+        raise DataError(f"The target {names[0]!r} has one class only: {classes[0]!r}.", "Give rows of at least two classes.")
+    if task == "binary" and len(classes) > 2:
+        raise DataError(f"The target {names[0]!r} has {len(classes)} classes, not two.", "--task multiclass")
+    return Answers(task, tuple(names), classes)
+
+
+def infer_task(values: Array) -> Task:
+    """Task that a target's values speak for; see `fit_answers`."""
+    kind = values.dtype.kind
+    if values.ndim > 1:
+        return "multilabel" if kind in "biuf" and set(np.unique(values[:10_000]).tolist()) <= {0, 1} else "regression"
+    if kind in "OUSb":
+        return "binary" if len(set(values.tolist())) <= 2 else "multiclass"
+    different = np.unique(values)
+    if kind == "f" and not np.all(different == np.floor(different)):
+        return "regression"
+    if len(different) <= 2:
+        return "binary" if kind in "iu" or set(different.tolist()) <= {0.0, 1.0} else "regression"
+    few = len(different) <= MOST_CLASSES and len(different) * 2 <= len(values)
+    return "multiclass" if few else "regression"
+
+
+def _floats(values: Array, names: Sequence[str]) -> Array:
+    try:
+        return values.astype(np.float64)
+    except (ValueError, TypeError):
+        raise DataError(
+            f"The target {', '.join(names)!r} holds text, which is no quantity.", "--task multiclass learns labels."
+        ) from None
+
+
+def _plain(label: Any) -> Label:
+    """A label as a plain Python value; 1.0 and 1 are the same label."""
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    return label if isinstance(label, (bool, int, float)) else str(label)

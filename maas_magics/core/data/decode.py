@@ -1,0 +1,48 @@
+"""Postprocessing as torch: from outputs to probabilities or quantities. The same code stands in every export."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.core.data.answers import Answers
+
+
+class Decode(nn.Module):
+    """From the network's outputs to probabilities, or to numbers in the target's units."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__()
+        self.task = answers.task
+        self.flat = answers.flat
+        self.register_buffer("center", torch.tensor(answers.center, dtype=torch.float32), persistent=False)
+        self.register_buffer("scale", torch.tensor(answers.scale, dtype=torch.float32), persistent=False)
+        self.center: Tensor
+        self.scale: Tensor
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Outputs (n, k) to probabilities (n, classes), or predictions (n,) or (n, k)."""
+        if self.task == "regression":
+            values = outputs.reshape(outputs.shape[0], -1) * self.scale + self.center
+            return values.squeeze(1) if self.flat else values
+        if self.task == "multiclass":
+            return torch.softmax(outputs, dim=1)
+        probability = torch.sigmoid(outputs.reshape(outputs.shape[0], -1))
+        return torch.cat([1 - probability, probability], dim=1) if self.task == "binary" else probability
+
+    def table(self, outputs: Tensor) -> Tensor:
+        """Network outputs as metrics take them: probabilities (n, classes), or quantities (n, k)."""
+        values: Tensor = self(outputs)
+        return values.reshape(len(values), -1)
+
+
+def decided(answers: Answers, decoded: Tensor) -> Tensor:
+    """Index of the likeliest class (n,), or for several labels a row whether each holds (n, k)."""
+    return decoded >= 0.5 if answers.task == "multilabel" else torch.argmax(decoded, dim=1)
+
+
+def truth(answers: Answers, target: Tensor) -> Tensor:
+    """Encoded target as metrics take it: class indices (n,), labels (n, k), or quantities in their own units (n, k)."""
+    if answers.task == "regression":
+        return target * target.new_tensor(answers.scale) + target.new_tensor(answers.center)
+    return target[:, 0].to(torch.int64) if answers.task == "binary" else target

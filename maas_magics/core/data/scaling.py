@@ -1,0 +1,39 @@
+"""Figures of the preprocessing, as plain values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Layout = Literal["tabular", "flat", "raw", "image"]
+"""What the network gets.
+
+``tabular``
+    ``numeric`` float32 (n, p) and ``categorical`` int64 codes (n, c).
+``flat``
+    One float32 (n, p + indicators of every category).
+``raw``
+    Each array as it is.
+``image``
+    One float32 array, standardised.
+"""
+
+class Scaling(msgspec.Struct, frozen=True):
+    """Figures fitted on the training rows.
+
+    Attributes
+    ----------
+    fill, center, scale : tuple of float
+        For each number: what stands in for a missing one, what is taken away, what it is then multiplied by.
+    indicators : tuple of int
+        Numbers that were missing somewhere, and get a 0/1 companion.
+    clip : bool
+        Whether large values are squeezed smoothly into (−3, 3).
+    """
+
+    fill: tuple[float, ...] = ()
+    center: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    indicators: tuple[int, ...] = ()
+    clip: bool = False

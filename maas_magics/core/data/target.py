@@ -1,0 +1,120 @@
+"""Parting a source into features and target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maas_magics.api.errors import DataError, did_you_mean
+from maas_magics.core.data.columns import Array, as_text, is_number, is_text, numbers, tensors
+from maas_magics.core.data.sources import Source, open_source
+from maas_magics.core.data.sources.arrays import column, to_numpy
+
+TARGET = "y"
+"""Name of a target that is an array."""
+
+
+def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ...]]:
+    """Features and target of all rows whose target is there.
+
+    Parameters
+    ----------
+    data : Any
+        Anything a source reads, or a pair of features and target.
+    target : str, sequence of str, array or None
+
+    Returns
+    -------
+    source : Source
+    features : pyarrow.Table
+    values : ndarray, shape (n,) or (n, k)
+    names : tuple of str
+
+    Raises
+    ------
+    DataError
+        If there are no rows, no such column, or no target in any row.
+    """
+    if target is None and isinstance(data, tuple) and len(data) == 2:
+        data, target = data
+    source = open_source(data)
+    table = source.table()
+    if not table.num_rows:
+        raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
+    if target is None:
+        raise DataError("No target was named.", f"--target COLUMN, one of: {', '.join(table.column_names[:12])}")
+    names = (target,) if isinstance(target, str) else tuple(target) if _are_names(target) else ()
+    if names:
+        absent = next((name for name in names if name not in table.column_names), None)
+        if absent is not None:
+            raise DataError(f"The data has no column {absent!r} to be the target.", did_you_mean(absent, table.column_names))
+        columns = [table.column(name) for name in names]
+        table = table.drop_columns(list(dict.fromkeys(names)))
+    else:
+        names, columns = _array_target(target, table.num_rows)
+    if not table.num_columns:
+        raise DataError("The data has no column beside the target.", "Give at least one column of features.")
+    present = pc.invert(pc.is_null(columns[0], nan_is_null=True))
+    for other in columns[1:]:
+        present = pc.and_(present, pc.invert(pc.is_null(other, nan_is_null=True)))
+    kept = pc.sum(present).as_py() or 0
+    if not kept:
+        raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
+    if kept < table.num_rows:
+        table, columns = table.filter(present), [values.filter(present) for values in columns]
+    values = [_values(name, item) for name, item in zip(names, columns, strict=True)]
+    if len(values) > 1:
+        return source, table, np.stack(values, axis=1), names
+    only = values[0]
+    return source, table, only[:, 0] if only.ndim == 2 and only.shape[1] == 1 else only, names
+
+
+def _are_names(target: Any) -> bool:
+    return isinstance(target, (list, tuple)) and len(target) > 0 and all(isinstance(name, str) for name in target)
+
+
+def _array_target(target: Any, rows: int) -> tuple[tuple[str, ...], list[pa.ChunkedArray]]:
+    if hasattr(target, "__arrow_c_stream__") and getattr(target, "ndim", 2) == 2:
+        table = open_source(target).table()
+        names, columns = tuple(table.column_names), list(table.columns)
+    else:
+        values = to_numpy(target)
+        if values.ndim == 0:
+            raise DataError(f"The target {target!r} is neither a column's name nor an array.", "--target COLUMN")
+        if values.ndim > 2:
+            raise DataError(f"The target has shape {values.shape}; one or two axes were expected.", "Reshape it: .reshape(n, -1)")
+        name = getattr(target, "name", None)
+        names = (str(name) if isinstance(name, str) else TARGET,)
+        columns = [pa.chunked_array([column(values, names[0])])]
+    if len(columns[0]) != rows:
+        raise DataError(f"The data has {rows:,} rows and the target {len(columns[0]):,}.", "Give one target for each row.")
+    return names, columns
+
+
+def _values(name: str, values: pa.ChunkedArray) -> Array:
+    """Target column as numpy: text as str objects, booleans, int64, or float64."""
+    kind = values.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        found = tensors(values)
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise DataError(f"The target {name!r} holds missing or infinite values.", "Drop those rows.")
+        if found.ndim > 2:
+            raise DataError(f"The target {name!r} has rows of shape {found.shape[1:]}.", "Give a number or a row of numbers.")
+        return found
+    if pa.types.is_boolean(kind):
+        return np.asarray(values.to_numpy(), dtype=bool)
+    if pa.types.is_dictionary(kind) and is_number(kind.value_type):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    if is_text(kind):
+        return np.asarray(pc.fill_null(as_text(values), "").to_numpy(zero_copy_only=False), dtype=object)
+    if pa.types.is_integer(kind):
+        return np.asarray(values.to_numpy(), dtype=np.int64)
+    if is_number(kind):
+        found = numbers(values)
+        if np.isinf(found).any():
+            raise DataError(f"The target {name!r} holds infinite values.", "Drop those rows.")
+        return found
+    raise DataError(f"The target {name!r} holds {kind}, which cannot be learnt.", "Give labels or numbers.")

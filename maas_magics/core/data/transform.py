@@ -1,0 +1,163 @@
+"""Preprocessing as a torch module: the same code prepares the training rows and stands in every export."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maas_magics.core.data.columns import NAT, Array, Category, Columns, Moment, Numeric
+from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.scaling import Layout, Scaling
+
+PERIODS = (365.2425, 7.0, 1.0)
+"""Days after which a year, a week and a day repeat."""
+
+
+def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool) -> Scaling:
+    """Figures for `Transform` from the raw arrays of the training rows.
+
+    Robust scaling and smooth clipping follow Holzmüller et al. (2024), "Better by default",
+    appendix A: center = median, scale = 1 / (q75 − q25), or 2 / (max − min) where the
+    quartiles coincide, or 0 for a constant.
+    """
+    if layout == "raw":
+        return Scaling()
+    if layout == "image":
+        pixels = raw[0].astype(np.float64)
+        return Scaling(center=(float(pixels.mean()),), scale=(1.0 / max(float(pixels.std()), 1e-12),))
+    tensors = [as_tensor(array) for array, column in zip(raw, columns.columns, strict=True) if _is_number(column)]
+    if not tensors:
+        return Scaling()
+    values = _numbers([column for column in columns.columns if _is_number(column)], tensors).numpy().astype(np.float64)
+    values = np.where(np.isfinite(values), values, np.nan)
+    missing = np.isnan(values)
+    present = ~missing.all(axis=0)
+    fill, low, high, least, most = np.zeros((5, values.shape[1]))
+    if len(values):
+        fill[present], low[present], high[present], least[present], most[present] = np.nanquantile(
+            values[:, present], [0.5, 0.25, 0.75, 0.0, 1.0], axis=0
+        )
+    with np.errstate(divide="ignore"):
+        factor = np.where(high > low, 1 / (high - low), np.where(most > least, 2 / (most - least), 0.0))
+    if not scale:
+        return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), tuple(np.flatnonzero(missing.any(0)).tolist()))
+    return Scaling(
+        fill=tuple(fill.tolist()),
+        center=tuple(fill.tolist()),
+        scale=tuple(np.where(np.isfinite(factor), factor, 0.0).tolist()),
+        indicators=tuple(np.flatnonzero(missing.any(axis=0) & present).tolist()),
+        clip=True,
+    )
+
+
+def as_tensor(values: Array) -> Tensor:
+    """Array as a tensor that shares its memory, or a copy of it where the array may not be written to."""
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
+
+
+def _is_number(column: object) -> bool:
+    return isinstance(column, (Numeric, Moment))
+
+
+def _numbers(columns: list[Numeric | Moment], inputs: list[Tensor]) -> Tensor:
+    """Numbers and moments side by side, (n, p); a moment becomes days and phases of year, week and day."""
+    parts: list[Tensor] = []
+    for column, values in zip(columns, inputs, strict=True):
+        if isinstance(column, Numeric):
+            parts.append(values)
+            continue
+        days = torch.where(values == NAT, torch.nan, values.to(torch.float64) / 86_400e6)
+        parts.append(days)
+        for period in PERIODS:
+            phase = days * (2 * math.pi / period)
+            parts += [torch.sin(phase), torch.cos(phase)]
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+class Transform(nn.Module):
+    """From the raw columns to what the network takes.
+
+    Parameters
+    ----------
+    columns : Columns
+    layout : Layout
+    scaling : Scaling
+    """
+
+    def __init__(self, columns: Columns, layout: Layout, scaling: Scaling) -> None:
+        super().__init__()
+        self.columns = columns
+        self.layout = layout
+        self.clip = scaling.clip
+        self.indicators = list(scaling.indicators)
+        numbers = columns.of(Numeric) + columns.of(Moment)
+        wide = all(isinstance(column, Numeric) and column.width > 1 for column in numbers)
+        dtype = torch.float32 if wide or layout == "image" else torch.float64
+        for name in ("fill", "center", "scale"):
+            self.register_buffer(name, torch.tensor(getattr(scaling, name), dtype=dtype), persistent=False)
+        self.fill: Tensor
+        self.center: Tensor
+        self.scale: Tensor
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Raw columns in order, categories as int64 codes (n, 1), to the network's inputs."""
+        if self.layout == "raw":
+            return inputs
+        if self.layout == "image":
+            return ((inputs[0].to(torch.float32) - self.center.to(torch.float32)) * self.scale.to(torch.float32),)
+        numeric, categorical = self._numeric(inputs), self._categorical(inputs)
+        if self.layout == "tabular":
+            return numeric, categorical
+        hot = [
+            torch.nn.functional.one_hot(categorical[:, i], len(column.values) + 1)[:, 1:].to(torch.float32)
+            for i, column in enumerate(self.columns.of(Category))
+        ]
+        return (torch.cat([numeric, *hot], dim=1),)
+
+    def _numeric(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        pairs = [(c, x) for c, x in zip(self.columns.columns, inputs, strict=True) if _is_number(c)]
+        if not pairs:
+            return torch.zeros((inputs[0].shape[0], 0), dtype=torch.float32, device=inputs[0].device)
+        values = _numbers([column for column, _ in pairs], [x for _, x in pairs])  # type: ignore[misc]
+        missing = ~(torch.abs(values) < torch.inf)
+        scaled = (torch.where(missing, self.fill, values) - self.center) * self.scale
+        if self.clip:
+            scaled = scaled / torch.sqrt(1 + (scaled / 3) ** 2)
+        scaled = scaled.to(torch.float32)
+        if not self.indicators:
+            return scaled
+        return torch.cat([scaled, missing[:, self.indicators].to(torch.float32)], dim=1)
+
+    def _categorical(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        found = [x for column, x in zip(self.columns.columns, inputs, strict=True) if isinstance(column, Category)]
+        if not found:
+            return torch.zeros((inputs[0].shape[0], 0), dtype=torch.int64, device=inputs[0].device)
+        return torch.cat(found, dim=1) if len(found) > 1 else found[0]
+
+    @property
+    def numeric(self) -> int:
+        """Float32 numbers that come out, indicators included."""
+        return len(self.fill) + len(self.indicators)
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each number of the ``flat`` layout."""
+        plain: list[str] = []
+        for column in self.columns.columns:
+            if isinstance(column, Numeric):
+                plain += [column.name] if column.width == 1 else [f"{column.name}[{i}]" for i in range(column.width)]
+            elif isinstance(column, Moment):
+                plain += [column.name, *(f"{column.name} {f}({p})" for p in ("year", "week", "day") for f in ("sin", "cos"))]
+        hot = [f"{column.name}={value}" for column in self.columns.of(Category) for value in column.values]
+        return plain + [f"{plain[i]} missing" for i in self.indicators] + hot
+
+
+def image_shape(columns: Columns) -> tuple[int, ...] | None:
+    """Shape of the only column if it is an array of two or three axes, such as an image."""
+    only = columns.columns[0]
+    if len(columns.columns) == 1 and isinstance(only, TensorColumn) and len(only.shape) in (2, 3):
+        return only.shape
+    return None

@@ -1,0 +1,33 @@
+"""File formats a model is converted to. One file for each; a new file registers itself and is tested with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from maas_magics.core.data.columns import Array
+from maas_magics.core.model import Model
+from maas_magics.core.registry import Registry
+
+Run = Callable[[Sequence[Array]], Array]
+"""Raw arrays, as `Columns.encode` makes them, to decoded answers: probabilities or predictions."""
+
+
+class Exporter(Protocol):
+    """What a module of this package registers."""
+
+    file: str
+    """Name of the model file inside the variant's folder."""
+
+    isolated: bool
+    """Whether its files are opened in a process of their own when they are verified."""
+
+    def export(self, model: Model, file: Path) -> None:
+        """Write ``model`` to ``file``."""
+
+    def load(self, file: Path, version: Path, model: Model | None) -> Run:
+        """Open ``file``; ``version`` is the folder of the model's own files, ``model`` the model where it is in memory."""
+
+
+exporters: Registry[Exporter] = Registry("export format", __name__)

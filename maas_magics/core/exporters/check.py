@@ -1,0 +1,53 @@
+"""Opens an exported file in a process of its own and answers some rows: a bad file may take its process with it.
+
+``python -m maas_magics.core.exporters.check FORMAT FILE VERSION WORK`` reads ``WORK/inputs.npz``
+and writes ``WORK/outputs.npz``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from maas_magics.api.errors import ExportError
+from maas_magics.core.data.columns import Array
+
+SECONDS = 600
+
+
+def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Path) -> tuple[Array, dict[str, float]]:
+    """Answers and latencies of an exported file, from another process.
+
+    Raises
+    ------
+    ExportError
+        If that process fails or dies.
+    """
+    np.savez(work / "inputs.npz", **{str(i): values.astype(str) if values.dtype == object else values for i, values in enumerate(raw)})
+    command = [sys.executable, "-m", "maas_magics.core.exporters.check", format, str(file), str(version), str(work)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=Path(__file__).parents[3])
+    if done.returncode:
+        died = f"the process died with signal {-done.returncode}" if done.returncode < 0 else (done.stderr.strip().splitlines() or ["?"])[-1]
+        raise ExportError(f"The exported {format} file cannot be used: {died}", "Nothing was published. Try another --format.")
+    with np.load(work / "outputs.npz") as found:
+        return found["answers"], json.loads(str(found["latency"]))
+
+
+def main(format: str, file: str, version: str, work: str) -> None:
+    """Answer the rows of ``work/inputs.npz``."""
+    from maas_magics.core.exporters import exporters
+    from maas_magics.core.exporters.examples import ask, latency
+
+    with np.load(Path(work) / "inputs.npz") as given:
+        raw = [given[name].astype(object) if given[name].dtype.kind == "U" else given[name] for name in sorted(given, key=int)]
+    run = exporters.get(format).load(Path(file), Path(version), None)
+    np.savez(Path(work) / "outputs.npz", answers=ask(run, raw), latency=json.dumps(latency(run, raw)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

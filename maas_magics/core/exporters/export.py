@@ -1,0 +1,124 @@
+"""The task behind `%export`: convert, verify against the model on held-out rows, and only then publish."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from maas_magics.api.errors import ExportError, OptionError, ToleranceExceeded
+from maas_magics.api.requests import ExportRequest
+from maas_magics.api.results import Artifact, Verification
+from maas_magics.core.context import Context
+from maas_magics.core.data.columns import Array
+from maas_magics.core.data.decode import truth
+from maas_magics.core.exporters import exporters
+from maas_magics.core.exporters.check import check
+from maas_magics.core.exporters.examples import ask, latency
+from maas_magics.core.model import WEIGHTS, Model
+from maas_magics.core.sample import read_sample
+from maas_magics.core.storage import staging
+from maas_magics.core.training.metrics import evaluate, make_metrics
+
+ARTIFACT = "artifact.json"
+
+
+def export(request: ExportRequest, context: Context) -> Artifact:
+    """Convert a version, verify it, and add it to the version's exports.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be converted or opened.
+    ToleranceExceeded
+        If its answers differ by more than the tolerance. Nothing is published then.
+    """
+    exporter = exporters.get(request.format)
+    if not request.tolerance > 0:
+        raise OptionError(f"The tolerance is {request.tolerance:g}; a number above 0 was expected.", "--tolerance 1e-4")
+    name, version = context.store.resolve(request.model)
+    folder = context.store.folder(name, version)
+    model = context.loader.model(name, version)
+    context.tell(f"Exporting {name}:{version} to {request.format}.")
+    with staging(context.store.work) as work:
+        artifact = export_to(folder, model, request.format, request.tolerance, work)
+        context.store.storage.add(name, version, f"exports/{request.format}", work / request.format)
+    context.loader.forget(name, version)
+    place = context.store.folder(name, version) / "exports" / request.format
+    if request.out:
+        place = _copy(place, exporter.file, Path(request.out).expanduser())
+    return msgspec.structs.replace(artifact, path=str(place), model=f"{name}:{version}")
+
+
+def export_to(version: Path, model: Model, format: str, tolerance: float, place: Path) -> Artifact:
+    """Write ``place/<format>/`` with a verified file and its report.
+
+    Parameters
+    ----------
+    version : Path
+        Folder of the model's own files, its held-out rows among them.
+    """
+    exporter = exporters.get(format)
+    folder = place / format
+    folder.mkdir(parents=True)
+    file = folder / exporter.file
+    exporter.export(model, file)
+    table, target = read_sample(version)
+    raw = model.columns.encode(table)
+    before, before_ms = ask(model.run, raw), latency(model.run, raw)
+    if exporter.isolated:
+        with tempfile.TemporaryDirectory() as work:
+            after, after_ms = check(format, file, version, raw, Path(work))
+    else:
+        run = exporter.load(file, version, model)
+        after, after_ms = ask(run, raw), latency(run, raw)
+    if before.shape != after.shape:
+        raise ExportError(f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format.")
+    apart = float(np.abs(before.astype(np.float64) - after.astype(np.float64)).max(initial=0.0))
+    if not apart <= tolerance:
+        raise ToleranceExceeded(
+            f"The {format} file differs from the model by up to {apart:.1e}; {tolerance:.0e} was accepted. Nothing was published.",
+            f"--tolerance {10 ** np.ceil(np.log10(apart)):.0e} accepts it." if np.isfinite(apart) else "Look for NaN in its answers.",
+        )
+    artifact = Artifact(
+        model=model.manifest.info.ref, variant=format, format=format, path=str(folder), digest=_digest(file),
+        signature=model.manifest.info.signature,
+        verification=Verification(
+            rows=len(raw[0]), max_abs_diff=apart, tolerance=tolerance,
+            metrics_before=_metrics(model, before, target), metrics_after=_metrics(model, after, target),
+            bytes_before=(version / WEIGHTS).stat().st_size, bytes_after=sum(path.stat().st_size for path in folder.iterdir()),
+            latency_before=before_ms, latency_after=after_ms,
+        ),
+    )  # fmt: skip
+    (folder / ARTIFACT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
+    return artifact
+
+
+def _metrics(model: Model, answers: Array, target: Array) -> dict[str, float]:
+    spec = model.manifest.answers
+    decoded = torch.from_numpy(np.ascontiguousarray(answers)).reshape(len(answers), -1)
+    found = evaluate(make_metrics((), spec), decoded, truth(spec, torch.from_numpy(target.copy())))
+    return {name: value for name, value in found.items() if value == value}
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _copy(place: Path, file: str, out: Path) -> Path:
+    """Copy the model file to a file, or the whole variant into a folder."""
+    try:
+        if out.suffix:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place / file, out)
+        else:
+            shutil.copytree(place, out, dirs_exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"The export is in the store, but cannot be copied to {out}: {error.strerror}.", "--out FOLDER") from error
+    return out

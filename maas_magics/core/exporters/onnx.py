@@ -1,0 +1,210 @@
+"""ONNX: raw columns in, answers and probabilities out, preprocessing and labels inside the graph."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maas_magics.api.errors import ExportError, require
+from maas_magics.api.signature import NUMPY
+from maas_magics.core.data.answers import Answers
+from maas_magics.core.data.columns import Array, Category, Columns
+from maas_magics.core.exporters import Run, exporters
+from maas_magics.core.exporters.examples import example
+from maas_magics.core.model import Model
+
+OPSET = 20
+ML_OPSET = 4
+
+
+class Onnx:
+    """torch's own exporter for the numbers, label encoders joined before it for text, labels after it."""
+
+    file = "model.onnx"
+    isolated = True
+
+    def export(self, model: Model, file: Path) -> None:
+        """Write ``model`` as one ONNX file.
+
+        Raises
+        ------
+        ExportError
+            If torch cannot trace the network.
+        """
+        require("onnxscript", "onnx onnxscript", "The ONNX export")
+        import onnx
+
+        columns, answers = model.columns, model.manifest.answers
+        core = _core(model)
+        names = [f"core/in{i}" for i in range(len(columns.columns))]
+        decoded = "probabilities" if answers.classes else "prediction"
+        _prefix(core.graph, {"", decoded})
+        after = _Labels(answers, decoded)
+        taken = {spec.name for spec in answers.specs}
+        raw = [spec.name + "_" * (spec.name in taken) for spec in columns.specs]
+        inputs = [
+            onnx.helper.make_tensor_value_info(name, _element(spec.datatype), ["batch", *spec.shape[1:]])
+            for name, spec in zip(raw, columns.specs, strict=True)
+        ]
+        before, entries = _encoders(columns, raw, names)
+        outputs = [
+            onnx.helper.make_tensor_value_info(spec.name, _element(spec.datatype), ["batch", *spec.shape[1:]])
+            for spec in answers.specs
+        ]
+        graph = onnx.helper.make_graph(
+            [*entries, *before, *core.graph.node, *after.nodes], "model", inputs, outputs,
+            [*core.graph.initializer, *after.constants],
+        )  # fmt: skip
+        domains = {entry.domain: entry.version for entry in core.opset_import} | {"ai.onnx.ml": ML_OPSET}
+        whole = onnx.helper.make_model(
+            graph,
+            opset_imports=[onnx.helper.make_opsetid(domain, version) for domain, version in domains.items()],
+            functions=list(core.functions),
+            producer_name="maas_magics",
+        )
+        whole.ir_version = core.ir_version
+        if whole.ByteSize() >= 2**31 - 1:
+            raise ExportError("The network is larger than the 2 GB that one ONNX file can hold.", "--format pt2")
+        onnx.checker.check_model(whole)
+        file.write_bytes(whole.SerializeToString())
+
+    def load(self, file: Path, version: Path, model: Model | None) -> Run:
+        """Open the file in ONNX Runtime."""
+        from maas_magics.core.inference.engine import Engine
+        from maas_magics.core.manifest import read_manifest
+
+        engine = Engine(file)
+        answers = read_manifest(version).answers
+        wanted = answers.specs[-1].name
+
+        def run(raw: Sequence[Array]) -> Array:
+            return engine.run(raw)[wanted]
+
+        return run
+
+
+def _core(model: Model) -> Any:
+    """The graph from numbers and codes to decoded answers, as torch exports it, without traces of this machine."""
+    inputs = example(model)
+    axes = tuple({0: "batch"} for _ in inputs)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                model.graph, inputs, dynamo=True, dynamic_shapes=(axes,), opset_version=OPSET, external_data=False, verbose=False,
+                input_names=[f"in{i}" for i in range(len(inputs))],
+                output_names=["probabilities" if model.manifest.answers.classes else "prediction"], optimize=True,
+            )  # fmt: skip
+        except Exception as error:  # torch raises many unrelated kinds here
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            cause = error.__cause__ or error.__context__
+            told = next((line for line in str(cause).splitlines() if line.strip()), reason) if cause else reason
+            raise ExportError(
+                f"torch cannot trace {type(model.net).__name__}: {told[:200]}",
+                "Take data-dependent Python (if, for, .item()) out of its forward.",
+            ) from error
+    if program is None:
+        raise ExportError("torch made no ONNX program.", "--format pt2")
+    proto = program.model_proto
+    batch = proto.graph.input[0].type.tensor_type.shape.dim[0]
+    if not batch.dim_param:
+        raise ExportError(
+            f"torch fixed the batch of {type(model.net).__name__} at {batch.dim_value} rows.",
+            "Let its forward take any number of rows: x.shape[0], not a constant.",
+        )
+    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.value_info, *proto.functions):
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+        part.doc_string = ""
+    for function in proto.functions:
+        for node in function.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    return proto
+
+
+def _element(datatype: str) -> int:
+    import onnx
+
+    if datatype == "BYTES":
+        return int(onnx.TensorProto.STRING)
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(NUMPY[datatype])))
+
+
+def _encoders(columns: Columns, raw: Sequence[str], names: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    """A label encoder for each category, a plain hand-over for each other column."""
+    import onnx
+
+    encoders, entries = [], []
+    for column, entry, name in zip(columns.columns, raw, names, strict=True):
+        if isinstance(column, Category):
+            encoders.append(onnx.helper.make_node(
+                "LabelEncoder", [entry], [name], domain="ai.onnx.ml", keys_strings=list(column.values),
+                values_int64s=list(range(1, len(column.values) + 1)), default_int64=0,
+            ))  # fmt: skip
+        else:
+            entries.append(onnx.helper.make_node("Identity", [entry], [name]))
+    return encoders, entries
+
+
+class _Labels:
+    """Nodes that pick the label of the largest probability."""
+
+    def __init__(self, answers: Answers, decoded: str) -> None:
+        import onnx
+
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        if answers.task == "regression":
+            return
+        if answers.task == "multilabel":
+            self.constants = [onnx.helper.make_tensor("labels/half", onnx.TensorProto.FLOAT, [], [0.5])]
+            self.nodes = [onnx.helper.make_node("GreaterOrEqual", [decoded, "labels/half"], ["prediction"])]
+            return
+        labels = answers.label_array
+        kind = onnx.TensorProto.STRING if labels.dtype == object else onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
+        values = [str(label).encode() for label in labels] if labels.dtype == object else labels
+        self.constants = [onnx.helper.make_tensor("labels/values", kind, [len(labels)], values)]
+        self.nodes = [
+            onnx.helper.make_node("ArgMax", [decoded], ["labels/index"], axis=1, keepdims=0),
+            onnx.helper.make_node("Gather", ["labels/values", "labels/index"], ["prediction"], axis=0),
+        ]
+
+
+def _prefix(graph: Any, kept: set[str]) -> None:
+    """Rename every value of a graph, so that no column's name can meet one of torch's."""
+
+    def renamed(name: str) -> str:
+        return name if name in kept else f"core/{name}"
+
+    for value in (*graph.input, *graph.initializer, *graph.value_info, *graph.output):
+        value.name = renamed(value.name)
+    for node in graph.node:
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
+                _prefix(inner, kept)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch's exporter talks on stdout, through warnings and through logging; an export is no place for it."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+exporters.register("onnx")(Onnx())

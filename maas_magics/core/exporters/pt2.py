@@ -1,0 +1,62 @@
+"""``.pt2``: torch's own exported program, from numbers and category codes to decoded answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from maas_magics.api.errors import ExportError
+from maas_magics.core.data.columns import Array
+from maas_magics.core.exporters import Run, exporters
+from maas_magics.core.exporters.examples import example
+from maas_magics.core.manifest import read_preprocess
+from maas_magics.core.model import Model, tensors
+
+
+class Pt2:
+    """What ``torch.export`` makes, with a free batch axis."""
+
+    file = "model.pt2"
+    isolated = True
+
+    def export(self, model: Model, file: Path) -> None:
+        """Write ``model`` as an exported program.
+
+        Raises
+        ------
+        ExportError
+            If torch cannot trace the network.
+        """
+        inputs = example(model)
+        batch = torch.export.Dim("batch", min=1)
+        try:
+            program = torch.export.export(model.graph, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
+        except Exception as error:  # torch raises many unrelated kinds here
+            told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ExportError(
+                f"torch cannot trace {type(model.net).__name__}: {told[:200]}",
+                "Take data-dependent Python (if, for, .item()) out of its forward.",
+            ) from error
+        for module in program.graph_module.modules():
+            for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+                for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
+                    node.meta.pop(trace, None)
+        program._example_inputs = None  # type: ignore[assignment]
+        torch.export.save(program, str(file))
+
+    def load(self, file: Path, version: Path, model: Model | None) -> Run:
+        """Open a program that this process, or one of the same user, has written."""
+        graph = torch.export.load(str(file)).module()
+        columns = read_preprocess(version).columns
+
+        @torch.inference_mode()
+        def run(raw: Sequence[Array]) -> Array:
+            return np.asarray(graph(*tensors(columns, raw)).numpy())
+
+        return run
+
+
+exporters.register("pt2")(Pt2())

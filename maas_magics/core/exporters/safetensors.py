@@ -1,0 +1,33 @@
+"""safetensors: the weights alone, for whoever builds the network themselves."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from maas_magics.core.exporters import Run, exporters
+from maas_magics.core.model import Model, load_model, save_weights
+
+
+class Safetensors:
+    """Weights by parameter name."""
+
+    file = "model.safetensors"
+    isolated = False
+
+    def export(self, model: Model, file: Path) -> None:
+        """Write the weights of ``model``."""
+        save_weights(model.net, file)
+
+    def load(self, file: Path, version: Path, model: Model | None) -> Run:
+        """The network with the file's weights in it."""
+        if model is None:
+            return load_model(version, weights=file).run
+        net = copy.deepcopy(model.net)
+        net.load_state_dict(load_file(file))
+        return Model(model.manifest, model.preprocess, net).run
+
+
+exporters.register("safetensors")(Safetensors())

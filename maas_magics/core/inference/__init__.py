@@ -1,0 +1,1 @@
+"""Asking a trained model, without torch where an ONNX export exists."""

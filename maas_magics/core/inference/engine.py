@@ -1,0 +1,41 @@
+"""A session of ONNX Runtime over an exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from maas_magics.api.errors import StoreError
+from maas_magics.core.data.columns import Array
+
+
+class Engine:
+    """Runs an exported model.
+
+    Parameters
+    ----------
+    file : Path
+        ONNX file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(file), options, providers=_providers())
+        except Exception as error:  # ONNX Runtime has no base class for its errors
+            raise StoreError(f"{file.name} cannot be opened: {str(error).splitlines()[0]}", "%export makes it anew.") from error
+        self._inputs = [value.name for value in self.session.get_inputs()]
+        self._outputs = [value.name for value in self.session.get_outputs()]
+
+    def run(self, raw: Sequence[Array]) -> dict[str, Array]:
+        """Outputs by name for raw arrays in the order of the signature."""
+        return dict(zip(self._outputs, self.session.run(None, dict(zip(self._inputs, raw, strict=True))), strict=True))
+
+
+def _providers() -> list[str]:
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    available = onnxruntime.get_available_providers()
+    return [name for name in wanted if name in available]

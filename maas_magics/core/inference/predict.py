@@ -1,0 +1,99 @@
+"""The tasks behind `%predict` and `%evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from maas_magics.api.errors import DataError
+from maas_magics.api.requests import EvaluateRequest, PredictRequest
+from maas_magics.api.results import Metrics, Prediction
+from maas_magics.core.context import Context
+from maas_magics.core.data.columns import Array
+from maas_magics.core.data.sources import open_source
+from maas_magics.core.inference.loader import Loader
+from maas_magics.core.inference.predictor import CHUNK
+
+
+def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, int], None] | None = None) -> Prediction:
+    """Answers of all rows.
+
+    Parameters
+    ----------
+    request : PredictRequest
+    loader : Loader
+    progress : callable, optional
+        Gets rows done and rows in all (0 while unknown) after each chunk.
+    """
+    predictor = loader.predictor(request.model)
+    if isinstance(request.data, np.ndarray) and not request.top:
+        outputs = predictor.array(request.data)
+        if outputs is not None:
+            return Prediction(model=predictor.ref, columns=outputs)
+    source = open_source(request.data)
+    return Prediction(model=predictor.ref, columns=gather(predictor.chunks(source, request), source.rows, progress))
+
+
+def gather(
+    chunks: Iterable[dict[str, Array]], rows: int | None, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Array]:
+    """Columns of all chunks, each written to its place at once where the number of rows is known."""
+    whole: dict[str, Array] = {}
+    parts: list[dict[str, Array]] = []
+    done = 0
+    for chunk in chunks:
+        size = len(next(iter(chunk.values())))
+        if rows == size:
+            whole = chunk
+        elif rows is None:
+            parts.append(chunk)
+        else:
+            whole = whole or {name: np.empty((rows, *values.shape[1:]), dtype=values.dtype) for name, values in chunk.items()}
+            for name, values in chunk.items():
+                whole[name][done : done + size] = values
+        done += size
+        if progress is not None:
+            progress(done, rows or 0)
+    if parts:
+        whole = {name: np.concatenate([part.pop(name) for part in parts]) for name in tuple(parts[0])}
+    return whole
+
+
+def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
+    """Score a model on rows that have the answers.
+
+    Raises
+    ------
+    DataError
+        If the rows lack the target.
+    """
+    import torch
+
+    from maas_magics.core.data.decode import truth
+    from maas_magics.core.data.target import part
+    from maas_magics.core.training.metrics import confusion, make_metrics
+    from maas_magics.core.training.metrics import evaluate as figures
+
+    predictor = context.loader.predictor(request.model)
+    answers = predictor.answers
+    pair = isinstance(request.data, tuple) and len(request.data) == 2
+    target = request.target
+    if target is None and not pair:
+        target = answers.names[0] if len(answers.names) == 1 else answers.names
+    source, table, values, _ = part(request.data, target)
+    if (values.ndim == 1) != answers.flat and answers.task in ("regression", "multilabel"):
+        raise DataError(f"The target has {values.ndim} axes; the model was trained on {1 if answers.flat else 2}.")
+    encoded = torch.from_numpy(answers.encode(values))
+    slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
+    decoded = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)[""]
+    outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
+    wanted = truth(answers, encoded)
+    return Metrics(
+        model=predictor.ref,
+        rows=len(decoded),
+        values=figures(make_metrics(request.metrics, answers), outputs, wanted),
+        classes=answers.labels if answers.task in ("binary", "multiclass") else (),
+        confusion=confusion(answers, outputs, wanted),
+    )
+

@@ -1,0 +1,118 @@
+"""From rows to answers, in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import PredictRequest
+from maas_magics.core.data.columns import Array, Columns
+from maas_magics.core.data.sources import Source
+from maas_magics.core.inference.engine import Engine
+from maas_magics.core.manifest import read_manifest, read_preprocess
+
+if TYPE_CHECKING:
+    from maas_magics.core.model import Model
+
+CHUNK = 4_096
+"""Rows read and asked at a time."""
+
+MOST_PROBABILITIES = 20
+"""Labels up to which every probability is told without being asked for."""
+
+
+class Predictor:
+    """Answers for one version, on ONNX Runtime where it has that export, else on torch.
+
+    Parameters
+    ----------
+    ref : str
+        ``name:version``.
+    folder : Path
+        The version's folder.
+    model : callable
+        Makes the torch model when there is no ONNX export.
+    """
+
+    def __init__(self, ref: str, folder: Path, model: Callable[[], Model]) -> None:
+        self.ref = ref
+        self.answers = read_manifest(folder).answers
+        self.columns: Columns = read_preprocess(folder).columns
+        file = folder / "exports" / "onnx" / "model.onnx"
+        self.engine: Engine | None = Engine(file) if file.is_file() else None
+        self._model = None if self.engine else model()
+        specs = self.columns.specs
+        only = specs[0] if len(specs) == 1 else None
+        self._plain = only if only is not None and only.datatype not in ("BYTES", "FP64") and len(only.shape) > 1 else None
+        self._labels = self.answers.label_array if self.answers.classes else None
+
+    def decoded(self, raw: Sequence[Array]) -> Array:
+        """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
+        if self.engine is not None:
+            return self.engine.run(raw)[self.answers.specs[-1].name]
+        assert self._model is not None
+        return self._model.run(raw)
+
+    def array(self, values: Array) -> dict[str, Array] | None:
+        """The short path for one array that has the model's own shape and type; None if it has not."""
+        spec = self._plain
+        if spec is None or values.shape[1:] != spec.shape[1:] or self.engine is None or values.dtype != np.float32:
+            return None
+        return self.engine.run([values]) if spec.datatype == "FP32" and len(values) else None
+
+    def answer(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
+        """Columns of answers for decoded rows."""
+        answers = self.answers
+        if answers.task == "regression":
+            if request.top or request.probabilities:
+                raise OptionError("Probabilities are for labels; this model answers quantities.", "Drop --top and --proba.")
+            return {"prediction": decoded}
+        labels = answers.labels
+        if answers.task == "multilabel":
+            if request.top:
+                raise OptionError("The likeliest labels are for one label a row; this model gives several.", "Use --proba.")
+            holds = decoded >= 0.5
+            return {"prediction": holds} | self._probabilities(decoded, labels, request)
+        assert self._labels is not None
+        if request.top:
+            most = min(request.top, len(labels))
+            order = np.argsort(-decoded, axis=1, kind="stable")[:, :most]
+            found: dict[str, Array] = {}
+            for i in range(most):
+                found[f"top_{i + 1}"] = self._labels[order[:, i]]
+                found[f"probability_{i + 1}"] = np.take_along_axis(decoded, order[:, i : i + 1], axis=1)[:, 0]
+            return found
+        return {"prediction": self._labels[decoded.argmax(axis=1)]} | self._probabilities(decoded, labels, request)
+
+    def _probabilities(self, decoded: Array, labels: Sequence[str], request: PredictRequest) -> dict[str, Array]:
+        wanted = len(labels) <= MOST_PROBABILITIES if request.probabilities is None else request.probabilities
+        return {"probabilities": decoded} if wanted else {}
+
+    def chunks(self, source: Source, request: PredictRequest) -> Iterator[dict[str, Array]]:
+        """Answers of a source, some rows at a time.
+
+        Raises
+        ------
+        DataError
+            If the source has no rows, or its columns do not fit.
+        """
+        size = request.batch_size or CHUNK
+        if size < 1 or request.top < 0:
+            raise OptionError("A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024")
+        any_rows = False
+        for table in source.chunks(size):
+            if table.num_rows:
+                any_rows = True
+                yield self.answer(self.decoded(self.encode(table, source)), request)
+        if not any_rows:
+            raise DataError("The data has no rows.", "Give at least one row to predict.")
+
+    def encode(self, table: Any, source: Source) -> list[Array]:
+        """Raw arrays of rows; an unnamed array goes by the model's own name for it."""
+        if source.arrays and len(self.columns.columns) == 1 and table.num_columns == 1:
+            table = table.rename_columns([self.columns.columns[0].name])
+        return self.columns.encode(table)

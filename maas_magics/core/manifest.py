@@ -1,0 +1,72 @@
+"""What is written beside the weights of a version. Read without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from maas_magics.api.results import ModelInfo
+from maas_magics.core.data.answers import Answers
+from maas_magics.core.data.columns import Columns
+from maas_magics.core.data.scaling import Layout, Scaling
+from maas_magics.core.storage import MANIFEST
+
+PREPROCESS = "preprocess/preprocess.json"
+
+
+class Preprocess(msgspec.Struct, frozen=True, kw_only=True):
+    """Fitted preprocessing."""
+
+    columns: Columns
+    layout: Layout
+    scaling: Scaling
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a model.
+
+    Attributes
+    ----------
+    info : ModelInfo
+    answers : Answers
+    params : dict of str to Any
+        Hyperparameters of a declared architecture.
+    declared : bool
+        Whether ``info.architecture`` names a registered architecture, so that the network can be built anywhere.
+    source : str
+        Python source of a notebook-defined module; kept to be read, never run.
+    plan : dict of str to str
+        How it was trained.
+    history : dict of str to list of float
+    best_epoch : int
+    seconds : float
+    """
+
+    info: ModelInfo
+    answers: Answers
+    params: dict[str, Any] = {}
+    declared: bool = True
+    source: str = ""
+    plan: dict[str, str] = {}
+    history: dict[str, list[float | None]] = {}
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+def write_manifest(folder: Path, manifest: Manifest, preprocess: Preprocess) -> None:
+    """Write both parts as JSON into a version's folder."""
+    (folder / "preprocess").mkdir(exist_ok=True)
+    (folder / PREPROCESS).write_bytes(msgspec.json.encode(preprocess))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Manifest of a version."""
+    return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+
+
+def read_preprocess(folder: Path) -> Preprocess:
+    """Preprocessing of a version."""
+    return msgspec.json.decode((folder / PREPROCESS).read_bytes(), type=Preprocess)

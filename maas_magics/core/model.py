@@ -1,0 +1,131 @@
+"""A trained model in torch: preprocessing, network and postprocessing as one graph from raw columns to answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from maas_magics.api.errors import ModelError
+from maas_magics.core.architectures import Features, architectures
+from maas_magics.core.data.columns import Array, Category, Columns, codes
+from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.decode import Decode
+from maas_magics.core.data.transform import Transform, as_tensor
+from maas_magics.core.manifest import Manifest, Preprocess, read_manifest, read_preprocess
+
+WEIGHTS = "weights.safetensors"
+
+
+class Graph(nn.Module):
+    """Raw columns in, decoded answers out; categories come as int64 codes (n, 1).
+
+    Parameters
+    ----------
+    transform : Transform
+    net : nn.Module
+    decode : Decode
+    """
+
+    def __init__(self, transform: Transform, net: nn.Module, decode: Decode) -> None:
+        super().__init__()
+        self.transform = transform
+        self.net = net
+        self.decode = decode
+
+    def forward(self, *columns: Tensor) -> Tensor:
+        """Probabilities (n, classes), or predictions (n,) or (n, k)."""
+        decoded: Tensor = self.decode(self.net(*self.transform(*columns)))
+        return decoded
+
+
+class Model:
+    """A version of a model, ready to answer through torch.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    preprocess : Preprocess
+    net : nn.Module
+        In eval mode.
+    """
+
+    def __init__(self, manifest: Manifest, preprocess: Preprocess, net: nn.Module) -> None:
+        self.manifest = manifest
+        self.preprocess = preprocess
+        self.net = net
+        self.graph = Graph(
+            Transform(preprocess.columns, preprocess.layout, preprocess.scaling), net, Decode(manifest.answers)
+        ).eval()
+
+    @property
+    def columns(self) -> Columns:
+        """Raw columns it takes."""
+        return self.preprocess.columns
+
+    @torch.inference_mode()
+    def run(self, raw: Sequence[Array]) -> Array:
+        """Decoded answers of raw arrays, as `Columns.encode` makes them."""
+        return np.asarray(self.graph(*tensors(self.columns, raw)).cpu().numpy())
+
+    def save(self, folder: Path) -> None:
+        """Write the weights; shared and strided ones as plain copies."""
+        save_weights(self.net, folder / WEIGHTS)
+
+
+def tensors(columns: Columns, raw: Sequence[Array]) -> tuple[Tensor, ...]:
+    """Raw arrays as the graph takes them: text becomes codes."""
+    found = []
+    for column, values in zip(columns.columns, raw, strict=True):
+        array = codes(column, values) if isinstance(column, Category) else values
+        found.append(as_tensor(array))
+    return tuple(found)
+
+
+def save_weights(net: nn.Module, file: Path) -> None:
+    """Write a module's state as safetensors."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
+    save_file(state, file)
+
+
+def features_of(columns: Columns, transform: Transform) -> Features:
+    """What a network by name is built for."""
+    if transform.layout == "image":
+        image = columns.of(TensorColumn)[0].shape
+        return Features(image=tuple(image))
+    return Features(transform.numeric, tuple(len(column.values) + 1 for column in columns.of(Category)))
+
+
+def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None = None) -> Model:
+    """Model of a version's folder.
+
+    Parameters
+    ----------
+    folder : Path
+    net : nn.Module, optional
+        The trained module, where it is still in memory.
+    weights : Path, optional
+        Weights other than the version's own.
+
+    Raises
+    ------
+    ModelError
+        If the network was defined in a notebook and is not given.
+    """
+    manifest, preprocess = read_manifest(folder), read_preprocess(folder)
+    if net is None:
+        if not manifest.declared:
+            raise ModelError(
+                f"{manifest.info.ref} was built from {manifest.info.architecture}, defined in a notebook, which is not in this process.",
+                "It answers through its ONNX export; to change it, run its cell and %train again.",
+            )
+        transform = Transform(preprocess.columns, preprocess.layout, preprocess.scaling)
+        net = architectures.get(manifest.info.architecture).build(
+            features_of(preprocess.columns, transform), manifest.answers.outputs, manifest.answers.task, manifest.params
+        )
+        net.load_state_dict(load_file(weights or folder / WEIGHTS))
+    return Model(manifest, preprocess, net.eval())

@@ -1,0 +1,65 @@
+"""Names for factories: one class for every kind of thing a newcomer can add."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from maas_magics.api.errors import NotFound, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Maps names to things, filled by the modules of one package on first use.
+
+    Parameters
+    ----------
+    kind : str
+        What it holds, for messages: ``"architecture"``.
+    package : str
+        Package whose modules register themselves when imported.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._loaded = False
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that files a thing under ``name``; a name that is taken is refused."""
+
+        def file(thing: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"the {self.kind} {name!r} is registered already")
+            self._entries[name] = thing
+            return thing
+
+        return file
+
+    def get(self, name: str) -> T:
+        """The thing under ``name``; on a miss the error lists the choices."""
+        self._load()
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise NotFound(f"There is no {self.kind} {name!r}.", did_you_mean(name, self._entries)) from None
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted."""
+        self._load()
+        return sorted(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        self._loaded = True

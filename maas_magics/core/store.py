@@ -1,0 +1,129 @@
+"""Models by name, version and alias."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from maas_magics.api.errors import InvalidName, ModelNotFound, StoreError, did_you_mean
+from maas_magics.api.results import ModelInfo
+from maas_magics.core.manifest import read_manifest
+from maas_magics.core.storage import open_storage
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def check_name(name: str, what: str = "model name") -> str:
+    """``name`` if it can be stored.
+
+    Raises
+    ------
+    InvalidName
+        For anything but letters, digits, ``_``, ``-`` and ``.``, or a name that begins with one of the last three.
+    """
+    if not NAME.fullmatch(name) or ".." in name:
+        raise InvalidName(
+            f"{name!r} is no {what}: letters, digits, '_', '-' and '.' only, a letter or digit first.",
+            f"Try {re.sub(r'[^A-Za-z0-9_-]+', '_', name).strip('_-') or 'model'!r}.",
+        )
+    return name
+
+
+def split_ref(ref: str) -> tuple[str, int | None, str | None]:
+    """Name, version and alias that ``NAME``, ``NAME:3`` or ``NAME@alias`` speaks of."""
+    name, colon, version = ref.partition(":")
+    if colon:
+        if not version.isdigit():
+            raise InvalidName(f"{ref!r} names no version: a number follows the colon.", f"{check_name(name)}:1")
+        return check_name(name), int(version), None
+    name, at, alias = ref.partition("@")
+    return check_name(name), None, check_name(alias, "alias") if at else None
+
+
+class Store:
+    """Published models.
+
+    Parameters
+    ----------
+    place : str
+        Folder, or fsspec URL.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.storage, self.work = open_storage(place)
+        self._newest: dict[str, tuple[object, int]] = {}
+
+    def resolve(self, ref: str) -> tuple[str, int]:
+        """Name and version that a reference names now.
+
+        Raises
+        ------
+        ModelNotFound
+        """
+        newest = self._newest.get(ref)
+        if newest is not None and newest[0] == self.storage.stamp(ref):
+            return ref, newest[1]
+        name, version, alias = split_ref(ref)
+        stamp = self.storage.stamp(name)
+        versions = self.storage.versions(name)
+        if not versions:
+            raise ModelNotFound(f"There is no model {name!r}.", did_you_mean(name, self.storage.names()) or f"%train {name} --data …")
+        if alias is not None:
+            aliases = self.storage.aliases(name)
+            if alias not in aliases:
+                raise ModelNotFound(f"The model {name!r} has no alias {alias!r}.", did_you_mean(alias, aliases) or f"{name}:{versions[-1]}")
+            version = aliases[alias]
+        if version is None:
+            self._newest[name] = stamp, versions[-1]
+            return name, versions[-1]
+        if version not in versions:
+            shown = ", ".join(f"{name}:{number}" for number in versions[-12:])
+            raise ModelNotFound(f"The model {name!r} has no version {version}.", f"There is: {shown}.")
+        return name, version
+
+    def folder(self, name: str, version: int) -> Path:
+        """Local folder of a version, to read."""
+        return self.storage.folder(name, version)
+
+    def list(self) -> Sequence[ModelInfo]:
+        """Newest version of every model, by name."""
+        return [self.get(name) for name in self.storage.names()]
+
+    def get(self, ref: str) -> ModelInfo:
+        """What a reference names."""
+        return self._info(*self.resolve(ref))
+
+    def versions(self, name: str) -> Sequence[ModelInfo]:
+        """Every version, oldest first."""
+        self.resolve(name)
+        return [self._info(name, version) for version in self.storage.versions(name)]
+
+    def alias(self, ref: str, alias: str) -> None:
+        """Make ``NAME@alias`` name the version that ``ref`` names now."""
+        name, version = self.resolve(ref)
+        self.storage.write_aliases(name, self.storage.aliases(name) | {check_name(alias, "alias"): version})
+
+    def delete(self, ref: str) -> None:
+        """Remove a version (``NAME:3``, ``NAME@alias``) or a whole model (``NAME``)."""
+        name, version = self.resolve(ref)
+        whole = ref == name
+        self.storage.delete(name, None if whole else version)
+        if not whole:
+            kept = {alias: number for alias, number in self.storage.aliases(name).items() if number != version}
+            self.storage.write_aliases(name, kept)
+        self._newest.pop(name, None)
+
+    def _info(self, name: str, version: int) -> ModelInfo:
+        folder = self.folder(name, version)
+        try:
+            info = read_manifest(folder).info
+            exports = tuple(sorted(os.listdir(folder / "exports"))) if (folder / "exports").is_dir() else ()
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StoreError(f"{name}:{version} cannot be read: {error}", f"%maas rm {name}:{version} removes it.") from None
+        aliases = tuple(alias for alias, number in sorted(self.storage.aliases(name).items()) if number == version)
+        return msgspec.structs.replace(info, name=name, version=version, exports=exports, aliases=aliases)

@@ -1,0 +1,1 @@
+"""Fitting: what a step does, when it stops, and what is kept."""

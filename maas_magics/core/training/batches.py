@@ -1,0 +1,113 @@
+"""Rows to train on, a batch at a time: from memory, or from a torch loader as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[tuple[Tensor, ...], Tensor]
+"""Inputs of the network, and the encoded target."""
+
+COPY_LIMIT = 512 * 2**20
+"""Bytes up to which an epoch's rows are put in order as a whole, which costs a second copy of them."""
+
+MEASURE_LIMIT = 4096
+"""Most rows of one evaluation batch: larger ones leave the cache and are slower."""
+
+
+class Batches(Protocol):
+    """What the loop trains on."""
+
+    rows: int
+    steps: int
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Every row once, in an order drawn from ``generator``."""
+
+    def whole(self) -> Iterator[Batch]:
+        """Every row once, in order."""
+
+
+class InMemory:
+    """Tensors of all rows.
+
+    Parameters
+    ----------
+    inputs : tuple of Tensor
+        First axis: rows.
+    target : Tensor
+    batch_size : int
+        Rows of a step; a last batch of a single row is left out where batch statistics need two.
+    measure : int
+        Rows of an evaluation batch.
+    """
+
+    def __init__(self, inputs: tuple[Tensor, ...], target: Tensor, batch_size: int, measure: int = 512) -> None:
+        self.inputs = inputs
+        self.target = target
+        self.rows = len(target)
+        self.batch_size = batch_size
+        self.measure = min(max(measure, batch_size), MEASURE_LIMIT)
+        self.steps = -(-self.rows // batch_size)
+        self._copies = sum(t.numel() * t.element_size() for t in (*inputs, target)) <= COPY_LIMIT
+        if self.rows > batch_size and self.rows % batch_size == 1:
+            self.steps -= 1
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Every row once, in an order drawn from ``generator``."""
+        order = torch.randperm(self.rows, generator=generator).to(self.target.device)
+        size, stop = self.batch_size, min(self.rows, self.steps * self.batch_size)
+        if not self._copies:
+            for start in range(0, stop, size):
+                index = order[start : start + size]
+                yield tuple(t.index_select(0, index) for t in self.inputs), self.target.index_select(0, index)
+            return
+        columns = [t.index_select(0, order).split(size) for t in self.inputs]
+        target = self.target.index_select(0, order).split(size)
+        for step in range(self.steps):
+            yield tuple(column[step] for column in columns), target[step]
+
+    def whole(self) -> Iterator[Batch]:
+        """Every row once, in order."""
+        for start in range(0, self.rows, self.measure):
+            stop = start + self.measure
+            yield tuple(t[start:stop] for t in self.inputs), self.target[start:stop]
+
+
+class FromLoader:
+    """A torch ``DataLoader`` that yields ``(x, y)`` or ``(x₁, x₂, …, y)``, used as it is.
+
+    Parameters
+    ----------
+    loader : torch.utils.data.DataLoader
+    encode : callable
+        Turns a batch's target into the tensor the loss takes.
+    device : torch.device
+    """
+
+    def __init__(self, loader: Any, encode: Any, device: torch.device) -> None:
+        self.loader = loader
+        self.encode = encode
+        self.device = device
+        self.steps = _length(loader)
+        self.rows = _length(getattr(loader, "dataset", None)) or self.steps * (getattr(loader, "batch_size", None) or 1)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Every row once, in the loader's own order."""
+        return self.whole()
+
+    def whole(self) -> Iterator[Batch]:
+        """Every row once, in the loader's own order."""
+        for item in self.loader:
+            *inputs, target = item
+            yield tuple(x.to(self.device) for x in inputs), self.encode(target).to(self.device)
+
+
+def _length(thing: Any) -> int:
+    try:
+        return len(thing)
+    except TypeError:
+        return 0

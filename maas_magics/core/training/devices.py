@@ -1,0 +1,54 @@
+"""Where tensors live and how many threads work on them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from maas_magics.api.errors import OptionError
+
+SMALL_STEP = 4e7
+"""Weights × rows of a step below which a second thread costs more than it brings."""
+
+
+def find_device(name: str) -> torch.device:
+    """Device by name; ``auto`` takes CUDA or MPS where there is one.
+
+    Raises
+    ------
+    OptionError
+        If this machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise OptionError(f"There is no device {name!r} here.", "--device auto") from None
+    return device
+
+
+@contextlib.contextmanager
+def threads(number: int | None, parameters: int, rows: int, wide: bool) -> Iterator[int]:
+    """Set torch's CPU threads for a job, and put them back.
+
+    Parameters
+    ----------
+    number : int or None
+        None chooses one thread for small steps and leaves torch's own choice otherwise.
+    parameters, rows : int
+        Weights of the network and rows of a step.
+    wide : bool
+        Whether a row is an array of several axes, on which each weight works more than once.
+    """
+    before = torch.get_num_threads()
+    if number is None:
+        number = 1 if parameters * rows < SMALL_STEP and not wide else before
+    torch.set_num_threads(max(1, number))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)

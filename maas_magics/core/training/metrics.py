@@ -1,0 +1,185 @@
+"""Metrics as plain tensor sums; any other of torchmetrics by its class name, imported only then."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import OptionError, did_you_mean, require
+from maas_magics.core.data.answers import Answers
+
+Metric = Callable[[Tensor, Tensor], float]
+"""``metric(decoded, target)``.
+
+Labels: ``decoded`` is probabilities (n, classes), ``target`` int64 (n,); several labels a row: both (n, labels);
+quantities: both float32 (n, k) in the target's own units.
+"""
+
+
+def _counts(decoded: Tensor, target: Tensor) -> Tensor:
+    """Confusion matrix (true, answered), int64 (classes, classes)."""
+    k = decoded.shape[1]
+    return torch.bincount(target * k + decoded.argmax(dim=1), minlength=k * k).reshape(k, k)
+
+
+def accuracy(decoded: Tensor, target: Tensor) -> float:
+    """Share of right labels."""
+    right = (decoded >= 0.5) == target.bool() if target.ndim == 2 else decoded.argmax(dim=1) == target
+    return float(right.double().mean())
+
+
+def balanced_accuracy(decoded: Tensor, target: Tensor) -> float:
+    """Mean recall of the classes that occur."""
+    counts = _counts(decoded, target).double()
+    present = counts.sum(dim=1) > 0
+    return float((counts.diagonal()[present] / counts.sum(dim=1)[present]).mean())
+
+
+def f1(decoded: Tensor, target: Tensor) -> float:
+    """F1 of the second of two classes, else the mean over classes or labels, as scikit-learn's."""
+    if target.ndim == 2:
+        answered, true = decoded >= 0.5, target.bool()
+        hit, wrong = (answered & true).sum(0).double(), (answered ^ true).sum(0).double()
+    else:
+        counts = _counts(decoded, target).double()
+        hit = counts.diagonal()
+        wrong = counts.sum(0) + counts.sum(1) - 2 * hit
+    each = torch.where(hit + wrong > 0, 2 * hit / (2 * hit + wrong).clamp(min=1), 0.0)
+    if target.ndim == 1:
+        if decoded.shape[1] == 2:
+            return float(each[1])
+        each = each[hit + wrong > 0]
+    return float(each.mean())
+
+
+def _auc(score: Tensor, positive: Tensor) -> float:
+    """Area under the ROC curve from ranks (Mann and Whitney), ties by their mean rank."""
+    p = int(positive.sum())
+    n = len(positive) - p
+    if not p or not n:
+        return float("nan")
+    _, inverse, counts = torch.unique(score, return_inverse=True, return_counts=True)
+    ranks = counts.cumsum(0).double() - (counts.double() - 1) / 2
+    return (float(ranks[inverse][positive].sum()) - p * (p + 1) / 2) / (p * n)
+
+
+def auc(decoded: Tensor, target: Tensor) -> float:
+    """Area under the ROC curve; the mean of one-against-rest for several classes or labels."""
+    if target.ndim == 1 and decoded.shape[1] == 2:
+        return _auc(decoded[:, 1], target == 1)
+    hot = target.bool() if target.ndim == 2 else torch.nn.functional.one_hot(target, decoded.shape[1]).bool()
+    each = torch.tensor([_auc(decoded[:, i], hot[:, i]) for i in range(decoded.shape[1])])
+    return float(each[~each.isnan()].mean())
+
+
+def log_loss(decoded: Tensor, target: Tensor) -> float:
+    """Mean negative logarithm of the probability of what is true."""
+    p = decoded.double().clamp(1e-12, 1 - 1e-12)
+    if target.ndim == 2:
+        return float(-(target * p.log() + (1 - target) * (1 - p).log()).mean())
+    return float(-p[torch.arange(len(p)), target].log().mean())
+
+
+def rmse(decoded: Tensor, target: Tensor) -> float:
+    """Root of the mean squared error."""
+    return float((decoded.double() - target.double()).square().mean().sqrt())
+
+
+def mae(decoded: Tensor, target: Tensor) -> float:
+    """Mean absolute error."""
+    return float((decoded.double() - target.double()).abs().mean())
+
+
+def r2(decoded: Tensor, target: Tensor) -> float:
+    """Share of the variance explained, mean over outputs."""
+    residual = (decoded.double() - target.double()).square().sum(0)
+    total = (target.double() - target.double().mean(0)).square().sum(0)
+    return float(torch.where(total > 0, 1 - residual / total.clamp(min=1e-300), float("nan")).nanmean())
+
+
+LABELS: dict[str, Metric] = {
+    "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "f1": f1, "auc": auc, "log_loss": log_loss,
+}  # fmt: skip
+QUANTITIES: dict[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2}
+USUAL = {
+    "binary": ("accuracy", "balanced_accuracy", "f1", "auc"),
+    "multiclass": ("accuracy", "balanced_accuracy", "f1"),
+    "multilabel": ("accuracy", "f1"),
+    "regression": ("rmse", "mae", "r2"),
+}
+LOWER_IS_BETTER = {"loss", "log_loss", "rmse", "mae"}
+
+
+def make_metrics(asked: Sequence[Any], answers: Answers) -> dict[str, Metric]:
+    """Metrics by name, ready to call.
+
+    Parameters
+    ----------
+    asked : sequence of str or callable
+        The task's usual ones when empty. A name with a capital is a class of torchmetrics.
+    answers : Answers
+    """
+    known = QUANTITIES if answers.task == "regression" else LABELS
+    if answers.task == "multilabel":
+        known = {name: metric for name, metric in known.items() if name != "balanced_accuracy"}
+    found: dict[str, Metric] = {}
+    for item in asked or USUAL[answers.task]:
+        if callable(item):
+            found[getattr(item, "__name__", type(item).__name__)] = _called(item)
+        elif item in known:
+            found[item] = known[item]
+        elif item[:1].isupper():
+            found[item] = _torchmetric(item, answers)
+        else:
+            hint = did_you_mean(item, known)
+            raise OptionError(f"There is no metric {item!r} for {answers.task}.", hint)
+    return found
+
+
+def evaluate(metrics: dict[str, Metric], decoded: Tensor, target: Tensor) -> dict[str, float]:
+    """Every metric of some rows."""
+    return {name: float(metric(decoded, target)) for name, metric in metrics.items()}
+
+
+def _called(metric: Callable[..., Any]) -> Metric:
+    return lambda decoded, target: float(metric(decoded, target))
+
+
+def _torchmetric(name: str, answers: Answers) -> Metric:
+    require("torchmetrics", "torchmetrics", f"The metric {name}")
+    import torchmetrics
+
+    kind = getattr(torchmetrics, name, None)
+    if not inspect.isclass(kind):
+        raise OptionError(f"torchmetrics has no metric {name!r}.", did_you_mean(name, dir(torchmetrics)))
+    sizes: dict[str, Any] = {
+        "multiclass": {"task": "multiclass", "num_classes": len(answers.classes)},
+        "binary": {"task": "binary"},
+        "multilabel": {"task": "multilabel", "num_labels": len(answers.names)},
+        "regression": {},
+    }[answers.task]
+    try:
+        metric = kind(**sizes)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"The metric {name!r} does not fit {answers.task}: {error}") from None
+
+    def measure(decoded: Tensor, target: Tensor) -> float:
+        metric.reset()
+        shown = decoded[:, 1] if answers.task == "binary" else decoded
+        if answers.task == "regression" and answers.flat:
+            shown, target = decoded.reshape(-1), target.reshape(-1)
+        metric.update(shown, target.long() if answers.task != "regression" else target)
+        return float(metric.compute())
+
+    return measure
+
+
+def confusion(answers: Answers, decoded: Tensor, target: Tensor) -> list[list[int]]:
+    """Confusion matrix as rows of true labels; empty unless a row has one label."""
+    return _counts(decoded, target).tolist() if answers.task in ("binary", "multiclass") else []
+
+

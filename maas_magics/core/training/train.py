@@ -1,0 +1,234 @@
+"""The task behind `%train`: request in, published version out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import nn
+
+from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.events import Started
+from maas_magics.api.requests import TrainRequest
+from maas_magics.api.results import ModelInfo, TrainedModel
+from maas_magics.api.signature import Signature
+from maas_magics.core.architectures import Recipe, architectures
+from maas_magics.core.context import Context, versions
+from maas_magics.core.data.answers import Answers
+from maas_magics.core.manifest import Manifest
+from maas_magics.core.model import Model, features_of
+from maas_magics.core.publish import publish
+from maas_magics.core.store import check_name
+from maas_magics.core.training import loaders
+from maas_magics.core.training.batches import Batches, InMemory
+from maas_magics.core.training.devices import find_device, threads
+from maas_magics.core.training.loop import History, Plan, fit, mode_of
+from maas_magics.core.training.losses import balanced_weights, make_loss, task_of
+from maas_magics.core.training.metrics import make_metrics
+from maas_magics.core.training.modules import describe, fit_in, make_module
+from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.prepare import Prepared, image_like, prepare, read
+from maas_magics.core.training.schedules import schedule
+
+MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
+"""How a module of the user's is trained where nothing else is said."""
+
+
+def train(request: TrainRequest, context: Context) -> TrainedModel:
+    """Fit, choose the best epoch, publish.
+
+    Raises
+    ------
+    MaasError
+        For a request that makes no sense, before anything is written.
+    """
+    check_name(request.name)
+    _check(request)
+    cuda = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(request.seed)
+        return _train(request, context)
+
+
+def _train(request: TrainRequest, context: Context) -> TrainedModel:
+    device = find_device(request.device)
+    task = task_of(request.loss, request.task)
+    named = isinstance(request.model, str)
+    if loaders.is_loader(request.data):
+        if not named:
+            return _run(request, context, *loaders.prepare_loader(request, task, device), device)
+        request = loaders.materialise(request)
+    train_rows, validation, names, array = read(request, task, context.tell)
+    if named:
+        chosen = request.model if request.model != "auto" else "cnn" if image_like(train_rows.table) else "mlp"
+        layout: Any = architectures.get(chosen).layout
+    else:
+        chosen = type(request.model).__name__ if isinstance(request.model, nn.Module) else "module"
+        layout = "raw" if array else "flat"
+    scale = request.preprocess == "auto"
+    prepared = prepare(
+        train_rows, validation, names, array, layout=layout, scale=scale, task=task, standardise=not array or named, tell=context.tell
+    )
+    rows, task = len(prepared.train[1]), prepared.answers.task
+    if named:
+        architecture = architectures.get(chosen)
+        recipe = architecture.recipe(rows, task)
+        features = features_of(prepared.preprocess.columns, prepared.transform)
+        net = architecture.build(features, prepared.answers.outputs, task, request.params)
+        initialise = getattr(net, "initialise", None)
+        if callable(initialise):
+            initialise(*prepared.train[0])
+    else:
+        if request.params:
+            raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
+        recipe = MODULE
+        first = prepared.train[0][0]
+        net = make_module(request.model, first[0].numel(), prepared.answers.outputs)
+        few = tuple(values[:2] for values in prepared.train[0])
+        flat = prepared.transform.names if layout == "flat" else []
+        answers = fit_in(net, few, prepared.answers, flat, callable(request.loss))
+        prepared = replace(prepared, answers=answers)
+    net.to(device)
+    size = request.batch_size or recipe.batch_size
+    batches = _in_memory(prepared.train, size, device)
+    held = _in_memory(prepared.validation, size, device) if prepared.validation is not None else None
+    return _run(request, context, net, prepared, recipe, batches, held, device, architecture=chosen, declared=named)
+
+
+def _in_memory(rows: Any, size: int, device: torch.device) -> InMemory:
+    inputs, target = rows
+    return InMemory(tuple(x.to(device) for x in inputs), target.to(device), size)
+
+
+def _run(
+    request: TrainRequest,
+    context: Context,
+    net: nn.Module,
+    prepared: Prepared,
+    recipe: Recipe,
+    batches: Batches,
+    held: Batches | None,
+    device: torch.device,
+    *,
+    architecture: str = "",
+    declared: bool = False,
+) -> TrainedModel:
+    answers = prepared.answers
+    architecture = architecture or type(net).__name__
+    metrics = make_metrics(request.metrics, answers)
+    monitor = request.monitor or recipe.monitor
+    if monitor != "loss" and monitor not in metrics:
+        metrics |= make_metrics((monitor,), answers)
+    smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
+    optimizer_name = request.optimizer or recipe.optimizer
+    own = request.optimizer is None
+    optimizer = Optimizer(
+        net,
+        optimizer_name,
+        request.lr if request.lr is not None else recipe.lr if own else None,
+        request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
+        {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
+    )
+    schedule_name = request.schedule or recipe.schedule
+    plan = Plan(
+        loss=make_loss(request.loss, answers, _weights(request.class_weights, prepared), smoothing),
+        answers=answers,
+        metrics=metrics,
+        monitor=monitor,
+        mode=mode_of(monitor),
+        epochs=request.epochs if request.epochs is not None else recipe.epochs,
+        patience=request.patience if request.patience is not None else recipe.patience,
+        schedule=schedule(schedule_name),
+        seed=request.seed,
+    )
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    facts = {
+        "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
+        "architecture": architecture,
+        "optimizer": f"{optimizer_name}, lr {optimizer.lr:g}, {schedule_name}",
+        "batch size": str(getattr(batches, "batch_size", "loader")),
+        "device": str(device),
+    }
+    context.emit(Started(
+        title=f"train {request.name}", epochs=plan.epochs, steps_per_epoch=batches.steps, samples=batches.rows,
+        parameters=parameters, monitor=monitor, mode=plan.mode, facts=facts,
+    ))  # fmt: skip
+    begun = time.perf_counter()
+    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
+    with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
+        history = fit(net, optimizer, batches, held, plan, context.emit, context.stopping)
+    seconds = time.perf_counter() - begun
+    net.to("cpu")
+    manifest = _manifest(request, prepared, history, architecture, declared, parameters, facts, seconds, net)
+    info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
+    return TrainedModel(
+        info=info, best_epoch=history.best_epoch, epochs=history.epochs, history=history.curves, seconds=seconds, stopped=history.stopped
+    )  # fmt: skip
+
+
+def _weights(asked: Any, prepared: Prepared) -> torch.Tensor | None:
+    if asked is None:
+        return None
+    answers, target = prepared.answers, prepared.train[1]
+    if not answers.classes or answers.task == "multilabel":
+        raise OptionError(f"Class weights are for labels; the task is {answers.task}.", "Drop --class-weights.")
+    if asked == "balanced":
+        return balanced_weights(target, len(answers.classes))
+    given = asked if isinstance(asked, dict) else dict(zip(answers.labels, asked, strict=False))
+    try:
+        return torch.tensor([float({str(k): v for k, v in given.items()}[label]) for label in answers.labels])
+    except KeyError as error:
+        raise OptionError(f"The class weights lack the label {error.args[0]!r}.", f"Labels: {', '.join(answers.labels)}.") from None
+
+
+def _manifest(
+    request: TrainRequest, prepared: Prepared, history: History, architecture: str, declared: bool,
+    parameters: int, facts: dict[str, str], seconds: float, net: nn.Module,
+) -> Manifest:  # fmt: skip
+    answers: Answers = prepared.answers
+    info = ModelInfo(
+        name=request.name,
+        version=0,
+        task=answers.task,
+        architecture=architecture,
+        target=answers.names,
+        classes=answers.labels if answers.classes else (),
+        metrics=history.best_metrics,
+        created=time.time(),
+        parameters=parameters,
+        signature=Signature(prepared.preprocess.columns.specs, answers.specs),
+        lineage={"seed": str(request.seed), "data": _digest(prepared.sample), **versions()},
+    )
+    curves = {name: [value if value == value else None for value in values] for name, values in history.curves.items()}
+    return Manifest(
+        info=info, answers=answers, params=dict(request.params), declared=declared,
+        source="" if declared else describe(net, request.source), plan=facts, history=curves,
+        best_epoch=history.best_epoch, seconds=seconds,
+    )  # fmt: skip
+
+
+def _digest(table: pa.Table) -> str:
+    """SHA-256 of the held-out rows as an Arrow stream: the same data and seed give the same."""
+    total = hashlib.sha256()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    total.update(sink.getvalue())
+    return "sha256:" + total.hexdigest()
+
+
+def _check(request: TrainRequest) -> None:
+    for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1)):
+        value = getattr(request, name)
+        if value is not None and value < least:
+            raise OptionError(f"{name.replace('_', ' ')} is {value}; at least {least} was expected.", f"--{name.replace('_', '-')} {least}")
+    for name in ("lr", "weight_decay", "label_smoothing"):
+        value = getattr(request, name)
+        if value is not None and (value < 0 or value != value):
+            raise OptionError(f"{name.replace('_', ' ')} is {value:g}; a number of at least 0 was expected.", f"--{name.replace('_', '-')} 0.01")
+    if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
+        raise MaasError(f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module.")

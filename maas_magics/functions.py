@@ -1,0 +1,197 @@
+"""The words of a cell as functions, for scripts, other notebooks and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from maas_magics.api.backend import Job, JobInfo
+from maas_magics.api.events import Event
+from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Task, TrainRequest
+from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
+from maas_magics.session import current
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@overload
+def train(name: str, data: Any, target: Any = None, *, background: Literal[False] = False, **options: Any) -> TrainedModel: ...
+@overload
+def train(name: str, data: Any, target: Any = None, *, background: Literal[True], **options: Any) -> Job[TrainedModel]: ...
+def train(
+    name: str,
+    data: Any,
+    target: Any = None,
+    *,
+    model: Any = "auto",
+    params: Mapping[str, Any] | None = None,
+    task: Task | None = None,
+    loss: str | Callable[..., Any] = "auto",
+    optimizer: str | None = None,
+    optimizer_params: Mapping[str, Any] | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    schedule: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    patience: int | None = None,
+    monitor: str | None = None,
+    validation: Any = None,
+    metrics: Sequence[Any] = (),
+    class_weights: Any = None,
+    label_smoothing: float | None = None,
+    preprocess: Literal["auto", "none"] = "auto",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    source: str = "",
+    background: bool = False,
+) -> TrainedModel | Job[TrainedModel]:
+    """Fit a model to data and publish it as a new version of ``name``.
+
+    Parameters are those of `maas_magics.api.requests.TrainRequest`; figures left out are the
+    architecture's own.
+
+    Parameters
+    ----------
+    background : bool
+        Return a `Job` at once instead of waiting.
+
+    Returns
+    -------
+    TrainedModel or Job
+    """
+    request = TrainRequest(
+        name=name, data=data, target=target, model=model, source=source, params=dict(params or {}), task=task, loss=loss,
+        optimizer=optimizer, optimizer_params=dict(optimizer_params or {}), lr=lr, weight_decay=weight_decay,
+        schedule=schedule, epochs=epochs, batch_size=batch_size, patience=patience, monitor=monitor, validation=validation,
+        metrics=tuple(metrics), class_weights=class_weights, label_smoothing=label_smoothing, preprocess=preprocess,
+        seed=seed, device=device, threads=threads,
+    )  # fmt: skip
+    return current().run(request, background=background, live=True)
+
+
+def evaluate(model: str, data: Any, target: Any = None, *, metrics: Sequence[Any] = ()) -> Metrics:
+    """Score a model on rows that have the answers.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    data, target : Any
+        As in `train`; the target defaults to the one the model was trained on.
+    metrics : sequence of str or callable
+        The task's usual ones when empty.
+    """
+    result = current().run(EvaluateRequest(model=model, data=data, target=target, metrics=tuple(metrics)))
+    assert isinstance(result, Metrics)
+    return result
+
+
+def export(model: str, format: str = "onnx", *, tolerance: float = 1e-4, out: str | None = None) -> Artifact:
+    """Convert a model, verify the file against the model, and pack it.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    format : str
+        ``"onnx"``, ``"pt2"`` or ``"safetensors"``.
+    tolerance : float
+        Largest absolute difference of any output that is accepted.
+    out : str, optional
+        Folder or file that gets a copy.
+    """
+    result = current().run(ExportRequest(model=model, format=format, tolerance=tolerance, out=out))
+    assert isinstance(result, Artifact)
+    return result
+
+
+def predict(
+    model: str, data: Any, *, probabilities: bool | None = None, top: int = 0, batch_size: int | None = None
+) -> Any:
+    """Ask a model.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    data : Any
+        A table, arrays, or a path or URL.
+    probabilities : bool, optional
+        Every label's probability. Tables get them for up to 20 labels unless told otherwise; arrays only when asked.
+    top : int
+        The likeliest labels and their probabilities instead.
+    batch_size : int, optional
+        Rows asked at a time.
+
+    Returns
+    -------
+    A table of the same library as ``data`` with its index kept, or an array for arrays.
+    """
+    return current().predict(PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size))
+
+
+def load(model: str) -> nn.Module:
+    """The trained network of a model as a torch module in eval mode."""
+    return current().load(model)
+
+
+def models() -> list[ModelInfo]:
+    """Newest version of every model."""
+    return list(current().backend.models.list())
+
+
+def jobs() -> list[JobInfo]:
+    """Every job, newest first."""
+    return list(current().backend.jobs())
+
+
+def status() -> dict[str, Any]:
+    """Where requests run, and what is there."""
+    session = current()
+    going = [info for info in session.backend.jobs() if info.state in ("queued", "running")]
+    return {"backend": "this kernel", "store": session.store, "models": len(session.model_names()), "jobs going": len(going)}
+
+
+def attach(job: str, *, block: bool = False) -> Job[Any]:
+    """Show the live view of a job again, from its first event on.
+
+    Parameters
+    ----------
+    job : str
+        Id of a job, or its first characters.
+    block : bool
+        Wait until it has ended.
+    """
+    from maas_magics.widgets import watch
+
+    found = current().backend.job(job)
+    watch(found, block=block)
+    return found
+
+
+def stop(job: str) -> None:
+    """Stop a job gracefully; its best checkpoint is kept. A second call drops the work in hand."""
+    current().backend.job(job).stop()
+
+
+def logs(job: str) -> list[Event]:
+    """Events of a job so far."""
+    from maas_magics.api.events import FINAL_STATES
+
+    found = current().backend.job(job)
+    if found.info.state in FINAL_STATES:
+        return list(found.events())
+    return list(found.so_far()) if hasattr(found, "so_far") else []
+
+
+def alias(model: str, alias: str) -> None:
+    """Make ``NAME@alias`` name the version that ``model`` names now."""
+    current().backend.models.alias(model, alias)
+
+
+def remove(model: str) -> None:
+    """Remove a version (``NAME:3``), or a whole model (``NAME``)."""
+    current().backend.models.delete(model)

@@ -1,0 +1,1 @@
+"""Runs the core in this process."""

@@ -1,0 +1,123 @@
+"""The backend of this kernel: one worker thread, one job at a time, the rest in a queue."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from maas_magics.api.backend import Job, JobInfo
+from maas_magics.api.errors import JobNotFound, did_you_mean
+from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.results import Prediction
+from maas_magics.core import tasks
+from maas_magics.core.context import Context
+from maas_magics.core.inference.loader import Loader
+from maas_magics.core.inference.predict import predict
+from maas_magics.core.journal import Journal
+from maas_magics.core.store import Store
+from maas_magics.local.job import LocalJob, PastJob
+
+R = TypeVar("R")
+
+
+class LocalBackend:
+    """Runs requests here.
+
+    Jobs run one after another, since torch's random numbers belong to the whole process and two
+    jobs at once could not be repeated to the bit.
+
+    Parameters
+    ----------
+    place : str
+        Folder or URL of the store.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.models = Store(place)
+        self._journal = Journal(self.models.work / "jobs.sqlite")
+        self.loader = Loader(self.models)
+        self._jobs: dict[str, LocalJob[Any]] = {}
+        self._queue: queue.SimpleQueue[tuple[LocalJob[Any], Request[Any]]] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+    def submit(self, request: Request[R]) -> Job[R]:
+        """Queue a request behind those that run."""
+        title, model = tasks.title(request)
+        info = JobInfo(uuid.uuid4().hex[:8], title, model, "queued", time.time())
+        job: LocalJob[R] = LocalJob(info, self._journal, self._owner)
+        with self._lock:
+            self._jobs[info.id] = job
+            self._queue.put((job, request))
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="maas-magics-worker", daemon=True)
+                self._worker.start()
+        return job
+
+    def _work(self) -> None:
+        while True:
+            job, request = self._queue.get()
+            context = Context(self.models, self.loader, job.emit, job.stopping)
+            job.run(lambda job=job, request=request, context=context: tasks.run(request, context))
+            del job, request, context
+
+    def job(self, id: str) -> Job[Any]:
+        """A job by its id or its first characters.
+
+        Raises
+        ------
+        JobNotFound
+        """
+        known = {info.id: owner for info, owner in self._journal.jobs()}
+        found = [key for key in known if key.startswith(id)] if id else []
+        if len(found) != 1:
+            why = f"Several jobs begin with {id!r}." if found else f"There is no job {id!r}."
+            raise JobNotFound(why, did_you_mean(id, found or known) or "%maas jobs lists them.")
+        if found[0] in self._jobs:
+            return self._jobs[found[0]]
+        info = next(info for info, _ in self._journal.jobs() if info.id == found[0])
+        return PastJob(info, self._journal, lambda: _alive(known[found[0]]))
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """Every job of this store, newest first."""
+        found = []
+        for info, owner in self._journal.jobs():
+            mine = self._jobs.get(info.id)
+            past = PastJob(info, self._journal, lambda owner=owner: _alive(owner))  # type: ignore[misc]
+            found.append(mine.info if mine is not None else past.info)
+        return found
+
+    def predict(self, request: PredictRequest) -> Prediction:
+        """Ask a model in this thread."""
+        return predict(request, self.loader)
+
+
+def _started(pid: int) -> str:
+    """When a process began, so that a number used again is not taken for the same process."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _alive(owner: str) -> bool:
+    host, pid, started = owner.split(":")
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _started(int(pid)) == started
+
+

@@ -1,0 +1,225 @@
+"""The composition root: which backend this notebook speaks to, and what its names mean."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from maas_magics.api.backend import Backend, Job
+from maas_magics.api.errors import OptionError
+from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.results import ModelInfo
+
+if TYPE_CHECKING:
+    from torch import nn
+
+R = TypeVar("R")
+
+SLOW = 2.0
+"""Seconds after which a prediction shows its progress."""
+
+MANY_ROWS = 20_000
+"""Rows from which a prediction may become slow."""
+
+
+def default_store() -> str:
+    """Folder or URL of the store: ``MAAS_STORE``, else the user's data folder."""
+    chosen = os.environ.get("MAAS_STORE")
+    if chosen:
+        return chosen
+    from platformdirs import user_data_path
+
+    return str(user_data_path("maas_magics"))
+
+
+class Session:
+    """What one notebook or script says to a backend.
+
+    Parameters
+    ----------
+    store : str, optional
+        Folder or URL of the local store; `default_store` when None.
+    tell : callable, optional
+        Gets a sentence about what the session does on its own; written to stderr by default.
+    """
+
+    def __init__(self, store: str | None = None, tell: Callable[[str], None] | None = None) -> None:
+        self._store = store
+        self._tell = tell or (lambda text: print(text, file=sys.stderr))
+        self._backend: Backend | None = None
+        self._lock = threading.Lock()
+        self._going: dict[str, Job[Any]] = {}
+
+    @property
+    def store(self) -> str:
+        """Folder or URL of the local store."""
+        return self._store or default_store()
+
+    @property
+    def backend(self) -> Backend:
+        """Where requests run; the local one is made on first use."""
+        with self._lock:
+            if self._backend is None:
+                from maas_magics.local.backend import LocalBackend
+
+                self._backend = LocalBackend(self.store)
+            return self._backend
+
+    def model_names(self) -> list[str]:
+        """Names of the models, without loading what runs them."""
+        from maas_magics.core.storage import open_storage
+
+        return open_storage(self.store)[0].names()
+
+    def run(self, request: Request[R], *, background: bool = False, live: bool = False) -> R | Job[R]:
+        """Submit a request and wait for its result, or hand out the job.
+
+        Parameters
+        ----------
+        request : Request
+        background : bool
+            Return the `Job` at once.
+        live : bool
+            Show the live view.
+        """
+        name = getattr(request, "name", None)
+        if name is None:
+            self.wait_for(getattr(request, "model", ""))
+        job = self.backend.submit(request)
+        if name is not None:
+            self._going[name] = job
+        if live:
+            from maas_magics.widgets import watch
+
+            watch(job, block=not background)
+        if background:
+            return job
+        return self._finish(job)
+
+    def _finish(self, job: Job[R]) -> R:
+        """Wait in the main thread, where an interrupt stops the job cleanly and is then raised."""
+        try:
+            while True:
+                try:
+                    return job.result(timeout=0.2)
+                except TimeoutError:
+                    if job.info.state in FINAL_STATES:
+                        return job.result()
+        except KeyboardInterrupt:
+            job.stop()
+            raise
+
+    def wait_for(self, ref: str) -> None:
+        """If a job is making the model that ``ref`` names, say so and wait for it."""
+        name = ref.partition(":")[0].partition("@")[0]
+        job = self._going.pop(name, None)
+        if job is None or job.info.state in FINAL_STATES:
+            return
+        self._tell(f"Waiting for job {job.info.id} ({job.info.title}).")
+        self._finish(job)
+
+    def predict(self, request: PredictRequest) -> Any:
+        """Answers in the library the rows came from."""
+        if self._going:
+            self.wait_for(request.model)
+        data = request.data
+        if _many(data):
+            prediction = self._watched(request)
+        else:
+            prediction = self.backend.predict(request)
+        columns = prediction.columns
+        if type(data).__module__ == "numpy" and "top_1" not in columns:
+            return columns["probabilities"] if request.probabilities else columns["prediction"]
+        from maas_magics.core.data.sources import open_source
+
+        source = open_source(data)
+        if source.arrays:
+            if "top_1" in columns:
+                return dict(columns)
+            return source.restore({"": columns["probabilities" if request.probabilities else "prediction"]})
+        info = self.backend.models.get(prediction.model)
+        return source.restore(_flat(columns, info))
+
+    def _watched(self, request: PredictRequest) -> Any:
+        job = self.backend.submit(request)
+        try:
+            return job.result(timeout=SLOW)
+        except TimeoutError:
+            from maas_magics.widgets import watch
+
+            watch(job)
+            return self._finish(job)
+        except KeyboardInterrupt:
+            job.stop()
+            raise
+
+    def read_rows(self, text: str, model: str) -> Any:
+        """Rows that stand in a cell: CSV, JSON, or JSON lines."""
+        from maas_magics.core.data.text import read_rows
+
+        return read_rows(text, self.backend.models.get(model).signature.inputs)
+
+    def load(self, ref: str) -> nn.Module:
+        """The trained network of a version, in eval mode."""
+        from maas_magics.core.inference.loader import Loader
+        from maas_magics.core.store import Store
+
+        self.wait_for(ref)
+        backend = self.backend
+        if not isinstance(backend.models, Store):
+            raise OptionError("The model is on another machine; its network is not here.")
+        loader: Loader = backend.loader  # type: ignore[attr-defined]
+        return loader.model(*backend.models.resolve(ref)).net
+
+
+def _many(data: Any) -> bool:
+    if isinstance(data, (str, os.PathLike)):
+        return True
+    try:
+        return len(data) > MANY_ROWS
+    except TypeError:
+        return False
+
+
+def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
+    """One column for each number: probabilities by label, several predictions by target."""
+    flat: dict[str, Any] = {}
+    for name, values in columns.items():
+        if values.ndim == 1:
+            flat[name] = values
+            continue
+        prefix, labels = ("probability", info.classes) if name == "probabilities" else (name, info.target)
+        width = values.shape[1]
+        shown: Sequence[Any] = labels if len(labels) == width else range(width)
+        flat |= {f"{prefix}_{label}": values[:, i] for i, label in enumerate(shown)}
+    return flat
+
+
+_session: Session | None = None
+
+
+def current() -> Session:
+    """The session of this process, made on first use."""
+    global _session
+    if _session is None:
+        _session = Session()
+    return _session
+
+
+def load(shell: Any) -> None:
+    """Register the magics and their completion."""
+    from maas_magics.magics import register
+
+    register(shell, current())
+
+
+def unload(shell: Any) -> None:
+    """Take the magics and their completion away."""
+    from maas_magics.magics import unregister
+
+    unregister(shell)
+

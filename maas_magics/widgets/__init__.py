@@ -1,0 +1,73 @@
+"""Live views of jobs and the static twins they leave behind.
+
+`watch` is the whole interface. Importing this module imports no widget and no plotting library.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maas_magics.api.backend import Job
+
+__all__ = ["watch"]
+
+
+def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
+    """Show a job where this code runs: a notebook, a terminal, or neither.
+
+    In a notebook a live view appears and leaves a static twin; a terminal gets one line.
+    ``MAAS_UI=static`` in the environment gives one final display that is the same in every run.
+    A failed job is only shown: ``job.result()`` raises its error.
+
+    Parameters
+    ----------
+    job : Job
+        Need not have started yet, and may be over.
+    block : bool
+        Wait for the end. An interrupt then stops the job gracefully, a second one hard.
+    log : bool
+        Whether losses have a logarithmic axis at first.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If it was interrupted; after the first interrupt the final state is shown first.
+    """
+    from maas_magics.widgets.follow import Follower, View
+
+    static = os.environ.get("MAAS_UI") == "static"
+    if not block and (static or not _in_kernel()):
+        print(f"started {job.info.title}")
+        return
+    view: View
+    if static:
+        from maas_magics.widgets.still import StillView, show
+
+        view = StillView()
+    elif _in_kernel():
+        from maas_magics.widgets.notebook import NotebookView
+
+        view = NotebookView(log=log)
+    else:
+        from maas_magics.widgets.terminal import TerminalView
+
+        view = TerminalView()
+    follower = Follower(job, view)
+    view.open(follower)
+    follower.start()
+    if not block:
+        return
+    try:
+        follower.wait()
+    finally:
+        if static and follower.history.final:
+            show(follower.history, log=log)
+
+
+def _in_kernel() -> bool:
+    # A process that never imported IPython cannot be a kernel, and should not pay for the import.
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython.get_ipython(), "kernel") if ipython else False

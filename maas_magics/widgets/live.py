@@ -1,0 +1,181 @@
+"""The live widget: one anywidget that gets whole snapshots and small binary deltas."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from maas_magics.widgets.curves import Point
+from maas_magics.widgets.history import History
+from maas_magics.widgets.words import best_figures, position, rate
+
+STATIC = Path(__file__).with_name("static")
+
+NOTES = 30
+"""Messages that the live view shows; the table at the end names every warning."""
+
+_kept: deque[LiveWidget] = deque()
+KEPT = 16
+"""Widgets that stay answerable after their job, for pages that still show them."""
+
+
+def header(history: History, *, stopping: bool, log: bool) -> dict[str, Any]:
+    """Everything about a history but its curves, ready for JSON: figures are text, unknown numbers are None."""
+    started, best = history.started, history.best
+    facts = list(started.facts.values()) if started else []
+    if started and started.parameters:
+        facts.append(f"{started.parameters:,} parameters")
+    notes = [[message.level, message.text] for message in history.messages][-NOTES:]
+    if history.finished and history.finished.error:
+        notes.append(["error", history.finished.error])
+    return {
+        "seq": history.seq,
+        "title": history.title,
+        "state": "stopping" if stopping and not history.final else history.state,
+        "facts": " · ".join(facts),
+        "where": position(history),
+        "fraction": history.fraction,
+        "epochs": started.epochs if started else 0,
+        "per_epoch": started.steps_per_epoch if started else 0,
+        "speed": rate(history),
+        "seconds": history.seconds,
+        "left": history.left,
+        "best": {"epoch": best.epoch, "step": best.step, "figures": best_figures(history)} if best else None,
+        "metrics": history.metrics,
+        "notes": notes,
+        "log": log,
+    }
+
+
+class Packer:
+    """Packs what a page has not seen yet of a history.
+
+    A packet is a little-endian u32 with the length of a JSON header, the header padded to four bytes,
+    then x and y of every point as float32, curve by curve in the header's order.
+    """
+
+    def __init__(self, *, log: bool = False) -> None:
+        self._log = log
+        self._seq = 0
+        self._seen: dict[str, float] = {}
+
+    def pack(self, history: History, *, full: bool, stopping: bool = False) -> bytes:
+        """Packet of every point, or of those since the last packet that `delta` noted."""
+        curves = {name: curve.points for name, curve in history.curves.items()}
+        if not full:
+            curves = {name: _after(points, self._seen.get(name)) for name, points in curves.items()}
+        head = header(history, stopping=stopping, log=self._log)
+        head |= {"full": full, "after": self._seq, "curves": [[name, len(points)] for name, points in curves.items()]}
+        text = json.dumps(head, separators=(",", ":")).encode()
+        values = array("f", (value for points in curves.values() for point in points for value in point))
+        return struct.pack("<I", len(text)) + text + b" " * (-len(text) % 4) + values.tobytes()
+
+    def note(self, history: History) -> None:
+        """Take everything up to now as seen."""
+        self._seq = history.seq
+        self._seen = {name: curve.points[-1][0] for name, curve in history.curves.items() if len(curve)}
+
+
+def _after(points: list[Point], x: float | None) -> list[Point]:
+    if x is None:
+        return points
+    first = len(points)
+    while first and points[first - 1][0] > x:
+        first -= 1
+    return points[first:]
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """Shows a history in a page, and carries the page's clicks back.
+
+    Parameters
+    ----------
+    history : History
+    lock : threading.RLock
+        Held by whoever changes ``history``.
+    on_stop : callable
+        Called for a click on Stop, on any thread; must return at once.
+    on_ready : callable
+        Called whenever a page shows the widget.
+    log : bool
+        Logarithmic axis of the loss.
+    """
+
+    _esm = "\n".join((STATIC / name).read_text() for name in ("chart.js", "live.js"))
+    _css = (STATIC / "live.css").read_text()
+    snapshot = traitlets.Bytes(b"").tag(sync=True)
+
+    def __init__(
+        self,
+        history: History,
+        lock: threading.RLock,
+        *,
+        on_stop: Callable[[], None],
+        on_ready: Callable[[], None],
+        log: bool = False,
+    ) -> None:
+        self._history, self._history_lock, self._on_stop, self._on_ready = history, lock, on_stop, on_ready
+        self._packer, self._stopping, self._paints, self._heard = Packer(log=log), False, 0, False
+        super().__init__()
+        self.on_msg(self._receive)
+        # ipykernel 7.4.0 hands a click to the thread that last painted, which is busy training, instead of to the
+        # subshell that the page chose. Versions before and after ask no such thing of a comm.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda data, default: default
+
+    def __repr__(self) -> str:
+        return f"<live view of {self._history.title}>"
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """State as of now: a page that was reloaded gets the whole history."""
+        state: dict[str, Any] = super().get_state(key, drop_defaults)
+        if "snapshot" in state:
+            with self._history_lock:
+                state["snapshot"] = self._packer.pack(self._history, full=True, stopping=self._stopping)
+        return state
+
+    def paint(self, *, stopping: bool = False) -> None:
+        """Send what is new."""
+        with self._history_lock:
+            self._stopping = stopping
+            self._paints += 1
+            # A page loses what is sent before its model is built, and one that cannot answer cannot say so:
+            # the first paints and then every eighth are whole until it was heard.
+            full = not self._heard and (self._paints < 10 or self._paints % 8 == 0)
+            self._send_packet(full)
+
+    def _send_packet(self, full: bool) -> None:
+        packet = self._packer.pack(self._history, full=full, stopping=self._stopping)
+        self._packer.note(self._history)
+        self.send({"t": "paint"}, buffers=[packet])
+
+    def _receive(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
+        match content.get("t"):
+            case "stop":
+                self.send({"t": "stopping"})
+                self._on_stop()
+            case "ready":
+                self.send({"t": "welcome"})
+                with self._history_lock:
+                    self._heard = True
+                    if content.get("seq") != self._history.seq:
+                        self._send_packet(full=True)
+                self._on_ready()
+            case "sync":
+                with self._history_lock:
+                    self._send_packet(full=True)
+
+    def retire(self) -> None:
+        """Stay answerable for a while; the oldest retired widget is closed for good."""
+        _kept.append(self)
+        while len(_kept) > KEPT:
+            _kept.popleft().close()

@@ -1,0 +1,65 @@
+"""The static twin: what a job leaves in a saved notebook, and all there is with ``MAAS_UI=static``."""
+
+from __future__ import annotations
+
+import sys
+from base64 import b64encode
+from typing import Any
+
+from maas_magics.widgets.follow import Follower
+from maas_magics.widgets.history import History
+from maas_magics.widgets.words import final_line, summary
+
+Bundle = tuple[dict[str, Any], dict[str, Any]]
+"""MIME data and its metadata."""
+
+
+def chart_bundle(history: History, *, log: bool = False, volatile: bool = True) -> Bundle | None:
+    """Chart of a job that is over as PNG, SVG and text; None for a job without epochs."""
+    if history.last is None:
+        return None
+    from maas_magics.widgets.chart import HEIGHT, WIDTH, draw, png, svg
+
+    figure = draw(history, log=log, steps=volatile)
+    data = {
+        "image/png": b64encode(png(figure)).decode(),
+        "image/svg+xml": svg(figure),
+        "text/plain": final_line(history, volatile=volatile),
+    }
+    return data, {"image/png": {"width": WIDTH, "height": HEIGHT}}
+
+
+def bundles(history: History, *, log: bool = False, volatile: bool = True) -> list[Bundle]:
+    """Outputs of a job that is over: its chart, if it has one, and its table."""
+    chart = chart_bundle(history, log=log, volatile=volatile)
+    table: Bundle = (dict(summary(history, volatile=volatile)), {})
+    return [chart, table] if chart else [table]
+
+
+class StillView:
+    """Shows nothing while the job runs; `show` is called when it is over."""
+
+    interval = 0.5
+
+    def open(self, follower: Follower) -> None:
+        """Nothing to see yet."""
+
+    def paint(self, history: History, *, stopping: bool) -> None:
+        """Nothing to see yet."""
+
+    def close(self, history: History) -> None:
+        """Nothing to see on this thread."""
+
+
+def show(history: History, *, log: bool = False) -> None:
+    """Display the static twin in the calling cell, or print its text where there is no kernel.
+
+    It is the same in every run: no times, no speeds, and no loss of single steps, which are
+    sampled by time.
+    """
+    ipython = sys.modules.get("IPython")
+    if ipython is None or not hasattr(ipython.get_ipython(), "kernel"):
+        print(summary(history, volatile=False)["text/plain"])
+        return
+    for data, metadata in bundles(history, log=log, volatile=False):
+        ipython.display.display(data, raw=True, metadata=metadata)

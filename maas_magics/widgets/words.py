@@ -1,0 +1,150 @@
+"""A history in words: lines, table rows and the HTML that every front end shows."""
+
+from __future__ import annotations
+
+from html import escape
+
+from maas_magics.api.events import EpochEnd
+from maas_magics.api.tables import figure, html_table, text_table
+from maas_magics.widgets.history import History
+
+# Mid-tones that can be read on white and on near-black alike: a saved output cannot know the theme.
+TRAIN, VALIDATION, BEST, MUTED = "#3d84d6", "#d9742b", "#2f9e6b", "#808890"
+STATE_COLOURS = {"succeeded": BEST, "failed": "#d64545", "stopped": "#c08a1e"}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def rate(history: History) -> str:
+    """Present speed with its unit, or nothing if it is unknown."""
+    unit = history.progress.unit if history.progress else "samples"
+    value = history.rate
+    return f"{value:,.0f} {unit}/s" if value >= 10 else f"{value:.2g} {unit}/s" if value > 0 else ""
+
+
+def position(history: History) -> str:
+    """How far it is: ``epoch 3/20`` or ``4,000/10,000 rows``."""
+    if history.progress:
+        total = f"/{history.progress.total:,}" if history.progress.total else ""
+        return f"{history.progress.done:,}{total} {history.progress.unit}"
+    epochs = history.started.epochs if history.started else 0
+    if not history.epoch:
+        return ""
+    return f"epoch {history.epoch}/{epochs}" if epochs else f"epoch {history.epoch}"
+
+
+def outcome(history: History) -> str:
+    """State of a job that is over, and how far it came."""
+    parts: list[str] = [history.state]
+    if history.last:
+        most = history.started.epochs if history.started else 0
+        done = history.last.epoch
+        parts.append(f"{done} epoch{'s' if done != 1 else ''}" if most in (0, done) else f"{done} of {most} epochs")
+    elif history.progress:
+        parts.append(f"{history.progress.done:,} {history.progress.unit}")
+    return ", ".join(parts)
+
+
+def best_figures(history: History) -> list[tuple[str, str]]:
+    """Figures of the best epoch, validation first: ``("val loss", "0.21")``."""
+    end = history.best or history.last
+    if end is None:
+        return []
+    if not end.validation:
+        return [(name, figure(value)) for name, value in end.train.items()]
+    return [("val loss" if name == "loss" else name, figure(value)) for name, value in end.validation.items()]
+
+
+def line(history: History, *, stopping: bool = False) -> str:
+    """One line of a running job."""
+    parts = [history.title, "stopping…" if stopping else position(history) or history.state]
+    if history.last or history.step:
+        parts.append(f"loss {figure(history.loss)}" if not history.progress else "")
+    if history.last:
+        parts += [f"{name} {value}" for name, value in current_figures(history.last)[:2]]
+    parts.append(rate(history))
+    if history.left is not None and not stopping:
+        parts.append(f"{duration(history.left)} left")
+    return "  ".join(part for part in parts if part)
+
+
+def current_figures(end: EpochEnd) -> list[tuple[str, str]]:
+    """Validation figures of one epoch."""
+    return [("val loss" if name == "loss" else name, figure(value)) for name, value in end.validation.items()]
+
+
+def final_line(history: History, *, volatile: bool = True) -> str:
+    """One line of a job that is over; without ``volatile`` the same in every run."""
+    parts = [f"{history.title}: {outcome(history)}"]
+    if history.best_epoch:
+        parts.append(f"best epoch {history.best_epoch}")
+    parts += [f"{name} {value}" for name, value in best_figures(history)[:3]]
+    if volatile:
+        parts.append(duration(history.seconds))
+    if history.finished and history.finished.error:
+        parts.append(history.finished.error)
+    return " · ".join(parts)
+
+
+def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
+    """Summary of a job that is over, one tuple of cells a row; without ``volatile`` the same in every run."""
+    table: list[tuple[str, ...]] = [("state", outcome(history))]
+    if history.finished and history.finished.error:
+        table.append(("error", history.finished.error))
+    end = history.best or history.last
+    if history.best_epoch:
+        table.append(("best epoch", str(history.best_epoch)))
+    if end and end.validation:
+        table.append(("", "train", "validation"))
+        names = dict.fromkeys((*end.train, *end.validation))
+        nan = float("nan")
+        table += [(name, figure(end.train.get(name, nan)), figure(end.validation.get(name, nan))) for name in names]
+    elif end:
+        table += [(name, figure(value)) for name, value in end.train.items()]
+    if volatile:
+        speed = rate(history).split(" ")
+        table += [(speed[1], speed[0])] if len(speed) == 2 else []
+        table.append(("time", duration(history.seconds)))
+    table += [("warning", text) for text in history.warnings]
+    return table
+
+
+def summary(history: History, *, volatile: bool = True) -> dict[str, str]:
+    """Table output of a job that is over, as a MIME bundle."""
+    body = rows(history, volatile=volatile)
+    wide = [row for row in body if len(row) == 3]
+    long = [row for row in body if len(row) == 2 and wide]
+    # A long text in a column of figures would tear the columns apart: such rows are a table of their own.
+    tables = ([html_table(wide[1:], head=wide[0])] if wide else []) + [html_table(long or body)]
+    html = (
+        f"<b>{escape(history.title)}</b>"
+        f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0 40px">{"".join(tables)}</div>'
+    )
+    text = f"{history.title}\n{text_table(long or body)}" + (f"\n\n{text_table(wide)}" if wide else "")
+    return {"text/html": html, "text/plain": text}
+
+
+def baseline(history: History, *, stopping: bool = False) -> dict[str, str]:
+    """Display of a running job for front ends without widgets, as a MIME bundle."""
+    now = line(history, stopping=stopping)
+    share = history.fraction
+    bar = (
+        f'<div style="max-width:640px;height:4px;border-radius:2px;background:{MUTED}44;margin:4px 0 6px">'
+        f'<div style="width:{100 * share:.1f}%;height:4px;border-radius:2px;background:{TRAIN}"></div></div>'
+        if share is not None
+        else ""
+    )
+    title, _, rest = now.partition("  ")
+    notes = "".join(f"<div>⚠ {escape(text)}</div>" for text in history.warnings)
+    html = f"<div><b>{escape(title)}</b> &nbsp;{escape(rest).replace('  ', ' &nbsp;·&nbsp; ')}{bar}{notes}</div>"
+    return {"text/html": html, "text/plain": now}

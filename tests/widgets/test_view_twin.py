@@ -1,0 +1,83 @@
+"""What a job leaves behind: chart and table, in words and pictures."""
+
+from __future__ import annotations
+
+import math
+import struct
+import sys
+from base64 import b64decode
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from test_view_history import log
+
+from maas_magics.api.events import EpochEnd, Finished, Message, Progress, Started
+from maas_magics.widgets.chart import HEIGHT, WIDTH
+from maas_magics.widgets.history import History
+from maas_magics.widgets.still import bundles
+from maas_magics.widgets.words import baseline, final_line, line, summary
+
+
+def test_chart_and_table_have_every_form() -> None:
+    (chart, metadata), (table, _) = bundles(History.of(log()))
+    assert list(chart) == ["image/png", "image/svg+xml", "text/plain"]
+    assert metadata["image/png"] == {"width": WIDTH, "height": HEIGHT}
+    png = b64decode(chart["image/png"])
+    assert struct.unpack(">II", png[16:24]) == (2 * WIDTH, 2 * HEIGHT)
+    root = ElementTree.fromstring(chart["image/svg+xml"].split("?>", 1)[1])
+    assert root.attrib["viewBox"] == f"0 0 {WIDTH * 0.75:g} {HEIGHT * 0.75:g}"
+    assert list(table) == ["text/html", "text/plain"]
+    assert "<script" not in table["text/html"] and "class=" not in table["text/html"]
+    assert "samples/s" in table["text/plain"] and "time" in table["text/plain"]
+
+
+def test_the_same_history_gives_the_same_picture() -> None:
+    assert bundles(History.of(log()), volatile=False) == bundles(History.of(log()), volatile=False)
+
+
+def test_speed_leaves_no_trace_in_a_steady_twin() -> None:
+    slow, fast = (History.of(log(per_second=speed)) for speed in (3.0, 30.0))
+    assert bundles(slow, volatile=False) == bundles(fast, volatile=False)
+    text = summary(slow, volatile=False)["text/plain"]
+    assert "samples/s" not in text and "time" not in text and not final_line(slow, volatile=False).endswith(" s")
+
+
+def test_global_plotting_state_is_not_touched() -> None:
+    before, pyplot = mpl.rcParams.copy(), "matplotlib.pyplot" in sys.modules
+    bundles(History.of(log()), log=True)
+    assert mpl.rcParams == before
+    assert ("matplotlib.pyplot" in sys.modules) == pyplot
+
+
+def test_a_job_without_epochs_has_no_chart() -> None:
+    events = [Started(title="predict m", time=1.0), Progress(done=2000, total=2000, time=2.0)]
+    outputs = bundles(History.of([*events, Finished(state="succeeded", time=2.0)]))
+    assert len(outputs) == 1 and "2,000 rows" in outputs[0][0]["text/plain"]
+
+
+def test_one_epoch_no_validation_and_nan_still_draw() -> None:
+    start = Started(title="train m", epochs=1, steps_per_epoch=4)
+    for loss in (0.5, math.nan, math.inf):
+        end = EpochEnd(epoch=1, step=4, samples=32, train={"loss": loss})
+        outputs = bundles(History.of([start, end, Finished(state="succeeded")]), log=True)
+        assert len(outputs) == 2
+
+
+def test_a_failed_job_says_why() -> None:
+    history = History.of([*log()[:-1], Finished(state="failed", error="the loss became <NaN>")])
+    table = summary(history)
+    assert "failed" in table["text/plain"] and "&lt;NaN&gt;" in table["text/html"]
+    assert "the loss became <NaN>" in final_line(history)
+
+
+def test_words_are_escaped_and_warnings_visible() -> None:
+    history = History.of([Started(title="train <b>m</b>"), Message(text="<i>rows</i> dropped", level="warning")])
+    html = baseline(history)["text/html"]
+    assert "<i>" not in html and "&lt;i&gt;rows" in html and "train &lt;b&gt;m" in html
+    assert "warning" in summary(history)["text/plain"]
+
+
+def test_a_line_says_how_far_it_is() -> None:
+    text = line(History.of(log()[:25]))
+    assert text.startswith("train m  epoch 3/3  loss ") and text.endswith("left")
+    assert "stopping…" in line(History.of(log()[:25]), stopping=True)

@@ -1,0 +1,168 @@
+"""`watch` outside notebooks: the terminal's line, interrupts, and what is imported."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from thread_job import ThreadJob, predict, train
+
+from maas_magics.api.backend import Job
+from maas_magics.api.events import Event, Started
+from maas_magics.widgets import watch
+
+SCRIPT = "from thread_job import train; from maas_magics.widgets import watch; watch(train(epochs=3, steps=80, warn='w'))"
+
+
+def interrupt_after(*seconds: float) -> None:
+    """Send SIGINT to this process after each of these times."""
+    for second in seconds:
+        threading.Timer(second, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_the_helper_speaks_the_protocol() -> None:
+    assert isinstance(train(epochs=1, steps=1), Job)
+
+
+def test_importing_the_room_is_cheap() -> None:
+    code = "import sys, maas_magics.widgets; print({'ipywidgets', 'anywidget', 'matplotlib', 'numpy'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_one_final_line_where_no_terminal_is() -> None:
+    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert run.stdout == ""
+    first, second = run.stderr.splitlines()
+    assert first == "warning: w" and second.startswith("train penguins: succeeded, 3 epochs · best epoch 3 · val loss 0.")
+
+
+def test_a_terminal_gets_one_line_that_rewrites_itself() -> None:
+    main, side = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=side, stdout=subprocess.PIPE) as process:
+        os.close(side)
+        chunks = []
+        while True:
+            try:
+                chunks.append(os.read(main, 4096))
+            except OSError:  # the other end was closed
+                break
+        out = process.stdout.read() if process.stdout else b""
+    text = b"".join(chunks).decode()
+    assert out == b"" and process.returncode == 0
+    assert text.count("\r\x1b[K") >= 3 and "epoch 2/3" in text and "━" in text
+    assert text.count("\n") == 2 and "train penguins: succeeded" in text.splitlines()[-1]
+
+
+def test_steady_text_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAAS_UI", "static")
+    texts = []
+    for pause in (0.001, 0.004):
+        watch(train(epochs=2, steps=20, pause=pause))
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] and "succeeded, 2 epochs" in texts[0]
+
+
+@pytest.mark.parametrize("ui", ["static", ""])
+def test_a_background_job_prints_one_line(
+    ui: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAAS_UI", ui)
+    job = train(epochs=1, steps=5)
+    watch(job, block=False)
+    job.result()
+    time.sleep(0.1)
+    seen = capsys.readouterr()
+    assert seen.out + seen.err == "started train penguins\n"
+
+
+def test_an_interrupt_stops_gracefully_and_shows_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    job = train(epochs=1000)
+    interrupt_after(0.5)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        watch(job)
+    assert time.monotonic() - begin < 1.5
+    assert job.stops == 1 and "train penguins: stopped" in capsys.readouterr().err
+
+
+def test_a_second_interrupt_is_hard_and_does_not_wait() -> None:
+    job = train(epochs=1000, obey=3)
+    interrupt_after(0.4, 0.9)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        watch(job)
+    assert time.monotonic() - begin < 1.5
+    assert job.stops == 2
+    job.stop()
+
+
+def test_the_views_own_interrupt_after_a_click_is_the_same_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maas_magics.widgets import follow, still
+
+    job = train(epochs=1000, obey=1, pause=0.3)
+    follower = follow.Follower(job, still.StillView())
+    follower.start()
+    time.sleep(0.1)
+    follower.request_stop()
+    interrupt_after(0.05)
+    follower.wait()
+    assert job.stops == 1
+
+
+def test_a_failed_job_is_only_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    watch(train(fail_at=2))
+    assert "failed, 1 of 20 epochs" in capsys.readouterr().err
+
+
+def test_a_job_that_is_over_is_shown_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    job = predict(pause=0)
+    job.result()
+    begin = time.monotonic()
+    watch(job)
+    assert time.monotonic() - begin < 0.5
+    assert "predict penguins: succeeded, 10,000 rows" in capsys.readouterr().err
+
+
+class Unreachable(ThreadJob):
+    """A job whose events stop coming and which cannot be stopped."""
+
+    def events(self, after: int = 0) -> Iterator[Event]:
+        yield Started(title="train far", seq=1, time=time.time())
+        time.sleep(0.5)
+        raise ConnectionError("no route")
+
+    def stop(self) -> None:
+        raise ConnectionError("no route")
+
+
+def test_lost_events_raise_and_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConnectionError, match="no route"):
+        watch(Unreachable("train far", lambda job: None))
+    assert "could not be followed: no route" in capsys.readouterr().err
+
+
+def test_an_interrupt_that_cannot_be_passed_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    interrupt_after(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        watch(Unreachable("train far", lambda job: None))
+    assert "could not be stopped: no route" in capsys.readouterr().err
+
+
+def test_a_broken_view_does_not_take_the_job_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maas_magics.widgets import terminal
+
+    def broken(self: object, history: object, *, stopping: bool) -> None:
+        raise RuntimeError("bad pixel")
+
+    monkeypatch.setattr(terminal.TerminalView, "paint", broken)
+    job = train(epochs=2)
+    with pytest.warns(RuntimeWarning, match="bad pixel"):
+        watch(job)
+    assert job.info.state == "succeeded"
