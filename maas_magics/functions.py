@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.events import Event
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@overload
-def train(name: str, data: Any, target: Any = None, *, background: Literal[False] = False, **options: Any) -> TrainedModel: ...
-@overload
-def train(name: str, data: Any, target: Any = None, *, background: Literal[True], **options: Any) -> Job[TrainedModel]: ...
 def train(
     name: str,
     data: Any,
@@ -63,12 +59,32 @@ def train(
     TrainedModel or Job
     """
     request = TrainRequest(
-        name=name, data=data, target=target, model=model, source=source, params=dict(params or {}), task=task, loss=loss,
-        optimizer=optimizer, optimizer_params=dict(optimizer_params or {}), lr=lr, weight_decay=weight_decay,
-        schedule=schedule, epochs=epochs, batch_size=batch_size, patience=patience, monitor=monitor, validation=validation,
-        metrics=tuple(metrics), class_weights=class_weights, label_smoothing=label_smoothing, preprocess=preprocess,
-        seed=seed, device=device, threads=threads,
-    )  # fmt: skip
+        name=name,
+        data=data,
+        target=target,
+        model=model,
+        source=source,
+        params=dict(params or {}),
+        task=task,
+        loss=loss,
+        optimizer=optimizer,
+        optimizer_params=dict(optimizer_params or {}),
+        lr=lr,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        epochs=epochs,
+        batch_size=batch_size,
+        patience=patience,
+        monitor=monitor,
+        validation=validation,
+        metrics=tuple(metrics),
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        preprocess=preprocess,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
     return current().run(request, background=background, live=True)
 
 
@@ -130,7 +146,9 @@ def predict(
     -------
     A table of the same library as ``data`` with its index kept, or an array for arrays.
     """
-    return current().predict(PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size))
+    return current().predict(
+        PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size)
+    )
 
 
 def load(model: str) -> nn.Module:
@@ -152,7 +170,12 @@ def status() -> dict[str, Any]:
     """Where requests run, and what is there."""
     session = current()
     going = [info for info in session.backend.jobs() if info.state in ("queued", "running")]
-    return {"backend": "this kernel", "store": session.store, "models": len(session.model_names()), "jobs going": len(going)}
+    return {
+        "backend": "this kernel",
+        "store": session.store,
+        "models": len(session.model_names()),
+        "jobs going": len(going),
+    }
 
 
 def attach(job: str, *, block: bool = False) -> Job[Any]:
@@ -179,12 +202,7 @@ def stop(job: str) -> None:
 
 def logs(job: str) -> list[Event]:
     """Events of a job so far."""
-    from maas_magics.api.events import FINAL_STATES
-
-    found = current().backend.job(job)
-    if found.info.state in FINAL_STATES:
-        return list(found.events())
-    return list(found.so_far()) if hasattr(found, "so_far") else []
+    return list(current().backend.job(job).events(follow=False))
 
 
 def alias(model: str, alias: str) -> None:

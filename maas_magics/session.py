@@ -127,10 +127,7 @@ class Session:
         if self._going:
             self.wait_for(request.model)
         data = request.data
-        if _many(data):
-            prediction = self._watched(request)
-        else:
-            prediction = self.backend.predict(request)
+        prediction = self._watched(request) if _many(data) else self.backend.predict(request)
         columns = prediction.columns
         if type(data).__module__ == "numpy" and "top_1" not in columns:
             return columns["probabilities"] if request.probabilities else columns["prediction"]
@@ -222,4 +219,3 @@ def unload(shell: Any) -> None:
     from maas_magics.magics import unregister
 
     unregister(shell)
-

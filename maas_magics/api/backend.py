@@ -49,8 +49,8 @@ class Job(Protocol[R_co]):
     def info(self) -> JobInfo:
         """Id, title, model and present state."""
 
-    def events(self, after: int = 0) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, follow the rest, end with ``Finished``."""
+    def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
+        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
 
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the result.
@@ -97,6 +97,10 @@ class Backend(Protocol):
     @property
     def models(self) -> ModelStore:
         """Models kept there."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person: a folder, or a URL without secrets."""
 
     def submit(self, request: Request[R]) -> Job[R]:
         """Start a job, or queue it behind those that run."""

@@ -146,7 +146,11 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Metrics {self.model} · {self.rows:,} rows · {figures}>"
 
     def _repr_html_(self) -> str:
-        parts = [html_table([(name, figure(value)) for name, value in self.values.items()], f"{self.model}, {self.rows:,} rows")]
+        parts = [
+            html_table(
+                [(name, figure(value)) for name, value in self.values.items()], f"{self.model}, {self.rows:,} rows"
+            )
+        ]
         if self.confusion and len(self.classes) <= 20:
             head = ("true ↓ answer →", *self.classes)
             body = [(label, *map(str, row)) for label, row in zip(self.classes, self.confusion, strict=True)]

@@ -33,12 +33,18 @@ def text_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
     if not every:
         return ""
     widths = [max(len(row[i]) for row in every if i < len(row)) for i in range(max(map(len, every)))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in every)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in every
+    )
 
 
 def html_table(rows: Sequence[Sequence[str]], caption: str = "", head: Sequence[str] = ()) -> str:
     """Rows as an HTML table; every cell is escaped."""
-    title = f'<caption style="text-align:left;font-weight:600;padding:4px 0">{escape(caption)}</caption>' if caption else ""
+    title = (
+        f'<caption style="text-align:left;font-weight:600;padding:4px 0">{escape(caption)}</caption>' if caption else ""
+    )
     top = "<tr>" + "".join(f'<th style="{CELL}">{escape(cell)}</th>' for cell in head) + "</tr>" if head else ""
-    body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+    )
     return f'<table style="border-collapse:collapse;margin:2px 0">{title}{top}{body}</table>'

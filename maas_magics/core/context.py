@@ -43,7 +43,9 @@ class Context:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    return {"python": platform.python_version()} | {name: version(name) for name in ("maas-magics", "torch", "numpy", "onnxruntime")}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("maas-magics", "torch", "numpy", "onnxruntime")
+    }
 
 
 def digest(*parts: bytes) -> str:

@@ -13,9 +13,12 @@ from maas_magics.api.events import Event, State, decode, encode
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, title TEXT NOT NULL, model TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, owner TEXT NOT NULL
+    id TEXT PRIMARY KEY, title TEXT NOT NULL, model TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
+    owner TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS events (job TEXT NOT NULL, seq INTEGER NOT NULL, event BLOB NOT NULL, PRIMARY KEY (job, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    job TEXT NOT NULL, seq INTEGER NOT NULL, event BLOB NOT NULL, PRIMARY KEY (job, seq)
+) WITHOUT ROWID;
 """
 
 
@@ -37,7 +40,9 @@ class Journal:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(SCHEMA)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"The journal {file} cannot be opened: {error}", "Set MAAS_STORE to another folder.") from error
+            raise StoreError(
+                f"The journal {file} cannot be opened: {error}", "Set MAAS_STORE to another folder."
+            ) from error
 
     def open(self, info: JobInfo, owner: str) -> None:
         """Write down a new job.
@@ -50,27 +55,34 @@ class Journal:
         """
         with self._lock:
             self._db.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?)", (info.id, info.title, info.model, info.state, info.created, owner)
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?)",
+                (info.id, info.title, info.model, info.state, info.created, owner),
             )
 
     def append(self, id: str, events: Sequence[Event], state: State) -> None:
         """Write down events and the state the job is in after them, in one transaction."""
         with self._lock:
             self._db.execute("BEGIN")
-            self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", [(id, event.seq, encode(event)) for event in events])
+            self._db.executemany(
+                "INSERT OR REPLACE INTO events VALUES (?, ?, ?)", [(id, event.seq, encode(event)) for event in events]
+            )
             self._db.execute("UPDATE jobs SET state = ? WHERE id = ?", (state, id))
             self._db.execute("COMMIT")
 
     def jobs(self) -> list[tuple[JobInfo, str]]:
         """Every job with its owner, newest first."""
         with self._lock:
-            rows = self._db.execute("SELECT id, title, model, state, created, owner FROM jobs ORDER BY created DESC").fetchall()
+            rows = self._db.execute(
+                "SELECT id, title, model, state, created, owner FROM jobs ORDER BY created DESC"
+            ).fetchall()
         return [(JobInfo(*row[:5]), row[5]) for row in rows]
 
     def events(self, id: str, after: int = 0) -> list[Event]:
         """Events of a job with ``seq > after``."""
         with self._lock:
-            rows = self._db.execute("SELECT event FROM events WHERE job = ? AND seq > ? ORDER BY seq", (id, after)).fetchall()
+            rows = self._db.execute(
+                "SELECT event FROM events WHERE job = ? AND seq > ? ORDER BY seq", (id, after)
+            ).fetchall()
         return [decode(row[0]) for row in rows]
 
     def close(self) -> None:

@@ -153,7 +153,9 @@ class Bucket:
         try:
             self._fs, self._base = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise StoreError(f"The store {url!r} cannot be opened: {error}", "Set MAAS_STORE to a folder or a URL.") from None
+            raise StoreError(
+                f"The store {url!r} cannot be opened: {error}", "Set MAAS_STORE to a folder or a URL."
+            ) from None
         self._base = self._base.rstrip("/") + "/models"
         self._cache = Folder(cache)
 
@@ -253,7 +255,9 @@ def staging(root: Path) -> Iterator[Path]:
         place.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=place))
     except OSError as error:
-        raise StoreError(f"The store {root} cannot be written: {error.strerror}.", "Set MAAS_STORE to another folder.") from error
+        raise StoreError(
+            f"The store {root} cannot be written: {error.strerror}.", "Set MAAS_STORE to another folder."
+        ) from error
     try:
         yield work
     except OSError as error:
@@ -298,5 +302,3 @@ def open_storage(place: str) -> tuple[Storage, Path]:
 
     cache: Path = user_cache_path("maas_magics") / hashlib.sha256(place.encode()).hexdigest()[:16]
     return Bucket(place, cache), cache
-
-

@@ -72,11 +72,16 @@ class Store:
         stamp = self.storage.stamp(name)
         versions = self.storage.versions(name)
         if not versions:
-            raise ModelNotFound(f"There is no model {name!r}.", did_you_mean(name, self.storage.names()) or f"%train {name} --data …")
+            raise ModelNotFound(
+                f"There is no model {name!r}.", did_you_mean(name, self.storage.names()) or f"%train {name} --data …"
+            )
         if alias is not None:
             aliases = self.storage.aliases(name)
             if alias not in aliases:
-                raise ModelNotFound(f"The model {name!r} has no alias {alias!r}.", did_you_mean(alias, aliases) or f"{name}:{versions[-1]}")
+                raise ModelNotFound(
+                    f"The model {name!r} has no alias {alias!r}.",
+                    did_you_mean(alias, aliases) or f"{name}:{versions[-1]}",
+                )
             version = aliases[alias]
         if version is None:
             self._newest[name] = stamp, versions[-1]
@@ -124,6 +129,8 @@ class Store:
             info = read_manifest(folder).info
             exports = tuple(sorted(os.listdir(folder / "exports"))) if (folder / "exports").is_dir() else ()
         except (OSError, msgspec.MsgspecError) as error:
-            raise StoreError(f"{name}:{version} cannot be read: {error}", f"%maas rm {name}:{version} removes it.") from None
+            raise StoreError(
+                f"{name}:{version} cannot be read: {error}", f"%maas rm {name}:{version} removes it."
+            ) from None
         aliases = tuple(alias for alias, number in sorted(self.storage.aliases(name).items()) if number == version)
         return msgspec.structs.replace(info, name=name, version=version, exports=exports, aliases=aliases)

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
@@ -48,6 +49,11 @@ class LocalBackend:
         self._lock = threading.Lock()
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
 
+    @property
+    def place(self) -> str:
+        """Folder or URL of the store."""
+        return self.models.place
+
     def submit(self, request: Request[R]) -> Job[R]:
         """Queue a request behind those that run."""
         title, model = tasks.title(request)
@@ -65,7 +71,7 @@ class LocalBackend:
         while True:
             job, request = self._queue.get()
             context = Context(self.models, self.loader, job.emit, job.stopping)
-            job.run(lambda job=job, request=request, context=context: tasks.run(request, context))
+            job.run(partial(tasks.run, request, context))
             del job, request, context
 
     def job(self, id: str) -> Job[Any]:
@@ -119,5 +125,3 @@ def _alive(owner: str) -> bool:
     except PermissionError:
         return True
     return _started(int(pid)) == started
-
-

@@ -54,8 +54,11 @@ class LocalJob(Generic[R]):
         """Id, title, model and present state."""
         return self._info
 
-    def events(self, after: int = 0) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, follow the rest, end with ``Finished``."""
+    def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
+        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
+        if not follow:
+            yield from tuple(self._events[after:])
+            return
         while True:
             with self._changed:
                 while len(self._events) <= after:
@@ -163,8 +166,11 @@ class PastJob:
             return found
         return msgspec.structs.replace(found, state="failed")
 
-    def events(self, after: int = 0) -> Iterator[Event]:
-        """Replay what was written down, and follow while its process lives."""
+    def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
+        """Replay what was written down, and follow while its process lives unless told not to."""
+        if not follow:
+            yield from self._journal.events(self._first.id, after)
+            return
         while True:
             alive = self._alive()
             fresh = self._journal.events(self._first.id, after)
@@ -174,18 +180,19 @@ class PastJob:
                 if isinstance(event, Finished):
                     return
             if not alive and not fresh:
-                yield Finished(seq=after + 1, time=time.time(), state="failed", error="The process that ran it is gone.")
+                yield Finished(
+                    seq=after + 1, time=time.time(), state="failed", error="The process that ran it is gone."
+                )
                 return
             time.sleep(0.25)
 
     def result(self, timeout: float | None = None) -> Any:
         """What it made is in the store; a job that did not succeed raises."""
         raise MaasError(
-            f"The job {self._first.id} ran in another process; its result is not here.", f"%maas models shows {self._first.model!r}."
+            f"The job {self._first.id} ran in another process; its result is not here.",
+            f"%maas models shows {self._first.model!r}.",
         )
 
     def stop(self) -> None:
         """Only its own process can stop it."""
         raise MaasError(f"The job {self._first.id} runs in another kernel.", "Press ■ in the notebook that runs it.")
-
-

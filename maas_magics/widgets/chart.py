@@ -52,9 +52,9 @@ def png(figure: Figure) -> bytes:
     return _saved(figure, "png", dpi=192, metadata={"Software": None})
 
 
-def svg(figure: Figure) -> str:
-    """Figure as SVG; the same figure gives the same text."""
-    text = _saved(figure, "svg", metadata={"Date": None, "Creator": None}).decode()
+def svg(figure: Figure, *, title: str = "") -> str:
+    """Figure as SVG with a title for screen readers; the same figure gives the same text."""
+    text = _saved(figure, "svg", metadata={"Date": None, "Creator": None, "Title": title or None}).decode()
     # Ids are salted at random unless a global setting says otherwise, and global settings are the notebook's own.
     names = {old: f"i{number}" for number, old in enumerate(dict.fromkeys(_ID.findall(text)))}
     return re.sub("|".join(names), lambda found: names[found[0]], text) if names else text

@@ -20,13 +20,13 @@ def chart_bundle(history: History, *, log: bool = False, volatile: bool = True) 
         return None
     from maas_magics.widgets.chart import HEIGHT, WIDTH, draw, png, svg
 
-    figure = draw(history, log=log, steps=volatile)
+    figure, words = draw(history, log=log, steps=volatile), final_line(history, volatile=volatile)
     data = {
         "image/png": b64encode(png(figure)).decode(),
-        "image/svg+xml": svg(figure),
-        "text/plain": final_line(history, volatile=volatile),
+        "image/svg+xml": svg(figure, title=words),
+        "text/plain": words,
     }
-    return data, {"image/png": {"width": WIDTH, "height": HEIGHT}}
+    return data, {"image/png": {"width": WIDTH, "height": HEIGHT, "alt": words}}
 
 
 def bundles(history: History, *, log: bool = False, volatile: bool = True) -> list[Bundle]:

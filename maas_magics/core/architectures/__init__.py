@@ -105,7 +105,9 @@ class Architecture:
         """
         unknown = next((name for name in params if name not in self.defaults), None)
         if unknown is not None:
-            raise OptionError(f"This architecture has no hyperparameter {unknown!r}.", did_you_mean(unknown, self.defaults))
+            raise OptionError(
+                f"This architecture has no hyperparameter {unknown!r}.", did_you_mean(unknown, self.defaults)
+            )
         try:
             return self.network(features, outputs, task=task, **params)
         except (TypeError, ValueError, RuntimeError) as error:

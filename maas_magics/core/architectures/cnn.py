@@ -29,10 +29,18 @@ class CNN(nn.Module):
     """
 
     def __init__(
-        self, features: Features, outputs: int, *, task: Task, channels: Sequence[int] = (32, 64, 128), dropout: float = 0.2
+        self,
+        features: Features,
+        outputs: int,
+        *,
+        task: Task,
+        channels: Sequence[int] = (32, 64, 128),
+        dropout: float = 0.2,
     ) -> None:
         super().__init__()
         shape = features.image
+        self.axes: tuple[int, ...] | None
+        sides: tuple[int, ...]
         if len(shape) == 2:
             self.axes, inner, sides = None, 1, shape
         elif shape[0] in CHANNELS or shape[2] not in CHANNELS:
@@ -65,8 +73,13 @@ def _convolution(inner: int, outer: int) -> list[nn.Module]:
 def recipe(rows: int, task: Task) -> Recipe:
     """AdamW under one cycle."""
     return Recipe(
-        optimizer="AdamW", lr=3e-3, weight_decay=0.01, schedule="one-cycle", batch_size=64, epochs=15 if rows > 5_000 else 30
-    )  # fmt: skip
+        optimizer="AdamW",
+        lr=3e-3,
+        weight_decay=0.01,
+        schedule="one-cycle",
+        batch_size=64,
+        epochs=15 if rows > 5_000 else 30,
+    )
 
 
 architectures.register("cnn")(Architecture("image", CNN, recipe))

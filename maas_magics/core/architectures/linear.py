@@ -40,9 +40,13 @@ def recipe(rows: int, task: Task) -> Recipe:
     batch_size = 32 if rows < 2_000 else 256
     steps = max(1, rows // batch_size)
     return Recipe(
-        lr=0.02, schedule="cosine", batch_size=batch_size, epochs=min(200, max(20, 2_000 // steps)), weight_decay=1e-4,
+        lr=0.02,
+        schedule="cosine",
+        batch_size=batch_size,
+        epochs=min(200, max(20, 2_000 // steps)),
+        weight_decay=1e-4,
         optimizer="AdamW",
-    )  # fmt: skip
+    )
 
 
 architectures.register("linear")(Architecture("tabular", Linear, recipe))

@@ -26,7 +26,9 @@ class MLP(nn.Module):
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Float32 (n, p) and int64 (n, c) to (n, outputs)."""
-        out: Tensor = self.layers(torch.cat([numeric, *(t(categorical[:, i]) for i, t in enumerate(self.tables))], dim=1))
+        out: Tensor = self.layers(
+            torch.cat([numeric, *(t(categorical[:, i]) for i, t in enumerate(self.tables))], dim=1)
+        )
         return out
 
 

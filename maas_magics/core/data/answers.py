@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
 from maas_magics.api.signature import TensorSpec
@@ -27,7 +28,7 @@ class Answers(msgspec.Struct, frozen=True):
     names : tuple of str
         Column names; ``("y",)`` for an unnamed array.
     classes : tuple of Label
-        Labels in the order of the probabilities; empty for regression, (False, True) for each name of a multilabel task.
+        Labels in the order of the probabilities; empty for regression, (False, True) for a multilabel task.
     center, scale : tuple of float
         Regression: mean and standard deviation of each training target, or 0 and 1.
     flat : bool
@@ -46,7 +47,13 @@ class Answers(msgspec.Struct, frozen=True):
         """How many numbers the network puts out for a row."""
         if self.task == "binary":
             return 1
-        return len(self.classes) if self.task == "multiclass" else len(self.names) if self.task == "multilabel" else len(self.center)
+        return (
+            len(self.classes)
+            if self.task == "multiclass"
+            else len(self.names)
+            if self.task == "multilabel"
+            else len(self.center)
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -95,7 +102,7 @@ class Answers(msgspec.Struct, frozen=True):
         if self.task == "regression":
             numbers = _floats(values, self.names)
             standard = (numbers.reshape(len(numbers), -1) - np.array(self.center)) / np.array(self.scale)
-            return standard.astype(np.float32)
+            return np.asarray(standard, dtype=np.float32)
         if self.task == "multilabel":
             return _floats(values, self.names).astype(np.float32)
         known = {label: i for i, label in enumerate(self.classes)}
@@ -142,12 +149,16 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
             raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
         return Answers(task, tuple(names), (False, True), flat=False)
     if not flat:
-        raise DataError(f"A {task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel")
+        raise DataError(
+            f"A {task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel"
+        )
     kinds = {_plain(label) for label in values.tolist()}
     mixed = len({isinstance(label, str) for label in kinds}) > 1
     classes = tuple(sorted(kinds, key=str if mixed else None))
     if len(classes) < 2:
-        raise DataError(f"The target {names[0]!r} has one class only: {classes[0]!r}.", "Give rows of at least two classes.")
+        raise DataError(
+            f"The target {names[0]!r} has one class only: {classes[0]!r}.", "Give rows of at least two classes."
+        )
     if task == "binary" and len(classes) > 2:
         raise DataError(f"The target {names[0]!r} has {len(classes)} classes, not two.", "--task multiclass")
     return Answers(task, tuple(names), classes)

@@ -142,7 +142,9 @@ def _fit(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vector
         if vectors:
             return Numeric(name, math.prod(kind.shape))
         dtype = str(kind.value_type.to_pandas_dtype().__name__)
-        return Tensor(name, tuple(kind.shape), {"float64": "float32", "float16": "float32", "bool": "uint8"}.get(dtype, dtype))
+        return Tensor(
+            name, tuple(kind.shape), {"float64": "float32", "float16": "float32", "bool": "uint8"}.get(dtype, dtype)
+        )
     if len(values) == values.null_count:
         tell(f"Column {name!r} is empty and is left out.")
         return None
@@ -179,23 +181,20 @@ def _fit_category(name: str, values: pa.ChunkedArray, tell: Callable[[str], None
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether an Arrow type is text, or a dictionary (pandas' and polars' categoricals)."""
-    return (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        or pa.types.is_dictionary(kind)
-    )  # fmt: skip
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_dictionary)
+    return any(test(kind) for test in tests)
 
 
 def is_number(kind: pa.DataType) -> bool:
     """Whether an Arrow type is a number, a boolean, or a length of time."""
-    return (
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind) or pa.types.is_duration(kind)
-    )  # fmt: skip
+    types = pa.types
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_duration)
+    return any(test(kind) for test in tests)
 
 
 def is_moment(kind: pa.DataType) -> bool:
     """Whether an Arrow type is a date or a time stamp."""
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -234,8 +233,12 @@ def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
     kind, name = values.type, column.name
     if isinstance(kind, pa.FixedShapeTensorType):
         if math.prod(kind.shape) != column.width:
-            raise _mismatch(name, f"rows of {math.prod(kind.shape)} numbers", f"rows of {column.width} numbers", "Give that width.")
-        return tensors(values).reshape(-1, column.width).astype(np.float32 if column.width > 1 else np.float64, copy=False)
+            raise _mismatch(
+                name, f"rows of {math.prod(kind.shape)} numbers", f"rows of {column.width} numbers", "Give that width."
+            )
+        return (
+            tensors(values).reshape(-1, column.width).astype(np.float32 if column.width > 1 else np.float64, copy=False)
+        )
     if not is_number(kind) and not pa.types.is_null(kind):
         hint = f"Convert it: df[{name!r}] = pd.to_numeric(df[{name!r}])"
         if is_text(kind):

@@ -19,6 +19,7 @@ Layout = Literal["tabular", "flat", "raw", "image"]
     One float32 array, standardised.
 """
 
+
 class Scaling(msgspec.Struct, frozen=True):
     """Figures fitted on the training rows.
 

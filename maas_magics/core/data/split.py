@@ -40,5 +40,7 @@ def split(rows: int, share: float, seed: int, labels: Array | None) -> tuple[Arr
     if not wanted.sum():
         wanted[np.argmax(sizes)] = min(1, sizes.max() - 1)
     validation = np.concatenate([grouped[start : start + n] for start, n in zip(starts, wanted, strict=True)])
-    train = np.concatenate([grouped[start + n : start + size] for start, n, size in zip(starts, wanted, sizes, strict=True)])
+    train = np.concatenate(
+        [grouped[start + n : start + size] for start, n, size in zip(starts, wanted, sizes, strict=True)]
+    )
     return draw.permutation(train), draw.permutation(validation)

@@ -50,7 +50,9 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
     if names:
         absent = next((name for name in names if name not in table.column_names), None)
         if absent is not None:
-            raise DataError(f"The data has no column {absent!r} to be the target.", did_you_mean(absent, table.column_names))
+            raise DataError(
+                f"The data has no column {absent!r} to be the target.", did_you_mean(absent, table.column_names)
+            )
         columns = [table.column(name) for name in names]
         table = table.drop_columns(list(dict.fromkeys(names)))
     else:
@@ -85,12 +87,16 @@ def _array_target(target: Any, rows: int) -> tuple[tuple[str, ...], list[pa.Chun
         if values.ndim == 0:
             raise DataError(f"The target {target!r} is neither a column's name nor an array.", "--target COLUMN")
         if values.ndim > 2:
-            raise DataError(f"The target has shape {values.shape}; one or two axes were expected.", "Reshape it: .reshape(n, -1)")
+            raise DataError(
+                f"The target has shape {values.shape}; one or two axes were expected.", "Reshape it: .reshape(n, -1)"
+            )
         name = getattr(target, "name", None)
         names = (str(name) if isinstance(name, str) else TARGET,)
         columns = [pa.chunked_array([column(values, names[0])])]
     if len(columns[0]) != rows:
-        raise DataError(f"The data has {rows:,} rows and the target {len(columns[0]):,}.", "Give one target for each row.")
+        raise DataError(
+            f"The data has {rows:,} rows and the target {len(columns[0]):,}.", "Give one target for each row."
+        )
     return names, columns
 
 
@@ -102,7 +108,9 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             raise DataError(f"The target {name!r} holds missing or infinite values.", "Drop those rows.")
         if found.ndim > 2:
-            raise DataError(f"The target {name!r} has rows of shape {found.shape[1:]}.", "Give a number or a row of numbers.")
+            raise DataError(
+                f"The target {name!r} has rows of shape {found.shape[1:]}.", "Give a number or a row of numbers."
+            )
         return found
     if pa.types.is_boolean(kind):
         return np.asarray(values.to_numpy(), dtype=bool)

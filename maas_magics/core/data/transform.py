@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.data.columns import NAT, Array, Category, Columns, Moment, Numeric
+from maas_magics.core.data.columns import NAT, Array, Category, Column, Columns, Moment, Numeric
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.data.scaling import Layout, Scaling
 
@@ -28,10 +29,12 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     if layout == "image":
         pixels = raw[0].astype(np.float64)
         return Scaling(center=(float(pixels.mean()),), scale=(1.0 / max(float(pixels.std()), 1e-12),))
-    tensors = [as_tensor(array) for array, column in zip(raw, columns.columns, strict=True) if _is_number(column)]
-    if not tensors:
+    numeric = [
+        (column, as_tensor(array)) for column, array in zip(columns.columns, raw, strict=True) if _is_number(column)
+    ]
+    if not numeric:
         return Scaling()
-    values = _numbers([column for column in columns.columns if _is_number(column)], tensors).numpy().astype(np.float64)
+    values = _numbers(numeric).numpy().astype(np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     missing = np.isnan(values)
     present = ~missing.all(axis=0)
@@ -43,7 +46,9 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     with np.errstate(divide="ignore"):
         factor = np.where(high > low, 1 / (high - low), np.where(most > least, 2 / (most - least), 0.0))
     if not scale:
-        return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), tuple(np.flatnonzero(missing.any(0)).tolist()))
+        return Scaling(
+            tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), tuple(np.flatnonzero(missing.any(0)).tolist())
+        )
     return Scaling(
         fill=tuple(fill.tolist()),
         center=tuple(fill.tolist()),
@@ -62,10 +67,10 @@ def _is_number(column: object) -> bool:
     return isinstance(column, (Numeric, Moment))
 
 
-def _numbers(columns: list[Numeric | Moment], inputs: list[Tensor]) -> Tensor:
+def _numbers(columns: Sequence[tuple[Column, Tensor]]) -> Tensor:
     """Numbers and moments side by side, (n, p); a moment becomes days and phases of year, week and day."""
     parts: list[Tensor] = []
-    for column, values in zip(columns, inputs, strict=True):
+    for column, values in columns:
         if isinstance(column, Numeric):
             parts.append(values)
             continue
@@ -121,7 +126,7 @@ class Transform(nn.Module):
         pairs = [(c, x) for c, x in zip(self.columns.columns, inputs, strict=True) if _is_number(c)]
         if not pairs:
             return torch.zeros((inputs[0].shape[0], 0), dtype=torch.float32, device=inputs[0].device)
-        values = _numbers([column for column, _ in pairs], [x for _, x in pairs])  # type: ignore[misc]
+        values = _numbers(pairs)
         missing = ~(torch.abs(values) < torch.inf)
         scaled = (torch.where(missing, self.fill, values) - self.center) * self.scale
         if self.clip:
@@ -150,7 +155,10 @@ class Transform(nn.Module):
             if isinstance(column, Numeric):
                 plain += [column.name] if column.width == 1 else [f"{column.name}[{i}]" for i in range(column.width)]
             elif isinstance(column, Moment):
-                plain += [column.name, *(f"{column.name} {f}({p})" for p in ("year", "week", "day") for f in ("sin", "cos"))]
+                plain += [
+                    column.name,
+                    *(f"{column.name} {f}({p})" for p in ("year", "week", "day") for f in ("sin", "cos")),
+                ]
         hot = [f"{column.name}={value}" for column in self.columns.of(Category) for value in column.values]
         return plain + [f"{plain[i]} missing" for i in self.indicators] + hot
 

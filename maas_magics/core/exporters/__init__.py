@@ -1,4 +1,4 @@
-"""File formats a model is converted to. One file for each; a new file registers itself and is tested with the others."""
+"""File formats a model is converted to. A new file registers itself and is tested with the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Exporter(Protocol):
         """Write ``model`` to ``file``."""
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
-        """Open ``file``; ``version`` is the folder of the model's own files, ``model`` the model where it is in memory."""
+        """Open ``file``.
+
+        ``version`` is the folder of the model's own files, ``model`` the model where it is in memory.
+        """
 
 
 exporters: Registry[Exporter] = Registry("export format", __name__)

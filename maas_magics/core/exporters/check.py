@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,23 @@ def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Pa
     ExportError
         If that process fails or dies.
     """
-    np.savez(work / "inputs.npz", **{str(i): values.astype(str) if values.dtype == object else values for i, values in enumerate(raw)})
+    given: dict[str, Any] = {
+        str(i): values.astype(str) if values.dtype == object else values for i, values in enumerate(raw)
+    }
+    np.savez(work / "inputs.npz", **given)
     command = [sys.executable, "-m", "maas_magics.core.exporters.check", format, str(file), str(version), str(work)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=Path(__file__).parents[3])
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=Path(__file__).parents[3]
+    )
     if done.returncode:
-        died = f"the process died with signal {-done.returncode}" if done.returncode < 0 else (done.stderr.strip().splitlines() or ["?"])[-1]
-        raise ExportError(f"The exported {format} file cannot be used: {died}", "Nothing was published. Try another --format.")
+        died = (
+            f"the process died with signal {-done.returncode}"
+            if done.returncode < 0
+            else (done.stderr.strip().splitlines() or ["?"])[-1]
+        )
+        raise ExportError(
+            f"The exported {format} file cannot be used: {died}", "Nothing was published. Try another --format."
+        )
     with np.load(work / "outputs.npz") as found:
         return found["answers"], json.loads(str(found["latency"]))
 
@@ -44,7 +56,10 @@ def main(format: str, file: str, version: str, work: str) -> None:
     from maas_magics.core.exporters.examples import ask, latency
 
     with np.load(Path(work) / "inputs.npz") as given:
-        raw = [given[name].astype(object) if given[name].dtype.kind == "U" else given[name] for name in sorted(given, key=int)]
+        raw = [
+            given[name].astype(object) if given[name].dtype.kind == "U" else given[name]
+            for name in sorted(given, key=int)
+        ]
     run = exporters.get(format).load(Path(file), Path(version), None)
     np.savez(Path(work) / "outputs.npz", answers=ask(run, raw), latency=json.dumps(latency(run, raw)))
 

@@ -24,10 +24,11 @@ REPEATS = 7
 def example(model: Model) -> tuple[Tensor, ...]:
     """Inputs of the model's graph, `ROWS` rows of zeros and empty text."""
     raw = [
-        np.full((ROWS, *spec.shape[1:]), "", dtype=object) if spec.datatype == "BYTES"
+        np.full((ROWS, *spec.shape[1:]), "", dtype=object)
+        if spec.datatype == "BYTES"
         else np.zeros((ROWS, *spec.shape[1:]), dtype=NUMPY[spec.datatype])
         for spec in model.columns.specs
-    ]  # fmt: skip
+    ]
     return tensors(model.columns, raw)
 
 

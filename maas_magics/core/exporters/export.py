@@ -78,23 +78,37 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         run = exporter.load(file, version, model)
         after, after_ms = ask(run, raw), latency(run, raw)
     if before.shape != after.shape:
-        raise ExportError(f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format.")
+        raise ExportError(
+            f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."
+        )
     apart = float(np.abs(before.astype(np.float64) - after.astype(np.float64)).max(initial=0.0))
     if not apart <= tolerance:
         raise ToleranceExceeded(
-            f"The {format} file differs from the model by up to {apart:.1e}; {tolerance:.0e} was accepted. Nothing was published.",
-            f"--tolerance {10 ** np.ceil(np.log10(apart)):.0e} accepts it." if np.isfinite(apart) else "Look for NaN in its answers.",
+            f"The {format} file differs from the model by up to {apart:.1e}; {tolerance:.0e} was accepted. "
+            "Nothing was published.",
+            f"--tolerance {10 ** np.ceil(np.log10(apart)):.0e} accepts it."
+            if np.isfinite(apart)
+            else "Look for NaN in its answers.",
         )
     artifact = Artifact(
-        model=model.manifest.info.ref, variant=format, format=format, path=str(folder), digest=_digest(file),
+        model=model.manifest.info.ref,
+        variant=format,
+        format=format,
+        path=str(folder),
+        digest=_digest(file),
         signature=model.manifest.info.signature,
         verification=Verification(
-            rows=len(raw[0]), max_abs_diff=apart, tolerance=tolerance,
-            metrics_before=_metrics(model, before, target), metrics_after=_metrics(model, after, target),
-            bytes_before=(version / WEIGHTS).stat().st_size, bytes_after=sum(path.stat().st_size for path in folder.iterdir()),
-            latency_before=before_ms, latency_after=after_ms,
+            rows=len(raw[0]),
+            max_abs_diff=apart,
+            tolerance=tolerance,
+            metrics_before=_metrics(model, before, target),
+            metrics_after=_metrics(model, after, target),
+            bytes_before=(version / WEIGHTS).stat().st_size,
+            bytes_after=sum(path.stat().st_size for path in folder.iterdir()),
+            latency_before=before_ms,
+            latency_after=after_ms,
         ),
-    )  # fmt: skip
+    )
     (folder / ARTIFACT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
     return artifact
 
@@ -120,5 +134,7 @@ def _copy(place: Path, file: str, out: Path) -> Path:
         else:
             shutil.copytree(place, out, dirs_exist_ok=True)
     except OSError as error:
-        raise ExportError(f"The export is in the store, but cannot be copied to {out}: {error.strerror}.", "--out FOLDER") from error
+        raise ExportError(
+            f"The export is in the store, but cannot be copied to {out}: {error.strerror}.", "--out FOLDER"
+        ) from error
     return out

@@ -59,9 +59,12 @@ class Onnx:
             for spec in answers.specs
         ]
         graph = onnx.helper.make_graph(
-            [*entries, *before, *core.graph.node, *after.nodes], "model", inputs, outputs,
+            [*entries, *before, *core.graph.node, *after.nodes],
+            "model",
+            inputs,
+            outputs,
             [*core.graph.initializer, *after.constants],
-        )  # fmt: skip
+        )
         domains = {entry.domain: entry.version for entry in core.opset_import} | {"ai.onnx.ml": ML_OPSET}
         whole = onnx.helper.make_model(
             graph,
@@ -97,10 +100,17 @@ def _core(model: Model) -> Any:
     with _quiet():
         try:
             program = torch.onnx.export(
-                model.graph, inputs, dynamo=True, dynamic_shapes=(axes,), opset_version=OPSET, external_data=False, verbose=False,
+                model.graph,
+                inputs,
+                dynamo=True,
+                dynamic_shapes=(axes,),
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
                 input_names=[f"in{i}" for i in range(len(inputs))],
-                output_names=["probabilities" if model.manifest.answers.classes else "prediction"], optimize=True,
-            )  # fmt: skip
+                output_names=["probabilities" if model.manifest.answers.classes else "prediction"],
+                optimize=True,
+            )
         except Exception as error:  # torch raises many unrelated kinds here
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             cause = error.__cause__ or error.__context__
@@ -118,7 +128,14 @@ def _core(model: Model) -> Any:
             f"torch fixed the batch of {type(model.net).__name__} at {batch.dim_value} rows.",
             "Let its forward take any number of rows: x.shape[0], not a constant.",
         )
-    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.value_info, *proto.functions):
+    for part in (
+        proto,
+        proto.graph,
+        *proto.graph.node,
+        *proto.graph.initializer,
+        *proto.graph.value_info,
+        *proto.functions,
+    ):
         if hasattr(part, "metadata_props"):
             del part.metadata_props[:]
         part.doc_string = ""
@@ -144,10 +161,17 @@ def _encoders(columns: Columns, raw: Sequence[str], names: Sequence[str]) -> tup
     encoders, entries = [], []
     for column, entry, name in zip(columns.columns, raw, names, strict=True):
         if isinstance(column, Category):
-            encoders.append(onnx.helper.make_node(
-                "LabelEncoder", [entry], [name], domain="ai.onnx.ml", keys_strings=list(column.values),
-                values_int64s=list(range(1, len(column.values) + 1)), default_int64=0,
-            ))  # fmt: skip
+            encoders.append(
+                onnx.helper.make_node(
+                    "LabelEncoder",
+                    [entry],
+                    [name],
+                    domain="ai.onnx.ml",
+                    keys_strings=list(column.values),
+                    values_int64s=list(range(1, len(column.values) + 1)),
+                    default_int64=0,
+                )
+            )
         else:
             entries.append(onnx.helper.make_node("Identity", [entry], [name]))
     return encoders, entries
@@ -169,7 +193,7 @@ class _Labels:
             return
         labels = answers.label_array
         kind = onnx.TensorProto.STRING if labels.dtype == object else onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
-        values = [str(label).encode() for label in labels] if labels.dtype == object else labels
+        values: Any = [str(label).encode() for label in labels] if labels.dtype == object else labels
         self.constants = [onnx.helper.make_tensor("labels/values", kind, [len(labels)], values)]
         self.nodes = [
             onnx.helper.make_node("ArgMax", [decoded], ["labels/index"], axis=1, keepdims=0),
@@ -195,7 +219,7 @@ def _prefix(graph: Any, kept: set[str]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter talks on stdout, through warnings and through logging; an export is no place for it."""
+    """Torch's exporter talks on stdout, through warnings and through logging; an export is no place for it."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

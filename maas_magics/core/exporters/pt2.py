@@ -44,7 +44,7 @@ class Pt2:
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
                 for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                     node.meta.pop(trace, None)
-        program._example_inputs = None  # type: ignore[assignment]
+        program._example_inputs = None
         torch.export.save(program, str(file))
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:

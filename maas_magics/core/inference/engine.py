@@ -26,7 +26,9 @@ class Engine:
         try:
             self.session = onnxruntime.InferenceSession(str(file), options, providers=_providers())
         except Exception as error:  # ONNX Runtime has no base class for its errors
-            raise StoreError(f"{file.name} cannot be opened: {str(error).splitlines()[0]}", "%export makes it anew.") from error
+            raise StoreError(
+                f"{file.name} cannot be opened: {str(error).splitlines()[0]}", "%export makes it anew."
+            ) from error
         self._inputs = [value.name for value in self.session.get_inputs()]
         self._outputs = [value.name for value in self.session.get_outputs()]
 

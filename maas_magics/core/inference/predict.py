@@ -49,7 +49,9 @@ def gather(
         elif rows is None:
             parts.append(chunk)
         else:
-            whole = whole or {name: np.empty((rows, *values.shape[1:]), dtype=values.dtype) for name, values in chunk.items()}
+            whole = whole or {
+                name: np.empty((rows, *values.shape[1:]), dtype=values.dtype) for name, values in chunk.items()
+            }
             for name, values in chunk.items():
                 whole[name][done : done + size] = values
         done += size
@@ -96,4 +98,3 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         classes=answers.labels if answers.task in ("binary", "multiclass") else (),
         confusion=confusion(answers, outputs, wanted),
     )
-

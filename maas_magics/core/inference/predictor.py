@@ -47,7 +47,9 @@ class Predictor:
         self._model = None if self.engine else model()
         specs = self.columns.specs
         only = specs[0] if len(specs) == 1 else None
-        self._plain = only if only is not None and only.datatype not in ("BYTES", "FP64") and len(only.shape) > 1 else None
+        self._plain = (
+            only if only is not None and only.datatype not in ("BYTES", "FP64") and len(only.shape) > 1 else None
+        )
         self._labels = self.answers.label_array if self.answers.classes else None
 
     def decoded(self, raw: Sequence[Array]) -> Array:
@@ -69,12 +71,16 @@ class Predictor:
         answers = self.answers
         if answers.task == "regression":
             if request.top or request.probabilities:
-                raise OptionError("Probabilities are for labels; this model answers quantities.", "Drop --top and --proba.")
+                raise OptionError(
+                    "Probabilities are for labels; this model answers quantities.", "Drop --top and --proba."
+                )
             return {"prediction": decoded}
         labels = answers.labels
         if answers.task == "multilabel":
             if request.top:
-                raise OptionError("The likeliest labels are for one label a row; this model gives several.", "Use --proba.")
+                raise OptionError(
+                    "The likeliest labels are for one label a row; this model gives several.", "Use --proba."
+                )
             holds = decoded >= 0.5
             return {"prediction": holds} | self._probabilities(decoded, labels, request)
         assert self._labels is not None
@@ -102,7 +108,9 @@ class Predictor:
         """
         size = request.batch_size or CHUNK
         if size < 1 or request.top < 0:
-            raise OptionError("A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024")
+            raise OptionError(
+                "A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024"
+            )
         any_rows = False
         for table in source.chunks(size):
             if table.num_rows:

@@ -73,10 +73,14 @@ def prepare_loader(
     inputs, target = _pair(next(iter(train), None) or _empty())
     inputs = tuple(x.float() if x.dtype == torch.float64 else x for x in inputs)
     dataset = train.dataset.dataset if isinstance(train.dataset, Subset) else train.dataset
-    columns = Columns(tuple(
-        TensorColumn(name, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
-        for name, x in zip(["x"] if len(inputs) == 1 else [f"x{i + 1}" for i in range(len(inputs))], inputs, strict=True)
-    ))  # fmt: skip
+    columns = Columns(
+        tuple(
+            TensorColumn(name, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
+            for name, x in zip(
+                ["x"] if len(inputs) == 1 else [f"x{i + 1}" for i in range(len(inputs))], inputs, strict=True
+            )
+        )
+    )
     width = target.shape[1] if target.dim() == 2 else 1
     task = task or infer_loader_task(target)
     net = make_module(request.model, inputs[0][0].numel(), width)
@@ -87,7 +91,9 @@ def prepare_loader(
     sample = _sample(held or train, columns, encode)
     preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
     empty = torch.empty(0)
-    prepared = Prepared(preprocess, answers, Transform(columns, "raw", Scaling()), ((empty,), empty), None, sample, True)
+    prepared = Prepared(
+        preprocess, answers, Transform(columns, "raw", Scaling()), ((empty,), empty), None, sample, True
+    )
     recipe = Recipe(epochs=20, batch_size=train.batch_size or 1)
     net.to(device)
     held_batches = FromLoader(held, encode, device) if held is not None else None
@@ -136,8 +142,9 @@ def _sample(loader: Any, columns: Columns, encode: Callable[[Tensor], Tensor]) -
             break
     arrays = {
         feature.name: torch.cat([inputs[i] for inputs, _ in parts])[:SAMPLE_ROWS].numpy().astype(feature.dtype)
-        for i, feature in enumerate(columns.columns) if isinstance(feature, TensorColumn)
-    }  # fmt: skip
+        for i, feature in enumerate(columns.columns)
+        if isinstance(feature, TensorColumn)
+    }
     arrays[TARGET] = encode(torch.cat([target for _, target in parts])[:SAMPLE_ROWS]).numpy()
     return pa.table({name: column(values, name) for name, values in arrays.items()})
 

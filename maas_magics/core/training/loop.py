@@ -132,9 +132,18 @@ def fit(
             best_value, history.best_epoch, history.best_metrics = value, epoch, held or figures
             best = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
         seconds = time.perf_counter() - begun
-        emit(EpochEnd(
-            epoch=epoch, step=step, samples=samples, train=figures, validation=held, lr=optimizer.lr, seconds=seconds, best=better
-        ))  # fmt: skip
+        emit(
+            EpochEnd(
+                epoch=epoch,
+                step=step,
+                samples=samples,
+                train=figures,
+                validation=held,
+                lr=optimizer.lr,
+                seconds=seconds,
+                best=better,
+            )
+        )
         if stop:
             history.stopped = True
             break

@@ -41,9 +41,7 @@ def task_of(loss: Any, task: Task | None) -> Task | None:
     return "regression" if loss in REGRESSION and task is None else task
 
 
-def make_loss(
-    loss: Any, answers: Answers, weights: Tensor | None, smoothing: float
-) -> Loss:
+def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: float) -> Loss:
     """Loss ``(outputs, target) -> scalar`` for a task.
 
     Parameters
@@ -66,8 +64,12 @@ def make_loss(
         raise OptionError(f"The loss {loss!r} is for labels; the task is regression.", "--loss mse")
     if task == "multiclass":
         if loss == "bce":
-            raise OptionError("The loss 'bce' is for one or several yes/no labels; the task is multiclass.", "--loss cross_entropy")
-        return lambda outputs, target: functional.cross_entropy(outputs, target, weight=weights, label_smoothing=smoothing)
+            raise OptionError(
+                "The loss 'bce' is for one or several yes/no labels; the task is multiclass.", "--loss cross_entropy"
+            )
+        return lambda outputs, target: functional.cross_entropy(
+            outputs, target, weight=weights, label_smoothing=smoothing
+        )
     if loss == "cross_entropy" and task == "multilabel":
         raise OptionError("The loss 'cross_entropy' is for one label a row; the task is multilabel.", "--loss bce")
     positive = None if weights is None else weights[1:] / weights[:1] if task == "binary" else weights

@@ -102,8 +102,12 @@ def r2(decoded: Tensor, target: Tensor) -> float:
 
 
 LABELS: dict[str, Metric] = {
-    "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "f1": f1, "auc": auc, "log_loss": log_loss,
-}  # fmt: skip
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "f1": f1,
+    "auc": auc,
+    "log_loss": log_loss,
+}
 QUANTITIES: dict[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2}
 USUAL = {
     "binary": ("accuracy", "balanced_accuracy", "f1", "auc"),
@@ -153,17 +157,17 @@ def _torchmetric(name: str, answers: Answers) -> Metric:
     require("torchmetrics", "torchmetrics", f"The metric {name}")
     import torchmetrics
 
-    kind = getattr(torchmetrics, name, None)
+    kind: Any = getattr(torchmetrics, name, None)
     if not inspect.isclass(kind):
         raise OptionError(f"torchmetrics has no metric {name!r}.", did_you_mean(name, dir(torchmetrics)))
-    sizes: dict[str, Any] = {
+    by_task: dict[str, dict[str, Any]] = {
         "multiclass": {"task": "multiclass", "num_classes": len(answers.classes)},
         "binary": {"task": "binary"},
         "multilabel": {"task": "multilabel", "num_labels": len(answers.names)},
         "regression": {},
-    }[answers.task]
+    }
     try:
-        metric = kind(**sizes)
+        metric = kind(**by_task[answers.task])
     except (TypeError, ValueError) as error:
         raise OptionError(f"The metric {name!r} does not fit {answers.task}: {error}") from None
 
@@ -181,5 +185,3 @@ def _torchmetric(name: str, answers: Answers) -> Metric:
 def confusion(answers: Answers, decoded: Tensor, target: Tensor) -> list[list[int]]:
     """Confusion matrix as rows of true labels; empty unless a row has one label."""
     return _counts(decoded, target).tolist() if answers.task in ("binary", "multiclass") else []
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,7 +38,8 @@ def make_module(model: Any, inputs: int, outputs: int) -> nn.Module:
     made = model(inputs, outputs)
     if not isinstance(made, nn.Module):
         raise ModelError(
-            f"The architecture is of type {type(made).__name__}; an nn.Module was expected.", "End the cell with the module itself."
+            f"The architecture is of type {type(made).__name__}; an nn.Module was expected.",
+            "End the cell with the module itself.",
         )
     return made
 
@@ -54,9 +54,7 @@ def describe(module: nn.Module, source: str) -> str:
         return repr(module)
 
 
-def fit_in(
-    net: nn.Module, inputs: tuple[Tensor, ...], answers: Answers, names: list[str], free_loss: bool
-) -> Answers:
+def fit_in(net: nn.Module, inputs: tuple[Tensor, ...], answers: Answers, names: list[str], free_loss: bool) -> Answers:
     """Ask a module two rows, and check that it takes the features and answers the target.
 
     Parameters
@@ -80,18 +78,24 @@ def fit_in(
         with torch.no_grad():
             outputs = net(*inputs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        shapes = ", ".join(f"{str(x.dtype).removeprefix('torch.')} ({', '.join(['n', *map(str, x.shape[1:])])})" for x in inputs)
+        shapes = ", ".join(
+            f"{str(x.dtype).removeprefix('torch.')} ({', '.join(['n', *map(str, x.shape[1:])])})" for x in inputs
+        )
         told = f": {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" if names else ""
         raise ModelError(
             f"The network cannot take the features, {shapes}{told}. It says: {str(error).splitlines()[0]}",
-            f"Its first layer should take {inputs[0].shape[-1]} inputs." if inputs[0].dim() == 2 else "Match its first layer to that shape.",
+            f"Its first layer should take {inputs[0].shape[-1]} inputs."
+            if inputs[0].dim() == 2
+            else "Match its first layer to that shape.",
         ) from error
     if not isinstance(outputs, Tensor):
-        raise ModelError(f"The network answers a {type(outputs).__name__}; one tensor was expected.", "Return one tensor.")
+        raise ModelError(
+            f"The network answers a {type(outputs).__name__}; one tensor was expected.", "Return one tensor."
+        )
     width = outputs.shape[1] if outputs.dim() == 2 else 1
     if answers.task == "binary" and outputs.dim() == 2 and width == 2:
         return Answers("multiclass", answers.names, answers.classes)
-    fine = outputs.dim() == 2 and width == answers.outputs or outputs.dim() == 1 and answers.outputs == 1
+    fine = (outputs.dim() == 2 and width == answers.outputs) or (outputs.dim() == 1 and answers.outputs == 1)
     if not fine and not free_loss:
         raise ModelError(
             f"The network answers {tuple(outputs.shape)} for {len(outputs)} rows; the target ({answers.task}) wants "
@@ -99,5 +103,3 @@ def fit_in(
             f"Its last layer should have {answers.outputs} outputs.",
         )
     return answers
-
-

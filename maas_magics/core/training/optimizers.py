@@ -19,9 +19,10 @@ def optimizer_names() -> list[str]:
     """Every optimizer of ``torch.optim``."""
     base = torch.optim.Optimizer
     return sorted(
-        name for name, kind in vars(torch.optim).items()
+        name
+        for name, kind in vars(torch.optim).items()
         if inspect.isclass(kind) and issubclass(kind, base) and kind is not base
-    )  # fmt: skip
+    )
 
 
 def find_optimizer(name: str) -> type[torch.optim.Optimizer]:
@@ -56,7 +57,9 @@ class Optimizer:
         Further arguments of the optimizer.
     """
 
-    def __init__(self, net: nn.Module, name: str, lr: float | None, weight_decay: float | None, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, net: nn.Module, name: str, lr: float | None, weight_decay: float | None, params: Mapping[str, Any]
+    ) -> None:
         kind = find_optimizer(name)
         accepted = inspect.signature(kind).parameters
         unknown = next((key for key in params if key not in accepted or key == "params"), None)
@@ -85,7 +88,11 @@ class Optimizer:
             groups.append(entry)
         if not groups:
             raise OptionError("The network has no trainable parameter.", "Set requires_grad on some of them.")
-        if "fused" in accepted and "fused" not in options and all(p.is_floating_point() for g in groups for p in g["params"]):
+        if (
+            "fused" in accepted
+            and "fused" not in options
+            and all(p.is_floating_point() for g in groups for p in g["params"])
+        ):
             options["fused"] = True
         try:
             self.inner = kind(groups, **options)

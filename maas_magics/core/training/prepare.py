@@ -39,7 +39,7 @@ class Rows:
     target: Array
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return int(self.table.num_rows)
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,9 @@ class Prepared:
     array: bool
 
 
-
-
-
-def read(request: TrainRequest, task: Task | None, tell: Callable[[str], None]) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
+def read(
+    request: TrainRequest, task: Task | None, tell: Callable[[str], None]
+) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays."""
     source, table, values, names = part(request.data, request.target)
     if values.ndim == 1 and table.num_rows < 2:
@@ -76,7 +75,9 @@ def read(request: TrainRequest, task: Task | None, tell: Callable[[str], None]) 
     if held is None or isinstance(held, (int, float)):
         share = VALIDATION_SHARE if held is None else float(held)
         if not 0 <= share < 1:
-            raise DataError(f"A share of {share:g} cannot be held out.", "--validation 0.2, or the name of another table")
+            raise DataError(
+                f"A share of {share:g} cannot be held out.", "--validation 0.2, or the name of another table"
+            )
         labels = values if values.ndim == 1 and (task or infer_task(values)) in ("binary", "multiclass") else None
         train, validation = split(len(rows), share, request.seed, labels)
         if not len(validation):
@@ -92,7 +93,9 @@ def read(request: TrainRequest, task: Task | None, tell: Callable[[str], None]) 
 
 
 def _is_names(target: Any) -> bool:
-    return isinstance(target, str) or (isinstance(target, (list, tuple)) and all(isinstance(name, str) for name in target))
+    return isinstance(target, str) or (
+        isinstance(target, (list, tuple)) and all(isinstance(name, str) for name in target)
+    )
 
 
 def _take(rows: Rows, index: Array) -> Rows:
@@ -138,7 +141,9 @@ def prepare(
     answers = fit_answers(train.target, names, task, standardise)
     columns = fit(train.table, tell, vectors=layout in ("tabular", "flat"))
     if layout == "image" and not (len(columns.columns) == 1 and isinstance(columns.columns[0], TensorColumn)):
-        raise DataError("This architecture takes one image-shaped array.", "--model mlp takes tables and rows of numbers.")
+        raise DataError(
+            "This architecture takes one image-shaped array.", "--model mlp takes tables and rows of numbers."
+        )
     raw = columns.encode(train.table)
     _refuse_infinite(columns, raw, layout)
     scaling = fit_scaling(columns, layout, raw, scale)

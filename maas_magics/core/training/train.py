@@ -71,7 +71,15 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
         layout = "raw" if array else "flat"
     scale = request.preprocess == "auto"
     prepared = prepare(
-        train_rows, validation, names, array, layout=layout, scale=scale, task=task, standardise=not array or named, tell=context.tell
+        train_rows,
+        validation,
+        names,
+        array,
+        layout=layout,
+        scale=scale,
+        task=task,
+        standardise=not array or named,
+        tell=context.tell,
     )
     rows, task = len(prepared.train[1]), prepared.answers.task
     if named:
@@ -153,10 +161,18 @@ def _run(
         "batch size": str(getattr(batches, "batch_size", "loader")),
         "device": str(device),
     }
-    context.emit(Started(
-        title=f"train {request.name}", epochs=plan.epochs, steps_per_epoch=batches.steps, samples=batches.rows,
-        parameters=parameters, monitor=monitor, mode=plan.mode, facts=facts,
-    ))  # fmt: skip
+    context.emit(
+        Started(
+            title=f"train {request.name}",
+            epochs=plan.epochs,
+            steps_per_epoch=batches.steps,
+            samples=batches.rows,
+            parameters=parameters,
+            monitor=monitor,
+            mode=plan.mode,
+            facts=facts,
+        )
+    )
     begun = time.perf_counter()
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
@@ -166,8 +182,13 @@ def _run(
     manifest = _manifest(request, prepared, history, architecture, declared, parameters, facts, seconds, net)
     info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
     return TrainedModel(
-        info=info, best_epoch=history.best_epoch, epochs=history.epochs, history=history.curves, seconds=seconds, stopped=history.stopped
-    )  # fmt: skip
+        info=info,
+        best_epoch=history.best_epoch,
+        epochs=history.epochs,
+        history=history.curves,
+        seconds=seconds,
+        stopped=history.stopped,
+    )
 
 
 def _weights(asked: Any, prepared: Prepared) -> torch.Tensor | None:
@@ -182,13 +203,22 @@ def _weights(asked: Any, prepared: Prepared) -> torch.Tensor | None:
     try:
         return torch.tensor([float({str(k): v for k, v in given.items()}[label]) for label in answers.labels])
     except KeyError as error:
-        raise OptionError(f"The class weights lack the label {error.args[0]!r}.", f"Labels: {', '.join(answers.labels)}.") from None
+        raise OptionError(
+            f"The class weights lack the label {error.args[0]!r}.", f"Labels: {', '.join(answers.labels)}."
+        ) from None
 
 
 def _manifest(
-    request: TrainRequest, prepared: Prepared, history: History, architecture: str, declared: bool,
-    parameters: int, facts: dict[str, str], seconds: float, net: nn.Module,
-) -> Manifest:  # fmt: skip
+    request: TrainRequest,
+    prepared: Prepared,
+    history: History,
+    architecture: str,
+    declared: bool,
+    parameters: int,
+    facts: dict[str, str],
+    seconds: float,
+    net: nn.Module,
+) -> Manifest:
     answers: Answers = prepared.answers
     info = ModelInfo(
         name=request.name,
@@ -205,10 +235,16 @@ def _manifest(
     )
     curves = {name: [value if value == value else None for value in values] for name, values in history.curves.items()}
     return Manifest(
-        info=info, answers=answers, params=dict(request.params), declared=declared,
-        source="" if declared else describe(net, request.source), plan=facts, history=curves,
-        best_epoch=history.best_epoch, seconds=seconds,
-    )  # fmt: skip
+        info=info,
+        answers=answers,
+        params=dict(request.params),
+        declared=declared,
+        source="" if declared else describe(net, request.source),
+        plan=facts,
+        history=curves,
+        best_epoch=history.best_epoch,
+        seconds=seconds,
+    )
 
 
 def _digest(table: pa.Table) -> str:
@@ -225,10 +261,18 @@ def _check(request: TrainRequest) -> None:
     for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1)):
         value = getattr(request, name)
         if value is not None and value < least:
-            raise OptionError(f"{name.replace('_', ' ')} is {value}; at least {least} was expected.", f"--{name.replace('_', '-')} {least}")
+            raise OptionError(
+                f"{name.replace('_', ' ')} is {value}; at least {least} was expected.",
+                f"--{name.replace('_', '-')} {least}",
+            )
     for name in ("lr", "weight_decay", "label_smoothing"):
         value = getattr(request, name)
         if value is not None and (value < 0 or value != value):
-            raise OptionError(f"{name.replace('_', ' ')} is {value:g}; a number of at least 0 was expected.", f"--{name.replace('_', '-')} 0.01")
+            raise OptionError(
+                f"{name.replace('_', ' ')} is {value:g}; a number of at least 0 was expected.",
+                f"--{name.replace('_', '-')} 0.01",
+            )
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
-        raise MaasError(f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module.")
+        raise MaasError(
+            f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."
+        )

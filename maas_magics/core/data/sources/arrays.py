@@ -26,7 +26,9 @@ class ArraySource:
     def __init__(self, columns: dict[str, np.ndarray[Any, Any]], arrays: bool = True) -> None:
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
-            raise DataError("The arrays differ in length: " + ", ".join(f"{k} has {v}" for k, v in lengths.items()) + ".")
+            raise DataError(
+                "The arrays differ in length: " + ", ".join(f"{k} has {v}" for k, v in lengths.items()) + "."
+            )
         self.arrays = arrays
         self._columns = columns
         self.rows: int | None = next(iter(lengths.values()), 0)
@@ -53,7 +55,9 @@ class ArraySource:
 def column(values: np.ndarray[Any, Any], name: str) -> pa.Array:
     """Array as an Arrow column: a plain one, or a fixed-shape tensor for each row."""
     if values.dtype.kind not in "biufMmOUS":
-        raise DataError(f"Array {name!r} has dtype {values.dtype}, which no model takes.", "Convert it: .astype('float32')")
+        raise DataError(
+            f"Array {name!r} has dtype {values.dtype}, which no model takes.", "Convert it: .astype('float32')"
+        )
     if values.dtype.kind == "f" and values.dtype.itemsize > 8:
         values = values.astype(np.float64)
     if values.ndim == 1:
@@ -114,7 +118,9 @@ class Arrays:
             return ArraySource(columns, arrays=any(values.ndim > 1 for values in columns.values()))
         if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
             table = pa.Table.from_pylist([dict(row) for row in data])
-            return ArraySource({name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}, False)
+            return ArraySource(
+                {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}, False
+            )
         values = to_numpy(data)
         if values.dtype.names:
             return ArraySource({name: values[name] for name in values.dtype.names}, arrays=False)

@@ -13,9 +13,18 @@ from maas_magics.api.errors import DataError, did_you_mean
 from maas_magics.core.data.sources import sources
 
 FORMATS = {
-    "csv": "csv", "tsv": "csv", "txt": "csv", "parquet": "parquet", "pq": "parquet", "jsonl": "json", "ndjson": "json",
-    "json": "json", "arrow": "ipc", "feather": "ipc", "ipc": "ipc",
-}  # fmt: skip
+    "csv": "csv",
+    "tsv": "csv",
+    "txt": "csv",
+    "parquet": "parquet",
+    "pq": "parquet",
+    "jsonl": "json",
+    "ndjson": "json",
+    "json": "json",
+    "arrow": "ipc",
+    "feather": "ipc",
+    "ipc": "ipc",
+}
 """Dataset format of each file ending."""
 
 
@@ -39,7 +48,9 @@ class FileSource:
         kind: Any = FORMATS[ending]
         if kind == "csv":
             kind = pyarrow.dataset.CsvFileFormat(
-                parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if ending == "tsv" else ",", newlines_in_values=True),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter="\t" if ending == "tsv" else ",", newlines_in_values=True
+                ),
                 convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
             )
         try:

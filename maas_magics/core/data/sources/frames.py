@@ -11,7 +11,6 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.sources import comes_from, sources
 
-
 LIBRARIES = {"pandas": ("pandas",), "polars": ("polars",), "duckdb": ("duckdb", "_duckdb")}
 """Top-level packages whose types each library's tables are."""
 
@@ -110,7 +109,9 @@ class Frames:
     @staticmethod
     def accepts(data: Any) -> bool:
         """Arrow streams, record batches, and tables, series and results of pandas, polars and duckdb."""
-        return hasattr(data, "__arrow_c_stream__") or comes_from(data, "pandas", "polars", "pyarrow", "duckdb", "_duckdb")
+        return hasattr(data, "__arrow_c_stream__") or comes_from(
+            data, "pandas", "polars", "pyarrow", "duckdb", "_duckdb"
+        )
 
     @staticmethod
     def open(data: Any) -> FrameSource:

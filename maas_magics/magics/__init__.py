@@ -1,0 +1,60 @@
+"""The magics: each parses a line, asks the session, and returns what came back. No other logic.
+
+Nothing here imports torch, onnxruntime, pandas, pyarrow or matplotlib: loading the extension must cost nothing.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from maas_magics.magics import maas
+from maas_magics.magics.completion import make_matcher
+from maas_magics.magics.options import HelpAsked
+from maas_magics.magics.shell import Magic
+
+if TYPE_CHECKING:
+    from maas_magics.session import Session
+
+BODIES = ("train", "predict", "maas")
+"""Magics that take a cell as well."""
+
+
+def register(shell: Any, session: Session) -> None:
+    """Bring every magic and its completion into a shell."""
+    magic = Magic(shell, session)
+    for name, module in {**maas.MAGICS, "maas": maas}.items():
+        function = _function(magic, name, module)
+        shell.register_magic_function(function, "line_cell" if name in BODIES else "line", name)
+    unregister_completion(shell)
+    shell.Completer.custom_matchers.append(make_matcher(session, shell))
+
+
+def unregister(shell: Any) -> None:
+    """Take them out again."""
+    for name in (*maas.MAGICS, "maas"):
+        for kind in ("line", "cell"):
+            shell.magics_manager.magics[kind].pop(name, None)
+    unregister_completion(shell)
+
+
+def unregister_completion(shell: Any) -> None:
+    """Take the completion out of a shell."""
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [matcher for matcher in matchers if getattr(matcher, "matcher_identifier", "") != "maas_magics"]
+
+
+def _function(magic: Magic, name: str, module: ModuleType) -> Any:
+    from IPython.core.magic import no_var_expand
+
+    @no_var_expand
+    def function(line: str, cell: str | None = None) -> Any:
+        try:
+            return module.run(magic, line, cell)
+        except HelpAsked as asked:
+            print(asked)
+            return None
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = maas.overview() if name == "maas" else module.COMMAND.help()
+    return function

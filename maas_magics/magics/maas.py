@@ -1,0 +1,190 @@
+"""`%maas`: everything around models and jobs, and every other magic as a subcommand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.api.events import FINAL_STATES, EpochEnd, Event, Finished, Message, Started
+from maas_magics.api.tables import figure, html_table, text_table
+from maas_magics.magics import evaluate, export, offers, predict, train
+from maas_magics.magics.options import Command, HelpAsked, Option, Typed, text
+from maas_magics.magics.shell import Magic
+
+
+def _ids(typed: Typed) -> list[str]:
+    return typed.jobs()
+
+
+ID = Option(("id",), "job, or the first characters of it", metavar="ID", offer=_ids)
+MODEL = Option(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", offer=offers.models)
+
+
+def _table(magic: Magic, rows: Sequence[Sequence[str]], head: Sequence[str], empty: str) -> None:
+    if not rows:
+        magic.show(empty)
+        return
+    magic.show(text_table(rows, head), html_table(rows, head=head))
+
+
+def _status(magic: Magic, values: dict[str, Any]) -> None:
+    backend = magic.session.backend
+    jobs = backend.jobs()
+    going = [info for info in jobs if info.state not in FINAL_STATES]
+    rows = [
+        ("runs in", "this kernel"),
+        ("store", backend.place),
+        ("models", str(len(magic.session.model_names()))),
+        ("jobs", f"{len(going)} going, {len(jobs) - len(going)} ended"),
+        *((f"job {info.id}", f"{info.title}: {info.state}") for info in going),
+    ]
+    _table(magic, rows, (), "")
+
+
+def _models(magic: Magic, values: dict[str, Any]) -> None:
+    store = magic.session.backend.models
+    found = store.versions(values["name"]) if "name" in values else store.list()
+    rows = [
+        (
+            info.ref,
+            info.task,
+            info.architecture,
+            ", ".join(info.target),
+            ", ".join(f"{name} {figure(value)}" for name, value in list(info.metrics.items())[:3]),
+            ", ".join(info.exports),
+            ", ".join(info.aliases),
+            _when(info.created),
+        )
+        for info in found
+    ]
+    head = ("model", "task", "architecture", "target", "validation", "exports", "aliases", "trained")
+    _table(magic, rows, head, "There is no model yet: %train NAME --data df --target column")
+
+
+def _jobs(magic: Magic, values: dict[str, Any]) -> None:
+    rows = [(info.id, info.title, info.state, _when(info.created)) for info in magic.session.backend.jobs()[:50]]
+    _table(magic, rows, ("job", "", "state", "since"), "There is no job yet.")
+
+
+def _attach(magic: Magic, values: dict[str, Any]) -> None:
+    from maas_magics.widgets import watch
+
+    watch(magic.session.backend.job(values["id"]), block=values.get("wait", False))
+
+
+def _stop(magic: Magic, values: dict[str, Any]) -> None:
+    job = magic.session.backend.job(values["id"])
+    if job.info.state in FINAL_STATES:
+        magic.show(f"The job {job.info.id} has ended already: {job.info.state}.")
+        return
+    job.stop()
+    magic.show(f"Stopping {job.info.title} ({job.info.id}); its best checkpoint is kept.")
+
+
+def _logs(magic: Magic, values: dict[str, Any]) -> None:
+    lines = [line for event in magic.session.backend.job(values["id"]).events(follow=False) if (line := _line(event))]
+    magic.show("\n".join(lines) or "Nothing yet.")
+
+
+def _line(event: Event) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    match event:
+        case Started():
+            facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
+            return f"{clock}  started {event.title}: {facts}"
+        case EpochEnd():
+            figures = {**{f"train {k}": v for k, v in event.train.items()}, **event.validation}
+            told = ", ".join(f"{name} {figure(value)}" for name, value in figures.items())
+            return f"{clock}  epoch {event.epoch}: {told}{'  ← best' if event.best else ''}"
+        case Message():
+            return f"{clock}  {event.text}"
+        case Finished():
+            return f"{clock}  {event.state}{': ' + event.error if event.error else ''}"
+    return ""
+
+
+def _rm(magic: Magic, values: dict[str, Any]) -> None:
+    magic.session.backend.models.delete(values["name"])
+    magic.show(f"Removed {values['name']}.")
+
+
+def _alias(magic: Magic, values: dict[str, Any]) -> None:
+    store = magic.session.backend.models
+    store.alias(values["name"], values["alias"])
+    info = store.get(values["name"])
+    magic.show(f"{info.name}@{values['alias']} names {info.ref} now.")
+
+
+def _help(magic: Magic, values: dict[str, Any]) -> None:
+    magic.show(overview())
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+Run = Callable[[Magic, dict[str, Any]], None]
+
+SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
+    command.name.removeprefix("maas "): (command, run)
+    for command, run in (
+        (Command("maas status", "Where requests run, and what is there.", ()), _status),
+        (
+            Command(
+                "maas models",
+                "Models, or the versions of one.",
+                (Option(("name",), "a model", many="?", metavar="NAME", offer=offers.models),),
+            ),
+            _models,
+        ),
+        (Command("maas jobs", "Jobs, newest first.", ()), _jobs),
+        (
+            Command(
+                "maas attach",
+                "Show a job's live view again.",
+                (ID, Option(("--wait", "-w"), "wait until it has ended", switch=True)),
+            ),
+            _attach,
+        ),
+        (Command("maas stop", "Stop a job; its best checkpoint is kept.", (ID,)), _stop),
+        (Command("maas logs", "What a job told so far.", (ID,)), _logs),
+        (Command("maas rm", "Remove a version, NAME:3, or a whole model, NAME.", (MODEL,)), _rm),
+        (
+            Command(
+                "maas alias",
+                "Give a version a name of its own: NAME@ALIAS.",
+                (MODEL, Option(("alias",), "the alias", text, "ALIAS")),
+            ),
+            _alias,
+        ),
+        (Command("maas help", "This overview.", ()), _help),
+    )
+}
+MAGICS = {"train": train, "evaluate": evaluate, "export": export, "predict": predict}
+
+
+def overview() -> str:
+    """Every magic with its summary."""
+    rows = [(f"%{name}", module.COMMAND.summary) for name, module in MAGICS.items()]
+    rows += [(f"%{command.name}", command.summary) for command, _ in SUBCOMMANDS.values()]
+    return text_table(rows) + "\n\nEach takes --help. Each of the first four is a subcommand of %maas as well."
+
+
+COMMAND = Command("maas", "Everything around models and jobs.", ())
+
+
+def run(magic: Magic, line: str, cell: str | None) -> Any:
+    """Dispatch to a subcommand."""
+    word, _, rest = line.strip().partition(" ")
+    if word in ("", "--help", "-h"):
+        raise HelpAsked(overview())
+    if word in MAGICS:
+        return MAGICS[word].run(magic, rest, cell)
+    if word not in SUBCOMMANDS:
+        raise OptionError(f"%maas has no subcommand {word!r}.", did_you_mean(word, (*SUBCOMMANDS, *MAGICS)))
+    if cell is not None:
+        raise OptionError(f"%%maas {word} takes no cell.", f"%maas {word}")
+    command, act = SUBCOMMANDS[word]
+    return act(magic, command.parse(rest, magic.names))

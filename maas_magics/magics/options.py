@@ -1,0 +1,260 @@
+"""Options of a magic, declared once: the parser, the help, the hints and the completion all come from there."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from maas_magics.api.errors import MaasError, OptionError, did_you_mean
+from maas_magics.magics.words import Names, split
+
+Convert = Callable[[Names, str], Any]
+Offer = Callable[["Typed"], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A line that is being typed, for completion.
+
+    Attributes
+    ----------
+    names : Names
+    words : list of str
+        Words before the one that is being typed.
+    models, jobs : callable
+        Names of the models in the store, ids of the jobs.
+    """
+
+    names: Names
+    words: list[str]
+    models: Callable[[], list[str]]
+    jobs: Callable[[], list[str]]
+
+    def value_of(self, *flags: str) -> str | None:
+        """Word that follows a flag, or the first positional when no flag is given."""
+        if not flags:
+            return next((word for word in self.words if not word.startswith("-")), None)
+        return next((after for word, after in zip(self.words, self.words[1:], strict=False) if word in flags), None)
+
+
+def text(names: Names, word: str) -> str:
+    """The word itself."""
+    return word
+
+
+def whole(names: Names, word: str) -> int:
+    """A whole number."""
+    return int(names.number(word, int))
+
+
+def real(names: Names, word: str) -> float:
+    """A number."""
+    return float(names.number(word, float))
+
+
+def commas(names: Names, word: str) -> tuple[Any, ...]:
+    """Names separated by commas, each perhaps a function of the notebook."""
+    return tuple(names.choice(part.strip()) for part in word.split(",") if part.strip())
+
+
+def literal(word: str) -> Any:
+    """A Python literal, several separated by commas as a tuple, else text."""
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(word.lower(), word)
+
+
+def pair(names: Names, word: str) -> tuple[str, Any]:
+    """``key=value``."""
+    key, equals, value = word.partition("=")
+    if not equals or not key.isidentifier():
+        raise OptionError(f"{word!r} is no key=value.", "For example: hidden=256,128")
+    found = names.variables.get(value) if value.isidentifier() else None
+    return key, found if isinstance(found, (int, float, str, bool, tuple, list)) else literal(value)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes
+    ----------
+    flags : tuple of str
+        ``("--epochs",)``; a word without dashes is positional.
+    help : str
+        One line.
+    convert : callable
+        From a word to its value.
+    metavar : str
+        What stands in the help for its value.
+    many : {"", "+", "*", "?"}
+        How many words it takes; one when empty.
+    switch : bool
+        Takes no value.
+    offer : callable or sequence
+        Values to complete.
+    choices : tuple of str
+        The only values there are.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    convert: Convert = text
+    metavar: str = ""
+    many: str = ""
+    switch: bool = False
+    offer: Offer | Sequence[str] = ()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Name of its value."""
+        return max(self.flags, key=len).lstrip("-").replace("-", "_")
+
+    @property
+    def positional(self) -> bool:
+        """Whether it has no dashes."""
+        return not self.flags[0].startswith("-")
+
+
+class HelpAsked(Exception):
+    """Somebody typed ``--help``; carries the text."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"%{self.prog}: {message}.", f"%{self.prog} --help lists the options.")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A magic's name, summary and options.
+
+    Attributes
+    ----------
+    name : str
+    summary : str
+    options : tuple of Option
+    example : str
+        A line or two to copy.
+    """
+
+    name: str
+    summary: str
+    options: tuple[Option, ...]
+    example: str = ""
+    body: str = ""
+    _parsers: list[argparse.ArgumentParser] = field(default_factory=list, compare=False)
+
+    def parser(self) -> argparse.ArgumentParser:
+        """The parser, made once."""
+        if self._parsers:
+            return self._parsers[0]
+        parser = _Parser(
+            prog=self.name,
+            description=self.summary,
+            epilog=f"for example:\n{textwrap.indent(self.example, '  ')}" if self.example else None,
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for option in self.options:
+            given: dict[str, Any] = {"help": option.help.replace("%", "%%")}
+            if option.switch:
+                given["action"] = "store_true"
+            elif option.many:
+                given |= {"nargs": option.many, "metavar": option.metavar or None}
+                if option.many == "+" and not option.positional:
+                    given["action"] = "extend"
+            else:
+                given["metavar"] = option.metavar or None
+            parser.add_argument(*option.flags, default=False if option.switch else None, **given)
+        parser.add_argument("--help", "-h", action="store_true", help="show this")
+        self._parsers.append(parser)
+        return parser
+
+    def parse(self, line: str, names: Names) -> dict[str, Any]:
+        """Values of a line, by option; only those that were given.
+
+        Raises
+        ------
+        OptionError
+            For an unknown option, a value of the wrong kind, or a missing one.
+        HelpAsked
+        """
+        words = [names.expand(word) for word in split(line)]
+        if "--help" in words or "-h" in words:
+            raise HelpAsked(self.help())
+        known = {flag for option in self.options for flag in option.flags}
+        for word in words:
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag not in known:
+                raise OptionError(
+                    f"%{self.name} has no option {flag}.", did_you_mean(flag, [k for k in known if k.startswith("--")])
+                )
+        found = vars(self.parser().parse_args(words))
+        values: dict[str, Any] = {}
+        for option in self.options:
+            given = found[option.key]
+            if option.switch or given is None or given == []:
+                if given:
+                    values[option.key] = True
+                continue
+            values[option.key] = (
+                [self._convert(option, names, word) for word in given]
+                if isinstance(given, list)
+                else self._convert(option, names, given)
+            )
+        return values
+
+    def _convert(self, option: Option, names: Names, word: str) -> Any:
+        if option.choices and word not in option.choices:
+            raise OptionError(
+                f"{max(option.flags, key=len)}: there is no {word!r}.", did_you_mean(word, option.choices)
+            )
+        try:
+            return option.convert(names, word)
+        except MaasError as error:
+            raise type(error)(f"{max(option.flags, key=len)}: {error.message}", error.hint) from None
+
+    def help(self) -> str:
+        """The help text."""
+        told = self.parser().format_help()
+        return told.replace(f"usage: {self.name}", f"usage: %{self.name}", 1) + (
+            f"\n{self.body}\n" if self.body else ""
+        )
+
+    def complete(self, typed: Typed, word: str) -> list[str]:
+        """What the word being typed may become."""
+        if word.startswith("-"):
+            return sorted(
+                max(o.flags, key=len)
+                for o in self.options
+                if not o.positional and max(o.flags, key=len) not in typed.words
+            )
+        last = typed.words[-1] if typed.words else ""
+        option = next((o for o in self.options if last in o.flags and not o.switch), None)
+        if option is None:
+            positionals = [o for o in self.options if o.positional]
+            option = positionals[min(self._filled(typed), len(positionals) - 1)] if positionals else None
+        if option is None:
+            return []
+        offered = option.offer(typed) if callable(option.offer) else option.choices or option.offer
+        return list(offered)
+
+    def _filled(self, typed: Typed) -> int:
+        switches = {flag for o in self.options if o.switch for flag in o.flags}
+        count, skip = 0, False
+        for word in typed.words:
+            if skip:
+                skip = False
+            elif word.startswith("-"):
+                skip = word not in switches
+            else:
+                count += 1
+        return count

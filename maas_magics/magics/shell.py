@@ -1,0 +1,30 @@
+"""What a magic has at hand: the shell it was typed in, and the session it speaks through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from maas_magics.magics.words import Names
+
+if TYPE_CHECKING:
+    from maas_magics.session import Session
+
+
+@dataclass(frozen=True)
+class Magic:
+    """Handed to every magic."""
+
+    shell: Any
+    session: Session
+
+    @property
+    def names(self) -> Names:
+        """The notebook's variables."""
+        return Names(self.shell.user_ns)
+
+    def show(self, plain: str, html: str = "") -> None:
+        """Display a text, as HTML where that can be shown."""
+        from IPython.display import display
+
+        display({"text/plain": plain, **({"text/html": html} if html else {})}, raw=True)  # type: ignore[no-untyped-call]
