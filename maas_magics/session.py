@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from maas_magics.api.backend import Backend, Job
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import PredictRequest, Request
-from maas_magics.api.results import ModelInfo
+from maas_magics.api.results import ModelInfo, Prediction
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,21 +129,25 @@ class Session:
         if self._going:
             self.wait_for(request.model)
         data = request.data
-        prediction = self._watched(request) if _many(data) else self.backend.predict(request)
-        columns = prediction.columns
-        if type(data).__module__ == "numpy" and "top_1" not in columns:
+        if type(data).__module__ == "numpy" and data.ndim and data.dtype.kind in "biuf" and not request.top:
+            columns = self._asked(request, len(data)).columns
             return columns["probabilities"] if request.probabilities else columns["prediction"]
         from maas_magics.core.data.sources import open_source
 
-        source = open_source(data)
+        source = open_source(data)  # once: a lazy table is worked out, and a stream read, a single time
+        prediction = self._asked(msgspec.structs.replace(request, data=source), source.rows)
+        columns = prediction.columns
         if source.arrays:
             if "top_1" in columns:
-                return dict(columns)
+                return source.restore(columns)
             return source.restore({"": columns["probabilities" if request.probabilities else "prediction"]})
         info = self.backend.models.get(prediction.model)
         return source.restore(_flat(columns, info))
 
-    def _watched(self, request: PredictRequest) -> Any:
+    def _asked(self, request: PredictRequest, rows: int | None) -> Prediction:
+        """Answers by the short path, or through a job that is watched where there may be many rows."""
+        if rows is not None and rows <= MANY_ROWS:
+            return self.backend.predict(request)
         job = self.backend.submit(request)
         try:
             return job.result(timeout=SLOW)
@@ -149,7 +155,9 @@ class Session:
             from maas_magics.widgets import watch
 
             watch(job)
-            return self._finish(job)
+            found = self._finish(job)
+            assert isinstance(found, Prediction)
+            return found
         except KeyboardInterrupt:
             job.stop()
             raise
@@ -171,15 +179,6 @@ class Session:
             raise OptionError("The model is on another machine; its network is not here.")
         loader: Loader = backend.loader  # type: ignore[attr-defined]
         return loader.model(*backend.models.resolve(ref)).net
-
-
-def _many(data: Any) -> bool:
-    if isinstance(data, (str, os.PathLike)):
-        return True
-    try:
-        return len(data) > MANY_ROWS
-    except TypeError:
-        return False
 
 
 def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class EpochEnd(_Event, frozen=True, kw_only=True):
 
 
 class CheckpointSaved(_Event, frozen=True, kw_only=True):
-    """Resumable state reached the disk."""
+    """Resumable state of this epoch and step reached the disk."""
 
     epoch: int
     step: int

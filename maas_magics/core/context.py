@@ -6,7 +6,8 @@ import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
 from maas_magics.api.events import Event, Level, Message
@@ -44,8 +45,16 @@ class Context:
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
     return {"python": platform.python_version()} | {
-        name: version(name) for name in ("maas-magics", "torch", "numpy", "onnxruntime")
+        name: _version(name) for name in ("maas-magics", "torch", "numpy", "onnxruntime")
     }
+
+
+def _version(name: str) -> str:
+    """Version of a distribution, or of the module where another distribution brings it (``onnxruntime-gpu``)."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return str(getattr(import_module(name.replace("-", "_")), "__version__", "unknown"))
 
 
 def digest(*parts: bytes) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from maas_magics.api.errors import StoreError
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.scaling import Layout, Scaling
 from maas_magics.core.storage import MANIFEST
+
+T = TypeVar("T")
 
 PREPROCESS = "preprocess/preprocess.json"
 
@@ -64,9 +67,25 @@ def write_manifest(folder: Path, manifest: Manifest, preprocess: Preprocess) -> 
 
 def read_manifest(folder: Path) -> Manifest:
     """Manifest of a version."""
-    return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    return _read(folder, MANIFEST, Manifest)
 
 
 def read_preprocess(folder: Path) -> Preprocess:
     """Preprocessing of a version."""
-    return msgspec.json.decode((folder / PREPROCESS).read_bytes(), type=Preprocess)
+    return _read(folder, PREPROCESS, Preprocess)
+
+
+def _read(folder: Path, file: str, kind: type[T]) -> T:
+    """JSON of a version's folder, ``…/NAME/VERSION``.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or broken.
+    """
+    try:
+        return msgspec.json.decode((folder / file).read_bytes(), type=kind)
+    except (OSError, ValueError) as error:
+        ref = f"{folder.parent.name}:{folder.name}"
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise StoreError(f"{ref} cannot be read: {file}: {why}", f"%maas rm {ref} removes it.") from None

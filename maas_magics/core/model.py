@@ -120,8 +120,8 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
     if net is None:
         if not manifest.declared:
             raise ModelError(
-                f"The network of {manifest.info.name!r} was defined in a notebook as {manifest.info.architecture}, and is not "
-                "in this process.",
+                f"The network of {manifest.info.name!r} was defined in a notebook as {manifest.info.architecture}, "
+                "and is not in this process.",
                 "It answers through its ONNX export; to change it, run its cell and %train again.",
             )
         transform = Transform(preprocess.columns, preprocess.layout, preprocess.scaling)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import msgspec
 import pyarrow as pa
 
@@ -12,7 +14,7 @@ from maas_magics.core.exporters.export import export_to
 from maas_magics.core.manifest import write_manifest
 from maas_magics.core.model import Model
 from maas_magics.core.sample import write_sample
-from maas_magics.core.storage import staging
+from maas_magics.core.storage import staging, unwritable
 
 TOLERANCE = 1e-4
 
@@ -32,9 +34,15 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
         write_sample(staged, sample)
         if not manifest.declared:
             try:
-                export_to(staged, model, "onnx", TOLERANCE, staged / "exports")
-            except MaasError as error:
-                context.tell(f"Only this kernel can run it, for it does not export: {error.message}", "warning")
+                export_to(staged, model, "onnx", TOLERANCE, staged / "exports", name)
+            except Exception as error:
+                # The training is done, and worth more than its export; a file that failed must not be asked.
+                if unwritable(error) is not None:
+                    raise
+                shutil.rmtree(staged / "exports", ignore_errors=True)
+                told = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
+                told = told.removesuffix(" Nothing was published.")
+                context.tell(f"Only this kernel can run it, for it does not export: {told}", "warning")
         version = context.store.storage.publish(name, staged)
     info = msgspec.structs.replace(manifest.info, version=version)
     kept = Model(msgspec.structs.replace(manifest, info=info), model.preprocess, model.net)

@@ -42,7 +42,10 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The thing under ``name``; on a miss the error lists the choices."""
-        self._load()
+        if name not in self._entries:
+            self._load(name)
+        if name not in self._entries:
+            self._load()
         try:
             return self._entries[name]
         except KeyError:
@@ -56,10 +59,12 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
-    def _load(self) -> None:
-        if self._loaded:
+    def _load(self, only: str = "") -> None:
+        """Import every module of the package, or just the one of that name, which is where a thing stands as a rule."""
+        if self._loaded or only in self._entries:
             return
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
-        self._loaded = True
+            if only in ("", module.name):
+                importlib.import_module(f"{self._package}.{module.name}")
+        self._loaded = self._loaded or not only

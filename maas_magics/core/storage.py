@@ -2,24 +2,35 @@
 
 A version becomes visible in one step and whole: a folder is renamed into place, a bucket
 gets its ``manifest.json`` last. A reader never sees half of one, and two writers of the same
-name get two versions.
+name get two versions. A version never changes and its number is never given again, so whoever
+keeps a copy of ``NAME:3`` may trust it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from maas_magics.api.errors import StoreError
 
 MANIFEST = "manifest.json"
+
+LAST = "last-"
+"""Begins the name of a marker that outlives a removed version, so that its number is never given again."""
+
+LEFTOVER = 86_400.0
+"""Seconds after which work in progress is what a killed process left behind."""
+
+FRESH = 0.1
+"""Seconds in which a file system may give two changes of a folder the same time."""
 
 
 class Storage(Protocol):
@@ -46,8 +57,8 @@ class Storage(Protocol):
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias."""
 
-    def write_aliases(self, name: str, aliases: dict[str, int]) -> None:
-        """Replace the aliases."""
+    def set_alias(self, name: str, alias: str, version: int | None) -> None:
+        """Set one alias, or take it away."""
 
     def delete(self, name: str, version: int | None) -> None:
         """Remove a version, or every one."""
@@ -68,17 +79,21 @@ class Folder:
 
     def versions(self, name: str) -> list[int]:
         """Published versions, ascending."""
+        return sorted(int(entry) for entry in self._list(name) if entry.isdecimal())
+
+    def _list(self, name: str) -> list[str]:
         try:
-            return sorted(int(entry) for entry in os.listdir(self._models / name) if entry.isdigit())
+            return os.listdir(self._models / name)
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def stamp(self, name: str) -> object:
-        """Modification time of the model's folder."""
+        """Modification time of the model's folder; equal to nothing while a further change could hide behind it."""
         try:
-            return os.stat(self._models / name).st_mtime_ns
+            changed = os.stat(self._models / name).st_mtime_ns
         except FileNotFoundError:
             return None
+        return changed if abs(time.time_ns() - changed) > FRESH * 1e9 else object()
 
     def folder(self, name: str, version: int) -> Path:
         """The version's own folder."""
@@ -87,10 +102,10 @@ class Folder:
     def publish(self, name: str, staged: Path) -> int:
         """Rename ``staged`` to the next free number."""
         parent = self._models / name
-        parent.mkdir(parents=True, exist_ok=True)
         _sync(staged)
         while True:
-            version = max([0, *self.versions(name)]) + 1
+            parent.mkdir(parents=True, exist_ok=True)
+            version = _next(self._list(name))
             try:
                 os.rename(staged, parent / str(version))
             except OSError as error:
@@ -114,26 +129,32 @@ class Folder:
 
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias."""
-        try:
-            found: dict[str, int] = json.loads((self._models / name / "aliases.json").read_text())
-            return found
-        except FileNotFoundError:
-            return {}
+        found: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for file in (self._models / name / "aliases").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    found[file.name] = int(file.read_text())
+        return found
 
-    def write_aliases(self, name: str, aliases: dict[str, int]) -> None:
-        """Replace the aliases in one step."""
-        parent = self._models / name
-        with tempfile.NamedTemporaryFile("w", dir=parent, suffix=".tmp", delete=False) as file:
-            json.dump(aliases, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, parent / "aliases.json")
+    def set_alias(self, name: str, alias: str, version: int | None) -> None:
+        """Set one alias in one step, or take it away; each is a file, so that two writers lose nothing."""
+        place = self._models / name / "aliases" / alias
+        if version is None:
+            place.unlink(missing_ok=True)
+            return
+        with staging(self.root) as work:
+            place.parent.mkdir(exist_ok=True)
+            (work / alias).write_text(str(version))
+            _sync(work)
+            os.replace(work / alias, place)
 
     def delete(self, name: str, version: int | None) -> None:
         """Rename away first, so that a reader never sees half a version, then remove."""
-        place = self._models / name if version is None else self.folder(name, version)
         with staging(self.root) as trash:
-            os.rename(place, trash / "gone")
+            (self._models / name / f"{LAST}{_next(self._list(name)) - 1}").touch()
+            for number in self.versions(name) if version is None else [version]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(self.folder(name, number), trash / str(number))
 
 
 class Bucket:
@@ -166,7 +187,7 @@ class Bucket:
     def versions(self, name: str) -> list[int]:
         """Versions whose manifest is there, ascending."""
         here = f"{self._base}/{name}"
-        numbers = sorted(int(entry) for entry in self._list(here) if entry.isdigit())
+        numbers = sorted(int(entry) for entry in self._list(here) if entry.isdecimal())
         return [number for number in numbers if self._fs.exists(f"{here}/{number}/{MANIFEST}")]
 
     def stamp(self, name: str) -> object:
@@ -192,16 +213,15 @@ class Bucket:
 
     def publish(self, name: str, staged: Path) -> int:
         """Claim the next free number, upload, and write the manifest last."""
-        version = max([0, *(int(entry) for entry in self._list(f"{self._base}/{name}") if entry.isdigit())])
+        version = _next(self._list(f"{self._base}/{name}"))
         while True:
-            version += 1
             there = f"{self._base}/{name}/{version}"
             try:
                 self._fs.makedirs(there, exist_ok=True)
                 self._fs.pipe_file(f"{there}/claim", b"", mode="create")
                 break
             except FileExistsError:
-                continue
+                version += 1
         for file in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != MANIFEST):
             self._put(file, f"{there}/{file.relative_to(staged).as_posix()}")
         self._put(staged / MANIFEST, f"{there}/{MANIFEST}")
@@ -216,24 +236,28 @@ class Bucket:
 
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias."""
-        try:
-            found: dict[str, int] = json.loads(self._fs.cat_file(f"{self._base}/{name}/aliases.json"))
-            return found
-        except FileNotFoundError:
-            return {}
+        there = f"{self._base}/{name}/aliases"
+        return {alias: int(self._fs.cat_file(f"{there}/{alias}")) for alias in self._list(there)}
 
-    def write_aliases(self, name: str, aliases: dict[str, int]) -> None:
-        """Replace the aliases."""
-        self._fs.pipe_file(f"{self._base}/{name}/aliases.json", json.dumps(aliases).encode())
+    def set_alias(self, name: str, alias: str, version: int | None) -> None:
+        """Set one alias, or take it away."""
+        there = f"{self._base}/{name}/aliases"
+        if version is None:
+            self._fs.rm_file(f"{there}/{alias}")
+            return
+        self._fs.makedirs(there, exist_ok=True)
+        self._fs.pipe_file(f"{there}/{alias}", str(version).encode())
 
     def delete(self, name: str, version: int | None) -> None:
         """Remove the manifests first, then the rest."""
-        there = f"{self._base}/{name}" if version is None else f"{self._base}/{name}/{version}"
-        for number in self.versions(name) if version is None else [version]:
-            self._fs.rm_file(f"{self._base}/{name}/{number}/{MANIFEST}")
-        self._fs.rm(there, recursive=True)
-        if self._cache.versions(name):
-            self._cache.delete(name, version)
+        here = f"{self._base}/{name}"
+        gone = self.versions(name) if version is None else [version]
+        self._fs.pipe_file(f"{here}/{LAST}{_next(self._list(here)) - 1}", b"")
+        for number in gone:
+            self._fs.rm_file(f"{here}/{number}/{MANIFEST}")
+            self._fs.rm(f"{here}/{number}", recursive=True)
+            if self._cache.folder(name, number).is_dir():
+                self._cache.delete(name, number)
 
     def _put(self, file: Path, there: str) -> None:
         self._fs.makedirs(there.rpartition("/")[0], exist_ok=True)
@@ -253,6 +277,7 @@ def staging(root: Path) -> Iterator[Path]:
     place = root / "tmp"
     try:
         place.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
         work = Path(tempfile.mkdtemp(dir=place))
     except OSError as error:
         raise StoreError(
@@ -260,21 +285,46 @@ def staging(root: Path) -> Iterator[Path]:
         ) from error
     try:
         yield work
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-            raise StoreError(
-                f"The store {root} cannot be written: {error.strerror}. Nothing was published.",
-                "Free some space, or set MAAS_STORE to another folder.",
-            ) from error
-        raise
+    except Exception as error:
+        reason = unwritable(error)
+        if reason is None:
+            raise
+        raise StoreError(
+            f"The store {root} cannot be written: {reason}. Nothing was published.",
+            "Free some space, or set MAAS_STORE to another folder.",
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Why a disk took no more, if that is what an error is about: not every library raises an `OSError`."""
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno in UNWRITABLE else None
+    return next((text for code in UNWRITABLE if (text := os.strerror(code)).lower() in str(error).lower()), None)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what processes that were killed left behind."""
+    for entry in os.scandir(place):
+        with contextlib.suppress(OSError):
+            if time.time() - entry.stat().st_mtime > LEFTOVER:
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _next(entries: Iterable[str]) -> int:
+    """Number of the next version, by the names in a model's folder."""
+    numbers = (re.fullmatch(rf"(?:{LAST})?(\d+)", entry, re.ASCII) for entry in entries)
+    return 1 + max((int(found[1]) for found in numbers if found), default=0)
 
 
 def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with open(path, "rb") as file:
+            with open(path, "rb+") as file:
                 os.fsync(file.fileno())
         else:
             _sync_folder(path)

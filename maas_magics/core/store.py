@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from maas_magics.api.results import ModelInfo
 from maas_magics.core.manifest import read_manifest
 from maas_magics.core.storage import open_storage
 
+UNREADABLE = "cannot be read"
+"""Task of a version in a list whose manifest is broken; asking for the version itself says why."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -25,22 +29,24 @@ def check_name(name: str, what: str = "model name") -> str:
     InvalidName
         For anything but letters, digits, ``_``, ``-`` and ``.``, or a name that begins with one of the last three.
     """
-    if not NAME.fullmatch(name) or ".." in name:
+    if not isinstance(name, str) or not NAME.fullmatch(name) or ".." in name:
+        likely = re.sub(r"[^A-Za-z0-9_-]+", "_", str(name)).strip("_-")[:100] or "model"
         raise InvalidName(
-            f"{name!r} is no {what}: letters, digits, '_', '-' and '.' only, a letter or digit first.",
-            f"Try {re.sub(r'[^A-Za-z0-9_-]+', '_', name).strip('_-') or 'model'!r}.",
+            f"{str(name)[:120]!r} is no {what}: letters, digits, '_', '-' and '.' only, a letter or digit first, "
+            "100 at most.",
+            f"Try {likely!r}.",
         )
     return name
 
 
 def split_ref(ref: str) -> tuple[str, int | None, str | None]:
     """Name, version and alias that ``NAME``, ``NAME:3`` or ``NAME@alias`` speaks of."""
-    name, colon, version = ref.partition(":")
+    name, colon, version = str(ref).partition(":")
     if colon:
-        if not version.isdigit():
+        if not re.fullmatch("[0-9]+", version):
             raise InvalidName(f"{ref!r} names no version: a number follows the colon.", f"{check_name(name)}:1")
         return check_name(name), int(version), None
-    name, at, alias = ref.partition("@")
+    name, at, alias = str(ref).partition("@")
     return check_name(name), None, check_name(alias, "alias") if at else None
 
 
@@ -96,8 +102,12 @@ class Store:
         return self.storage.folder(name, version)
 
     def list(self) -> Sequence[ModelInfo]:
-        """Newest version of every model, by name."""
-        return [self.get(name) for name in self.storage.names()]
+        """Newest version of every model, by name; one that cannot be read hides no other."""
+        found = []
+        for name in self.storage.names():
+            with contextlib.suppress(ModelNotFound):
+                found.append(self._shown(*self.resolve(name)))
+        return found
 
     def get(self, ref: str) -> ModelInfo:
         """What a reference names."""
@@ -106,31 +116,32 @@ class Store:
     def versions(self, name: str) -> Sequence[ModelInfo]:
         """Every version, oldest first."""
         self.resolve(name)
-        return [self._info(name, version) for version in self.storage.versions(name)]
+        return [self._shown(name, version) for version in self.storage.versions(name)]
 
     def alias(self, ref: str, alias: str) -> None:
         """Make ``NAME@alias`` name the version that ``ref`` names now."""
         name, version = self.resolve(ref)
-        self.storage.write_aliases(name, self.storage.aliases(name) | {check_name(alias, "alias"): version})
+        self.storage.set_alias(name, check_name(alias, "alias"), version)
 
     def delete(self, ref: str) -> None:
         """Remove a version (``NAME:3``, ``NAME@alias``) or a whole model (``NAME``)."""
         name, version = self.resolve(ref)
         whole = ref == name
         self.storage.delete(name, None if whole else version)
-        if not whole:
-            kept = {alias: number for alias, number in self.storage.aliases(name).items() if number != version}
-            self.storage.write_aliases(name, kept)
+        for alias, number in self.storage.aliases(name).items():
+            if whole or number == version:
+                self.storage.set_alias(name, alias, None)
         self._newest.pop(name, None)
+
+    def _shown(self, name: str, version: int) -> ModelInfo:
+        try:
+            return self._info(name, version)
+        except StoreError:
+            return ModelInfo(name=name, version=version, task=UNREADABLE, architecture="")
 
     def _info(self, name: str, version: int) -> ModelInfo:
         folder = self.folder(name, version)
-        try:
-            info = read_manifest(folder).info
-            exports = tuple(sorted(os.listdir(folder / "exports"))) if (folder / "exports").is_dir() else ()
-        except (OSError, msgspec.MsgspecError) as error:
-            raise StoreError(
-                f"{name}:{version} cannot be read: {error}", f"%maas rm {name}:{version} removes it."
-            ) from None
+        info = read_manifest(folder).info
+        exports = tuple(sorted(os.listdir(folder / "exports"))) if (folder / "exports").is_dir() else ()
         aliases = tuple(alias for alias, number in sorted(self.storage.aliases(name).items()) if number == version)
         return msgspec.structs.replace(info, name=name, version=version, exports=exports, aliases=aliases)

@@ -72,6 +72,9 @@ class LocalBackend:
             job, request = self._queue.get()
             context = Context(self.models, self.loader, job.emit, job.stopping)
             job.run(partial(tasks.run, request, context))
+            if isinstance(request, PredictRequest):
+                # Millions of answers belong to whoever asked; the list of jobs must not hold on to them.
+                self._jobs.pop(job.id, None)
             del job, request, context
 
     def job(self, id: str) -> Job[Any]:
@@ -81,15 +84,16 @@ class LocalBackend:
         ------
         JobNotFound
         """
-        known = {info.id: owner for info, owner in self._journal.jobs()}
+        known = {info.id: (info, owner) for info, owner in self._journal.jobs()}
         found = [key for key in known if key.startswith(id)] if id else []
         if len(found) != 1:
             why = f"Several jobs begin with {id!r}." if found else f"There is no job {id!r}."
             raise JobNotFound(why, did_you_mean(id, found or known) or "%maas jobs lists them.")
-        if found[0] in self._jobs:
-            return self._jobs[found[0]]
-        info = next(info for info, _ in self._journal.jobs() if info.id == found[0])
-        return PastJob(info, self._journal, lambda: _alive(known[found[0]]))
+        mine = self._jobs.get(found[0])
+        if mine is not None:
+            return mine
+        info, owner = known[found[0]]
+        return PastJob(info, self._journal, lambda: _alive(owner))
 
     def jobs(self) -> Sequence[JobInfo]:
         """Every job of this store, newest first."""
@@ -115,13 +119,27 @@ def _started(pid: int) -> str:
 
 
 def _alive(owner: str) -> bool:
-    host, pid, started = owner.split(":")
+    host, pid, started = owner.rsplit(":", 2)
     if host != socket.gethostname():
         return True
+    return _runs(int(pid)) and _started(int(pid)) == started
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":
+        # os.kill would end it there.
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(0x1000, False, pid)
+        code = ctypes.c_ulong()
+        kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+        kernel.CloseHandle(handle)
+        return bool(handle) and code.value == 259
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return _started(int(pid)) == started
+    return True

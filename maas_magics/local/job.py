@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -11,11 +12,13 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from maas_magics.api.backend import JobInfo
-from maas_magics.api.errors import MaasError, Stopped
+from maas_magics.api.errors import MaasError, Stopped, StoreError
 from maas_magics.api.events import FINAL_STATES, Event, Finished, State
 from maas_magics.core.journal import Journal
 
 R = TypeVar("R")
+
+ENDED = {"succeeded": "ended", "failed": "failed", "stopped": "was stopped"}
 
 FLUSH = 1.0
 """Seconds between two writes of events to the journal."""
@@ -145,9 +148,11 @@ class LocalJob(Generic[R]):
             self._changed.notify_all()
 
     def _flush(self, state: State) -> None:
+        """Write down what is new; a journal that cannot be written costs its record, never the job."""
         fresh = self._events[self._written :]
-        self._journal.append(self.id, fresh, state)
-        self._written += len(fresh)
+        with contextlib.suppress(StoreError):
+            self._journal.append(self.id, fresh, state)
+            self._written += len(fresh)
 
 
 class PastJob:
@@ -188,11 +193,18 @@ class PastJob:
 
     def result(self, timeout: float | None = None) -> Any:
         """What it made is in the store; a job that did not succeed raises."""
+        info = self.info
         raise MaasError(
-            f"The job {self._first.id} ran in another process; its result is not here.",
-            f"%maas models shows {self._first.model!r}.",
+            f"The job {info.id} ({info.title}) {ENDED.get(info.state, 'runs')} elsewhere; its result is not here.",
+            f"%maas models {info.model}" if info.state == "succeeded" else f"%maas logs {info.id}",
         )
 
     def stop(self) -> None:
         """Only its own process can stop it."""
-        raise MaasError(f"The job {self._first.id} runs in another kernel.", "Press ■ in the notebook that runs it.")
+        info = self.info
+        if info.state not in FINAL_STATES:
+            raise MaasError(f"The job {info.id} runs in another kernel.", "Press ■ in the notebook that runs it.")
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"<Job {info.id} · {info.title} · {info.state}>"

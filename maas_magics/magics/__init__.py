@@ -50,11 +50,22 @@ def _function(magic: Magic, name: str, module: ModuleType) -> Any:
     @no_var_expand
     def function(line: str, cell: str | None = None) -> Any:
         try:
-            return module.run(magic, line, cell)
+            value = module.run(magic, line, cell)
         except HelpAsked as asked:
             print(asked)
             return None
+        return None if _silenced(magic.shell, name, line) else value
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = maas.overview() if name == "maas" else module.COMMAND.help()
     return function
+
+
+def _silenced(shell: Any, name: str, line: str) -> bool:
+    """Whether a ``;`` ends the line and nothing takes its value.
+
+    IPython's own ``output_can_be_silenced`` takes the value of ``x = %train …;`` away too, and reads the line as
+    Python, which fails on a file's name such as ``3.csv`` once the work is done.
+    """
+    taken = f"= get_ipython().run_line_magic({name!r}, {line!r})"
+    return line.rstrip().endswith(";") and taken not in shell.history_manager.input_hist_parsed[-1]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LINE = re.compile(r"^\s*(?:[\w, ]+=\s*)?%{1,2}(train|evaluate|export|predict|maas)\s(.*)$", re.DOTALL)
 
+OPENED = re.compile(r"""(?:^|\s)((["'])[^"']*)$""")
+"""A last word whose quotes are still open: spaces belong to it."""
+
 
 def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
     """A matcher for ``shell.Completer.custom_matchers``."""
@@ -28,7 +31,8 @@ def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
         offered, word = complete(found[1], found[2], session, shell.user_ns)
         quoted = [f'"{value}"' if re.search(r"\s", value) else value for value in offered]
         kind = "param" if word.startswith("-") else "value"
-        shown = [SimpleCompletion(text, type=kind) for text in quoted if text.lstrip('"').startswith(word)]
+        typed = word.lstrip("\"'")
+        shown = [SimpleCompletion(text, type=kind) for text in quoted if text.lstrip('"').startswith(typed)]
         return SimpleMatcherResult(completions=shown, matched_fragment=word, suppress=bool(shown))
 
     matcher: Callable[[Any], Any] = context_matcher(identifier="maas_magics", priority=200)(match)
@@ -37,7 +41,9 @@ def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
 
 def complete(name: str, line: str, session: Session, variables: dict[str, Any]) -> tuple[list[str], str]:
     """What the last word of a magic's line may become, and that word."""
-    head, _, word = line.rpartition(" ")
+    opened = OPENED.search(line)
+    start = opened.start(1) if opened else line.rfind(" ") + 1
+    head, word = line[:start], line[start:]
     try:
         words = split(head)
     except MaasError:

@@ -23,6 +23,7 @@ COMMAND = Command(
             "DATA",
             "+",
             offer=offers.tables,
+            required=True,
         ),
         Option(
             ("--target", "-t"),
@@ -40,11 +41,9 @@ COMMAND = Command(
 def run(magic: Magic, line: str, cell: str | None) -> Any:
     """Score, and return `Metrics`."""
     values = COMMAND.parse(line, magic.names)
-    data = values.get("data", [])
-    if not 1 <= len(data) <= 2:
-        raise OptionError(
-            "%evaluate needs --data: one table, or two arrays X y.", f"%evaluate {values['name']} --data df"
-        )
+    data = values["data"]
+    if len(data) > 2:
+        raise OptionError(f"--data takes one table, or two arrays X y; {len(data)} words were given.", "--data df")
     target = values.get("target")
     return magic.session.run(
         EvaluateRequest(

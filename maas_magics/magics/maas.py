@@ -177,7 +177,7 @@ COMMAND = Command("maas", "Everything around models and jobs.", ())
 
 def run(magic: Magic, line: str, cell: str | None) -> Any:
     """Dispatch to a subcommand."""
-    word, _, rest = line.strip().partition(" ")
+    word, _, rest = line.strip().removesuffix(";").strip().partition(" ")
     if word in ("", "--help", "-h"):
         raise HelpAsked(overview())
     if word in MAGICS:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
+from maas_magics.api.tables import text_table
 from maas_magics.magics.words import Names, split
 
 Convert = Callable[[Names, str], Any]
@@ -100,6 +101,8 @@ class Option:
         Values to complete.
     choices : tuple of str
         The only values there are.
+    required : bool
+        Whether it must be given; a positional must, unless it takes ``"?"`` words.
     """
 
     flags: tuple[str, ...]
@@ -110,6 +113,7 @@ class Option:
     switch: bool = False
     offer: Offer | Sequence[str] = ()
     choices: tuple[str, ...] = ()
+    required: bool = False
 
     @property
     def key(self) -> str:
@@ -121,6 +125,19 @@ class Option:
         """Whether it has no dashes."""
         return not self.flags[0].startswith("-")
 
+    @property
+    def usage(self) -> str:
+        """How it is typed: ``NAME``, ``--data DATA``."""
+        word = self.metavar or self.flags[0].upper()
+        if self.positional:
+            return word
+        return max(self.flags, key=len) + ("" if self.switch else f" {word}")
+
+    @property
+    def needed(self) -> bool:
+        """Whether a line without it makes no sense."""
+        return self.required or (self.positional and self.many != "?")
+
 
 class HelpAsked(Exception):
     """Somebody typed ``--help``; carries the text."""
@@ -128,7 +145,9 @@ class HelpAsked(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(f"%{self.prog}: {message}.", f"%{self.prog} --help lists the options.")
+        raise OptionError(
+            f"%{self.prog}: {message.removeprefix('argument ')}.", f"%{self.prog} --help lists the options."
+        )
 
 
 @dataclass(frozen=True)
@@ -155,26 +174,16 @@ class Command:
         """The parser, made once."""
         if self._parsers:
             return self._parsers[0]
-        parser = _Parser(
-            prog=self.name,
-            description=self.summary,
-            epilog=f"for example:\n{textwrap.indent(self.example, '  ')}" if self.example else None,
-            allow_abbrev=False,
-            add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        parser = _Parser(prog=self.name, allow_abbrev=False, add_help=False)
         for option in self.options:
-            given: dict[str, Any] = {"help": option.help.replace("%", "%%")}
+            given: dict[str, Any] = {"default": None}
             if option.switch:
                 given["action"] = "store_true"
+            elif option.positional:
+                given["nargs"] = "?"
             elif option.many:
-                given |= {"nargs": option.many, "metavar": option.metavar or None}
-                if option.many == "+" and not option.positional:
-                    given["action"] = "extend"
-            else:
-                given["metavar"] = option.metavar or None
-            parser.add_argument(*option.flags, default=False if option.switch else None, **given)
-        parser.add_argument("--help", "-h", action="store_true", help="show this")
+                given |= {"nargs": option.many, "action": "extend"}
+            parser.add_argument(*option.flags, **given)
         self._parsers.append(parser)
         return parser
 
@@ -197,19 +206,23 @@ class Command:
                 raise OptionError(
                     f"%{self.name} has no option {flag}.", did_you_mean(flag, [k for k in known if k.startswith("--")])
                 )
-        found = vars(self.parser().parse_args(words))
+        parsed, unknown = self.parser().parse_known_intermixed_args(words)
+        if unknown:
+            what = "has no option" if unknown[0].startswith("-") else "cannot tell what this is for:"
+            raise OptionError(f"%{self.name} {what} {unknown[0]}", f"%{self.usage}")
+        found = vars(parsed)
+        missing = next((option for option in self.options if option.needed and found[option.key] is None), None)
+        if missing is not None:
+            raise OptionError(f"%{self.name} needs {missing.usage}.", f"%{self.usage}")
         values: dict[str, Any] = {}
         for option in self.options:
             given = found[option.key]
-            if option.switch or given is None or given == []:
-                if given:
-                    values[option.key] = True
-                continue
-            values[option.key] = (
-                [self._convert(option, names, word) for word in given]
-                if isinstance(given, list)
-                else self._convert(option, names, given)
-            )
+            if given is None or option.switch:
+                values |= {option.key: True} if given else {}
+            elif isinstance(given, list):
+                values[option.key] = [self._convert(option, names, word) for word in given]
+            else:
+                values[option.key] = self._convert(option, names, given)
         return values
 
     def _convert(self, option: Option, names: Names, word: str) -> Any:
@@ -222,12 +235,25 @@ class Command:
         except MaasError as error:
             raise type(error)(f"{max(option.flags, key=len)}: {error.message}", error.hint) from None
 
+    @property
+    def usage(self) -> str:
+        """A line to type: ``train NAME --data DATA [options]``."""
+        optional = [f"[{option.usage}]" for option in self.options if option.positional and not option.needed]
+        rest = ["[options]"] if any(not option.positional and not option.needed for option in self.options) else []
+        return " ".join([self.name, *(option.usage for option in self.options if option.needed), *optional, *rest])
+
     def help(self) -> str:
         """The help text."""
-        told = self.parser().format_help()
-        return told.replace(f"usage: {self.name}", f"usage: %{self.name}", 1) + (
-            f"\n{self.body}\n" if self.body else ""
-        )
+        rows = []
+        for option in self.options:
+            flags = ", ".join(sorted(option.flags, key=len))
+            rows.append((f"  {option.usage.replace(max(option.flags, key=len), flags, 1)}", option.help))
+        parts = [f"usage: %{self.usage}", self.summary, text_table([*rows, ("  -h, --help", "this text")])]
+        if self.body:
+            parts.append(self.body)
+        if self.example:
+            parts.append("for example:\n" + textwrap.indent(self.example, "  "))
+        return "\n\n".join(parts)
 
     def complete(self, typed: Typed, word: str) -> list[str]:
         """What the word being typed may become."""

@@ -30,6 +30,7 @@ COMMAND = Command(
             "DATA",
             "+",
             offer=offers.tables,
+            required=True,
         ),
         Option(
             ("--target", "-t"), "column to learn, several as a,b, or an array", text, "COLUMN", offer=offers.columns
@@ -90,8 +91,6 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     names = magic.names
     values = COMMAND.parse(line, names)
     background = values.pop("background", False)
-    if "data" not in values:
-        raise OptionError("%train needs --data.", "%train NAME --data df --target column")
     data = values.pop("data")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
         raise OptionError(
@@ -127,6 +126,10 @@ def _validation(names: Names, word: str) -> Any:
         return names.data(word)
 
 
+def _targets(assignment: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
+    return assignment.targets if isinstance(assignment, ast.Assign) else [assignment.target]
+
+
 def factory(magic: Magic, cell: str) -> Callable[[int, int], Any]:
     """The cell as a function ``(inputs, outputs) -> module``; what it defines stays in the notebook.
 
@@ -142,13 +145,13 @@ def factory(magic: Magic, cell: str) -> Callable[[int, int], Any]:
     last = tree.body[-1] if tree.body else None
     if isinstance(last, ast.Expr):
         name = ""
-        value = compile(ast.Expression(last.value), "<%%train>", "eval")
+        value = compile(ast.Expression(last.value), "<%%train>", "eval", dont_inherit=True)
         tree.body.pop()
-    elif isinstance(last, ast.Assign) and isinstance(last.targets[0], ast.Name):
-        name, value = last.targets[0].id, None
+    elif isinstance(last, (ast.Assign, ast.AnnAssign)) and isinstance(target := _targets(last)[0], ast.Name):
+        name, value = target.id, None
     else:
         raise ModelError("The cell does not end with a network.", "Make its last line the module, or name = module.")
-    body = compile(tree, "<%%train>", "exec")
+    body = compile(tree, "<%%train>", "exec", dont_inherit=True)
 
     def build(inputs: int, outputs: int) -> Any:
         space = magic.shell.user_ns
@@ -163,8 +166,8 @@ def factory(magic: Magic, cell: str) -> Callable[[int, int], Any]:
             raise ModelError(f"The cell fails: {type(error).__name__}: {error}") from error
         finally:
             for key in ("inputs", "outputs"):
-                if space.get(key) in (inputs, outputs):
-                    space.pop(key, None)
+                if type(space.get(key)) is int:
+                    del space[key]
             space.update(before)
 
     return build

@@ -129,7 +129,9 @@ class Names:
         value = self.variables.get(word, word) if word.isidentifier() else word
         try:
             number = kind(value)
-        except (TypeError, ValueError):
+            if isinstance(value, bool) or (isinstance(value, float) and number != value == value):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
             raise OptionError(f"{word!r} is no {'whole ' if kind is int else ''}number.") from None
         return number
 

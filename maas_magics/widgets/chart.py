@@ -97,7 +97,7 @@ def _panel(axes: Axes, history: History, name: str, *, log: bool, steps: bool) -
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set(color=MUTED, alpha=0.5, linewidth=0.7)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if log else MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if log else MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("epoch" if per_epoch else "step", fontsize=7.5, color=MUTED, labelpad=2)

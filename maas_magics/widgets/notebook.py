@@ -24,6 +24,9 @@ EMPTY = {"text/html": "", "text/plain": ""}
 GRACE = 4.0
 """Seconds in which a page that shows widgets has answered, if it can answer at all."""
 
+SLOW = 1.0
+"""Least seconds between two paints of the plain HTML beside a widget that may be visible or not."""
+
 
 def headless() -> bool:
     """Whether the cell is run by a program such as nbclient, which says that nobody could be asked for input."""
@@ -64,7 +67,7 @@ class NotebookView:
 
     def open(self, follower: Follower) -> None:
         """Make both outputs."""
-        self._opened = time.monotonic()
+        self._second_due = time.monotonic() + GRACE
         first: dict[str, Any] = dict(baseline(follower.history))
         if not headless():
             from maas_magics.widgets.live import LiveWidget
@@ -93,9 +96,9 @@ class NotebookView:
         if self._answered and self._second_used:
             self._second.update(EMPTY, raw=True)
             self._second_used = False
-        elif not self._answered and time.monotonic() - self._opened > GRACE:
+        elif not self._answered and time.monotonic() > self._second_due:
             self._second.update(baseline(history, stopping=stopping), raw=True)
-            self._second_used = True
+            self._second_used, self._second_due = True, time.monotonic() + SLOW
 
     def close(self, history: History) -> None:
         """Replace both outputs by the static twin."""

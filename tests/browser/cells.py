@@ -1,8 +1,19 @@
-"""Cells that the browser tests run."""
+"""Cells that the browser tests run: a small network learns the handwritten digits of scikit-learn."""
 
-SETUP = "from thread_job import train, predict; from maas_magics.widgets import watch; import ipykernel"
+SETUP = """%load_ext maas_magics
+import ipykernel, torch
+from sklearn.datasets import load_digits
+digits = load_digits(as_frame=True).frame
+"""
+
+ENDLESS = 100_000
 
 
-def training(epochs: int, *, pause: float = 0.01, more: str = "") -> str:
-    """Cell that trains for about ``epochs`` × 60 × ``pause`` seconds."""
-    return f"watch(train(epochs={epochs}, pause={pause}{more}))"
+INTERRUPT = "import _thread, threading\nthreading.Timer(9, _thread.interrupt_main).start()\n"
+
+
+def training(epochs: int = ENDLESS, *, background: bool = False) -> str:
+    """Cell that trains; 100 epochs take a few seconds."""
+    more = " --background" if background else ""
+    # One thread: two that wait for each other crawl when the browser needs the second core.
+    return f"%train digits --data digits --target target --model mlp --epochs {epochs} --patience 0 --threads 1{more}"

@@ -1,4 +1,4 @@
-"""One JupyterLab for each module and kernel version, one page for each test."""
+"""One JupyterLab and one page for each module and kernel version."""
 
 from __future__ import annotations
 
@@ -44,20 +44,18 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab; the parameter ``"7.3"`` gives its kernels the other version, ``"dark"`` the dark theme."""
-    choice = getattr(request, "param", "")
-    before = [str(request.getfixturevalue("overlay"))] if choice == "7.3" else []
-    path = os.pathsep.join([*before, str(HERE.parents[1]), str(HERE.parent / "widgets"), os.environ.get("PYTHONPATH", "")])
+    """A JupyterLab in the dark theme; the parameter ``"7.3"`` gives its kernels the other version."""
+    before = [str(request.getfixturevalue("overlay"))] if getattr(request, "param", "") == "7.3" else []
     folder = tmp_path_factory.mktemp("lab")
+    path = os.pathsep.join([*before, str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     env = {"PYTHONPATH": path, "MAAS_STORE": str(folder / "store"), "MAAS_UI": ""}
-    theme = {THEME: {"theme": "JupyterLab Dark"}} if choice == "dark" else {}
-    with start_lab(folder, env=env, settings=theme) as server:
+    with start_lab(folder, env=env, settings={THEME: {"theme": "JupyterLab Dark"}}) as server:
         yield server
 
 
-@pytest.fixture
-def tab(tmp_path: Path) -> Iterator[Tab]:
-    """A page; nothing may be wrong in its console at the end."""
+@pytest.fixture(scope="module")
+def tab(lab: Lab) -> Iterator[Tab]:
+    """A page; at the end its console may hold no complaint about the view."""
     with open_tab() as page:
         yield page
         assert not [line for line in page.console if "maas" in line or "anywidget" in line], page.console

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ sys.path.insert(0, str(HERE))
 
 
 @pytest.fixture(autouse=True)
-def paths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def paths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels and scripts find the package and the helper jobs; no view is chosen by the tester's own environment."""
     inherited = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(HERE.parents[1]), str(HERE), inherited)))
     monkeypatch.delenv("MAAS_UI", raising=False)
-    yield

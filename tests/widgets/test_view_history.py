@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from maas_magics.api.events import EpochEnd, Event, Finished, Message, Progress, Started, Step
 from maas_magics.widgets.curves import Curve
@@ -13,7 +15,8 @@ from maas_magics.widgets.history import History
 
 def log(epochs: int = 3, steps: int = 10, *, per_second: float = 10.0) -> list[Event]:
     """A run of 8 rows a step whose second epoch is the best."""
-    events: list[Event] = [Started(title="train m", epochs=epochs, steps_per_epoch=steps, monitor="accuracy", mode="max")]
+    start = Started(title="train m", epochs=epochs, steps_per_epoch=steps, monitor="accuracy", mode="max")
+    events: list[Event] = [start]
     times = [100.0]
     for step in range(1, epochs * steps + 1):
         epoch = (step - 1) // steps + 1
@@ -22,25 +25,25 @@ def log(epochs: int = 3, steps: int = 10, *, per_second: float = 10.0) -> list[E
         if step % steps == 0:
             figures = {"loss": 1 / epoch, "f1": 0.1, "accuracy": {2: 0.9}.get(epoch, 0.5)}
             end = EpochEnd(epoch=epoch, step=step, samples=8 * step, train={"loss": 0.5}, validation=figures)
-            events.append(EpochEnd(**{f: getattr(end, f) for f in end.__struct_fields__} | {"best": epoch <= 2}))
+            events.append(replace(end, best=epoch <= 2))
             times.append(times[-1])
     events.append(Finished(state="succeeded", best_epoch=2))
     times.append(times[-1])
-    return [
-        type(event)(**{f: getattr(event, f) for f in event.__struct_fields__} | {"seq": seq, "time": time})
-        for seq, (event, time) in enumerate(zip(events, times, strict=True), 1)
-    ]
+    return [replace(event, seq=seq, time=time) for seq, (event, time) in enumerate(zip(events, times, strict=True), 1)]
 
 
 def test_a_log_adds_up() -> None:
     history = History.of(log())
     assert (history.title, history.state, history.final) == ("train m", "succeeded", True)
     assert (history.step, history.epoch, history.samples) == (30, 3, 240)
-    assert history.best_epoch == 2 and history.best is not None and history.best.validation["accuracy"] == 0.9
+    assert history.best_epoch == 2
+    assert history.best is not None
+    assert history.best.validation["accuracy"] == 0.9
     assert history.metrics == ["accuracy", "f1"]
     assert history.points("validation/accuracy") == [(10, 0.5), (20, 0.9), (30, 0.5)]
     assert len(history.points("step/loss")) == 30
-    assert history.fraction == 1.0 and history.left is None
+    assert history.fraction == 1.0
+    assert history.left is None
     assert history.seconds == pytest.approx(3.0)
     assert history.rate == pytest.approx(80.0)
 
@@ -48,7 +51,8 @@ def test_a_log_adds_up() -> None:
 def test_speed_and_time_left_while_it_runs() -> None:
     history = History.of(log()[:16])
     assert history.state == "running"
-    assert history.step == 14 and history.fraction == pytest.approx(14 / 30)
+    assert history.step == 14
+    assert history.fraction == pytest.approx(14 / 30)
     assert history.rate == pytest.approx(80.0)
     assert history.left == pytest.approx(1.6)
 
@@ -56,10 +60,7 @@ def test_speed_and_time_left_while_it_runs() -> None:
 def test_speed_follows_the_last_seconds() -> None:
     slow = log(epochs=40, per_second=100.0)[:-1]
     cut = 201
-    late = [
-        type(e)(**{f: getattr(e, f) for f in e.__struct_fields__} | {"time": 200.0 + (e.seq - cut) * 0.5})
-        for e in slow[cut:]
-    ]
+    late = [replace(event, time=200.0 + (event.seq - cut) * 0.5) for event in slow[cut:]]
     history = History.of([*slow[:cut], *late])
     assert history.rate == pytest.approx(16, rel=0.2)
 
@@ -79,19 +80,24 @@ def test_revision_counts_what_should_be_seen_at_once() -> None:
     history.add(events[5])
     assert history.revision == before
     history.add(Message(text="careful", level="warning"))
-    assert history.revision == before + 1 and list(history.warnings) == ["careful"]
+    assert history.revision == before + 1
+    assert list(history.warnings) == ["careful"]
 
 
 def test_progress_without_epochs() -> None:
     history = History.of([Started(title="predict m", time=1.0), Progress(done=500, total=2000, time=2.0)])
-    assert history.fraction == 0.25 and history.left == pytest.approx(3.0)
-    assert history.last is None and not history.curves
+    assert history.fraction == 0.25
+    assert history.left == pytest.approx(3.0)
+    assert history.last is None
+    assert not history.curves
     assert History.of([Started(title="x"), Progress(done=5)]).fraction is None
 
 
 def test_unknown_lengths_are_unknown() -> None:
     history = History.of([Started(title="train m"), Step(step=1, epoch=1, loss=math.nan, samples=8)])
-    assert history.fraction is None and history.left is None and history.rate == 0.0
+    assert history.fraction is None
+    assert history.left is None
+    assert history.rate == 0.0
     assert History("queued job").state == "queued"
 
 
@@ -102,16 +108,18 @@ def test_a_curve_is_bounded_and_loses_no_spike() -> None:
         assert len(curve) <= 2000
     points = curve.points
     assert len(points) > 900
-    assert (77_777, 100.0) in points and (150_001, -100.0) in points
+    assert (77_777, 100.0) in points
+    assert (150_001, -100.0) in points
     assert points == sorted(points)
-    gaps = [b[0] - a[0] for a, b in zip(points, points[1:], strict=False)]
+    gaps = [b[0] - a[0] for a, b in pairwise(points)]
     assert max(gaps) < 200_000 / 200
 
 
 def test_a_curve_keeps_gaps_and_short_runs_as_they_are() -> None:
     curve = Curve(bound=64)
     curve.extend((x, math.nan if x < 500 else 1.0) for x in range(1000))
-    assert any(math.isnan(y) for _, y in curve.points) and curve.points[-1] == (999, 1.0)
+    assert any(math.isnan(y) for _, y in curve.points)
+    assert curve.points[-1] == (999, 1.0)
     few = Curve()
     few.extend([(1, 2.0), (2, 3.0)])
     assert few.points == [(1, 2.0), (2, 3.0)]

@@ -6,6 +6,7 @@ import os
 import queue
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import nbclient
@@ -36,7 +37,8 @@ CHART, TABLE = ["image/png", "image/svg+xml", "text/plain"], ["text/html", "text
 @pytest.fixture(scope="module")
 def book() -> nbformat.NotebookNode:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(("..", *sys_path())))
+        here = Path(__file__).parent
+        patch.setenv("PYTHONPATH", os.pathsep.join((str(here.parents[1]), str(here), os.environ.get("PYTHONPATH", ""))))
         return execute(
             IMPORT + "watch(train(epochs=3, warn='3 rows dropped'))",
             "watch(predict())",
@@ -47,13 +49,6 @@ def book() -> nbformat.NotebookNode:
         )
 
 
-def sys_path() -> list[str]:
-    """Folders that hold the package and the helper jobs."""
-    from conftest import HERE
-
-    return [str(HERE.parents[1]), str(HERE)]
-
-
 def test_an_executed_notebook_has_chart_and_table(book: nbformat.NotebookNode) -> None:
     assert kinds(book.cells[0]) == [CHART, TABLE]
     assert "3 rows dropped" in book.cells[0].outputs[1].data["text/plain"]
@@ -61,7 +56,8 @@ def test_an_executed_notebook_has_chart_and_table(book: nbformat.NotebookNode) -
 
 def test_a_job_without_epochs_has_its_table_first(book: nbformat.NotebookNode) -> None:
     first = book.cells[1].outputs[0].data
-    assert list(first) == TABLE and "10,000 rows" in first["text/plain"]
+    assert list(first) == TABLE
+    assert "10,000 rows" in first["text/plain"]
 
 
 def test_a_background_job_ends_in_its_own_cell(book: nbformat.NotebookNode) -> None:
@@ -82,8 +78,10 @@ def test_converted_it_names_no_widget(book: nbformat.NotebookNode) -> None:
     text = nbformat.writes(book)
     html, _ = nbconvert.HTMLExporter().from_notebook_node(book)
     for page in (text, html):
-        assert "widget-view" not in page and "model not found" not in page.lower()
-    assert "<img" in html and "3 rows dropped" in html
+        assert "widget-view" not in page
+        assert "model not found" not in page.lower()
+    assert "<img" in html
+    assert "3 rows dropped" in html
 
 
 def test_static_output_is_the_same_in_two_runs() -> None:
@@ -93,17 +91,18 @@ def test_static_output_is_the_same_in_two_runs() -> None:
     ]
     outputs = [[cell.outputs for cell in run] for run in runs]
     assert outputs[0] == outputs[1]
-    assert kinds(runs[0][0]) == [CHART, TABLE] and kinds(runs[0][2]) == [TABLE]
+    assert kinds(runs[0][0]) == [CHART, TABLE]
+    assert kinds(runs[0][2]) == [TABLE]
     assert runs[0][1].outputs[0].text == "started train penguins\n"
 
 
 @pytest.fixture
 def messages() -> Iterator[Any]:
-    """Function that runs code in a kernel as an interactive page does, and returns what came back."""
+    """Function that runs code in a kernel as a page does, or as a program does, and returns what came back."""
     manager, client = start_new_kernel(kernel_name="python3", env=os.environ.copy())
 
-    def run(code: str) -> list[dict[str, Any]]:
-        request = client.execute(code)
+    def run(code: str, *, page: bool = True) -> list[dict[str, Any]]:
+        request = client.execute(code, allow_stdin=page)
         seen: list[dict[str, Any]] = []
         while True:
             try:
@@ -142,5 +141,17 @@ def test_a_silent_page_gets_plain_html_in_the_second_output(messages: Any) -> No
     ids = [m["content"]["transient"]["display_id"] for m in seen if m["msg_type"] == "display_data"]
     updates = [m["content"] for m in seen if m["msg_type"] == "update_display_data"]
     early = [content for content in updates if "image/png" not in content["data"]][:-1]
-    assert early and all(content["transient"]["display_id"] == ids[1] for content in early)
+    assert early
+    assert all(content["transient"]["display_id"] == ids[1] for content in early)
     assert "epoch" in early[0]["data"]["text/plain"]
+
+
+def test_a_program_gets_plain_html_in_the_first_output(messages: Any) -> None:
+    seen = messages(IMPORT + "watch(train(epochs=5, steps=60, pause=.005))", page=False)
+    first, _ = (m["content"] for m in seen if m["msg_type"] == "display_data")
+    assert set(first["data"]) == set(TABLE)
+    updates = [m["content"] for m in seen if m["msg_type"] == "update_display_data"]
+    early = [content for content in updates if "image/png" not in content["data"]][:-1]
+    assert len(early) >= 2
+    assert all(content["transient"] == first["transient"] for content in early)
+    assert not any(m["msg_type"].startswith("comm") for m in seen)

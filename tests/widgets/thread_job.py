@@ -39,7 +39,8 @@ class ThreadJob:
     def events(self, after: int = 0) -> Iterator[Event]:
         while True:
             with self._more:
-                self._more.wait_for(lambda: len(self.log) > after)
+                while len(self.log) <= after:
+                    self._more.wait()
                 new = self.log[after:]
             yield from new
             after += len(new)
@@ -86,15 +87,13 @@ def train(
         def score(w: Any, x: Any, y: Any) -> dict[str, float]:
             p = 1 / (1 + np.exp(-(x @ w)))
             loss = -np.mean(y * np.log(p + 1e-9) + (1 - y) * np.log(1 - p + 1e-9))
-            return {"loss": float(loss), "accuracy": float(np.mean((p > 0.5) == y)), "brier": float(np.mean((p - y) ** 2))}
+            right, distance = np.mean((p > 0.5) == y), np.mean((p - y) ** 2)
+            return {"loss": float(loss), "accuracy": float(right), "brier": float(distance)}
 
         train_rows, held = sample(rows * steps), sample(400)
         facts = {"task": "binary", "architecture": "logreg", "device": "cpu"}
-        job.emit(
-            Started(
-                title=title, epochs=epochs, steps_per_epoch=steps, samples=rows * steps, parameters=features, facts=facts
-            )
-        )
+        start = Started(title=title, epochs=epochs, steps_per_epoch=steps, samples=rows * steps, parameters=features)
+        job.emit(msgspec.structs.replace(start, facts=facts))
         if warn:
             job.emit(Message(text=warn, level="warning"))
         w, best, begin = np.zeros(features), float("inf"), time.perf_counter()

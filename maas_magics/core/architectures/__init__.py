@@ -50,8 +50,8 @@ class Recipe:
     label_smoothing : float
     monitor : str
         Validation figure that chooses the best epoch.
-    standardise : bool
-        Whether regression targets are learnt in units of their standard deviation.
+    clamp : bool
+        Whether predicted quantities stay within the range of the training rows.
     optimizer_params : mapping
     """
 
@@ -64,7 +64,7 @@ class Recipe:
     patience: int = 0
     label_smoothing: float = 0.0
     monitor: str = "loss"
-    standardise: bool = True
+    clamp: bool = False
     optimizer_params: Mapping[str, Any] = field(default_factory=dict)
 
 

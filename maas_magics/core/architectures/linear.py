@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from maas_magics.api.requests import Task
@@ -20,16 +21,15 @@ class Linear(nn.Module):
 
     def __init__(self, features: Features, outputs: int, *, task: Task) -> None:
         super().__init__()
-        self.dense = nn.Linear(features.numeric, outputs)
+        self.weight = nn.Parameter(torch.zeros(features.numeric, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
         self.tables = nn.ModuleList(nn.Embedding(size, outputs, padding_idx=0) for size in features.categories)
-        nn.init.zeros_(self.dense.weight)
-        nn.init.zeros_(self.dense.bias)
         for table in self.tables:
             nn.init.zeros_(table.weight)  # type: ignore[arg-type]
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Float32 (n, p) and int64 (n, c) to (n, outputs)."""
-        total: Tensor = self.dense(numeric)
+        total = torch.addmm(self.bias, numeric, self.weight)
         for i, table in enumerate(self.tables):
             total = total + table(categorical[:, i])
         return total

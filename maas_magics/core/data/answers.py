@@ -33,6 +33,8 @@ class Answers(msgspec.Struct, frozen=True):
         Regression: mean and standard deviation of each training target, or 0 and 1.
     flat : bool
         Whether a regression target is one number a row rather than a row of numbers.
+    low, high : tuple of float
+        Regression: range that predictions are kept in; empty for none.
     """
 
     task: Task
@@ -41,6 +43,8 @@ class Answers(msgspec.Struct, frozen=True):
     center: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     flat: bool = True
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -133,12 +137,19 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
     Raises
     ------
     DataError
-        If there is one class only, or the task does not fit the values.
+        If there is one class or one value only, or the task does not fit the values.
     """
     task = task or infer_task(values)
     flat = values.ndim == 1
+    if not flat and len(names) < values.shape[1]:
+        names = [f"{names[0]}{i}" for i in range(values.shape[1])]
     if task == "regression":
         numbers = _floats(values, names).reshape(len(values), -1)
+        if (numbers == numbers[0]).all():
+            raise DataError(
+                f"The target {', '.join(map(repr, names))} has the value {numbers[0, 0]:g} in every row.",
+                "Give rows in which it varies.",
+            )
         center, scale = numbers.mean(axis=0), numbers.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0)
         if not standardise:
@@ -162,6 +173,14 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
     if task == "binary" and len(classes) > 2:
         raise DataError(f"The target {names[0]!r} has {len(classes)} classes, not two.", "--task multiclass")
     return Answers(task, tuple(names), classes)
+
+
+def within(answers: Answers, values: Array) -> Answers:
+    """The same answers, with predicted quantities kept in the range of ``values``, the training targets."""
+    numbers = _floats(values, answers.names).reshape(len(values), -1)
+    return msgspec.structs.replace(
+        answers, low=tuple(numbers.min(axis=0).tolist()), high=tuple(numbers.max(axis=0).tolist())
+    )
 
 
 def infer_task(values: Array) -> Task:

@@ -23,7 +23,9 @@ Array = np.ndarray[Any, Any]
 NAT = -(2**63)
 """Microseconds that stand for a missing moment (numpy's NaT)."""
 
-MOST_CATEGORIES = 1000
+MOST_CATEGORIES = 512
+RARE = 3
+"""Texts in fewer rows than this count as unseen, in tables of 300 rows or more."""
 IDENTIFIER = 0.5
 """A text column with more different values than this share of the rows names rows, and is left out."""
 
@@ -145,9 +147,13 @@ def _fit(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vector
         return Tensor(
             name, tuple(kind.shape), {"float64": "float32", "float16": "float32", "bool": "uint8"}.get(dtype, dtype)
         )
+    if is_text(kind):
+        values = as_text(values)
     if len(values) == values.null_count:
         tell(f"Column {name!r} is empty and is left out.")
         return None
+    if is_text(kind) and (moments := _dates(values)) is not None:
+        values, kind = moments, moments.type
     if is_text(kind):
         return _fit_category(name, values, tell)
     if is_moment(kind) or is_number(kind):
@@ -162,7 +168,7 @@ def _fit(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vector
 
 
 def _fit_category(name: str, values: pa.ChunkedArray, tell: Callable[[str], None]) -> Category | None:
-    counts = pc.value_counts(as_text(values))
+    counts = pc.value_counts(values)
     labels, numbers = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
     by_count = sorted(
         ((label, number) for label, number in zip(labels, numbers, strict=True) if label is not None),
@@ -174,9 +180,14 @@ def _fit_category(name: str, values: pa.ChunkedArray, tell: Callable[[str], None
     if len(by_count) > 20 and len(by_count) > IDENTIFIER * (len(values) - values.null_count):
         tell(f"Column {name!r} has {len(by_count):,} different texts in {len(values):,} rows and is left out.")
         return None
-    if len(by_count) > MOST_CATEGORIES:
+    least = min(RARE, max(1, len(values) // 100))
+    known = [label for label, number in by_count if number >= least]
+    if not known:
+        tell(f"Column {name!r} has no text that occurs {least} times and is left out.")
+        return None
+    if len(known) > MOST_CATEGORIES:
         tell(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are told apart.")
-    return Category(name, tuple(sorted(label for label, _ in by_count[:MOST_CATEGORIES])))
+    return Category(name, tuple(sorted(known[:MOST_CATEGORIES])))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -186,9 +197,9 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is a number, a boolean, or a length of time."""
+    """Whether an Arrow type is a number, a boolean, a length of time, or a time of day."""
     types = pa.types
-    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_duration)
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_duration, types.is_time)
     return any(test(kind) for test in tests)
 
 
@@ -205,13 +216,28 @@ def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
+def _dates(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Texts that are all dates as ISO 8601 writes them, as moments; None where one is not, or there is none."""
+    text = as_text(values)
+    if text.null_count == len(text):
+        return None
+    for zone in (None, "UTC"):
+        try:
+            return text.cast(pa.timestamp("us", zone))
+        except pa.ArrowInvalid:
+            continue
+    return None
+
+
 # --- encoding ---
 
 
 def numbers(values: pa.ChunkedArray) -> Array:
-    """Numbers as float64, missing ones as NaN; a length of time in seconds."""
+    """Numbers as float64, missing ones as NaN; a length of time, or a time of day, in seconds."""
     if pa.types.is_duration(values.type):
-        return numbers(values.cast(pa.duration("us")).cast(pa.int64())) / 1e6
+        return numbers(values.cast(pa.duration("us"), safe=False).cast(pa.int64())) / 1e6
+    if pa.types.is_time(values.type):
+        return numbers(values.cast(pa.time64("us"), safe=False).cast(pa.int64())) / 1e6
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())
     return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
@@ -227,6 +253,11 @@ def tensors(values: pa.ChunkedArray) -> Array:
 
 def _mismatch(name: str, found: Any, expected: str, hint: str) -> DataError:
     return DataError(f"Column {name!r} holds {found}; the model was trained on {expected}.", hint)
+
+
+def _empty(text: pa.ChunkedArray) -> bool:
+    found = as_text(text)
+    return bool(found.null_count == len(found))
 
 
 def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
@@ -252,13 +283,13 @@ def _encode_moment(column: Moment, values: pa.ChunkedArray) -> Array:
     kind = values.type
     hint = f"Convert it: df[{column.name!r}] = pd.to_datetime(df[{column.name!r}])"
     if is_text(kind):
-        try:
-            values = as_text(values).cast(pa.timestamp("us"))
-        except pa.ArrowInvalid:
-            raise _mismatch(column.name, "text that is no date", "dates", hint) from None
+        dates = pa.nulls(len(values), pa.timestamp("us")) if _empty(values) else _dates(values)
+        if dates is None:
+            raise _mismatch(column.name, "text that is no date", "dates", hint)
+        values = dates
     elif not is_moment(kind) and not pa.types.is_null(kind):
         raise _mismatch(column.name, str(kind), "dates", hint)
-    moments = values.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(pa.int64())
+    moments = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False).cast(pa.int64())
     return np.asarray(pc.fill_null(moments, NAT).to_numpy(), dtype=np.int64).reshape(-1, 1)
 
 

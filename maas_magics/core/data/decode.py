@@ -15,6 +15,11 @@ class Decode(nn.Module):
         super().__init__()
         self.task = answers.task
         self.flat = answers.flat
+        self.clamp = bool(answers.low)
+        for name in ("low", "high"):
+            self.register_buffer(name, torch.tensor(getattr(answers, name), dtype=torch.float32), persistent=False)
+        self.low: Tensor
+        self.high: Tensor
         self.register_buffer("center", torch.tensor(answers.center, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.tensor(answers.scale, dtype=torch.float32), persistent=False)
         self.center: Tensor
@@ -24,6 +29,8 @@ class Decode(nn.Module):
         """Outputs (n, k) to probabilities (n, classes), or predictions (n,) or (n, k)."""
         if self.task == "regression":
             values = outputs.reshape(outputs.shape[0], -1) * self.scale + self.center
+            if self.clamp:
+                values = torch.minimum(torch.maximum(values, self.low), self.high)
             return values.squeeze(1) if self.flat else values
         if self.task == "multiclass":
             return torch.softmax(outputs, dim=1)

@@ -29,12 +29,12 @@ class Scaling(msgspec.Struct, frozen=True):
         For each number: what stands in for a missing one, what is taken away, what it is then multiplied by.
     indicators : tuple of int
         Numbers that were missing somewhere, and get a 0/1 companion.
-    clip : bool
-        Whether large values are squeezed smoothly into (−3, 3).
+    clip : float
+        Standard deviations that scaled numbers are squeezed smoothly into; 0 leaves them as they are.
     """
 
     fill: tuple[float, ...] = ()
     center: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     indicators: tuple[int, ...] = ()
-    clip: bool = False
+    clip: float = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,7 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
         raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
     if target is None:
         raise DataError("No target was named.", f"--target COLUMN, one of: {', '.join(table.column_names[:12])}")
-    names = (target,) if isinstance(target, str) else tuple(target) if _are_names(target) else ()
+    names = target_names(target, table.column_names, table.num_rows)
     if names:
         absent = next((name for name in names if name not in table.column_names), None)
         if absent is not None:
@@ -57,6 +59,7 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
         table = table.drop_columns(list(dict.fromkeys(names)))
     else:
         names, columns = _array_target(target, table.num_rows)
+    columns = [_answers(values) for values in columns]
     if not table.num_columns:
         raise DataError("The data has no column beside the target.", "Give at least one column of features.")
     present = pc.invert(pc.is_null(columns[0], nan_is_null=True))
@@ -74,8 +77,17 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
     return source, table, only[:, 0] if only.ndim == 2 and only.shape[1] == 1 else only, names
 
 
-def _are_names(target: Any) -> bool:
-    return isinstance(target, (list, tuple)) and len(target) > 0 and all(isinstance(name, str) for name in target)
+def target_names(target: Any, columns: Sequence[str], rows: int) -> tuple[str, ...]:
+    """Columns that a target names; none if it is an array.
+
+    A number names the column of that number, and a tuple that is itself the label of a column names that one.
+    As many texts as rows, not all of which are columns, are labels.
+    """
+    if isinstance(target, (str, Integral)) or (isinstance(target, tuple) and str(target) in columns):
+        return (str(target),)
+    if not isinstance(target, (list, tuple)) or not all(isinstance(name, str) for name in target):
+        return ()
+    return () if len(target) == rows and not set(target) <= set(columns) else tuple(target)
 
 
 def _array_target(target: Any, rows: int) -> tuple[tuple[str, ...], list[pa.ChunkedArray]]:
@@ -100,6 +112,14 @@ def _array_target(target: Any, rows: int) -> tuple[tuple[str, ...], list[pa.Chun
     return names, columns
 
 
+def _answers(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Target without dictionaries, and with missing values for empty texts."""
+    kind = values.type
+    if pa.types.is_dictionary(kind) and not is_text(kind.value_type):
+        return values.cast(kind.value_type)
+    return as_text(values) if is_text(kind) else values
+
+
 def _values(name: str, values: pa.ChunkedArray) -> Array:
     """Target column as numpy: text as str objects, booleans, int64, or float64."""
     kind = values.type
@@ -114,10 +134,8 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
         return found
     if pa.types.is_boolean(kind):
         return np.asarray(values.to_numpy(), dtype=bool)
-    if pa.types.is_dictionary(kind) and is_number(kind.value_type):
-        values, kind = values.cast(kind.value_type), kind.value_type
     if is_text(kind):
-        return np.asarray(pc.fill_null(as_text(values), "").to_numpy(zero_copy_only=False), dtype=object)
+        return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
     if pa.types.is_integer(kind):
         return np.asarray(values.to_numpy(), dtype=np.int64)
     if is_number(kind):

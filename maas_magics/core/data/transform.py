@@ -13,6 +13,9 @@ from maas_magics.core.data.columns import NAT, Array, Category, Column, Columns,
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.data.scaling import Layout, Scaling
 
+CLIP = 10.0
+"""Standard deviations that scaled numbers stay within."""
+
 PERIODS = (365.2425, 7.0, 1.0)
 """Days after which a year, a week and a day repeat."""
 
@@ -20,9 +23,9 @@ PERIODS = (365.2425, 7.0, 1.0)
 def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool) -> Scaling:
     """Figures for `Transform` from the raw arrays of the training rows.
 
-    Robust scaling and smooth clipping follow Holzmüller et al. (2024), "Better by default",
-    appendix A: center = median, scale = 1 / (q75 − q25), or 2 / (max − min) where the
-    quartiles coincide, or 0 for a constant.
+    A missing number is filled with the median. Numbers are standardised, then squeezed by
+    z / √(1 + (z / 10)²), which is z itself but for far outliers: the smooth clipping of Holzmüller et al. (2024),
+    "Better by default", with a wider range, since long tails carry information.
     """
     if layout == "raw":
         return Scaling()
@@ -37,25 +40,18 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     values = _numbers(numeric).numpy().astype(np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     missing = np.isnan(values)
+    indicators = tuple(np.flatnonzero(missing.any(axis=0)).tolist())
+    fill = np.zeros(values.shape[1])
     present = ~missing.all(axis=0)
-    fill, low, high, least, most = np.zeros((5, values.shape[1]))
     if len(values):
-        fill[present], low[present], high[present], least[present], most[present] = np.nanquantile(
-            values[:, present], [0.5, 0.25, 0.75, 0.0, 1.0], axis=0
-        )
-    with np.errstate(divide="ignore"):
-        factor = np.where(high > low, 1 / (high - low), np.where(most > least, 2 / (most - least), 0.0))
+        fill[present] = np.nanmedian(values[:, present], axis=0)
     if not scale:
-        return Scaling(
-            tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), tuple(np.flatnonzero(missing.any(0)).tolist())
-        )
-    return Scaling(
-        fill=tuple(fill.tolist()),
-        center=tuple(fill.tolist()),
-        scale=tuple(np.where(np.isfinite(factor), factor, 0.0).tolist()),
-        indicators=tuple(np.flatnonzero(missing.any(axis=0) & present).tolist()),
-        clip=True,
-    )
+        return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), indicators)
+    filled = np.where(missing, fill, values)
+    center, spread = filled.mean(axis=0), filled.std(axis=0)
+    flat = spread <= 1e-12 * np.maximum(1.0, np.abs(filled).max(axis=0, initial=0.0))
+    factor = np.where(flat, 0.0, 1 / np.where(flat, 1.0, spread))
+    return Scaling(tuple(fill.tolist()), tuple(center.tolist()), tuple(factor.tolist()), indicators, CLIP)
 
 
 def as_tensor(values: Array) -> Tensor:
@@ -130,7 +126,7 @@ class Transform(nn.Module):
         missing = ~(torch.abs(values) < torch.inf)
         scaled = (torch.where(missing, self.fill, values) - self.center) * self.scale
         if self.clip:
-            scaled = scaled / torch.sqrt(1 + (scaled / 3) ** 2)
+            scaled = scaled / torch.sqrt(1 + (scaled / self.clip) ** 2)
         scaled = scaled.to(torch.float32)
         if not self.indicators:
             return scaled

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from maas_magics.api.signature import Signature
 from maas_magics.core.data.columns import Array
-from maas_magics.core.model import Model
 from maas_magics.core.registry import Registry
+
+if TYPE_CHECKING:
+    from maas_magics.core.model import Model
 
 Run = Callable[[Sequence[Array]], Array]
 """Raw arrays, as `Columns.encode` makes them, to decoded answers: probabilities or predictions."""
@@ -23,8 +26,8 @@ class Exporter(Protocol):
     isolated: bool
     """Whether its files are opened in a process of their own when they are verified."""
 
-    def export(self, model: Model, file: Path) -> None:
-        """Write ``model`` to ``file``."""
+    def export(self, model: Model, file: Path) -> Signature:
+        """Write ``model`` to ``file``; returns the inputs and outputs as the file names them."""
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open ``file``.

@@ -34,17 +34,17 @@ def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Pa
     }
     np.savez(work / "inputs.npz", **given)
     command = [sys.executable, "-m", "maas_magics.core.exporters.check", format, str(file), str(version), str(work)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=Path(__file__).parents[3]
-    )
-    if done.returncode:
-        died = (
-            f"the process died with signal {-done.returncode}"
-            if done.returncode < 0
-            else (done.stderr.strip().splitlines() or ["?"])[-1]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=Path(__file__).parents[3]
         )
+        code, told = done.returncode, done.stderr.strip().splitlines()
+    except subprocess.TimeoutExpired:
+        code, told = 1, [f"it gave no answer in {SECONDS} s"]
+    if code:
+        why = f"the process that opened it died with signal {-code}" if code < 0 else (told or ["it failed"])[-1]
         raise ExportError(
-            f"The exported {format} file cannot be used: {died}", "Nothing was published. Try another --format."
+            f"The exported {format} file cannot be used: {why}. Nothing was published.", "Try another --format."
         )
     with np.load(work / "outputs.npz") as found:
         return found["answers"], json.loads(str(found["latency"]))
@@ -65,4 +65,7 @@ def main(format: str, file: str, version: str, work: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except Exception as error:  # the last line is what the person exporting gets to read
+        sys.exit(" ".join(f"{type(error).__name__}: {error}".split())[:300])

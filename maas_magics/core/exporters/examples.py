@@ -1,16 +1,26 @@
-"""Inputs to trace a graph with, and the figures a file is checked by. No exporter: it registers nothing."""
+"""Inputs to trace a graph with, and the figures a file is checked by. No exporter: it registers nothing.
+
+Imports no torch, so that a file that needs none is checked in a moment.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from maas_magics.api.signature import NUMPY
 from maas_magics.core.data.columns import Array
-from maas_magics.core.model import Model, tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from maas_magics.core.model import Model
 
 ROWS = 3
 """Rows of the example; a batch of one would be taken for a constant."""
@@ -23,6 +33,8 @@ REPEATS = 7
 
 def example(model: Model) -> tuple[Tensor, ...]:
     """Inputs of the model's graph, `ROWS` rows of zeros and empty text."""
+    from maas_magics.core.model import tensors
+
     raw = [
         np.full((ROWS, *spec.shape[1:]), "", dtype=object)
         if spec.datatype == "BYTES"
@@ -58,3 +70,19 @@ def latency(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array]) -> di
             times.append(perf_counter() - begun)
         found[str(batch)] = 1000 * float(np.median(times))
     return found
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Torch's exporters talk through warnings and logging of how they work inside; an export is no place for it."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

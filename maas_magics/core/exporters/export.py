@@ -46,33 +46,35 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     model = context.loader.model(name, version)
     context.tell(f"Exporting {name}:{version} to {request.format}.")
     with staging(context.store.work) as work:
-        artifact = export_to(folder, model, request.format, request.tolerance, work)
+        artifact = export_to(folder, model, request.format, request.tolerance, work, f"{name}:{version}")
         context.store.storage.add(name, version, f"exports/{request.format}", work / request.format)
     context.loader.forget(name, version)
     place = context.store.folder(name, version) / "exports" / request.format
     if request.out:
         place = _copy(place, exporter.file, Path(request.out).expanduser())
-    return msgspec.structs.replace(artifact, path=str(place), model=f"{name}:{version}")
+    return msgspec.structs.replace(artifact, path=str(place))
 
 
-def export_to(version: Path, model: Model, format: str, tolerance: float, place: Path) -> Artifact:
+def export_to(version: Path, model: Model, format: str, tolerance: float, place: Path, ref: str) -> Artifact:
     """Write ``place/<format>/`` with a verified file and its report.
 
     Parameters
     ----------
     version : Path
         Folder of the model's own files, its held-out rows among them.
+    ref : str
+        What the report calls the model.
     """
     exporter = exporters.get(format)
     folder = place / format
     folder.mkdir(parents=True)
     file = folder / exporter.file
-    exporter.export(model, file)
+    signature = exporter.export(model, file)
     table, target = read_sample(version)
     raw = model.columns.encode(table)
     before, before_ms = ask(model.run, raw), latency(model.run, raw)
     if exporter.isolated:
-        with tempfile.TemporaryDirectory() as work:
+        with tempfile.TemporaryDirectory(dir=place) as work:
             after, after_ms = check(format, file, version, raw, Path(work))
     else:
         run = exporter.load(file, version, model)
@@ -91,12 +93,12 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
             else "Look for NaN in its answers.",
         )
     artifact = Artifact(
-        model=model.manifest.info.ref,
+        model=ref,
         variant=format,
         format=format,
-        path=str(folder),
+        path="",
         digest=_digest(file),
-        signature=model.manifest.info.signature,
+        signature=signature,
         verification=Verification(
             rows=len(raw[0]),
             max_abs_diff=apart,
@@ -128,7 +130,7 @@ def _digest(file: Path) -> str:
 def _copy(place: Path, file: str, out: Path) -> Path:
     """Copy the model file to a file, or the whole variant into a folder."""
     try:
-        if out.suffix:
+        if out.suffix and not out.is_dir():
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(place / file, out)
         else:

@@ -1,24 +1,26 @@
-"""ONNX: raw columns in, answers and probabilities out, preprocessing and labels inside the graph."""
+"""ONNX: raw columns in, answers and probabilities out, preprocessing and labels inside the graph.
+
+Imports torch only to write a file, so that opening one takes a moment.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
-import torch
 
 from maas_magics.api.errors import ExportError, require
-from maas_magics.api.signature import NUMPY
+from maas_magics.api.signature import NUMPY, Signature
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Category, Columns
 from maas_magics.core.exporters import Run, exporters
-from maas_magics.core.exporters.examples import example
-from maas_magics.core.model import Model
+from maas_magics.core.exporters.examples import example, quiet
+
+if TYPE_CHECKING:
+    from maas_magics.core.model import Model
 
 OPSET = 20
 ML_OPSET = 4
@@ -30,8 +32,11 @@ class Onnx:
     file = "model.onnx"
     isolated = True
 
-    def export(self, model: Model, file: Path) -> None:
+    def export(self, model: Model, file: Path) -> Signature:
         """Write ``model`` as one ONNX file.
+
+        A column named like an answer, such as ``prediction``, gets ``_`` behind its name, for the values of a
+        graph must differ in name.
 
         Raises
         ------
@@ -42,13 +47,15 @@ class Onnx:
         import onnx
 
         columns, answers = model.columns, model.manifest.answers
+        raw = _apart([spec.name for spec in columns.specs], {spec.name for spec in answers.specs})
+        inner = "core"
+        while any(name.startswith(f"{inner}/") for name in raw):
+            inner += "_"
         core = _core(model)
-        names = [f"core/in{i}" for i in range(len(columns.columns))]
+        names = [f"{inner}/in{i}" for i in range(len(columns.columns))]
         decoded = "probabilities" if answers.classes else "prediction"
-        _prefix(core.graph, {"", decoded})
-        after = _Labels(answers, decoded)
-        taken = {spec.name for spec in answers.specs}
-        raw = [spec.name + "_" * (spec.name in taken) for spec in columns.specs]
+        _prefix(core.graph, inner, {"", decoded})
+        after = _Labels(answers, decoded, inner)
         inputs = [
             onnx.helper.make_tensor_value_info(name, _element(spec.datatype), ["batch", *spec.shape[1:]])
             for name, spec in zip(raw, columns.specs, strict=True)
@@ -77,6 +84,8 @@ class Onnx:
             raise ExportError("The network is larger than the 2 GB that one ONNX file can hold.", "--format pt2")
         onnx.checker.check_model(whole)
         file.write_bytes(whole.SerializeToString())
+        specs = [msgspec.structs.replace(spec, name=name) for name, spec in zip(raw, columns.specs, strict=True)]
+        return Signature(tuple(specs), answers.specs)
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open the file in ONNX Runtime."""
@@ -95,9 +104,11 @@ class Onnx:
 
 def _core(model: Model) -> Any:
     """The graph from numbers and codes to decoded answers, as torch exports it, without traces of this machine."""
+    import torch
+
     inputs = example(model)
     axes = tuple({0: "batch"} for _ in inputs)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 model.graph,
@@ -146,6 +157,17 @@ def _core(model: Model) -> Any:
     return proto
 
 
+def _apart(names: Sequence[str], taken: set[str]) -> list[str]:
+    """The names, with ``_`` behind those that are taken."""
+    found: list[str] = []
+    for name in names:
+        while name in taken:
+            name += "_"
+        taken = {*taken, name}
+        found.append(name)
+    return found
+
+
 def _element(datatype: str) -> int:
     import onnx
 
@@ -180,7 +202,7 @@ def _encoders(columns: Columns, raw: Sequence[str], names: Sequence[str]) -> tup
 class _Labels:
     """Nodes that pick the label of the largest probability."""
 
-    def __init__(self, answers: Answers, decoded: str) -> None:
+    def __init__(self, answers: Answers, decoded: str, inner: str) -> None:
         import onnx
 
         self.nodes: list[Any] = []
@@ -188,24 +210,26 @@ class _Labels:
         if answers.task == "regression":
             return
         if answers.task == "multilabel":
-            self.constants = [onnx.helper.make_tensor("labels/half", onnx.TensorProto.FLOAT, [], [0.5])]
-            self.nodes = [onnx.helper.make_node("GreaterOrEqual", [decoded, "labels/half"], ["prediction"])]
+            self.constants = [onnx.helper.make_tensor(f"{inner}/labels/half", onnx.TensorProto.FLOAT, [], [0.5])]
+            self.nodes = [onnx.helper.make_node("GreaterOrEqual", [decoded, f"{inner}/labels/half"], ["prediction"])]
             return
         labels = answers.label_array
         kind = onnx.TensorProto.STRING if labels.dtype == object else onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
         values: Any = [str(label).encode() for label in labels] if labels.dtype == object else labels
-        self.constants = [onnx.helper.make_tensor("labels/values", kind, [len(labels)], values)]
+        self.constants = [onnx.helper.make_tensor(f"{inner}/labels/values", kind, [len(labels)], values)]
         self.nodes = [
-            onnx.helper.make_node("ArgMax", [decoded], ["labels/index"], axis=1, keepdims=0),
-            onnx.helper.make_node("Gather", ["labels/values", "labels/index"], ["prediction"], axis=0),
+            onnx.helper.make_node("ArgMax", [decoded], [f"{inner}/labels/index"], axis=1, keepdims=0),
+            onnx.helper.make_node(
+                "Gather", [f"{inner}/labels/values", f"{inner}/labels/index"], ["prediction"], axis=0
+            ),
         ]
 
 
-def _prefix(graph: Any, kept: set[str]) -> None:
+def _prefix(graph: Any, inner: str, kept: set[str]) -> None:
     """Rename every value of a graph, so that no column's name can meet one of torch's."""
 
     def renamed(name: str) -> str:
-        return name if name in kept else f"core/{name}"
+        return name if name in kept else f"{inner}/{name}"
 
     for value in (*graph.input, *graph.initializer, *graph.value_info, *graph.output):
         value.name = renamed(value.name)
@@ -213,22 +237,8 @@ def _prefix(graph: Any, kept: set[str]) -> None:
         node.input[:] = [renamed(name) for name in node.input]
         node.output[:] = [renamed(name) for name in node.output]
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
-                _prefix(inner, kept)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's exporter talks on stdout, through warnings and through logging; an export is no place for it."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+            for part in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
+                _prefix(part, inner, kept)
 
 
 exporters.register("onnx")(Onnx())

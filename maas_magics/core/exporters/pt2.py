@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
 from maas_magics.api.errors import ExportError
+from maas_magics.api.signature import Signature
 from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
-from maas_magics.core.exporters.examples import example
+from maas_magics.core.exporters.examples import example, quiet
 from maas_magics.core.manifest import read_preprocess
 from maas_magics.core.model import Model, tensors
 
@@ -22,7 +24,7 @@ class Pt2:
     file = "model.pt2"
     isolated = True
 
-    def export(self, model: Model, file: Path) -> None:
+    def export(self, model: Model, file: Path) -> Signature:
         """Write ``model`` as an exported program.
 
         Raises
@@ -33,7 +35,8 @@ class Pt2:
         inputs = example(model)
         batch = torch.export.Dim("batch", min=1)
         try:
-            program = torch.export.export(model.graph, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
+            with quiet():
+                program = torch.export.export(model.graph, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
         except Exception as error:  # torch raises many unrelated kinds here
             told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
@@ -45,7 +48,13 @@ class Pt2:
                 for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                     node.meta.pop(trace, None)
         program._example_inputs = None
-        torch.export.save(program, str(file))
+        with quiet():
+            torch.export.save(program, str(file))
+        specs = [
+            msgspec.structs.replace(spec, datatype="INT64") if spec.datatype == "BYTES" else spec
+            for spec in model.columns.specs
+        ]
+        return Signature(tuple(specs), model.manifest.answers.specs[-1:])
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open a program that this process, or one of the same user, has written."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from maas_magics.api.signature import Signature
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.model import Model, load_model, save_weights
 
@@ -17,9 +18,10 @@ class Safetensors:
     file = "model.safetensors"
     isolated = False
 
-    def export(self, model: Model, file: Path) -> None:
+    def export(self, model: Model, file: Path) -> Signature:
         """Write the weights of ``model``."""
         save_weights(model.net, file)
+        return model.manifest.info.signature
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """The network with the file's weights in it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -65,10 +66,9 @@ class InMemory:
                 index = order[start : start + size]
                 yield tuple(t.index_select(0, index) for t in self.inputs), self.target.index_select(0, index)
             return
-        columns = [t.index_select(0, order).split(size) for t in self.inputs]
-        target = self.target.index_select(0, order).split(size)
-        for step in range(self.steps):
-            yield tuple(column[step] for column in columns), target[step]
+        inputs = zip(*(torch.split(t.index_select(0, order), size) for t in self.inputs), strict=True)
+        target = torch.split(self.target.index_select(0, order), size)
+        yield from islice(zip(inputs, target, strict=True), self.steps)
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in order."""

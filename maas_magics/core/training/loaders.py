@@ -26,8 +26,8 @@ from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.sample import TARGET
 from maas_magics.core.training.batches import FromLoader
-from maas_magics.core.training.modules import fit_in, make_module
-from maas_magics.core.training.prepare import SAMPLE_ROWS, VALIDATION_SHARE, Prepared
+from maas_magics.core.training.modules import ask, fit_in, make_module
+from maas_magics.core.training.prepare import SAMPLE_ROWS, Prepared, held_share
 
 BATCH_SIZE = 32
 
@@ -70,7 +70,10 @@ def prepare_loader(
 ) -> tuple[nn.Module, Prepared, Recipe, FromLoader, FromLoader | None]:
     """A module, what its data is, and batches of it."""
     train, held = _loaders(request)
-    inputs, target = _pair(next(iter(train), None) or _empty())
+    first = next(iter(train), None)
+    if first is None:
+        raise DataError("The loader yields no batch.", "Give at least a few rows to learn from.")
+    inputs, target = _pair(first)
     inputs = tuple(x.float() if x.dtype == torch.float64 else x for x in inputs)
     dataset = train.dataset.dataset if isinstance(train.dataset, Subset) else train.dataset
     columns = Columns(
@@ -100,10 +103,6 @@ def prepare_loader(
     return net, prepared, recipe, FromLoader(train, encode, device), held_batches
 
 
-def _empty() -> Any:
-    raise DataError("The loader yields no batch.", "Give at least a few rows to learn from.")
-
-
 def infer_loader_task(target: Tensor) -> Task:
     """Task that a batch's target speaks for: whole numbers are labels."""
     if target.dim() == 1 and not target.is_floating_point():
@@ -119,9 +118,8 @@ def _answers(task: Task, target: Tensor, net: nn.Module, inputs: tuple[Tensor, .
         return Answers(task, tuple(f"{NAME}{i}" for i in range(width)), (False, True), flat=False)
     if task == "binary":
         return Answers(task, (NAME,), (False, True) if target.dtype == torch.bool else (0, 1))
-    with torch.no_grad():
-        outputs = net(*inputs)
-    count = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() == 2 else 0
+    outputs = ask(net, inputs)
+    count = outputs.shape[1] if outputs.dim() == 2 else 0
     names = tuple(map(str, classes)) if classes is not None and len(classes) == count else tuple(range(count))
     return Answers(task, (NAME,), names)
 
@@ -150,23 +148,30 @@ def _sample(loader: Any, columns: Columns, encode: Callable[[Tensor], Tensor]) -
 
 
 def _loaders(request: TrainRequest) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
-    size = request.batch_size or BATCH_SIZE
-    held = request.validation
-    if is_loader(held):
-        held = held if isinstance(held, DataLoader) else DataLoader(held, batch_size=max(size, 256))
-    data = request.data
+    size, data = request.batch_size or BATCH_SIZE, request.data
+    held: DataLoader[Any] | None = None
+    share = 0.0
+    whole = isinstance(data, (DataLoader, IterableDataset))
+    if isinstance(request.validation, DataLoader):
+        held = request.validation
+    elif isinstance(request.validation, Dataset):
+        held = DataLoader(request.validation, batch_size=max(size, 256))
+    elif request.validation is None or isinstance(request.validation, (int, float)):
+        share = 0.0 if whole and request.validation is None else held_share(request.validation)
+    else:
+        raise DataError("The validation data of a dataset is a dataset or a loader.", "--validation DATASET")
+    if share and whole:
+        raise DataError("No share of a loader's rows can be held out.", "--validation LOADER")
     if isinstance(data, DataLoader):
-        return data, held if isinstance(held, DataLoader) else None
+        return data, held
     if isinstance(data, IterableDataset):
-        return DataLoader(data, batch_size=size), held if isinstance(held, DataLoader) else None
+        return DataLoader(data, batch_size=size), held
+    if not len(data):
+        raise DataError("The dataset has no rows.", "Give at least a few rows to learn from.")
     order = torch.Generator().manual_seed(request.seed)
-    if isinstance(held, DataLoader):
-        return DataLoader(data, batch_size=size, shuffle=True, generator=order), held
-    share = VALIDATION_SHARE if held is None else float(held)
-    train, validation = split(len(data), share, request.seed, None)
-    if not len(validation):
-        return DataLoader(data, batch_size=size, shuffle=True, generator=order), None
-    return (
-        DataLoader(Subset(data, train.tolist()), batch_size=size, shuffle=True, generator=order),
-        DataLoader(Subset(data, validation.tolist()), batch_size=max(size, 256)),
-    )
+    if share:
+        train, validation = split(len(data), share, request.seed, None)
+        if len(validation):
+            data = Subset(data, train.tolist())
+            held = DataLoader(Subset(request.data, validation.tolist()), batch_size=max(size, 256))
+    return DataLoader(data, batch_size=size, shuffle=True, generator=order), held

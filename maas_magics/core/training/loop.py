@@ -20,6 +20,7 @@ from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.schedules import Schedule, constant
+from maas_magics.core.training.step import make_step
 
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
@@ -90,6 +91,7 @@ def fit(
     best_value = math.inf
     generator = torch.Generator().manual_seed(plan.seed)
     decode = Decode(plan.answers).to(next(net.parameters()).device)
+    train_on = make_step(net, optimizer, plan.loss)
     begun = time.perf_counter()
     total_steps = max(1, plan.epochs * train.steps)
     step = samples = 0
@@ -103,7 +105,7 @@ def fit(
                 break
             if plan.schedule is not constant:
                 optimizer.scale_lr(plan.schedule(step / total_steps))
-            loss = _step(net, optimizer, plan.loss, inputs, target)
+            loss = train_on(inputs, target)
             step += 1
             n = target.shape[0]
             loss_sum, rows = loss_sum + loss * n, rows + n
@@ -154,25 +156,6 @@ def fit(
     net.load_state_dict(best)
     net.eval()
     return history
-
-
-def _step(net: nn.Module, optimizer: Optimizer, loss_of: Loss, inputs: tuple[Tensor, ...], target: Tensor) -> float:
-    def closure() -> Tensor:
-        optimizer.zero()
-        outputs = net(*inputs)
-        wanted = target
-        if outputs.dim() == 3 and hasattr(net, "members"):
-            wanted = target.repeat_interleave(outputs.shape[1], dim=0)
-            outputs = outputs.flatten(0, 1)
-        loss = loss_of(outputs, wanted)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
-    if optimizer.needs_closure:
-        return float(optimizer.inner.step(closure))  # type: ignore[arg-type]
-    loss = closure()
-    optimizer.inner.step()
-    return float(loss)
 
 
 @torch.inference_mode()

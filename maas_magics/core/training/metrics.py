@@ -167,7 +167,7 @@ def _torchmetric(name: str, answers: Answers) -> Metric:
         "regression": {},
     }
     try:
-        metric = kind(**by_task[answers.task])
+        metric: Any = kind(**by_task[answers.task])
     except (TypeError, ValueError) as error:
         raise OptionError(f"The metric {name!r} does not fit {answers.task}: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,6 +74,36 @@ def fit_in(net: nn.Module, inputs: tuple[Tensor, ...], answers: Answers, names: 
     Answers
         With one output for each of two classes, the answers as one label of several.
     """
+    outputs = ask(net, inputs, names)
+    width = outputs.shape[1] if outputs.dim() == 2 else 1
+    if answers.task == "binary" and outputs.dim() == 2 and width == 2:
+        return Answers("multiclass", answers.names, answers.classes)
+    fine = (outputs.dim() == 2 and width == answers.outputs) or (outputs.dim() == 1 and answers.outputs == 1)
+    if not fine and not free_loss:
+        raise ModelError(
+            f"The network answers {tuple(outputs.shape)} for {len(outputs)} rows; the target ({answers.task}) wants "
+            f"({len(outputs)}, {answers.outputs}).",
+            f"Its last layer should have {answers.outputs} outputs.",
+        )
+    return answers
+
+
+def ask(net: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str] = ()) -> Tensor:
+    """Outputs of a module for a few rows.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Is in eval mode afterwards.
+    inputs : tuple of Tensor
+    names : sequence of str
+        Names of the numbers of a flat input.
+
+    Raises
+    ------
+    ModelError
+        If it does not take them, or answers something else than one tensor.
+    """
     net.eval()
     try:
         with torch.no_grad():
@@ -85,21 +116,11 @@ def fit_in(net: nn.Module, inputs: tuple[Tensor, ...], answers: Answers, names: 
         raise ModelError(
             f"The network cannot take the features, {shapes}{told}. It says: {str(error).splitlines()[0]}",
             f"Its first layer should take {inputs[0].shape[-1]} inputs."
-            if inputs[0].dim() == 2
-            else "Match its first layer to that shape.",
+            if inputs[0].dim() == 2 and inputs[0].is_floating_point() and len(inputs) == 1
+            else "Match its first layer to that shape and type.",
         ) from error
     if not isinstance(outputs, Tensor):
         raise ModelError(
             f"The network answers a {type(outputs).__name__}; one tensor was expected.", "Return one tensor."
         )
-    width = outputs.shape[1] if outputs.dim() == 2 else 1
-    if answers.task == "binary" and outputs.dim() == 2 and width == 2:
-        return Answers("multiclass", answers.names, answers.classes)
-    fine = (outputs.dim() == 2 and width == answers.outputs) or (outputs.dim() == 1 and answers.outputs == 1)
-    if not fine and not free_loss:
-        raise ModelError(
-            f"The network answers {tuple(outputs.shape)} for {len(outputs)} rows; the target ({answers.task}) wants "
-            f"({len(outputs)}, {answers.outputs}).",
-            f"Its last layer should have {answers.outputs} outputs.",
-        )
-    return answers
+    return outputs

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.training.adam import direct_step
 
 ELEMENTWISE = {"SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta"}
 """Optimizers that treat every weight by itself, so that flattening changes nothing."""
@@ -46,6 +47,7 @@ class Optimizer:
 
     Where the optimizer works weight by weight, each group's parameters become views of one flat
     tensor and their gradients views of another, so a step is one kernel however many layers there are.
+    Adam and AdamW on a CPU call that kernel directly; see `direct_step`.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ class Optimizer:
             raise OptionError("The network has no trainable parameter.", "Set requires_grad on some of them.")
         if (
             "fused" in accepted
-            and "fused" not in options
+            and not options.keys() & {"fused", "foreach", "capturable", "differentiable"}
             and all(p.is_floating_point() for g in groups for p in g["params"])
         ):
             options["fused"] = True
@@ -100,6 +102,8 @@ class Optimizer:
             raise OptionError(f"{kind.__name__} cannot be made: {error}") from None
         self._base = [group["lr"] for group in self.inner.param_groups]
         self.needs_closure = bool(accepted.keys() & {"line_search_fn"})
+        self.step: Callable[[], Any] = direct_step(self.inner)
+        """Update the weights by their gradients."""
 
     def _flatten(self, members: list[Tensor]) -> list[Tensor]:
         kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
@@ -121,10 +125,9 @@ class Optimizer:
 
     def zero(self) -> None:
         """Set every gradient to zero."""
-        if self._grads:
-            for grad in self._grads:
-                grad.zero_()
-        else:
+        for grad in self._grads:
+            grad.zero_()
+        if not self._grads:
             self.inner.zero_grad()
 
     def scale_lr(self, factor: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,16 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.data.answers import Answers, fit_answers, infer_task
 from maas_magics.core.data.columns import Array, Columns, Numeric, fit
-from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.columns import tensors as column_tensors
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
-from maas_magics.core.data.target import part
-from maas_magics.core.data.transform import Transform, fit_scaling
+from maas_magics.core.data.target import part, target_names
+from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.model import tensors
 from maas_magics.core.sample import TARGET
 
-VALIDATION_SHARE = 0.2
+VALIDATION_SHARE = 0.15
 SAMPLE_ROWS = 1_000
 """Held-out rows kept with the model, to verify exports on."""
 
@@ -73,11 +73,7 @@ def read(
     rows = Rows(table, values)
     held = request.validation
     if held is None or isinstance(held, (int, float)):
-        share = VALIDATION_SHARE if held is None else float(held)
-        if not 0 <= share < 1:
-            raise DataError(
-                f"A share of {share:g} cannot be held out.", "--validation 0.2, or the name of another table"
-            )
+        share = held_share(held)
         labels = values if values.ndim == 1 and (task or infer_task(values)) in ("binary", "multiclass") else None
         train, validation = split(len(rows), share, request.seed, labels)
         if not len(validation):
@@ -85,17 +81,25 @@ def read(
                 tell("There are too few rows to hold any out: the training rows choose the best epoch.")
             return rows, None, names, source.arrays
         return _take(rows, train), _take(rows, validation), names, source.arrays
-    target = request.target if _is_names(request.target) else None
+    target = request.target if target_names(request.target, names, len(rows)) else None
     if target is None and not (isinstance(held, tuple) and len(held) == 2):
         raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
     _, other, answers, _ = part(held, target)
     return rows, Rows(other, answers), names, source.arrays
 
 
-def _is_names(target: Any) -> bool:
-    return isinstance(target, str) or (
-        isinstance(target, (list, tuple)) and all(isinstance(name, str) for name in target)
-    )
+def held_share(asked: float | None) -> float:
+    """Share of the rows to hold out.
+
+    Raises
+    ------
+    DataError
+        If it is none, or would leave no row to learn from.
+    """
+    share = VALIDATION_SHARE if asked is None else float(asked)
+    if not 0 <= share < 1:
+        raise DataError(f"A share of {share:g} cannot be held out.", "--validation 0.2, or the name of another table")
+    return share
 
 
 def _take(rows: Rows, index: Array) -> Rows:
@@ -140,9 +144,9 @@ def prepare(
     """
     answers = fit_answers(train.target, names, task, standardise)
     columns = fit(train.table, tell, vectors=layout in ("tabular", "flat"))
-    if layout == "image" and not (len(columns.columns) == 1 and isinstance(columns.columns[0], TensorColumn)):
+    if layout == "image" and image_shape(columns) is None:
         raise DataError(
-            "This architecture takes one image-shaped array.", "--model mlp takes tables and rows of numbers."
+            "This architecture takes one image-shaped array, of two or three axes a row.", "--model mlp takes tables and rows of numbers."
         )
     raw = columns.encode(train.table)
     _refuse_infinite(columns, raw, layout)
@@ -161,6 +165,26 @@ def prepare(
     kept = sample.table.slice(0, few).select([c.name for c in columns.columns])
     kept = kept.append_column(TARGET, column(answers.encode(sample.target[:few]), TARGET))
     return Prepared(preprocess, answers, transform, (transformed(transform, columns, raw), target), held, kept, array)
+
+
+def with_answers(prepared: Prepared, answers: Answers) -> Prepared:
+    """The same rows with the target of two labels as one label of several, where ``answers`` takes it so."""
+    if answers.task == prepared.answers.task:
+        return prepared
+    train, held, sample = prepared.train, prepared.validation, prepared.sample
+    place = sample.column_names.index(TARGET)
+    index = _label_index(torch.from_numpy(column_tensors(sample.column(place))))
+    return replace(
+        prepared,
+        answers=answers,
+        train=(train[0], _label_index(train[1])),
+        validation=None if held is None else (held[0], _label_index(held[1])),
+        sample=sample.set_column(place, TARGET, column(index.numpy(), TARGET)),
+    )
+
+
+def _label_index(target: Tensor) -> Tensor:
+    return target[:, 0].to(torch.int64)
 
 
 @torch.inference_mode()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context, versions
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.data.answers import Answers, within
 from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model, features_of
 from maas_magics.core.publish import publish
@@ -31,7 +31,7 @@ from maas_magics.core.training.losses import balanced_weights, make_loss, task_o
 from maas_magics.core.training.metrics import make_metrics
 from maas_magics.core.training.modules import describe, fit_in, make_module
 from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.prepare import Prepared, image_like, prepare, read
+from maas_magics.core.training.prepare import Prepared, image_like, prepare, read, with_answers
 from maas_magics.core.training.schedules import schedule
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
@@ -85,6 +85,8 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
     if named:
         architecture = architectures.get(chosen)
         recipe = architecture.recipe(rows, task)
+        if recipe.clamp and task == "regression":
+            prepared = with_answers(prepared, within(prepared.answers, train_rows.target))
         features = features_of(prepared.preprocess.columns, prepared.transform)
         net = architecture.build(features, prepared.answers.outputs, task, request.params)
         initialise = getattr(net, "initialise", None)
@@ -99,7 +101,7 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
         few = tuple(values[:2] for values in prepared.train[0])
         flat = prepared.transform.names if layout == "flat" else []
         answers = fit_in(net, few, prepared.answers, flat, callable(request.loss))
-        prepared = replace(prepared, answers=answers)
+        prepared = with_answers(prepared, answers)
     net.to(device)
     size = request.batch_size or recipe.batch_size
     batches = _in_memory(prepared.train, size, device)
@@ -142,6 +144,11 @@ def _run(
         {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
     )
     schedule_name = request.schedule or recipe.schedule
+    if not batches.steps and schedule_name != "constant":
+        raise OptionError(
+            f"The loader does not tell how many batches it has, so the schedule {schedule_name!r} has no end.",
+            "--schedule constant",
+        )
     plan = Plan(
         loss=make_loss(request.loss, answers, _weights(request.class_weights, prepared), smoothing),
         answers=answers,
@@ -227,13 +234,15 @@ def _manifest(
         architecture=architecture,
         target=answers.names,
         classes=answers.labels if answers.classes else (),
-        metrics=history.best_metrics,
+        metrics={name: value for name, value in history.best_metrics.items() if math.isfinite(value)},
         created=time.time(),
         parameters=parameters,
         signature=Signature(prepared.preprocess.columns.specs, answers.specs),
         lineage={"seed": str(request.seed), "data": _digest(prepared.sample), **versions()},
     )
-    curves = {name: [value if value == value else None for value in values] for name, values in history.curves.items()}
+    curves = {
+        name: [value if math.isfinite(value) else None for value in values] for name, values in history.curves.items()
+    }
     return Manifest(
         info=info,
         answers=answers,

@@ -31,9 +31,9 @@ function duration(seconds) {
   return s < 3600 ? `${Math.floor(s / 60)} min ${two(s % 60)} s` : `${Math.floor(s / 3600)} h ${two(Math.floor((s % 3600) / 60))} min`;
 }
 
-function ticks(low, high, count, whole) {
-  const rough = (high - low) / count, unit = 10 ** Math.floor(Math.log10(rough));
-  let step = unit * ([1, 2, 5, 10].find((m) => m * unit >= rough) ?? 10);
+function ticks(low, high, most, whole) { // multiples of the smallest round step that gives few enough
+  const unit = 10 ** Math.floor(Math.log10((high - low) / most));
+  let step = unit * ([1, 2, 5, 10, 20].find((m) => Math.floor(high / (m * unit)) - Math.ceil(low / (m * unit)) < most) ?? 20);
   if (whole) step = Math.max(1, Math.round(step));
   const out = [];
   for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-6; v += step) out.push(Number(v.toPrecision(12)));
@@ -41,12 +41,12 @@ function ticks(low, high, count, whole) {
 }
 
 function logTicks(low, high) {
-  const out = [], marks = Math.log10(high / low) < 1.5 ? [1, 2, 5] : [1];
+  const out = [], marks = Math.log10(high / low) < 2 ? [1, 2, 5] : [1];
   for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) for (const m of marks) {
     const v = m * 10 ** e;
     if (v >= low && v <= high) out.push(Number(v.toPrecision(3)));
   }
-  return out.length > 6 ? out.filter((_, i) => i % 2 === 0) : out;
+  return out.length > 7 ? out.filter((_, i) => i % 2 === 0) : out;
 }
 
 function range(series, log) { // the noisy loss of single steps must not flatten the curves of the epochs
@@ -70,7 +70,8 @@ function nearest(curve, x) {
 }
 
 class Panel { // one chart: a heading that is legend and readout at once, and the curves
-  constructor(choose, log) {
+  constructor(choose, log, share) {
+    this.share = share;
     this.cursor = null; this.log = log && !choose; this.name = "loss";
     this.pick = choose ? make("select", { className: "maas-pick", ariaLabel: "metric", onchange: () => { this.name = this.pick.value; this.paint(); } }) : null;
     this.title = make("span", { className: "maas-name" }, choose ? this.pick : "loss");
@@ -101,11 +102,13 @@ class Panel { // one chart: a heading that is legend and readout at once, and th
     this.paint();
   }
 
-  point(x) { // snaps to the epochs, once there are some
+  point(x) { // every panel follows; snaps to the epochs, once there are some
     const main = this.series?.at(-1)?.curve;
     const at = x == null || !main ? null : main.x[nearest(main, x)];
-    if (at !== this.cursor) { this.cursor = at; this.paint(); }
+    if (at !== this.cursor) this.share(at);
   }
+
+  show(x) { this.cursor = x; this.paint(); }
 
   paint() {
     const { state, svg } = this, width = svg.clientWidth || 300, { head } = state;
@@ -117,10 +120,10 @@ class Panel { // one chart: a heading that is legend and readout at once, and th
     const Y = (y) => TOP + (1 - (t(y) - t(low)) / (t(high) - t(low))) * (HEIGHT - TOP - BOTTOM);
     this.place = { back: (px) => Math.max(0, Math.min(last, ((px - LEFT) / (width - LEFT - RIGHT)) * end)) };
     const parts = [];
-    for (const v of log ? logTicks(low, high) : ticks(low, high, 5)) parts.push(
+    for (const v of log ? logTicks(low, high) : ticks(low, high, 6)) parts.push(
       shape("line", { class: "maas-grid", x1: LEFT, x2: width - RIGHT, y1: Y(v), y2: Y(v) }),
       shape("text", { class: "maas-tick", x: LEFT - 6, y: Y(v) + 3.5, "text-anchor": "end" }, figure(v)));
-    for (const v of ticks(0, end / scale, Math.max(2, width / 70), true)) parts.push(
+    for (const v of ticks(0, end / scale, Math.max(3, Math.round(width / 48)), true)) parts.push(
       shape("text", { class: "maas-tick", x: X(v * scale), y: HEIGHT - 5, "text-anchor": "middle" }, v >= 1e4 ? `${v / 1000}k` : v));
     if (head.per_epoch) parts.push(shape("text", { class: "maas-tick", x: LEFT - 9, y: HEIGHT - 5, "text-anchor": "end" }, "epoch"));
     parts.push(shape("line", { class: "maas-axis", x1: LEFT, x2: width - RIGHT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM }));

@@ -117,6 +117,7 @@ class View {
     setText(this.title, head.title);
     setText(this.chip, shown === "stopping" ? "stopping…" : shown);
     setText(this.facts, head.facts);
+    this.facts.title = head.facts;
     this.stop.hidden = over;
     this.stop.disabled = state.gone || shown === "stopping";
     this.stop.title = state.gone ? "the kernel is gone" : "stop after the current step and keep the best weights";
@@ -140,7 +141,7 @@ class View {
   lay() { // panels appear with their first points: a prediction has none
     const want = (this.state.curves.size ? 1 : 0) + (this.state.head.metrics.length ? 1 : 0);
     while (this.panels.length < want) {
-      const panel = new Panel(this.panels.length > 0, this.state.head.log);
+      const panel = new Panel(this.panels.length > 0, this.state.head.log, (x) => this.panels.forEach((other) => other.show(x)));
       this.panels.push(panel); this.charts.append(panel.root);
     }
     this.charts.hidden = !want;

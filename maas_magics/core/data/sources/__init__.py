@@ -6,11 +6,12 @@ columns for arrays, and can put answers back into the library the rows came from
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.registry import Registry
@@ -52,13 +53,15 @@ sources: Registry[Opener] = Registry("data source", __name__)
 
 
 def open_source(data: Any) -> Source:
-    """Source of ``data``.
+    """Source of ``data``; an open source is its own.
 
     Raises
     ------
     DataError
         If no registered source reads it.
     """
+    if callable(getattr(data, "chunks", None)) and callable(getattr(data, "restore", None)):
+        return data  # type: ignore[no-any-return]
     for name in sources:
         opener = sources.get(name)
         if opener.accepts(data):
@@ -72,3 +75,35 @@ def open_source(data: Any) -> Source:
 def comes_from(data: Any, *packages: str) -> bool:
     """Whether the type of ``data``, or a base of it, is defined in one of ``packages``."""
     return any(base.__module__.partition(".")[0] in packages for base in type(data).__mro__)
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """A table without the layouts that Arrow's kernels do not all take: views, and runs of equal values."""
+    return pa.table([_plain(column) for column in table.columns], names=table.column_names)
+
+
+def words(values: Iterable[Any]) -> pa.Array:
+    """Values of several kinds as text, each as Arrow would write it among its like."""
+    return pa.array([_word(value) for value in values], pa.string())
+
+
+def _word(value: Any) -> str | None:
+    try:
+        scalar = pa.scalar(value, from_pandas=True)
+        text: str | None = scalar.as_py() if pa.types.is_null(scalar.type) else scalar.cast(pa.string()).as_py()
+        return text
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return str(value)
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = values.type
+    if pa.types.is_string_view(kind):
+        return values.cast(pa.large_string())
+    if pa.types.is_binary_view(kind):
+        return values.cast(pa.large_binary())
+    if pa.types.is_run_end_encoded(kind):
+        return _plain(pa.chunked_array([pc.run_end_decode(chunk) for chunk in values.chunks], kind.value_type))
+    if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+        return values.cast(pa.dictionary(kind.index_type, pa.large_string(), kind.ordered))
+    return values

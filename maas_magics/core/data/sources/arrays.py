@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.sources import ARRAY, comes_from, sources
+from maas_magics.core.data.sources import ARRAY, comes_from, sources, words
 
 
 class ArraySource:
@@ -21,15 +21,18 @@ class ArraySource:
         One-dimensional arrays are plain columns, others tensors of one row each.
     arrays : bool
         Whether answers go back as arrays.
+    torch : bool
+        Whether answers that are numbers go back as torch tensors.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray[Any, Any]], arrays: bool = True) -> None:
+    def __init__(self, columns: dict[str, np.ndarray[Any, Any]], arrays: bool = True, torch: bool = False) -> None:
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(
                 "The arrays differ in length: " + ", ".join(f"{k} has {v}" for k, v in lengths.items()) + "."
             )
         self.arrays = arrays
+        self._torch = torch
         self._columns = columns
         self.rows: int | None = next(iter(lengths.values()), 0)
 
@@ -47,9 +50,14 @@ class ArraySource:
 
     def restore(self, columns: dict[str, np.ndarray[Any, Any]]) -> Any:
         """Answers: a dict for a dict of columns, otherwise one array."""
-        if not self.arrays:
-            return dict(columns)
-        return next(iter(columns.values())) if len(columns) == 1 else dict(columns)
+        found = {name: _as_torch(values) for name, values in columns.items()} if self._torch else dict(columns)
+        return next(iter(found.values())) if self.arrays and len(found) == 1 else found
+
+
+def _as_torch(values: np.ndarray[Any, Any]) -> Any:
+    import torch
+
+    return torch.from_numpy(values) if values.dtype.kind in "biuf" else values
 
 
 def column(values: np.ndarray[Any, Any], name: str) -> pa.Array:
@@ -64,7 +72,7 @@ def column(values: np.ndarray[Any, Any], name: str) -> pa.Array:
         try:
             return pa.array(values.tolist() if values.dtype.kind in "OUS" else values, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            return pa.array([None if value is None or value != value else str(value) for value in values])
+            return words(values)
     if values.dtype.kind not in "biuf":
         raise DataError(
             f"Array {name!r} has dtype {values.dtype} and {values.ndim} axes; an array of several axes holds numbers.",
@@ -91,9 +99,11 @@ def to_numpy(data: Any) -> np.ndarray[Any, Any]:
     if comes_from(data, "pandas", "polars") and hasattr(data, "to_numpy"):
         return np.asarray(data.to_numpy())
     try:
-        return np.asarray(data)
+        values = np.asarray(data)
     except ValueError:
         raise DataError("The rows differ in length, so they make no array.", "Give rows of equal length.") from None
+    # numpy writes what is missing among texts as "None" or "nan"
+    return np.asarray(data, dtype=object) if values.dtype.kind in "US" and not hasattr(data, "dtype") else values
 
 
 @sources.register("arrays")
@@ -117,13 +127,19 @@ class Arrays:
                 raise DataError("The dict of arrays is empty.", "Give at least one array.")
             return ArraySource(columns, arrays=any(values.ndim > 1 for values in columns.values()))
         if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
-            table = pa.Table.from_pylist([dict(row) for row in data])
-            return ArraySource(
-                {name: np.array(table[name].to_pylist(), dtype=object) for name in table.column_names}, False
-            )
+            names = list(dict.fromkeys(name for row in data for name in row))
+            return ArraySource({str(name): _objects([row.get(name) for row in data]) for name in names}, False)
         values = to_numpy(data)
         if values.dtype.names:
             return ArraySource({name: values[name] for name in values.dtype.names}, arrays=False)
         if values.ndim == 0:
             raise DataError("A single number is no data.", "Give an array of rows.")
-        return ArraySource({ARRAY: values[:, None] if values.ndim == 1 and values.dtype.kind in "biuf" else values})
+        values = values[:, None] if values.ndim == 1 and values.dtype.kind in "biuf" else values
+        return ArraySource({ARRAY: values}, torch=comes_from(data, "torch"))
+
+
+def _objects(items: list[Any]) -> np.ndarray[Any, Any]:
+    """Values as an array of one axis, whatever they are."""
+    found = np.empty(len(items), dtype=object)
+    found[:] = items
+    return found

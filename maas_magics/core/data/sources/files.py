@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError, did_you_mean
-from maas_magics.core.data.sources import sources
+from maas_magics.core.data.sources import plain, sources
 
 FORMATS = {
     "csv": "csv",
@@ -28,6 +30,10 @@ FORMATS = {
 """Dataset format of each file ending."""
 
 
+WIDER = {pa.null(): pa.int64(), pa.int64(): pa.float64()}
+"""What a column of a CSV file is read as when a value does not fit its type; text where nothing is named."""
+
+
 class FileSource:
     """A file, or a folder of files of one format, read in chunks."""
 
@@ -36,11 +42,13 @@ class FileSource:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        ending = path.rstrip("/").removesuffix(".gz").rpartition(".")[2].lower()
         filesystem, inner = _filesystem(path)
-        if filesystem is None and os.path.isdir(inner):
-            ending = next((name.rpartition(".")[2].lower() for name in sorted(os.listdir(inner)) if "." in name), "")
+        ending = _ending(inner)
         if ending not in FORMATS:
+            ending = next((found for name in _inside(filesystem, inner) if (found := _ending(name)) in FORMATS), ending)
+        if ending not in FORMATS:
+            if filesystem.get_file_info(inner).type.name == "NotFound":
+                raise self._absent(path)
             raise DataError(f"Cannot tell the format of {path!r} from its ending.", did_you_mean(ending, FORMATS))
         import pyarrow.csv
         import pyarrow.dataset
@@ -54,27 +62,57 @@ class FileSource:
                 convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
             )
         try:
-            self._dataset = pyarrow.dataset.dataset(inner, format=kind, filesystem=filesystem)
+            self._open = partial(pyarrow.dataset.dataset, inner, format=kind, filesystem=filesystem)
+            self._dataset = self._open()
         except FileNotFoundError:
-            raise DataError(f"There is no file {path!r}.", f"The working folder is {os.getcwd()!r}.") from None
+            raise self._absent(path) from None
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path!r} cannot be read: {_first_line(error)}") from None
 
+    @staticmethod
+    def _absent(path: str) -> DataError:
+        return DataError(f"There is no file {path!r}.", f"The working folder is {os.getcwd()!r}.")
+
     def table(self) -> pa.Table:
         """All rows."""
-        try:
-            return self._dataset.to_table()
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{self._path!r} cannot be read: {_first_line(error)}") from None
+        while True:
+            try:
+                return plain(self._dataset.to_table())
+            except pa.ArrowInvalid as error:
+                self._widen(error)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
         """All rows, at most ``rows`` at a time; only a few chunks are ever in memory."""
-        try:
-            for batch in self._dataset.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1):
-                if batch.num_rows:
-                    yield pa.Table.from_batches([batch])
-        except pa.ArrowInvalid as error:
+        done, finished = 0, False
+        while not finished:
+            seen = 0
+            try:
+                for batch in self._dataset.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1):
+                    fresh = batch.slice(min(max(done - seen, 0), batch.num_rows))
+                    seen += batch.num_rows
+                    done += fresh.num_rows
+                    if fresh.num_rows:
+                        yield plain(pa.Table.from_batches([fresh]))
+                finished = True
+            except pa.ArrowInvalid as error:
+                self._widen(error)
+
+    def _widen(self, error: pa.ArrowInvalid) -> None:
+        """Take a wider type for a column of a CSV file, whose types were told from its first megabyte.
+
+        Raises
+        ------
+        DataError
+            If that is not what ``error`` is about.
+        """
+        schema = self._dataset.schema
+        found = re.search(r"CSV column #(\d+):.*conversion error", str(error))
+        number = int(found[1]) if found is not None else -1
+        field = schema.field(number)
+        if number < 0 or pa.types.is_string(field.type):
             raise DataError(f"{self._path!r} cannot be read: {_first_line(error)}") from None
+        wider = WIDER.get(field.type, pa.string())
+        self._dataset = self._open(schema=schema.set(number, field.with_type(wider)))
 
     def restore(self, columns: dict[str, np.ndarray[Any, Any]]) -> Any:
         """Answers as a pandas table where pandas is installed, else as an Arrow table."""
@@ -88,16 +126,34 @@ class FileSource:
 
 
 def _filesystem(path: str) -> tuple[Any, str]:
+    from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
+
     if "://" not in path:
-        return None, os.path.expanduser(path)
+        return LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     import fsspec
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
 
     try:
         filesystem, inner = fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:
         raise DataError(f"{path!r} cannot be opened: {_first_line(error)}") from None
     return PyFileSystem(FSSpecHandler(filesystem)), inner
+
+
+def _ending(path: str) -> str:
+    """Ending of a file's name, without that of its compression."""
+    name = path.partition("?")[0].rstrip("/").rpartition("/")[2].lower()
+    for compression in (".gz", ".bz2", ".zst"):
+        name = name.removesuffix(compression)
+    return name.rpartition(".")[2] if "." in name else ""
+
+
+def _inside(filesystem: Any, folder: str) -> list[str]:
+    """Files of a folder, sorted; none where it is no folder."""
+    from pyarrow.fs import FileSelector
+
+    if filesystem.get_file_info(folder).type.name != "Directory":
+        return []
+    return sorted(info.path for info in filesystem.get_file_info(FileSelector(folder, recursive=True)) if info.is_file)
 
 
 def _first_line(error: BaseException) -> str:

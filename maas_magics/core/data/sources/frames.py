@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.sources import comes_from, sources
+from maas_magics.core.data.sources import comes_from, plain, sources, words
 
 LIBRARIES = {"pandas": ("pandas",), "polars": ("polars",), "duckdb": ("duckdb", "_duckdb")}
 """Top-level packages whose types each library's tables are."""
@@ -54,13 +55,14 @@ class FrameSource:
 
     def _slice(self, start: int, stop: int) -> pa.Table:
         names = self._columns()
-        doubled = {name for name in names if names.count(name) > 1}
-        if doubled:
-            raise DataError(f"The table has more than one column named {sorted(doubled)[0]!r}.", "Rename one of them.")
+        if len(set(names)) < len(names):
+            doubled = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"The table has more than one column named {doubled!r}.", "Rename one of them.")
         if self._kind == "pandas":
             part = self._data.iloc[start:stop]
-            return pa.table([_pandas_column(part.iloc[:, i], name) for i, name in enumerate(names)], names=names)
-        return _arrow(self._data[start:stop] if self._kind == "polars" else self._data.slice(start, stop - start))
+            return pa.table([_pandas_column(part.iloc[:, i]) for i in range(len(names))], names=names)
+        part = _arrow(self._data[start:stop]) if self._kind == "polars" else self._data.slice(start, stop - start)
+        return plain(part)
 
     def restore(self, columns: dict[str, np.ndarray[Any, Any]]) -> Any:
         """Answers as a table of the same library; a pandas index is kept."""
@@ -87,19 +89,28 @@ def _arrow(data: Any) -> pa.Table:
         return pa.Table.from_batches([data])
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
-    fetched = data.fetch_arrow_table() if hasattr(data, "fetch_arrow_table") else data.arrow()
-    return fetched.read_all() if isinstance(fetched, pa.RecordBatchReader) else fetched
+    method = next((name for name in ("to_arrow_table", "fetch_arrow_table") if hasattr(data, name)), None)
+    if method is None:
+        raise DataError(f"Cannot read data of type {type(data).__qualname__}.", "Give a table or a result.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # duckdb advises against what is the only way to read a result
+        return getattr(data, method)()
 
 
-def _pandas_column(series: Any, name: str) -> pa.Array | pa.ChunkedArray:
+def _pandas_column(series: Any) -> pa.Array | pa.ChunkedArray:
+    """Column as Arrow; pandas' own kinds that Arrow has no numbers for go as moments, dense numbers, or text."""
+    if hasattr(series.array, "to_timestamp"):
+        series = series.dt.to_timestamp()
     try:
-        return pa.array(series, from_pandas=True)
+        values = pa.array(series, from_pandas=True)
+        kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+        if not isinstance(kind, pa.BaseExtensionType):
+            return values
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        missing = series.isna()
-        try:
-            return pa.array(series.astype(str).mask(missing, None), type=pa.string(), from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise DataError(f"Column {name!r} cannot be read: {error}", f"Drop it: .drop(columns=[{name!r}])") from None
+        dense = series.to_numpy()
+        if dense.dtype.kind in "biuf":
+            return pa.array(dense, from_pandas=True)
+    return words(series.astype(object).where(series.notna(), None))
 
 
 @sources.register("frames")

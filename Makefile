@@ -1,0 +1,46 @@
+# make lab    open the first notebook in JupyterLab
+# make demo   run the first notebook without a browser; fails if a cell fails
+# make test   everything that CI runs
+# make fast   the quick tests only
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: lab demo test fast lint notebooks browser clean
+
+lab: $(VENV)/lab
+	$(BIN)/jupyter lab notebooks/01_quickstart.ipynb
+
+demo: $(VENV)/lab
+	$(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
+
+test: lint fast notebooks browser
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fast: $(VENV)/test
+	$(BIN)/pytest -m "not browser"
+
+notebooks: $(VENV)/test
+	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/pytest --nbval --nbval-sanitize-with notebooks/sanitize.cfg -p no:warnings notebooks
+
+browser: $(VENV)/test
+	$(BIN)/pytest -m browser
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/lab: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab]"
+	touch $@
+
+$(VENV)/test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist

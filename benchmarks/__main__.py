@@ -1,0 +1,21 @@
+"""``python -m benchmarks`` runs every benchmark, ``python -m benchmarks NAME …`` some of them."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+from benchmarks.measure import machine
+
+NAMES = ("load", "predict", "memory", "training", "view", "tables")
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; all when left out")
+    chosen = parser.parse_args().names or NAMES
+    unknown = [name for name in chosen if name not in NAMES]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}; there is: {', '.join(NAMES)}")
+    print(machine())
+    for name in chosen:
+        import_module(f"benchmarks.{name}").main()

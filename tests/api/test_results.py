@@ -1,0 +1,91 @@
+"""Signatures, requests, and results as they show themselves."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from xml.etree import ElementTree
+
+import msgspec
+import numpy as np
+import pytest
+
+from maas_magics.api.requests import ExportRequest, PredictRequest, TrainRequest
+from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel, Verification
+from maas_magics.api.signature import DATATYPES, NUMPY, Signature, TensorSpec
+from maas_magics.api.tables import figure, html_table, size, text_table
+
+SIGNATURE = Signature(
+    (TensorSpec("a", "FP64", (-1, 1)), TensorSpec("c", "BYTES", (-1, 1))), (TensorSpec("p", "FP32", (-1, 3)),)
+)
+INFO = ModelInfo(name="m", version=3, task="multiclass", architecture="mlp", classes=("a", "b"),
+                 metrics={"accuracy": 0.91234}, parameters=1234, signature=SIGNATURE)  # fmt: skip
+CHECK = Verification(rows=12, max_abs_diff=3e-7, tolerance=1e-4, metrics_before={"accuracy": 0.9},
+                     metrics_after={"accuracy": 0.9}, bytes_before=1500, bytes_after=2_500_000,
+                     latency_before={"1": 0.5}, latency_after={"1": 0.02})  # fmt: skip
+ARTIFACT = Artifact(model="m:3", variant="onnx", format="onnx", path="/x", digest="0", signature=SIGNATURE,
+                    verification=CHECK)  # fmt: skip
+
+
+def test_a_signature_reads_like_one_and_round_trips() -> None:
+    assert str(SIGNATURE) == "(a: FP64[n, 1], c: BYTES[n, 1]) → (p: FP32[n, 3])"
+    assert msgspec.json.decode(msgspec.json.encode(SIGNATURE), type=Signature) == SIGNATURE
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(b'{"name": "a", "datatype": "FLOAT", "shape": [1]}', type=TensorSpec)
+
+
+@pytest.mark.parametrize("datatype", NUMPY)
+def test_datatypes_are_numpy_types(datatype: str) -> None:
+    assert DATATYPES[np.dtype(NUMPY[datatype]).name] == datatype
+
+
+@pytest.mark.parametrize("value", [INFO, ARTIFACT, CHECK, Metrics(model="m:3", rows=4, values={"f1": 0.5})])
+def test_results_round_trip(value: msgspec.Struct) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(value), type=type(value)) == value
+    assert pickle.loads(pickle.dumps(value)) == value
+
+
+@pytest.mark.parametrize("request_", [TrainRequest(name="m", data=[1]), ExportRequest(model="m"),
+                                      PredictRequest(model="m", data=[1])])  # fmt: skip
+def test_requests_are_frozen(request_: msgspec.Struct) -> None:
+    with pytest.raises(AttributeError):
+        request_.model = "other"  # type: ignore[attr-defined]
+
+
+def test_results_show_themselves_in_a_line_or_a_table() -> None:
+    model = TrainedModel(info=INFO, best_epoch=2, epochs=5, history={}, seconds=1.0)
+    assert repr(model) == "<TrainedModel m:3 · multiclass · epoch 2 of 5 · accuracy 0.9123>"
+    assert repr(ARTIFACT) == "<Artifact m:3 · onnx · max |Δ| 3.0e-07 · /x>"
+    report = ARTIFACT.report()
+    assert "3.0e-07 on 12 rows (accepted: 1e-04)" in report and "2.5 MB" in report and "ms at batch 1" in report
+    ElementTree.fromstring(f"<div>{ARTIFACT._repr_html_()}</div>")
+
+
+def test_metrics_read_like_a_dict_and_show_their_confusion() -> None:
+    metrics = Metrics(model="m:3", rows=4, values={"f1": 0.5, "auc": math.nan}, classes=("<a>", "b"),
+                      confusion=[[1, 0], [2, 1]])  # fmt: skip
+    assert metrics["f1"] == 0.5 and list(metrics) == ["f1", "auc"] and len(metrics) == 2 and len(dict(metrics)) == 2
+    assert repr(metrics) == "<Metrics m:3 · 4 rows · f1 0.5, auc –>"
+    html = metrics._repr_html_()
+    assert "&lt;a&gt;" in html and "<a>" not in html
+    ElementTree.fromstring(f"<div>{html}</div>")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.123456, "0.1235"), (0.0, "0"), (123456.0, "1.23e+05"), (0.00012345, "0.000123"), (math.nan, "–"), (1.0, "1")],
+)
+def test_figures(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (5e12, "5000.0 GB")])
+def test_sizes(count: float, text: str) -> None:
+    assert size(count) == text
+
+
+def test_tables_align_and_escape() -> None:
+    assert text_table([("a", "bb"), ("ccc", "d")], ("x", "y")).splitlines() == ["x    y", "a    bb", "ccc  d"]
+    assert text_table([]) == ""
+    html = html_table([("<script>",)], "<b>", ("<i>",))
+    assert not any(tag in html for tag in ("<script>", "<b>", "<i>")) and "&lt;script&gt;" in html

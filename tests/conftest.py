@@ -1,0 +1,83 @@
+"""What every test may use: a store of its own, and a real IPython shell with the magics in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store and a new session that speaks to it; nothing of the tester's own is touched."""
+    import torch
+
+    from maas_magics import session
+
+    torch.set_num_threads(1)
+    place = tmp_path / "store"
+    monkeypatch.setenv("MAAS_STORE", str(place))
+    monkeypatch.setenv("MAAS_UI", "static")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(session, "_session", None)
+    return place
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
+    """One IPython shell for the whole run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        from IPython.core.interactiveshell import InteractiveShell
+        from traitlets.config import Config
+
+        config = Config()
+        config.HistoryManager.hist_file = ":memory:"
+        config.InteractiveShell.colors = "nocolor"
+        yield InteractiveShell.instance(config=config)
+        InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def ip(shell: InteractiveShell, store: Path) -> Iterator[InteractiveShell]:
+    """That shell, empty, with the extension loaded over an empty store."""
+    shell.reset(new_session=False)
+    shell.run_line_magic("load_ext", "maas_magics")
+    yield shell
+    shell.run_line_magic("unload_ext", "maas_magics")
+
+
+@pytest.fixture
+def cell(ip: InteractiveShell) -> Callable[[str], Any]:
+    """Function that runs a cell, raises what it raised, and returns its value."""
+
+    def run(source: str) -> Any:
+        result = ip.run_cell(source, store_history=True)
+        result.raise_error()
+        return result.result
+
+    return run
+
+
+@pytest.fixture
+def failing(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """Function that runs a cell that must fail, and returns what the person reads: two or three lines."""
+
+    def run(source: str) -> str:
+        capsys.readouterr()
+        result = ip.run_cell(source, store_history=True)
+        assert result.error_in_exec is not None, f"{source!r} did not fail"
+        text = capsys.readouterr().out.strip()
+        assert 1 <= len(text.splitlines()) <= 3, text
+        assert type(result.error_in_exec).__name__ in text
+        return text
+
+    return run

@@ -1,0 +1,248 @@
+"""What every backend keeps. One more backend is one more parameter of the fixture."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from maas_magics.api.backend import Backend, Job, JobInfo
+from maas_magics.api.errors import JobNotFound, MaasError, ModelNotFound, OptionError, Stopped
+from maas_magics.api.events import EpochEnd, Finished, Started, Step
+from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, TrainRequest
+from maas_magics.api.results import Artifact, Metrics, Prediction, TrainedModel
+from maas_magics.local.backend import LocalBackend
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(60, 3)).astype(np.float32)
+Y = X @ np.array([1.0, -2.0, 0.5], dtype=np.float32)
+
+
+@pytest.fixture(params=["local"])
+def backend(request: pytest.FixtureRequest, store: Path) -> Iterator[Backend]:
+    """An empty backend of each kind."""
+    yield {"local": lambda: LocalBackend(str(store))}[request.param]()
+
+
+def quick(name: str = "m", **given: Any) -> TrainRequest:
+    return TrainRequest(**{"name": name, "data": X, "target": Y, "model": "linear", "epochs": 2} | given)
+
+
+def endless(name: str = "long") -> TrainRequest:
+    """A training that ends when it is stopped."""
+    return quick(name, epochs=1_000_000, patience=0)
+
+
+def begun(job: Job[Any], kind: type[Any] = EpochEnd) -> None:
+    """Wait until the job has come so far."""
+    next(event for event in job.events() if isinstance(event, kind))
+
+
+def test_it_is_a_backend(backend: Backend) -> None:
+    assert isinstance(backend.place, str)
+    job = backend.submit(quick())
+    assert isinstance(job, Job) and isinstance(job.info, JobInfo)
+    for protocol, thing in ((Backend, backend), (Job, job)):
+        for name in vars(protocol):
+            if not name.startswith("_"):
+                assert hasattr(thing, name), f"{type(thing).__name__} has no {name}"
+    job.result(30)
+
+
+def test_train_export_evaluate_predict(backend: Backend) -> None:
+    model = backend.submit(quick()).result(30)
+    assert isinstance(model, TrainedModel) and model.ref == "m:1" and backend.models.get("m") == model.info
+    artifact = backend.submit(ExportRequest(model="m", format="safetensors")).result(60)
+    assert isinstance(artifact, Artifact) and artifact.model == "m:1"
+    metrics = backend.submit(EvaluateRequest(model="m", data=X, target=Y)).result(30)
+    assert isinstance(metrics, Metrics) and metrics.rows == 60 and metrics["rmse"] > 0
+    answers = backend.submit(PredictRequest(model="m", data=X)).result(30)
+    assert isinstance(answers, Prediction) and answers.model == "m:1"
+    np.testing.assert_allclose(answers.columns["prediction"], backend.predict(PredictRequest(model="m", data=X)).columns["prediction"])
+
+
+def test_events_are_numbered_in_order_and_end(backend: Backend) -> None:
+    job = backend.submit(quick(epochs=3))
+    events = list(job.events())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    assert events[-1].state == "succeeded" == job.info.state and events[-1].error is None
+    assert [event.epoch for event in events if isinstance(event, EpochEnd)] == [1, 2, 3]
+    assert all(a.time <= b.time for a, b in zip(events, events[1:], strict=False))
+    assert list(job.events(after=2)) == events[2:] == list(job.events(after=2, follow=False))
+    assert list(job.events(follow=False)) == events and list(job.events(after=len(events), follow=False)) == []
+
+
+def test_followers_that_join_late_see_the_same(backend: Backend) -> None:
+    job = backend.submit(quick(epochs=40))
+    seen: list[list[Any]] = [[], [], []]
+
+    def follow(place: int) -> None:
+        time.sleep(0.05 * place)
+        seen[place] = list(job.events())
+
+    threads = [threading.Thread(target=follow, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert seen[0] == seen[1] == seen[2] and isinstance(seen[0][-1], Finished)
+
+
+def test_jobs_run_in_the_order_they_came(backend: Backend) -> None:
+    first = backend.submit(endless())
+    begun(first)
+    rest = [backend.submit(quick(f"m{i}")) for i in range(3)]
+    assert [info.state for info in backend.jobs()] == ["queued", "queued", "queued", "running"]
+    assert [info.title for info in backend.jobs()] == ["train m2", "train m1", "train m0", "train long"]
+    first.stop()
+    for job in rest:
+        job.result(30)
+    times = [list(job.events())[-1].time for job in (first, *rest)]
+    assert times == sorted(times)
+    assert [info.state for info in backend.jobs()] == ["succeeded", "succeeded", "succeeded", "stopped"]
+
+
+def test_a_result_can_be_waited_for_with_a_limit(backend: Backend) -> None:
+    job = backend.submit(endless())
+    begun(job, Started)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match="is running after 0.1 s"):
+        job.result(0.1)
+    with pytest.raises(TimeoutError):
+        job.result(0)
+    assert time.monotonic() - started < 5
+    job.stop()
+    assert job.result(30).stopped
+
+
+def test_a_result_can_be_awaited(backend: Backend) -> None:
+    async def wait() -> tuple[TrainedModel, int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.001)
+
+        clock = asyncio.create_task(tick())
+        job: Any = backend.submit(quick(epochs=30))
+        model = await job
+        clock.cancel()
+        return model, ticks
+
+    model, ticks = asyncio.run(wait())
+    assert model.ref == "m:1" and ticks > 2
+
+
+def test_stopped_softly_it_keeps_the_best_epoch(backend: Backend) -> None:
+    job = backend.submit(endless())
+    begun(job)
+    job.stop()
+    model = job.result(30)
+    assert model.stopped and 1 <= model.best_epoch <= model.epochs and backend.models.get("long").version == 1
+    last = list(job.events())[-1]
+    assert isinstance(last, Finished) and last.state == "stopped" and last.best_epoch == model.best_epoch
+    job.stop()
+    assert job.info.state == "stopped"
+
+
+def test_stopped_twice_it_drops_the_work_in_hand(backend: Backend) -> None:
+    slow = nn.Sequential(nn.Linear(3, 1))
+    job = backend.submit(quick("hard", model=slow, epochs=1_000_000, data=np.tile(X, (500, 1)), target=np.tile(Y, 500), batch_size=1))
+    begun(job, Step)
+    started = time.monotonic()
+    job.stop()
+    job.stop()
+    with pytest.raises(Stopped):
+        job.result(30)
+    assert time.monotonic() - started < 5
+    with pytest.raises(ModelNotFound):
+        backend.models.get("hard")
+
+
+def test_stopped_before_it_began_it_never_runs(backend: Backend) -> None:
+    first, second = backend.submit(endless()), backend.submit(quick())
+    begun(first)
+    second.stop()
+    first.stop()
+    with pytest.raises(Stopped, match="before it began"):
+        second.result(30)
+    assert [type(event) for event in second.events()] == [Finished]
+    with pytest.raises(ModelNotFound):
+        backend.models.get("m")
+
+
+def refuse(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("my own mistake")
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "told"),
+    [
+        (quick(loss=refuse), RuntimeError, "my own mistake"),
+        (quick("a/b"), OptionError, "'a/b' is no model name"),
+        (ExportRequest(model="nobody"), ModelNotFound, "There is no model 'nobody'"),
+        (PredictRequest(model="nobody", data=X), ModelNotFound, "There is no model 'nobody'"),
+    ],
+)
+def test_what_a_job_raised_is_raised_where_it_is_waited_for(
+    request_: Any, kind: type[Exception], told: str, backend: Backend
+) -> None:
+    job = backend.submit(request_)
+    for _ in range(2):
+        with pytest.raises(kind, match=told):
+            job.result(30)
+    last = list(job.events())[-1]
+    assert isinstance(last, Finished) and last.state == job.info.state == "failed" and told in str(last.error)
+    assert backend.submit(quick()).result(30).ref == "m:1"
+
+
+def test_a_job_is_found_by_the_beginning_of_its_id(backend: Backend) -> None:
+    jobs = [backend.submit(quick()) for _ in range(3)]
+    for job in jobs:
+        job.result(30)
+        assert backend.job(job.info.id) is job
+        unique = next(n for n in range(1, 9) if sum(o.info.id.startswith(job.info.id[:n]) for o in jobs) == 1)
+        assert backend.job(job.info.id[:unique]) is job
+
+
+@pytest.mark.parametrize("id", ["zzzz", "", "' OR 1=1 --"])
+def test_a_job_that_is_not_there_is_told(id: str, backend: Backend) -> None:
+    with pytest.raises(JobNotFound, match="There is no job") as caught:
+        backend.job(id)
+    assert caught.value.hint == "%maas jobs lists them."
+    known = backend.submit(quick())
+    known.result(30)
+    with pytest.raises(JobNotFound) as caught:
+        backend.job("z" * 8)
+    assert known.info.id in caught.value.hint
+
+
+def test_an_id_that_names_several_is_refused(backend: Backend) -> None:
+    jobs: list[Job[Any]] = []
+    while len({job.info.id[0] for job in jobs}) == len(jobs):
+        jobs.append(backend.submit(quick(epochs=1)))
+    for job in jobs:
+        job.result(30)
+    first = jobs[-1].info.id[0]
+    with pytest.raises(JobNotFound, match=f"Several jobs begin with '{first}'") as caught:
+        backend.job(first)
+    assert all(job.info.id in caught.value.hint for job in jobs if job.info.id.startswith(first))
+
+
+def test_the_short_path_makes_no_job(backend: Backend) -> None:
+    backend.submit(quick()).result(30)
+    backend.predict(PredictRequest(model="m", data=X))
+    assert len(backend.jobs()) == 1
+    with pytest.raises(MaasError):
+        backend.predict(PredictRequest(model="m", data=X[:0]))

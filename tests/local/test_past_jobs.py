@@ -1,0 +1,161 @@
+"""Jobs of other processes, dead and alive, read from the journal."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maas_magics.api.backend import JobInfo
+from maas_magics.api.errors import JobNotFound, MaasError
+from maas_magics.api.events import EpochEnd, Finished, Message, Started
+from maas_magics.api.requests import PredictRequest, TrainRequest
+from maas_magics.core.journal import Journal
+from maas_magics.local.backend import LocalBackend, _alive, _started
+
+CODE = """
+import sys, time, numpy as np
+from maas_magics.api.requests import TrainRequest
+from maas_magics.local.backend import LocalBackend
+X = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+backend = LocalBackend(sys.argv[1])
+job = backend.submit(TrainRequest(name="m", data=X, target=X[:, 0], model="linear", epochs=int(sys.argv[2])))
+print(job.info.id, flush=True)
+sys.stdin.readline()
+job.stop()
+job.result()
+"""
+
+
+@pytest.fixture
+def other(store: Path) -> Iterator[Any]:
+    """Function that starts a training in another process: the process and the job's id."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(epochs: int) -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, str(store), str(epochs)], stdin=-1, stdout=-1, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_job_of_a_living_process_is_followed_to_its_end(other: Any, store: Path) -> None:
+    process, id = other(10_000_000)
+    backend = LocalBackend(str(store))
+    job = backend.job(id)
+    events = job.events()
+    seen = []
+    for event in events:
+        seen.append(event)
+        if isinstance(event, EpochEnd):
+            break
+    assert job.info.state == "running" and backend.jobs()[0].state == "running"
+    with pytest.raises(MaasError, match="runs in another kernel"):
+        job.stop()
+    process.stdin.write("stop\n")
+    process.stdin.flush()
+    seen += list(events)
+    assert isinstance(seen[0], Started) and isinstance(seen[-1], Finished) and seen[-1].state == "stopped"
+    assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
+    process.wait(30)
+    assert job.info.state == "stopped"
+    with pytest.raises(MaasError, match="was stopped elsewhere; its result is not here"):
+        job.result()
+    job.stop()
+
+
+def test_a_job_of_a_killed_process_has_failed(other: Any, store: Path) -> None:
+    process, id = other(10_000_000)
+    backend = LocalBackend(str(store))
+    job = backend.job(id)
+    events = job.events()
+    next(event for event in events if isinstance(event, EpochEnd))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    rest = list(events)
+    assert isinstance(rest[-1], Finished) and rest[-1].state == "failed" and "is gone" in str(rest[-1].error)
+    assert job.info.state == "failed" and [info.state for info in backend.jobs()] == ["failed"]
+    assert not any(isinstance(event, Finished) for event in job.events(follow=False))
+    with pytest.raises(MaasError, match="failed elsewhere"):
+        job.result()
+
+
+def test_a_number_used_again_is_not_the_same_process(store: Path) -> None:
+    journal = Journal(store / "jobs.sqlite")
+    host = os.uname().nodename
+    reused = f"{host}:{os.getpid()}:1"
+    journal.open(JobInfo("aaaa0000", "train m", "m", "running", 1.0), reused)
+    journal.append("aaaa0000", [Message(seq=1, text="begun")], "running")
+    assert not _alive(reused) and _alive(f"{host}:{os.getpid()}:{_started(os.getpid())}")
+    assert _alive("elsewhere.example:1:2"), "of another machine nothing can be known"
+    job = LocalBackend(str(store)).job("aaaa")
+    assert job.info.state == "failed"
+    assert [type(event) for event in job.events()] == [Message, Finished]
+    assert [event.seq for event in job.events(after=1)] == [2]
+
+
+def test_a_job_outlives_its_backend(store: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    first = LocalBackend(str(store))
+    job = first.submit(TrainRequest(name="m", data=X, target=X[:, 0], model="linear", epochs=3))
+    events = list(job.events())
+    job.result()
+    past = LocalBackend(str(store)).job(job.info.id)
+    assert list(past.events()) == events and past.info == job.info
+    with pytest.raises(MaasError, match="its result is not here") as caught:
+        past.result()
+    assert caught.value.hint == "%maas models m"
+    with pytest.raises(JobNotFound):
+        LocalBackend(str(store / "other")).job(job.info.id)
+
+
+def test_a_journal_that_cannot_be_written_costs_its_record_but_not_the_job(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    monkeypatch.setattr("maas_magics.core.journal.WAIT", 0.1)
+    backend = LocalBackend(str(store))
+    job = backend.submit(TrainRequest(name="a", data=X, target=X[:, 0], model="linear", epochs=1_000_000))
+    next(event for event in job.events() if isinstance(event, EpochEnd))
+    import sqlite3
+
+    locker = sqlite3.connect(store / "jobs.sqlite", isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    job.stop()
+    assert job.result(30).ref == "a:1" and isinstance(list(job.events())[-1], Finished)
+    locker.execute("COMMIT")
+    locker.close()
+    again = backend.submit(TrainRequest(name="b", data=X, target=X[:, 0], model="linear", epochs=1))
+    assert again.result(30).ref == "b:1" and [info.state for info in backend.jobs()] == ["succeeded", "stopped"]
+
+
+def test_answers_belong_to_whoever_asked(store: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    backend = LocalBackend(str(store))
+    backend.submit(TrainRequest(name="m", data=X, target=X[:, 0], model="linear", epochs=1)).result()
+    job = backend.submit(PredictRequest(model="m", data=X))
+    answers, id = weakref.ref(job.result().columns["prediction"]), job.info.id
+    del job
+    for _ in range(50):
+        gc.collect()
+        if answers() is None:
+            break
+        time.sleep(0.02)
+    assert answers() is None and backend.job(id).info.state == "succeeded"

@@ -1,0 +1,215 @@
+"""A line in words, and what the words stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maas_magics.api.errors import OptionError
+from maas_magics.magics.options import Command, HelpAsked, Option, commas, literal, pair, real, text, whole
+from maas_magics.magics.words import Names, column_names, split
+
+DF = pd.DataFrame({"a": [1, 2], "b c": [3, 4]})
+SPACE = {"df": DF, "n": 7, "x": 0.5, "half": 2.5, "yes": True, "word": "a word", "X": np.zeros((3, 2)), "fn": max, "l": [1, 2]}
+NAMES = Names(SPACE)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", []),
+        ("  m   --data df ", ["m", "--data", "df"]),
+        ("m df;", ["m", "df"]),
+        ("m\tdf", ["m", "df"]),
+        ('m --target "two words"', ["m", "--target", "two words"]),
+        ("m --target 'it is \"so\"'", ["m", "--target", 'it is "so"']),
+        ("m df[['a', 'b c']] -b", ["m", "df[['a', 'b c']]", "-b"]),
+        ("m df[df['b c'] > 3]", ["m", "df[df['b c'] > 3]"]),
+        ('m {"a": 1, "b": [2, 3]}', ["m", '{"a": 1, "b": [2, 3]}']),
+        ("m f(x, y) g( a )", ["m", "f(x, y)", "g( a )"]),
+        ("m ''", ["m", ""]),
+        ('m "(" x', ["m", "(", "x"]),
+        ("m 'a' 'b'", ["m", "a", "b"]),
+        ("m 'a'+'b'", ["m", "'a'+'b'"]),
+        ("m $x ${y} 100% a{b}c", ["m", "$x", "${y}", "100%", "a{b}c"]),
+        ("m ü 模型 💡", ["m", "ü", "模型", "💡"]),
+    ],
+)
+def test_split(line: str, words: list[str]) -> None:
+    assert split(line) == words
+
+
+@pytest.mark.parametrize(("line", "hint"), [("m 'a", "Close them with '"), ("m df[1", "Close them with ]"),
+                                            ("m f({", "Close them with }"), ('m "it\'s', 'Close them with "')])  # fmt: skip
+def test_an_open_quote_or_bracket_is_told(line: str, hint: str) -> None:
+    with pytest.raises(OptionError, match="The line ends inside") as caught:
+        split(line)
+    assert caught.value.hint == hint
+
+
+@given(st.text())
+def test_no_line_at_all_breaks_it(line: str) -> None:
+    try:
+        words = split(line)
+    except OptionError:
+        return
+    assert all(isinstance(word, str) for word in words)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\"'()[]{};", exclude_categories=["Cs"]), min_size=1)))
+def test_quoted_words_come_through(words: list[str]) -> None:
+    assert split(" ".join(f'"{word}"' for word in words)) == words
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("$n", "7"), ("{n + 1}", "8"), ("{x}", "0.5"), ("$word", "a word"), ("$df", "df"), ("plain", "plain"),
+     ("{'a': 1}", "{'a': 1}"), ("{", "{"), ("{}", "{}"), ("{1, 2}", "{1, 2}"), ("$", "$"), ("$5", "$5"), ("a$n", "a$n"),
+     ("{not python}", "{not python}")],
+)  # fmt: skip
+def test_expand(word: str, value: str) -> None:
+    assert NAMES.expand(word) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("$dg", "There is no variable 'dg'"), ("{nobody}", "There is no variable 'nobody'"),
+     ("{1/0}", "cannot be evaluated: ZeroDivisionError")],
+)  # fmt: skip
+def test_what_cannot_be_expanded_is_told(word: str, told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        NAMES.expand(word)
+
+
+def test_data_is_a_variable_an_expression_or_a_path(tmp_path: Path) -> None:
+    assert NAMES.data("df") is DF
+    assert NAMES.data("df.head(1)").shape == (1, 2)
+    assert NAMES.data("df[df['b c'] > 3]").shape == (1, 2)
+    assert NAMES.data("{'a': [1, 2]}") == {"a": [1, 2]}
+    for path in ("s3://bucket/x", "rows.csv", "ROWS.CSV", "a/b.parquet", str(tmp_path)):
+        assert NAMES.data(path) == path
+    with pytest.raises(OptionError, match="There is no variable 'dff'") as caught:
+        NAMES.data("dff")
+    assert caught.value.hint == "Did you mean 'df'?"
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "value"), [("3", int, 3), ("n", int, 7), ("1e-3", float, 0.001), ("x", float, 0.5), ("n", float, 7.0)]
+)
+def test_numbers(word: str, kind: Any, value: float) -> None:
+    assert NAMES.number(word, kind) == value
+
+
+@pytest.mark.parametrize("word", ["3.5", "half", "yes", "word", "df", "1e400", "ten", "", "l"])
+def test_what_is_no_whole_number(word: str) -> None:
+    with pytest.raises(OptionError, match="is no whole number"):
+        NAMES.number(word, int)
+
+
+def test_a_target_is_a_column_several_or_an_array() -> None:
+    assert NAMES.target("a", DF) == "a" and NAMES.target("b c", DF) == "b c"
+    assert NAMES.target("a,b c", DF) == ("a", "b c")
+    assert NAMES.target("X", DF) is SPACE["X"]
+    assert NAMES.target("X[:, 0]", DF).shape == (3,)
+    assert NAMES.target("missing", DF) == "missing"
+
+
+@pytest.mark.parametrize(
+    ("data", "columns"),
+    [(DF, ["a", "b c"]), ({"a": [1]}, ["a"]), (np.zeros(3), []), (pd.DataFrame, []), (None, []), ("abc", [])],
+)
+def test_column_names(data: Any, columns: list[str]) -> None:
+    assert column_names(data) == columns
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("3", 3), ("256,128", (256, 128)), ("[1, 2]", [1, 2]), ("relu", "relu"), ("true", True), ("None", None),
+     ("__import__('os')", "__import__('os')")],
+)  # fmt: skip
+def test_literals_are_never_run(word: str, value: Any) -> None:
+    assert literal(word) == value
+
+
+# --- options ---
+
+COMMAND = Command(
+    "cook",
+    "Cook.",
+    (
+        Option(("name",), "dish", metavar="NAME"),
+        Option(("extra",), "more", many="?", metavar="EXTRA"),
+        Option(("--data", "-d"), "what", Names.data, "DATA", "+", required=True),
+        Option(("--times", "-t"), "how often", whole, "N"),
+        Option(("--heat",), "how hot", real, "H"),
+        Option(("--set",), "settings", pair, "KEY=VALUE", "+"),
+        Option(("--how",), "manner", choices=("fast", "slow"), metavar="HOW"),
+        Option(("--with",), "names", commas, "NAMES"),
+        Option(("--note",), "text", text, "TEXT"),
+        Option(("--quick", "-q"), "hurry", switch=True),
+    ),
+    example="%cook soup --data pot",
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("soup -d n", {"name": "soup", "data": [7]}),
+        ("-d n l -q soup", {"name": "soup", "data": [7, [1, 2]], "quick": True}),
+        ("soup --data n --data x", {"name": "soup", "data": [7, 0.5]}),
+        ("soup more -d n", {"name": "soup", "extra": "more", "data": [7]}),
+        ("soup -q more -d n", {"name": "soup", "extra": "more", "data": [7], "quick": True}),
+        ("soup --heat -0.5 -t n -d n", {"name": "soup", "heat": -0.5, "times": 7, "data": [7]}),
+        ("soup --heat=1e-3 -d n", {"name": "soup", "heat": 0.001, "data": [7]}),
+        ("soup -d n --set a=1,2 b=relu c=n", {"name": "soup", "data": [7], "set": [("a", (1, 2)), ("b", "relu"), ("c", 7)]}),
+        ("soup -d n --with auc,fn", {"name": "soup", "data": [7], "with": ("auc", max)}),
+        ('soup -d n --note "100% {x} $n"', {"name": "soup", "data": [7], "note": "100% {x} $n"}),
+        ("soup -d n --how slow", {"name": "soup", "data": [7], "how": "slow"}),
+    ],
+)
+def test_parse(line: str, values: dict[str, Any]) -> None:
+    assert COMMAND.parse(line, NAMES) == values
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("soup -d n --tim 3", "%cook has no option --tim.", "Did you mean '--times'?"),
+        ("soup -d n --Times 3", "%cook has no option --Times.", "Did you mean '--times'?"),
+        ("soup -d n -x", "%cook has no option -x", "%cook NAME"),
+        ("soup a b -d n", "cannot tell what this is for: b", "%cook NAME"),
+        ("", "%cook needs NAME.", "%cook NAME --data DATA [EXTRA] [options]"),
+        ("soup", "%cook needs --data DATA.", "%cook NAME --data DATA"),
+        ("-d n soup", "--data: There is no variable 'soup'.", "There is"),
+        ("soup -d n --times", "%cook: --times/-t: expected one argument.", "%cook --help lists the options."),
+        ("soup -d", "expected at least one argument", "--help"),
+        ("soup -d n -t 2.5", "--times: '2.5' is no whole number.", ""),
+        ("soup -d n --heat hot", "--heat: 'hot' is no number.", ""),
+        ("soup -d n --how fats", "--how: there is no 'fats'.", "Did you mean 'fast'?"),
+        ("soup -d n --set a", "--set: 'a' is no key=value.", "hidden=256,128"),
+        ("soup -d nobody", "--data: There is no variable 'nobody'.", ""),
+        ("soup -d n --quick=3", "ignored explicit argument", "--help"),
+    ],
+)
+def test_what_makes_no_sense_is_told(line: str, message: str, hint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        COMMAND.parse(line, NAMES)
+    assert message in caught.value.message and hint in caught.value.hint
+
+
+@pytest.mark.parametrize("line", ["--help", "-h", "soup --help", "--tims 3 --help"])
+def test_help_is_always_there(line: str) -> None:
+    with pytest.raises(HelpAsked) as caught:
+        COMMAND.parse(line, NAMES)
+    told = str(caught.value).splitlines()
+    assert told[0] == "usage: %cook NAME --data DATA [EXTRA] [options]" and told[2] == "Cook."
+    assert "  -t, --times N    how often" in told and "  -q, --quick      hurry" in told
+    assert told[-2:] == ["for example:", "  %cook soup --data pot"]
+    assert max(map(len, told)) < 100

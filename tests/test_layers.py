@@ -1,0 +1,153 @@
+"""Who may import whom, read from the code's own imports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import maas_magics
+
+PACKAGE = Path(maas_magics.__file__).parent
+
+ROOMS = {
+    # room: (rooms it may import, packages it may import)
+    "api": ("", "msgspec"),
+    "core": ("api", "msgspec numpy torch pyarrow safetensors onnx onnxruntime fsspec platformdirs pandas duckdb polars "
+                    "torchmetrics"),
+    "local": ("api core", "msgspec"),
+    "widgets": ("api", "IPython ipywidgets anywidget traitlets matplotlib"),
+    "magics": ("api widgets", "IPython"),
+    "session": ("api core local widgets magics", "msgspec platformdirs"),
+    "functions": ("api widgets session", ""),
+    "__init__": ("session functions", ""),
+}  # fmt: skip
+
+FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch"}
+"""What a room may name under ``TYPE_CHECKING`` besides: nothing of it runs."""
+
+
+@dataclass(frozen=True)
+class Import:
+    importer: str
+    """Dotted module that imports."""
+    target: str
+    """Dotted module that is imported."""
+    line: int
+    typing: bool
+    """Whether it stands under ``TYPE_CHECKING``."""
+    late: bool
+    """Whether it stands inside a function."""
+
+    @property
+    def own(self) -> bool:
+        return self.target.partition(".")[0] == "maas_magics"
+
+    def __str__(self) -> str:
+        return f"{self.importer}, line {self.line}: {self.target}"
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(("maas_magics", *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    return (module.split(".") + ["__init__"])[1]
+
+
+def imports(module: str) -> Iterator[Import]:
+    """Every import of a module, wherever it stands."""
+
+    def walk(node: ast.AST, typing: bool, late: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    yield Import(module, alias.name, child.lineno, typing, late)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{module}, line {child.lineno}: a relative import"
+                for alias in child.names:
+                    whole = f"{child.module}.{alias.name}"
+                    yield Import(module, whole if whole in MODULES else str(child.module), child.lineno, typing, late)
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                for part in child.body:
+                    yield from walk(ast.Module([part], []), True, late)
+                for part in child.orelse:
+                    yield from walk(ast.Module([part], []), typing, late)
+            else:
+                inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                yield from walk(child, typing, late or inside)
+
+    yield from walk(ast.parse(MODULES[module].read_text()), False, False)
+
+
+EVERY = [found for module in MODULES for found in imports(module)]
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert {room(module) for module in MODULES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_only_what_the_table_allows(name: str) -> None:
+    rooms, packages = ROOMS[name]
+    types = FOR_TYPES_ONLY.get(name, "").split()
+    wrong = []
+    for found in EVERY:
+        if room(found.importer) != name:
+            continue
+        if found.own:
+            target = room(found.target)
+            fine = target in (name, *rooms.split()) or (found.typing and target in types)
+        else:
+            target = found.target.partition(".")[0]
+            fine = target in sys.stdlib_module_names or target in packages.split() or (found.typing and target in types)
+        if not fine:
+            wrong.append(str(found))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_itself_is_the_design() -> None:
+    """The rules by name, so that nobody widens the table without meaning to."""
+    allowed = {name: set(rooms.split()) for name, (rooms, _) in ROOMS.items()}
+    assert not allowed["api"] and ROOMS["api"][1] == "msgspec"
+    assert allowed["core"] == {"api"} and "IPython" not in ROOMS["core"][1]
+    assert allowed["local"] == {"api", "core"}
+    assert not (allowed["magics"] | allowed["widgets"]) & {"core", "local", "session"}
+    assert [name for name, rooms in allowed.items() if "local" in rooms] == ["session"]
+
+
+def test_modules_import_one_another_in_no_circle() -> None:
+    ahead: dict[str, set[str]] = defaultdict(set)
+    for found in EVERY:
+        if found.own and not found.late and not found.typing and found.target != found.importer:
+            ahead[found.importer].add(found.target)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " → ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for target in sorted(ahead[module]):
+                visit(target, (*path, module))
+            done.add(module)
+
+    for module in sorted(MODULES):
+        visit(module, ())
+
+
+def test_no_module_is_imported_by_a_name_that_is_made_up_at_run_time() -> None:
+    """`import_module` would slip past the table; only registries, and the package's own lazy names, may use it."""
+    users = {module for module, path in MODULES.items() if "import_module(" in path.read_text()}
+    assert users <= {"maas_magics", "maas_magics.core.registry", "maas_magics.core.context"}
