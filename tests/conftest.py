@@ -25,7 +25,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.set_num_threads(1)
     place = tmp_path / "store"
     monkeypatch.setenv("MAAS_STORE", str(place))
-    monkeypatch.setenv("MAAS_UI", "static")
+    monkeypatch.delenv("MAAS_UI", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(session, "_session", None)
     return place

@@ -93,11 +93,12 @@ class MissingDependency(MaasError):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Sentence naming the nearest of ``choices``, or all of them when none is near."""
+    """Sentence naming those of ``choices`` that ``word`` begins or nearly is, or all of them when there is none."""
     known = sorted({str(choice) for choice in choices})
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    begun = [choice for choice in known if choice.startswith(word)] if word.strip("-") else []
+    near = begun if 0 < len(begun) <= 3 else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if near:
-        return f"Did you mean {near[0]!r}?"
+        return f"Did you mean {' or '.join(map(repr, near))}?"
     if not known:
         return ""
     shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")

@@ -25,7 +25,7 @@ def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
     from IPython.core.completer import SimpleCompletion, SimpleMatcherResult, context_matcher
 
     def match(context: Any) -> Any:
-        found = LINE.match(context.full_text[: context.cursor_position].rpartition("\n")[2])
+        found = LINE.match(context.text_until_cursor)
         if found is None:
             return SimpleMatcherResult(completions=[], suppress=False)
         offered, word = complete(found[1], found[2], session, shell.user_ns)

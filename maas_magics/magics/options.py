@@ -263,24 +263,27 @@ class Command:
                 for o in self.options
                 if not o.positional and max(o.flags, key=len) not in typed.words
             )
-        last = typed.words[-1] if typed.words else ""
-        option = next((o for o in self.options if last in o.flags and not o.switch), None)
-        if option is None:
-            positionals = [o for o in self.options if o.positional]
-            option = positionals[min(self._filled(typed), len(positionals) - 1)] if positionals else None
-        if option is None:
+        positionals = [option for option in self.options if option.positional]
+        filled = self._filled(typed)
+        given = [option for flag in typed.words for option in self.options if flag in option.flags]
+        last = given[-1] if given else None
+        if last is not None and typed.words[-1] not in last.flags and (last.many != "+" or filled < len(positionals)):
+            last = None
+        if last is None or last.switch:
+            last = positionals[filled] if filled < len(positionals) else None
+        if last is None:
             return []
-        offered = option.offer(typed) if callable(option.offer) else option.choices or option.offer
-        return list(offered)
+        return list(last.offer(typed) if callable(last.offer) else last.choices or last.offer)
 
     def _filled(self, typed: Typed) -> int:
-        switches = {flag for o in self.options if o.switch for flag in o.flags}
-        count, skip = 0, False
+        """How many positionals stand on the line already."""
+        count, taking = 0, ""
         for word in typed.words:
-            if skip:
-                skip = False
-            elif word.startswith("-"):
-                skip = word not in switches
-            else:
+            option = next((option for option in self.options if word in option.flags), None)
+            if option is not None or word.startswith("-"):
+                taking = "" if option is None or option.switch or "=" in word else option.many or "1"
+            elif not taking:
                 count += 1
+            elif taking != "+":
+                taking = ""
         return count

@@ -156,12 +156,12 @@ class Names:
             return word
         if word in self.variables and not isinstance(self.variables[word], str):
             return self.variables[word]
-        parts = [part.strip() for part in word.split(",")]
-        if len(parts) > 1:
-            return tuple(parts)
-        if word.isidentifier() or " " in word:
-            return word
-        return self.evaluate(word) if any(char in word for char in "([.") else word
+        parts = tuple(part.strip() for part in word.split(","))
+        if len(parts) > 1 and set(parts) <= set(columns):
+            return parts
+        if any(char in word for char in ("([" if columns else "([.")):
+            return self.evaluate(word)
+        return parts if len(parts) > 1 else word
 
     def _offered(self) -> list[str]:
         return [name for name, value in self.variables.items() if not name.startswith("_") and column_names(value)]

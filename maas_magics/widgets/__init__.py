@@ -50,14 +50,18 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
     elif _in_kernel():
         from maas_magics.widgets.notebook import NotebookView
 
-        view = NotebookView(log=log)
+        view = NotebookView(log=log, blocking=block)
     else:
         from maas_magics.widgets.terminal import TerminalView
 
         view = TerminalView()
     follower = Follower(job, view)
-    view.open(follower)
-    follower.start()
+    try:
+        view.open(follower)
+        follower.start()
+    except KeyboardInterrupt:
+        job.stop()
+        raise
     if not block:
         return
     try:

@@ -28,7 +28,7 @@ KEPT = 16
 """Widgets that stay answerable after their job, for pages that still show them."""
 
 
-def header(history: History, *, stopping: bool, log: bool) -> dict[str, Any]:
+def header(history: History, *, stopping: bool) -> dict[str, Any]:
     """Everything about a history but its curves, ready for JSON: figures are text, unknown numbers are None."""
     started, best = history.started, history.best
     facts = list(started.facts.values()) if started else []
@@ -52,7 +52,6 @@ def header(history: History, *, stopping: bool, log: bool) -> dict[str, Any]:
         "best": {"epoch": best.epoch, "step": best.step, "figures": best_figures(history)} if best else None,
         "metrics": history.metrics,
         "notes": notes,
-        "log": log,
     }
 
 
@@ -61,10 +60,15 @@ class Packer:
 
     A packet is a little-endian u32 with the length of a JSON header, the header padded to four bytes,
     then x and y of every point as float32, curve by curve in the header's order.
+
+    Parameters
+    ----------
+    **traits : bool
+        What every header says besides: whether the loss axis is logarithmic, whether a cell waits.
     """
 
-    def __init__(self, *, log: bool = False) -> None:
-        self._log = log
+    def __init__(self, **traits: bool) -> None:
+        self._traits = traits
         self._seq = 0
         self._seen: dict[str, float] = {}
 
@@ -73,7 +77,7 @@ class Packer:
         curves = {name: curve.points for name, curve in history.curves.items()}
         if not full:
             curves = {name: _after(points, self._seen.get(name)) for name, points in curves.items()}
-        head = header(history, stopping=stopping, log=self._log)
+        head = header(history, stopping=stopping) | self._traits
         head |= {"full": full, "after": self._seq, "curves": [[name, len(points)] for name, points in curves.items()]}
         text = json.dumps(head, separators=(",", ":")).encode()
         values = array("f", (value for points in curves.values() for point in points for value in point))
@@ -108,6 +112,8 @@ class LiveWidget(anywidget.AnyWidget):
         Called whenever a page shows the widget.
     log : bool
         Logarithmic axis of the loss.
+    blocking : bool
+        Whether a cell waits for the job, so that an interrupt reaches it.
     """
 
     _esm = "\n".join((STATIC / name).read_text() for name in ("chart.js", "live.js"))
@@ -121,10 +127,11 @@ class LiveWidget(anywidget.AnyWidget):
         *,
         on_stop: Callable[[], None],
         on_ready: Callable[[], None],
-        log: bool = False,
+        log: bool,
+        blocking: bool,
     ) -> None:
         self._history, self._history_lock, self._on_stop, self._on_ready = history, lock, on_stop, on_ready
-        self._packer, self._stopping, self._paints, self._heard = Packer(log=log), False, 0, False
+        self._packer, self._stopping, self._paints, self._heard = Packer(log=log, blocking=blocking), False, 0, False
         super().__init__()
         self.on_msg(self._receive)
         # ipykernel 7.4.0 hands a click to the thread that last painted, which is busy training, instead of to the

@@ -52,10 +52,13 @@ class NotebookView:
     ----------
     log : bool
         Logarithmic axis of the loss.
+    blocking : bool
+        Whether the calling cell waits for the end.
     """
 
-    def __init__(self, *, log: bool = False) -> None:
+    def __init__(self, *, log: bool, blocking: bool) -> None:
         self._log = log
+        self._blocking = blocking
         self._widget: LiveWidget | None = None
         self._answered = silent_host()
         self._second_used = False
@@ -78,6 +81,7 @@ class NotebookView:
                 on_stop=follower.request_stop,
                 on_ready=self._on_ready,
                 log=self._log,
+                blocking=self._blocking,
             )
             first[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
         show: Callable[..., Any] = display

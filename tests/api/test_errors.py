@@ -39,7 +39,10 @@ def test_the_tree_can_be_caught_by_its_branches() -> None:
 @pytest.mark.parametrize(
     ("word", "choices", "told"),
     [
-        ("penguin", ["penguins", "wines"], "Did you mean 'penguins'?"),
+        ("pengiuns", ["penguins", "wines"], "Did you mean 'penguins'?"),
+        ("--ep", ["--epochs", "--set"], "Did you mean '--epochs'?"),
+        ("multi", ["binary", "multiclass", "multilabel"], "Did you mean 'multiclass' or 'multilabel'?"),
+        ("--", ["--epochs", "--set"], "There is: --epochs, --set."),
         ("xyz", ["b", "a", "a"], "There is: a, b."),
         ("xyz", [], ""),
         ("xyz", [f"n{i:02d}" for i in range(20)], "There is: " + ", ".join(f"n{i:02d}" for i in range(12)) + ", …."),

@@ -18,7 +18,7 @@ pytestmark = [
 # As with a kernel that hears nothing during a cell: what the page says is thrown away on its way in.
 DEAF = "from maas_magics.widgets.live import LiveWidget\nLiveWidget._receive = lambda *args: None"
 CELLS = [SETUP, training(), "print(ipykernel.__version__)", training(), DEAF, training()]
-CELLS += [training(background=True), "import os; os._exit(1)"]
+CELLS += [training(background=True), "import time; time.sleep(2.5); print('slept')", "import os; os._exit(1)"]
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,17 @@ def test_a_click_that_nobody_hears_interrupts_the_kernel(book: Tab) -> None:
     assert "stopped" in twin(book, 5)
 
 
-def test_a_dead_kernel_disables_the_button(book: Tab) -> None:
+def test_a_click_on_a_background_job_interrupts_no_other_cell(book: Tab) -> None:
     view = start(book, 6)
-    book.run(7)
+    cell = book.run(7)
+    view.locator(".maas-stop").click()
+    book.wait_done(7, timeout=6)
+    assert "slept" in cell.inner_text()
+    assert "KeyboardInterrupt" not in cell.inner_text()
+
+
+def test_a_dead_kernel_disables_the_button(book: Tab) -> None:
+    view = book.cell(6).locator(".maas")
+    book.run(8)
     expect(view.locator(".maas-chip")).to_have_text("kernel gone", timeout=15_000)
     assert view.locator(".maas-stop").is_disabled()

@@ -114,7 +114,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Mo
             torch.set_num_threads(1)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("MAAS_STORE", str(place))
-                patch.setenv("MAAS_UI", "static")
                 patch.setattr(session, "_session", None)
                 # What publishing exports by itself is tested elsewhere; here each file is written and opened once.
                 patch.setattr("maas_magics.core.publish.export_to", lambda *_: None)

@@ -183,7 +183,6 @@ maas.train("n", X, y, model="linear", epochs=1)
 print("»", [info.ref for info in maas.models()], [job.state for job in maas.jobs()])
 """
     monkeypatch.setenv("MAAS_STORE", str(tmp_path))
-    monkeypatch.setenv("MAAS_UI", "static")
     told, after = (line for line in output(program(code)).splitlines() if line.startswith("»"))
     assert told.startswith("» StoreError") and told.endswith("File too large. Nothing was published.")
     assert after == "» ['m:1', 'n:1'] ['succeeded', 'failed', 'succeeded']"

@@ -71,7 +71,7 @@ def test_quoted_words_come_through(words: list[str]) -> None:
     ("word", "value"),
     [("$n", "7"), ("{n + 1}", "8"), ("{x}", "0.5"), ("$word", "a word"), ("$df", "df"), ("plain", "plain"),
      ("{'a': 1}", "{'a': 1}"), ("{", "{"), ("{}", "{}"), ("{1, 2}", "{1, 2}"), ("$", "$"), ("$5", "$5"), ("a$n", "a$n"),
-     ("{not python}", "{not python}")],
+     ("{no python}", "{no python}")],
 )  # fmt: skip
 def test_expand(word: str, value: str) -> None:
     assert NAMES.expand(word) == value
@@ -117,7 +117,9 @@ def test_a_target_is_a_column_several_or_an_array() -> None:
     assert NAMES.target("a,b c", DF) == ("a", "b c")
     assert NAMES.target("X", DF) is SPACE["X"]
     assert NAMES.target("X[:, 0]", DF).shape == (3,)
-    assert NAMES.target("missing", DF) == "missing"
+    assert NAMES.target("df.a.values", None).tolist() == [1, 2]
+    assert NAMES.target("missing", DF) == "missing" and NAMES.target("a.b", DF) == "a.b"
+    assert NAMES.target("a,missing", DF) == ("a", "missing")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_parse(line: str, values: dict[str, Any]) -> None:
         ("soup a b -d n", "cannot tell what this is for: b", "%cook NAME"),
         ("", "%cook needs NAME.", "%cook NAME --data DATA [EXTRA] [options]"),
         ("soup", "%cook needs --data DATA.", "%cook NAME --data DATA"),
-        ("-d n soup", "--data: There is no variable 'soup'.", "There is"),
+        ("-d n soup", "%cook needs NAME.", "%cook NAME --data DATA [EXTRA] [options]"),
         ("soup -d n --times", "%cook: --times/-t: expected one argument.", "%cook --help lists the options."),
         ("soup -d", "expected at least one argument", "--help"),
         ("soup -d n -t 2.5", "--times: '2.5' is no whole number.", ""),

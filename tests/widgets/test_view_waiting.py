@@ -176,3 +176,16 @@ def test_a_broken_view_does_not_take_the_job_down(monkeypatch: pytest.MonkeyPatc
     with pytest.warns(RuntimeWarning, match="bad pixel"):
         watch(job)
     assert job.info.state == "succeeded"
+
+
+def test_an_interrupt_before_the_view_is_there_stops_the_job_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maas_magics.widgets import terminal
+
+    def early(self: object, follower: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(terminal.TerminalView, "open", early)
+    job = train(epochs=1000)
+    with pytest.raises(KeyboardInterrupt):
+        watch(job)
+    assert job.stops == 1

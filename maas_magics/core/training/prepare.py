@@ -170,16 +170,16 @@ def prepare(
 def with_answers(prepared: Prepared, answers: Answers) -> Prepared:
     """The same rows with the target of two labels as one label of several, where ``answers`` takes it so."""
     if answers.task == prepared.answers.task:
-        return prepared
+        return replace(prepared, answers=answers)
     train, held, sample = prepared.train, prepared.validation, prepared.sample
     place = sample.column_names.index(TARGET)
-    index = _label_index(torch.from_numpy(column_tensors(sample.column(place))))
+    index = column_tensors(sample.column(place))[:, 0].astype(np.int64)
     return replace(
         prepared,
         answers=answers,
         train=(train[0], _label_index(train[1])),
         validation=None if held is None else (held[0], _label_index(held[1])),
-        sample=sample.set_column(place, TARGET, column(index.numpy(), TARGET)),
+        sample=sample.set_column(place, TARGET, column(index, TARGET)),
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import traceback
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import nn
 
-from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.errors import Diverged, MaasError, OptionError, did_you_mean
 from maas_magics.api.events import Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
@@ -51,7 +53,18 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
     cuda = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(request.seed)
-        return _train(request, context)
+        try:
+            return _train(request, context)
+        except BaseException as error:
+            _release(error)
+            raise
+
+
+def _release(error: BaseException | None) -> None:
+    """Empty the frames that an error came through, so that no tensor lives as long as the error does."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _train(request: TrainRequest, context: Context) -> TrainedModel:
@@ -133,6 +146,12 @@ def _run(
     monitor = request.monitor or recipe.monitor
     if monitor != "loss" and monitor not in metrics:
         metrics |= make_metrics((monitor,), answers)
+    if request.label_smoothing and answers.task == "regression":
+        raise OptionError("Label smoothing is for labels; the task is regression.", "Drop --label-smoothing.")
+    if callable(request.loss) and (request.label_smoothing or request.class_weights is not None):
+        raise OptionError(
+            "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
+        )
     smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
     optimizer_name = request.optimizer or recipe.optimizer
     own = request.optimizer is None
@@ -185,7 +204,13 @@ def _run(
     with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
         history = fit(net, optimizer, batches, held, plan, context.emit, context.stopping)
     seconds = time.perf_counter() - begun
-    net.to("cpu")
+    if not math.isfinite(history.best_metrics["loss"]):
+        raise Diverged(
+            f"The loss of the held-out rows became {history.best_metrics['loss']} in epoch {history.best_epoch}, at a "
+            f"learning rate of {optimizer.lr:g}.",
+            f"Try a lower one: --lr {optimizer.lr / 10:g}. Check the network's answers in eval mode.",
+        )
+    net.to("cpu").zero_grad(set_to_none=True)
     manifest = _manifest(request, prepared, history, architecture, declared, parameters, facts, seconds, net)
     info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
     return TrainedModel(
@@ -199,20 +224,37 @@ def _run(
 
 
 def _weights(asked: Any, prepared: Prepared) -> torch.Tensor | None:
+    """Weight of each class, in the order of the labels."""
     if asked is None:
         return None
     answers, target = prepared.answers, prepared.train[1]
     if not answers.classes or answers.task == "multilabel":
         raise OptionError(f"Class weights are for labels; the task is {answers.task}.", "Drop --class-weights.")
-    if asked == "balanced":
-        return balanced_weights(target, len(answers.classes))
-    given = asked if isinstance(asked, dict) else dict(zip(answers.labels, asked, strict=False))
-    try:
-        return torch.tensor([float({str(k): v for k, v in given.items()}[label]) for label in answers.labels])
-    except KeyError as error:
-        raise OptionError(
-            f"The class weights lack the label {error.args[0]!r}.", f"Labels: {', '.join(answers.labels)}."
-        ) from None
+    labels = answers.labels
+    if isinstance(asked, str):
+        if asked != "balanced":
+            raise OptionError(f"There are no class weights {asked!r}.", "--class-weights balanced, or a dict of labels")
+        return balanced_weights(target, len(labels))
+    if not isinstance(asked, dict) and len(asked) > len(labels):
+        raise OptionError(f"{len(asked)} class weights were given for {len(labels)} labels.", _told(labels))
+    given = {str(label): float(weight) for label, weight in _pairs(asked, labels)}
+    for label in labels:
+        if label not in given:
+            raise OptionError(f"The class weights lack the label {label!r}.", _told(labels))
+    for label, weight in given.items():
+        if label not in labels:
+            raise OptionError(f"The class weights name {label!r}, which is no label.", did_you_mean(label, labels))
+        if not 0 <= weight < math.inf:
+            raise OptionError(f"The weight of {label!r} is {weight:g}; a number of at least 0 was expected.", "Drop it.")
+    return torch.tensor([given[label] for label in labels])
+
+
+def _pairs(weights: Any, labels: Sequence[str]) -> Iterable[tuple[Any, Any]]:
+    return weights.items() if isinstance(weights, dict) else zip(labels, weights, strict=False)
+
+
+def _told(labels: Sequence[str]) -> str:
+    return f"Labels: {', '.join(labels[:12])}."
 
 
 def _manifest(
@@ -276,11 +318,16 @@ def _check(request: TrainRequest) -> None:
             )
     for name in ("lr", "weight_decay", "label_smoothing"):
         value = getattr(request, name)
-        if value is not None and (value < 0 or value != value):
+        if value is not None and not 0 <= value < math.inf:
             raise OptionError(
                 f"{name.replace('_', ' ')} is {value:g}; a number of at least 0 was expected.",
                 f"--{name.replace('_', '-')} 0.01",
             )
+    if request.label_smoothing is not None and request.label_smoothing > 1:
+        raise OptionError(
+            f"label smoothing is {request.label_smoothing:g}; a share of at most 1 was expected.",
+            "--label-smoothing 0.1",
+        )
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
         raise MaasError(
             f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."

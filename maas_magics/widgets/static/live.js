@@ -38,10 +38,12 @@ function thin(curve) { // every four neighbours keep their lowest and highest, s
 
 function absorb(state, packet) { // false if a delta before this one is missing
   const { head, curves } = packet;
-  if (!head.full && head.seq <= state.head.seq) return true;
-  const whole = head.full || head.after === state.head.seq;
+  if (!head.full && head.seq < state.head.seq) return true;
+  const known = !head.full && head.seq === state.head.seq; // its points are here, but the state may be new
+  const whole = head.full || known || head.after === state.head.seq;
   state.head = whole ? head : { ...head, seq: state.head.seq };
   state.received = performance.now();
+  if (known) return true;
   if (head.full) state.curves = new Map();
   if (whole) for (const { name, x, y } of curves) {
     const curve = state.curves.get(name) ?? { x: [], y: [] };
@@ -105,6 +107,10 @@ class View {
       await pause(PATIENCE / 2);
       if (state.heard || state.gone || FINAL.has(state.head.state)) return;
     }
+    if (!state.head.blocking) { // an interrupt would hit another cell; the click is heard when that one is over
+      this.stop.title = "the kernel is busy; the job stops when the running cell is over";
+      return;
+    }
     const kernel = model.widget_manager?.kernel;
     try { if (!kernel || kernel.status === "dead") throw new Error("no kernel"); await kernel.interrupt(); } catch { this.lose(); }
   }
@@ -120,7 +126,7 @@ class View {
     this.facts.title = head.facts;
     this.stop.hidden = over;
     this.stop.disabled = state.gone || shown === "stopping";
-    this.stop.title = state.gone ? "the kernel is gone" : "stop after the current step and keep the best weights";
+    if (!state.asked || state.gone) this.stop.title = state.gone ? "the kernel is gone" : "stop and keep the best weights";
     const known = head.fraction !== null, percent = known ? 100 * head.fraction : 0;
     this.bar.classList.toggle("maas-unknown", !known && !over && !state.gone);
     this.bar.style.setProperty("--ticks", head.epochs > 1 && head.epochs <= 60 ? `${100 / head.epochs}%` : "200%");
