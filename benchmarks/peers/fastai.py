@@ -9,6 +9,7 @@ PACKAGES = ("fastai",)
 
 
 def fit(work: Workload) -> None:
+    import fastai.callback.progress  # noqa: F401  (brings no_bar)
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
     from fastai.learner import Learner

@@ -14,7 +14,9 @@ def fit(work: Workload) -> None:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     kind = MLPClassifier if work.classes else MLPRegressor
-    net = kind(work.hidden, alpha=0.0, learning_rate_init=RATE, batch_size=work.batch, shuffle=True, random_state=0)
+    net = kind(
+        hidden_layer_sizes=work.hidden, alpha=0.0, learning_rate_init=RATE, batch_size=work.batch, random_state=0
+    )
     x, y, xv, yv = (values.numpy() for values in (work.x, work.y, work.xv, work.yv))
     for _ in range(work.epochs):
         if work.classes:

@@ -130,7 +130,7 @@ def _runs(pid: int) -> bool:
         # os.kill would end it there.
         import ctypes
 
-        kernel = ctypes.windll.kernel32
+        kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009  (there on Windows only)
         handle = kernel.OpenProcess(0x1000, False, pid)
         code = ctypes.c_ulong()
         kernel.GetExitCodeProcess(handle, ctypes.byref(code))

@@ -30,9 +30,7 @@ def values(kind: type) -> st.SearchStrategy[object]:
     given = {}
     for field in msgspec.structs.fields(kind):
         chosen = [choice for choice in get_args(field.type) if isinstance(choice, str)]
-        given[field.name] = (
-            st.sampled_from(chosen) if chosen else FIELDS.get(field.type, st.one_of(st.none(), texts))
-        )
+        given[field.name] = st.sampled_from(chosen) if chosen else FIELDS.get(field.type, st.one_of(st.none(), texts))
     return st.builds(kind, **given)
 
 

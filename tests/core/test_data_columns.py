@@ -106,7 +106,13 @@ def test_moments_are_read_alike_in_every_unit_and_zone(lab):
     lab.train(frame, "y")
     expected = lab.predict(frame)["prediction"]
     paris = DAYS.dt.tz_localize("UTC").dt.tz_convert("Europe/Paris")
-    for values in (DAYS.astype("datetime64[s]"), DAYS.astype("datetime64[ns]"), paris, DAYS.astype(str), DAYS.dt.to_pydatetime()):
+    for values in (
+        DAYS.astype("datetime64[s]"),
+        DAYS.astype("datetime64[ns]"),
+        paris,
+        DAYS.astype(str),
+        DAYS.dt.to_pydatetime(),
+    ):
         assert np.array_equal(expected, lab.predict(frame.assign(c=values))["prediction"])
 
 
@@ -222,7 +228,9 @@ def test_a_column_of_another_kind_than_in_training_is_refused(lab, frame, column
 
 
 @pytest.mark.parametrize(
-    "values", [[[1, 2]] * N, [{"a": 1}] * N, [b"raw"] * N, [(1, 2), (3, 4)] * 30], ids=["list", "dict", "bytes", "tuple"]
+    "values",
+    [[[1, 2]] * N, [{"a": 1}] * N, [b"raw"] * N, [(1, 2), (3, 4)] * 30],
+    ids=["list", "dict", "bytes", "tuple"],
 )
 def test_a_column_that_no_model_takes_is_refused_with_the_way_to_drop_it(lab, values):
     with pytest.raises(DataError, match="Column 'c' holds .*, which no model here takes") as error:

@@ -154,7 +154,11 @@ def test_a_file_that_cannot_be_read_says_why(lab, tmp_path, monkeypatch, path, s
 
 def test_numbers_that_turn_up_late_in_a_csv_file_are_read(lab, tmp_path):
     whole, parts = 200_000, 3_000
-    lines = ["a,b,c,y", *(f"{i % 7},,x,{i % 2}" for i in range(whole)), *(f"{i / 7},{i},z,{i % 2}" for i in range(parts))]
+    lines = [
+        "a,b,c,y",
+        *(f"{i % 7},,x,{i % 2}" for i in range(whole)),
+        *(f"{i / 7},{i},z,{i % 2}" for i in range(parts)),
+    ]
     file = tmp_path / "late.csv"
     file.write_text("\n".join(lines))
     table = open_source(file).table()

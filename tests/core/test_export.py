@@ -27,8 +27,10 @@ from maas_magics.core.exporters.safetensors import Safetensors
 from maas_magics.core.model import Model
 
 rng = np.random.default_rng(0)
-TABLE = pd.DataFrame({"a": rng.normal(size=120), "c": rng.choice(list("xyz"), 120), "y": rng.choice(["no", "yes"], 120)})
-HELD = 25
+TABLE = pd.DataFrame(
+    {"a": rng.normal(size=120), "c": rng.choice(list("xyz"), 120), "y": rng.choice(["no", "yes"], 120)}
+)
+HELD = 18
 """Rows of the table that are held out: a fifth of each label, rounded up."""
 X = rng.normal(size=(80, 3)).astype(np.float32)
 Y = X @ np.array([1.0, -2.0, 0.5], dtype=np.float32)

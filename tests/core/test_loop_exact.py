@@ -16,7 +16,7 @@ from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.loop import Plan, fit
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.schedules import Schedule, constant, cosine
-from maas_magics.core.training.step import make_backward, make_step
+from maas_magics.core.training.step import make_backward, TrainStep
 
 BATCH, EPOCHS, SEED, RATE, DECAY = 16, 4, 3, 0.01, 0.01
 
@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_bits(net: Net, rows: tuple[Tensor, Tensor]
 def test_an_optimizer_that_searches_gets_its_closure(search: str | None) -> None:
     line = nn.Linear(1, 1)
     x = torch.linspace(-1, 1, 50)[:, None]
-    step = make_step(line, Optimizer(line, "LBFGS", 0.5, None, {"line_search_fn": search}), functional.mse_loss)
+    step = TrainStep(line, Optimizer(line, "LBFGS", 0.5, None, {"line_search_fn": search}), functional.mse_loss)
     losses = [step((x,), 3 * x + 1) for _ in range(6)]
     assert losses[-1] < 1e-8 < losses[0]
 
@@ -139,7 +139,7 @@ def test_an_optimizer_that_searches_gets_its_closure(search: str | None) -> None
 def test_the_optimizer_state_is_where_torch_keeps_it(net: Net, rows: tuple[Tensor, Tensor]) -> None:
     x, y = rows
     optimizer = Optimizer(net.eval(), "Adam", RATE, None, {})
-    step = make_step(net, optimizer, functional.cross_entropy)
+    step = TrainStep(net, optimizer, functional.cross_entropy)
     for _ in range(3):
         step((x,), y)
     saved, weights = copy.deepcopy(optimizer.inner.state_dict()), copy.deepcopy(net.state_dict())
@@ -161,7 +161,7 @@ def test_gradients_are_those_of_torch(dtype: torch.dtype) -> None:
 def test_gradients_do_not_pile_up(rows: tuple[Tensor, Tensor]) -> None:
     x, y = rows
     line = nn.Linear(6, 3)
-    step = make_step(line, Optimizer(line, "SGD", 0.0, 0.0, {}), functional.cross_entropy)
+    step = TrainStep(line, Optimizer(line, "SGD", 0.0, 0.0, {}), functional.cross_entropy)
     step((x,), y)
     assert line.weight.grad is not None
     first = line.weight.grad.clone()

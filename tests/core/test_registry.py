@@ -73,7 +73,9 @@ def fitting(layout: str) -> tuple[object, object]:
         return (rng.normal(size=(90, 8, 8)) + labels[:, None, None]).astype(np.float32), labels
     import pandas as pd
 
-    table = pd.DataFrame({"a": rng.normal(size=90) + labels, "b": rng.normal(size=90), "c": rng.choice(list("xyz"), 90)})
+    table = pd.DataFrame(
+        {"a": rng.normal(size=90) + labels, "b": rng.normal(size=90), "c": rng.choice(list("xyz"), 90)}
+    )
     table.loc[::7, "b"] = np.nan
     return table, labels
 

@@ -120,7 +120,9 @@ def test_leftovers_of_killed_processes_go_after_a_day(tmp_path: Path) -> None:
 def small_disk(place: Path) -> Callable[[], None]:
     """A disk of one megabyte, mounted where this process may; returns how to take it away."""
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+    )
     if done.returncode:
         pytest.skip("this user may mount no disk")
     return lambda: subprocess.run(["umount", "-l", str(place)], check=True) and None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import weakref
 
 import numpy as np
@@ -170,7 +169,8 @@ def test_weights_by_label_move_the_answers_towards_that_label(lab, target):
 
 def test_label_smoothing_keeps_the_probabilities_from_the_ends(lab):
     sharp, smooth = (
-        lab.train(X, THREE, label_smoothing=share, epochs=60, lr=0.3) and lab.predict(X, probabilities=True).max(axis=1).mean()
+        lab.train(X, THREE, label_smoothing=share, epochs=60, lr=0.3)
+        and lab.predict(X, probabilities=True).max(axis=1).mean()
         for share in (0.0, 0.4)
     )
     assert smooth < sharp - 0.05
@@ -197,7 +197,11 @@ def test_label_smoothing_keeps_the_probabilities_from_the_ends(lab):
         ({"label_smoothing": -0.5}, "label smoothing is -0.5", "--label-smoothing"),
         ({"device": "cudda"}, "There is no device 'cudda' here.", "--device auto"),
         ({"device": "cuda:7"}, "There is no device 'cuda:7' here.", "--device auto"),
-        ({"class_weights": "balanced"}, "Class weights are for labels; the task is regression.", "Drop --class-weights"),
+        (
+            {"class_weights": "balanced"},
+            "Class weights are for labels; the task is regression.",
+            "Drop --class-weights",
+        ),
         ({"label_smoothing": 0.1}, "Label smoothing is for labels; the task is regression.", "Drop --label-smoothing"),
     ],
 )
@@ -256,9 +260,18 @@ def test_what_is_watched_decides_which_way_is_better(lab, target, monitor):
 def test_the_published_figures_are_those_of_evaluate_on_the_held_out_rows(lab, frame):
     held = frame[::3]
     for model in ("linear", "mlp"):
-        result = lab.train(frame.drop(held.index), "label", model=model, validation=held, epochs=5, metrics=["accuracy", "auc", "log_loss"])
+        result = lab.train(
+            frame.drop(held.index),
+            "label",
+            model=model,
+            validation=held,
+            epochs=5,
+            metrics=["accuracy", "auc", "log_loss"],
+        )
         scored = lab.evaluate(held, metrics=["accuracy", "auc", "log_loss"])
-        assert {name: scored[name] for name in scored} == pytest.approx({name: result.metrics[name] for name in scored}, rel=1e-5)
+        assert {name: scored[name] for name in scored} == pytest.approx(
+            {name: result.metrics[name] for name in scored}, rel=1e-5
+        )
         assert sum(map(sum, scored.confusion)) == len(held)
 
 
@@ -349,7 +362,9 @@ def test_a_stop_before_the_start_trains_nothing(lab):
 
 @pytest.mark.parametrize("lr", [1e30, 1e8])
 def test_a_loss_that_is_no_number_says_where_and_what_to_try(lab, lr):
-    with pytest.raises(Diverged, match=r"The loss became (nan|inf) in epoch \d+, step \d+, at a learning rate of") as error:
+    with pytest.raises(
+        Diverged, match=r"The loss became (nan|inf) in epoch \d+, step \d+, at a learning rate of"
+    ) as error:
         lab.train(X, REAL * 1000, model=_net(), optimizer="SGD", lr=lr, epochs=50)
     assert f"--lr {lr / 10:g}" in error.value.hint
     assert lab.last.info.state == "failed"
@@ -366,7 +381,7 @@ def test_weights_that_break_only_in_validation_are_a_divergence_too(lab):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.dense(x) * (1.0 if self.training or len(x) == 2 else float("nan"))
 
-    with pytest.raises(Diverged, match="validation"):
+    with pytest.raises(Diverged, match="The loss of the held-out rows became nan in epoch 1"):
         lab.train(X, REAL, model=Breaks())
     assert lab.session.model_names() == []
 
@@ -400,7 +415,9 @@ def test_an_error_in_the_users_code_comes_through_as_it_is(lab, error):
     assert lab.train(X, REAL).epochs == 1
 
 
-@pytest.mark.parametrize(("answer", "said"), [(lambda o, t: o, r"answers \(32, 1\), not one number"), (lambda o, t: 3.0, "answers float")])
+@pytest.mark.parametrize(
+    ("answer", "said"), [(lambda o, t: o, r"answers \(32, 1\), not one number"), (lambda o, t: 3.0, "answers float")]
+)
 def test_a_loss_that_answers_no_number_is_refused(lab, answer, said):
     with pytest.raises(MaasError, match=said) as error:
         lab.train(X, REAL, model=_net(), loss=answer)
@@ -435,10 +452,7 @@ def test_nothing_of_a_run_that_is_over_is_kept_alive(lab, end):
         job.result(timeout=30)
     except (ZeroDivisionError, MaasError) as error:
         assert (end == "failed") == isinstance(error, ZeroDivisionError)
-    limit = time.monotonic() + 5
-    while time.monotonic() < limit and any(ref() is not None for ref in tensors):
-        gc.collect()
-        time.sleep(0.05)
+    gc.collect()
     assert tensors
     assert not [ref for ref in tensors if ref() is not None]
     if end in ("failed", "diverged"):
@@ -450,7 +464,9 @@ def test_nothing_of_a_run_that_is_over_is_kept_alive(lab, end):
 def test_jobs_run_one_after_another_in_the_order_they_came(lab):
     order = []
     jobs = [
-        lab.start(X, REAL, name=name, loss=lambda o, t, name=name: order.append(name) or (o - t).square().mean(), epochs=2)
+        lab.start(
+            X, REAL, name=name, loss=lambda o, t, name=name: order.append(name) or (o - t).square().mean(), epochs=2
+        )
         for name in "abc"
     ]
     for job in jobs:

@@ -79,7 +79,11 @@ def test_images_of_any_layout_train_the_cnn(lab, shape, target, dtype):
     result = lab.train(images, target[:12], model="auto", params={"channels": (4, 8)}, epochs=1)
     assert result.info.architecture == "cnn"
     assert lab.predict(images).shape == (12,)
-    assert np.allclose(lab.predict(images[:1], probabilities=target is not REAL), lab.predict(images, probabilities=target is not REAL)[:1], atol=1e-5)
+    assert np.allclose(
+        lab.predict(images[:1], probabilities=target is not REAL),
+        lab.predict(images, probabilities=target is not REAL)[:1],
+        atol=1e-5,
+    )
 
 
 def test_the_cnn_refuses_tables_and_rows_of_numbers(lab, frame):
@@ -145,7 +149,11 @@ def test_a_factory_is_asked_for_a_network_of_the_right_size(lab):
         return _net(inputs, outputs)
 
     lab.train(X, THREE, model=build)
-    lab.train(np.ones((N, 2, 3)) * np.arange(N)[:, None, None], REAL, model=lambda i, o: nn.Sequential(nn.Flatten(), build(i, o)))
+    lab.train(
+        np.ones((N, 2, 3)) * np.arange(N)[:, None, None],
+        REAL,
+        model=lambda i, o: nn.Sequential(nn.Flatten(), build(i, o)),
+    )
     assert asked == [(4, 3), (6, 1)]
 
 
@@ -202,7 +210,9 @@ def test_without_preprocessing_a_module_gets_the_numbers_as_they_are(lab):
     with torch.no_grad():
         by_hand = lab.net()(torch.from_numpy(X * 1000)).numpy()[:, 0]
     decode = lab.session.backend.loader.model("m", 1).manifest.answers
-    assert np.allclose(by_hand * decode.scale[0] + decode.center[0], lab.predict(frame)["prediction"], rtol=1e-4, atol=1e-4)
+    assert np.allclose(
+        by_hand * decode.scale[0] + decode.center[0], lab.predict(frame)["prediction"], rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -305,7 +315,9 @@ def test_torch_datasets_train_architectures_by_name(lab, data):
 
 
 def test_a_loader_of_its_own_validates(lab):
-    result = lab.train(DataLoader(Pairs(), batch_size=8), model=_net(outputs=3), validation=DataLoader(Pairs(), batch_size=5))
+    result = lab.train(
+        DataLoader(Pairs(), batch_size=8), model=_net(outputs=3), validation=DataLoader(Pairs(), batch_size=5)
+    )
     assert result.metrics["accuracy"] == lab.evaluate((X, np.array(Pairs.classes)[THREE]))["accuracy"]
 
 

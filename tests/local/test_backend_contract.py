@@ -66,7 +66,9 @@ def test_train_export_evaluate_predict(backend: Backend) -> None:
     assert isinstance(metrics, Metrics) and metrics.rows == 60 and metrics["rmse"] > 0
     answers = backend.submit(PredictRequest(model="m", data=X)).result(30)
     assert isinstance(answers, Prediction) and answers.model == "m:1"
-    np.testing.assert_allclose(answers.columns["prediction"], backend.predict(PredictRequest(model="m", data=X)).columns["prediction"])
+    np.testing.assert_allclose(
+        answers.columns["prediction"], backend.predict(PredictRequest(model="m", data=X)).columns["prediction"]
+    )
 
 
 def test_events_are_numbered_in_order_and_end(backend: Backend) -> None:
@@ -158,7 +160,9 @@ def test_stopped_softly_it_keeps_the_best_epoch(backend: Backend) -> None:
 
 def test_stopped_twice_it_drops_the_work_in_hand(backend: Backend) -> None:
     slow = nn.Sequential(nn.Linear(3, 1))
-    job = backend.submit(quick("hard", model=slow, epochs=1_000_000, data=np.tile(X, (500, 1)), target=np.tile(Y, 500), batch_size=1))
+    job = backend.submit(
+        quick("hard", model=slow, epochs=1_000_000, data=np.tile(X, (500, 1)), target=np.tile(Y, 500), batch_size=1)
+    )
     begun(job, Step)
     started = time.monotonic()
     job.stop()

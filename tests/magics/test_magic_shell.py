@@ -24,7 +24,9 @@ Run = Callable[[str], Any]
 Failing = Callable[[str], str]
 
 rng = np.random.default_rng(0)
-FRAME = pd.DataFrame({"a": rng.normal(size=80), "big b": rng.normal(size=80), "code": rng.choice(["01", "007", "x"], 80)})
+FRAME = pd.DataFrame(
+    {"a": rng.normal(size=80), "big b": rng.normal(size=80), "code": rng.choice(["01", "007", "x"], 80)}
+)
 FRAME["y"] = np.where(FRAME.a + FRAME["big b"] > 0, "yes", "no")
 X = rng.normal(size=(80, 3)).astype(np.float32)
 Y = X @ np.array([1.0, -2.0, 0.5], dtype=np.float32)
@@ -454,8 +456,6 @@ def test_automagic_runs_until_the_word_is_a_variable(ip: Any, cell: Run) -> None
         ("%train -b ", ["kept"]),
         ("%train --epochs=3 ", ["kept"]),
         ("%train --epochs 3 ", ["kept"]),
-        ("%train m --epochs 3 ", []),
-        ("%export kept x", []),
         ("%train m --data df --model ", ["cnn", "linear", "mlp", "net"]),
         ("%train m --data df --task multi", ["multiclass", "multilabel"]),
         ("%train m --loss hu", ["huber"]),
@@ -496,6 +496,8 @@ def test_completion_of_jobs(ip: Any, cell: Run) -> None:
         assert completions(ip, f"%maas {word} {id[:3]}") == [id]
 
 
-@pytest.mark.parametrize("text", ["import o", "x = 3\nx.", "%timei", "df.he", "%%train m\nnn.Lin", "print('%train --mo"])
+@pytest.mark.parametrize(
+    "text", ["import o", "x = 3\nx.", "%timei", "df.he", "%%train m\nnn.Lin", "print('%train --mo"]
+)
 def test_other_completion_is_left_alone(text: str, ip: Any) -> None:
     assert not {"--model", "df", "X"} & set(completions(ip, text))

@@ -16,7 +16,17 @@ from maas_magics.magics.options import Command, HelpAsked, Option, commas, liter
 from maas_magics.magics.words import Names, column_names, split
 
 DF = pd.DataFrame({"a": [1, 2], "b c": [3, 4]})
-SPACE = {"df": DF, "n": 7, "x": 0.5, "half": 2.5, "yes": True, "word": "a word", "X": np.zeros((3, 2)), "fn": max, "l": [1, 2]}
+SPACE = {
+    "df": DF,
+    "n": 7,
+    "x": 0.5,
+    "half": 2.5,
+    "yes": True,
+    "word": "a word",
+    "X": np.zeros((3, 2)),
+    "fn": max,
+    "l": [1, 2],
+}
 NAMES = Names(SPACE)
 
 
@@ -100,7 +110,8 @@ def test_data_is_a_variable_an_expression_or_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "kind", "value"), [("3", int, 3), ("n", int, 7), ("1e-3", float, 0.001), ("x", float, 0.5), ("n", float, 7.0)]
+    ("word", "kind", "value"),
+    [("3", int, 3), ("n", int, 7), ("1e-3", float, 0.001), ("x", float, 0.5), ("n", float, 7.0)],
 )
 def test_numbers(word: str, kind: Any, value: float) -> None:
     assert NAMES.number(word, kind) == value
@@ -170,7 +181,10 @@ COMMAND = Command(
         ("soup -q more -d n", {"name": "soup", "extra": "more", "data": [7], "quick": True}),
         ("soup --heat -0.5 -t n -d n", {"name": "soup", "heat": -0.5, "times": 7, "data": [7]}),
         ("soup --heat=1e-3 -d n", {"name": "soup", "heat": 0.001, "data": [7]}),
-        ("soup -d n --set a=1,2 b=relu c=n", {"name": "soup", "data": [7], "set": [("a", (1, 2)), ("b", "relu"), ("c", 7)]}),
+        (
+            "soup -d n --set a=1,2 b=relu c=n",
+            {"name": "soup", "data": [7], "set": [("a", (1, 2)), ("b", "relu"), ("c", 7)]},
+        ),
         ("soup -d n --with auc,fn", {"name": "soup", "data": [7], "with": ("auc", max)}),
         ('soup -d n --note "100% {x} $n"', {"name": "soup", "data": [7], "note": "100% {x} $n"}),
         ("soup -d n --how slow", {"name": "soup", "data": [7], "how": "slow"}),

@@ -37,7 +37,7 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     ]
     if not numeric:
         return Scaling()
-    values = _numbers(numeric).numpy().astype(np.float64)
+    values = _numbers(numeric, turns()).numpy().astype(np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     missing = np.isnan(values)
     indicators = tuple(np.flatnonzero(missing.any(axis=0)).tolist())
@@ -63,7 +63,12 @@ def _is_number(column: object) -> bool:
     return isinstance(column, (Numeric, Moment))
 
 
-def _numbers(columns: Sequence[tuple[Column, Tensor]]) -> Tensor:
+def turns() -> Tensor:
+    """Radians that a day is of each of `PERIODS`, as a tensor: an exporter rounds a double that is a plain number."""
+    return torch.tensor([2 * math.pi / period for period in PERIODS], dtype=torch.float64)
+
+
+def _numbers(columns: Sequence[tuple[Column, Tensor]], turns: Tensor) -> Tensor:
     """Numbers and moments side by side, (n, p); a moment becomes days and phases of year, week and day."""
     parts: list[Tensor] = []
     for column, values in columns:
@@ -72,8 +77,8 @@ def _numbers(columns: Sequence[tuple[Column, Tensor]]) -> Tensor:
             continue
         days = torch.where(values == NAT, torch.nan, values.to(torch.float64) / 86_400e6)
         parts.append(days)
-        for period in PERIODS:
-            phase = days * (2 * math.pi / period)
+        for turn in turns:
+            phase = days * turn
             parts += [torch.sin(phase), torch.cos(phase)]
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
@@ -97,6 +102,8 @@ class Transform(nn.Module):
         numbers = columns.of(Numeric) + columns.of(Moment)
         wide = all(isinstance(column, Numeric) and column.width > 1 for column in numbers)
         dtype = torch.float32 if wide or layout == "image" else torch.float64
+        self.register_buffer("turns", turns(), persistent=False)
+        self.turns: Tensor
         for name in ("fill", "center", "scale"):
             self.register_buffer(name, torch.tensor(getattr(scaling, name), dtype=dtype), persistent=False)
         self.fill: Tensor
@@ -122,7 +129,7 @@ class Transform(nn.Module):
         pairs = [(c, x) for c, x in zip(self.columns.columns, inputs, strict=True) if _is_number(c)]
         if not pairs:
             return torch.zeros((inputs[0].shape[0], 0), dtype=torch.float32, device=inputs[0].device)
-        values = _numbers(pairs)
+        values = _numbers(pairs, self.turns)
         missing = ~(torch.abs(values) < torch.inf)
         scaled = (torch.where(missing, self.fill, values) - self.center) * self.scale
         if self.clip:

@@ -133,6 +133,7 @@ def _core(model: Model) -> Any:
     if program is None:
         raise ExportError("torch made no ONNX program.", "--format pt2")
     proto = program.model_proto
+    _sharpen(proto.graph, program.exported_program)
     batch = proto.graph.input[0].type.tensor_type.shape.dim[0]
     if not batch.dim_param:
         raise ExportError(
@@ -155,6 +156,28 @@ def _core(model: Model) -> Any:
             del node.metadata_props[:]
             node.doc_string = ""
     return proto
+
+
+def _sharpen(graph: Any, program: Any) -> None:
+    """Give Python's numbers back the digits beyond float32 that torch's exporter takes from them.
+
+    A day's phase is 2π times some 20,000 days: rounded to float32, the factor alone would turn it by a thousandth.
+    """
+    import onnx
+    import torch
+
+    exact: dict[float, float] = {}
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            for value in torch.utils._pytree.tree_leaves((node.args, node.kwargs)):
+                if isinstance(value, float) and abs(value) < float(np.finfo(np.float32).max):
+                    exact[float(np.float32(value))] = value
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.DOUBLE:
+            rounded = onnx.numpy_helper.to_array(tensor)
+            if rounded.size == 1 and rounded.item() in exact:
+                sharp = np.full(rounded.shape, exact[rounded.item()])
+                tensor.CopyFrom(onnx.numpy_helper.from_array(sharp, tensor.name))
 
 
 def _apart(names: Sequence[str], taken: set[str]) -> list[str]:

@@ -20,7 +20,7 @@ from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.schedules import Schedule, constant
-from maas_magics.core.training.step import make_step
+from maas_magics.core.training.step import TrainStep
 
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
@@ -91,7 +91,7 @@ def fit(
     best_value = math.inf
     generator = torch.Generator().manual_seed(plan.seed)
     decode = Decode(plan.answers).to(next(net.parameters()).device)
-    train_on = make_step(net, optimizer, plan.loss)
+    train_on = TrainStep(net, optimizer, plan.loss)
     begun = time.perf_counter()
     total_steps = max(1, plan.epochs * train.steps)
     step = samples = 0

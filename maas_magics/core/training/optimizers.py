@@ -63,6 +63,8 @@ class Optimizer:
         self, net: nn.Module, name: str, lr: float | None, weight_decay: float | None, params: Mapping[str, Any]
     ) -> None:
         kind = find_optimizer(name)
+        if kind is torch.optim.SparseAdam:
+            raise OptionError("SparseAdam is for sparse gradients, which no network here has.", "--optimizer Adam")
         accepted = inspect.signature(kind).parameters
         unknown = next((key for key in params if key not in accepted or key == "params"), None)
         if unknown is not None:
@@ -96,10 +98,12 @@ class Optimizer:
             and all(p.is_floating_point() for g in groups for p in g["params"])
         ):
             options["fused"] = True
+        # An optimizer that searches along a line knows no groups.
+        whole = [p for group in groups for p in group["params"]] if kind is torch.optim.LBFGS else groups
         try:
-            self.inner = kind(groups, **options)
+            self.inner = kind(whole, **options)
         except (TypeError, ValueError) as error:
-            raise OptionError(f"{kind.__name__} cannot be made: {error}") from None
+            raise OptionError(f"{kind.__name__} cannot be made: {error}", "--optimizer AdamW") from None
         self._base = [group["lr"] for group in self.inner.param_groups]
         self.needs_closure = bool(accepted.keys() & {"line_search_fn"})
         self.step: Callable[[], Any] = direct_step(self.inner)

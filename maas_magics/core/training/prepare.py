@@ -146,7 +146,8 @@ def prepare(
     columns = fit(train.table, tell, vectors=layout in ("tabular", "flat"))
     if layout == "image" and image_shape(columns) is None:
         raise DataError(
-            "This architecture takes one image-shaped array, of two or three axes a row.", "--model mlp takes tables and rows of numbers."
+            "This architecture takes one image-shaped array, of two or three axes a row.",
+            "--model mlp takes tables and rows of numbers.",
         )
     raw = columns.encode(train.table)
     _refuse_infinite(columns, raw, layout)

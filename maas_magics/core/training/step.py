@@ -7,6 +7,8 @@ flat buffer (see `Optimizer`), and the checks that ``Tensor.backward`` makes eac
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,49 +16,48 @@ from torch import Tensor, nn
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.optimizers import Optimizer
 
-TrainOn = Callable[[tuple[Tensor, ...], Tensor], float]
-"""``train_on(inputs, target)`` takes one step on a batch and answers its loss before the step."""
 
+class TrainStep:
+    """``step(inputs, target)`` takes one step on a batch and answers its loss before the step.
 
-def make_step(net: nn.Module, optimizer: Optimizer, loss_of: Loss) -> TrainOn:
-    """The step an optimizer wants: a plain one, or one that may ask for the loss several times.
+    An object and no closure: a traceback keeps the functions it came through alive, and with a closure the network.
 
     Parameters
     ----------
     net : nn.Module
         In training mode, one with ``members`` answers (n, members, outputs), and each member learns from every row.
     optimizer : Optimizer
-        Over the parameters of ``net``.
+        Over the parameters of ``net``. One that searches along a line may ask for the loss several times.
     loss_of : Loss
     """
-    ensemble = hasattr(net, "members")
-    backward = make_backward()
-    zero, update = optimizer.zero, optimizer.step
 
-    def forward(inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
-        outputs = net(*inputs)
-        if ensemble and outputs.dim() == 3:
+    def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss) -> None:
+        self._net = net
+        self._loss_of = loss_of
+        self._ensemble = hasattr(net, "members")
+        self._backward = make_backward()
+        self._zero = optimizer.zero
+        self._update = optimizer.step
+        self._search = optimizer.inner.step if optimizer.needs_closure else None
+
+    def __call__(self, inputs: tuple[Tensor, ...], target: Tensor) -> float:
+        """Forward, loss, backward, update."""
+        if self._search is not None:
+            found: Any = self._search(partial(self._gradients, inputs, target))
+            return float(found)
+        loss = self._gradients(inputs, target)
+        self._update()
+        return loss
+
+    def _gradients(self, inputs: tuple[Tensor, ...], target: Tensor) -> float:
+        self._zero()
+        outputs = self._net(*inputs)
+        if self._ensemble and outputs.dim() == 3:
             target = target.repeat_interleave(outputs.shape[1], dim=0)
             outputs = outputs.flatten(0, 1)
-        return loss_of(outputs, target)
-
-    def plain(inputs: tuple[Tensor, ...], target: Tensor) -> float:
-        zero()
-        loss = forward(inputs, target)
-        backward(loss)
-        update()
+        loss = self._loss_of(outputs, target)
+        self._backward(loss)
         return loss.item()
-
-    def searching(inputs: tuple[Tensor, ...], target: Tensor) -> float:
-        def closure() -> float:
-            zero()
-            loss = forward(inputs, target)
-            backward(loss)
-            return loss.item()
-
-        return float(optimizer.inner.step(closure))
-
-    return searching if optimizer.needs_closure else plain
 
 
 def make_backward() -> Callable[[Tensor], None]:

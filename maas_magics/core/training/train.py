@@ -245,7 +245,9 @@ def _weights(asked: Any, prepared: Prepared) -> torch.Tensor | None:
         if label not in labels:
             raise OptionError(f"The class weights name {label!r}, which is no label.", did_you_mean(label, labels))
         if not 0 <= weight < math.inf:
-            raise OptionError(f"The weight of {label!r} is {weight:g}; a number of at least 0 was expected.", "Drop it.")
+            raise OptionError(
+                f"The weight of {label!r} is {weight:g}; a number of at least 0 was expected.", "Drop it."
+            )
     return torch.tensor([given[label] for label in labels])
 
 
