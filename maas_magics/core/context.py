@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
+from maas_magics.api.errors import Stopped
 from maas_magics.api.events import Event, Level, Message
 from maas_magics.core.store import Store
 
@@ -36,6 +37,11 @@ class Context:
     loader: Loader
     emit: Callable[[Event], None]
     stopping: Callable[[], Literal["", "soft", "hard"]]
+
+    def go_on(self) -> None:
+        """Raise `Stopped` if somebody wants the task to end; for tasks that have nothing to keep half-way."""
+        if self.stopping():
+            raise Stopped("The job was stopped; nothing was kept.")
 
     def tell(self, text: str, level: Level = "info") -> None:
         """One sentence for the person watching."""

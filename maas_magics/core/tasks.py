@@ -34,7 +34,11 @@ def _predict(request: PredictRequest, context: Context) -> Any:
     from maas_magics.api.events import Progress
     from maas_magics.core.inference.predict import predict
 
-    return predict(request, context.loader, lambda done, total: context.emit(Progress(done=done, total=total)))
+    def progress(done: int, total: int) -> None:
+        context.go_on()
+        context.emit(Progress(done=done, total=total))
+
+    return predict(request, context.loader, progress)
 
 
 TASKS: dict[type[Request[Any]], Callable[[Any, Context], Any]] = {

@@ -1,10 +1,11 @@
-"""The backend of this kernel: one worker thread, one job at a time, the rest in a queue."""
+"""The backend of this kernel: one training at a time, the rest in a queue, and everything else at once."""
 
 from __future__ import annotations
 
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.errors import JobNotFound, did_you_mean
-from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import Prediction
 from maas_magics.core import tasks
 from maas_magics.core.context import Context
@@ -30,8 +31,8 @@ R = TypeVar("R")
 class LocalBackend:
     """Runs requests here.
 
-    Jobs run one after another, since torch's random numbers belong to the whole process and two
-    jobs at once could not be repeated to the bit.
+    Trainings run one after another, since torch's random numbers belong to the whole process and two
+    at once could not be repeated to the bit. Whatever else is asked for never waits behind one.
 
     Parameters
     ----------
@@ -55,12 +56,17 @@ class LocalBackend:
         return self.models.place
 
     def submit(self, request: Request[R]) -> Job[R]:
-        """Queue a request behind those that run."""
+        """Queue a training behind those that run; start anything else at once."""
         title, model = tasks.title(request)
         info = JobInfo(uuid.uuid4().hex[:8], title, model, "queued", time.time())
         job: LocalJob[R] = LocalJob(info, self._journal, self._owner)
         with self._lock:
             self._jobs[info.id] = job
+            if not isinstance(request, TrainRequest):
+                threading.Thread(
+                    target=self._run, args=(job, request), name=f"maas-magics-{info.id}", daemon=True
+                ).start()
+                return job
             self._queue.put((job, request))
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="maas-magics-worker", daemon=True)
@@ -69,13 +75,13 @@ class LocalBackend:
 
     def _work(self) -> None:
         while True:
-            job, request = self._queue.get()
-            context = Context(self.models, self.loader, job.emit, job.stopping)
-            job.run(partial(tasks.run, request, context))
-            if isinstance(request, PredictRequest):
-                # Millions of answers belong to whoever asked; the list of jobs must not hold on to them.
-                self._jobs.pop(job.id, None)
-            del job, request, context
+            self._run(*self._queue.get())
+
+    def _run(self, job: LocalJob[Any], request: Request[Any]) -> None:
+        job.run(partial(tasks.run, request, Context(self.models, self.loader, job.emit, job.stopping)))
+        if isinstance(request, PredictRequest):
+            # Millions of answers belong to whoever asked; the list of jobs must not hold on to them.
+            self._jobs.pop(job.id, None)
 
     def job(self, id: str) -> Job[Any]:
         """A job by its id or its first characters.
@@ -126,7 +132,7 @@ def _alive(owner: str) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    if os.name == "nt":
+    if sys.platform == "win32":
         # os.kill would end it there.
         import ctypes
 

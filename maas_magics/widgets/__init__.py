@@ -20,7 +20,7 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
 
     In a notebook a live view appears and leaves a static twin; a terminal gets one line.
     ``MAAS_UI=static`` in the environment gives one final display that is the same in every run.
-    A failed job is only shown: ``job.result()`` raises its error.
+    A failed job is only shown, and with ``block`` without its error, which ``job.result()`` raises.
 
     Parameters
     ----------
@@ -56,6 +56,7 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
 
         view = TerminalView()
     follower = Follower(job, view)
+    follower.history.raises = block
     try:
         view.open(follower)
         follower.start()
@@ -67,7 +68,7 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
     try:
         follower.wait()
     finally:
-        if static and follower.history.final:
+        if static and follower.history.final and not follower.history.refused:
             show(follower.history, log=log)
 
 

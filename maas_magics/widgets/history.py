@@ -49,6 +49,8 @@ class History:
     finished : Finished or None
     curves : dict of str to Curve
         By name: ``"step/loss"``, ``"train/loss"``, ``"validation/accuracy"`` …; x counts steps.
+    raises : bool
+        Whether the caller raises a failed job's error, so that the display need not repeat it.
     revision : int
         Grows with whatever a person should see at once: an epoch's end, a message, a change of state.
     """
@@ -66,6 +68,7 @@ class History:
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.finished: Finished | None = None
         self.curves: dict[str, Curve] = {}
+        self.raises = False
         self.revision = 0
         self._time = 0.0
         self._marks: deque[tuple[float, int, int]] = deque()
@@ -127,6 +130,16 @@ class History:
             marks.append((time, self.step, self.samples))
         while len(marks) > 2 and marks[1][0] <= time - WINDOW:
             marks.popleft()
+
+    @property
+    def refused(self) -> bool:
+        """Whether the job failed before it began, and the caller's error says all there is to say."""
+        return self.raises and self.state == "failed" and self.started is None and self.progress is None
+
+    @property
+    def error(self) -> str:
+        """A failed job's error, unless the caller raises it."""
+        return "" if self.raises or self.finished is None else self.finished.error or ""
 
     @property
     def final(self) -> bool:

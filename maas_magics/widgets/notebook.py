@@ -110,7 +110,7 @@ class NotebookView:
             # A page that was reloaded meanwhile keeps the widget, which an update of the output no longer reaches.
             self._widget.paint()
             self._widget.retire()
-        outputs = bundles(history, log=self._log)
+        outputs = [(EMPTY, {}), (EMPTY, {})] if history.refused else bundles(history, log=self._log)
         for handle, (data, metadata) in zip((self._first, self._second), outputs, strict=False):
             handle.update(data, raw=True, metadata=metadata)
         if len(outputs) == 1 and self._second_used:

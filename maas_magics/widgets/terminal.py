@@ -49,6 +49,9 @@ class TerminalView:
 
     def close(self, history: History) -> None:
         """Leave the final line."""
+        if history.refused:
+            self._write(ERASE if self._live else "")
+            return
         notes = "".join(f"warning: {text}\n" for text in history.warnings)
         self._write((ERASE if self._live else "") + f"{notes}{final_line(history)}\n")
 

@@ -91,16 +91,16 @@ def final_line(history: History, *, volatile: bool = True) -> str:
     parts += [f"{name} {value}" for name, value in best_figures(history)[:3]]
     if volatile:
         parts.append(duration(history.seconds))
-    if history.finished and history.finished.error:
-        parts.append(history.finished.error)
+    if history.error:
+        parts.append(history.error)
     return " · ".join(parts)
 
 
 def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
     """Summary of a job that is over, one tuple of cells a row; without ``volatile`` the same in every run."""
     table: list[tuple[str, ...]] = [("state", outcome(history))]
-    if history.finished and history.finished.error:
-        table.append(("error", history.finished.error))
+    if history.error:
+        table.append(("error", history.error))
     end = history.best or history.last
     if history.best_epoch:
         table.append(("best epoch", str(history.best_epoch)))

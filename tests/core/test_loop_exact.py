@@ -16,7 +16,7 @@ from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.loop import Plan, fit
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.schedules import Schedule, constant, cosine
-from maas_magics.core.training.step import make_backward, TrainStep
+from maas_magics.core.training.step import TrainStep, make_backward
 
 BATCH, EPOCHS, SEED, RATE, DECAY = 16, 4, 3, 0.01, 0.01
 

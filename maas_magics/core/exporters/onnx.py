@@ -169,7 +169,7 @@ def _sharpen(graph: Any, program: Any) -> None:
     exact: dict[float, float] = {}
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
-            for value in torch.utils._pytree.tree_leaves((node.args, node.kwargs)):
+            for value in (*node.args, *node.kwargs.values()):
                 if isinstance(value, float) and abs(value) < float(np.finfo(np.float32).max):
                     exact[float(np.float32(value))] = value
     for tensor in graph.initializer:

@@ -113,7 +113,7 @@ class Panel { // one chart: a heading that is legend and readout at once, and th
   paint() {
     const { state, svg } = this, width = svg.clientWidth || 300, { head } = state;
     this.series = PARTS.map(([part, style]) => ({ part, style, curve: state.curves.get(`${part}/${this.name}`) })).filter((s) => s.curve?.x.length);
-    const log = this.log, scale = head.per_epoch || 1, last = Math.max(1, ...this.series.map((s) => s.curve.x.at(-1)));
+    const log = this.log, scale = head.per_epoch || 1, last = Math.max(1, ...[...state.curves.values()].map((c) => c.x.at(-1) ?? 0)); // one axis for all panels
     const [low, high] = range(this.series, log), end = this.end(last, scale);
     const t = log ? Math.log : (v) => v;
     const X = (x) => LEFT + (x / end) * (width - LEFT - RIGHT);
