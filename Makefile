@@ -13,9 +13,9 @@ lab: $(VENV)/lab
 	$(BIN)/jupyter lab notebooks/01_quickstart.ipynb
 
 demo: $(VENV)/lab
-	$(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
+	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
 
-test: lint fast notebooks browser
+test: lint fast notebooks demo browser
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -23,13 +23,13 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 fast: $(VENV)/test
-	$(BIN)/pytest -m "not browser"
+	$(BIN)/pytest -q -m "not browser"
 
 notebooks: $(VENV)/test
 	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/pytest --nbval --nbval-sanitize-with notebooks/sanitize.cfg -p no:warnings notebooks
 
 browser: $(VENV)/test
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -q -m browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

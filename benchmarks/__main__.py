@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from importlib import import_module
 
 from benchmarks.measure import machine
@@ -10,6 +11,7 @@ from benchmarks.measure import machine
 NAMES = ("load", "predict", "memory", "training", "view", "tables")
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch read it
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; all when left out")
     chosen = parser.parse_args().names or NAMES

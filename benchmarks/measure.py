@@ -6,6 +6,8 @@ times over, and told as a ratio of medians, in CPU seconds wherever that is what
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import platform
 import subprocess
@@ -15,7 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
+from typing import TypeVar
 
+R = TypeVar("R")
 Measured = dict[str, list[float]]
 
 
@@ -89,3 +93,9 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note
     if note:
         print(f"\n{note}")
     sys.stdout.flush()
+
+
+def quietly(run: Callable[[], R]) -> R:
+    """What a call answers, without what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return run()

@@ -25,13 +25,12 @@ from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.safetensors import Safetensors
 from maas_magics.core.model import Model
+from maas_magics.core.sample import read_sample
 
 rng = np.random.default_rng(0)
 TABLE = pd.DataFrame(
     {"a": rng.normal(size=120), "c": rng.choice(list("xyz"), 120), "y": rng.choice(["no", "yes"], 120)}
 )
-HELD = 18
-"""Rows of the table that are held out: a fifth of each label, rounded up."""
 X = rng.normal(size=(80, 3)).astype(np.float32)
 Y = X @ np.array([1.0, -2.0, 0.5], dtype=np.float32)
 
@@ -53,7 +52,10 @@ def test_every_format_is_verified_reported_and_opened(format: str, store: Path, 
     file = Path(artifact.path) / exporters.get(format).file
     assert (artifact.model, artifact.format, artifact.variant) == ("m:1", format, format)
     assert artifact.digest == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert check.rows == HELD and 0 <= check.max_abs_diff <= check.tolerance == 1e-4
+    assert (
+        check.rows == read_sample(store / "models/m/1")[0].num_rows > 10
+        and 0 <= check.max_abs_diff <= check.tolerance == 1e-4
+    )
     trained = maas.models()[0].metrics
     assert check.metrics_before == check.metrics_after
     assert check.metrics_before["accuracy"] == pytest.approx(trained["accuracy"])
@@ -188,7 +190,7 @@ def test_past_the_tolerance_nothing_is_published(store: Path, registered: Any) -
     ("answer", "kind", "told"),
     [
         (lambda answers: answers * np.nan, ToleranceExceeded, "Look for NaN"),
-        (lambda answers: answers[:, :1], ExportError, rf"answers \({HELD}, 1\) where the model answers \({HELD}, 2\)"),
+        (lambda answers: answers[:, :1], ExportError, r"answers \((\d+), 1\) where the model answers \(\1, 2\)"),
     ],
 )
 def test_answers_of_another_kind_are_refused(

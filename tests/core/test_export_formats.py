@@ -231,6 +231,19 @@ def test_an_onnx_file_carries_no_metadata(files: Any) -> None:
     assert whole.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
+class Turning(nn.Module):
+    """Needs every digit of its factor: it turns large numbers into an angle."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x.to(torch.float64) * 6.283185307179586).to(torch.float32).sum(dim=1, keepdim=True)
+
+
+def test_numbers_keep_their_digits_in_onnx(store: Path) -> None:
+    days = (20_000 + rng.random((ROWS, 1))).astype(np.float32)
+    maas.train("m", days, days[:, 0], model=nn.Sequential(nn.Linear(1, 1), Turning()), preprocess="none", epochs=1)
+    assert maas.export("m").verification.max_abs_diff < 1e-4
+
+
 def test_rebuilt_from_its_files_a_declared_model_answers_the_same(models: Any) -> None:
     model, folder, rows = models("mixed-strings")
     raw = model.columns.encode(_table(model, rows))

@@ -27,7 +27,7 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
         Gets rows done and rows in all (0 while unknown) after each chunk.
     """
     predictor = loader.predictor(request.model)
-    if isinstance(request.data, np.ndarray) and not request.top:
+    if isinstance(request.data, np.ndarray) and not request.top and request.batch_size is None:
         outputs = predictor.array(request.data)
         if outputs is not None:
             return Prediction(model=predictor.ref, columns=outputs)
