@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,11 +60,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return str(getattr(import_module(name.replace("-", "_")), "__version__", "unknown"))
-
-
-def digest(*parts: bytes) -> str:
-    """SHA-256 of some bytes, hexadecimal."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(part)
-    return total.hexdigest()

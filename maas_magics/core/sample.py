@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -25,3 +26,13 @@ def read_sample(folder: Path) -> tuple[pa.Table, Array]:
     target = table.column(TARGET)
     values = tensors(target) if isinstance(target.type, pa.FixedShapeTensorType) else np.asarray(target.to_numpy())
     return table.drop_columns([TARGET]), values
+
+
+def digest(table: pa.Table) -> str:
+    """SHA-256 of the held-out rows as an Arrow stream: the same data and seed give the same."""
+    total = hashlib.sha256()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    total.update(sink.getvalue())
+    return "sha256:" + total.hexdigest()

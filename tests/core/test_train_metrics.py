@@ -14,8 +14,8 @@ from sklearn import metrics as peer
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.losses import balanced_weights
 from maas_magics.core.training.metrics import LABELS, QUANTITIES, confusion, make_metrics
+from maas_magics.core.training.weights import balanced_weights
 
 QUICK = settings(deadline=None, max_examples=60)
 
@@ -153,7 +153,7 @@ def test_a_metric_of_torchmetrics_goes_by_its_name(answers, theirs, ours):
     [
         ("AUROCC", BINARY, "torchmetrics has no metric 'AUROCC'.", "Did you mean 'AUROC'?"),
         ("Dice_", REAL, "torchmetrics has no metric 'Dice_'.", ""),
-        ("WordErrorRate", BINARY, "The metric 'WordErrorRate' does not fit binary", ""),
+        ("MeanSquaredError", BINARY, "The metric 'MeanSquaredError' does not fit binary", ""),
         ("rmse", BINARY, "There is no metric 'rmse' for binary.", "There is: accuracy"),
         ("balanced_accuracy", SEVERAL, "There is no metric 'balanced_accuracy' for multilabel.", "accuracy"),
     ],

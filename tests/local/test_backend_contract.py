@@ -113,6 +113,27 @@ def test_jobs_run_in_the_order_they_came(backend: Backend) -> None:
     assert [info.state for info in backend.jobs()] == ["succeeded", "succeeded", "succeeded", "stopped"]
 
 
+def test_nothing_else_waits_behind_a_training_or_disturbs_it(backend: Backend) -> None:
+    """Random numbers belong to the whole process: a file made meanwhile must not change what is learnt."""
+    net = nn.Sequential(nn.Linear(3, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+    alone = backend.submit(quick("alone", model=net, epochs=60)).result(60)
+    job = backend.submit(quick("together", model=net, epochs=60))
+    begun(job)
+    meanwhile = [
+        backend.submit(ExportRequest(model="alone", format="onnx")),
+        backend.submit(EvaluateRequest(model="alone", data=X, target=Y)),
+    ]
+    for other in meanwhile:
+        other.result(60)
+    assert job.result(60).history == alone.history
+    long = backend.submit(endless())
+    begun(long)
+    assert backend.submit(EvaluateRequest(model="alone", data=X, target=Y)).result(30).rows == 60
+    assert long.info.state == "running"
+    long.stop()
+    long.result(30)
+
+
 def test_a_result_can_be_waited_for_with_a_limit(backend: Backend) -> None:
     job = backend.submit(endless())
     begun(job, Started)

@@ -302,8 +302,7 @@ def test_rows_come_from_one_place(failing: Failing, cell: Run) -> None:
         "width = 4\nnet = nn.Sequential(nn.Linear(inputs, width), nn.Linear(width, outputs))",
         "net: nn.Module = nn.Linear(inputs, outputs)",
         "# a comment\nnn.Linear(inputs, outputs)  # the end\n\n",
-        "{'a': nn.Linear(inputs, outputs)}['a']",
-        "print(f'{inputs} {{braces}} $n')\nnn.Linear(inputs, outputs)",
+        "print(f'{inputs} {{braces}} $n')\n{'a': nn.Linear(inputs, outputs)}['a']",
     ],
 )
 def test_a_cell_builds_the_network(body: str, cell: Run, ip: Any) -> None:

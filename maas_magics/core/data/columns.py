@@ -276,6 +276,8 @@ def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
             example = next((text for text in as_text(values.slice(0, 1000)).to_pylist() if text is not None), "")
             raise _mismatch(name, f"text ({example!r})", "numbers", hint)
         raise _mismatch(name, str(kind), "numbers", hint)
+    if column.width > 1:
+        raise _mismatch(name, "one number a row", f"rows of {column.width} numbers", "Give that width.")
     return numbers(values).reshape(-1, 1)
 
 

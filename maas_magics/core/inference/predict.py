@@ -29,7 +29,7 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
     predictor = loader.predictor(request.model)
     if isinstance(request.data, np.ndarray) and not request.top and request.batch_size is None:
         outputs = predictor.array(request.data)
-        if outputs is not None:
+        if outputs is not None and (not request.probabilities or "probabilities" in outputs):
             return Prediction(model=predictor.ref, columns=outputs)
     source = open_source(request.data)
     return Prediction(model=predictor.ref, columns=gather(predictor.chunks(source, request), source.rows, progress))

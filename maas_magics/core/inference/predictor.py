@@ -60,11 +60,11 @@ class Predictor:
         return self._model.run(raw)
 
     def array(self, values: Array) -> dict[str, Array] | None:
-        """The short path for one array that has the model's own shape and type; None if it has not."""
+        """The short path for one array of the model's own shape and type, no longer than a chunk; else None."""
         spec = self._plain
         if spec is None or values.shape[1:] != spec.shape[1:] or self.engine is None or values.dtype != np.float32:
             return None
-        return self.engine.run([values]) if spec.datatype == "FP32" and len(values) else None
+        return self.engine.run([values]) if spec.datatype == "FP32" and 0 < len(values) <= CHUNK else None
 
     def answer(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
         """Columns of answers for decoded rows."""
@@ -106,7 +106,7 @@ class Predictor:
         DataError
             If the source has no rows, or its columns do not fit.
         """
-        size = request.batch_size or CHUNK
+        size = CHUNK if request.batch_size is None else request.batch_size
         if size < 1 or request.top < 0:
             raise OptionError(
                 "A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024"

@@ -108,9 +108,3 @@ def _checked(loss: Callable[..., Any]) -> Loss:
         return value.reshape(())
 
     return checked
-
-
-def balanced_weights(target: Tensor, classes: int) -> Tensor:
-    """Weight of each class, n / (classes · n_class), as scikit-learn's ``balanced``."""
-    counts = torch.bincount(target.reshape(-1).to(torch.int64), minlength=classes).clamp(min=1)
-    return (target.shape[0] / (classes * counts)).to(torch.float32)

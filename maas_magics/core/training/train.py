@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 import traceback
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pyarrow as pa
 import torch
 from torch import nn
 
-from maas_magics.api.errors import Diverged, MaasError, OptionError, did_you_mean
+from maas_magics.api.errors import Diverged, OptionError
 from maas_magics.api.events import Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
@@ -24,17 +21,20 @@ from maas_magics.core.data.answers import Answers, within
 from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model, features_of
 from maas_magics.core.publish import publish
+from maas_magics.core.sample import digest
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.batches import Batches, InMemory
+from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
-from maas_magics.core.training.losses import balanced_weights, make_loss, task_of
+from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
 from maas_magics.core.training.modules import describe, fit_in, make_module
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.prepare import Prepared, image_like, prepare, read, with_answers
 from maas_magics.core.training.schedules import schedule
+from maas_magics.core.training.weights import class_weights
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
 """How a module of the user's is trained where nothing else is said."""
@@ -49,7 +49,7 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
         For a request that makes no sense, before anything is written.
     """
     check_name(request.name)
-    _check(request)
+    check_request(request)
     cuda = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(request.seed)
@@ -168,8 +168,9 @@ def _run(
             f"The loader does not tell how many batches it has, so the schedule {schedule_name!r} has no end.",
             "--schedule constant",
         )
+    weights = class_weights(request.class_weights, answers, prepared.train[1])
     plan = Plan(
-        loss=make_loss(request.loss, answers, _weights(request.class_weights, prepared), smoothing),
+        loss=make_loss(request.loss, answers, weights, smoothing),
         answers=answers,
         metrics=metrics,
         monitor=monitor,
@@ -223,42 +224,6 @@ def _run(
     )
 
 
-def _weights(asked: Any, prepared: Prepared) -> torch.Tensor | None:
-    """Weight of each class, in the order of the labels."""
-    if asked is None:
-        return None
-    answers, target = prepared.answers, prepared.train[1]
-    if not answers.classes or answers.task == "multilabel":
-        raise OptionError(f"Class weights are for labels; the task is {answers.task}.", "Drop --class-weights.")
-    labels = answers.labels
-    if isinstance(asked, str):
-        if asked != "balanced":
-            raise OptionError(f"There are no class weights {asked!r}.", "--class-weights balanced, or a dict of labels")
-        return balanced_weights(target, len(labels))
-    if not isinstance(asked, dict) and len(asked) > len(labels):
-        raise OptionError(f"{len(asked)} class weights were given for {len(labels)} labels.", _told(labels))
-    given = {str(label): float(weight) for label, weight in _pairs(asked, labels)}
-    for label in labels:
-        if label not in given:
-            raise OptionError(f"The class weights lack the label {label!r}.", _told(labels))
-    for label, weight in given.items():
-        if label not in labels:
-            raise OptionError(f"The class weights name {label!r}, which is no label.", did_you_mean(label, labels))
-        if not 0 <= weight < math.inf:
-            raise OptionError(
-                f"The weight of {label!r} is {weight:g}; a number of at least 0 was expected.", "Drop it."
-            )
-    return torch.tensor([given[label] for label in labels])
-
-
-def _pairs(weights: Any, labels: Sequence[str]) -> Iterable[tuple[Any, Any]]:
-    return weights.items() if isinstance(weights, dict) else zip(labels, weights, strict=False)
-
-
-def _told(labels: Sequence[str]) -> str:
-    return f"Labels: {', '.join(labels[:12])}."
-
-
 def _manifest(
     request: TrainRequest,
     prepared: Prepared,
@@ -282,7 +247,7 @@ def _manifest(
         created=time.time(),
         parameters=parameters,
         signature=Signature(prepared.preprocess.columns.specs, answers.specs),
-        lineage={"seed": str(request.seed), "data": _digest(prepared.sample), **versions()},
+        lineage={"seed": str(request.seed), "data": digest(prepared.sample), **versions()},
     )
     curves = {
         name: [value if math.isfinite(value) else None for value in values] for name, values in history.curves.items()
@@ -298,39 +263,3 @@ def _manifest(
         best_epoch=history.best_epoch,
         seconds=seconds,
     )
-
-
-def _digest(table: pa.Table) -> str:
-    """SHA-256 of the held-out rows as an Arrow stream: the same data and seed give the same."""
-    total = hashlib.sha256()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    total.update(sink.getvalue())
-    return "sha256:" + total.hexdigest()
-
-
-def _check(request: TrainRequest) -> None:
-    for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1)):
-        value = getattr(request, name)
-        if value is not None and value < least:
-            raise OptionError(
-                f"{name.replace('_', ' ')} is {value}; at least {least} was expected.",
-                f"--{name.replace('_', '-')} {least}",
-            )
-    for name in ("lr", "weight_decay", "label_smoothing"):
-        value = getattr(request, name)
-        if value is not None and not 0 <= value < math.inf:
-            raise OptionError(
-                f"{name.replace('_', ' ')} is {value:g}; a number of at least 0 was expected.",
-                f"--{name.replace('_', '-')} 0.01",
-            )
-    if request.label_smoothing is not None and request.label_smoothing > 1:
-        raise OptionError(
-            f"label smoothing is {request.label_smoothing:g}; a share of at most 1 was expected.",
-            "--label-smoothing 0.1",
-        )
-    if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
-        raise MaasError(
-            f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."
-        )
