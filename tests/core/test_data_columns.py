@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.columns import MOST_CATEGORIES
+from maas_magics.core.data.split import split
+from maas_magics.core.training.prepare import VALIDATION_SHARE
 
 N = 60
 GONE = np.arange(N) % 5 == 0
@@ -164,7 +167,6 @@ def test_empty_text_is_missing(lab):
         ("", "Column 'c' is empty and is left out."),
         (np.nan, "Column 'c' is empty and is left out."),
         (pd.NaT, "Column 'c' is empty and is left out."),
-        ([f"id-{i}" for i in range(N)], "Column 'c' has 48 different texts in 48 rows and is left out."),
     ],
 )
 def test_a_column_of_no_use_is_left_out_with_a_word(lab, values, said):
@@ -173,6 +175,12 @@ def test_a_column_of_no_use_is_left_out_with_a_word(lab, values, said):
     assert said in lab.messages
     assert lab.columns == {"base": "numeric"}
     assert len(lab.predict(frame.drop(columns="c"))) == N
+
+
+def test_a_text_that_names_every_row_is_left_out_with_a_word(lab):
+    lab.train(_frame([f"id-{i}" for i in range(N)]), "y", validation=0)
+    assert "Column 'c' has 60 different texts in 60 rows and is left out." in lab.messages
+    assert lab.columns == {"base": "numeric"}
 
 
 @pytest.mark.parametrize("values", [[5.0, None] * 30, ["same", None] * 30, [True, None] * 30])
@@ -185,8 +193,8 @@ def test_many_different_texts_are_cut_to_the_most_frequent(lab, rng):
     n = 5_000
     frame = pd.DataFrame({"c": [f"w{i}" for i in rng.integers(0, 1_500, n)], "y": rng.random(n)})
     lab.train(frame, "y")
-    assert any("the 1,000 most frequent of" in text for text in lab.messages)
-    assert len(lab.session.backend.loader.predictor("m").columns.columns[0].values) == 1_000
+    assert any(f"the {MOST_CATEGORIES:,} most frequent of" in text for text in lab.messages)
+    assert len(lab.session.backend.loader.predictor("m").columns.columns[0].values) == MOST_CATEGORIES
 
 
 def test_columns_may_come_in_any_order_and_with_others(lab, frame):
@@ -269,12 +277,10 @@ def test_figures_of_the_preprocessing_come_from_the_training_rows_alone(lab, fra
 
 
 def test_rows_held_out_by_share_do_not_touch_the_preprocessing(lab, rng):
-    from maas_magics.core.data.split import split
-
     x = rng.normal(size=200)
     frame = pd.DataFrame({"x": x, "y": rng.random(200)})
     lab.train(frame, "y", seed=3)
-    train, _ = split(200, 0.2, 3, None)
+    train, _ = split(200, VALIDATION_SHARE, 3, None)
     scaling = lab.session.backend.loader.model("m", 1).preprocess.scaling
     assert scaling.center[0] == np.median(x[train])
     assert scaling.scale[0] == pytest.approx(1 / np.subtract(*np.quantile(x[train], [0.75, 0.25])))

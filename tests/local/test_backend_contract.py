@@ -116,8 +116,8 @@ def test_jobs_run_in_the_order_they_came(backend: Backend) -> None:
 def test_nothing_else_waits_behind_a_training_or_disturbs_it(backend: Backend) -> None:
     """Random numbers belong to the whole process: a file made meanwhile must not change what is learnt."""
     net = nn.Sequential(nn.Linear(3, 16), nn.Dropout(0.5), nn.Linear(16, 1))
-    alone = backend.submit(quick("alone", model=net, epochs=60)).result(60)
-    job = backend.submit(quick("together", model=net, epochs=60))
+    alone = backend.submit(quick("alone", model=net, epochs=20)).result(60)
+    job = backend.submit(quick("together", model=net, epochs=20))
     begun(job)
     meanwhile = [
         backend.submit(ExportRequest(model="alone", format="onnx")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,9 @@ from maas_magics.core.storage import staging
 from maas_magics.core.training.metrics import evaluate, make_metrics
 
 ARTIFACT = "artifact.json"
+
+_TRACING = threading.Lock()
+"""Tracing changes what is global to the process (warnings, torch's own modes): one graph at a time."""
 
 
 def export(request: ExportRequest, context: Context) -> Artifact:
@@ -70,7 +74,8 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     folder = place / format
     folder.mkdir(parents=True)
     file = folder / exporter.file
-    signature = exporter.export(model, file)
+    with _TRACING:
+        signature = exporter.export(model, file)
     table, target = read_sample(version)
     raw = model.columns.encode(table)
     before, before_ms = ask(model.run, raw), latency(model.run, raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -167,7 +168,9 @@ def _torchmetric(name: str, answers: Answers) -> Metric:
         "regression": {},
     }
     try:
-        metric: Any = kind(**by_task[answers.task])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics tells that a name has moved
+            metric: Any = kind(**by_task[answers.task])
     except (TypeError, ValueError) as error:
         raise OptionError(f"The metric {name!r} does not fit {answers.task}: {error}") from None
 
