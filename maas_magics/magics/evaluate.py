@@ -7,24 +7,16 @@ from typing import Any
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import EvaluateRequest
 from maas_magics.magics import offers
-from maas_magics.magics.options import Command, Option, commas, text
+from maas_magics.magics.common import DATA, METRICS, MODEL
+from maas_magics.magics.options import Command, Option, text
 from maas_magics.magics.shell import Magic
-from maas_magics.magics.words import Names
 
 COMMAND = Command(
     "evaluate",
     "Score a model on rows that have the answers.",
     (
-        Option(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", offer=offers.models),
-        Option(
-            ("--data", "-d"),
-            "table or array in a variable, a path or URL; X y for two arrays",
-            Names.data,
-            "DATA",
-            "+",
-            offer=offers.tables,
-            required=True,
-        ),
+        MODEL,
+        DATA,
         Option(
             ("--target", "-t"),
             "column with the answers; the one it was trained on if left out",
@@ -32,7 +24,7 @@ COMMAND = Command(
             "COLUMN",
             offer=offers.columns,
         ),
-        Option(("--metrics",), "metrics as a,b: ours, classes of torchmetrics, functions", commas, "NAMES"),
+        METRICS,
     ),
     example="%evaluate penguins --data held_out",
 )

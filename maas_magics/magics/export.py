@@ -6,6 +6,7 @@ from typing import Any
 
 from maas_magics.api.requests import ExportRequest
 from maas_magics.magics import offers
+from maas_magics.magics.common import MODEL
 from maas_magics.magics.options import Command, Option, real, text
 from maas_magics.magics.shell import Magic
 
@@ -13,7 +14,7 @@ COMMAND = Command(
     "export",
     "Convert a model, verify the file against the model on held-out rows, and pack it.",
     (
-        Option(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", offer=offers.models),
+        MODEL,
         Option(("--format", "-f"), "onnx, pt2 or safetensors", text, "FORMAT", offer=offers.formats),
         Option(("--tolerance",), "largest difference of any output that is accepted (1e-4)", real, "D"),
         Option(("--out", "-o"), "folder or file that gets a copy", text, "PATH"),

@@ -10,6 +10,7 @@ from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.api.events import FINAL_STATES, EpochEnd, Event, Finished, Message, Started
 from maas_magics.api.tables import figure, html_table, text_table
 from maas_magics.magics import evaluate, export, offers, predict, train
+from maas_magics.magics.common import MODEL
 from maas_magics.magics.options import Command, HelpAsked, Option, Typed, text
 from maas_magics.magics.shell import Magic
 
@@ -19,7 +20,6 @@ def _ids(typed: Typed) -> list[str]:
 
 
 ID = Option(("id",), "job, or the first characters of it", metavar="ID", offer=_ids)
-MODEL = Option(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", offer=offers.models)
 
 
 def _table(magic: Magic, rows: Sequence[Sequence[str]], head: Sequence[str], empty: str) -> None:

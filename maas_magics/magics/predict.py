@@ -7,6 +7,7 @@ from typing import Any
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.magics import offers
+from maas_magics.magics.common import MODEL
 from maas_magics.magics.options import Command, Option, text, whole
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
@@ -15,7 +16,7 @@ COMMAND = Command(
     "predict",
     "Ask a model. A table gives a table of the same library, an array an array.",
     (
-        Option(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", offer=offers.models),
+        MODEL,
         Option(
             ("data",),
             "table or array in a variable, an expression, a path or URL",

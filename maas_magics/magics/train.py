@@ -9,29 +9,21 @@ from typing import Any
 from maas_magics.api.errors import MaasError, ModelError, OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.magics import offers
-from maas_magics.magics.options import Command, Option, commas, pair, real, text, whole
+from maas_magics.magics.common import DATA, METRIC_NAMES, METRICS
+from maas_magics.magics.options import Command, Option, pair, real, text, whole
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "LBFGS")
 SCHEDULES = ("constant", "cosine", "linear", "one-cycle", "coslog4", "flat-cos")
-METRICS = ("accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "rmse", "mae", "r2")
 
 COMMAND = Command(
     "train",
     "Fit a model to data, live, and publish it as a new version.",
     (
         Option(("name",), "name of the model", metavar="NAME", offer=offers.models),
-        Option(
-            ("--data", "-d"),
-            "table or array in a variable, a path or URL; X y for two arrays",
-            Names.data,
-            "DATA",
-            "+",
-            offer=offers.tables,
-            required=True,
-        ),
+        DATA,
         Option(
             ("--target", "-t"), "column to learn, several as a,b, or an array", text, "COLUMN", offer=offers.columns
         ),
@@ -64,12 +56,10 @@ COMMAND = Command(
             "figure that chooses the best epoch: loss or a metric",
             text,
             "NAME",
-            offer=("loss", *METRICS),
+            offer=("loss", *METRIC_NAMES),
         ),
         Option(("--validation",), "share of rows held out, or another table", text, "SHARE", offer=offers.tables),
-        Option(
-            ("--metrics",), "metrics as a,b: ours, classes of torchmetrics, functions", commas, "NAMES", offer=METRICS
-        ),
+        METRICS,
         Option(("--class-weights",), "balanced, or a dict in a variable", text, "WEIGHTS", offer=("balanced",)),
         Option(("--label-smoothing",), "share of each label spread over all", real, "SHARE"),
         Option(

@@ -277,10 +277,13 @@ def test_figures_of_the_preprocessing_come_from_the_training_rows_alone(lab, fra
 
 
 def test_rows_held_out_by_share_do_not_touch_the_preprocessing(lab, rng):
+    train, held = split(200, VALIDATION_SHARE, 3, None)
     x = rng.normal(size=200)
-    frame = pd.DataFrame({"x": x, "y": rng.random(200)})
-    lab.train(frame, "y", seed=3)
-    train, _ = split(200, VALIDATION_SHARE, 3, None)
-    scaling = lab.session.backend.loader.model("m", 1).preprocess.scaling
-    assert scaling.center[0] == np.median(x[train])
-    assert scaling.scale[0] == pytest.approx(1 / np.subtract(*np.quantile(x[train], [0.75, 0.25])))
+    fitted = []
+    for part, value in ((held, 1e6), (held, -1e6), (train[:1], 1e6)):
+        changed = x.copy()
+        changed[part] = value
+        lab.train(pd.DataFrame({"x": changed, "y": np.sin(x)}), "y", seed=3)
+        fitted.append(lab.session.backend.loader.model("m", len(fitted) + 1).preprocess)
+    assert fitted[0] == fitted[1]
+    assert fitted[0] != fitted[2]
