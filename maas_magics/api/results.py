@@ -36,7 +36,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     aliases : tuple of str
         Aliases that name this version.
     lineage : dict of str to str
-        Where it came from: data digest, seed, library versions, parent version.
+        Where it came from: digest of the training rows, seed, library versions.
     """
 
     name: str

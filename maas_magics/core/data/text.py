@@ -38,7 +38,9 @@ def read_rows(text: str, inputs: Sequence[TensorSpec]) -> Any:
     rows = _json(text) if text[0] in "[{" else None
     if rows is None:
         return _csv(text, inputs, only)
-    if rows and isinstance(rows[0], dict):
+    if any(isinstance(row, dict) for row in rows):
+        if not all(isinstance(row, dict) for row in rows):
+            raise DataError("Some of the rows are objects, and some are not.", 'Type each as {"column": value}.')
         if only is not None and set(rows[0]) == {only.name}:
             return np.asarray([row[only.name] for row in rows])
         return _table(pa.Table.from_pylist(rows))

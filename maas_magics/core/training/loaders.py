@@ -24,7 +24,7 @@ from maas_magics.core.data.split import split
 from maas_magics.core.data.target import TARGET as NAME
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
-from maas_magics.core.sample import TARGET
+from maas_magics.core.sample import TARGET, digest
 from maas_magics.core.training.batches import FromLoader
 from maas_magics.core.training.modules import ask, fit_in, make_module
 from maas_magics.core.training.prepare import SAMPLE_ROWS, Prepared, held_share
@@ -95,7 +95,7 @@ def prepare_loader(
     preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
     empty = torch.empty(0)
     prepared = Prepared(
-        preprocess, answers, Transform(columns, "raw", Scaling()), ((empty,), empty), None, sample, True
+        preprocess, answers, Transform(columns, "raw", Scaling()), ((empty,), empty), None, sample, digest(sample)
     )
     recipe = Recipe(epochs=20, batch_size=train.batch_size or 1)
     net.to(device)

@@ -22,7 +22,7 @@ from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.model import tensors
-from maas_magics.core.sample import TARGET
+from maas_magics.core.sample import TARGET, digest
 
 VALIDATION_SHARE = 0.15
 SAMPLE_ROWS = 1_000
@@ -52,6 +52,8 @@ class Prepared:
         ``validation`` has no rows when nothing was held out.
     sample : pyarrow.Table
         Some held-out rows as they came, the encoded target in the columns `TARGET`.
+    digest : str
+        Of the training rows and their target.
     """
 
     preprocess: Preprocess
@@ -60,7 +62,7 @@ class Prepared:
     train: tuple[tuple[Tensor, ...], Tensor]
     validation: tuple[tuple[Tensor, ...], Tensor] | None
     sample: pa.Table
-    array: bool
+    digest: str
 
 
 def read(
@@ -118,7 +120,6 @@ def prepare(
     train: Rows,
     validation: Rows | None,
     names: Sequence[str],
-    array: bool,
     *,
     layout: Any,
     scale: bool,
@@ -130,7 +131,7 @@ def prepare(
 
     Parameters
     ----------
-    train, validation, names, array
+    train, validation, names
         As `read` gives them.
     layout : Layout
         What the network takes.
@@ -165,7 +166,15 @@ def prepare(
     few = min(SAMPLE_ROWS, len(sample))
     kept = sample.table.slice(0, few).select([c.name for c in columns.columns])
     kept = kept.append_column(TARGET, column(answers.encode(sample.target[:few]), TARGET))
-    return Prepared(preprocess, answers, transform, (transformed(transform, columns, raw), target), held, kept, array)
+    return Prepared(
+        preprocess,
+        answers,
+        transform,
+        (transformed(transform, columns, raw), target),
+        held,
+        kept,
+        digest(train.table, train.target),
+    )
 
 
 def with_answers(prepared: Prepared, answers: Answers) -> Prepared:

@@ -21,7 +21,6 @@ from maas_magics.core.data.answers import Answers, within
 from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model, features_of
 from maas_magics.core.publish import publish
-from maas_magics.core.sample import digest
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.batches import Batches, InMemory
@@ -87,7 +86,6 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
         train_rows,
         validation,
         names,
-        array,
         layout=layout,
         scale=scale,
         task=task,
@@ -247,7 +245,7 @@ def _manifest(
         created=time.time(),
         parameters=parameters,
         signature=Signature(prepared.preprocess.columns.specs, answers.specs),
-        lineage={"seed": str(request.seed), "data": digest(prepared.sample), **versions()},
+        lineage={"seed": str(request.seed), "data": prepared.digest, **versions()},
     )
     curves = {
         name: [value if math.isfinite(value) else None for value in values] for name, values in history.curves.items()
