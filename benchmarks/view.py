@@ -24,8 +24,12 @@ from maas_magics.api.events import EpochEnd, Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.session import current
 
+SHOWING = ("maas-events", "maas-view", "IOPub")
+
 def clocks():
-    return np.array([time.process_time(), time.perf_counter()])
+    showing = [t.ident for t in threading.enumerate() if t.name in SHOWING]
+    spent = sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in showing)
+    return np.array([time.process_time(), time.perf_counter(), spent])
 
 def run(rows, epochs, live):
     made = np.random.default_rng(0)
@@ -43,7 +47,7 @@ def run(rows, epochs, live):
     for thread in threading.enumerate():
         if thread.name == "maas-view":
             thread.join()
-    return [*(last - first), *(clocks() - begun)]
+    return [*(last - first), *(clocks() - begun)[:2]]
 
 print("\\n" + json.dumps(run(*{arguments})))
 """
@@ -58,7 +62,7 @@ class Kernel:
 
         self._home = tempfile.TemporaryDirectory()
         place = self._home.name
-        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
         self._manager = KernelManager()
         self._manager._kernel_spec = KernelSpec(argv=launch, display_name="benchmark", language="python")
         apart = {"MAAS_STORE": f"{place}/store", "IPYTHONDIR": place, "OMP_NUM_THREADS": "1", "MAAS_UI": ""}
@@ -74,7 +78,10 @@ class Kernel:
         self._home.cleanup()
 
     def run(self, rows: int, epochs: int, live: bool) -> tuple[list[float], int, int]:
-        """Training's CPU and wall seconds, the whole call's, and the messages and bytes sent meanwhile."""
+        """Seconds, and the messages and bytes sent meanwhile.
+
+        The seconds are CPU and wall of the training, CPU of the threads that show and send, CPU and wall of the call.
+        """
         source = CELL.replace("{arguments}", repr((rows, epochs, live)))
         printed, messages, size = "", 0, 0
 
@@ -106,17 +113,19 @@ def main() -> None:
             kernel.run(320, 1, live)
             sent[live] = kernel.run(STEPS * 32 * 10 // 9, 1, live)[1:]
     shown = []
-    for index, name in enumerate(("CPU, training", "wall, training", "CPU, whole call", "wall, whole call")):
+    for index, name in ((0, "CPU, training"), (1, "wall, training"), (3, "CPU, whole call"), (4, "wall, whole call")):
         off, on = (median(seconds[index] for seconds in found[live]) for live in (False, True))
         ratio = median(b[index] / a[index] for a, b in zip(found[False], found[True], strict=True))
-        target = "< 1.01" if "training" in name else ""
-        shown.append([name, f"{off:.2f}", f"{on:.2f}", f"{ratio:.3f}", f"{on - off:+.2f}", target])
+        shown.append([name, f"{off:.2f}", f"{on:.2f}", f"{ratio:.3f}", f"{on - off:+.2f}"])
+    share = median(seconds[2] / seconds[0] for seconds in found[True])
     table(
         "The live view in a kernel",
-        ("seconds", "view off", "view on", "on / off", "on − off", "target"),
+        ("seconds", "view off", "view on", "on / off", "on − off"),
         shown,
         f"Medians of {ROUNDS} pairs of fresh kernels, 10 → 20 → 10 in batches of 32, {LONG[1]} epochs. The whole call "
-        "also exports and publishes the model, and with the view draws the picture that stays in the notebook.",
+        "also exports and publishes the model, and with the view draws the picture that stays in the notebook. "
+        "Two kernels differ by more than a view costs, so its threads' and the sending one's CPU time is read as well: "
+        f"**{100 * share:.2f} %** of the training's (target: < 1 %).",
     )
     table(
         f"Messages of a training of {STEPS:,} steps",

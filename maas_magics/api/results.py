@@ -226,7 +226,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def __repr__(self) -> str:
-        return f"<Artifact {self.model} · {self.variant} · max |Δ| {self.verification.max_abs_diff:.1e} · {self.path}>"
+        return f"<Artifact {self.model} · {self.variant} · max |Δ| {self.verification.max_abs_diff:.1e}>"
 
     def report(self) -> str:
         """The verification as a table of text."""

@@ -83,12 +83,13 @@ class Columns(msgspec.Struct, frozen=True):
         DataError
             If a column is missing or holds another kind of value than in training.
         """
-        absent = [column.name for column in self.columns if column.name not in table.column_names]
+        there = set(table.column_names)
+        absent = [column.name for column in self.columns if column.name not in there]
         if absent:
             shown = ", ".join(map(repr, absent[:5])) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
             raise DataError(
                 f"The data lacks {'column' if len(absent) == 1 else 'columns'} {shown}.",
-                did_you_mean(absent[0], set(table.column_names) - {column.name for column in self.columns})
+                did_you_mean(absent[0], there - {column.name for column in self.columns})
                 or f"The model takes: {', '.join(column.name for column in self.columns[:12])}.",
             )
         return [_ENCODERS[type(column)](column, table.column(column.name)) for column in self.columns]

@@ -35,6 +35,10 @@ class FrameSource:
         else:
             data = _arrow(data)
         self._data = data
+        self._plain = self._kind == "pandas" and all(
+            isinstance(dtype, np.dtype) and dtype.kind in "biufM" for dtype in data.dtypes
+        )
+        """Whether pandas holds nothing but numbers and moments, which Arrow takes all at once."""
         self.rows: int | None = len(data)
         if not self._columns():
             raise DataError("The table has no columns.", "Give a table with at least one column of features.")
@@ -60,6 +64,8 @@ class FrameSource:
             raise DataError(f"The table has more than one column named {doubled!r}.", "Rename one of them.")
         if self._kind == "pandas":
             part = self._data.iloc[start:stop]
+            if self._plain:
+                return pa.Table.from_pandas(part, preserve_index=False, nthreads=1).rename_columns(names)
             return pa.table([_pandas_column(part.iloc[:, i]) for i in range(len(names))], names=names)
         part = _arrow(self._data[start:stop]) if self._kind == "polars" else self._data.slice(start, stop - start)
         return plain(part)
@@ -69,7 +75,7 @@ class FrameSource:
         if self._kind == "pandas":
             import pandas as pd
 
-            return pd.DataFrame(columns, index=self._data.index)
+            return pd.DataFrame(columns, index=self._data.index, copy=False)
         if self._kind == "polars":
             import polars as pl
 
