@@ -6,11 +6,13 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Jupyter refuses to run as root, as in a container, unless it is told that this is meant.
+ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
 .PHONY: lab demo test fast lint notebooks browser clean
 
 lab: $(VENV)/lab
-	$(BIN)/jupyter lab notebooks/01_quickstart.ipynb
+	$(BIN)/jupyter lab $(ROOT) notebooks/01_quickstart.ipynb
 
 demo: $(VENV)/lab
 	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
