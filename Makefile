@@ -12,7 +12,7 @@ ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 .PHONY: lab demo test fast lint notebooks browser clean
 
 lab: $(VENV)/lab
-	$(BIN)/jupyter lab $(ROOT) notebooks/01_quickstart.ipynb
+	$(BIN)/jupyter lab $(ROOT) --LabApp.default_url=/lab/tree/notebooks/01_quickstart.ipynb
 
 demo: $(VENV)/lab
 	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
