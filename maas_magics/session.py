@@ -130,8 +130,12 @@ class Session:
             self.wait_for(request.model)
         data = request.data
         if type(data).__module__ == "numpy" and data.ndim and data.dtype.kind in "biuf" and not request.top:
-            columns = self._asked(request, len(data)).columns
-            return columns["probabilities"] if request.probabilities else columns["prediction"]
+            found = self._asked(request, len(data)).columns["probabilities" if request.probabilities else "prediction"]
+            if type(found) is type(data):
+                return found
+            from maas_magics.core.data.sources import as_numpy
+
+            return as_numpy(found)
         from maas_magics.core.data.sources import open_source
 
         source = open_source(data)  # once: a lazy table is worked out, and a stream read, a single time
@@ -185,7 +189,7 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
     """One column for each number: probabilities by label, several predictions by target."""
     flat: dict[str, Any] = {}
     for name, values in columns.items():
-        if values.ndim == 1:
+        if getattr(values, "ndim", 1) == 1:
             flat[name] = values
             continue
         prefix, labels = ("probability", info.classes) if name == "probabilities" else (name, info.target)

@@ -244,7 +244,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     model : str
         ``name:version``.
     columns : dict of str to Any
-        Arrays of one entry a row; an answer of several values a row is a 2-D array.
+        Arrays of one entry a row; an answer of several values a row is a 2-D array, and
+        labels of text are an Arrow dictionary array.
     """
 
     model: str

@@ -215,6 +215,22 @@ def test_answers_are_gathered_without_a_second_copy():
     assert peak < size + 4 * size * chunk / rows
 
 
+def test_labels_of_a_large_table_are_gathered_as_small_numbers_and_written_out_once(lab):
+    """Text is a column of pandas' own kind: no object for each row on the way."""
+    lab.train(pd.DataFrame({"a": X[:, 0], "y": THREE}), "y", epochs=1)
+    frame = pd.DataFrame({"a": np.tile(X[:, 0], 3_000)})
+    rows = frame.to_dict("list")["a"][:N]
+    tracemalloc.start()
+    try:
+        found = lab.predict(frame)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found["prediction"].dtype == pd.Series(["a"]).dtype
+    assert found["prediction"].tolist()[:N] == lab.predict(pd.DataFrame({"a": rows}))["prediction"].tolist()
+    assert peak < 8 * len(frame) + 4 * 3 * len(frame), "an object array of labels alone would take the first of these"
+
+
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("sizes", [[5], [2, 3], [1, 1, 1, 2]])
 def test_chunks_are_joined_in_order_and_progress_is_told(known, sizes):

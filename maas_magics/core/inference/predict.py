@@ -32,7 +32,8 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
         if outputs is not None and (not request.probabilities or "probabilities" in outputs):
             return Prediction(model=predictor.ref, columns=outputs)
     source = open_source(request.data)
-    return Prediction(model=predictor.ref, columns=gather(predictor.chunks(source, request), source.rows, progress))
+    gathered = gather(predictor.chunks(source, request), source.rows, progress)
+    return Prediction(model=predictor.ref, columns=predictor.named(gathered))
 
 
 def gather(

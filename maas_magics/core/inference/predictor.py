@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
@@ -51,6 +52,10 @@ class Predictor:
             only if only is not None and only.datatype not in ("BYTES", "FP64") and len(only.shape) > 1 else None
         )
         self._labels = self.answers.label_array if self.answers.classes else None
+        text = self._labels is not None and self._labels.dtype.kind == "O"
+        self._codes = np.arange(len(self.answers.classes), dtype=np.min_scalar_type(len(self.answers.classes)))
+        self._named = self._codes if text else self._labels
+        """What stands for each label while rows are gathered: itself, or its place where labels are text."""
 
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
@@ -67,7 +72,7 @@ class Predictor:
         return self.engine.run([values]) if spec.datatype == "FP32" and 0 < len(values) <= CHUNK else None
 
     def answer(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
-        """Columns of answers for decoded rows."""
+        """Columns of answers for decoded rows; labels of text as their places in the list of labels."""
         answers = self.answers
         if answers.task == "regression":
             if request.top or request.probabilities:
@@ -83,16 +88,27 @@ class Predictor:
                 )
             holds = decoded >= 0.5
             return {"prediction": holds} | self._probabilities(decoded, labels, request)
-        assert self._labels is not None
+        assert self._named is not None
         if request.top:
             most = min(request.top, len(labels))
             order = np.argsort(-decoded, axis=1, kind="stable")[:, :most]
             found: dict[str, Array] = {}
             for i in range(most):
-                found[f"top_{i + 1}"] = self._labels[order[:, i]]
+                found[f"top_{i + 1}"] = self._named[order[:, i]]
                 found[f"probability_{i + 1}"] = np.take_along_axis(decoded, order[:, i : i + 1], axis=1)[:, 0]
             return found
-        return {"prediction": self._labels[decoded.argmax(axis=1)]} | self._probabilities(decoded, labels, request)
+        return {"prediction": self._named[decoded.argmax(axis=1)]} | self._probabilities(decoded, labels, request)
+
+    def named(self, columns: dict[str, Array]) -> dict[str, Any]:
+        """Columns of answers, the places of labels as Arrow dictionaries of the labels."""
+        if self._named is not self._codes:
+            return dict(columns)
+        return {
+            name: pa.DictionaryArray.from_arrays(values, pa.array(self._labels, pa.large_string()))
+            if values.dtype == self._codes.dtype
+            else values
+            for name, values in columns.items()
+        }
 
     def _probabilities(self, decoded: Array, labels: Sequence[str], request: PredictRequest) -> dict[str, Array]:
         wanted = len(labels) <= MOST_PROBABILITIES if request.probabilities is None else request.probabilities

@@ -6,7 +6,7 @@ columns for arrays, and can put answers back into the library the rows came from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.registry import Registry
+
+Answers = Mapping[str, Any]
+"""numpy arrays and Arrow dictionary arrays by column."""
 
 ARRAY = "x"
 """Column name of an unnamed array of features."""
@@ -35,8 +38,8 @@ class Source(Protocol):
     def chunks(self, rows: int) -> Iterator[pa.Table]:
         """All rows, at most ``rows`` at a time."""
 
-    def restore(self, columns: dict[str, np.ndarray[Any, Any]]) -> Any:
-        """Answers, one entry a row, in the library the rows came from."""
+    def restore(self, columns: Answers) -> Any:
+        """Answers, one entry a row, in the library the rows came from; labels may be Arrow dictionaries."""
 
 
 class Opener(Protocol):
@@ -80,6 +83,32 @@ def comes_from(data: Any, *packages: str) -> bool:
 def plain(table: pa.Table) -> pa.Table:
     """A table without the layouts that Arrow's kernels do not all take: views, and runs of equal values."""
     return pa.table([_plain(column) for column in table.columns], names=table.column_names)
+
+
+def as_numpy(values: Any) -> np.ndarray[Any, Any]:
+    """Answers as an array; labels of text as objects that are shared by the rows."""
+    if isinstance(values, pa.DictionaryArray):
+        return np.asarray(np.array(values.dictionary.to_pylist(), dtype=object)[values.indices.to_numpy()])
+    return np.asarray(values)
+
+
+def as_arrow(columns: Answers) -> pa.Table:
+    """Answers as an Arrow table."""
+    return pa.table({n: v.cast(pa.string()) if isinstance(v, pa.DictionaryArray) else v for n, v in columns.items()})
+
+
+def as_pandas(columns: Answers, index: Any = None) -> Any:
+    """Answers as a pandas table, text as pandas' own kind where it has one."""
+    import pandas as pd
+
+    text = pd.StringDtype(na_value=np.nan) if int(pd.__version__.partition(".")[0]) >= 3 else None
+    found = {
+        name: text.__from_arrow__(values.cast(pa.large_string()))
+        if text is not None and isinstance(values, pa.DictionaryArray)
+        else as_numpy(values)
+        for name, values in columns.items()
+    }
+    return pd.DataFrame(found, index=index, copy=False)
 
 
 def words(values: Iterable[Any]) -> pa.Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.sources import ARRAY, comes_from, sources, words
+from maas_magics.core.data.sources import ARRAY, Answers, as_numpy, comes_from, sources, words
 
 
 class ArraySource:
@@ -48,9 +48,11 @@ class ArraySource:
     def _slice(self, start: int, stop: int) -> pa.Table:
         return pa.table({name: column(values[start:stop], name) for name, values in self._columns.items()})
 
-    def restore(self, columns: dict[str, np.ndarray[Any, Any]]) -> Any:
+    def restore(self, columns: Answers) -> Any:
         """Answers: a dict for a dict of columns, otherwise one array."""
-        found = {name: _as_torch(values) for name, values in columns.items()} if self._torch else dict(columns)
+        found = {name: as_numpy(values) for name, values in columns.items()}
+        if self._torch:
+            found = {name: _as_torch(values) for name, values in found.items()}
         return next(iter(found.values())) if self.arrays and len(found) == 1 else found
 
 

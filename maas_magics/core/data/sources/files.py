@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError, did_you_mean
-from maas_magics.core.data.sources import plain, sources
+from maas_magics.core.data.sources import Answers, as_arrow, as_pandas, plain, sources
 
 FORMATS = {
     "csv": "csv",
@@ -114,15 +113,11 @@ class FileSource:
         wider = WIDER.get(field.type, pa.string())
         self._dataset = self._open(schema=schema.set(number, field.with_type(wider)))
 
-    def restore(self, columns: dict[str, np.ndarray[Any, Any]]) -> Any:
+    def restore(self, columns: Answers) -> Any:
         """Answers as a pandas table where pandas is installed, else as an Arrow table."""
         from importlib.util import find_spec
 
-        if find_spec("pandas") is None:
-            return pa.table(columns)
-        import pandas as pd
-
-        return pd.DataFrame(columns)
+        return as_arrow(columns) if find_spec("pandas") is None else as_pandas(columns)
 
 
 def _filesystem(path: str) -> tuple[Any, str]:

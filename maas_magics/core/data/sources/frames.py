@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.sources import comes_from, plain, sources, words
+from maas_magics.core.data.sources import Answers, as_arrow, as_pandas, comes_from, plain, sources, words
 
 LIBRARIES = {"pandas": ("pandas",), "polars": ("polars",), "duckdb": ("duckdb", "_duckdb")}
 """Top-level packages whose types each library's tables are."""
@@ -71,17 +71,15 @@ class FrameSource:
         part = _arrow(self._data[start:stop]) if self._kind == "polars" else self._data.slice(start, stop - start)
         return plain(part)
 
-    def restore(self, columns: dict[str, np.ndarray[Any, Any]]) -> Any:
+    def restore(self, columns: Answers) -> Any:
         """Answers as a table of the same library; a pandas index is kept."""
         if self._kind == "pandas":
-            import pandas as pd
-
-            return pd.DataFrame(columns, index=self._data.index, copy=False)
+            return as_pandas(columns, self._data.index)
         if self._kind == "polars":
             import polars as pl
 
-            return pl.DataFrame(columns)
-        table = pa.table(columns)
+            return pl.from_arrow(as_arrow(columns))
+        table = as_arrow(columns)
         if self._kind == "duckdb":
             import duckdb
 
