@@ -9,6 +9,9 @@ BIN    := $(VENV)/bin
 # Jupyter refuses to run as root, as in a container, unless it is told that this is meant.
 ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
+# An activated environment would leak into the kernels that the tests start.
+unexport VIRTUAL_ENV
+
 .PHONY: lab demo test fast lint notebooks browser clean
 
 lab: $(VENV)/lab

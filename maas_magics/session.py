@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from maas_magics.api.backend import Backend, Job
+from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import PredictRequest, Request
@@ -53,6 +55,7 @@ class Session:
         self._store = store
         self._tell = tell or (lambda text: print(text, file=sys.stderr))
         self._backend: Backend | None = None
+        self._remote = False
         self._lock = threading.Lock()
         self._going: dict[str, Job[Any]] = {}
 
@@ -71,8 +74,94 @@ class Session:
                 self._backend = LocalBackend(self.store)
             return self._backend
 
+    @property
+    def remote(self) -> bool:
+        """Whether requests run outside this kernel."""
+        return self._remote
+
+    def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
+        """Choose where requests run.
+
+        Parameters
+        ----------
+        where : str
+            ``"kernel"``, ``"local"`` for this machine's service, the address of a service, or the address of any
+            server of the Open Inference Protocol with ``oip+`` before it.
+        token_file, certificate : str, optional
+            File with the token for it, and with the certificate that it is known by.
+
+        Raises
+        ------
+        MaasError
+            If it cannot be reached, or does not take the token; the session stays where it was.
+        """
+        made: Backend | None
+        if where == "kernel":
+            made = None
+        elif where == "local":
+            made = self._local_service()[0]
+        else:
+            from maas_magics.remote.connect import check_url, token_for
+
+            plain = where.removeprefix("oip+")
+            url = check_url(plain)
+            made = _reach(url, token_for(url, token_file), certificate, only_inference=plain != where)
+        with self._lock:
+            before, self._backend, self._remote = self._backend, made, made is not None
+        close = getattr(before, "close", None)
+        if callable(close):
+            close()
+
+    def _local_service(self) -> tuple[Backend, str]:
+        """Service of this machine, and the file with its token."""
+        from maas_magics.core.storage import open_storage
+        from maas_magics.remote.connect import read_token, start_local, token_file
+
+        work = open_storage(self.store)[1]
+        running = start_local(self.store, work)
+        file = token_file(work)
+        return _reach(running.url, lambda: read_token(file), None, only_inference=False), str(file)
+
+    def where(self) -> str:
+        """Where requests run, for a person."""
+        if not self._remote:
+            return f"Cells run in this kernel; models are kept in {self.store}."
+        return f"Cells run on {self.backend.place}."
+
+    def serve(self, ref: str) -> Endpoint:
+        """Put a model of the local store behind this machine's service."""
+        from pathlib import Path
+
+        self.wait_for(ref)
+        if self._remote:
+            backend, file = self.backend, ""
+        else:
+            backend, file = self._local_service()
+        info = backend.models.get(ref)
+        backend.load(ref)
+        with contextlib.suppress(ValueError):
+            file = "~/" + Path(file).relative_to(Path.home()).as_posix() if file else file
+        name = info.ref if ":" in ref or "@" in ref else info.name
+        return Endpoint(model=name, url=backend.place, token_file=file, signature=info.signature)
+
+    def stop_serving(self, ref: str | None) -> str:
+        """Close one model, or stop this machine's service; says what was done."""
+        from maas_magics.core.storage import open_storage
+        from maas_magics.remote.connect import find_local, stop_local
+
+        work = open_storage(self.store)[1]
+        if ref is not None:
+            if self._remote:
+                self.backend.unload(ref)
+            elif find_local(work) is not None:
+                self._local_service()[0].unload(ref)
+            return f"{ref} is closed."
+        return "The service has stopped." if stop_local(work) else "No service of this store runs on this machine."
+
     def model_names(self) -> list[str]:
         """Names of the models, without loading what runs them."""
+        if self._remote:
+            return [info.name for info in self.backend.models.list()]
         from maas_magics.core.storage import open_storage
 
         return open_storage(self.store)[0].names()
@@ -197,6 +286,26 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
         shown: Sequence[Any] = labels if len(labels) == width else range(width)
         flat |= {f"{prefix}_{label}": values[:, i] for i, label in enumerate(shown)}
     return flat
+
+
+def _reach(url: str, token: Callable[[], str], certificate: str | None, *, only_inference: bool) -> Backend:
+    """A backend that has answered, and takes the token."""
+    from maas_magics.remote.client import Client
+
+    client = Client(url, token, certificate)
+    try:
+        if only_inference:
+            from maas_magics.remote.inference import InferenceBackend
+
+            return InferenceBackend(client)
+        from maas_magics.remote.backend import RemoteBackend
+
+        backend = RemoteBackend(client)
+        backend.check()
+        return backend
+    except BaseException:
+        client.close()
+        raise
 
 
 _session: Session | None = None

@@ -21,9 +21,11 @@ ROOMS = {
     "core": ("api", "msgspec numpy torch pyarrow safetensors onnx onnxruntime fsspec platformdirs pandas duckdb polars "
                     "torchmetrics"),
     "local": ("api core", "msgspec"),
-    "widgets": ("api", "IPython ipywidgets anywidget traitlets matplotlib"),
+    "remote": ("api core", "msgspec numpy pyarrow httpx2 keyring"),
+    "service": ("api", "msgspec numpy pyarrow starlette uvicorn prometheus_client"),
+    "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
     "magics": ("api widgets", "IPython"),
-    "session": ("api core local widgets magics", "msgspec platformdirs"),
+    "session": ("api core local remote widgets magics", "msgspec platformdirs"),
     "functions": ("api widgets session", ""),
     "__init__": ("session functions", ""),
 }  # fmt: skip
@@ -110,7 +112,8 @@ def test_a_room_imports_only_what_the_table_allows(name: str) -> None:
             continue
         if found.own:
             target = room(found.target)
-            fine = target in (name, *rooms.split()) or (found.typing and target in types)
+            joins = found.importer == "maas_magics.service.__main__" and target == "local"
+            fine = joins or target in (name, *rooms.split()) or (found.typing and target in types)
         else:
             target = found.target.partition(".")[0]
             fine = target in sys.stdlib_module_names or target in packages.split() or (found.typing and target in types)
@@ -126,7 +129,23 @@ def test_the_table_itself_is_the_design() -> None:
     assert allowed["core"] == {"api"} and "IPython" not in ROOMS["core"][1]
     assert allowed["local"] == {"api", "core"}
     assert not (allowed["magics"] | allowed["widgets"]) & {"core", "local", "session"}
-    assert [name for name, rooms in allowed.items() if "local" in rooms] == ["session"]
+    assert allowed["remote"] == {"api", "core"} and allowed["service"] == {"api"}
+    assert [name for name, rooms in allowed.items() if rooms & {"local", "remote"}] == ["session"]
+
+
+def test_a_remote_backend_reads_rows_and_runs_nothing() -> None:
+    """It takes the core's data, and what makes a request portable; no training, inference or export."""
+    targets = {found.target for found in EVERY if room(found.importer) == "remote" and ".core." in found.target}
+    assert all(target.startswith(("maas_magics.core.data.", "maas_magics.core.portable")) for target in targets)
+
+
+def test_one_module_alone_joins_the_service_to_what_it_serves() -> None:
+    joined = {
+        found.importer
+        for found in EVERY
+        if room(found.importer) == "service" and found.own and room(found.target) == "local"
+    }
+    assert joined <= {"maas_magics.service.__main__"}
 
 
 def test_modules_import_one_another_in_no_circle() -> None:

@@ -6,7 +6,7 @@ wire. Nothing above this seam knows which of the two it speaks to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -91,6 +91,37 @@ class ModelStore(Protocol):
         """Remove a version (``NAME:3``) or a whole model (``NAME``)."""
 
 
+class Inferred(msgspec.Struct, frozen=True):
+    """Outputs of a model by the names of its signature.
+
+    Attributes
+    ----------
+    model : str
+        ``name:version`` that answered.
+    outputs : dict of str to ndarray
+        First axis: rows. Text as objects.
+    """
+
+    model: str
+    outputs: dict[str, Any]
+
+
+class DataStore(Protocol):
+    """Data sent ahead of a request, in chunks, under the SHA-256 of its bytes."""
+
+    def offset(self, digest: str) -> int:
+        """Bytes that are there, −1 once all are there and were checked."""
+
+    def append(self, digest: str, offset: int, chunk: bytes, total: int) -> int:
+        """Write bytes from ``offset`` on; answers like `offset`.
+
+        Raises
+        ------
+        DataError
+            If ``offset`` is not where the bytes end, or the whole does not have the digest.
+        """
+
+
 class Backend(Protocol):
     """A place that runs requests."""
 
@@ -102,8 +133,19 @@ class Backend(Protocol):
     def place(self) -> str:
         """Where it is, for a person: a folder, or a URL without secrets."""
 
-    def submit(self, request: Request[R]) -> Job[R]:
-        """Start a job, or queue it behind those that run."""
+    @property
+    def data(self) -> DataStore:
+        """Data that requests may name by digest."""
+
+    def submit(self, request: Request[R], key: str = "") -> Job[R]:
+        """Start a job, or queue it behind those that run.
+
+        Parameters
+        ----------
+        request : Request
+        key : str
+            Chosen by whoever asks; a second request with the same key is the first one again.
+        """
 
     def job(self, id: str) -> Job[Any]:
         """A job by its id, or by the first characters of it."""
@@ -113,3 +155,21 @@ class Backend(Protocol):
 
     def predict(self, request: PredictRequest) -> Prediction:
         """Ask a model: the short path, which makes no job."""
+
+    def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
+        """Tensors in, tensors out, by the names of the model's signature.
+
+        Raises
+        ------
+        DataError
+            If the inputs do not fit the signature.
+        """
+
+    def load(self, model: str) -> None:
+        """Open a model so that the first request finds it open; undoes `unload`."""
+
+    def unload(self, model: str) -> None:
+        """Close a model; it answers nothing until it is loaded again."""
+
+    def loaded(self) -> Mapping[str, bool]:
+        """Models (``name:version``) that are open (True) or were closed by `unload` (False)."""

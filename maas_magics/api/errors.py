@@ -56,6 +56,10 @@ class ModelNotFound(NotFound):
     """No such model, version or alias."""
 
 
+class ModelClosed(MaasError):
+    """A model that was unloaded."""
+
+
 class JobNotFound(NotFound):
     """No such job."""
 
@@ -76,6 +80,10 @@ class Stopped(TrainingError):
     """The job was stopped before there was anything to keep."""
 
 
+class Suspended(TrainingError):
+    """Training kept its state and gave way; somebody goes on with it later."""
+
+
 class ExportError(MaasError):
     """A model could not be exported."""
 
@@ -86,6 +94,14 @@ class ToleranceExceeded(ExportError):
 
 class StoreError(MaasError):
     """The store could not be read or written."""
+
+
+class ServiceError(MaasError):
+    """A service could not be reached, or answered something that was not understood."""
+
+
+class Refused(ServiceError):
+    """A service does not let this client do what it asked for."""
 
 
 class MissingDependency(MaasError):

@@ -6,7 +6,8 @@ over a wire and replayed. ``decode`` is the inverse of ``encode``.
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import msgspec
 
@@ -112,6 +113,22 @@ class EpochEnd(_Event, frozen=True, kw_only=True):
     best: bool = False
 
 
+class Resumed(_Event, frozen=True, kw_only=True):
+    """The job goes on from a checkpoint; what it told of later steps is told again.
+
+    Attributes
+    ----------
+    epoch : int
+        Epoch it stands in, counted from 1.
+    step, samples : int
+        Optimizer steps and training rows done.
+    """
+
+    epoch: int
+    step: int
+    samples: int
+
+
 class CheckpointSaved(_Event, frozen=True, kw_only=True):
     """Resumable state of this epoch and step reached the disk."""
 
@@ -159,7 +176,7 @@ class Finished(_Event, frozen=True, kw_only=True):
     best_epoch: int = 0
 
 
-Event = Started | Step | EpochEnd | CheckpointSaved | Progress | Message | Finished
+Event = Started | Resumed | Step | EpochEnd | CheckpointSaved | Progress | Message | Finished
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
@@ -173,3 +190,20 @@ def encode(event: Event) -> bytes:
 def decode(data: bytes) -> Event:
     """Event from the bytes that `encode` made."""
     return _decoder.decode(data)
+
+
+def encode_json(event: Event) -> bytes:
+    """Event as one line of JSON; figures that are no number go as text, for JSON has no word for them."""
+    return msgspec.json.encode(_told(msgspec.to_builtins(event)))
+
+
+def decode_json(data: bytes | str) -> Event:
+    """Event from the line that `encode_json` made."""
+    event: Event = msgspec.convert(msgspec.json.decode(data), Event, strict=False)
+    return event
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _told(item) for name, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

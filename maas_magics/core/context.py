@@ -7,14 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from maas_magics.api.errors import Stopped
+from maas_magics.api.errors import Stopped, Suspended
 from maas_magics.api.events import Event, Level, Message
 from maas_magics.core.store import Store
+from maas_magics.core.uploads import Uploads
 
 if TYPE_CHECKING:
     from maas_magics.core.inference.loader import Loader
+
+
+Stopping = Literal["", "soft", "hard", "suspend"]
+"""Nothing; end with the best epoch; end at once; keep the state and give way."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,29 @@ class Context:
     emit : callable
         Takes an event; sets its ``seq`` and ``time``.
     stopping : callable
-        ``""``, ``"soft"`` or ``"hard"``.
+        What somebody wants of the task; see `Stopping`.
+    uploads : Uploads, optional
+        Data that a request may name by digest.
+    checkpoints : Path, optional
+        Folder for the state of a training, to go on from; none is kept when None.
+    allow_code : bool
+        Whether source that was sent may run.
     """
 
     store: Store
     loader: Loader
     emit: Callable[[Event], None]
-    stopping: Callable[[], Literal["", "soft", "hard"]]
+    stopping: Callable[[], Stopping]
+    uploads: Uploads | None = None
+    checkpoints: Path | None = None
+    allow_code: bool = False
 
     def go_on(self) -> None:
         """Raise `Stopped` if somebody wants the task to end; for tasks that have nothing to keep half-way."""
-        if self.stopping():
+        wanted = self.stopping()
+        if wanted == "suspend":
+            raise Suspended("The job gave way.")
+        if wanted:
             raise Stopped("The job was stopped; nothing was kept.")
 
     def tell(self, text: str, level: Level = "info") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import StoreError
@@ -17,13 +19,23 @@ from maas_magics.api.events import Event, State, decode, encode
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, model TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
-    owner TEXT NOT NULL
+    owner TEXT NOT NULL, key TEXT NOT NULL DEFAULT '', stops INTEGER NOT NULL DEFAULT 0, request BLOB, result BLOB
 );
 CREATE TABLE IF NOT EXISTS events (
     job TEXT NOT NULL, seq INTEGER NOT NULL, event BLOB NOT NULL, PRIMARY KEY (job, seq)
 ) WITHOUT ROWID;
 """
 
+
+SELECT = "SELECT id, title, model, state, created, owner FROM jobs"
+
+ADDED = {
+    "key": "TEXT NOT NULL DEFAULT ''",
+    "stops": "INTEGER NOT NULL DEFAULT 0",
+    "request": "BLOB",
+    "result": "BLOB",
+}
+"""Columns of ``jobs`` that the first journals lack."""
 
 WAIT = 10.0
 """Seconds to wait for another process that writes."""
@@ -50,22 +62,65 @@ class Journal:
                 f"The journal {file} cannot be opened: {error}", "Set MAAS_STORE to another folder."
             ) from error
 
-    def open(self, info: JobInfo, owner: str) -> None:
-        """Write down a new job.
+    def open(self, info: JobInfo, owner: str, key: str = "", request: bytes | None = None) -> str:
+        """Write down a new job, unless there is one with the same key; answers the id of the one that is there.
 
         Parameters
         ----------
         info : JobInfo
         owner : str
-            Process that runs it; see `owner_alive`.
+            Process that runs it; empty while none does.
+        key : str
+            Chosen by whoever asks for the job.
+        request : bytes, optional
+            What it does, for another process to do.
         """
         with self._writing():
+            if key and (found := self._db.execute("SELECT id FROM jobs WHERE key = ?", (key,)).fetchone()):
+                return str(found[0])
             self._db.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?)",
-                (info.id, info.title, info.model, info.state, info.created, owner),
+                "INSERT INTO jobs (id, title, model, state, created, owner, key, request) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (info.id, info.title, info.model, info.state, info.created, owner, key, request),
             )
+        return info.id
 
-    def append(self, id: str, events: Sequence[Event], state: State) -> None:
+    def take(self, id: str, owner: str, state: State = "running") -> None:
+        """Write down which process runs a job now."""
+        with self._writing():
+            self._db.execute("UPDATE jobs SET owner = ?, state = ? WHERE id = ?", (owner, state, id))
+
+    def request(self, id: str) -> bytes | None:
+        """What a job does, if that was written down."""
+        found: bytes | None = self._cell("request", id)
+        return found
+
+    def result(self, id: str) -> bytes | None:
+        """What a job made, if that was written down."""
+        found: bytes | None = self._cell("result", id)
+        return found
+
+    def stop(self, id: str) -> None:
+        """Ask whichever process runs a job to stop it; a second time, to drop the work in hand."""
+        with self._writing():
+            self._db.execute("UPDATE jobs SET stops = stops + 1 WHERE id = ?", (id,))
+
+    def stops(self, id: str) -> int:
+        """How often a stop was asked for."""
+        return self._cell("stops", id) or 0
+
+    def _cell(self, column: str, id: str) -> Any:
+        with self._lock:
+            found = self._db.execute(f"SELECT {column} FROM jobs WHERE id = ?", (id,)).fetchone()
+        return None if found is None else found[0]
+
+    def find(self, id: str) -> tuple[JobInfo, str] | None:
+        """A job by its whole id, with its owner."""
+        with self._lock:
+            row = self._db.execute(f"{SELECT} WHERE id = ?", (id,)).fetchone()
+        return None if row is None else (JobInfo(*row[:5]), row[5])
+
+    def append(self, id: str, events: Sequence[Event], state: State, result: bytes | None = None) -> None:
         """Write down events and the state the job is in after them, in one transaction.
 
         Raises
@@ -77,7 +132,9 @@ class Journal:
             self._db.executemany(
                 "INSERT OR REPLACE INTO events VALUES (?, ?, ?)", [(id, event.seq, encode(event)) for event in events]
             )
-            self._db.execute("UPDATE jobs SET state = ? WHERE id = ?", (state, id))
+            self._db.execute(
+                "UPDATE jobs SET state = ?, result = coalesce(?, result) WHERE id = ?", (state, result, id)
+            )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -96,9 +153,13 @@ class Journal:
     def jobs(self) -> list[tuple[JobInfo, str]]:
         """Every job with its owner, newest first."""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT id, title, model, state, created, owner FROM jobs ORDER BY created DESC"
-            ).fetchall()
+            rows = self._db.execute(f"{SELECT} ORDER BY created DESC").fetchall()
+        return [(JobInfo(*row[:5]), row[5]) for row in rows]
+
+    def unfinished(self) -> list[tuple[JobInfo, str]]:
+        """Jobs that have not ended, with their owners, oldest first."""
+        with self._lock:
+            rows = self._db.execute(f"{SELECT} WHERE state IN ('queued', 'running') ORDER BY created").fetchall()
         return [(JobInfo(*row[:5]), row[5]) for row in rows]
 
     def events(self, id: str, after: int = 0) -> list[Event]:
@@ -128,4 +189,10 @@ def _open(file: Path | str) -> sqlite3.Connection:
             time.sleep(0.1)
     database.execute("PRAGMA synchronous=NORMAL")
     database.executescript(SCHEMA)
+    there = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
+    for column, kind in ADDED.items():
+        if column not in there:
+            with contextlib.suppress(sqlite3.OperationalError):  # another process was first
+                database.execute(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
+    database.execute("CREATE INDEX IF NOT EXISTS keys ON jobs (key) WHERE key != ''")
     return database

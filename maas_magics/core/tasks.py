@@ -61,7 +61,9 @@ def run(request: Request[R], context: Context) -> R:
         task = TASKS[type(request)]
     except KeyError:
         raise OptionError(f"Nothing runs a {type(request).__name__}.") from None
-    result: R = task(request, context)
+    from maas_magics.core.portable import unpack
+
+    result: R = task(unpack(request, context), context)
     return result
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import math
 import queue
-import socket
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from maas_magics.api.backend import Job, JobInfo
+import msgspec
+
+from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import JobNotFound, did_you_mean
+from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import Prediction
 from maas_magics.core import tasks
@@ -23,7 +24,9 @@ from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
 from maas_magics.core.journal import Journal
 from maas_magics.core.store import Store
-from maas_magics.local.job import LocalJob, PastJob
+from maas_magics.core.uploads import Uploads
+from maas_magics.local.job import JournalJob, LocalJob
+from maas_magics.local.process import alive, this_process
 
 R = TypeVar("R")
 
@@ -38,28 +41,34 @@ class LocalBackend:
     ----------
     place : str
         Folder or URL of the store.
+    memory : float
+        Bytes of weights that are kept open.
     """
 
-    def __init__(self, place: str) -> None:
-        self.models = Store(place)
+    def __init__(self, place: str, memory: float = math.inf) -> None:
+        self.models: Store = Store(place)
         self._journal = Journal(self.models.work / "jobs.sqlite")
-        self.loader = Loader(self.models)
+        self.loader = Loader(self.models, memory)
+        self.data: Uploads = Uploads(self.models.work / "data")
         self._jobs: dict[str, LocalJob[Any]] = {}
         self._queue: queue.SimpleQueue[tuple[LocalJob[Any], Request[Any]]] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+        self._owner = this_process()
 
     @property
     def place(self) -> str:
         """Folder or URL of the store."""
         return self.models.place
 
-    def submit(self, request: Request[R]) -> Job[R]:
+    def submit(self, request: Request[R], key: str = "") -> Job[R]:
         """Queue a training behind those that run; start anything else at once."""
         title, model = tasks.title(request)
         info = JobInfo(uuid.uuid4().hex[:8], title, model, "queued", time.time())
-        job: LocalJob[R] = LocalJob(info, self._journal, self._owner)
+        there = self._journal.open(info, self._owner, key)
+        if there != info.id:
+            return self.job(there)
+        job: LocalJob[R] = LocalJob(info, self._journal)
         with self._lock:
             self._jobs[info.id] = job
             if not isinstance(request, TrainRequest):
@@ -78,7 +87,8 @@ class LocalBackend:
             self._run(*self._queue.get())
 
     def _run(self, job: LocalJob[Any], request: Request[Any]) -> None:
-        job.run(partial(tasks.run, request, Context(self.models, self.loader, job.emit, job.stopping)))
+        context = Context(self.models, self.loader, job.emit, job.stopping, self.data)
+        job.run(partial(tasks.run, request, context))
         if isinstance(request, PredictRequest):
             # Millions of answers belong to whoever asked; the list of jobs must not hold on to them.
             self._jobs.pop(job.id, None)
@@ -99,53 +109,36 @@ class LocalBackend:
         if mine is not None:
             return mine
         info, owner = known[found[0]]
-        return PastJob(info, self._journal, lambda: _alive(owner))
+        return JournalJob(info, self._journal, lambda: alive(owner))
 
     def jobs(self) -> Sequence[JobInfo]:
         """Every job of this store, newest first."""
         found = []
         for info, owner in self._journal.jobs():
             mine = self._jobs.get(info.id)
-            past = PastJob(info, self._journal, lambda owner=owner: _alive(owner))  # type: ignore[misc]
-            found.append(mine.info if mine is not None else past.info)
+            gone = mine is None and info.state not in FINAL_STATES and not alive(owner)
+            found.append(
+                mine.info if mine is not None else msgspec.structs.replace(info, state="failed") if gone else info
+            )
         return found
 
     def predict(self, request: PredictRequest) -> Prediction:
         """Ask a model in this thread."""
         return predict(request, self.loader)
 
+    def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
+        """Tensors in, tensors out, by the names of the model's signature."""
+        predictor = self.loader.predictor(model)
+        return Inferred(predictor.ref, predictor.infer(inputs))
 
-def _started(pid: int) -> str:
-    """When a process began, so that a number used again is not taken for the same process."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+    def load(self, model: str) -> None:
+        """Open a model so that the first request finds it open; undoes `unload`."""
+        self.loader.load(model)
 
+    def unload(self, model: str) -> None:
+        """Close a model; it answers nothing until it is loaded again."""
+        self.loader.unload(model)
 
-def _alive(owner: str) -> bool:
-    host, pid, started = owner.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
-    return _runs(int(pid)) and _started(int(pid)) == started
-
-
-def _runs(pid: int) -> bool:
-    if sys.platform == "win32":
-        # os.kill would end it there.
-        import ctypes
-
-        kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009  (there on Windows only)
-        handle = kernel.OpenProcess(0x1000, False, pid)
-        code = ctypes.c_ulong()
-        kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-        kernel.CloseHandle(handle)
-        return bool(handle) and code.value == 259
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    def loaded(self) -> Mapping[str, bool]:
+        """Models that are open (True) or were closed by `unload` (False)."""
+        return self.loader.loaded()

@@ -1,27 +1,34 @@
-"""A job in a thread of this process, and the log of its events."""
+"""Jobs: one in a thread of this process with the log of its events, and one that another process runs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from maas_magics.api.backend import JobInfo
-from maas_magics.api.errors import MaasError, Stopped, StoreError
+from maas_magics.api.errors import MaasError, Stopped, StoreError, Suspended
 from maas_magics.api.events import FINAL_STATES, Event, Finished, State
+from maas_magics.api.results import Prediction
+from maas_magics.api.wire import decode_outcome, encode_outcome, request_kind
+from maas_magics.core.context import Stopping
 from maas_magics.core.journal import Journal
 
 R = TypeVar("R")
 
-ENDED = {"succeeded": "ended", "failed": "failed", "stopped": "was stopped"}
-
 FLUSH = 1.0
 """Seconds between two writes of events to the journal."""
+
+POLL = 0.2
+"""Seconds between two looks into the journal."""
+
+GONE = "The process that ran it is gone."
 
 
 class LocalJob(Generic[R]):
@@ -31,21 +38,25 @@ class LocalJob(Generic[R]):
     ----------
     info : JobInfo
     journal : Journal
-    owner : str
-        This process, for other processes to tell whether it lives.
+        Holds the job already.
+    events : sequence of Event
+        What an earlier process told of it.
+    flush : float
+        Seconds between two writes of events to the journal.
     """
 
-    def __init__(self, info: JobInfo, journal: Journal, owner: str) -> None:
+    def __init__(self, info: JobInfo, journal: Journal, events: Sequence[Event] = (), flush: float = FLUSH) -> None:
         self._info = info
         self._journal = journal
-        self._events: list[Event] = []
-        self._written = 0
+        self._events: list[Event] = list(events)
+        self._written = len(self._events)
+        self._flush_every = flush
         self._flushed = 0.0
         self._changed = threading.Condition()
         self._stops = 0
         self._result: R | None = None
         self._error: BaseException | None = None
-        journal.open(info, owner)
+        self._suspended = False
 
     @property
     def id(self) -> str:
@@ -104,8 +115,23 @@ class LocalJob(Generic[R]):
 
     # --- the running side ---
 
-    def stopping(self) -> Literal["", "soft", "hard"]:
+    def suspend(self) -> None:
+        """Have the task keep its state and give its thread back; somebody else goes on with it."""
+        self._suspended = True
+
+    def look(self) -> None:
+        """See whether another process asked for a stop."""
+        with contextlib.suppress(StoreError, sqlite3.Error):
+            self._stops = max(self._stops, self._journal.stops(self.id))
+
+    def end_stopped(self) -> None:
+        """End as stopped before it began."""
+        self._end("stopped", Stopped("The job was stopped before it began."))
+
+    def stopping(self) -> Stopping:
         """What the task should do."""
+        if self._suspended:
+            return "suspend"
         return "" if not self._stops else "soft" if self._stops == 1 else "hard"
 
     def emit(self, event: Event) -> None:
@@ -115,18 +141,22 @@ class LocalJob(Generic[R]):
             self._events.append(event)
             self._changed.notify_all()
         now = time.monotonic()
-        if now - self._flushed >= FLUSH:
+        if now - self._flushed >= self._flush_every:
             self._flush("running")
             self._flushed = now
 
     def run(self, work: Callable[[], R]) -> None:
         """Run to the end in this thread; never raises."""
         if self._stops:
-            self._end("stopped", Stopped("The job was stopped before it began."))
+            self.end_stopped()
             return
         self._state("running")
         try:
             self._result = work()
+        except Suspended:
+            with self._changed:
+                self._flush("queued")
+                self._state("queued")
         except MaasError as error:
             self._end("stopped" if isinstance(error, Stopped) else "failed", error)
         except BaseException as error:
@@ -143,20 +173,30 @@ class LocalJob(Generic[R]):
         last = Finished(state=state, error=text, best_epoch=getattr(self._result, "best_epoch", 0))
         with self._changed:
             self._events.append(msgspec.structs.replace(last, seq=len(self._events) + 1, time=time.time()))
-            self._flush(state)
+            outcome = None if isinstance(self._result, Prediction) else encode_outcome(self._result, error)
+            self._flush(state, outcome)
             self._state(state)
             self._changed.notify_all()
 
-    def _flush(self, state: State) -> None:
+    def _flush(self, state: State, outcome: bytes | None = None) -> None:
         """Write down what is new; a journal that cannot be written costs its record, never the job."""
         fresh = self._events[self._written :]
         with contextlib.suppress(StoreError):
-            self._journal.append(self.id, fresh, state)
+            self._journal.append(self.id, fresh, state, outcome)
             self._written += len(fresh)
+        self.look()
 
 
-class PastJob:
-    """A job of another process, or of an earlier one, read from the journal."""
+class JournalJob(Generic[R]):
+    """A job that another process runs, or ran, known through the journal alone.
+
+    Parameters
+    ----------
+    info : JobInfo
+    journal : Journal
+    alive : callable
+        Whether somebody runs the job, or will.
+    """
 
     def __init__(self, info: JobInfo, journal: Journal, alive: Callable[[], bool]) -> None:
         self._first = info
@@ -164,46 +204,57 @@ class PastJob:
         self._alive = alive
 
     @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._first.id
+
+    @property
     def info(self) -> JobInfo:
         """Id, title, model and present state; a job whose process is gone has failed."""
-        found = next((info for info, _ in self._journal.jobs() if info.id == self._first.id), self._first)
-        if found.state in FINAL_STATES or self._alive():
-            return found
-        return msgspec.structs.replace(found, state="failed")
+        alive = self._alive()  # first: a process that ends writes its last state before it is gone
+        found = self._journal.find(self.id)
+        info = self._first if found is None else found[0]
+        return info if info.state in FINAL_STATES or alive else msgspec.structs.replace(info, state="failed")
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
         """Replay what was written down, and follow while its process lives unless told not to."""
         if not follow:
-            yield from self._journal.events(self._first.id, after)
+            yield from self._journal.events(self.id, after)
             return
         while True:
             alive = self._alive()
-            fresh = self._journal.events(self._first.id, after)
+            fresh = self._journal.events(self.id, after)
             for event in fresh:
                 yield event
                 after = event.seq
                 if isinstance(event, Finished):
                     return
             if not alive and not fresh:
-                yield Finished(
-                    seq=after + 1, time=time.time(), state="failed", error="The process that ran it is gone."
-                )
+                yield Finished(seq=after + 1, time=time.time(), state="failed", error=GONE)
                 return
-            time.sleep(0.25)
+            time.sleep(POLL)
 
-    def result(self, timeout: float | None = None) -> Any:
-        """What it made is in the store; a job that did not succeed raises."""
-        info = self.info
-        raise MaasError(
-            f"The job {info.id} ({info.title}) {ENDED.get(info.state, 'runs')} elsewhere; its result is not here.",
-            f"%maas models {info.model}" if info.state == "succeeded" else f"%maas logs {info.id}",
-        )
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the result; raises what the job raised."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while (info := self.info).state not in FINAL_STATES:
+            left = POLL if limit is None else min(POLL, limit - time.monotonic())
+            if left <= 0:
+                raise TimeoutError(f"The job {self.id} is {info.state} after {timeout:g} s.")
+            time.sleep(left)
+        outcome = self._journal.result(self.id)
+        if outcome is None:
+            raise MaasError(GONE if info.state == "failed" else "The job's answers went to whoever asked.")
+        result: R = decode_outcome(request_kind(info.title), outcome)
+        return result
 
     def stop(self) -> None:
-        """Only its own process can stop it."""
-        info = self.info
-        if info.state not in FINAL_STATES:
-            raise MaasError(f"The job {info.id} runs in another kernel.", "Press ■ in the notebook that runs it.")
+        """Ask its process to stop it gracefully; a second call drops the work in hand."""
+        if self.info.state not in FINAL_STATES:
+            self._journal.stop(self.id)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return asyncio.to_thread(self.result).__await__()
 
     def __repr__(self) -> str:
         info = self.info

@@ -9,7 +9,7 @@ from typing import Any
 from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.api.events import FINAL_STATES, EpochEnd, Event, Finished, Message, Started
 from maas_magics.api.tables import figure, html_table, text_table
-from maas_magics.magics import evaluate, export, offers, predict, train
+from maas_magics.magics import connect, evaluate, export, offers, predict, serve, train
 from maas_magics.magics.common import MODEL
 from maas_magics.magics.options import Command, HelpAsked, Option, Typed, text
 from maas_magics.magics.shell import Magic
@@ -34,11 +34,12 @@ def _status(magic: Magic, values: dict[str, Any]) -> None:
     jobs = backend.jobs()
     going = [info for info in jobs if info.state not in FINAL_STATES]
     rows = [
-        ("runs in", "this kernel"),
-        ("store", backend.place),
+        ("runs on", backend.place) if magic.session.remote else ("runs in", "this kernel"),
+        *([] if magic.session.remote else [("store", backend.place)]),
         ("models", str(len(magic.session.model_names()))),
         ("jobs", f"{len(going)} going, {len(jobs) - len(going)} ended"),
         *((f"job {info.id}", f"{info.title}: {info.state}") for info in going),
+        *((f"model {ref}", "open" if is_open else "closed") for ref, is_open in backend.loaded().items()),
     ]
     _table(magic, rows, (), "")
 
@@ -162,14 +163,21 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
         (Command("maas help", "This overview.", ()), _help),
     )
 }
-MAGICS = {"train": train, "evaluate": evaluate, "export": export, "predict": predict}
+MAGICS = {
+    "train": train,
+    "evaluate": evaluate,
+    "export": export,
+    "predict": predict,
+    "serve": serve,
+    "connect": connect,
+}
 
 
 def overview() -> str:
     """Every magic with its summary."""
     rows = [(f"%{name}", module.COMMAND.summary) for name, module in MAGICS.items()]
     rows += [(f"%{command.name}", command.summary) for command, _ in SUBCOMMANDS.values()]
-    return text_table(rows) + "\n\nEach takes --help. Each of the first four is a subcommand of %maas as well."
+    return text_table(rows) + "\n\nEach takes --help. Each of the first six is a subcommand of %maas as well."
 
 
 COMMAND = Command("maas", "Everything around models and jobs.", ())

@@ -52,6 +52,11 @@ class Curve:
         # Two of a bucket's points are kept, so a bucket of 4 raw points is half as dense as single ones.
         self._bucket = min(max(4, self._bucket * 2), self._bound // 4)
 
+    def cut(self, x: float) -> None:
+        """Drop every point beyond ``x``."""
+        self._kept = [point for point in self._kept if point[0] <= x]
+        self._open = [point for point in self._open if point[0] <= x]
+
     def extend(self, points: Iterable[Point]) -> None:
         """Append several points."""
         for x, y in points:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from maas_magics.api.events import (
     CheckpointSaved,
     EpochEnd,
@@ -12,6 +14,7 @@ from maas_magics.api.events import (
     Finished,
     Message,
     Progress,
+    Resumed,
     Started,
     State,
     Step,
@@ -71,6 +74,7 @@ class History:
         self.raises = False
         self.revision = 0
         self._time = 0.0
+        self._bests: deque[EpochEnd] = deque(maxlen=MESSAGES)
         self._marks: deque[tuple[float, int, int]] = deque()
 
     @classmethod
@@ -89,8 +93,12 @@ class History:
         self._time = max(self._time, event.time)
         match event:
             case Started():
+                if self.started is not None:  # begun anew in another process
+                    event = msgspec.structs.replace(event, time=self.started.time)
                 self.started, self.title, self.state = event, event.title, "running"
-                self._marks.append((event.time, 0, 0))
+                self._back(event.time, 0, 0, 0)
+            case Resumed():
+                self._back(event.time, event.epoch, event.step, event.samples)
             case Step():
                 self.epoch, self.loss = event.epoch, event.loss
                 self._advance(event.time, event.step, event.samples)
@@ -109,11 +117,24 @@ class History:
         if not isinstance(event, Step | Progress):
             self.revision += 1
 
+    def _back(self, time: float, epoch: int, step: int, samples: int) -> None:
+        """Go back to a step, as a job does that was killed and goes on from its checkpoint."""
+        self.epoch, self.step, self.samples = epoch, step, samples
+        self._marks = deque([(time, step, samples)])
+        while self._bests and self._bests[-1].step > step:
+            self._bests.pop()
+        self.best = self._bests[-1] if self._bests else None
+        if self.last is not None and self.last.step > step:
+            self.last = self.best
+        for curve in self.curves.values():
+            curve.cut(step)
+
     def _end_epoch(self, event: EpochEnd) -> None:
         self.last, self.epoch = event, event.epoch
         self.loss = event.train.get("loss", self.loss)
         if event.best:
             self.best = event
+            self._bests.append(event)
         self._advance(event.time, event.step, event.samples)
         for part, figures in (("train", event.train), ("validation", event.validation)):
             for name, value in figures.items():

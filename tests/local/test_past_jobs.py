@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 
 from maas_magics.api.backend import JobInfo
-from maas_magics.api.errors import JobNotFound, MaasError
+from maas_magics.api.errors import DataError, JobNotFound, MaasError
 from maas_magics.api.events import EpochEnd, Finished, Message, Started
 from maas_magics.api.requests import PredictRequest, TrainRequest
 from maas_magics.core.journal import Journal
-from maas_magics.local.backend import LocalBackend, _alive, _started
+from maas_magics.local.backend import LocalBackend
+from maas_magics.local.process import _started
+from maas_magics.local.process import alive as _alive
 
 CODE = """
 import sys, time, numpy as np
@@ -67,18 +69,16 @@ def test_a_job_of_a_living_process_is_followed_to_its_end(other: Any, store: Pat
         if isinstance(event, EpochEnd):
             break
     assert job.info.state == "running" and backend.jobs()[0].state == "running"
-    with pytest.raises(MaasError, match="runs in another kernel"):
-        job.stop()
-    process.stdin.write("stop\n")
-    process.stdin.flush()
+    with pytest.raises(TimeoutError):
+        job.result(0.1)
+    job.stop()
     seen += list(events)
     assert isinstance(seen[0], Started) and isinstance(seen[-1], Finished) and seen[-1].state == "stopped"
     assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
-    process.wait(30)
     assert job.info.state == "stopped"
-    with pytest.raises(MaasError, match="was stopped elsewhere; its result is not here"):
-        job.result()
+    assert job.result().ref == "m:1" and job.result().stopped
     job.stop()
+    assert process.poll() is None, "its process was asked, not killed"
 
 
 def test_a_job_of_a_killed_process_has_failed(other: Any, store: Path) -> None:
@@ -93,8 +93,17 @@ def test_a_job_of_a_killed_process_has_failed(other: Any, store: Path) -> None:
     assert isinstance(rest[-1], Finished) and rest[-1].state == "failed" and "is gone" in str(rest[-1].error)
     assert job.info.state == "failed" and [info.state for info in backend.jobs()] == ["failed"]
     assert not any(isinstance(event, Finished) for event in job.events(follow=False))
-    with pytest.raises(MaasError, match="failed elsewhere"):
+    with pytest.raises(MaasError, match="is gone"):
         job.result()
+
+
+def test_a_job_that_failed_elsewhere_raises_what_it_raised(store: Path) -> None:
+    job = LocalBackend(str(store)).submit(TrainRequest(name="m", data=np.ones((9, 2)), target=np.ones(9), epochs=1))
+    with pytest.raises(DataError) as there:
+        job.result()
+    with pytest.raises(DataError) as here:
+        LocalBackend(str(store)).job(job.info.id).result()
+    assert (here.value.message, here.value.hint) == (there.value.message, there.value.hint)
 
 
 def test_a_number_used_again_is_not_the_same_process(store: Path) -> None:
@@ -116,12 +125,9 @@ def test_a_job_outlives_its_backend(store: Path) -> None:
     first = LocalBackend(str(store))
     job = first.submit(TrainRequest(name="m", data=X, target=X[:, 0], model="linear", epochs=3))
     events = list(job.events())
-    job.result()
     past = LocalBackend(str(store)).job(job.info.id)
     assert list(past.events()) == events and past.info == job.info
-    with pytest.raises(MaasError, match="its result is not here") as caught:
-        past.result()
-    assert caught.value.hint == "%maas models m"
+    assert past.result() == job.result()
     with pytest.raises(JobNotFound):
         LocalBackend(str(store / "other")).job(job.info.id)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from maas_magics.api.errors import ModelClosed
 from maas_magics.core.inference.predictor import Predictor
 from maas_magics.core.store import Store
 
@@ -22,12 +25,17 @@ class Loader:
     Parameters
     ----------
     store : Store
+    memory : float
+        Bytes of weights kept open; the version asked longest ago goes first.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, memory: float = math.inf) -> None:
         self._store = store
         self._lock = threading.Lock()
+        self.memory = memory
         self._predictors: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
+        self._sizes: dict[tuple[str, int], int] = {}
+        self._closed: set[tuple[str, int]] = set()
         self._models: OrderedDict[tuple[str, int], Model] = OrderedDict()
 
     def keep(self, name: str, version: int, model: Model) -> None:
@@ -43,6 +51,7 @@ class Loader:
         with self._lock:
             for key in [key for key in self._predictors if key[0] == name and version in (None, key[1])]:
                 del self._predictors[key]
+                self._sizes.pop(key, None)
 
     def model(self, name: str, version: int) -> Model:
         """The torch model of a version."""
@@ -53,14 +62,46 @@ class Loader:
         return found if found is not None else load_model(self._store.folder(name, version))
 
     def predictor(self, ref: str) -> Predictor:
-        """What answers for a reference now."""
+        """What answers for a reference now.
+
+        Raises
+        ------
+        ModelClosed
+            If it was closed.
+        """
         key = self._store.resolve(ref)
         found = self._predictors.get(key)
-        if found is None:
-            folder = self._store.folder(*key)
-            found = Predictor(f"{key[0]}:{key[1]}", folder, lambda: self.model(*key))
-            with self._lock:
-                self._predictors[key] = found
-                while len(self._predictors) > MOST:
-                    self._predictors.popitem(last=False)
+        if found is not None:
+            with contextlib.suppress(KeyError):
+                self._predictors.move_to_end(key)
+            return found
+        if key in self._closed:
+            raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
+        folder = self._store.folder(*key)
+        found = Predictor(f"{key[0]}:{key[1]}", folder, lambda: self.model(*key))
+        with self._lock:
+            self._predictors[key] = found
+            self._sizes[key] = found.size
+            while len(self._predictors) > 1 and (
+                len(self._predictors) > MOST or sum(map(self._sizes.__getitem__, self._predictors)) > self.memory
+            ):
+                self._sizes.pop(self._predictors.popitem(last=False)[0])
         return found
+
+    def load(self, ref: str) -> None:
+        """Open a version; undoes `unload`."""
+        self._closed.discard(self._store.resolve(ref))
+        self.predictor(ref)
+
+    def unload(self, ref: str) -> None:
+        """Close a version (``NAME:3``), or every version of a model (``NAME``), until it is loaded again."""
+        name, version = self._store.resolve(ref)
+        versions = self._store.storage.versions(name) if ref == name else [version]
+        self._closed.update((name, number) for number in versions)
+        self.forget(name, None if ref == name else version)
+
+    def loaded(self) -> dict[str, bool]:
+        """Versions that are open (True), or were closed (False)."""
+        with self._lock:
+            states = dict.fromkeys(self._closed, False) | dict.fromkeys(self._predictors, True)
+        return {f"{name}:{version}": open for (name, version), open in states.items()}

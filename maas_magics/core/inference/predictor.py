@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,13 @@ from maas_magics.api.requests import PredictRequest
 from maas_magics.core.data.columns import Array, Columns
 from maas_magics.core.data.sources import Source
 from maas_magics.core.inference.engine import Engine
+from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.manifest import read_manifest, read_preprocess
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
+
+WEIGHTS = "weights.safetensors"
 
 CHUNK = 4_096
 """Rows read and asked at a time."""
@@ -46,6 +49,9 @@ class Predictor:
         file = folder / "exports" / "onnx" / "model.onnx"
         self.engine: Engine | None = Engine(file) if file.is_file() else None
         self._model = None if self.engine else model()
+        weights = file if self.engine else folder / WEIGHTS
+        self.size = weights.stat().st_size if weights.is_file() else 0
+        """Bytes of its weights."""
         specs = self.columns.specs
         only = specs[0] if len(specs) == 1 else None
         self._plain = (
@@ -63,6 +69,16 @@ class Predictor:
             return self.engine.run(raw)[self.answers.specs[-1].name]
         assert self._model is not None
         return self._model.run(raw)
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs of the signature for its inputs, all at once."""
+        raw = fit_inputs(self.columns.specs, inputs)
+        if self.engine is not None:
+            return self.engine.run(raw)
+        found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=True))
+        if self._named is self._codes and self._labels is not None:
+            found["prediction"] = self._labels[found["prediction"]]
+        return found
 
     def array(self, values: Array) -> dict[str, Array] | None:
         """The short path for one array of the model's own shape and type, no longer than a chunk; else None."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import Diverged, Stopped
-from maas_magics.api.events import EpochEnd, Step
+from maas_magics.api.errors import Diverged, Stopped, StoreError, Suspended
+from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Message, Resumed, Step
+from maas_magics.core.context import Stopping
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.decode import Decode, truth
-from maas_magics.core.training.batches import Batches
+from maas_magics.core.training.batches import Batch, Batches
+from maas_magics.core.training.checkpoint import Checkpoints, State, random_state, restore_random
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
@@ -25,7 +28,15 @@ from maas_magics.core.training.step import TrainStep
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
 
-Stopping = Literal["", "soft", "hard"]
+STEP_PAUSE = 10.0
+EPOCH_PAUSE = 1.0
+"""Least seconds between two checkpoints, inside an epoch and at its end."""
+
+COST = 100
+"""Least time between two checkpoints, in times of what the last one took."""
+
+KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begin", "best", "best_value")
+"""Counts and values of `Fit` that a checkpoint holds as they are."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +71,8 @@ def mode_of(monitor: str) -> Literal["min", "max"]:
     return "min" if lower else "max"
 
 
-def fit(
-    net: nn.Module,
-    optimizer: Optimizer,
-    train: Batches,
-    validation: Batches | None,
-    plan: Plan,
-    emit: Callable[[Step | EpochEnd], None],
-    stopping: Callable[[], Stopping],
-) -> History:
-    """Train ``net`` in place and leave the weights of its best epoch in it.
+class Fit:
+    """One training of a network in place, that can be stopped, kept on disk and gone on with at any step.
 
     Parameters
     ----------
@@ -77,36 +80,89 @@ def fit(
     emit : callable
         Gets the events.
     stopping : callable
-        ``"soft"`` ends the epoch here and validates once more if no epoch was finished yet; ``"hard"`` ends at once.
-
-    Raises
-    ------
-    Diverged
-        When a loss is NaN or infinite; the message names the epoch, the step and what to try.
-    Stopped
-        When it was stopped with nothing to keep.
+        ``"soft"`` ends the epoch here and validates once more if no epoch was finished yet; ``"hard"`` ends at
+        once; ``"suspend"`` keeps the state on disk and raises `Suspended`.
+    checkpoints : Checkpoints, optional
+        Where the state is kept; from its newest whole one the training goes on.
     """
-    history = History()
-    best: dict[str, Tensor] | None = None
-    best_value = math.inf
-    generator = torch.Generator().manual_seed(plan.seed)
-    decode = Decode(plan.answers).to(next(net.parameters()).device)
-    train_on = TrainStep(net, optimizer, plan.loss)
-    begun = time.perf_counter()
-    total_steps = max(1, plan.epochs * train.steps)
-    step = samples = 0
-    for epoch in range(1, plan.epochs + 1):
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Optimizer,
+        train: Batches,
+        validation: Batches | None,
+        plan: Plan,
+        emit: Callable[[Event], None],
+        stopping: Callable[[], Stopping],
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self._net, self._optimizer, self._train, self._held, self._plan = net, optimizer, train, validation, plan
+        self._emit, self._stopping, self._checkpoints = emit, stopping, checkpoints
+        self._history = History()
+        self._best: dict[str, Tensor] | None = None
+        self._best_value = math.inf
+        self._order = torch.Generator().manual_seed(plan.seed)
+        self._decode = Decode(plan.answers).to(next(net.parameters()).device)
+        self._epoch = 1
+        self._step = self._samples = 0
+        self._done = self._rows = 0
+        self._loss_sum = 0.0
+        self._begin: State = {}
+        self._spent = self._cost = 0.0
+
+    def run(self) -> History:
+        """Train, and leave the weights of the best epoch in the network.
+
+        Raises
+        ------
+        Diverged
+            When a loss is NaN or infinite; the message names the epoch, the step and what to try.
+        Stopped
+            When it was stopped with nothing to keep.
+        Suspended
+        """
+        self._resume()
+        self._started = self._saved = time.perf_counter()
+        while self._epoch <= self._plan.epochs and not self._history.stopped:
+            stop = self._train_epoch()
+            if stop == "suspend":
+                self._save()
+                raise Suspended("Training gave way; its state is kept.")
+            if stop == "hard" or (stop and self._best is not None):
+                self._history.stopped = True
+                break
+            if not self._rows:
+                raise Stopped("Training was stopped before its first step; nothing was kept.")
+            self._end_epoch()
+            self._history.stopped = bool(stop)
+            if self._plan.patience and self._history.epochs - self._history.best_epoch >= self._plan.patience:
+                break
+            if time.perf_counter() - self._saved > max(EPOCH_PAUSE, COST * self._cost):
+                self._save()
+        if self._best is None:
+            raise Stopped("Training was stopped before anything could be kept.")
+        self._net.load_state_dict(self._best)
+        self._net.eval()
+        return self._history
+
+    def _train_epoch(self) -> Stopping:
+        """Steps from where the epoch stands to its end, or to where somebody wants it to stop."""
+        net, optimizer, plan, stopping, emit = self._net, self._optimizer, self._plan, self._stopping, self._emit
+        train_on = TrainStep(net, optimizer, plan.loss)
+        epoch, total_steps = self._epoch, max(1, plan.epochs * self._train.steps)
         net.train()
-        loss_sum, rows, reported, stop = 0.0, 0, time.perf_counter(), ""
-        since_sum, since_rows = 0.0, 0
-        for inputs, target in train.epoch(generator):
+        loss_sum, rows, step, done = self._loss_sum, self._rows, self._step, self._done
+        since_sum, since_rows, reported = loss_sum, rows, time.perf_counter()
+        stop: Stopping = ""
+        for inputs, target in self._batches():
             stop = stopping()
             if stop:
                 break
             if plan.schedule is not constant:
                 optimizer.scale_lr(plan.schedule(step / total_steps))
             loss = train_on(inputs, target)
-            step += 1
+            step, done = step + 1, done + 1
             n = target.shape[0]
             loss_sum, rows = loss_sum + loss * n, rows + n
             if not math.isfinite(loss):
@@ -114,48 +170,117 @@ def fit(
             now = time.perf_counter()
             if now - reported >= STEP_EVENTS:
                 fresh = rows - since_rows
-                emit(Step(step=step, epoch=epoch, loss=(loss_sum - since_sum) / fresh, samples=samples + rows))
+                emit(Step(step=step, epoch=epoch, loss=(loss_sum - since_sum) / fresh, samples=self._samples + rows))
                 reported, since_sum, since_rows = now, loss_sum, rows
-        samples += rows
-        if stop == "hard" or (stop and best is not None):
-            history.stopped = True
-            break
-        if not rows:
-            raise Stopped("Training was stopped before its first step; nothing was kept.")
-        figures = {"loss": loss_sum / rows}
-        held = measure(net, decode, validation, plan) if validation is not None else {}
+                if self._checkpoints is not None and now - self._saved > max(STEP_PAUSE, COST * self._cost):
+                    self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
+                    self._save()
+        self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
+        return stop
+
+    def _batches(self) -> Iterator[Batch]:
+        """What is left of the epoch, in the order that it began with."""
+        if self._checkpoints is None:
+            return self._train.epoch(self._order)
+        resumed = random_state() if self._done else None
+        if resumed is None:
+            self._begin = {"order": self._order.get_state(), "random": random_state()}
+        else:
+            self._order.set_state(self._begin["order"])
+            restore_random(self._begin["random"])
+        batches = self._train.epoch(self._order)
+        if resumed is not None:
+            batches = islice(batches, self._done, None)
+            batches = chain([first] if (first := next(batches, None)) is not None else [], batches)
+            restore_random(resumed)
+        return batches
+
+    def _end_epoch(self) -> None:
+        """Measure, note, and keep the weights if they are the best so far."""
+        history, plan, epoch = self._history, self._plan, self._epoch
+        self._samples += self._rows
+        figures = {"loss": self._loss_sum / self._rows}
+        held = measure(self._net, self._decode, self._held, plan) if self._held is not None else {}
         history.epochs = epoch
         watched = (held or figures).get(plan.monitor, figures["loss"])
         value = watched if plan.mode == "min" else -watched
-        better = value < best_value or best is None
-        for name, number in {**figures, **{f"val_{k}": v for k, v in held.items()}, "lr": optimizer.lr}.items():
+        better = value < self._best_value or self._best is None
+        lr = self._optimizer.lr
+        for name, number in {**figures, **{f"val_{k}": v for k, v in held.items()}, "lr": lr}.items():
             history.curves.setdefault(name, []).append(number)
         if better:
-            best_value, history.best_epoch, history.best_metrics = value, epoch, held or figures
-            best = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
-        seconds = time.perf_counter() - begun
-        emit(
+            self._best_value, history.best_epoch, history.best_metrics = value, epoch, held or figures
+            self._best = {name: tensor.detach().clone() for name, tensor in self._net.state_dict().items()}
+        self._emit(
             EpochEnd(
                 epoch=epoch,
-                step=step,
-                samples=samples,
+                step=self._step,
+                samples=self._samples,
                 train=figures,
                 validation=held,
-                lr=optimizer.lr,
-                seconds=seconds,
+                lr=lr,
+                seconds=self._spent + time.perf_counter() - self._started,
                 best=better,
             )
         )
-        if stop:
-            history.stopped = True
-            break
-        if plan.patience and epoch - history.best_epoch >= plan.patience:
-            break
-    if best is None:
-        raise Stopped("Training was stopped before anything could be kept.")
-    net.load_state_dict(best)
-    net.eval()
-    return history
+        self._epoch, self._done, self._rows, self._loss_sum = epoch + 1, 0, 0, 0.0
+
+    # --- on disk ---
+
+    def _save(self) -> None:
+        if self._checkpoints is None:
+            return
+        begun = time.perf_counter()
+        state = {name: getattr(self, f"_{name}") for name in KEPT}
+        state |= {
+            "net": self._net.state_dict(),
+            "optimizer": self._optimizer.inner.state_dict(),
+            "history": asdict(self._history),
+            "now": random_state(),
+            "after": self._order.get_state(),
+            "spent": self._spent + begun - self._started,
+        }
+        try:
+            self._checkpoints.save(state)
+        except StoreError as error:
+            self._emit(Message(text=f"{error.message} Training goes on.", level="warning"))
+        else:
+            self._emit(CheckpointSaved(epoch=self._epoch, step=self._step))
+        self._saved = time.perf_counter()
+        self._cost = self._saved - begun
+
+    def _resume(self) -> None:
+        if self._checkpoints is None:
+            return
+        state, broken = self._checkpoints.newest()
+        if broken:
+            what = "the one before is used" if state else "there is none before it, so training begins anew"
+            self._emit(Message(text=f"The newest checkpoint is broken; {what}.", level="warning"))
+        if state is None:
+            return
+        self._net.load_state_dict(state["net"])
+        self._optimizer.inner.load_state_dict(state["optimizer"])
+        self._history = History(**state["history"])
+        for name in KEPT:
+            setattr(self, f"_{name}", state[name])
+        self._spent = state["spent"]
+        restore_random(state["now"])
+        self._order.set_state(state["after"])
+        self._emit(Resumed(epoch=self._epoch, step=self._step, samples=self._samples + self._rows))
+
+
+def fit(
+    net: nn.Module,
+    optimizer: Optimizer,
+    train: Batches,
+    validation: Batches | None,
+    plan: Plan,
+    emit: Callable[[Event], None],
+    stopping: Callable[[], Stopping],
+    checkpoints: Checkpoints | None = None,
+) -> History:
+    """Train ``net`` in place and leave the weights of its best epoch in it; see `Fit`."""
+    return Fit(net, optimizer, train, validation, plan, emit, stopping, checkpoints).run()
 
 
 @torch.inference_mode()

@@ -24,6 +24,7 @@ from maas_magics.core.publish import publish
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.batches import Batches, InMemory
+from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
@@ -198,10 +199,11 @@ def _run(
             facts=facts,
         )
     )
+    checkpoints = Checkpoints(context.checkpoints) if context.checkpoints is not None else None
     begun = time.perf_counter()
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
-        history = fit(net, optimizer, batches, held, plan, context.emit, context.stopping)
+        history = fit(net, optimizer, batches, held, plan, context.emit, context.stopping, checkpoints)
     seconds = time.perf_counter() - begun
     if not math.isfinite(history.best_metrics["loss"]):
         raise Diverged(

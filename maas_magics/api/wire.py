@@ -1,0 +1,196 @@
+"""Requests, results and errors as bytes, for another process or another machine.
+
+Requests hold live objects in a notebook; `Uploaded`, `Graph` and `Source` stand for them
+on the way. Nothing here is pickled: what cannot be told in plain values does not travel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maas_magics.api import errors
+from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Request, TrainRequest
+from maas_magics.api.results import Artifact, Metrics, TrainedModel
+
+
+class Uploaded(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
+    """Rows that were sent ahead as an Arrow stream.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the stream.
+    arrays : bool
+        Whether the rows are arrays, not a table.
+    """
+
+    digest: str
+    arrays: bool = False
+
+
+class Graph(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
+    """A module that was sent ahead as its exported graphs.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the archive.
+    name : str
+        Name of its class.
+    """
+
+    digest: str
+    name: str = "module"
+
+
+class Source(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
+    """A module as the Python source of a cell that makes it; run only where the owner allows code.
+
+    Attributes
+    ----------
+    code : str
+    name : str
+        Name of its class.
+    """
+
+    code: str
+    name: str = "module"
+
+
+_STANDS = {kind.__name__: kind for kind in (Uploaded, Graph, Source)}
+
+_REQUESTS: dict[str, type[Request[Any]]] = {
+    "train": TrainRequest,
+    "evaluate": EvaluateRequest,
+    "export": ExportRequest,
+    "predict": PredictRequest,
+}
+_RESULTS: dict[type[Request[Any]], type[msgspec.Struct]] = {
+    TrainRequest: TrainedModel,
+    EvaluateRequest: Metrics,
+    ExportRequest: Artifact,
+}
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    kind: str
+    fields: dict[str, Any]
+
+
+class _Error(msgspec.Struct, frozen=True):
+    error: str
+    kind: str = "MaasError"
+    hint: str = ""
+
+
+def encode_request(request: Request[Any]) -> bytes:
+    """A request as MessagePack.
+
+    Raises
+    ------
+    OptionError
+        If a field holds a live object.
+    """
+    kind = next(word for word, known in _REQUESTS.items() if isinstance(request, known))
+    fields = {name: getattr(request, name) for name in request.__struct_fields__}
+    for name, value in fields.items():
+        try:
+            fields[name] = msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_scalar)
+        except (TypeError, ValueError):
+            raise OptionError(
+                f"{name} holds a {type(value).__name__}, which cannot be sent to another process.",
+                f"Give {name} in plain values, or %connect kernel.",
+            ) from None
+    return msgspec.msgpack.encode(_Sent(kind, fields))
+
+
+def decode_request(data: bytes) -> Request[Any]:
+    """What `encode_request` wrote.
+
+    Raises
+    ------
+    OptionError
+        If it is no request.
+    """
+    try:
+        sent = msgspec.msgpack.decode(data, type=_Sent)
+        kind = _REQUESTS.get(sent.kind)
+        if kind is None:
+            raise OptionError(f"There is no request {sent.kind[:40]!r}.")
+        made: Request[Any] = msgspec.convert({name: _standing(value) for name, value in sent.fields.items()}, kind)
+        return made
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise OptionError(f"The request cannot be read: {error}") from None
+
+
+def _standing(value: Any, depth: int = 0) -> Any:
+    if depth > 8:
+        raise OptionError("The request is nested too deeply.")
+    if isinstance(value, list):
+        return [_standing(item, depth + 1) for item in value]
+    if isinstance(value, dict) and isinstance(value.get("$"), str):
+        kind = _STANDS.get(value["$"])
+        if kind is None:
+            raise OptionError(f"The request holds a {value['$'][:40]!r}, which is unknown here.")
+        return msgspec.convert(value, kind)
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    """Numbers and arrays of numpy and torch as Python's own."""
+    plain = getattr(value, "tolist", None)
+    if plain is None or getattr(value, "ndim", 9) > 1:
+        raise TypeError(type(value).__name__)
+    return plain()
+
+
+class _Outcome(msgspec.Struct, frozen=True):
+    result: Any = None
+    error: _Error | None = None
+
+
+def encode_outcome(result: Any, error: BaseException | None) -> bytes:
+    """How a job ended, as MessagePack."""
+    return msgspec.msgpack.encode(_Outcome(None if error else result, _told(error) if error else None))
+
+
+def decode_outcome(kind: type[Request[Any]], data: bytes) -> Any:
+    """Result of a job that ran a kind of request; raises the error of one that has none."""
+    found = msgspec.msgpack.decode(data, type=_Outcome)
+    if found.error is not None:
+        raise _raised(found.error)
+    return msgspec.convert(found.result, _RESULTS[kind])
+
+
+def request_kind(title: str) -> type[Request[Any]]:
+    """Kind of request that a job's title (``"train NAME"``) speaks of."""
+    return _REQUESTS[title.partition(" ")[0]]
+
+
+def encode_error(error: BaseException) -> bytes:
+    """An error as JSON: its short text, hint and class; one that was not raised on purpose tells its class only."""
+    return msgspec.json.encode(_told(error))
+
+
+def decode_error(data: bytes, otherwise: str) -> MaasError:
+    """The same class with the same text; ``otherwise`` where the bytes tell nothing."""
+    try:
+        return _raised(msgspec.json.decode(data, type=_Error))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return errors.ServiceError(otherwise)
+
+
+def _told(error: BaseException) -> _Error:
+    if isinstance(error, MaasError):
+        return _Error(error.message, type(error).__name__, error.hint)
+    return _Error(f"It failed with {type(error).__name__}: {str(error)[:500]}".rstrip(": "))
+
+
+def _raised(found: _Error) -> MaasError:
+    kind = getattr(errors, found.kind, None)
+    if not isinstance(kind, type) or not issubclass(kind, MaasError):
+        kind = MaasError
+    return kind(found.error, found.hint)

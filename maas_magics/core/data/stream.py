@@ -1,0 +1,106 @@
+"""Rows as an Arrow stream: written on one machine, read on another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.sources import Answers, Source, as_arrow
+
+ROWS = 65_536
+"""Rows of one record batch; the same for everybody, so that the same rows have the same digest."""
+
+
+class StreamSource:
+    """An Arrow stream in a file, mapped into memory.
+
+    Parameters
+    ----------
+    file : Path
+    arrays : bool
+        Whether the rows were arrays, not a table.
+
+    Raises
+    ------
+    DataError
+        If the file is no Arrow stream.
+    """
+
+    def __init__(self, file: Path, arrays: bool) -> None:
+        self.arrays = arrays
+        try:
+            with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:
+                self._table = reader.read_all()
+            self._table.validate(full=True)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowSerializationError, OSError) as error:
+            raise DataError(f"The data that was sent cannot be read: {str(error).splitlines()[0][:200]}") from None
+        self.rows: int | None = self._table.num_rows
+
+    def table(self) -> pa.Table:
+        """All rows."""
+        return self._table
+
+    def chunks(self, rows: int) -> Iterator[pa.Table]:
+        """All rows, at most ``rows`` at a time."""
+        for start in range(0, max(self._table.num_rows, 1), rows):
+            yield self._table.slice(start, rows)
+
+    def restore(self, columns: Answers) -> Any:
+        """Answers as an Arrow table, for whoever sent the rows."""
+        return as_arrow(columns)
+
+
+def write_stream(source: Source, file: BinaryIO) -> tuple[str, int]:
+    """Write a source as an Arrow stream.
+
+    Returns
+    -------
+    digest : str
+        SHA-256 of the bytes.
+    size : int
+        How many they are.
+    """
+    sink = _Hashing(file)
+    # Rows in memory are turned into Arrow as a whole, since a chunk alone may not tell a column's type.
+    chunks: Iterable[pa.Table] = source.chunks(ROWS) if source.rows is None else [source.table()]
+    writer: Any = None
+    for table in chunks:
+        table = table.replace_schema_metadata(None)
+        if writer is None:
+            schema = table.schema
+            writer = pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema)
+        for batch in table.cast(schema).combine_chunks().to_batches(ROWS):
+            writer.write_batch(batch)
+    if writer is None:
+        raise DataError("The data has no rows.", "Give at least a few rows.")
+    writer.close()
+    return sink.digest.hexdigest(), sink.size
+
+
+class _Hashing:
+    """A file that knows the digest of what was written to it."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.digest.update(view)
+        self.size += len(view)
+        self._file.write(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Leave that to the file's owner."""
+
+    def close(self) -> None:
+        """Leave that to the file's owner."""

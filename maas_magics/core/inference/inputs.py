@@ -1,0 +1,62 @@
+"""Tensors that somebody sent, checked against what a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from maas_magics.api.errors import DataError, did_you_mean
+from maas_magics.api.signature import DATATYPES, NUMPY, TensorSpec
+from maas_magics.core.data.columns import Array
+
+
+def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list[Array]:
+    """Inputs in the order and with the types of the signature.
+
+    Numbers of a narrower kind are widened, and one number a row may come as (n,) instead of (n, 1).
+
+    Parameters
+    ----------
+    specs : sequence of TensorSpec
+    inputs : dict of str to ndarray
+        First axis: rows.
+
+    Raises
+    ------
+    DataError
+        If an input is missing, unknown, or of another type or shape, or they differ in length.
+    """
+    for name in inputs:
+        if not any(spec.name == name for spec in specs):
+            raise DataError(f"The model has no input {name!r}.", did_you_mean(name, [spec.name for spec in specs]))
+    found = []
+    for spec in specs:
+        if spec.name not in inputs:
+            raise DataError(f"The input {spec.name!r} is missing.", f"The model takes {spec}.")
+        found.append(_fit(spec, inputs[spec.name]))
+    if len({len(values) for values in found}) > 1:
+        lengths = ", ".join(f"{spec.name!r} has {len(values)}" for spec, values in zip(specs, found, strict=True))
+        raise DataError(f"The inputs differ in their number of rows: {lengths}.")
+    if not len(found[0]):
+        raise DataError("The inputs have no rows.", "Send at least one row.")
+    return found
+
+
+def _fit(spec: TensorSpec, values: Array) -> Array:
+    wanted = np.dtype(NUMPY[spec.datatype])
+    if values.dtype != wanted:
+        if wanted.kind == "O" or values.dtype.kind == "O" or not np.can_cast(values.dtype, wanted, "same_kind"):
+            raise DataError(
+                f"The input {spec.name!r} is {DATATYPES.get(str(values.dtype), values.dtype)}; "
+                f"{spec.datatype} was expected.",
+                f"The model takes {spec}.",
+            )
+        values = values.astype(wanted)
+    if values.ndim == 1 and spec.shape[1:] == (1,):
+        values = values.reshape(-1, 1)
+    if values.ndim != len(spec.shape) or any(
+        size not in (-1, given) for size, given in zip(spec.shape[1:], values.shape[1:], strict=True)
+    ):
+        raise DataError(f"The input {spec.name!r} has shape {values.shape}.", f"The model takes {spec}.")
+    return values

@@ -1,0 +1,36 @@
+"""`%connect`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maas_magics.magics.options import Command, Option, text
+from maas_magics.magics.shell import Magic
+
+COMMAND = Command(
+    "connect",
+    "Choose where cells run: in this kernel, on a service of this machine, or on a colleague's.",
+    (
+        Option(
+            ("where",),
+            "kernel, local, https://host:port, or oip+https://host:port for any server of the Open Inference Protocol",
+            text,
+            "WHERE",
+            "?",
+            offer=("kernel", "local"),
+        ),
+        Option(("--token-file",), "file with the token; else the variable MAAS_TOKEN, or the keyring", text, "FILE"),
+        Option(("--certificate",), "file with the certificate that the service is known by", text, "FILE"),
+    ),
+    example="%connect local\n%connect https://gpu.example.org:8000 --token-file ~/gpu.token\n%connect kernel",
+)
+
+
+def run(magic: Magic, line: str, cell: str | None) -> Any:
+    """Connect, and say where cells run now."""
+    values = COMMAND.parse(line, magic.names)
+    if values:
+        magic.session.connect(
+            values.get("where", "local"), token_file=values.get("token_file"), certificate=values.get("certificate")
+        )
+    magic.show(magic.session.where())

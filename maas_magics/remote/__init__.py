@@ -1,0 +1,1 @@
+"""A backend on another process or machine, spoken to over HTTP."""

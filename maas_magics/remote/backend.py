@@ -1,0 +1,210 @@
+"""The backend of a service, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+
+from maas_magics.api.backend import Inferred, Job, JobInfo
+from maas_magics.api.errors import DataError, OptionError, ServiceError
+from maas_magics.api.requests import ExportRequest, PredictRequest, Request
+from maas_magics.api.results import Prediction
+from maas_magics.api.wire import encode_request
+from maas_magics.core.data.sources import Source, open_source
+from maas_magics.core.portable import pack
+from maas_magics.remote.client import Client
+from maas_magics.remote.job import AskingJob, RemoteJob
+from maas_magics.remote.models import RemoteModels
+from maas_magics.remote.oip import infer
+from maas_magics.remote.predictions import answers_of_bytes, join, rows_to_bytes
+
+R = TypeVar("R")
+
+CHUNK = 4 * 2**20
+"""Bytes of one request of an upload."""
+
+ROWS = 16_384
+"""Rows of one request for answers."""
+
+AHEAD = 2
+"""Requests for answers on their way at a time, so that this side and the other work at once."""
+
+
+class RemoteData:
+    """The `DataStore` of a service.
+
+    Parameters
+    ----------
+    client : Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def offset(self, digest: str) -> int:
+        """Bytes that are there; −1 once all are there and were checked."""
+        return int(self._client.request("HEAD", f"/v1/data/{digest}").headers["upload-offset"])
+
+    def append(self, digest: str, offset: int, chunk: bytes, total: int) -> int:
+        """Send bytes from ``offset`` on; answers like `offset`."""
+        headers = {
+            "upload-offset": str(offset),
+            "upload-length": str(total),
+            "content-type": "application/offset+octet-stream",
+        }
+        return int(
+            self._client.request("PATCH", f"/v1/data/{digest}", content=chunk, headers=headers).headers["upload-offset"]
+        )
+
+    def send(self, file: BinaryIO, digest: str, size: int) -> None:
+        """Send what is not there yet."""
+        offset = self.offset(digest)
+        stuck = 0
+        while offset >= 0:
+            file.seek(offset)
+            before = offset
+            try:
+                offset = self.append(digest, offset, file.read(CHUNK), size)
+            except DataError:
+                offset = self.offset(digest)  # an answer was lost, or somebody else sends the same
+                stuck = stuck + 1 if offset == before else 0
+                if stuck > 2:
+                    raise
+
+
+class RemoteBackend:
+    """Runs requests on a service.
+
+    Parameters
+    ----------
+    client : Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.models = RemoteModels(client)
+        self.data = RemoteData(client)
+
+    @property
+    def place(self) -> str:
+        """URL of the service."""
+        return self._client.url
+
+    def check(self) -> None:
+        """See that it answers, speaks as we do, and takes the token.
+
+        Raises
+        ------
+        ServiceError
+            If it is another kind of server.
+        """
+        answer = self._client.request("GET", "/v1/loaded", patience=3.0)
+        try:
+            msgspec.json.decode(answer.content, type=dict[str, bool])
+        except msgspec.MsgspecError:
+            raise ServiceError(
+                f"{self._client.url} is no service of maas_magics.",
+                f"%connect oip+{self._client.url} asks other servers.",
+            ) from None
+
+    def submit(self, request: Request[R], key: str = "") -> Job[R]:
+        """Send the rows, then the request; a retried submit makes one job."""
+        if isinstance(request, PredictRequest):
+            info = JobInfo(uuid.uuid4().hex[:8], f"predict {request.model}", request.model, "running", 0.0)
+            work: Any = AskingJob(info, lambda tell: self._predict(request, tell))
+            return work  # type: ignore[no-any-return]
+        if isinstance(request, ExportRequest) and request.out is not None:
+            raise OptionError("The export stays on the service.", "Leave out --out, and %maas models NAME.")
+        packed = pack(request, self.data.send)
+        answer = self._client.request(
+            "POST",
+            "/v1/jobs",
+            content=encode_request(packed),
+            headers={"content-type": "application/msgpack", "idempotency-key": key or uuid.uuid4().hex},
+        )
+        return RemoteJob(msgspec.json.decode(answer.content, type=JobInfo), self._client)
+
+    def job(self, id: str) -> Job[Any]:
+        """A job by its id, or by the first characters of it."""
+        answer = self._client.request("GET", f"/v1/jobs/{quote(id, safe='') or '-'}")
+        return RemoteJob(msgspec.json.decode(answer.content, type=JobInfo), self._client)
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """Every job known, newest first."""
+        return msgspec.json.decode(self._client.request("GET", "/v1/jobs").content, type=tuple[JobInfo, ...])
+
+    def predict(self, request: PredictRequest) -> Prediction:
+        """Ask a model."""
+        return self._predict(request, lambda done, total: None)
+
+    def _predict(self, request: PredictRequest, tell: Callable[[int, int], None]) -> Prediction:
+        source: Source = open_source(request.data)
+        size = min(request.batch_size or ROWS, ROWS)
+        if size < 1:
+            raise OptionError("A batch size is at least 1.", "--batch-size 1024")
+        chunks = (table for table in source.chunks(size) if table.num_rows)
+        first = next(chunks, None)
+        if first is None:
+            raise DataError("The data has no rows.", "Give at least one row to predict.")
+        total = source.rows or 0
+        # Every later chunk goes to the version that answered the first one.
+        model, columns = self._ask(first, request, request.model, source.arrays)
+        parts, done = [columns], first.num_rows
+        if done == total:
+            return Prediction(model=model, columns=columns)
+        tell(done, total)
+        with ThreadPoolExecutor(AHEAD, thread_name_prefix="maas-magics-ask") as threads:
+            waiting: deque[tuple[int, Future[tuple[str, dict[str, Any]]]]] = deque()
+            for table in chain(chunks, (None,) * AHEAD):
+                if waiting and (table is None or len(waiting) == AHEAD):
+                    rows, future = waiting.popleft()
+                    parts.append(future.result()[1])
+                    done += rows
+                    tell(done, total)
+                if table is not None:
+                    future = threads.submit(self._ask, table, request, model, source.arrays)
+                    waiting.append((table.num_rows, future))
+        return Prediction(model=model, columns=join(parts))
+
+    def _ask(self, table: Any, request: PredictRequest, model: str, arrays: bool) -> tuple[str, dict[str, Any]]:
+        params: dict[str, Any] = {"top": request.top, "arrays": str(arrays).lower()}
+        if request.probabilities is not None:
+            params["probabilities"] = str(request.probabilities).lower()
+        answer = self._client.request(
+            "POST",
+            f"/v1/models/{quote(model, safe=':@')}/predict",
+            content=rows_to_bytes(table),
+            headers={"content-type": "application/vnd.apache.arrow.stream"},
+            params=params,
+        )
+        return answer.headers["x-model"], answers_of_bytes(answer.content)
+
+    def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
+        """Tensors in, tensors out, by the Open Inference Protocol."""
+        return infer(self._client, model, {name: np.asarray(values) for name, values in inputs.items()})
+
+    def load(self, model: str) -> None:
+        """Open a model so that the first request finds it open; undoes `unload`."""
+        self._client.request("POST", f"/v2/repository/models/{quote(model, safe=':@')}/load")
+
+    def unload(self, model: str) -> None:
+        """Close a model; it answers nothing until it is loaded again."""
+        self._client.request("POST", f"/v2/repository/models/{quote(model, safe=':@')}/unload")
+
+    def loaded(self) -> Mapping[str, bool]:
+        """Models that are open (True) or were closed by `unload` (False)."""
+        return msgspec.json.decode(self._client.request("GET", "/v1/loaded").content, type=dict[str, bool])
+
+    def close(self) -> None:
+        """Close every connection."""
+        with suppress(Exception):
+            self._client.close()

@@ -1,0 +1,131 @@
+"""HTTP to one service: its address, its token, retries of what may be repeated, and its errors as ours."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+
+from maas_magics.api.errors import MaasError, ServiceError
+from maas_magics.api.wire import decode_error
+
+PATIENCE = 20.0
+"""Seconds for which a service that went away is tried again."""
+
+TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
+
+
+class Client:
+    """Speaks to one service.
+
+    Parameters
+    ----------
+    url : str
+        ``http://host:port`` or ``https://host:port``, with the prefix of a proxy if there is one.
+    token : callable
+        Gives the token, or an empty text, each time it is needed, so that no object holds it for long.
+    certificate : str, optional
+        File with the certificate that a service of one's own is known by.
+    """
+
+    def __init__(self, url: str, token: Callable[[], str], certificate: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        verify: Any = ssl.create_default_context(cafile=certificate) if certificate else True
+        self._http = httpx2.Client(timeout=TIMEOUT, verify=verify, trust_env=not _loopback(url))
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url}>"
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, Any] | None = None,
+        patience: float = PATIENCE,
+        repeat: bool = True,
+    ) -> httpx2.Response:
+        """A whole answer. A service that went away is tried again for a while.
+
+        Parameters
+        ----------
+        method, path, content, headers, params
+        patience : float
+            Seconds for which it is tried again.
+        repeat : bool
+            Whether the request may reach the service twice; else it is repeated only if it did not reach it.
+
+        Raises
+        ------
+        MaasError
+            What the service answered, as the same class with the same text.
+        ServiceError
+            If it cannot be reached.
+        """
+        until = time.monotonic() + patience
+        pause = 0.1
+        while True:
+            try:
+                answer = self._http.request(
+                    method, self.url + path, content=content, headers=self._headers(headers), params=params
+                )
+            except httpx2.TransportError as error:
+                lost = repeat or isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
+                if not lost or time.monotonic() + pause > until:
+                    raise self._gone(error) from None
+            else:
+                if answer.status_code not in (429, 503) or time.monotonic() + pause > until:
+                    return self._checked(answer)
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    @contextmanager
+    def stream(self, path: str, headers: dict[str, str], params: dict[str, Any]) -> Iterator[httpx2.Response]:
+        """An answer that comes bit by bit; raises `httpx2.TransportError` when it breaks."""
+        timeout = httpx2.Timeout(60.0, connect=5.0)
+        with self._http.stream(
+            "GET", self.url + path, headers=self._headers(headers), params=params, timeout=timeout
+        ) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                self._checked(answer)
+            yield answer
+
+    def _headers(self, headers: dict[str, str] | None) -> dict[str, str]:
+        token = self._token()
+        return {**({"authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+
+    def _checked(self, answer: httpx2.Response) -> httpx2.Response:
+        if answer.status_code < 400:
+            return answer
+        error = decode_error(answer.content, f"{self.url} answered {answer.status_code}.")
+        if answer.status_code == 401:
+            error = type(error)(
+                error.message,
+                "Set the environment variable MAAS_TOKEN before the kernel starts, or %connect URL --token-file FILE.",
+            )
+        raise error
+
+    def _gone(self, error: Exception) -> MaasError:
+        if isinstance(error, httpx2.ConnectError) and "certificate" in str(error).lower():
+            return ServiceError(
+                f"The certificate of {self.url} is not trusted: {error}", "%connect URL --certificate FILE"
+            )
+        return ServiceError(
+            f"{self.url} does not answer ({type(error).__name__}).", "Is it running? %connect local starts one."
+        )
+
+
+def _loopback(url: str) -> bool:
+    return httpx2.URL(url).host in ("127.0.0.1", "localhost", "::1")

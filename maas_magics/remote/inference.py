@@ -1,0 +1,224 @@
+"""A backend that asks any server of the Open Inference Protocol, and can do nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.backend import Inferred, Job, JobInfo
+from maas_magics.api.errors import DataError, MaasError, NotFound, OptionError, Refused, ServiceError
+from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.signature import NUMPY, Signature, TensorSpec
+from maas_magics.core.data.columns import Array, Category, Columns, Moment, Numeric, is_moment, numbers, tensors
+from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.sources import Source, open_source
+from maas_magics.remote import oip
+from maas_magics.remote.client import Client
+from maas_magics.remote.job import AskingJob
+from maas_magics.remote.predictions import join
+
+R = TypeVar("R")
+
+ROWS = 4_096
+"""Rows of one request."""
+
+
+class _Models:
+    """What a server tells of its models."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self) -> Sequence[ModelInfo]:
+        """Models of the repository; none where the server does not tell."""
+        import msgspec
+
+        with suppress(MaasError, msgspec.MsgspecError):
+            answer = self._client.request("POST", "/v2/repository/index", content=b"{}", patience=2.0)
+            index = msgspec.json.decode(answer.content, type=list[dict[str, Any]])
+            names = dict.fromkeys(str(entry.get("name")) for entry in index if entry.get("state") != "UNAVAILABLE")
+            return [self.get(name) for name in names]
+        return []
+
+    def get(self, ref: str) -> ModelInfo:
+        """What a name stands for."""
+        try:
+            told = oip.metadata(self._client, ref)
+        except MaasError as error:
+            if isinstance(error, ServiceError) and "answered" not in error.message:
+                raise
+            raise NotFound(f"{self._client.url} has no model {ref!r}: {error.message}", error.hint) from None
+        version = next((int(number) for number in reversed(told.versions) if number.isdecimal()), 0)
+        return ModelInfo(
+            name=told.name,
+            version=version,
+            task="inference",
+            architecture=told.platform,
+            signature=Signature(told.inputs, told.outputs),
+        )
+
+    def versions(self, name: str) -> Sequence[ModelInfo]:
+        """The one that answers."""
+        return [self.get(name)]
+
+    def alias(self, ref: str, alias: str) -> None:
+        """No such thing in the protocol."""
+        _refuse("gives models no aliases")
+
+    def delete(self, ref: str) -> None:
+        """No such thing in the protocol."""
+        _refuse("removes no models")
+
+
+class _NoData:
+    """A server that takes no data ahead of a request."""
+
+    def offset(self, digest: str) -> int:
+        """Nothing is ever there."""
+        return 0
+
+    def append(self, digest: str, offset: int, chunk: bytes, total: int) -> int:
+        """No such thing in the protocol."""
+        return _refuse("keeps no data")
+
+
+class InferenceBackend:
+    """Asks the models of a server.
+
+    Parameters
+    ----------
+    client : Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.models = _Models(client)
+        self.data = _NoData()
+        extensions = oip.server(client).extensions
+        self._binary = any(name in extensions for name in oip.BINARY)
+
+    @property
+    def place(self) -> str:
+        """URL of the server."""
+        return self._client.url
+
+    def submit(self, request: Request[R], key: str = "") -> Job[R]:
+        """Ask for many rows; a server of this protocol does nothing else."""
+        if not isinstance(request, PredictRequest):
+            word = type(request).__name__.removesuffix("Request").lower()
+            _refuse(f"does not {word}")
+        info = JobInfo("ask", f"predict {request.model}", request.model, "running", 0.0)
+        work: Any = AskingJob(info, lambda tell: self._predict(request, tell))
+        return work  # type: ignore[no-any-return]
+
+    def job(self, id: str) -> Job[Any]:
+        """It keeps no jobs."""
+        return _refuse("keeps no jobs")
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """It keeps no jobs."""
+        return ()
+
+    def predict(self, request: PredictRequest) -> Prediction:
+        """Ask a model."""
+        return self._predict(request, lambda done, total: None)
+
+    def _predict(self, request: PredictRequest, tell: Any) -> Prediction:
+        if request.top or request.probabilities:
+            raise OptionError("This server answers what its model puts out.", "Drop --top and --proba.")
+        source = open_source(request.data)
+        specs = oip.metadata(self._client, request.model).inputs
+        parts, done, model = [], 0, request.model
+        for table in source.chunks(request.batch_size or ROWS):
+            if not table.num_rows:
+                continue
+            found = oip.infer(self._client, request.model, encode(specs, table, source), self._binary)
+            model = found.model
+            parts.append({name: _column(values) for name, values in found.outputs.items()})
+            done += table.num_rows
+            tell(done, source.rows or 0)
+        if not parts:
+            raise DataError("The data has no rows.", "Give at least one row to predict.")
+        columns = join(parts)
+        if "prediction" not in columns:
+            first = next(iter(columns))
+            columns = {"prediction": columns.pop(first), **columns}
+        return Prediction(model=model, columns=columns)
+
+    def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
+        """Tensors in, tensors out."""
+        given = {name: np.asarray(values) for name, values in inputs.items()}
+        return oip.infer(self._client, model, given, self._binary)
+
+    def load(self, model: str) -> None:
+        """Ask the server to load a model."""
+        self._client.request("POST", f"/v2/repository/models/{model}/load", content=b"{}")
+
+    def unload(self, model: str) -> None:
+        """Ask the server to unload a model."""
+        self._client.request("POST", f"/v2/repository/models/{model}/unload", content=b"{}")
+
+    def loaded(self) -> Mapping[str, bool]:
+        """Models that the server tells of."""
+        return {info.ref: True for info in self.models.list()}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+
+def encode(specs: Sequence[TensorSpec], table: pa.Table, source: Source) -> dict[str, Array]:
+    """Rows as the inputs that a server tells of; where it tells nothing, each column as it is.
+
+    One input of several numbers a row takes a table of as many columns.
+    """
+    if not specs:
+        return {name: _as_is(table.column(name)) for name in table.column_names}
+    if len(specs) == 1 and table.num_columns == 1 and source.arrays:
+        table = table.rename_columns([specs[0].name])
+    only = specs[0]
+    if len(specs) == 1 and only.name not in table.column_names and only.shape[1:] in ((table.num_columns,), (-1,)):
+        stacked = np.stack([numbers(values) for values in table.columns], axis=1)
+        return {only.name: stacked.astype(NUMPY[only.datatype])}
+    columns = Columns(tuple(_column_of(spec, table) for spec in specs))
+    arrays = columns.encode(table)
+    return {
+        spec.name: values.astype(NUMPY[spec.datatype], copy=False).reshape(_shape(spec, values))
+        for spec, values in zip(specs, arrays, strict=True)
+    }
+
+
+def _column_of(spec: TensorSpec, table: pa.Table) -> Any:
+    kind = table.schema.field(spec.name).type if spec.name in table.column_names else None
+    if spec.datatype == "BYTES":
+        return Category(spec.name, ())
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return TensorColumn(spec.name, tuple(kind.shape), NUMPY[spec.datatype])
+    if kind is not None and is_moment(kind):
+        return Moment(spec.name)
+    return Numeric(spec.name)
+
+
+def _shape(spec: TensorSpec, values: Array) -> tuple[int, ...]:
+    return (len(values),) if len(spec.shape) == 1 else values.shape
+
+
+def _as_is(values: pa.ChunkedArray) -> Array:
+    if isinstance(values.type, pa.FixedShapeTensorType):
+        return tensors(values)
+    return np.asarray(values.to_numpy())
+
+
+def _column(values: Array) -> Array:
+    if values.ndim > 2:
+        values = values.reshape(len(values), -1)
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _refuse(what: str) -> NoReturn:
+    raise Refused(f"A server of the Open Inference Protocol {what}.", "%connect a service of maas_magics, or kernel.")

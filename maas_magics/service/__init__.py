@@ -1,0 +1,1 @@
+"""The model service: any backend over HTTP."""

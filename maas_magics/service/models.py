@@ -1,0 +1,151 @@
+"""Models, uploads and whole tables of rows over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from maas_magics.api.backend import Backend
+from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import PredictRequest
+from maas_magics.service.jobs import JSON
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+class Rows:
+    """Rows that came in a request, as a backend reads them.
+
+    Parameters
+    ----------
+    data : bytes
+        An Arrow stream.
+    arrays : bool
+        Whether they are arrays, not a table.
+    """
+
+    def __init__(self, data: bytes, arrays: bool) -> None:
+        self.arrays = arrays
+        try:
+            with pa.ipc.open_stream(data) as reader:
+                self._table = reader.read_all()
+            self._table.validate(full=True)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowSerializationError, OSError) as error:
+            raise DataError(f"The body is no Arrow stream: {str(error).splitlines()[0][:200]}") from None
+        self.rows: int | None = self._table.num_rows
+
+    def table(self) -> pa.Table:
+        """All rows."""
+        return self._table
+
+    def chunks(self, rows: int) -> Iterator[pa.Table]:
+        """All rows, at most ``rows`` at a time."""
+        for start in range(0, max(self._table.num_rows, 1), rows):
+            yield self._table.slice(start, rows)
+
+    def restore(self, columns: Any) -> Any:
+        """Answers as they are."""
+        return columns
+
+
+def model_routes(backend: Backend) -> list[Route]:
+    """Routes of the models of a backend, of rows for them, and of data for its jobs."""
+
+    async def models(request: Request) -> Response:
+        return _json(await asyncio.to_thread(backend.models.list))
+
+    async def model(request: Request) -> Response:
+        return _json(await asyncio.to_thread(backend.models.get, request.path_params["ref"]))
+
+    async def versions(request: Request) -> Response:
+        return _json(await asyncio.to_thread(backend.models.versions, request.path_params["ref"]))
+
+    async def alias(request: Request) -> Response:
+        await asyncio.to_thread(backend.models.alias, request.path_params["ref"], request.path_params["alias"])
+        return Response(status_code=204)
+
+    async def delete(request: Request) -> Response:
+        await asyncio.to_thread(backend.models.delete, request.path_params["ref"])
+        return Response(status_code=204)
+
+    async def loaded(request: Request) -> Response:
+        return _json(await asyncio.to_thread(backend.loaded))
+
+    async def predict(request: Request) -> Response:
+        params = request.query_params
+        told = params.get("probabilities")
+        top = params.get("top", "0")
+        if not top.isdecimal() or len(top) > 6:
+            raise OptionError("top is a number of labels.", "?top=3")
+        data = await request.body()
+
+        def answer() -> tuple[str, bytes]:
+            rows = Rows(data, params.get("arrays") == "true")
+            found = backend.predict(
+                PredictRequest(
+                    model=request.path_params["ref"],
+                    data=rows,
+                    probabilities=None if told is None else told == "true",
+                    top=int(top),
+                )
+            )
+            return found.model, answers_to_bytes(found.columns)
+
+        ref, body = await asyncio.to_thread(answer)
+        return Response(body, media_type=ARROW, headers={"x-model": ref})
+
+    async def offset(request: Request) -> Response:
+        there = await asyncio.to_thread(backend.data.offset, request.path_params["digest"])
+        return Response(headers={"upload-offset": str(there), "cache-control": "no-store"})
+
+    async def append(request: Request) -> Response:
+        numbers = [request.headers.get(name, "") for name in ("upload-offset", "upload-length")]
+        if not all(number.isdecimal() and len(number) < 16 for number in numbers):
+            raise OptionError("The headers Upload-Offset and Upload-Length are numbers of bytes.", "Upload-Offset: 0")
+        chunk = await request.body()
+        there = await asyncio.to_thread(
+            backend.data.append, request.path_params["digest"], int(numbers[0]), chunk, int(numbers[1])
+        )
+        return Response(status_code=204, headers={"upload-offset": str(there)})
+
+    return [
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/loaded", loaded, methods=["GET"]),
+        Route("/v1/models/{ref}", model, methods=["GET"]),
+        Route("/v1/models/{ref}", delete, methods=["DELETE"]),
+        Route("/v1/models/{ref}/versions", versions, methods=["GET"]),
+        Route("/v1/models/{ref}/aliases/{alias}", alias, methods=["PUT"]),
+        Route("/v1/models/{ref}/predict", predict, methods=["POST"]),
+        Route("/v1/data/{digest}", offset, methods=["HEAD"]),
+        Route("/v1/data/{digest}", append, methods=["PATCH"]),
+    ]
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type=JSON)
+
+
+def answers_to_bytes(columns: dict[str, Any]) -> bytes:
+    """Columns of answers as an Arrow stream; several numbers a row as a tensor."""
+    table = pa.table({name: _column(values) for name, values in columns.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _column(values: Any) -> Any:
+    if getattr(values, "ndim", 1) == 1:
+        return values
+    if values.dtype.kind == "b":  # Arrow's tensors hold no booleans
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
