@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from maas_magics.api.backend import Backend, Job
 from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.place import default_place
 from maas_magics.api.requests import PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 
@@ -30,23 +30,13 @@ MANY_ROWS = 20_000
 """Rows from which a prediction may become slow."""
 
 
-def default_store() -> str:
-    """Folder or URL of the store: ``MAAS_STORE``, else the user's data folder."""
-    chosen = os.environ.get("MAAS_STORE")
-    if chosen:
-        return chosen
-    from platformdirs import user_data_path
-
-    return str(user_data_path("maas_magics"))
-
-
 class Session:
     """What one notebook or script says to a backend.
 
     Parameters
     ----------
     store : str, optional
-        Folder or URL of the local store; `default_store` when None.
+        Folder or URL of the local store; the default one when None.
     tell : callable, optional
         Gets a sentence about what the session does on its own; written to stderr by default.
     """
@@ -62,7 +52,7 @@ class Session:
     @property
     def store(self) -> str:
         """Folder or URL of the local store."""
-        return self._store or default_store()
+        return self._store or default_place()
 
     @property
     def backend(self) -> Backend:
@@ -114,8 +104,9 @@ class Session:
 
     def _local_service(self) -> tuple[Backend, str]:
         """Service of this machine, and the file with its token."""
+        from maas_magics.api.secrets import read_token
         from maas_magics.core.storage import open_storage
-        from maas_magics.remote.connect import read_token, start_local, token_file
+        from maas_magics.remote.connect import start_local, token_file
 
         work = open_storage(self.store)[1]
         running = start_local(self.store, work)

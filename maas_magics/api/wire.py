@@ -185,7 +185,8 @@ def decode_error(data: bytes, otherwise: str) -> MaasError:
 
 def _told(error: BaseException) -> _Error:
     if isinstance(error, MaasError):
-        return _Error(error.message, type(error).__name__, error.hint)
+        kind = next(base for base in type(error).__mro__ if base.__module__ == errors.__name__)
+        return _Error(error.message, kind.__name__, error.hint)
     return _Error(f"It failed with {type(error).__name__}: {str(error)[:500]}".rstrip(": "))
 
 

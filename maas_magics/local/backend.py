@@ -43,12 +43,14 @@ class LocalBackend:
         Folder or URL of the store.
     memory : float
         Bytes of weights that are kept open.
+    shared : bool
+        Whether the processor is shared with a server's other work.
     """
 
-    def __init__(self, place: str, memory: float = math.inf) -> None:
+    def __init__(self, place: str, memory: float = math.inf, shared: bool = False) -> None:
         self.models: Store = Store(place)
         self._journal = Journal(self.models.work / "jobs.sqlite")
-        self.loader = Loader(self.models, memory)
+        self.loader = Loader(self.models, memory, shared)
         self.data: Uploads = Uploads(self.models.work / "data")
         self._jobs: dict[str, LocalJob[Any]] = {}
         self._queue: queue.SimpleQueue[tuple[LocalJob[Any], Request[Any]]] = queue.SimpleQueue()

@@ -52,7 +52,7 @@ class ServiceBackend(LocalBackend):
     """
 
     def __init__(self, place: str, jobs: int = 1, memory: float = float("inf"), allow_code: bool = False) -> None:
-        super().__init__(place, memory)
+        super().__init__(place, memory, shared=True)
         self.allow_code = allow_code
         self._pool = Pool(self, self._journal, jobs)
         self._pool.start()

@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from maas_magics.api.errors import MaasError, OptionError, ServiceError
+from maas_magics.api.secrets import read_token
 from maas_magics.remote.client import Client
 
 READY = "service.json"
@@ -147,26 +147,6 @@ def token_file(work: Path) -> Path:
         with os.fdopen(handle, "w") as out:
             out.write(secrets.token_urlsafe(32) + "\n")
     return file
-
-
-def read_token(file: Path) -> str:
-    """Token in a file.
-
-    Raises
-    ------
-    OptionError
-        If it cannot be read, or others may read it.
-    """
-    try:
-        mode = file.stat().st_mode
-        token = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"The token cannot be read from {file}: {getattr(error, 'strerror', error)}.") from None
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise OptionError(f"Others may read the token in {file}.", f"chmod 600 {file}")
-    if not token or not token.isascii() or any(letter.isspace() for letter in token):
-        raise OptionError(f"{file} holds no token: one line of text.")
-    return token
 
 
 def check_url(url: str) -> str:

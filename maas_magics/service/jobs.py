@@ -25,8 +25,6 @@ ALIVE = 10.0
 
 JSON = "application/json"
 
-SCOPES = {"/v1/jobs": "train"}
-
 
 def job_routes(backend: Backend) -> list[Route]:
     """Routes of the jobs of a backend."""

@@ -10,6 +10,9 @@ import onnxruntime
 from maas_magics.api.errors import StoreError
 from maas_magics.core.data.columns import Array
 
+SMALL = 8 * 2**20
+"""Bytes of weights below which a second thread costs more than it brings."""
+
 
 class Engine:
     """Runs an exported model.
@@ -18,11 +21,18 @@ class Engine:
     ----------
     file : Path
         ONNX file.
+    shared : bool
+        Whether the processor is shared with a server's other work: threads that wait then sleep, and a small
+        model runs on the thread that asks.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, shared: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        if shared:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            if file.stat().st_size < SMALL:
+                options.intra_op_num_threads = 1
         try:
             self.session = onnxruntime.InferenceSession(str(file), options, providers=_providers())
         except Exception as error:  # ONNX Runtime has no base class for its errors

@@ -27,12 +27,15 @@ class Loader:
     store : Store
     memory : float
         Bytes of weights kept open; the version asked longest ago goes first.
+    shared : bool
+        See `Engine`.
     """
 
-    def __init__(self, store: Store, memory: float = math.inf) -> None:
+    def __init__(self, store: Store, memory: float = math.inf, shared: bool = False) -> None:
         self._store = store
         self._lock = threading.Lock()
         self.memory = memory
+        self._shared = shared
         self._predictors: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
         self._sizes: dict[tuple[str, int], int] = {}
         self._closed: set[tuple[str, int]] = set()
@@ -78,7 +81,7 @@ class Loader:
         if key in self._closed:
             raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
         folder = self._store.folder(*key)
-        found = Predictor(f"{key[0]}:{key[1]}", folder, lambda: self.model(*key))
+        found = Predictor(f"{key[0]}:{key[1]}", folder, lambda: self.model(*key), self._shared)
         with self._lock:
             self._predictors[key] = found
             self._sizes[key] = found.size

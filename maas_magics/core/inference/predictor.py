@@ -40,14 +40,16 @@ class Predictor:
         The version's folder.
     model : callable
         Makes the torch model when there is no ONNX export.
+    shared : bool
+        See `Engine`.
     """
 
-    def __init__(self, ref: str, folder: Path, model: Callable[[], Model]) -> None:
+    def __init__(self, ref: str, folder: Path, model: Callable[[], Model], shared: bool = False) -> None:
         self.ref = ref
         self.answers = read_manifest(folder).answers
         self.columns: Columns = read_preprocess(folder).columns
         file = folder / "exports" / "onnx" / "model.onnx"
-        self.engine: Engine | None = Engine(file) if file.is_file() else None
+        self.engine: Engine | None = Engine(file, shared) if file.is_file() else None
         self._model = None if self.engine else model()
         weights = file if self.engine else folder / WEIGHTS
         self.size = weights.stat().st_size if weights.is_file() else 0
@@ -74,7 +76,10 @@ class Predictor:
         """Outputs of the signature for its inputs, all at once."""
         raw = fit_inputs(self.columns.specs, inputs)
         if self.engine is not None:
-            return self.engine.run(raw)
+            try:
+                return self.engine.run(raw)
+            except Exception as error:  # ONNX Runtime has no base class for its errors
+                raise DataError(f"The model cannot answer this: {str(error).splitlines()[0][:300]}") from error
         found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=True))
         if self._named is self._codes and self._labels is not None:
             found["prediction"] = self._labels[found["prediction"]]

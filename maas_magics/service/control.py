@@ -1,0 +1,166 @@
+"""The Open Inference Protocol beside inference: health, metadata, the model repository, statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from maas_magics.api.backend import Backend
+from maas_magics.api.errors import DataError
+from maas_magics.api.results import ModelInfo
+from maas_magics.api.signature import TensorSpec
+from maas_magics.service.jobs import JSON
+from maas_magics.service.metrics import Metrics, ModelStatistics
+from maas_magics.service.oip import EXTENSIONS, Unsupported
+from maas_magics.service.settings import Settings
+
+_STATES = {False: {"state": "READY", "reason": ""}, True: {"state": "UNAVAILABLE", "reason": "unloaded"}}
+
+
+def control_routes(backend: Backend, settings: Settings, metrics: Metrics) -> list[Route]:
+    """Routes of the protocol, but inference."""
+    began = time.time()
+
+    async def info(request: Request) -> ModelInfo:
+        params = request.path_params
+        ref = params["model"] + (f":{params['version']}" if "version" in params else "")
+        return await asyncio.to_thread(backend.models.get, ref)
+
+    async def health(request: Request) -> Response:
+        return _json({"live": True, "ready": True})
+
+    async def server(request: Request) -> Response:
+        return _json({"name": "maas_magics", "version": version("maas-magics"), "extensions": EXTENSIONS})
+
+    async def model(request: Request) -> Response:
+        found = await info(request)
+        numbers = [found.version]
+        if "version" not in request.path_params:
+            numbers = [entry.version for entry in await asyncio.to_thread(backend.models.versions, found.name)]
+        return _json(
+            {
+                "name": request.path_params["model"],
+                "versions": [str(number) for number in numbers],
+                "platform": _platform(found),
+                "inputs": [_tensor(spec) for spec in found.signature.inputs],
+                "outputs": [_tensor(spec) for spec in found.signature.outputs],
+            }
+        )
+
+    async def ready(request: Request) -> Response:
+        found = await info(request)
+        closed = backend.loaded().get(found.ref) is False
+        return _json({"name": found.name, "ready": not closed}, 503 if closed else 200)
+
+    async def config(request: Request) -> Response:
+        found = await info(request)
+        return _json(
+            {
+                "name": found.name,
+                "platform": _platform(found),
+                "backend": "onnxruntime" if "onnx" in found.exports else "pytorch",
+                "max_batch_size": settings.max_batch,
+                "input": [_config(spec) for spec in found.signature.inputs],
+                "output": [_config(spec) for spec in found.signature.outputs],
+                "dynamic_batching": {"max_queue_delay_microseconds": int(settings.max_delay * 1e6)},
+            }
+        )
+
+    async def stats(request: Request) -> Response:
+        refs = list(metrics.models)
+        if "model" in request.path_params:
+            found = await info(request)
+            several = [] if "version" in request.path_params else [r for r in refs if r.startswith(f"{found.name}:")]
+            refs = several or [found.ref]
+        return _json({"model_stats": [metrics.models.get(ref, ModelStatistics()).told(ref) for ref in refs]})
+
+    async def index(request: Request) -> Response:
+        try:
+            asked = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
+        except msgspec.MsgspecError:
+            raise DataError("The body is no JSON object.", '{"ready": true}') from None
+        states = await asyncio.to_thread(backend.loaded)
+        entries = []
+        for found in await asyncio.to_thread(backend.models.list):
+            closed = states.get(found.ref) is False
+            if not (asked.get("ready") and closed):
+                entries.append({"name": found.name, "version": str(found.version), **_STATES[closed]})
+        return _json(entries)
+
+    async def load(request: Request) -> Response:
+        try:
+            asked = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
+        except msgspec.MsgspecError:
+            raise DataError("The body is no JSON object.", "{}") from None
+        if asked.get("parameters"):
+            raise Unsupported("A model is loaded as it was published, without a configuration or files of its own.")
+        await asyncio.to_thread(backend.load, request.path_params["model"])
+        return Response(b"{}", media_type=JSON)
+
+    async def unload(request: Request) -> Response:
+        await asyncio.to_thread(backend.unload, request.path_params["model"])
+        return Response(b"{}", media_type=JSON)
+
+    async def told(request: Request) -> Response:
+        return Response(metrics.told(), media_type="text/plain; version=0.0.4")
+
+    async def status(request: Request) -> Response:
+        rows = sum(found.rows for found in metrics.models.values())
+        asked = sum(found.requests for found in metrics.models.values())
+        spent = sum(found.queue_ns + found.infer_ns for found in metrics.models.values())
+        return _json(
+            {
+                "up": time.time() - began,
+                "requests": asked,
+                "rows": rows,
+                "milliseconds": spent / asked / 1e6 if asked else 0.0,
+                "waiting": metrics.now_waiting(),
+            }
+        )
+
+    one = "/v2/models/{model}"
+    numbered = one + "/versions/{version}"
+    routes = [
+        Route("/v2/health/live", health, methods=["GET"]),
+        Route("/v2/health/ready", health, methods=["GET"]),
+        Route("/v2", server, methods=["GET"]),
+        Route("/v2/", server, methods=["GET"]),
+        Route("/v2/models/stats", stats, methods=["GET"]),
+        Route("/v2/repository/index", index, methods=["POST"]),
+        Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
+        Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
+        Route("/v1/status", status, methods=["GET"]),
+        Route("/metrics", told, methods=["GET"]),
+    ]
+    for path in (one, numbered):
+        routes += [
+            Route(path, model, methods=["GET"]),
+            Route(path + "/ready", ready, methods=["GET"]),
+            Route(path + "/config", config, methods=["GET"]),
+            Route(path + "/stats", stats, methods=["GET"]),
+        ]
+    return routes
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type=JSON)
+
+
+def _platform(info: ModelInfo) -> str:
+    return "onnxruntime_onnx" if "onnx" in info.exports else "pytorch"
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _config(spec: TensorSpec) -> dict[str, Any]:
+    kind = "STRING" if spec.datatype == "BYTES" else spec.datatype
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": spec.shape[1:]}

@@ -1,0 +1,175 @@
+"""The OpenAPI description of what a service answers."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from maas_magics.api.signature import NUMPY
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+WHOLE: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+NAME: Schema = {"type": "string", "minLength": 1}
+DATATYPE: Schema = {"type": "string", "enum": list(NUMPY)}
+PARAMETERS: Schema = {"type": "object"}
+SHAPE: Schema = {"type": "array", "items": WHOLE}
+
+
+def _object(required: str, **properties: Schema) -> Schema:
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _of(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+SCHEMAS: dict[str, Schema] = {
+    "Error": _object("error", error=TEXT, kind=TEXT, hint=TEXT),
+    "Health": _object("live ready", live={"type": "boolean"}, ready={"type": "boolean"}),
+    "Server": _object("name version extensions", name=TEXT, version=TEXT, extensions=_list(TEXT)),
+    "TensorSpec": _object("name datatype shape", name=TEXT, datatype=DATATYPE, shape=SHAPE),
+    "Model": _object(
+        "name versions platform inputs outputs",
+        name=TEXT,
+        versions=_list(TEXT),
+        platform=TEXT,
+        inputs=_list(_of("TensorSpec")),
+        outputs=_list(_of("TensorSpec")),
+    ),
+    "Tensor": _object(
+        "name datatype shape", name=TEXT, datatype=DATATYPE, shape=SHAPE, data=_list({}), parameters=PARAMETERS
+    ),
+    "Inference": _object(
+        "inputs",
+        id=TEXT,
+        parameters=PARAMETERS,
+        inputs=_list(_of("Tensor")),
+        outputs=_list(_object("name", name=TEXT, parameters=PARAMETERS)),
+    ),
+    "Inferred": _object(
+        "model_name outputs", model_name=TEXT, model_version=TEXT, id=TEXT, outputs=_list(_of("Tensor"))
+    ),
+    "Statistics": _object("model_stats", model_stats=_list({"type": "object"})),
+    "Index": _list(_object("name version state", name=TEXT, version=TEXT, state=TEXT, reason=TEXT)),
+    "Job": _object("id title model state created", id=TEXT, title=TEXT, model=TEXT, state=TEXT, created=NUMBER),
+    "Status": _object("up requests rows", up=NUMBER, requests=WHOLE, rows=WHOLE, milliseconds=NUMBER, waiting=WHOLE),
+    "Any": {},
+}
+
+_BODIES: dict[str, tuple[str, Schema]] = {
+    "inference": ("application/json", _of("Inference")),
+    "object": ("application/json", {"type": "object"}),
+    "request": ("application/msgpack", {"type": "string", "format": "binary"}),
+    "rows": ("application/vnd.apache.arrow.stream", {"type": "string", "format": "binary"}),
+    "bytes": ("application/offset+octet-stream", {"type": "string", "format": "binary"}),
+}
+
+_QUERIES: dict[str, Schema] = {
+    "wait": NUMBER,
+    "after": WHOLE,
+    "follow": {"type": "boolean"},
+    "top": WHOLE,
+    "probabilities": {"type": "boolean"},
+    "arrays": {"type": "boolean"},
+}
+
+_MODEL, _VERSION = "/v2/models/{model}", "/versions/{version}"
+
+# Path, method, what it does, status, answer (a schema, or a media type), body, queries and headers.
+OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
+    ("/v2/health/live", "get", "Whether the service lives.", 200, "Health", "", ""),
+    ("/v2/health/ready", "get", "Whether the service answers.", 200, "Health", "", ""),
+    ("/v2", "get", "Name, version and extensions.", 200, "Server", "", ""),
+    ("/v2/models/stats", "get", "Statistics of every model.", 200, "Statistics", "", ""),
+    *(
+        entry
+        for path in (_MODEL, _MODEL + _VERSION)
+        for entry in (
+            (path, "get", "Inputs and outputs of a model.", 200, "Model", "", ""),
+            (path + "/ready", "get", "Whether a model answers.", 200, "Any", "", ""),
+            (path + "/config", "get", "How a model is run.", 200, "Any", "", ""),
+            (path + "/stats", "get", "Statistics of a model.", 200, "Statistics", "", ""),
+            (path + "/infer", "post", "Ask a model.", 200, "Inferred", "inference", ""),
+        )
+    ),
+    ("/v2/repository/index", "post", "Models of the repository.", 200, "Index", "object", ""),
+    ("/v2/repository/models/{model}/load", "post", "Load a model.", 200, "Any", "object", ""),
+    ("/v2/repository/models/{model}/unload", "post", "Unload a model.", 200, "Any", "object", ""),
+    ("/v1/status", "get", "What the service does.", 200, "Status", "", ""),
+    ("/metrics", "get", "Metrics for Prometheus.", 200, "text/plain", "", ""),
+    ("/v1/jobs", "get", "Every job, newest first.", 200, "Any", "", ""),
+    ("/v1/jobs", "post", "Submit a job.", 201, "Job", "request", "header:idempotency-key"),
+    ("/v1/jobs/{id}", "get", "A job.", 200, "Job", "", ""),
+    ("/v1/jobs/{id}/events", "get", "Events of a job.", 200, "text/event-stream", "",
+     "after follow header:last-event-id"),
+    ("/v1/jobs/{id}/stop", "post", "Stop a job.", 202, "Job", "", ""),
+    ("/v1/jobs/{id}/result", "get", "Result of a job.", 200, "application/msgpack", "", "wait"),
+    ("/v1/models", "get", "Newest version of every model.", 200, "Any", "", ""),
+    ("/v1/loaded", "get", "Models that are open, or were closed.", 200, "Any", "", ""),
+    ("/v1/models/{ref}", "get", "A version of a model.", 200, "Any", "", ""),
+    ("/v1/models/{ref}", "delete", "Remove a version, or a model.", 204, "", "", ""),
+    ("/v1/models/{ref}/versions", "get", "Every version of a model.", 200, "Any", "", ""),
+    ("/v1/models/{ref}/aliases/{alias}", "put", "Give a version a name of its own.", 204, "", "", ""),
+    ("/v1/models/{ref}/predict", "post", "Ask a model for rows.", 200, "application/vnd.apache.arrow.stream", "rows",
+     "top probabilities arrays"),
+    ("/v1/data/{digest}", "head", "How much of some data is there.", 200, "", "", ""),
+    ("/v1/data/{digest}", "patch", "Send data.", 204, "", "bytes", "header:upload-offset header:upload-length"),
+)  # fmt: skip
+
+
+def _operation(path: str, does: str, status: int, answer: str, body: str, takes: str) -> Schema:
+    content: Schema = {}
+    if answer in SCHEMAS:
+        content = {"application/json": {"schema": _of(answer)}}
+    elif answer:
+        content = {answer: {}}
+    parameters = [
+        {"name": part[1:-1], "in": "path", "required": True, "schema": NAME}
+        for part in path.split("/")
+        if part[:1] == "{"
+    ]
+    for word in takes.split():
+        place, _, name = word.rpartition(":")
+        parameters.append({"name": name, "in": place or "query", "schema": TEXT if place else _QUERIES[name]})
+    found: Schema = {
+        "summary": does,
+        "parameters": parameters,
+        "responses": {
+            str(status): {"description": does, **({"content": content} if content else {})},
+            "default": {"description": "What was wrong.", "content": {"application/json": {"schema": _of("Error")}}},
+        },
+    }
+    if body:
+        kind, schema = _BODIES[body]
+        found["requestBody"] = {"content": {kind: {"schema": schema}}}
+    return found
+
+
+@cache
+def describe() -> bytes:
+    """The description as JSON."""
+    paths: dict[str, Schema] = {}
+    for path, method, does, status, answer, body, takes in OPERATIONS:
+        paths.setdefault(path, {})[method] = _operation(path, does, status, answer, body, takes)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "maas_magics", "version": version("maas-magics")},
+            "paths": paths,
+            "components": {
+                "schemas": SCHEMAS,
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            },
+            "security": [{"token": []}],
+        }
+    )

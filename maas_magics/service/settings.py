@@ -1,0 +1,44 @@
+"""How a service is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from maas_magics.service.tokens import Tokens
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything its owner may choose; by default a service of one's own on this machine.
+
+    Attributes
+    ----------
+    tokens : Tokens or None
+        Who may ask for what; anybody for anything when None.
+    hosts, origins : frozenset of str
+        ``Host`` names it answers to, and web pages that may ask it; ``*`` for all.
+    rate : float
+        Requests a second of one token; 0 for no limit.
+    body_limit : int
+        Most bytes of a request's body, before and after decompression.
+    max_batch : int
+        Rows that are asked at once.
+    max_delay : float
+        Seconds that a request may wait for others to join it.
+    queue_limit : int
+        Requests that may wait.
+    access_log : str
+        File that gets a line of JSON for each request; none when empty.
+    """
+
+    tokens: Tokens | None = None
+    hosts: frozenset[str] = LOOPBACK
+    origins: frozenset[str] = field(default_factory=frozenset)
+    rate: float = 0.0
+    body_limit: int = 64 * 2**20
+    max_batch: int = 256
+    max_delay: float = 0.0
+    queue_limit: int = 4096
+    access_log: str = ""

@@ -1,0 +1,153 @@
+"""Who may ask a service for what. Only digests of tokens are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from maas_magics.api.errors import NotFound, OptionError, StoreError
+
+SCOPES = ("predict", "train", "admin")
+"""Ask models; run jobs and keep models; load, unload and whatever else there is."""
+
+LOOK = 1.0
+"""Seconds between two looks whether the file has changed."""
+
+
+class Token(msgspec.Struct, frozen=True):
+    """One client.
+
+    Attributes
+    ----------
+    name : str
+        Stands in the log.
+    digest : str
+        SHA-256 of the token. The token is 256 random bits, so no salt is needed.
+    scopes : tuple of str
+    """
+
+    name: str
+    digest: str
+    scopes: tuple[str, ...] = SCOPES
+
+
+def digest_of(token: bytes) -> str:
+    """Digest under which a token is known."""
+    return hashlib.sha256(token).hexdigest()
+
+
+class Tokens:
+    """Clients of a service, from a file that may change while it runs, and such as are told at its start.
+
+    Parameters
+    ----------
+    file : Path, optional
+        JSON; see `TokenFile`.
+    own : sequence of Token
+    """
+
+    def __init__(self, file: Path | None = None, own: Sequence[Token] = ()) -> None:
+        self._file = TokenFile(file) if file is not None else None
+        self._own = tuple(own)
+        self._known = self._own
+        self._looked = -LOOK
+        self._stamp: object = None
+
+    def find(self, token: bytes) -> Token | None:
+        """The client that a token belongs to; every comparison takes the same time."""
+        if self._file is not None and (now := time.monotonic()) - self._looked > LOOK:
+            self._looked = now
+            self._look(self._file)
+        digest = digest_of(token)
+        found = None
+        for known in self._known:
+            if hmac.compare_digest(known.digest, digest):
+                found = known
+        return found
+
+    def _look(self, file: TokenFile) -> None:
+        stamp = file.stamp()
+        if stamp != self._stamp:
+            self._known = (*self._own, *file.read())
+            self._stamp = stamp
+
+
+class TokenFile:
+    """A file of clients, readable by its owner alone.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stamp(self) -> object:
+        """Something that changes when the file does."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
+    def read(self) -> tuple[Token, ...]:
+        """Every client; none where there is no file.
+
+        Raises
+        ------
+        StoreError
+            If it is no such file.
+        """
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=tuple[Token, ...])
+        except FileNotFoundError:
+            return ()
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StoreError(f"The tokens cannot be read from {self.path}: {error}.") from None
+
+    def add(self, name: str, scopes: Sequence[str] = SCOPES) -> str:
+        """Make a token; it is told once, and only its digest is kept.
+
+        Raises
+        ------
+        OptionError
+            If the name is taken, or a scope unknown.
+        """
+        known = self.read()
+        if any(token.name == name for token in known):
+            raise OptionError(f"There is a token {name!r} already.", f"maas-magics token remove {name}")
+        unknown = [scope for scope in scopes if scope not in SCOPES]
+        if unknown or not scopes:
+            raise OptionError(f"There is no scope {', '.join(unknown)!r}.", f"There is: {', '.join(SCOPES)}.")
+        token = secrets.token_urlsafe(32)
+        self._write((*known, Token(name, digest_of(token.encode()), tuple(scopes))))
+        return token
+
+    def remove(self, name: str) -> None:
+        """Take a client's token away.
+
+        Raises
+        ------
+        NotFound
+        """
+        known = self.read()
+        left = tuple(token for token in known if token.name != name)
+        if len(left) == len(known):
+            raise NotFound(f"There is no token {name!r}.", f"There is: {', '.join(token.name for token in known)}.")
+        self._write(left)
+
+    def _write(self, tokens: tuple[Token, ...]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        growing = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        handle = os.open(growing, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(msgspec.json.format(msgspec.json.encode(tokens)) + b"\n")
+        os.replace(growing, self.path)
