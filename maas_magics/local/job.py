@@ -124,9 +124,9 @@ class LocalJob(Generic[R]):
         with contextlib.suppress(StoreError, sqlite3.Error):
             self._stops = max(self._stops, self._journal.stops(self.id))
 
-    def end_stopped(self) -> None:
-        """End as stopped before it began."""
-        self._end("stopped", Stopped("The job was stopped before it began."))
+    def fail(self, error: MaasError) -> None:
+        """End without having run."""
+        self._end("stopped" if isinstance(error, Stopped) else "failed", error)
 
     def stopping(self) -> Stopping:
         """What the task should do."""
@@ -148,7 +148,7 @@ class LocalJob(Generic[R]):
     def run(self, work: Callable[[], R]) -> None:
         """Run to the end in this thread; never raises."""
         if self._stops:
-            self.end_stopped()
+            self.fail(Stopped("The job was stopped before it began."))
             return
         self._state("running")
         try:

@@ -13,7 +13,7 @@ import uuid
 from typing import Any, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
-from maas_magics.api.errors import DataError, Refused
+from maas_magics.api.errors import DataError, MaasError, Refused, Stopped
 from maas_magics.api.events import Finished, Message
 from maas_magics.api.requests import ExportRequest, Request, TrainRequest
 from maas_magics.api.wire import Source, Uploaded, encode_outcome, encode_request
@@ -65,19 +65,29 @@ class ServiceBackend(LocalBackend):
         title, model = tasks.title(request)
         info = JobInfo(uuid.uuid4().hex[:8], title, model, "queued", time.time())
         there = self._journal.open(info, self._owner, key, encode_request(request))
-        self._pool.wake()
+        if there == info.id:
+            try:
+                self._possible(request)
+            except MaasError as error:
+                LocalJob[Any](info, self._journal).fail(error)
+            self._pool.wake()
         return self.job(there)
+
+    def _possible(self, request: Request[Any]) -> None:
+        """Find at once what a worker would find only after its start."""
+        if isinstance(request, TrainRequest):
+            check_name(request.name)
+        elif isinstance(request, ExportRequest):
+            self.models.resolve(request.model)
 
     def _check(self, request: Request[Any]) -> None:
         """Refuse what would read or write this machine's files, run code, or lacks its data."""
-        if isinstance(request, TrainRequest):
-            check_name(request.name)
-            if isinstance(request.model, Source) and not self.allow_code:
-                raise Refused("This service runs no code that is sent to it.", "Its owner may start it --allow-code.")
+        if isinstance(request, TrainRequest) and isinstance(request.model, Source) and not self.allow_code:
+            raise Refused("This service runs no code that is sent to it.", "Its owner may start it --allow-code.")
         if isinstance(request, ExportRequest):
-            self.models.resolve(request.model)
             if request.out is not None:
                 raise Refused("A service writes no copy to a path of its own.", "Fetch the export instead.")
+            return
         for name in ("data", "validation", "target"):
             value = getattr(request, name, None)
             parts = value if isinstance(value, (list, tuple)) and name != "target" else [value]
@@ -158,7 +168,8 @@ class Pool(threading.Thread):
             if info.state == "running" and alive(owner):
                 self._workers[info.id] = None  # of a service that is gone; it goes on
             elif self._journal.stops(info.id):
-                LocalJob[Any](info, self._journal, self._journal.events(info.id)).end_stopped()
+                job = LocalJob[Any](info, self._journal, self._journal.events(info.id))
+                job.fail(Stopped("The job was stopped before it began."))
             elif len(self._workers) < self._size:
                 self._workers[info.id] = self._start(info.id)
 

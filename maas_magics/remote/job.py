@@ -91,7 +91,7 @@ class RemoteJob(Generic[R]):
                 result: R = decode_outcome(request_kind(self._info.title), answer.content)
                 return result
             if limit is not None and time.monotonic() >= limit:
-                raise TimeoutError(f"The job {self.id} has not ended after {timeout:g} s.")
+                raise TimeoutError(f"The job {self.id} is {self.info.state} after {timeout:g} s.")
 
     def stop(self) -> None:
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
@@ -145,7 +145,7 @@ class AskingJob(Generic[R]):
         """Wait for the result; raises what the job raised."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._info.state in FINAL_STATES, timeout):
-                raise TimeoutError(f"The job {self._info.id} has not ended after {timeout:g} s.")
+                raise TimeoutError(f"The job {self._info.id} is {self._info.state} after {timeout:g} s.")
         if self._error is not None:
             raise self._error
         assert self._result is not None

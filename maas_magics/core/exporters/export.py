@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ import torch
 from maas_magics.api.errors import ExportError, OptionError, ToleranceExceeded
 from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact, Verification
+from maas_magics.core import turns
 from maas_magics.core.context import Context
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.decode import truth
@@ -27,9 +27,6 @@ from maas_magics.core.storage import staging
 from maas_magics.core.training.metrics import evaluate, make_metrics
 
 ARTIFACT = "artifact.json"
-
-_TRACING = threading.Lock()
-"""Tracing changes what is global to the process (warnings, torch's own modes): one graph at a time."""
 
 
 def export(request: ExportRequest, context: Context) -> Artifact:
@@ -74,7 +71,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     folder = place / format
     folder.mkdir(parents=True)
     file = folder / exporter.file
-    with _TRACING:
+    with turns.tracing():
         signature = exporter.export(model, file)
     table, target = read_sample(version)
     raw = model.columns.encode(table)

@@ -24,6 +24,7 @@ from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.schedules import Schedule, constant
 from maas_magics.core.training.step import TrainStep
+from maas_magics.core.turns import give_way, wanted
 
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
@@ -159,6 +160,8 @@ class Fit:
             stop = stopping()
             if stop:
                 break
+            if wanted():
+                give_way()
             if plan.schedule is not constant:
                 optimizer.scale_lr(plan.schedule(step / total_steps))
             loss = train_on(inputs, target)

@@ -15,6 +15,7 @@ from maas_magics.api.events import Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
+from maas_magics.core import turns
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context, versions
 from maas_magics.core.data.answers import Answers, within
@@ -51,7 +52,7 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
     check_name(request.name)
     check_request(request)
     cuda = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=cuda):
+    with turns.training(), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(request.seed)
         try:
             return _train(request, context)

@@ -1,0 +1,114 @@
+"""A real service for tests: a process of its own, or an application in a thread over any backend."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from maas_magics.api.backend import Backend
+from maas_magics.remote.backend import RemoteBackend
+from maas_magics.remote.client import Client
+from maas_magics.service.app import create_app
+from maas_magics.service.settings import Settings
+
+
+class Service:
+    """A service in a process of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds its store, token and log.
+    options : sequence of str
+        Further words of the command line.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        self.token = secrets.token_urlsafe(32)
+        self._token_file = folder / "token"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._token_file.write_text(self.token)
+        self._token_file.chmod(0o600)
+        self._options: Sequence[str] = options
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Run it, on the port that it had before."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "maas_magics.service", "--store", str(self.store), "--port", str(self.port)]
+            + ["--token-file", str(self._token_file), "--access-log", str(self.folder / "access.log"), *self._options],
+            stdout=subprocess.PIPE,
+            stderr=open(self.folder / "stderr.log", "ab"),  # noqa: SIM115
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("Serving at "), (self.folder / "stderr.log").read_text()
+        self.url = line.split()[-1]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def client(self, certificate: str | None = None) -> Client:
+        """Somebody who knows the token."""
+        return Client(self.url, lambda: self.token, certificate)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Header of a request that is let in."""
+        return {"authorization": f"Bearer {self.token}"}
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it as it should end."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@contextmanager
+def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[str]:
+    """URL of an application in this process."""
+    config = uvicorn.Config(
+        create_app(backend, settings), port=0, lifespan="on", log_level="error", access_log=False, ws="none"
+    )
+    server: Any = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def remote(url: str, token: str = "") -> Iterator[RemoteBackend]:
+    """A backend that speaks to a service."""
+    made = RemoteBackend(Client(url, lambda: token))
+    try:
+        yield made
+    finally:
+        made.close()
