@@ -46,6 +46,7 @@ class Session:
         self._tell = tell or (lambda text: print(text, file=sys.stderr))
         self._backend: Backend | None = None
         self._remote = False
+        self._token = ""
         self._lock = threading.Lock()
         self._going: dict[str, Job[Any]] = {}
 
@@ -86,18 +87,21 @@ class Session:
             If it cannot be reached, or does not take the token; the session stays where it was.
         """
         made: Backend | None
+        token = ""
         if where == "kernel":
             made = None
         elif where == "local":
-            made = self._local_service()[0]
+            made, token = self._local_service()
         else:
             from maas_magics.remote.connect import check_url, token_for
 
+            token = token_file or "$MAAS_TOKEN"
             plain = where.removeprefix("oip+")
             url = check_url(plain)
             made = _reach(url, token_for(url, token_file), certificate, only_inference=plain != where)
         with self._lock:
             before, self._backend, self._remote = self._backend, made, made is not None
+            self._token = token
         close = getattr(before, "close", None)
         if callable(close):
             close()
@@ -124,16 +128,14 @@ class Session:
         from pathlib import Path
 
         self.wait_for(ref)
-        if self._remote:
-            backend, file = self.backend, ""
-        else:
-            backend, file = self._local_service()
+        backend, token = (self.backend, self._token) if self._remote else self._local_service()
         info = backend.models.get(ref)
         backend.load(ref)
-        with contextlib.suppress(ValueError):
-            file = "~/" + Path(file).relative_to(Path.home()).as_posix() if file else file
+        if token and not token.startswith("$"):
+            with contextlib.suppress(ValueError):
+                token = "~/" + Path(token).expanduser().relative_to(Path.home()).as_posix()
         name = info.ref if ":" in ref or "@" in ref else info.name
-        return Endpoint(model=name, url=backend.place, token_file=file, signature=info.signature)
+        return Endpoint(model=name, url=backend.place, token=token, signature=info.signature)
 
     def stop_serving(self, ref: str | None) -> str:
         """Close one model, or stop this machine's service; says what was done."""

@@ -20,14 +20,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         Name that is asked: ``NAME``, or ``NAME:version``.
     url : str
         Of the service.
-    token_file : str
-        File of this machine that holds the token; empty where none is needed.
+    token : str
+        Where the token is, never the token: a file, or ``$VARIABLE``; empty where none is needed.
     signature : Signature
     """
 
     model: str
     url: str
-    token_file: str
+    token: str
     signature: Signature
 
     @property
@@ -41,7 +41,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """A line for a shell that asks for one row."""
         inputs = [_example(spec) for spec in self.signature.inputs]
         body = msgspec.json.encode({"inputs": inputs}).decode().replace("'", "'\\''")
-        token = f'-H "Authorization: Bearer $(cat {_quoted(self.token_file)})" ' if self.token_file else ""
+        where = self.token if self.token.startswith("$") else f"$(cat {_quoted(self.token)})"
+        token = f'-H "Authorization: Bearer {where}" ' if self.token else ""
         return f"curl -s {token}-d '{body}' {self.infer}"
 
     @property
@@ -52,9 +53,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         lines = ["import numpy as np", "import tritonclient.http as triton", ""]
         secure = ", ssl=True" if self.url.startswith("https") else ""
         lines.append(f"client = triton.InferenceServerClient({address!r}{secure})")
-        if self.token_file:
-            lines.insert(0, "from pathlib import Path")
-            lines.append(f"token = Path({self.token_file!r}).expanduser().read_text().strip()")
+        if self.token.startswith("$"):
+            lines.insert(0, "import os\n")
+            lines.append(f"token = os.environ[{self.token[1:]!r}]")
+        elif self.token:
+            lines.insert(0, "from pathlib import Path\n")
+            lines.append(f"token = Path({self.token!r}).expanduser().read_text().strip()")
         lines.append("inputs = []")
         for spec in self.signature.inputs:
             shape = _shape(spec)
@@ -63,7 +67,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             reshaped = f".reshape({shape})" if dtype == "object" else ""
             lines.append(f"inputs.append(triton.InferInput({spec.name!r}, {shape}, {spec.datatype!r}))")
             lines.append(f"inputs[-1].set_data_from_numpy({value}{reshaped})")
-        headers = ", headers={'Authorization': f'Bearer {token}'}" if self.token_file else ""
+        headers = ", headers={'Authorization': f'Bearer {token}'}" if self.token else ""
         asked = f"{name!r}, inputs" + (f", model_version={version!r}" if colon else "") + headers
         lines.append(f"answer = client.infer({asked})")
         lines += [f"print(answer.as_numpy({spec.name!r}))" for spec in self.signature.outputs]
@@ -76,7 +80,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """The endpoint, and how to ask it, as text."""
         return f"{self.model} answers at {self.infer}\n\n{self.curl}\n\n{self.python}"
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        return {"text/plain": self.report(), "text/html": self._html()}
+
+    def _html(self) -> str:
         box = "<pre style='white-space:pre-wrap;margin:4px 0;text-align:left'>"
         return (
             f"<div><b>{escape(self.model)}</b> answers at {escape(self.infer)}"
