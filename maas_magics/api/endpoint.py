@@ -10,6 +10,8 @@ import msgspec
 
 from maas_magics.api.signature import NUMPY, Signature, TensorSpec
 
+UTILITIES = "tritonclient.utils import np_to_triton_dtype"
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where other programs ask a model, and how. Holds no secret.
@@ -50,27 +52,32 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Lines for Python that ask for one row through ``tritonclient``."""
         name, colon, version = self.model.partition(":")
         address = self.url.partition("://")[2]
-        lines = ["import numpy as np", "import tritonclient.http as triton", ""]
         secure = ", ssl=True" if self.url.startswith("https") else ""
-        lines.append(f"client = triton.InferenceServerClient({address!r}{secure})")
+        lines = [
+            "import numpy as np",
+            "import tritonclient.http as triton",
+            "from tritonclient.utils import np_to_triton_dtype",
+            "",
+        ]
         if self.token.startswith("$"):
-            lines.insert(0, "import os\n")
+            lines.insert(0, "import os")
             lines.append(f"token = os.environ[{self.token[1:]!r}]")
         elif self.token:
-            lines.insert(0, "from pathlib import Path\n")
+            lines.insert(0, "from pathlib import Path")
             lines.append(f"token = Path({self.token!r}).expanduser().read_text().strip()")
-        lines.append("inputs = []")
-        for spec in self.signature.inputs:
-            shape = _shape(spec)
-            dtype = "object" if spec.datatype == "BYTES" else repr(NUMPY[spec.datatype])
-            value = "np.array(['a'], dtype=object)" if dtype == "object" else f"np.zeros({shape}, {dtype})"
-            reshaped = f".reshape({shape})" if dtype == "object" else ""
-            lines.append(f"inputs.append(triton.InferInput({spec.name!r}, {shape}, {spec.datatype!r}))")
-            lines.append(f"inputs[-1].set_data_from_numpy({value}{reshaped})")
+        lines.append("row = {")
+        lines += [f"    {spec.name!r}: {_array(spec)}," for spec in self.signature.inputs]
         headers = ", headers={'Authorization': f'Bearer {token}'}" if self.token else ""
         asked = f"{name!r}, inputs" + (f", model_version={version!r}" if colon else "") + headers
-        lines.append(f"answer = client.infer({asked})")
-        lines += [f"print(answer.as_numpy({spec.name!r}))" for spec in self.signature.outputs]
+        lines += [
+            "}",
+            "inputs = [triton.InferInput(name, x.shape, np_to_triton_dtype(x.dtype)) for name, x in row.items()]",
+            "for tensor, x in zip(inputs, row.values()):",
+            "    tensor.set_data_from_numpy(x)",
+            f"client = triton.InferenceServerClient({address!r}{secure})",
+            f"answer = client.infer({asked})",
+            *(f"print(answer.as_numpy({spec.name!r}))" for spec in self.signature.outputs),
+        ]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -102,6 +109,14 @@ def _example(spec: TensorSpec) -> dict[str, Any]:
     value: Any = {"BYTES": "a", "BOOL": False}.get(spec.datatype, 0)
     shape = _shape(spec)
     return {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": [value] * math.prod(shape)}
+
+
+def _array(spec: TensorSpec) -> str:
+    """One row for an input, as Python."""
+    shape = _shape(spec)
+    if spec.datatype == "BYTES":
+        return f"np.full({shape}, 'a', dtype=object)"
+    return f"np.zeros({shape}, dtype={NUMPY[spec.datatype]!r})"
 
 
 def _quoted(path: str) -> str:

@@ -12,8 +12,10 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Request, TrainRequest
 from maas_magics.api.wire import Uploaded
 from maas_magics.core.context import Context
-from maas_magics.core.data.sources import open_source
+from maas_magics.core.data.sources import Source, open_source
+from maas_magics.core.data.sources.arrays import to_numpy
 from maas_magics.core.data.stream import StreamSource, write_stream
+from maas_magics.core.data.target import TARGET
 
 R = TypeVar("R", bound=Request[Any])
 
@@ -47,11 +49,13 @@ def pack(request: R, send: Send) -> R:
         value = getattr(request, name, None)
         if value is None or isinstance(value, (int, float, Uploaded)):
             continue
-        pair = isinstance(value, tuple) and len(value) == 2
-        changes[name] = tuple(_rows(part, send) for part in value) if pair else _rows(value, send)
+        if isinstance(value, tuple) and len(value) == 2:
+            changes[name] = _rows(value[0], send), _rows(value[1], send, target=True)
+        else:
+            changes[name] = _rows(value, send)
     target = getattr(request, "target", None)
     if target is not None and not isinstance(target, (str, int)) and not _names(target):
-        changes["target"] = _rows(target, send)
+        changes["target"] = _rows(target, send, target=True)
     return msgspec.structs.replace(request, **changes)
 
 
@@ -59,8 +63,11 @@ def _names(target: Any) -> bool:
     return isinstance(target, (list, tuple)) and len(target) < 1000 and all(isinstance(name, str) for name in target)
 
 
-def _rows(data: Any, send: Send) -> Uploaded:
-    source = open_source(data)
+def _rows(data: Any, send: Send, target: bool = False) -> Uploaded:
+    if target and getattr(data, "ndim", 1) == 1:
+        name = getattr(data, "name", None)
+        data = {str(name) if isinstance(name, str) else TARGET: to_numpy(data)}
+    source: Source = open_source(data)
     with tempfile.TemporaryFile() as file:
         digest, size = write_stream(source, file)
         file.seek(0)
@@ -82,7 +89,7 @@ def unpack(request: R, context: Context) -> R:
         if isinstance(value, Uploaded):
             changes[name] = _opened(value, context)
         elif isinstance(value, (list, tuple)) and len(value) == 2 and any(isinstance(p, Uploaded) for p in value):
-            changes[name] = tuple(_opened(part, context) for part in value)
+            changes[name] = _opened(value[0], context), _opened(value[1], context).table()
         if name == "target" and name in changes:
             changes[name] = changes[name].table()
     return msgspec.structs.replace(request, **changes) if changes else request

@@ -111,18 +111,22 @@ class LocalBackend:
         if mine is not None:
             return mine
         info, owner = known[found[0]]
-        return JournalJob(info, self._journal, lambda: alive(owner))
+        return JournalJob(info, self._journal, lambda: self._lives(info.id, owner))
 
     def jobs(self) -> Sequence[JobInfo]:
         """Every job of this store, newest first."""
         found = []
         for info, owner in self._journal.jobs():
             mine = self._jobs.get(info.id)
-            gone = mine is None and info.state not in FINAL_STATES and not alive(owner)
+            gone = mine is None and info.state not in FINAL_STATES and not self._lives(info.id, owner)
             found.append(
                 mine.info if mine is not None else msgspec.structs.replace(info, state="failed") if gone else info
             )
         return found
+
+    def _lives(self, id: str, owner: str) -> bool:
+        """Whether somebody runs a job of another process, or will."""
+        return alive(owner)
 
     def predict(self, request: PredictRequest) -> Prediction:
         """Ask a model in this thread."""

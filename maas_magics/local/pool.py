@@ -73,6 +73,10 @@ class ServiceBackend(LocalBackend):
             self._pool.wake()
         return self.job(there)
 
+    def _lives(self, id: str, owner: str) -> bool:
+        """A job whose request was written down is gone on with, whatever became of the process that ran it."""
+        return self._journal.request(id) is not None or super()._lives(id, owner)
+
     def _possible(self, request: Request[Any]) -> None:
         """Find at once what a worker would find only after its start."""
         if isinstance(request, TrainRequest):

@@ -181,6 +181,8 @@ def _listen(host: str, port: int) -> socket.socket:
     OptionError
         If the address is taken, or not of this machine.
     """
+    if not 0 <= port <= 65_535:
+        raise OptionError(f"Cannot listen on port {port}: there are 0 to 65,535.", "--port 0 takes one that is free.")
     try:
         kind = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(kind[0], kind[1])
@@ -188,7 +190,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(kind[4])
         listener.listen(2048)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise OptionError(f"Cannot listen on {host}:{port}: {error}.", "--port 0 takes one that is free.") from None
     return listener
 

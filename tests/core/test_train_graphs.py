@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
@@ -72,7 +73,7 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.embed(x) + self.place * self.constant + torch.tensor([1.0, 2.0, 3.0])
-        return self.head(self.out(hidden.mean(1)))
+        return self.head(self.out(hidden.mean(1).view(len(x), -1)))
 
 
 class Noisy(nn.Module):
@@ -254,12 +255,13 @@ def test_trains_and_exports_as_a_model(lab: Any) -> None:
 def test_packing_leaves_no_trace() -> None:
     net = packed("noisy")[0]
     net.map.eval()
+    few, more = MODULES["noisy"][1](3), MODULES["noisy"][1](7)
     state, noise = copy.deepcopy(net.state_dict()), torch.random.get_rng_state()
-    data = pack(net, MODULES["noisy"][1](3))
+    data = pack(net, few)
     assert net.training and not net.map.training
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
     assert torch.equal(noise, torch.random.get_rng_state())
-    assert data == pack(copy.deepcopy(net), MODULES["noisy"][1](7))
+    assert data == pack(copy.deepcopy(net), more)
     for secret in (b"stack_trace", b"File ", b".py", b"nn_module_stack", b"Noisy", b"/", b"forward", b"guards"):
         found = [name for name, content in _records(data).items() if secret in content and name.endswith("json")]
         assert not found, secret
@@ -312,11 +314,15 @@ def under_autocast(x: Tensor) -> Tensor:
         (Does(lambda x: (x, x)), 3, "something else than one tensor"),
         (Does(under_autocast), 3, "wrap_with_autocast is not among the operators"),
         (Does(Reversal.apply), 3, "train.pt2 computes something else"),
-        (Does(lambda x: x.cholesky_inverse()), 4, "aten.cholesky_inverse.default is not among the operators"),
+        (
+            Does(lambda x: x[:, :4, None].expand(-1, 4, 4).cholesky_inverse()[:, 0]),
+            3,
+            "aten.cholesky_inverse.default is not among the operators",
+        ),
         (nn.ModuleDict({"a": nn.Linear(4, 4)}), 3, "cannot trace ModuleDict"),
         (nn.LazyLinear(4), 3, "uninitialized parameter"),
         (nn.Linear(5, 4), 3, "cannot trace Linear"),
-        (nn.Linear(4, 4), 1, "2 rows or more"),
+        (nn.Linear(4, 4), 1, "too few rows"),
         (nn.Sequential(nn.Linear(4, 4)).append(Does(lambda x: x)), 3, ""),
     ],
 )
@@ -329,6 +335,27 @@ def test_what_cannot_be_sent(net: nn.Module, rows: int, message: str, capfd: pyt
         pack(net, (torch.randn(rows, 4),))
     assert "\n" not in caught.value.message and len(caught.value.message) < 300 and caught.value.hint
     assert capfd.readouterr() == ("", "")
+
+
+class Careful(nn.Module):
+    """Answers without gradients in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(4, 3)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.training):
+            return self.map(torch.cat(x, 1))
+
+
+@pytest.mark.parametrize("net", [Careful(), nn.Flatten(), nn.Linear(4, 3).requires_grad_(False)])
+def test_what_can_be_sent(net: nn.Module) -> None:
+    x = torch.randn(5, 4)
+    opened = unpack(pack(net, (x[:2],)))
+    for mode in (True, False):
+        answer = opened.train(mode)(x)
+        assert torch.equal(answer, net.train(mode)(x)) and answer.requires_grad == net(x).requires_grad
 
 
 def test_names_that_cannot_be_keys() -> None:
@@ -361,8 +388,7 @@ def _changed(data: bytes, record: str, change: Callable[[Any], Any], graph: str 
     inner = _entries(entries[graph])
     value = json.loads(inner[record])
     made = change(value)
-    text = json.dumps(value if made is None else made, separators=(",", ":"), ensure_ascii=False)
-    inner[record] = text.encode("utf-8", "replace")
+    inner[record] = msgspec.json.encode(value if made is None else made)
     return graph_format.archive({**entries, graph: graph_format.archive(inner)})
 
 
@@ -492,16 +518,12 @@ def test_other_operators_are_refused(target: str) -> None:
         unpack(bad)
 
 
-def test_listed_operators_exist_and_take_plain_values() -> None:
-    plain = {"TensorType", "IntType", "FloatType", "NumberType", "BoolType", "ListType", "OptionalType", "StringType"}
-    plain |= {"DeviceObjType", "SymIntType", "ScalarTypeType", "LayoutType", "MemoryFormatType"}
+def test_listed_operators_exist_and_touch_only_tensors() -> None:
     for name in graph_operators.OPERATORS:
-        packet = getattr(torch.ops.aten, name)
-        for overload in packet.overloads():
-            found = graph_operators.find_operator(f"torch.ops.aten.{name}.{overload}")
-            for argument in found._schema.arguments:  # type: ignore[attr-defined]
-                assert not {"file", "path", "pickle"} & set(argument.name.split("_")), found
-    assert not graph_operators.OPERATORS & {"from_file", "set", "resize", "as_strided", "item", "save", "record_stream"}
+        for overload in getattr(torch.ops.aten, name).overloads():
+            found: Any = graph_operators.find_operator(f"torch.ops.aten.{name}.{overload}")
+            assert not any(word in str(found._schema) for word in ("file", "Storage", "Stream", "__torch__")), found
+    assert not graph_operators.OPERATORS & {"from_file", "set", "resize", "as_strided", "item", "record_stream"}
 
 
 @pytest.mark.parametrize(
@@ -521,7 +543,7 @@ def test_listed_operators_exist_and_take_plain_values() -> None:
         (_call("_operator.mul", ("a", {"as_string": "x"}), ("b", {"as_int": 2**40})), "numbers only"),
         (_call("_operator.mul", ("a", {"as_int": 2}), ("b", {"as_int": 2**40})), "does not answer that"),
         (_call("torch.ops.aten.cat.default", ("tensors", {"as_tensors": []})), "refused"),
-        (lambda model: model["graph_module"]["graph"]["nodes"].pop(), "is not defined"),
+        (lambda model: model["graph_module"]["graph"]["nodes"].__delitem__(0), "is not defined"),
         (lambda model: model["graph_module"]["graph"]["nodes"].reverse(), "is not defined"),
         (lambda model: model["graph_module"]["graph"].update(outputs=[]), "output is not one tensor"),
         (lambda model: model["schema_version"].update(major=9), "Invalid enum"),
@@ -580,16 +602,16 @@ def test_other_archives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         (_zip(*((f"{i}", b"") for i in range(5000))), "too many entries"),
         (
             _zip(("train.pt2", entries["eval.pt2"]), *list(entries.items())[1:2], ("weights.safetensors", b"")),
-            "refused",
+            "",
         ),
-        (_zip(*((name, entries["weights.safetensors"]) for name in entries)), "refused"),
+        (_zip(*((name, entries["weights.safetensors"]) for name in entries)), ""),
         (stored(**{"0.weight": torch.zeros(8, 5)}), "do not fit"),
         (stored(**{"0.weight": torch.zeros(8, 4, dtype=torch.float64)}), "do not fit"),
         (stored(**{"0.weight": None}), "do not fit"),
         (stored(more=torch.zeros(1)), "do not fit"),
         (graph_format.archive({**entries, "eval.pt2": _entries(packed("cnn")[1])["eval.pt2"]}), "not of one module"),
     ):
-        with pytest.raises(ModelError, match=f"^The uploaded graph was refused: .*({message})"):
+        with pytest.raises(ModelError, match=f"The uploaded graph was refused: .*({message})"):
             unpack(archive)
     assert unpack(_zip(*entries.items()))
     for place, limit, message in (
@@ -606,7 +628,7 @@ def test_other_archives_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_of_the_module_itself_are_refused() -> None:
     def change(value: Any) -> Any:
-        return json.loads(json.dumps(value).replace('"4.bias"', f'"{name}"'))
+        return json.loads(json.dumps(value).replace('"4.bias"', json.dumps(name)))
 
     for name in (
         "forward",

@@ -80,7 +80,8 @@ class Predictor:
                 return self.engine.run(raw)
             except Exception as error:  # ONNX Runtime has no base class for its errors
                 raise DataError(f"The model cannot answer this: {str(error).splitlines()[0][:300]}") from error
-        found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=True))
+        wanted = True if self.answers.labels else None
+        found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=wanted))
         if self._named is self._codes and self._labels is not None:
             found["prediction"] = self._labels[found["prediction"]]
         return found

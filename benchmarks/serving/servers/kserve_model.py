@@ -1,0 +1,34 @@
+"""A model of KServe's SDK."""
+
+from __future__ import annotations
+
+import sys
+
+from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.numpy_codec import from_np_dtype
+from network import NAME, Network
+
+
+class Net(Model):
+    """Arrays in, arrays out."""
+
+    def load(self) -> bool:
+        """Open the network."""
+        self._network = Network()
+        self.ready = True
+        return True
+
+    async def predict(self, payload: InferRequest, headers: dict | None = None, response_headers: dict | None = None):
+        """Answer one request."""
+        outputs = []
+        for name, value in zip(self._network.outputs, self._network(payload.inputs[0].as_numpy()), strict=True):
+            output = InferOutput(name, list(value.shape), from_np_dtype(value.dtype))
+            output.set_data_from_numpy(value, binary_data=bool(payload.use_binary_outputs))
+            outputs.append(output)
+        return InferResponse(payload.id, NAME, outputs)
+
+
+if __name__ == "__main__":
+    model = Net(NAME)
+    model.load()
+    ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, workers=1, access_log_format=None).start([model])
