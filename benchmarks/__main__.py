@@ -8,16 +8,19 @@ from importlib import import_module
 
 from benchmarks.measure import machine
 
-NAMES = ("load", "predict", "memory", "training", "view", "tables")
+NAMES = ("load", "predict", "memory", "training", "view", "tables", "serving")
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch read it
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; all when left out")
-    chosen = parser.parse_args().names or NAMES
+    given, options = parser.parse_known_args()
+    chosen = given.names or NAMES
     unknown = [name for name in chosen if name not in NAMES]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there is: {', '.join(NAMES)}")
+    if options and chosen != ["serving"]:
+        parser.error(f"only serving takes options: {' '.join(options)}")
     print(machine())
     for name in chosen:
-        import_module(f"benchmarks.{name}").main()
+        import_module(f"benchmarks.{name}").main(*([options] if options else []))

@@ -100,11 +100,9 @@ class Session:
             url = check_url(plain)
             made = _reach(url, token_for(url, token_file), certificate, only_inference=plain != where)
         with self._lock:
-            before, self._backend, self._remote = self._backend, made, made is not None
-            self._token = token
-        close = getattr(before, "close", None)
-        if callable(close):
-            close()
+            # The backend before stays open: jobs of it may be watched still.
+            self._backend, self._remote, self._token = made, made is not None, token
+            self._going = {}
 
     def _local_service(self) -> tuple[Backend, str]:
         """Service of this machine, and the file with its token."""
@@ -120,7 +118,7 @@ class Session:
     def where(self) -> str:
         """Where requests run, for a person."""
         if not self._remote:
-            return f"Cells run in this kernel; models are kept in {self.store}."
+            return "Cells run in this kernel."
         return f"Cells run on {self.backend.place}."
 
     def serve(self, ref: str) -> Endpoint:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.bodies import INPUT, Body, named, oip_json
+from benchmarks.serving.bodies import Body, named, oip_json
 from benchmarks.serving.server import Server, free_port
 from benchmarks.serving.servers.network import NAME
 
@@ -81,18 +82,65 @@ def _triton(binaries: Path, folder: Path, port: int) -> list[str]:
     """Triton's own binary, as it lies in the wheel of PyTriton, with a model for its Python backend."""
     packages = next(binaries.parent.glob("lib/python3.*/site-packages"))
     home = packages / "pytriton" / "tritonserver"
-    model = folder / "models" / NAME
-    (model / "1").mkdir(parents=True)
+    version = packages.parent.name.removeprefix("python")
+    backend, model = folder / "backends" / "python", folder / "models" / NAME
+    for place in (backend, model / "1"):
+        place.mkdir(parents=True)
+    stub = home / "python_backend_stubs" / version / "triton_python_backend_stub"
+    for file in (*(home / "backends" / "python").glob("*triton_python*"), stub):
+        (backend / file.name).symlink_to(file)
+    (model / "config.pbtxt").symlink_to(SERVERS / "triton_config.pbtxt")
     (model / "1" / "model.py").symlink_to(SERVERS / "triton_model.py")
-    (model / "config.pbtxt").write_text((SERVERS / "triton_config.pbtxt").read_text())
-    stub = home / "python_backend_stubs" / packages.parent.name.removeprefix("python") / "triton_python_backend_stub"
-    (model / stub.name).symlink_to(stub)
-    return [
-        str(home / "bin" / "tritonserver"),
-        f"--model-repository={model.parent}",
-        f"--backend-directory={home / 'backends'}",
-        "--http-address=127.0.0.1",
-        f"--http-port={port}",
-        "--allow-grpc=false",
-        "--allow-metrics=false",
-    ]
+    (model / "1" / "network.py").symlink_to(SERVERS / "network.py")
+    where = [f"--model-repository={model.parent}", f"--backend-directory={backend.parent}"]
+    http = ["--http-address=127.0.0.1", f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false"]
+    libraries = f"LD_LIBRARY_PATH={packages / 'nvidia_pytriton.libs'}"
+    return ["env", libraries, str(home / "bin" / "tritonserver"), *where, *http]
+
+
+PEERS = {
+    "triton": Peer("Triton of PyTriton", ("nvidia-pytriton", "onnxruntime"), _triton, binary=True, batches=True),
+    "mlserver": Peer("MLServer", ("mlserver==1.7.*", "onnxruntime"), _mlserver),
+    "kserve": Peer("KServe SDK", ("kserve", "onnxruntime"), _script("kserve_model.py"), binary=True),
+    "litserve": Peer("LitServe", ("litserve", "onnxruntime"), _script("litserve_app.py")),
+    "bentoml": Peer("BentoML", ("bentoml", "onnxruntime"), _bentoml, path="/infer", json=named),
+    "ray": Peer("Ray Serve", ("ray[serve]", "onnxruntime"), _script("ray_app.py"), usual=False),
+}
+
+
+def place(name: str) -> Path | None:
+    """Where a peer's virtual environment is, or would be; None when no place is named."""
+    return Path(os.environ[FOLDERS], name).absolute() if os.environ.get(FOLDERS) else None
+
+
+def installed(name: str) -> str:
+    """Version of a peer; empty if it is not installed."""
+    home = place(name)
+    packages = [str(path) for path in home.glob("lib/python3.*/site-packages")] if home else []
+    package = re.split(r"[=\[]", PEERS[name].packages[0])[0]
+    return next((found.version for found in distributions(name=package, path=packages)), "") if packages else ""
+
+
+def install(name: str) -> None:
+    """Make a peer's virtual environment, or bring it up to date."""
+    home = place(name)
+    assert home is not None
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    subprocess.run([str(home / "bin" / "python"), "-m", "pip", "install", *PEERS[name].packages], check=True)
+
+
+def start(name: str, network: Path, folder: Path) -> Server:
+    """Start a peer on an ONNX file, in an empty folder of its own."""
+    home, port = place(name), free_port()
+    assert home is not None
+    binaries = home / "bin"
+    apart = {
+        "NETWORK": str(network),
+        "HOME": str(folder),
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(SERVERS),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    peer = PEERS[name]
+    return Server(peer.command(binaries, folder, port), apart, folder, f"http://127.0.0.1:{port}{peer.path}")

@@ -1,6 +1,6 @@
 """Requests, results and errors as bytes, for another process or another machine.
 
-Requests hold live objects in a notebook; `Uploaded`, `Graph` and `Source` stand for them
+Requests hold live objects in a notebook; `Uploaded`, `Graph` and `Code` stand for them
 on the way. Nothing here is pickled: what cannot be told in plain values does not travel.
 """
 
@@ -46,21 +46,21 @@ class Graph(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
     name: str = "module"
 
 
-class Source(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
+class Code(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
     """A module as the Python source of a cell that makes it; run only where the owner allows code.
 
     Attributes
     ----------
-    code : str
+    text : str
     name : str
         Name of its class.
     """
 
-    code: str
+    text: str
     name: str = "module"
 
 
-_STANDS = {kind.__name__: kind for kind in (Uploaded, Graph, Source)}
+_STANDS = {kind.__name__: kind for kind in (Uploaded, Graph, Code)}
 
 _REQUESTS: dict[str, type[Request[Any]]] = {
     "train": TrainRequest,

@@ -20,6 +20,9 @@ from maas_magics.core.manifest import Manifest, Preprocess, read_manifest, read_
 
 WEIGHTS = "weights.safetensors"
 
+GRAPHS = "graphs.zip"
+"""Archive of a module that was sent as its graphs: it can be rebuilt without its source."""
+
 
 class Graph(nn.Module):
     """Raw columns in, decoded answers out; categories come as int64 codes (n, 1).
@@ -73,8 +76,11 @@ class Model:
         return np.asarray(self.graph(*tensors(self.columns, raw)).cpu().numpy())
 
     def save(self, folder: Path) -> None:
-        """Write the weights; shared and strided ones as plain copies."""
+        """Write the weights, shared and strided ones as plain copies, and the graphs that a module came as."""
         save_weights(self.net, folder / WEIGHTS)
+        archive = getattr(self.net, "archive", None)
+        if isinstance(archive, bytes):
+            (folder / GRAPHS).write_bytes(archive)
 
 
 def tensors(columns: Columns, raw: Sequence[Array]) -> tuple[Tensor, ...]:
@@ -118,6 +124,12 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
     """
     manifest, preprocess = read_manifest(folder), read_preprocess(folder)
     if net is None:
+        if (folder / GRAPHS).is_file():
+            from maas_magics.core.training.graphs import unpack
+
+            net = unpack((folder / GRAPHS).read_bytes())
+            net.load_state_dict(load_file(weights or folder / WEIGHTS))
+            return Model(manifest, preprocess, net.eval())
         if not manifest.declared:
             raise ModelError(
                 f"The network of {manifest.info.name!r} was defined in a notebook as {manifest.info.architecture}, "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, ModelError, Refused
 from maas_magics.api.requests import Request, TrainRequest
-from maas_magics.api.wire import Uploaded
+from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.context import Context
 from maas_magics.core.data.sources import Source, open_source
 from maas_magics.core.data.sources.arrays import to_numpy
@@ -25,7 +27,7 @@ Send = Callable[[BinaryIO, str, int], None]
 DATA = ("data", "validation")
 
 
-def pack(request: R, send: Send) -> R:
+def pack(request: R, send: Send, allow_code: bool = False) -> R:
     """A request whose rows were sent ahead, and are named by digest.
 
     Parameters
@@ -33,11 +35,13 @@ def pack(request: R, send: Send) -> R:
     request : Request
     send : callable
         Brings bytes to where the request will run.
+    allow_code : bool
+        Whether source runs there.
 
     Raises
     ------
     MaasError
-        If the rows cannot be read.
+        If the rows cannot be read, or the module cannot be sent.
     """
     if isinstance(request, TrainRequest):
         from maas_magics.core.training import loaders
@@ -45,6 +49,8 @@ def pack(request: R, send: Send) -> R:
         if loaders.is_loader(request.data):
             request = loaders.materialise(request)  # type: ignore[assignment]
     changes: dict[str, Any] = {}
+    if isinstance(request, TrainRequest) and not isinstance(request.model, (str, Graph, Code)):
+        changes["model"] = _module(request, send, allow_code)
     for name in DATA:
         value = getattr(request, name, None)
         if value is None or isinstance(value, (int, float, Uploaded)):
@@ -57,6 +63,27 @@ def pack(request: R, send: Send) -> R:
     if target is not None and not isinstance(target, (str, int)) and not _names(target):
         changes["target"] = _rows(target, send, target=True)
     return msgspec.structs.replace(request, **changes)
+
+
+def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code:
+    """A module as its exported graphs where that can be; as its source where that may run."""
+    from maas_magics.core.training.graphs import pack as pack_module
+    from maas_magics.core.training.modules import title_of
+    from maas_magics.core.training.train import module_and_rows
+
+    net, rows = module_and_rows(request)
+    try:
+        data = pack_module(net, rows)
+    except ModelError as error:
+        if allow_code and request.source:
+            return Code(request.source, title_of(net))
+        hint = "%connect kernel trains it here"
+        if request.source:
+            hint += "; a service started with --allow-code runs the cell itself"
+        raise ModelError(f"The module cannot be sent: {error.message}", f"{hint}.") from None
+    digest = hashlib.sha256(data).hexdigest()
+    send(io.BytesIO(data), digest, len(data))
+    return Graph(digest, title_of(net))
 
 
 def _names(target: Any) -> bool:
@@ -92,6 +119,22 @@ def unpack(request: R, context: Context) -> R:
             changes[name] = _opened(value[0], context), _opened(value[1], context).table()
         if name == "target" and name in changes:
             changes[name] = changes[name].table()
+    model = getattr(request, "model", None)
+    if isinstance(model, Code):
+        if not context.allow_code:
+            raise Refused("No code that was sent is run here.", "The service's owner may use --allow-code.")
+        from maas_magics.core.training.source import run_source
+
+        changes["model"] = run_source(model.text)
+    elif isinstance(model, Graph):
+        from maas_magics.core.training.graphs import unpack as unpack_module
+
+        if context.uploads is None:
+            raise DataError("The request names a module that was not sent.", "Send it first.")
+        archive = context.uploads.path(model.digest).read_bytes()
+        net = unpack_module(archive)
+        net.title, net.archive = model.name, archive  # type: ignore[assignment]
+        changes["model"] = net
     return msgspec.structs.replace(request, **changes) if changes else request
 
 

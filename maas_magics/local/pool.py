@@ -16,7 +16,7 @@ from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, Refused, Stopped
 from maas_magics.api.events import Finished, Message
 from maas_magics.api.requests import ExportRequest, Request, TrainRequest
-from maas_magics.api.wire import Source, Uploaded, encode_outcome, encode_request
+from maas_magics.api.wire import Code, Graph, Uploaded, encode_outcome, encode_request
 from maas_magics.core import tasks
 from maas_magics.core.journal import Journal
 from maas_magics.core.store import check_name
@@ -86,8 +86,10 @@ class ServiceBackend(LocalBackend):
 
     def _check(self, request: Request[Any]) -> None:
         """Refuse what would read or write this machine's files, run code, or lacks its data."""
-        if isinstance(request, TrainRequest) and isinstance(request.model, Source) and not self.allow_code:
+        if isinstance(request, TrainRequest) and isinstance(request.model, Code) and not self.allow_code:
             raise Refused("This service runs no code that is sent to it.", "Its owner may start it --allow-code.")
+        if isinstance(request, TrainRequest) and isinstance(request.model, Graph):
+            self.data.path(request.model.digest)
         if isinstance(request, ExportRequest):
             if request.out is not None:
                 raise Refused("A service writes no copy to a path of its own.", "Fetch the export instead.")

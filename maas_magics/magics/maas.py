@@ -13,13 +13,20 @@ from maas_magics.magics import connect, evaluate, export, offers, predict, serve
 from maas_magics.magics.common import MODEL
 from maas_magics.magics.options import Command, HelpAsked, Option, Typed, text
 from maas_magics.magics.shell import Magic
+from maas_magics.magics.words import Names
 
 
 def _ids(typed: Typed) -> list[str]:
     return typed.jobs()
 
 
-ID = Option(("id",), "job, or the first characters of it", metavar="ID", offer=_ids)
+def _id(names: Names, word: str) -> str:
+    """Id of a job: as it stands, or of the job that a variable holds."""
+    held = getattr(names.variables.get(word), "info", None)
+    return str(getattr(held, "id", word))
+
+
+ID = Option(("id",), "job, the first characters of it, or a variable that holds one", _id, "ID", offer=_ids)
 
 
 def _table(magic: Magic, rows: Sequence[Sequence[str]], head: Sequence[str], empty: str) -> None:

@@ -24,7 +24,7 @@ from maas_magics.core.portable import pack
 from maas_magics.remote.client import Client
 from maas_magics.remote.job import AskingJob, RemoteJob
 from maas_magics.remote.models import RemoteModels
-from maas_magics.remote.oip import infer
+from maas_magics.remote.oip import infer, server
 from maas_magics.remote.predictions import answers_of_bytes, join, rows_to_bytes
 
 R = TypeVar("R")
@@ -124,7 +124,7 @@ class RemoteBackend:
             return work  # type: ignore[no-any-return]
         if isinstance(request, ExportRequest) and request.out is not None:
             raise OptionError("The export stays on the service.", "Leave out --out, and %maas models NAME.")
-        packed = pack(request, self.data.send)
+        packed = pack(request, self.data.send, server(self._client).code)
         answer = self._client.request(
             "POST",
             "/v1/jobs",

@@ -47,6 +47,7 @@ class _Server(msgspec.Struct, frozen=True):
     name: str = ""
     version: str = ""
     extensions: tuple[str, ...] = ()
+    code: bool = False
 
 
 def path_of(model: str) -> str:

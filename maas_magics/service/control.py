@@ -37,7 +37,8 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics) -> li
         return _json({"live": True, "ready": True})
 
     async def server(request: Request) -> Response:
-        return _json({"name": "maas_magics", "version": version("maas-magics"), "extensions": EXTENSIONS})
+        told = {"name": "maas_magics", "version": version("maas-magics"), "extensions": EXTENSIONS}
+        return _json({**told, "code": bool(getattr(backend, "allow_code", False))})
 
     async def model(request: Request) -> Response:
         found = await info(request)

@@ -22,7 +22,7 @@ from serving import Service, remote
 from maas_magics.api.errors import DataError, MaasError, OptionError, Refused, ServiceError
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Finished, Message, Resumed
 from maas_magics.api.requests import EvaluateRequest, PredictRequest, TrainRequest
-from maas_magics.api.wire import Source, Uploaded, encode_request
+from maas_magics.api.wire import Code, Uploaded, encode_request
 from maas_magics.core.journal import Journal
 from maas_magics.core.portable import pack
 from maas_magics.remote.backend import RemoteBackend
@@ -199,7 +199,7 @@ def test_a_request_reads_no_file_of_the_service(asked: Any, told: str, served: S
 
 def test_source_runs_only_where_the_owner_allows_it(served: Service, backend: RemoteBackend) -> None:
     with pytest.raises(Refused, match="runs no code"):
-        backend.submit(request(model=Source("import os; os.abort()")))
+        backend.submit(request(model=Code("import os; os.abort()")))
 
 
 def test_bytes_that_are_no_request(served: Service, backend: RemoteBackend) -> None:

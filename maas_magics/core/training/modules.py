@@ -45,6 +45,13 @@ def make_module(model: Any, inputs: int, outputs: int) -> nn.Module:
     return made
 
 
+def title_of(model: Any) -> str:
+    """Name of a module's class; of one that came from elsewhere, the name it had there."""
+    if not isinstance(model, nn.Module):
+        return "module"
+    return str(getattr(model, "title", None) or type(model).__name__)
+
+
 def describe(module: nn.Module, source: str) -> str:
     """Source of a module's class where it can be had, else its printed form."""
     if source:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maas_magics.api.errors import Diverged, OptionError
 from maas_magics.api.events import Started
@@ -31,9 +32,9 @@ from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
-from maas_magics.core.training.modules import describe, fit_in, make_module
+from maas_magics.core.training.modules import describe, fit_in, make_module, title_of
 from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.prepare import Prepared, image_like, prepare, read, with_answers
+from maas_magics.core.training.prepare import Prepared, Rows, image_like, prepare, read, with_answers
 from maas_magics.core.training.schedules import schedule
 from maas_magics.core.training.weights import class_weights
 
@@ -76,24 +77,7 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
         if not named:
             return _run(request, context, *loaders.prepare_loader(request, task, device), device)
         request = loaders.materialise(request)
-    train_rows, validation, names, array = read(request, task, context.tell)
-    if named:
-        chosen = request.model if request.model != "auto" else "cnn" if image_like(train_rows.table) else "mlp"
-        layout: Any = architectures.get(chosen).layout
-    else:
-        chosen = type(request.model).__name__ if isinstance(request.model, nn.Module) else "module"
-        layout = "raw" if array else "flat"
-    scale = request.preprocess == "auto"
-    prepared = prepare(
-        train_rows,
-        validation,
-        names,
-        layout=layout,
-        scale=scale,
-        task=task,
-        standardise=not array or named,
-        tell=context.tell,
-    )
+    chosen, layout, train_rows, prepared = _prepared(request, task, context.tell)
     rows, task = len(prepared.train[1]), prepared.answers.task
     if named:
         architecture = architectures.get(chosen)
@@ -106,20 +90,59 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
         if callable(initialise):
             initialise(*prepared.train[0])
     else:
-        if request.params:
-            raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
         recipe = MODULE
-        first = prepared.train[0][0]
-        net = make_module(request.model, first[0].numel(), prepared.answers.outputs)
-        few = tuple(values[:2] for values in prepared.train[0])
-        flat = prepared.transform.names if layout == "flat" else []
-        answers = fit_in(net, few, prepared.answers, flat, callable(request.loss))
-        prepared = with_answers(prepared, answers)
+        net, prepared = _own_module(request, prepared, layout)
     net.to(device)
     size = request.batch_size or recipe.batch_size
     batches = _in_memory(prepared.train, size, device)
     held = _in_memory(prepared.validation, size, device) if prepared.validation is not None else None
     return _run(request, context, net, prepared, recipe, batches, held, device, architecture=chosen, declared=named)
+
+
+def _prepared(request: TrainRequest, task: Any, tell: Callable[[str], None]) -> tuple[str, Any, Rows, Prepared]:
+    """Name and layout of the architecture, the training rows as they came, and what is fitted on them."""
+    train_rows, validation, names, array = read(request, task, tell)
+    if named := isinstance(request.model, str):
+        chosen = request.model if request.model != "auto" else "cnn" if image_like(train_rows.table) else "mlp"
+        layout: Any = architectures.get(chosen).layout
+    else:
+        chosen = title_of(request.model)
+        layout = "raw" if array else "flat"
+    prepared = prepare(
+        train_rows,
+        validation,
+        names,
+        layout=layout,
+        scale=request.preprocess == "auto",
+        task=task,
+        standardise=not array or named,
+        tell=tell,
+    )
+    return chosen, layout, train_rows, prepared
+
+
+def _own_module(request: TrainRequest, prepared: Prepared, layout: Any) -> tuple[nn.Module, Prepared]:
+    """The user's module, its lazy layers made, and the target as its outputs ask for it."""
+    if request.params:
+        raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
+    first = prepared.train[0][0]
+    net = make_module(request.model, first[0].numel(), prepared.answers.outputs)
+    few = tuple(values[:2] for values in prepared.train[0])
+    flat = prepared.transform.names if layout == "flat" else []
+    answers = fit_in(net, few, prepared.answers, flat, callable(request.loss))
+    return net, with_answers(prepared, answers)
+
+
+def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The module of a request as its training begins, and a few rows that it takes.
+
+    For a place that trains it elsewhere: what is fitted on the rows is fitted there once more.
+    """
+    with turns.training(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.seed)
+        _, layout, _, prepared = _prepared(request, task_of(request.loss, request.task), lambda text: None)
+        net, prepared = _own_module(request, prepared, layout)
+    return net, tuple(values[:8] for values in prepared.train[0])
 
 
 def _in_memory(rows: Any, size: int, device: torch.device) -> InMemory:
@@ -141,7 +164,7 @@ def _run(
     declared: bool = False,
 ) -> TrainedModel:
     answers = prepared.answers
-    architecture = architecture or type(net).__name__
+    architecture = architecture or title_of(net)
     metrics = make_metrics(request.metrics, answers)
     monitor = request.monitor or recipe.monitor
     if monitor != "loss" and monitor not in metrics:
