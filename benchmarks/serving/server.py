@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.serving.bodies import LENGTH, Body
 from benchmarks.serving.load import cores
 
-LONGEST = 120.0
+LONGEST = 60.0
 """Seconds that a server may take to start."""
 
 
@@ -104,7 +104,7 @@ class Server:
             except (OSError, Failed) as error:
                 why = error
             if self._process.poll() is not None:
-                break
+                lines = self._log.read_text(errors="replace").strip().splitlines()
+                raise Failed(f"ended: {lines[-1] if lines else self._process.returncode}"[:200])
             time.sleep(0.01)
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        raise Failed(f"did not start: {lines[-1] if lines else why}"[:200])
+        raise Failed(f"did not answer within {LONGEST:g} s: {why}"[:200])
