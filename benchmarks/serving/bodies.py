@@ -49,7 +49,7 @@ def probabilities(answer: bytes, head: int | None) -> np.ndarray:
         return np.array(found[OUTPUT], np.float32)
     begin = len(answer) if head is None else head
     for output in found["outputs"]:
-        size = output.get("parameters", {}).get("binary_data_size", 0)
+        size = (output.get("parameters") or {}).get("binary_data_size", 0)
         if output["name"] == OUTPUT:
             value = np.frombuffer(answer[begin:][:size], "<f4") if size else np.array(output["data"], np.float32)
             return value.reshape(output["shape"])

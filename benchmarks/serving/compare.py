@@ -27,8 +27,7 @@ def compare(names: Sequence[str], seconds: int, rounds: int) -> None:
     """Measure our service in turns with some peers, and print what came of it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         service = trained(Path(folder))
-        os.environ["NETWORK"] = str(service.network)
-        network = Network()
+        network = Network(str(service.network))
         which = network.outputs.index(OUTPUT)
         turns = Turns(lambda rows: network(rows)[which], seconds, rounds)
         ours = Contestant(
@@ -46,19 +45,30 @@ def compare(names: Sequence[str], seconds: int, rounds: int) -> None:
                 turns.play(ours, peers[-1], peers[-1].cases)
             else:
                 peers[-1].failed = "not installed"
-        turns.play(ours, None, [case for case in ours.cases if case not in ours.loads])
+        left = [case for case in ours.cases if case not in ours.loads]
+        if left:
+            turns.play(ours, None, left)
         alone = [f"{_limit(network, size):,.0f} times a second on {rows}" for size, rows in ALONE.items()]
-    one = "1 server core" if cores()[0] != cores()[1] else "1 core, which wrk shares"
-    note = (
-        f"Medians of {rounds} rounds of {seconds} s in turns, each peer with ours running idle beside it and the other "
-        f"way round, {one}, network 64 → 256 → 256 → 10 in ONNX Runtime on one thread. *ours / it* is the median "
-        "of the ratios of the same round. *first answer* is from the start of the process."
+    everybody = (ours, *peers)
+    apart = "wrk on another" if cores()[0] != cores()[1] else "which wrk shares"
+    table(
+        "Serving one row a request",
+        _header(ONE),
+        [_row(one, ONE) for one in everybody],
+        f"64 → 256 → 256 → 10 in ONNX Runtime on one thread, the server on one core, {apart}. Medians of {rounds} "
+        f"round{'s' * (rounds > 1)} of {seconds} s: in each, ours and a peer are started, and loaded in turns. Ratios are "
+        "of one round. Our service asks for a token and counts what it does, as it always does. *First answer*: "
+        "seconds from the start of the process to the first right answer with the model.",
     )
-    rows = [_row(one, ONE) for one in (ours, *peers)]
-    table("Serving one row a request", _header(ONE), rows, note)
-    able = [one for one in (ours, *peers) if set(MANY) & set(one.cases) and not one.failed]
-    table("Serving 256 rows a request", _header(MANY), [_row(one, MANY) for one in able])
-    print(f"\nONNX Runtime alone, in this process, runs {' and '.join(alone)}.")
+    batches = [one for one in everybody if set(MANY) & set(one.cases) and not one.failed]
+    table("Serving 256 rows a request", _header(MANY), [_row(one, MANY) for one in batches])
+    table(
+        "Requests per CPU second of the server",
+        ["", *(f"{case.rows} row{'s' * (case.rows > 1)}, {case.title}" for case in (*ONE, *MANY))],
+        [[one.title, *(_cost(one, case) for case in (*ONE, *MANY))] for one in everybody if not one.failed],
+        "In brackets ours / it. This is what a busy machine changes least. ONNX Runtime alone, in a process, "
+        f"runs {' and '.join(alone)}.",
+    )
     if any(one.failed == "not installed" for one in peers):
         print(f"\nNot installed: {FOLDERS}=FOLDER python -m benchmarks serving --install")
 
@@ -103,4 +113,13 @@ def _cells(one: Contestant, case: Case) -> tuple[str, str]:
     if wrong:
         return f"**error**: {wrong}", "–"
     rate, p50, p99 = (median(getattr(load, figure) for load in loads) for figure in ("rate", "p50", "p99"))
-    return f"{rate:,.0f} ({p50:.2f} / {p99:.2f})", f"{median(ratios):.1f}×" if ratios else ""
+    return f"{rate:,.0f} ({p50:.2f} / {p99:.2f})", f"{median(ratio for ratio, _ in ratios):.1f}×" if ratios else ""
+
+
+def _cost(one: Contestant, case: Case) -> str:
+    """Requests a CPU second, and how ours compares."""
+    each = [load.each for load in one.loads.get(case, ()) if load.each and not load.errors]
+    if not each:
+        return "–"
+    ratios = one.ratios.get(case)
+    return f"{1 / median(each):,.0f}" + (f" ({median(ratio for _, ratio in ratios):.1f}×)" if ratios else "")

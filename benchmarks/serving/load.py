@@ -21,12 +21,27 @@ def cores() -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Load:
-    """What came of a load: requests a second, milliseconds, and what went wrong."""
+    """What came of a load.
 
-    rate: float
-    p50: float
-    p99: float
+    Attributes
+    ----------
+    rate : float
+        Requests a second.
+    p50, p99 : float
+        Milliseconds that half of the requests, and all but a hundredth of them, took at most.
+    requests : int
+    errors : str
+        What went wrong.
+    each : float
+        CPU seconds of the server for one request.
+    """
+
+    rate: float = 0.0
+    p50: float = 0.0
+    p99: float = 0.0
+    requests: int = 0
     errors: str = ""
+    each: float = 0.0
 
 
 def load(url: str, body: Body, connections: int, seconds: int, folder: Path, check: bool = False) -> Load:
@@ -37,13 +52,15 @@ def load(url: str, body: Body, connections: int, seconds: int, folder: Path, che
     command = ["taskset", "-c", str(cores()[1]), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
     done = subprocess.run(
         [*command, "-s", str(SCRIPT), url, "--", str(data), str(headers)],
-        check=True,
         capture_output=True,
         text=True,
         env={name: value for name, value in os.environ.items() if name != "CHECK"} | ({"CHECK": "1"} if check else {}),
     )
+    if done.returncode:
+        return Load(errors=(done.stderr or done.stdout).strip()[:200])
     found = json.loads(done.stdout.splitlines()[-1])
     wrong = [f"{found['refused']:,} of {found['requests']:,} not 200"] if found["refused"] else []
     wrong += [f"{found['broken']:,} broken connections"] if found["broken"] else []
     wrong += [] if found["requests"] else ["no answer"]
-    return Load(found["requests"] / found["seconds"], found["p50"], found["p99"], ", ".join(wrong))
+    rate = found["requests"] / found["seconds"]
+    return Load(rate, found["p50"], found["p99"], found["requests"], ", ".join(wrong))

@@ -1,7 +1,7 @@
 """The servers that are compared: how each is installed, started and asked.
 
-Each is set up as its documentation says, on one worker, with its per-request logging off, and with its
-batching on where that was the faster.
+Each is set up as its documentation says, on one worker, with a line of log for each request off and with its
+metrics on, as ours has them; with its batching on where that was the faster, which was Triton alone.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def _triton(binaries: Path, folder: Path, port: int) -> list[str]:
     (model / "1" / "model.py").symlink_to(SERVERS / "triton_model.py")
     (model / "1" / "network.py").symlink_to(SERVERS / "network.py")
     where = [f"--model-repository={model.parent}", f"--backend-directory={backend.parent}"]
-    http = ["--http-address=127.0.0.1", f"--http-port={port}", "--allow-grpc=false", "--allow-metrics=false"]
+    ports = ["--http-address=127.0.0.1", f"--http-port={port}", f"--metrics-port={free_port()}", "--allow-grpc=false"]
     libraries = f"LD_LIBRARY_PATH={packages / 'nvidia_pytriton.libs'}"
-    return ["env", libraries, str(home / "bin" / "tritonserver"), *where, *http]
+    return ["env", libraries, str(home / "bin" / "tritonserver"), *where, *ports]
 
 
 PEERS = {
@@ -104,7 +104,9 @@ PEERS = {
     "kserve": Peer("KServe SDK", ("kserve", "onnxruntime"), _script("kserve_model.py"), binary=True),
     "litserve": Peer("LitServe", ("litserve", "onnxruntime"), _script("litserve_app.py")),
     "bentoml": Peer("BentoML", ("bentoml", "onnxruntime"), _bentoml, path="/infer", json=named),
-    "ray": Peer("Ray Serve", ("ray[serve]", "onnxruntime"), _script("ray_app.py"), usual=False),
+    "ray": Peer(
+        "Ray Serve", ("ray[serve]", "onnxruntime"), _script("ray_app.py"), path="/infer", json=named, usual=False
+    ),
 }
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class Contestant:
     loads : dict
         What came of each load of a case.
     ratios : dict
-        Requests a second of ours over this one's, in the same round.
+        Requests a second of ours over this one's in the same round, and requests a CPU second.
     failed : str
         Why it is out.
     """
@@ -67,7 +67,7 @@ class Contestant:
     cases: Sequence[Case]
     ready: list[float] = field(default_factory=list)
     loads: dict[Case, list[Load]] = field(default_factory=lambda: defaultdict(list))
-    ratios: dict[Case, list[float]] = field(default_factory=lambda: defaultdict(list))
+    ratios: dict[Case, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     failed: str = ""
 
 
@@ -104,7 +104,7 @@ class Turns:
                 for case in cases:
                     found = [self._load(one, server, case) for one, server in zip(both, servers, strict=True)]
                     if peer is not None and not any(one.errors for one in found):
-                        peer.ratios[case].append(found[0].rate / found[1].rate)
+                        peer.ratios[case].append((found[0].rate / found[1].rate, found[1].each / found[0].each))
 
     def _started(self, one: Contestant, stack: ExitStack) -> Server:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
@@ -120,10 +120,12 @@ class Turns:
                 raise Failed("answered something else than the network does")
             with tempfile.TemporaryDirectory() as folder:
                 checked = load(server.url, body, case.connections, WARM_UP, Path(folder), check=True)
+                before = server.cpu()
                 found = load(server.url, body, case.connections, self._seconds, Path(folder))
+                found = replace(found, each=(server.cpu() - before) / max(1, found.requests))
             if checked.errors and not found.errors:
                 found = checked
-        except (Failed, OSError, ValueError) as error:
-            found = Load(0.0, 0.0, 0.0, str(error))
+        except (Failed, OSError, LookupError, ValueError) as error:
+            found = Load(errors=str(error))
         one.loads[case].append(found)
         return found

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import uuid
 from typing import Any, TypeVar
 
@@ -136,7 +137,10 @@ class Pool(threading.Thread):
     def run(self) -> None:
         """Start and watch until closed."""
         while not self._closing:
-            self._look()
+            try:
+                self._look()
+            except Exception:  # a journal that is locked, a machine without memory: it is tried again
+                traceback.print_exc()
             self._awake.wait(POLL)
             self._awake.clear()
 
@@ -157,16 +161,16 @@ class Pool(threading.Thread):
                     worker.kill()
 
     def _look(self) -> None:
-        open_jobs = [(info, owner) for info, owner in self._journal.unfinished() if self._journal.request(info.id)]
+        owners = {info.id: owner for info, owner in self._unfinished()}
         for id in list(self._workers):
             worker = self._workers[id]
-            owner = next((owner for info, owner in open_jobs if info.id == id), None)
+            owner = owners.get(id)
             if owner is None:
                 if worker is None or worker.poll() is not None:
                     self._ended(id)
             elif (worker.poll() is not None) if worker is not None else not alive(owner):
                 self._died(id, None if worker is None else worker.returncode)
-        for info, owner in open_jobs:
+        for info, owner in self._unfinished():
             if info.id in self._workers:
                 if self._journal.stops(info.id) >= 3 and (worker := self._workers[info.id]) is not None:
                     worker.kill()
@@ -178,6 +182,10 @@ class Pool(threading.Thread):
                 job.fail(Stopped("The job was stopped before it began."))
             elif len(self._workers) < self._size:
                 self._workers[info.id] = self._start(info.id)
+
+    def _unfinished(self) -> list[tuple[JobInfo, str]]:
+        """Jobs that a worker has to do, with their owners, oldest first."""
+        return [(info, owner) for info, owner in self._journal.unfinished() if self._journal.request(info.id)]
 
     def _start(self, id: str) -> subprocess.Popen[bytes]:
         flags = ["--allow-code"] if self._backend.allow_code else []

@@ -7,7 +7,7 @@ import numpy as np
 from network import Network
 
 
-@bentoml.service(workers=1)
+@bentoml.service(workers=1, logging={"access": {"enabled": False}})
 class Net:
     """The network behind a route."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
@@ -30,6 +31,7 @@ class Net(Model):
 
 
 if __name__ == "__main__":
+    logging.disable(logging.INFO)  # three lines for each request otherwise
     model = Net(NAME)
     model.load()
     ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, enable_latency_logging=False).start([model])

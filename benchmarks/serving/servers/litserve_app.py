@@ -36,4 +36,6 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(Api(api_path=f"/v2/models/{NAME}/infer"), accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=1, log_level="error", generate_client_file=False)
+    server.run(
+        host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=1, log_level="error", generate_client_file=False
+    )

@@ -11,13 +11,13 @@ NAME = "net"
 
 
 class Network:
-    """A session of ONNX Runtime on one thread, over the file that ``NETWORK`` names."""
+    """A session of ONNX Runtime on one thread, over a file; the one that ``NETWORK`` names, by default."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str = "") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        file = os.environ["NETWORK"]
-        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(file or os.environ["NETWORK"], options, providers=providers)
         self._input = self._session.get_inputs()[0].name
         self.outputs = [output.name for output in self._session.get_outputs()]
 

@@ -22,8 +22,7 @@ class TritonPythonModel:
         for rows in given:
             end = begin + len(rows)
             tensors = [
-                triton.Tensor(name, value[begin:end])
-                for name, value in zip(self._network.outputs, found, strict=True)
+                triton.Tensor(name, value[begin:end]) for name, value in zip(self._network.outputs, found, strict=True)
             ]
             answers.append(triton.InferenceResponse(tensors))
             begin = end

@@ -6,6 +6,8 @@ leaves the one before. Nothing in them is unpickled: tensors and plain values on
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import random
 from pathlib import Path
@@ -17,6 +19,9 @@ import torch
 from maas_magics.api.errors import StoreError
 
 FILES = ("checkpoint-a.pt", "checkpoint-b.pt")
+
+DIGEST = 32
+"""Bytes of the SHA-256 of the rest, with which a file begins."""
 
 State = dict[str, Any]
 
@@ -46,8 +51,12 @@ class Checkpoints:
         growing = file.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            packed = io.BytesIO()
+            torch.save(state, packed)
+            data = packed.getbuffer()
             with open(growing, "wb") as out:
-                torch.save(state, out)
+                out.write(hashlib.sha256(data).digest())
+                out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
             os.replace(growing, file)
@@ -65,7 +74,10 @@ class Checkpoints:
             if not file.is_file():
                 continue
             try:
-                state = torch.load(file, weights_only=True)
+                data = file.read_bytes()
+                if hashlib.sha256(memoryview(data)[DIGEST:]).digest() != data[:DIGEST]:
+                    raise ValueError("not what was written")
+                state = torch.load(io.BytesIO(memoryview(data)[DIGEST:]), weights_only=True)
                 found.append((state["step"], turn, state))
             except Exception:  # torch has no base class for what a broken file may raise
                 broken += 1

@@ -36,7 +36,7 @@ EPOCH_PAUSE = 1.0
 COST = 100
 """Least time between two checkpoints, in times of what the last one took."""
 
-KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begin", "best", "best_value")
+KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "begin", "best", "best_value")
 """Counts and values of `Fit` that a checkpoint holds as they are."""
 
 
@@ -109,6 +109,7 @@ class Fit:
         self._step = self._samples = 0
         self._done = self._rows = 0
         self._loss_sum = 0.0
+        self._begun = False
         self._begin: State = {}
         self._spent = self._cost = 0.0
 
@@ -185,17 +186,17 @@ class Fit:
         """What is left of the epoch, in the order that it began with."""
         if self._checkpoints is None:
             return self._train.epoch(self._order)
-        resumed = random_state() if self._done else None
-        if resumed is None:
+        if not self._begun:
+            self._begun = True
             self._begin = {"order": self._order.get_state(), "random": random_state()}
-        else:
-            self._order.set_state(self._begin["order"])
-            restore_random(self._begin["random"])
-        batches = self._train.epoch(self._order)
-        if resumed is not None:
-            batches = islice(batches, self._done, None)
-            batches = chain([first] if (first := next(batches, None)) is not None else [], batches)
-            restore_random(resumed)
+            return self._train.epoch(self._order)
+        now = random_state()
+        self._order.set_state(self._begin["order"])
+        restore_random(self._begin["random"])
+        batches: Iterator[Batch] = islice(self._train.epoch(self._order), self._done, None)
+        first = next(batches, None)  # a loader draws from the random numbers when its first batch is asked for
+        batches = batches if first is None else chain([first], batches)
+        restore_random(now)
         return batches
 
     def _end_epoch(self) -> None:
@@ -226,7 +227,7 @@ class Fit:
                 best=better,
             )
         )
-        self._epoch, self._done, self._rows, self._loss_sum = epoch + 1, 0, 0, 0.0
+        self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
 
     # --- on disk ---
 
