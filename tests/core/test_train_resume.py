@@ -110,9 +110,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path:
     for steps in (7, 8):
         with pytest.raises(Suspended):
             Machine(tmp_path / "cut").run(after(steps))
-    newest = max(
-        (tmp_path / "cut" / name for name in FILES), key=lambda file: torch.load(file, weights_only=True)["step"]
-    )
+    newest = max((tmp_path / "cut" / name for name in FILES), key=lambda file: file.stat().st_mtime_ns)
     data = newest.read_bytes()
     place = len(data) // 2
     newest.write_bytes(
