@@ -12,7 +12,7 @@ ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 # An activated environment would leak into the kernels that the tests start.
 unexport VIRTUAL_ENV
 
-.PHONY: lab demo test fast lint notebooks browser clean
+.PHONY: lab demo test fast lint notebooks browser peers clean
 
 lab: $(VENV)/lab
 	$(BIN)/jupyter lab $(ROOT) --LabApp.default_url=/lab/tree/notebooks/01_quickstart.ipynb
@@ -20,7 +20,7 @@ lab: $(VENV)/lab
 demo: $(VENV)/lab
 	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
 
-test: lint fast notebooks demo browser
+test: lint peers fast notebooks demo browser
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -46,6 +46,17 @@ $(VENV)/lab: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
+
+# Programs of others that the tests speak with; each has an environment of its own, for their needs conflict.
+peers: $(VENV)/peers/kserve/done $(VENV)/peers/mlserver/done
+
+$(VENV)/peers/%/done: $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/peers/$*
+	$(VENV)/peers/$*/bin/python -m pip install --quiet $(NEEDS_$*)
+	touch $@
+
+NEEDS_kserve   := kserve==0.21.0
+NEEDS_mlserver := mlserver==1.7.1 onnxruntime==1.32.0
 
 clean:
 	rm -rf $(VENV) out build dist

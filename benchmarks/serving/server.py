@@ -12,12 +12,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.serving.bodies import LENGTH, Body
 from benchmarks.serving.load import cores
 
 LONGEST = 60.0
 """Seconds that a server may take to start."""
+
+PATIENCE = 10.0
+"""Seconds that it may take to end."""
 
 
 class Failed(Exception):
@@ -29,6 +33,25 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+class Told(NamedTuple):
+    """What the system tells of a process: whose it is, when it was born, and the CPU time that it took."""
+
+    parent: int
+    session: int
+    born: int
+    ticks: int
+
+
+def _processes() -> dict[int, Told]:
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has ended meanwhile
+            fields = file.read_text().rpartition(")")[2].split()
+            parent, session, born, user, system = (int(fields[place]) for place in (1, 3, 19, 11, 12))
+            found[int(file.parent.name)] = Told(parent, session, born, user + system)
+    return found
 
 
 class Server:
@@ -64,21 +87,33 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
+        family = self._family()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        for number, told in _processes().items():
+            if number in family and family[number].born == told.born:  # not another that got its number meanwhile
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+        self._process.wait()
+
+    def _family(self) -> dict[int, Told]:
+        """The process and all that it started, which may have left its session."""
+        everybody = _processes()
+        found, more = set(), {self._process.pid}
+        while more:
+            found |= more
+            more = {
+                number
+                for number, told in everybody.items()
+                if number not in found and (told.parent in found or told.session == self._process.pid)
+            }
+        return {number: everybody[number] for number in found if number in everybody}
 
     def cpu(self) -> float:
         """CPU seconds so far, of all its processes that still run."""
-        ticks = 0
-        for file in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):  # one that has ended meanwhile
-                fields = file.read_text().rpartition(")")[2].split()
-                if int(fields[3]) == self._process.pid:  # its session
-                    ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return sum(told.ticks for told in self._family().values()) / os.sysconf("SC_CLK_TCK")
 
     def ask(self, body: Body) -> tuple[bytes, int | None]:
         """Post a body once: the answer, and how many bytes of it are JSON before tensors.
