@@ -111,6 +111,11 @@ class Server:
             }
         return {number: everybody[number] for number in found if number in everybody}
 
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        return self._process.pid
+
     def cpu(self) -> float:
         """CPU seconds so far, of all its processes that still run."""
         return sum(told.ticks for told in self._family().values()) / os.sysconf("SC_CLK_TCK")

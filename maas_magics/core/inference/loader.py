@@ -80,8 +80,11 @@ class Loader:
             return found
         if key in self._closed:
             raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
-        folder = self._store.folder(*key)
-        found = Predictor(f"{key[0]}:{key[1]}", folder, lambda: self.model(*key), self._shared)
+        return self._open(key)
+
+    def _open(self, key: tuple[str, int]) -> Predictor:
+        """Open a version, in place of the one that may be open; whoever asks that one still gets its answer."""
+        found = Predictor(f"{key[0]}:{key[1]}", self._store.folder(*key), lambda: self.model(*key), self._shared)
         with self._lock:
             self._predictors[key] = found
             self._sizes[key] = found.size
@@ -92,9 +95,10 @@ class Loader:
         return found
 
     def load(self, ref: str) -> None:
-        """Open a version; undoes `unload`."""
-        self._closed.discard(self._store.resolve(ref))
-        self.predictor(ref)
+        """Open a version, anew if it is open; undoes `unload`."""
+        key = self._store.resolve(ref)
+        self._open(key)
+        self._closed.discard(key)
 
     def unload(self, ref: str) -> None:
         """Close a version (``NAME:3``), or every version of a model (``NAME``), until it is loaded again."""
