@@ -171,6 +171,9 @@ class Session:
         name = getattr(request, "name", None)
         if name is None:
             self.wait_for(getattr(request, "model", ""))
+        out = getattr(request, "out", None)
+        if out and self._remote:
+            request = msgspec.structs.replace(request, out=None)
         job = self.backend.submit(request)
         if name is not None:
             self._going[name] = job
@@ -180,7 +183,18 @@ class Session:
             watch(job, block=not background)
         if background:
             return job
-        return self._finish(job)
+        result = self._finish(job)
+        return self._delivered(result, out) if out and self._remote else result
+
+    def _delivered(self, artifact: Any, out: str) -> Any:
+        """An export of a service with a copy of it here."""
+        from pathlib import Path
+
+        from maas_magics.core.delivery import deliver_files
+
+        files = self.backend.exported(artifact.model, artifact.variant)
+        place = deliver_files(files, Path(out).expanduser())
+        return msgspec.structs.replace(artifact, path=str(place))
 
     def _finish(self, job: Job[R]) -> R:
         """Wait in the main thread, where an interrupt stops the job cleanly and is then raised."""

@@ -171,5 +171,17 @@ class Backend(Protocol):
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""
 
+    def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
+        """Files of an export, by name.
+
+        Raises
+        ------
+        ModelNotFound
+            If the version has no such export.
+        """
+
+    def traffic(self) -> Mapping[str, float]:
+        """What is asked of the models: requests, rows, milliseconds of a request, waiting; empty if not counted."""
+
     def loaded(self) -> Mapping[str, bool]:
         """Models (``name:version``) that are open (True) or were closed by `unload` (False)."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
-from maas_magics.api.errors import JobNotFound, did_you_mean
+from maas_magics.api.errors import JobNotFound, ModelNotFound, did_you_mean
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import Prediction
@@ -144,6 +144,22 @@ class LocalBackend:
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""
         self.loader.unload(model)
+
+    def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
+        """Files of an export, by name."""
+        name, version = self.models.resolve(model)
+        exports = self.models.folder(name, version) / "exports"
+        there = sorted(path.name for path in exports.iterdir()) if exports.is_dir() else []
+        if variant not in there:
+            raise ModelNotFound(
+                f"{name}:{version} has no export {variant!r}.",
+                did_you_mean(variant, there) or f"%export {name}:{version} --format {variant}",
+            )
+        return {file.name: file.read_bytes() for file in sorted((exports / variant).iterdir()) if file.is_file()}
+
+    def traffic(self) -> Mapping[str, float]:
+        """Not counted in a kernel."""
+        return {}
 
     def loaded(self) -> Mapping[str, bool]:
         """Models that are open (True) or were closed by `unload` (False)."""

@@ -33,6 +33,9 @@ ATTEMPTS = 3
 SECRET = re.compile("TOKEN|PASSWORD|JUPYTER", re.IGNORECASE)
 """Environment variables that a worker does not get."""
 
+KEPT = 30 * 86_400.0
+"""Seconds that data is kept after it was last named; a service looks when it starts."""
+
 GRACE = 20.0
 """Seconds that workers get to keep their state when the service ends."""
 
@@ -55,6 +58,8 @@ class ServiceBackend(LocalBackend):
     def __init__(self, place: str, jobs: int = 1, memory: float = float("inf"), allow_code: bool = False) -> None:
         super().__init__(place, memory, shared=True)
         self.allow_code = allow_code
+        if not self._journal.unfinished():
+            self.data.forget(KEPT)
         self._pool = Pool(self, self._journal, jobs)
         self._pool.start()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from maas_magics.api.errors import OptionError, did_you_mean
@@ -46,9 +46,20 @@ def _status(magic: Magic, values: dict[str, Any]) -> None:
         ("models", str(len(magic.session.model_names()))),
         ("jobs", f"{len(going)} going, {len(jobs) - len(going)} ended"),
         *((f"job {info.id}", f"{info.title}: {info.state}") for info in going),
+        *_traffic(backend.traffic()),
         *((f"model {ref}", "open" if is_open else "closed") for ref, is_open in backend.loaded().items()),
     ]
     _table(magic, rows, (), "")
+
+
+def _traffic(told: Mapping[str, float]) -> list[tuple[str, str]]:
+    if not told:
+        return []
+    asked = f"{told['requests']:,.0f} requests, {told['rows']:,.0f} rows"
+    return [
+        ("asked", asked + (f", {figure(told['milliseconds'])} ms each" if told["requests"] else "")),
+        ("waiting", f"{told['waiting']:,.0f} requests"),
+    ]
 
 
 def _models(magic: Magic, values: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, OptionError, ServiceError
-from maas_magics.api.requests import ExportRequest, PredictRequest, Request
+from maas_magics.api.requests import PredictRequest, Request
 from maas_magics.api.results import Prediction
 from maas_magics.api.wire import encode_request
 from maas_magics.core.data.sources import Source, open_source
@@ -122,8 +122,6 @@ class RemoteBackend:
             info = JobInfo(uuid.uuid4().hex[:8], f"predict {request.model}", request.model, "running", 0.0)
             work: Any = AskingJob(info, lambda tell: self._predict(request, tell))
             return work  # type: ignore[no-any-return]
-        if isinstance(request, ExportRequest) and request.out is not None:
-            raise OptionError("The export stays on the service.", "Leave out --out, and %maas models NAME.")
         packed = pack(request, self.data.send, server(self._client).code)
         answer = self._client.request(
             "POST",
@@ -199,6 +197,15 @@ class RemoteBackend:
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""
         self._client.request("POST", f"/v2/repository/models/{quote(model, safe=':@')}/unload")
+
+    def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
+        """Files of an export, by name."""
+        path = f"/v1/models/{quote(model, safe=':@')}/exports/{quote(variant, safe='')}"
+        return msgspec.msgpack.decode(self._client.request("GET", path).content, type=dict[str, bytes])
+
+    def traffic(self) -> Mapping[str, float]:
+        """What is asked of the models."""
+        return msgspec.json.decode(self._client.request("GET", "/v1/status").content, type=dict[str, float])
 
     def loaded(self) -> Mapping[str, bool]:
         """Models that are open (True) or were closed by `unload` (False)."""

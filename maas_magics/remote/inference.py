@@ -163,6 +163,14 @@ class InferenceBackend:
         """Ask the server to unload a model."""
         self._client.request("POST", f"/v2/repository/models/{model}/unload", content=b"{}")
 
+    def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
+        """No such thing in the protocol."""
+        return _refuse("hands out no files")
+
+    def traffic(self) -> Mapping[str, float]:
+        """Not told."""
+        return {}
+
     def loaded(self) -> Mapping[str, bool]:
         """Models that the server tells of."""
         return {info.ref: True for info in self.models.list()}

@@ -76,6 +76,11 @@ def model_routes(backend: Backend) -> list[Route]:
         await asyncio.to_thread(backend.models.delete, request.path_params["ref"])
         return Response(status_code=204)
 
+    async def exported(request: Request) -> Response:
+        params = request.path_params
+        files = await asyncio.to_thread(backend.exported, params["ref"], params["variant"])
+        return Response(msgspec.msgpack.encode(files), media_type="application/msgpack")
+
     async def loaded(request: Request) -> Response:
         return _json(await asyncio.to_thread(backend.loaded))
 
@@ -123,6 +128,7 @@ def model_routes(backend: Backend) -> list[Route]:
         Route("/v1/models/{ref}", delete, methods=["DELETE"]),
         Route("/v1/models/{ref}/versions", versions, methods=["GET"]),
         Route("/v1/models/{ref}/aliases/{alias}", alias, methods=["PUT"]),
+        Route("/v1/models/{ref}/exports/{variant}", exported, methods=["GET"]),
         Route("/v1/models/{ref}/predict", predict, methods=["POST"]),
         Route("/v1/data/{digest}", offset, methods=["HEAD"]),
         Route("/v1/data/{digest}", append, methods=["PATCH"]),

@@ -120,6 +120,7 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/v1/models/{ref}", "delete", "Remove a version, or a model.", 204, "", "", ""),
     ("/v1/models/{ref}/versions", "get", "Every version of a model.", 200, "Any", "", ""),
     ("/v1/models/{ref}/aliases/{alias}", "put", "Give a version a name of its own.", 204, "", "", ""),
+    ("/v1/models/{ref}/exports/{variant}", "get", "Files of an export.", 200, "application/msgpack", "", ""),
     ("/v1/models/{ref}/predict", "post", "Ask a model for rows.", 200, "application/vnd.apache.arrow.stream", "rows",
      "top probabilities arrays"),
     ("/v1/data/{digest}", "head", "How much of some data is there.", 200, "", "", ""),

@@ -414,3 +414,52 @@ def test_values_that_cannot_travel_are_named() -> None:
         request(data=Uploaded("0" * 64), class_weights=np.array([1.0, 2.0]), params={"hidden": np.int64(3)})
     )
     assert b"hidden" in sent
+
+
+def test_an_export_is_fetched_from_the_service(served: Service, backend: RemoteBackend, tmp_path: Path) -> None:
+    from maas_magics.api.requests import ExportRequest
+    from maas_magics.session import Session
+
+    session = Session(str(tmp_path / "store"))
+    session._backend, session._remote = backend, True
+    session.run(request())
+    for out in (tmp_path / "copy" / "m.onnx", tmp_path / "folder"):
+        artifact: Any = session.run(ExportRequest(model="m", out=str(out)))
+        assert artifact.path == str(out)
+    found = (tmp_path / "copy" / "m.onnx").read_bytes()
+    assert hashlib.sha256(found).hexdigest() == artifact.digest
+    assert (tmp_path / "folder" / "model.onnx").read_bytes() == found
+    with pytest.raises(MaasError, match="has no export 'pt2'"):
+        backend.exported("m", "pt2")
+    answers = session.predict(PredictRequest(model="m", data=FRAME))
+    assert len(answers) == len(FRAME) and backend.traffic()["waiting"] == 0
+
+
+def test_data_that_nobody_named_for_long_is_removed(tmp_path: Path) -> None:
+    from maas_magics.core.uploads import Uploads
+
+    uploads = Uploads(tmp_path)
+    old, new = (hashlib.sha256(data).hexdigest() for data in (b"old", b"new"))
+    uploads.append(old, 0, b"old", 3)
+    uploads.append(new, 0, b"new", 3)
+    for file in tmp_path.iterdir():
+        os.utime(file, (1.0, 1.0))
+    uploads.path(new)
+    uploads.forget(86_400)
+    assert uploads.offset(new) == -1 and uploads.offset(old) == 0
+
+
+def test_the_model_asked_longest_ago_is_closed_first(filled: Path) -> None:
+    from maas_magics.local.backend import LocalBackend
+
+    whole = LocalBackend(str(filled / "store"))
+    for name in ("cells", "net:1", "net:2"):
+        whole.load(name)
+    sizes = {ref: whole.loader.predictor(ref).size for ref in ("cells:1", "net:1", "net:2")}
+    little = LocalBackend(str(filled / "store"), memory=sizes["net:1"] + sizes["net:2"])
+    little.load("net:1")
+    little.load("net:2")
+    little.load("cells")
+    assert "cells:1" in little.loaded() and "net:1" not in little.loaded()
+    little.infer("net:1", {"x": np.ones((1, 8), np.float32)})
+    assert "net:1" in little.loaded(), "it is opened again when it is asked"

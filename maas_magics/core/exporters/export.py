@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from maas_magics.core import turns
 from maas_magics.core.context import Context
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.decode import truth
+from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.examples import ask, latency
@@ -53,7 +53,7 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     context.loader.forget(name, version)
     place = context.store.folder(name, version) / "exports" / request.format
     if request.out:
-        place = _copy(place, exporter.file, Path(request.out).expanduser())
+        place = deliver(place, exporter.file, Path(request.out).expanduser())
     return msgspec.structs.replace(artifact, path=str(place))
 
 
@@ -128,18 +128,3 @@ def _metrics(model: Model, answers: Array, target: Array) -> dict[str, float]:
 def _digest(file: Path) -> str:
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _copy(place: Path, file: str, out: Path) -> Path:
-    """Copy the model file to a file, or the whole variant into a folder."""
-    try:
-        if out.suffix and not out.is_dir():
-            out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(place / file, out)
-        else:
-            shutil.copytree(place, out, dirs_exist_ok=True)
-    except OSError as error:
-        raise ExportError(
-            f"The export is in the store, but cannot be copied to {out}: {error.strerror}.", "--out FOLDER"
-        ) from error
-    return out
