@@ -21,6 +21,7 @@ from maas_magics.api.secrets import read_token
 from maas_magics.service.app import create_app
 from maas_magics.service.settings import LOOPBACK, Settings
 from maas_magics.service.tokens import SCOPES, Token, TokenFile, Tokens, digest_of
+from maas_magics.service.transport import Protocol
 
 PORT = 8000
 
@@ -97,6 +98,8 @@ def serve(words: Sequence[str]) -> None:
     config = uvicorn.Config(
         create_app(backend, settings),
         lifespan="on",
+        http=Protocol,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -1,48 +1,38 @@
 """The service as an ASGI application.
 
-Inference is answered by a lean callable, since it is asked most; Starlette carries the rest. Both pass
-the same gate.
+Inference is answered by a lean callable, since it is asked most; Starlette's router carries the rest. Both
+pass the same gate.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route, Router
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import DataError, MaasError
+from maas_magics.api.errors import MaasError
 from maas_magics.api.wire import encode_error
 from maas_magics.service.batcher import Batcher
 from maas_magics.service.control import control_routes
-from maas_magics.service.gate import Gate, Headers, Message, Visit, retry_after, status_of
+from maas_magics.service.gate import Gate, Visit, retry_after, scope_for, status_of
+from maas_magics.service.infer import Inference
 from maas_magics.service.jobs import job_routes
-from maas_magics.service.log import AccessLog
+from maas_magics.service.log import AccessLog, Entry
+from maas_magics.service.messages import BINARY, JSON, PREFLIGHT, READABLE, Bodies, Headers, Message, Receive, Send
 from maas_magics.service.metrics import Metrics
 from maas_magics.service.models import model_routes
-from maas_magics.service.oip import Call, read_call, read_raw, write_answer
 from maas_magics.service.openapi import describe
 from maas_magics.service.settings import Settings
 
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
-
-SLOW = 60.0
-"""Seconds that a client may take for the next piece of a body."""
-
-JSON = (b"content-type", b"application/json")
-BINARY = (b"content-type", b"application/octet-stream")
+_WORDS = {404: "There is nothing at this path.", 405: "The method is not for this path."}
 
 
 class App:
@@ -53,172 +43,148 @@ class App:
     backend : Backend
     settings : Settings
     routes : sequence of starlette.routing.BaseRoute
-        Everything but inference.
-    metrics : Metrics
+        Of one's own, beside those of the service.
     """
 
-    def __init__(self, backend: Backend, settings: Settings, routes: Sequence[BaseRoute], metrics: Metrics) -> None:
-        self._backend = backend
-        self._settings = settings
+    def __init__(self, backend: Backend, settings: Settings, routes: Sequence[BaseRoute] = ()) -> None:
         self._gate = Gate(settings)
-        self._metrics = metrics
+        self._bodies = Bodies(self._gate)
+        self._metrics = metrics = Metrics()
         self._log = AccessLog(settings.access_log)
         self._batcher = Batcher(
             backend.infer, settings.max_batch, settings.max_delay, settings.queue_limit, metrics.batch
         )
         metrics.now_waiting = lambda: self._batcher.waiting
-        self._rest = Starlette(
-            routes=list(routes),
-            exception_handlers={MaasError: _told, HTTPException: _told_http},
+        self._inference = Inference(backend, self._bodies, self._batcher)
+        self._router = Router(
+            [
+                *control_routes(backend, settings, metrics, lambda: self._batcher.alive),
+                *job_routes(backend),
+                *model_routes(backend),
+                Route("/openapi.json", _described, methods=["GET"]),
+                *routes,
+            ]
         )
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one connection's request."""
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-            return
         if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._live(receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        method = scope["method"]
+        root = scope.get("root_path")
+        path: str = scope["path"].removeprefix(root) if root else scope["path"]
+        method: str = scope["method"]
         visit = self._gate.visit(scope["headers"])
-        infers = INFER.fullmatch(path)
+        model = self._inference.target(path)
+        route, status = "refused", 200
         try:
-            self._gate.enter(visit, method, path)
-            if infers is not None and method == "POST":
-                body, header = await self._infer(visit, infers[1], infers[2], receive)
-                kind = JSON if header is None else BINARY
-                extra = [] if header is None else [(b"inference-header-content-length", b"%d" % header)]
-                await self._send(visit, send, 200, body, [kind, *extra])
-                self._done(visit, "infer", method, path, 200)
-                return
+            if visit.asks and visit.origin and method == "OPTIONS":
+                route, status = "preflight", 204
+                self._gate.enter(visit, "")
+                await self._send(visit, send, 204, b"", PREFLIGHT)
+            elif model is not None:
+                route = "infer"
+                self._gate.enter(visit, "predict")
+                if method != "POST":
+                    raise HTTPException(405, headers={"allow": "POST"})
+                body, header = await self._inference.answer(visit, model, receive)
+                head = [JSON] if header is None else [BINARY, (b"inference-header-content-length", b"%d" % header)]
+                await self._send(visit, send, 200, body, head)
+            else:
+                self._gate.enter(visit, scope_for(method, path))
+                route, status = await self._others(visit, scope, receive, send, method)
         except Exception as error:
-            status = status_of(error)
-            if status == 500:
-                traceback.print_exception(error, file=sys.stderr)
-            allowed = [(b"www-authenticate", b"Bearer")] if status == 401 else []
-            await self._send(visit, send, status, encode_error(error), [JSON, *allowed, *retry_after(status)])
-            self._done(visit, "infer" if infers else "refused", method, path, status)
-            return
-        await self._others(visit, scope, receive, send, method, path)
+            status = await self._refuse(visit, send, error)
+        self._done(visit, route, method, path, status)
 
-    async def _infer(self, visit: Visit, name: str, version: str | None, receive: Receive) -> tuple[bytes, int | None]:
-        model = name if version is None else f"{name}:{version}"
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            body = await self._collect(body, receive)
-        if len(body) > self._settings.body_limit:
-            raise self._gate.too_large()
-        if visit.coding:
-            body = self._gate.plain(visit, body)
-        call = await self._read(visit, model, body)
-        return write_answer(call, await self._batcher.ask(model, call.inputs))
-
-    async def _read(self, visit: Visit, model: str, body: bytes) -> Call:
-        if visit.header is None:
-            return read_call(body, None)
-        if not visit.header.isdigit() or len(visit.header) > 12:
-            raise DataError("The header Inference-Header-Content-Length is a number of bytes.")
-        header = int(visit.header)
-        if header:
-            return read_call(body, header)
-        info = await asyncio.to_thread(self._backend.models.get, model)
-        return read_raw(body, info.signature)
-
-    async def _collect(self, body: bytes, receive: Receive) -> bytes:
-        parts, size = [body], len(body)
-        more = True
-        while more:
-            try:
-                message = await asyncio.wait_for(receive(), SLOW)
-            except TimeoutError:
-                raise DataError(f"The body did not come within {SLOW:g} s.") from None
-            if message["type"] == "http.disconnect":
-                raise DataError("The client went away.")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._settings.body_limit:
-                raise self._gate.too_large()
-            more = message.get("more_body", False)
-        return b"".join(parts)
-
-    async def _others(self, visit: Visit, scope: Message, receive: Receive, send: Send, method: str, path: str) -> None:
-        """Whatever is not inference, through Starlette, its body read and checked first."""
-        status = 500
-        started = False
+    async def _others(self, visit: Visit, scope: Message, receive: Receive, send: Send, method: str) -> tuple[str, int]:
+        """Whatever is not inference, through the router, its body read and checked first; route and status."""
+        status = 0
 
         async def told(message: Message) -> None:
-            nonlocal status, started
+            nonlocal status
             if message["type"] == "http.response.start":
-                status, started = message["status"], True
+                status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *self._own(visit)]
             await send(message)
 
+        scope["app"] = self  # the router then raises what it finds nothing for
         try:
-            limited = receive
-            if method in ("POST", "PUT", "PATCH"):
-                first = await receive()
-                body = first.get("body", b"")
-                if first.get("more_body"):
-                    body = await self._collect(body, receive)
-                limited = _replayed(self._gate.plain(visit, body), receive)
-            await self._rest(scope, limited, told)  # type: ignore[arg-type]
+            if method not in ("GET", "HEAD"):
+                receive = _replayed(await self._bodies.read(visit, receive), receive)
+            await self._router(scope, receive, told)  # type: ignore[arg-type]
         except Exception as error:
+            if not status:
+                if isinstance(error, HTTPException) and error.status_code == 405:
+                    error = self._not_allowed(scope)
+                status = await self._refuse(visit, send, error)
+            elif not isinstance(error, ClientDisconnect):
+                _print(visit, error)
+        return getattr(scope.get("route"), "path", "other"), status
+
+    def _not_allowed(self, scope: Message) -> HTTPException:
+        """Error of a method that a path does not have, with those that it has."""
+        there: set[str] = set()
+        for route in self._router.routes:
+            if route.matches(scope)[0] is Match.PARTIAL:
+                there |= getattr(route, "methods", None) or set()
+        return HTTPException(405, headers={"allow": ", ".join(sorted(there))})
+
+    async def _refuse(self, visit: Visit, send: Send, error: Exception) -> int:
+        """Tell an error, and its status; of one that was not raised on purpose nothing but where to look."""
+        headers: Headers = [JSON]
+        if isinstance(error, HTTPException):
+            status = error.status_code
+            headers += [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
+            error = MaasError(_WORDS.get(status, str(error.detail)[:200]))
+        else:
             status = status_of(error)
-            if status == 500:
-                traceback.print_exception(error, file=sys.stderr)
-            if not started:
-                await self._send(visit, send, status, encode_error(error), [JSON, *retry_after(status)])
-        route = scope.get("route")
-        self._done(visit, getattr(route, "path", "unknown"), method, path, status)
+            headers += retry_after(status)
+        if status == 500:
+            _print(visit, error)
+            error = MaasError("The service failed.", f"Its owner finds why under {visit.id}.")
+        elif status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        elif visit.late:
+            headers.append((b"connection", b"close"))
+        await self._send(visit, send, status, encode_error(error), headers)
+        return status
 
     async def _send(self, visit: Visit, send: Send, status: int, body: bytes, headers: Headers) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [*headers, (b"content-length", b"%d" % len(body)), *self._own(visit)],
-            }
-        )
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, length, *self._own(visit)]})
         await send({"type": "http.response.body", "body": body})
 
     def _own(self, visit: Visit) -> Headers:
         own = [(b"x-request-id", visit.id.encode())]
-        if visit.origin and (self._settings.origins & {visit.origin.decode("latin-1"), "*"}):
-            own += [(b"access-control-allow-origin", visit.origin), (b"vary", b"origin")]
+        if visit.origin and self._gate.welcomes(visit):
+            own += [(b"access-control-allow-origin", visit.origin), (b"vary", b"origin"), READABLE]
         return own
 
     def _done(self, visit: Visit, route: str, method: str, path: str, status: int) -> None:
         seconds = time.perf_counter() - visit.began
         self._metrics.request(route, status, seconds)
         if self._log:
-            self._log.write(
-                {
-                    "time": time.time(),
-                    "id": visit.id,
-                    "client": visit.client,
-                    "method": method,
-                    "path": path[:200],
-                    "status": status,
-                    "ms": round(seconds * 1000, 3),
-                }
-            )
+            ms = int(seconds * 1e6) / 1000
+            self._log.write(Entry(time.time(), visit.id, visit.client, method, path[:200], status, ms, visit.model))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._batcher.start(asyncio.get_running_loop())
+                self._bodies.start()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                self._bodies.stop()
                 await asyncio.to_thread(self._batcher.stop)
                 self._log.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
 
-def create_app(backend: Backend, settings: Settings | None = None) -> App:
+def create_app(backend: Backend, settings: Settings | None = None, extra_routes: Sequence[BaseRoute] = ()) -> App:
     """A service of a backend.
 
     Parameters
@@ -226,20 +192,19 @@ def create_app(backend: Backend, settings: Settings | None = None) -> App:
     backend : Backend
     settings : Settings, optional
         By default of a service of one's own: loopback names only, and anybody may ask.
+    extra_routes : sequence of starlette.routing.BaseRoute
+        Beside those of the service; they pass the same gate.
     """
-    settings = settings or Settings()
-    metrics = Metrics()
+    return App(backend, settings or Settings(), extra_routes)
 
-    async def described(request: Request) -> Response:
-        return Response(describe(), media_type="application/json")
 
-    routes = [
-        *control_routes(backend, settings, metrics),
-        *job_routes(backend),
-        *model_routes(backend),
-        Route("/openapi.json", described, methods=["GET"]),
-    ]
-    return App(backend, settings, routes, metrics)
+async def _described(request: Request) -> Response:
+    return Response(describe(), media_type="application/json")
+
+
+def _print(visit: Visit, error: Exception) -> None:
+    print(f"Request {visit.id}:", file=sys.stderr)
+    traceback.print_exception(error, file=sys.stderr)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -254,16 +219,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-async def _told(request: Request, error: Exception) -> Response:
-    status = status_of(error)
-    extra = {name.decode(): value.decode() for name, value in retry_after(status)}
-    return Response(encode_error(error), status, media_type="application/json", headers=extra)
-
-
-async def _told_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    words = {404: f"There is nothing at {request.url.path[:200]!r}.", 405: f"{request.method} is not for this path."}
-    body = encode_error(MaasError(words.get(error.status_code, str(error.detail)[:200])))
-    return Response(body, error.status_code, media_type="application/json", headers=dict(error.headers or {}))

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from maas_magics.api.backend import Inferred
-from maas_magics.api.errors import MaasError
+from maas_magics.api.errors import MaasError, ModelClosed, NotFound, StoreError
 
 Array = np.ndarray[Any, Any]
 Answer = Inferred | Exception
+Key = tuple[Any, ...]
+
+WORKERS = 4
+"""Models that are asked at the same time."""
+
+OF_THE_MODEL = (NotFound, ModelClosed, StoreError)
+"""Errors that are no request's own."""
+
+MOST_NAMES = 10_000
 
 
 class Overloaded(MaasError):
@@ -30,27 +41,33 @@ class Asked:
     def __init__(self, model: str, inputs: dict[str, Array], future: asyncio.Future[Inferred]) -> None:
         self.inputs = inputs
         self.future = future
-        self.rows = len(next(iter(inputs.values()))) if inputs else 0
         self.since = time.perf_counter()
-        parts: list[Any] = [model]
+        key: list[Any] = [model]
+        rows = -1
         for name, values in inputs.items():
-            parts += (name, values.dtype.char, values.shape[1:])
-            if len(values) != self.rows:
-                parts.append(id(self))  # a mistake; merged with others it could come out right
-        self.key = tuple(parts)
+            key += (name, values.dtype.char, values.shape[1:])
+            if rows < 0:
+                rows = len(values)
+            elif len(values) != rows:
+                key.append(id(self))  # a mistake; merged with others it could come out right
+        self.rows = rows
+        self.key: Key = tuple(key)
         """Requests of equal keys may be merged."""
 
 
 class Batcher:
-    """Takes whatever piled up while the last batch ran, and asks it at once.
+    """Takes whatever piled up while a model's last batch ran, and asks it at once.
 
     Requests are merged if they ask the same model with inputs of equal names, types and row shapes. A
-    merged batch that fails is asked again one by one, so a bad row fails its own request alone.
+    merged batch that fails is asked again one by one, so a bad row fails its own request alone. A model has
+    one batch at a time; several models have a thread each, so one that is slow, or is opened, holds up no other.
+
+    Everything but the asking happens in the event loop's thread, so nothing here is locked.
 
     Parameters
     ----------
     infer : callable
-        From a model and its inputs to `Inferred`; called in one thread.
+        From a model and its inputs to `Inferred`; called in several threads.
     max_batch : int
         Most rows of a merged batch.
     max_delay : float
@@ -59,7 +76,7 @@ class Batcher:
         Most requests that wait.
     observe : callable
         Gets the model's reference, requests, rows, seconds waited (sum over the requests), seconds computed, and
-        how many failed, after each batch.
+        how many failed, after each batch; in the event loop's thread.
     """
 
     def __init__(
@@ -75,23 +92,38 @@ class Batcher:
         self._max_delay = max_delay
         self._limit = queue_limit
         self._observe = observe
-        self._queue: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
+        self._groups: dict[str, dict[Key, list[Asked]]] = {}
+        self._busy: set[str] = set()
+        self._refs: dict[str, str] = {}
+        self._scheduled = False
+        self._batches: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self.waiting = 0
         """Requests that have no answer yet."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are answered."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer requests of an event loop."""
         self._loop = loop
-        self._thread = threading.Thread(target=self._run, name="maas-magics-batcher", daemon=True)
-        self._thread.start()
+        for number in range(WORKERS):
+            thread = threading.Thread(target=self._work, name=f"maas-magics-batcher-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
-        """End after what waits now."""
-        self._queue.put(None)
-        if self._thread is not None:
-            self._thread.join(10)
+        """End after what waits now; called in another thread than the loop's."""
+        until = time.monotonic() + 10.0
+        while self.waiting and time.monotonic() < until:
+            time.sleep(0.01)
+        for _ in self._threads:
+            self._batches.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def ask(self, model: str, inputs: dict[str, Array]) -> asyncio.Future[Inferred]:
         """Outputs for some rows; called in the event loop's thread.
@@ -105,75 +137,74 @@ class Batcher:
         assert self._loop is not None
         asked = Asked(model, inputs, self._loop.create_future())
         self.waiting += 1
-        self._queue.put(asked)
+        self._groups.setdefault(model, {}).setdefault(asked.key, []).append(asked)
+        if not self._scheduled and model not in self._busy:
+            # After the others that came in this turn of the loop: to wake a thread costs more than to read a request.
+            self._scheduled = True
+            self._loop.call_soon(self._dispatch)
         return asked.future
 
-    def _run(self) -> None:
-        groups: dict[tuple[Any, ...], list[Asked]] = {}
-        open_ = True
-        while open_ or groups:
-            if not groups:
-                first = self._queue.get()
-                if first is None:
-                    return
-                groups[first.key] = [first]
-            open_ = self._drain(groups) and open_
-            key = next(iter(groups))
-            if self._max_delay:
-                open_ = self._linger(groups, key) and open_
-            self._answer(self._take(groups, key))
+    def _dispatch(self) -> None:
+        """Hand batches of models that have none to threads that have none."""
+        self._scheduled = False
+        for model in list(self._groups):
+            if len(self._busy) >= WORKERS:
+                return
+            if model in self._busy or self._lingers(model):
+                continue
+            batch: list[Asked] = []
+            while not batch and model in self._groups:
+                batch = self._take(model)
+            if batch:
+                self._busy.add(model)
+                self._batches.put(batch)
 
-    def _drain(self, groups: dict[tuple[Any, ...], list[Asked]]) -> bool:
-        try:
-            while True:
-                asked = self._queue.get_nowait()
-                if asked is None:
-                    return False
-                groups.setdefault(asked.key, []).append(asked)
-        except queue.Empty:
-            return True
-
-    def _linger(self, groups: dict[tuple[Any, ...], list[Asked]], key: tuple[Any, ...]) -> bool:
-        """Wait for others to join the oldest group, until it is full or its oldest request waited long enough."""
-        while sum(asked.rows for asked in groups[key]) < self._max_batch:
-            left = groups[key][0].since + self._max_delay - time.perf_counter()
-            if left <= 0:
-                break
-            try:
-                asked = self._queue.get(timeout=left)
-            except queue.Empty:
-                break
-            if asked is None:
-                return False
-            groups.setdefault(asked.key, []).append(asked)
+    def _lingers(self, model: str) -> bool:
+        """Whether a model's oldest group waits for others, until it is full or waited long enough."""
+        if not self._max_delay:
+            return False
+        group = next(iter(self._groups[model].values()))
+        left = group[0].since + self._max_delay - time.perf_counter()
+        if left <= 0 or sum(asked.rows for asked in group) >= self._max_batch:
+            return False
+        assert self._loop is not None
+        self._loop.call_later(left, self._dispatch)
         return True
 
-    def _take(self, groups: dict[tuple[Any, ...], list[Asked]], key: tuple[Any, ...]) -> list[Asked]:
-        """The next batch of a group; what is left of it goes behind the others."""
+    def _take(self, model: str) -> list[Asked]:
+        """The next batch of a model; what is left of its group goes behind the model's other groups."""
+        groups = self._groups.pop(model)
+        key = next(iter(groups))
         group = groups.pop(key)
-        rows, count = 0, 0
+        batch: list[Asked] = []
+        rows = count = 0
         for asked in group:
-            if count and rows + asked.rows > self._max_batch:
+            if batch and rows + asked.rows > self._max_batch:
                 break
-            rows, count = rows + asked.rows, count + 1
+            count += 1
+            if asked.future.done():  # whoever asked has gone
+                self.waiting -= 1
+            else:
+                batch.append(asked)
+                rows += asked.rows
         if count < len(group):
             groups[key] = group[count:]
-        return group[:count]
+        if groups:
+            self._groups[model] = groups
+        return batch
 
-    def _answer(self, batch: list[Asked]) -> None:
-        began = time.perf_counter()
-        model = batch[0].key[0]
-        answers = self._ask(model, [asked.inputs for asked in batch], [asked.rows for asked in batch])
-        ended = time.perf_counter()
-        ref = next((answer.model for answer in answers if isinstance(answer, Inferred)), "")
-        failed = sum(isinstance(answer, Exception) for answer in answers)
-        waited = sum(began - asked.since for asked in batch)
-        self._observe(ref, len(batch), sum(asked.rows for asked in batch), waited, ended - began, failed)
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(self._deliver, batch, answers)
-        except RuntimeError:  # the loop is closed, and nobody waits
-            return
+    def _work(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            began = time.perf_counter()
+            try:
+                answers = self._ask(batch[0].key[0], [asked.inputs for asked in batch], [asked.rows for asked in batch])
+            except Exception as error:
+                answers = [error] * len(batch)
+            assert self._loop is not None
+            try:
+                self._loop.call_soon_threadsafe(self._deliver, batch, answers, began, time.perf_counter())
+            except RuntimeError:  # the loop is closed, and nobody waits
+                return
 
     def _ask(self, model: str, inputs: list[dict[str, Array]], rows: list[int]) -> list[Answer]:
         try:
@@ -181,11 +212,12 @@ class Batcher:
                 return [self._infer(model, inputs[0])]
             merged = {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
             found = self._infer(model, merged)
-            if any(values.shape[:1] != (sum(rows),) for values in found.outputs.values()):
+            total = sum(rows)
+            if any(values.shape[:1] != (total,) for values in found.outputs.values()):
                 raise ValueError("an output that has no row for each row cannot be split")
         except Exception as error:
-            if len(inputs) == 1:
-                return [error]
+            if len(inputs) == 1 or isinstance(error, OF_THE_MODEL):
+                return [error] * len(inputs)
             return [self._ask(model, [one], [count])[0] for one, count in zip(inputs, rows, strict=True)]
         answers: list[Answer] = []
         start = 0
@@ -195,12 +227,30 @@ class Batcher:
             start = stop
         return answers
 
-    def _deliver(self, batch: list[Asked], answers: list[Answer]) -> None:
+    def _deliver(self, batch: list[Asked], answers: list[Answer], began: float, ended: float) -> None:
+        model = batch[0].key[0]
+        self._busy.discard(model)
         self.waiting -= len(batch)
+        if self._groups:
+            self._dispatch()
+        failed, rows, waited = 0, 0, 0.0
         for asked, answer in zip(batch, answers, strict=True):
-            if asked.future.done():  # whoever asked has gone
-                continue
+            rows += asked.rows
+            waited += began - asked.since
             if isinstance(answer, Exception):
-                asked.future.set_exception(answer)
-            else:
+                failed += 1
+                if not asked.future.done():
+                    asked.future.set_exception(answer)
+                continue
+            ref = answer.model
+            if not asked.future.done():
                 asked.future.set_result(answer)
+        if failed < len(batch):
+            if self._refs.get(model) != ref and len(self._refs) < MOST_NAMES:
+                self._refs[model] = ref
+        else:
+            ref = self._refs.get(model, "")
+        try:
+            self._observe(ref, len(batch), rows, waited, ended - began, failed)
+        except Exception:
+            traceback.print_exc(file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -24,8 +25,8 @@ from maas_magics.service.settings import Settings
 _STATES = {False: {"state": "READY", "reason": ""}, True: {"state": "UNAVAILABLE", "reason": "unloaded"}}
 
 
-def control_routes(backend: Backend, settings: Settings, metrics: Metrics) -> list[Route]:
-    """Routes of the protocol, but inference."""
+def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive: Callable[[], bool]) -> list[Route]:
+    """Routes of the protocol, but inference; ``alive`` says whether that is answered."""
     began = time.time()
 
     async def info(request: Request) -> ModelInfo:
@@ -34,7 +35,8 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics) -> li
         return await asyncio.to_thread(backend.models.get, ref)
 
     async def health(request: Request) -> Response:
-        return _json({"live": True, "ready": True})
+        ready = alive()
+        return _json({"live": True, "ready": ready}, 503 if request.url.path.endswith("ready") and not ready else 200)
 
     async def server(request: Request) -> Response:
         told = {"name": "maas_magics", "version": version("maas-magics"), "extensions": EXTENSIONS}

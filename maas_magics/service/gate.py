@@ -7,7 +7,6 @@ import re
 import secrets
 import time
 import zlib
-from typing import Any
 
 from maas_magics.api.errors import (
     DataError,
@@ -20,16 +19,22 @@ from maas_magics.api.errors import (
 from maas_magics.service.batcher import Overloaded
 from maas_magics.service.oip import Unsupported
 from maas_magics.service.settings import Settings
-from maas_magics.service.tokens import Token
 
 SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+MOST_HOSTS = 100
+"""``Host`` headers that are remembered as good."""
+
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready", "/openapi.json"})
-"""Paths that answer anybody."""
+"""Paths that anybody may get."""
 
 
 class TooLarge(DataError):
     """A body beyond the limit."""
+
+
+class TooSlow(DataError):
+    """A body that did not come."""
 
 
 class Unknown(Refused):
@@ -43,6 +48,7 @@ class Impatient(Refused):
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (Unsupported, 501),
     (TooLarge, 413),
+    (TooSlow, 408),
     (Unknown, 401),
     (Impatient, 429),
     (Refused, 403),
@@ -61,7 +67,7 @@ def status_of(error: BaseException) -> int:
 
 def scope_for(method: str, path: str) -> str:
     """Scope that a request needs; empty for none."""
-    if path in OPEN:
+    if path in OPEN and method in ("GET", "HEAD"):
         return ""
     if path.startswith(("/v1/jobs", "/v1/data")):
         return "train"
@@ -87,16 +93,29 @@ class Visit:
         ``Content-Encoding``.
     header : bytes or None
         Bytes of JSON before tensors in binary.
+    origin : bytes
+        Of the web page that sends it.
+    asks : bytes
+        Method that a web page asks whether it may use.
+    model : str
+        ``name:version`` that answered.
+    began, heard : float
+        When its head came, and the last piece of its body.
+    late : bool
+        Whether its body was given up.
     """
 
-    __slots__ = ("began", "client", "coding", "header", "host", "id", "length", "origin", "token")
+    __slots__ = (
+        "asks", "began", "client", "coding", "header", "heard", "host", "id", "late", "length", "model", "origin",
+        "token",
+    )  # fmt: skip
 
     def __init__(self, headers: list[tuple[bytes, bytes]], ids: itertools.count[int], prefix: str) -> None:
-        self.began = time.perf_counter()
-        self.id = ""
-        self.client = ""
+        self.began = self.heard = time.perf_counter()
+        self.late = False
+        self.id = self.client = self.model = ""
         self.length = -1
-        self.coding = self.host = self.origin = self.token = b""
+        self.asks = self.coding = self.host = self.origin = self.token = b""
         self.header: bytes | None = None
         for name, value in headers:
             if name == b"host":
@@ -104,13 +123,15 @@ class Visit:
             elif name == b"authorization":
                 self.token = value
             elif name == b"content-length":
-                self.length = int(value) if value.isdigit() else -1
+                self.length = int(value) if value.isdigit() and len(value) < 16 else -1
             elif name == b"content-encoding":
                 self.coding = value.lower()
             elif name == b"inference-header-content-length":
                 self.header = value
             elif name == b"origin":
                 self.origin = value
+            elif name == b"access-control-request-method":
+                self.asks = value
             elif name == b"x-request-id":
                 told = value.decode("latin-1")
                 self.id = told if SANE.fullmatch(told) else ""
@@ -127,7 +148,10 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.body_limit = settings.body_limit
         self._hosts = {host.encode().lower() for host in settings.hosts}
+        self._any_host = b"*" in self._hosts
+        self._met: set[bytes] = set()
         self._origins = {origin.encode() for origin in settings.origins}
         self._ids = itertools.count(1)
         self._prefix = secrets.token_hex(4) + "-"
@@ -137,25 +161,28 @@ class Gate:
         """Read a request's head."""
         return Visit(headers, self._ids, self._prefix)
 
-    def enter(self, visit: Visit, method: str, path: str) -> None:
+    def enter(self, visit: Visit, scope: str) -> None:
         """Check where it is for, who sends it, and how often.
+
+        Parameters
+        ----------
+        visit : Visit
+        scope : str
+            What it needs; see `scope_for`.
 
         Raises
         ------
         Refused
         """
-        if b"*" not in self._hosts and _name(visit.host) not in self._hosts:
-            raise Refused("This service does not answer to that host name.", "Its owner may use --allow-host.")
-        if visit.origin and not self._origins & {visit.origin, b"*"}:
+        if not (self._any_host or visit.host in self._met):
+            self._check_host(visit.host)
+        if visit.origin and not self.welcomes(visit):
             raise Refused("This service does not answer web pages of that origin.", "--allow-origin ORIGIN")
-        scope = scope_for(method, path)
-        tokens = self._settings.tokens
         if not scope:
             return
-        client: Token | None = None
+        tokens = self._settings.tokens
         if tokens is not None:
-            if visit.token[:7].lower() == b"bearer ":
-                client = tokens.find(visit.token[7:].strip())
+            client = tokens.find(visit.token[7:].strip()) if visit.token[:7].lower() == b"bearer " else None
             if client is None:
                 raise Unknown(
                     "The token is not known here." if visit.token else "A token is needed.",
@@ -166,12 +193,22 @@ class Gate:
                 raise Refused(f"The token {client.name!r} lacks the scope {scope!r}.", "Ask the service's owner.")
         if self._settings.rate:
             self._count(visit.client)
-        if visit.length > self._settings.body_limit:
+        if visit.length > self.body_limit:
             raise self.too_large()
+
+    def welcomes(self, visit: Visit) -> bool:
+        """Whether pages of the request's origin may read the answer."""
+        return bool(self._origins & {visit.origin, b"*"})
+
+    def _check_host(self, host: bytes) -> None:
+        if _name(host) not in self._hosts:
+            raise Refused("This service does not answer to that host name.", "Its owner may use --allow-host.")
+        if len(self._met) < MOST_HOSTS:
+            self._met.add(host)
 
     def too_large(self) -> TooLarge:
         """Error of a body beyond the limit."""
-        return TooLarge(f"The body is larger than {self._settings.body_limit:,} bytes.", "Send fewer rows at a time.")
+        return TooLarge(f"The body is larger than {self.body_limit:,} bytes.", "Send fewer rows at a time.")
 
     def _count(self, client: str) -> None:
         """A bucket of one second's requests for each client."""
@@ -196,7 +233,7 @@ class Gate:
             return body
         if visit.coding not in (b"gzip", b"x-gzip", b"deflate"):
             raise DataError(f"Bodies in {visit.coding[:40].decode('latin-1')!r} are not read.", "gzip or deflate")
-        limit = self._settings.body_limit
+        limit = self.body_limit
         kinds = (31,) if visit.coding != b"deflate" else (15, -15)  # some send deflate without zlib's frame
         for bits in kinds:
             inflate = zlib.decompressobj(bits)
@@ -214,14 +251,10 @@ class Gate:
 def _name(host: bytes) -> bytes:
     """A ``Host`` header without its port."""
     if host.startswith(b"["):
-        return host[1:].partition(b"]")[0]
+        return host[1:].partition(b"]")[0].lower()
     return host.partition(b":")[0].lower()
 
 
 def retry_after(status: int) -> list[tuple[bytes, bytes]]:
     """Header that tells when to come again."""
     return [(b"retry-after", b"1")] if status in (429, 503) else []
-
-
-Headers = list[tuple[bytes, bytes]]
-Message = dict[str, Any]

@@ -1,14 +1,42 @@
-"""A line of JSON for each request, written in the background of the event loop."""
+"""A line of JSON for each request, written some at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
 PAUSE = 0.5
 """Seconds for which lines are collected before they are written."""
+
+
+class Entry(msgspec.Struct, omit_defaults=True):
+    """One request. Holds the name of a token, never the token.
+
+    Attributes
+    ----------
+    time : float
+        Seconds since the Unix epoch at which it was answered.
+    id : str
+    client : str
+        Name of the token.
+    method, path : str
+    status : int
+    ms : float
+        From its head to the end of its answer.
+    model : str
+        ``name:version`` that answered.
+    """
+
+    time: float
+    id: str
+    client: str | None
+    method: str
+    path: str
+    status: int
+    ms: float
+    model: str = ""
 
 
 class AccessLog:
@@ -22,27 +50,27 @@ class AccessLog:
 
     def __init__(self, path: str) -> None:
         self._file: BinaryIO | None = open(path, "ab") if path else None  # noqa: SIM115
-        self._lines: list[bytes] = []
-        self._encode = msgspec.json.Encoder().encode
+        self._entries: list[Entry] = []
+        self._encoder = msgspec.json.Encoder()
 
     def __bool__(self) -> bool:
         return self._file is not None
 
-    def write(self, entry: dict[str, Any]) -> None:
+    def write(self, entry: Entry) -> None:
         """Add a line; called in the event loop's thread."""
-        if not self._lines:
+        if not self._entries:
             asyncio.get_running_loop().call_later(PAUSE, self.flush)
-        self._lines.append(self._encode(entry))
+        self._entries.append(entry)
 
     def flush(self) -> None:
         """Write what was collected; a full disk costs lines of the log, not answers."""
-        lines, self._lines = self._lines, []
-        if self._file is None or not lines:
+        entries, self._entries = self._entries, []
+        if self._file is None or not entries:
             return
         try:
-            self._file.write(b"\n".join(lines) + b"\n")
+            self._file.write(self._encoder.encode_lines(entries))
             self._file.flush()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: closed, as the service ends
             pass
 
     def close(self) -> None:

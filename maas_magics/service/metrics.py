@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
@@ -16,18 +19,12 @@ MOST_MODELS = 1_000
 """Models that are counted one by one; a service that answers more counts the rest together."""
 
 
-@dataclass
 class ModelStatistics:
     """Counts of one version of a model; times in nanoseconds."""
 
-    requests: int = 0
-    rows: int = 0
-    batches: int = 0
-    failed: int = 0
-    failed_ns: int = 0
-    queue_ns: int = 0
-    infer_ns: int = 0
-    last: int = 0
+    def __init__(self) -> None:
+        self.requests = self.rows = self.batches = self.failed = self.last = 0
+        self.failed_ns = self.queue_ns = self.infer_ns = 0
 
     def told(self, ref: str) -> dict[str, Any]:
         """As the protocol's statistics extension tells it."""
@@ -52,37 +49,50 @@ class ModelStatistics:
         }
 
 
-@dataclass
-class Metrics:
-    """Counters of one service."""
+class Tally:
+    """A histogram: how many values fell into each bucket, and their sum."""
 
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    models: dict[str, ModelStatistics] = field(default_factory=dict)
+    __slots__ = ("_bounds", "_counts", "sum")
 
-    now_waiting: Callable[[], int] = lambda: 0
-    """Requests that wait for an answer."""
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
 
-    def __post_init__(self) -> None:
-        to = self.registry
-        self._requests = Counter("maas_requests", "Requests by route and status.", ("route", "status"), registry=to)
-        self._seconds = Histogram(
-            "maas_request_seconds", "Seconds from request to answer.", ("route",), buckets=SECONDS, registry=to
-        )
-        self._rows = Counter("maas_rows", "Rows asked, by model.", ("model",), registry=to)
-        self._batch = Histogram("maas_batch_rows", "Rows of a batch.", buckets=ROWS, registry=to)
-        waiting = Gauge("maas_waiting_requests", "Requests that wait for an answer.", registry=to)
-        waiting.set_function(lambda: self.now_waiting())
-        self._counters: dict[tuple[str, int], Any] = {}
-        self._histograms: dict[str, Any] = {}
+    def add(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """How many values were at most each bound."""
+        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
+
+
+class Metrics(Collector):
+    """Counters of one service: plain numbers, which Prometheus's client reads when it is asked.
+
+    Requests are counted in the event loop's thread, batches in the batcher's.
+    """
+
+    def __init__(self) -> None:
+        self.models: dict[str, ModelStatistics] = {}
+        self.now_waiting: Callable[[], int] = lambda: 0
+        self._statuses: dict[tuple[str, int], int] = {}
+        self._seconds: dict[str, Tally] = {}
+        self._batch = Tally(ROWS)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        counter = self._counters.get((route, status))
-        if counter is None:
-            counter = self._counters[route, status] = self._requests.labels(route, str(status))
-            self._histograms.setdefault(route, self._seconds.labels(route))
-        counter.inc()
-        self._histograms[route].observe(seconds)
+        key = route, status
+        self._statuses[key] = self._statuses.get(key, 0) + 1
+        tally = self._seconds.get(route)
+        if tally is None:
+            tally = self._seconds[route] = Tally(SECONDS)
+        tally.add(seconds)
 
     def batch(self, ref: str, requests: int, rows: int, waited: float, seconds: float, failed: int) -> None:
         """Count a batch; called in the batcher's thread.
@@ -101,24 +111,49 @@ class Metrics:
         """
         if not ref:
             return
-        if ref not in self.models and len(self.models) >= MOST_MODELS:
-            ref = "other:0"
         found = self.models.get(ref)
         if found is None:
-            found = self.models[ref] = ModelStatistics()
+            if len(self.models) >= MOST_MODELS:
+                ref = "other:0"
+            found = self.models.setdefault(ref, ModelStatistics())
+        nanoseconds = int(seconds * 1e9)
         found.requests += requests
         found.rows += rows
         found.batches += 1
         found.failed += failed
-        found.failed_ns += int(seconds * 1e9) if failed else 0
+        found.failed_ns += nanoseconds if failed else 0
         found.queue_ns += int(waited * 1e9)
-        found.infer_ns += int(seconds * 1e9) * (requests - failed)
+        found.infer_ns += nanoseconds * (requests - failed)
         found.last = int(time.time() * 1000)
-        self._batch.observe(rows)
+        self._batch.add(rows)
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything that was counted."""
+        requests = CounterMetricFamily("maas_requests", "Requests by route and status.", labels=("route", "status"))
+        for (route, status), count in self._statuses.items():
+            requests.add_metric((route, str(status)), count)
+        yield requests
+        seconds = HistogramMetricFamily("maas_request_seconds", "Seconds from request to answer.", labels=("route",))
+        for route, tally in self._seconds.items():
+            seconds.add_metric((route,), tally.buckets(), tally.sum)
+        yield seconds
+        rows = CounterMetricFamily("maas_rows", "Rows answered, by model.", labels=("model",))
+        asked = CounterMetricFamily(
+            "maas_model_requests", "Requests by model and outcome.", labels=("model", "outcome")
+        )
+        spent = CounterMetricFamily("maas_model_seconds", "Seconds of requests, by model.", labels=("model", "phase"))
+        for ref, found in list(self.models.items()):
+            rows.add_metric((ref,), found.rows)
+            asked.add_metric((ref, "success"), found.requests - found.failed)
+            asked.add_metric((ref, "fail"), found.failed)
+            spent.add_metric((ref, "queue"), found.queue_ns / 1e9)
+            spent.add_metric((ref, "infer"), found.infer_ns / 1e9)
+        yield from (rows, asked, spent)
+        batch = HistogramMetricFamily("maas_batch_rows", "Rows of a batch.")
+        batch.add_metric((), self._batch.buckets(), self._batch.sum)
+        yield batch
+        yield GaugeMetricFamily("maas_waiting_requests", "Requests that wait for an answer.", self.now_waiting())
 
     def told(self) -> bytes:
         """Everything in the text format of Prometheus."""
-        for ref, found in list(self.models.items()):
-            counter = self._rows.labels(ref)
-            counter.inc(found.rows - counter._value.get())
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)

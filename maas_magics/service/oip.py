@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 
 from maas_magics.api.backend import Inferred
 from maas_magics.api.errors import DataError
@@ -27,9 +26,12 @@ EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "
 MOST_TENSORS = 10_000
 
 
+_Size = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class _Input(msgspec.Struct):
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[_Size, ...]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()
     parameters: dict[str, Any] = {}
@@ -45,6 +47,21 @@ class _Body(msgspec.Struct):
     id: str = ""
     parameters: dict[str, Any] = {}
     outputs: list[_Output] = []
+
+
+class _Told(msgspec.Struct, omit_defaults=True):
+    name: str
+    shape: tuple[int, ...]
+    datatype: str
+    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Answer(msgspec.Struct, omit_defaults=True):
+    model_name: str
+    model_version: str
+    outputs: list[_Told]
+    id: str = ""
 
 
 class Call(msgspec.Struct):
@@ -158,23 +175,21 @@ def write_answer(call: Call, found: Inferred) -> tuple[bytes, int | None]:
         If an output is asked for that is not there, or cannot be told in JSON.
     """
     wanted = call.outputs or dict.fromkeys(found.outputs, call.binary)
-    described, blobs = [], []
+    told: list[_Told] = []
+    blobs: list[bytes] = []
     for name, binary in wanted.items():
-        if name not in found.outputs:
+        values = found.outputs.get(name)
+        if values is None:
             raise DataError(f"The model has no output {name[:80]!r}.", f"There is: {', '.join(found.outputs)}.")
-        values = np.asarray(found.outputs[name])
-        entry: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": DATATYPES[values.dtype]}
+        output = _Told(name, values.shape, DATATYPES[values.dtype])
         if binary:
             blobs.append(to_bytes(values))
-            entry["parameters"] = {"binary_data_size": len(blobs[-1])}
+            output.parameters = {"binary_data_size": len(blobs[-1])}
         else:
-            entry["data"] = values.ravel().tolist()
-        described.append(entry)
+            output.data = values.ravel().tolist()
+        told.append(output)
     model, _, version = found.model.partition(":")
-    answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
-    if call.id:
-        answer["id"] = call.id
-    head = _encoder.encode(answer)
+    head = _encoder.encode(_Answer(model, version, told, call.id))
     if b"null" in head:  # what the encoder makes of a float that is no number, unless it stands in a text
         for name, binary in wanted.items():
             if not binary:

@@ -9,16 +9,25 @@ from typing import Any
 import msgspec
 
 from maas_magics.api.signature import NUMPY
+from maas_magics.service.gate import OPEN
 
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
-NAME: Schema = {"type": "string", "minLength": 1}
+_LETTERS = "[A-Za-z0-9][A-Za-z0-9_-]{0,98}"
+NAME: Schema = {"type": "string", "pattern": f"^{_LETTERS}$"}
+REF: Schema = {
+    "type": "string",
+    "pattern": f"^{_LETTERS}(:[1-9][0-9]{{0,8}}|@{_LETTERS})?$",
+    "description": "NAME, NAME:3 or NAME@alias",
+}
 DATATYPE: Schema = {"type": "string", "enum": list(NUMPY)}
 PARAMETERS: Schema = {"type": "object"}
 SHAPE: Schema = {"type": "array", "items": WHOLE}
+ROWS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 32}
+VALUES: Schema = {"type": "array", "description": "Values of the datatype, flat or nested as the shape says."}
 
 
 def _object(required: str, **properties: Schema) -> Schema:
@@ -47,13 +56,16 @@ SCHEMAS: dict[str, Schema] = {
         outputs=_list(_of("TensorSpec")),
     ),
     "Tensor": _object(
-        "name datatype shape", name=TEXT, datatype=DATATYPE, shape=SHAPE, data=_list({}), parameters=PARAMETERS
+        "name datatype shape", name=TEXT, datatype=DATATYPE, shape=SHAPE, data=VALUES, parameters=PARAMETERS
+    ),
+    "Input": _object(
+        "name datatype shape data", name=TEXT, datatype=DATATYPE, shape=ROWS, data=VALUES, parameters=PARAMETERS
     ),
     "Inference": _object(
         "inputs",
         id=TEXT,
         parameters=PARAMETERS,
-        inputs=_list(_of("Tensor")),
+        inputs={**_list(_of("Input")), "minItems": 1},
         outputs=_list(_object("name", name=TEXT, parameters=PARAMETERS)),
     ),
     "Inferred": _object(
@@ -66,12 +78,15 @@ SCHEMAS: dict[str, Schema] = {
     "Any": {},
 }
 
+BYTES: Schema = {"type": "string", "format": "binary"}
+BINARY = "application/octet-stream"
+
 _BODIES: dict[str, tuple[str, Schema]] = {
     "inference": ("application/json", _of("Inference")),
     "object": ("application/json", {"type": "object"}),
-    "request": ("application/msgpack", {"type": "string", "format": "binary"}),
-    "rows": ("application/vnd.apache.arrow.stream", {"type": "string", "format": "binary"}),
-    "bytes": ("application/offset+octet-stream", {"type": "string", "format": "binary"}),
+    "request": ("application/msgpack", BYTES),
+    "rows": ("application/vnd.apache.arrow.stream", BYTES),
+    "bytes": ("application/offset+octet-stream", BYTES),
 }
 
 _QUERIES: dict[str, Schema] = {
@@ -83,12 +98,21 @@ _QUERIES: dict[str, Schema] = {
     "arrays": {"type": "boolean"},
 }
 
+_PLACES: dict[str, Schema] = {
+    "model": REF,
+    "ref": REF,
+    "version": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
+    "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+}
+"""Parts of a path; names where nothing else is said."""
+
 _MODEL, _VERSION = "/v2/models/{model}", "/versions/{version}"
 
 # Path, method, what it does, status, answer (a schema, or a media type), body, queries and headers.
 OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/v2/health/live", "get", "Whether the service lives.", 200, "Health", "", ""),
     ("/v2/health/ready", "get", "Whether the service answers.", 200, "Health", "", ""),
+    ("/openapi.json", "get", "This description.", 200, "Any", "", ""),
     ("/v2", "get", "Name, version and extensions.", 200, "Server", "", ""),
     ("/v2/models/stats", "get", "Statistics of every model.", 200, "Statistics", "", ""),
     *(
@@ -99,7 +123,8 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
             (path + "/ready", "get", "Whether a model answers.", 200, "Any", "", ""),
             (path + "/config", "get", "How a model is run.", 200, "Any", "", ""),
             (path + "/stats", "get", "Statistics of a model.", 200, "Statistics", "", ""),
-            (path + "/infer", "post", "Ask a model.", 200, "Inferred", "inference", ""),
+            (path + "/infer", "post", "Ask a model.", 200, "Inferred", "inference",
+             "header:inference-header-content-length"),
         )
     ),
     ("/v2/repository/index", "post", "Models of the repository.", 200, "Index", "object", ""),
@@ -134,8 +159,9 @@ def _operation(path: str, does: str, status: int, answer: str, body: str, takes:
         content = {"application/json": {"schema": _of(answer)}}
     elif answer:
         content = {answer: {}}
+    places = _PLACES | ({"model": NAME} if "{version}" in path else {})
     parameters = [
-        {"name": part[1:-1], "in": "path", "required": True, "schema": NAME}
+        {"name": part[1:-1], "in": "path", "required": True, "schema": places.get(part[1:-1], NAME)}
         for part in path.split("/")
         if part[:1] == "{"
     ]
@@ -150,9 +176,13 @@ def _operation(path: str, does: str, status: int, answer: str, body: str, takes:
             "default": {"description": "What was wrong.", "content": {"application/json": {"schema": _of("Error")}}},
         },
     }
+    if path in OPEN:
+        found["security"] = []
     if body:
         kind, schema = _BODIES[body]
         found["requestBody"] = {"content": {kind: {"schema": schema}}}
+    if body == "inference":  # JSON and bytes of tensors, both ways
+        found["requestBody"]["content"][BINARY] = content[BINARY] = {"schema": BYTES}
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -15,12 +15,27 @@ Array = np.ndarray[Any, Any]
 
 MOST_AXES = 32
 
-_LISTS: dict[str, Any] = {"b": list[bool], "u": list[int], "i": list[int], "f": list[float], "O": list[str]}
-_FLAT: dict[str, msgspec.json.Decoder[list[Any]]] = {kind: msgspec.json.Decoder(of) for kind, of in _LISTS.items()}
-_ANY = msgspec.json.Decoder(list[Any])
 _DTYPES = {datatype: np.dtype(name) for datatype, name in NUMPY.items()}
 DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
 """Datatype of each numpy type."""
+
+_LISTS: dict[str, Any] = {"b": list[bool], "u": list[int], "i": list[int], "f": list[float], "O": list[str]}
+_ANY = msgspec.json.Decoder(list[Any])
+
+
+def _flat(dtype: np.dtype[Any]) -> msgspec.json.Decoder[list[Any]]:
+    """Decoder of a flat list of values that a type can hold; whatever it refuses is looked at once more."""
+    kind: Any = _LISTS[dtype.kind]
+    if dtype.kind == "f" and dtype.itemsize < 8:
+        most = float(np.finfo(dtype).max)
+        kind = list[Annotated[float, msgspec.Meta(ge=-most, le=most)]]
+    elif dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        kind = list[Annotated[int, msgspec.Meta(ge=int(info.min), le=min(int(info.max), 2**63 - 1))]]
+    return msgspec.json.Decoder(kind)
+
+
+_FLAT = {datatype: _flat(dtype) for datatype, dtype in _DTYPES.items()}
 
 
 def dtype_of(name: str, datatype: str) -> np.dtype[Any]:
@@ -71,24 +86,30 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
     dtype = dtype_of(name, datatype)
     size = check_shape(name, shape)
     try:
-        values = _FLAT[dtype.kind].decode(data)
+        values = _FLAT[datatype].decode(data)
     except msgspec.ValidationError:
-        values = _nested(name, datatype, dtype, shape, data)
+        return _nested(name, datatype, dtype, shape, size, data)
     except msgspec.DecodeError as error:
         raise DataError(f"The values of {name[:80]!r} are no JSON: {error}") from None
     if len(values) != size:
-        raise DataError(
-            f"The tensor {name[:80]!r} has {len(values):,} values; its shape {list(shape)[:8]} has {size:,}."
-        )
-    try:
-        with np.errstate(over="raise"):
-            return np.array(values, dtype=dtype).reshape(shape)
-    except (OverflowError, FloatingPointError):
-        raise DataError(f"A value of {name[:80]!r} does not fit {datatype}.") from None
+        raise _miscounted(name, shape, size, len(values))
+    return np.array(values, dtype=dtype).reshape(shape)
 
 
-def _nested(name: str, datatype: str, dtype: np.dtype[Any], shape: tuple[int, ...], data: Any) -> list[Any]:
-    """Values of lists in lists, whose lengths must be those of the shape."""
+def _miscounted(name: str, shape: tuple[int, ...], size: int, given: int) -> DataError:
+    return DataError(f"The tensor {name[:80]!r} has {given:,} values; its shape {list(shape)[:8]} has {size:,}.")
+
+
+def _nested(
+    name: str, datatype: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int, data: bytes | memoryview
+) -> Array:
+    """Array from lists in lists, whose lengths must be those of the shape; or the reason why it is none."""
+    wrong = DataError(
+        f"The values of {name[:80]!r} are not {datatype} in the shape {list(shape)[:8]}.",
+        "Text is BYTES; a missing number can be sent in binary only." if dtype.kind in "Of" else "",
+    )
+    if dtype.kind != "O" and bytes(data).count(b"[") > _brackets(shape):
+        raise wrong
     try:
         level = _ANY.decode(data)
     except (msgspec.MsgspecError, RecursionError):
@@ -98,13 +119,21 @@ def _nested(name: str, datatype: str, dtype: np.dtype[Any], shape: tuple[int, ..
             break
         level = [value for part in level for value in part]
     try:
-        found: list[Any] = msgspec.convert(level, _LISTS[dtype.kind])
-        return found
+        values: list[Any] = msgspec.convert(level, _LISTS[dtype.kind])
     except msgspec.ValidationError:
-        raise DataError(
-            f"The values of {name[:80]!r} are not {datatype} in the shape {list(shape)[:8]}.",
-            "Text is BYTES; a missing number can be sent in binary only." if dtype.kind in "Of" else "",
-        ) from None
+        raise wrong from None
+    if len(values) != size:
+        raise _miscounted(name, shape, size, len(values))
+    try:
+        with np.errstate(over="raise"):
+            return np.array(values, dtype=dtype).reshape(shape)
+    except (OverflowError, FloatingPointError):
+        raise DataError(f"A value of {name[:80]!r} does not fit {datatype}.") from None
+
+
+def _brackets(shape: tuple[int, ...]) -> int:
+    """Most lists that a tensor of a shape is written in."""
+    return 1 + sum(math.prod(shape[:axis]) for axis in range(1, len(shape)))
 
 
 def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview) -> Array:
@@ -127,6 +156,8 @@ def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview)
     array = np.frombuffer(data, dtype.newbyteorder("<"))
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         raise DataError(f"A value of {name[:80]!r} is no BOOL: 0 and 1 are.")
+    if not array.flags.aligned:  # bytes of several tensors follow one another without gaps
+        array = array.copy()
     return array.astype(dtype, copy=False).reshape(shape)
 
 

@@ -6,9 +6,11 @@ import hashlib
 import hmac
 import os
 import secrets
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -34,7 +36,7 @@ class Token(msgspec.Struct, frozen=True):
     """
 
     name: str
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     scopes: tuple[str, ...] = SCOPES
 
 
@@ -75,8 +77,11 @@ class Tokens:
     def _look(self, file: TokenFile) -> None:
         stamp = file.stamp()
         if stamp != self._stamp:
-            self._known = (*self._own, *file.read())
             self._stamp = stamp
+            try:
+                self._known = (*self._own, *file.read())
+            except StoreError as error:  # whoever asks must not read where it is; those known before stay known
+                print(error.message, file=sys.stderr)
 
 
 class TokenFile:

@@ -44,6 +44,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend.submit(TrainRequest(name="cells", data=frame, target="label", epochs=3)).result(120)
     backend.submit(ExportRequest(model="cells")).result(120)
     x = np.random.default_rng(0).normal(size=(90, 8)).astype(np.float32)
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     for _ in range(2):
         backend.submit(TrainRequest(name="net", data=x, target=np.arange(90) % 3, model=net, epochs=1)).result(60)

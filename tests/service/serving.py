@@ -86,11 +86,10 @@ class Service:
 
 
 @contextmanager
-def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[str]:
+def in_thread(backend: Backend, settings: Settings | None = None, protocol: Any = "auto") -> Iterator[str]:
     """URL of an application in this process."""
-    config = uvicorn.Config(
-        create_app(backend, settings), port=0, lifespan="on", log_level="error", access_log=False, ws="none"
-    )
+    app = create_app(backend, settings)
+    config = uvicorn.Config(app, port=0, lifespan="on", log_level="error", access_log=False, ws="none", http=protocol)
     server: Any = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

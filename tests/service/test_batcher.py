@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -166,6 +167,82 @@ def test_more_than_may_wait_are_turned_away_and_those_who_left_are_forgotten() -
     asyncio.run(run())
 
 
+def test_a_model_that_is_slow_holds_up_no_other() -> None:
+    """As one is that must be opened first."""
+    model = Model()
+    opening = threading.Event()
+
+    def infer(name: str, inputs: Mapping[str, Any]) -> Inferred:
+        if name == "large":
+            opening.wait(10)
+        return model(name, inputs)
+
+    async def run() -> None:
+        batcher = Batcher(infer, 64, 0.0, 100, lambda *told: None)
+        batcher.start(asyncio.get_running_loop())
+        large = [batcher.ask("large", rows(i)) for i in range(3)]
+        for i in range(5):
+            assert (await asyncio.wait_for(batcher.ask("small", rows(i)), 5)).outputs["first"].tolist() == [i]
+        assert not any(future.done() for future in large)
+        opening.set()
+        assert [(await future).outputs["first"][0] for future in large] == [0, 1, 2]
+        await asyncio.to_thread(batcher.stop)
+
+    asyncio.run(run())
+
+
+def test_a_model_that_is_not_there_is_looked_for_once_a_batch() -> None:
+    model = Model()
+    answers, observed = ask(model, [("nobody", rows(i)) for i in range(9)])
+    assert all(isinstance(answer, ModelNotFound) for answer in answers)
+    assert model.asked == [("m", 1), ("nobody", 9)] and observed[1][0] == ""
+
+
+def test_what_observes_may_fail_and_requests_are_answered(capfd: pytest.CaptureFixture[str]) -> None:
+    def observe(*told: Any) -> None:
+        raise OSError("no room for figures")
+
+    async def run() -> None:
+        batcher = Batcher(Model(), 64, 0.0, 100, observe)
+        batcher.start(asyncio.get_running_loop())
+        for i in range(3):
+            assert (await asyncio.wait_for(batcher.ask("m", rows(i)), 5)).outputs["first"].tolist() == [i]
+        assert batcher.alive
+        await asyncio.to_thread(batcher.stop)
+        assert not batcher.alive
+
+    asyncio.run(run())
+    assert "no room for figures" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.005])
+def test_thousands_of_requests_of_many_kinds_each_get_their_own_answer(delay: float) -> None:
+    rng = np.random.default_rng(5)
+    kinds = [np.float32, np.float64]
+
+    async def run() -> None:
+        batcher = Batcher(Model(), 16, delay, 10_000, lambda *told: None)
+        batcher.start(asyncio.get_running_loop())
+
+        async def one(i: int) -> None:
+            x = np.full((int(rng.integers(1, 20)), int(rng.integers(1, 3))), i, kinds[i % 2])
+            await asyncio.sleep(float(rng.random()) * 0.2)
+            future = batcher.ask(f"m{i % 5}", {"x": x})
+            if i % 17 == 0:
+                await asyncio.sleep(0)
+                future.cancel()
+                return
+            found = await asyncio.wait_for(future, 20)
+            assert found.model == f"m{i % 5}:1" and np.array_equal(found.outputs["y"], 2 * x)
+            assert found.outputs["y"].dtype == x.dtype
+
+        await asyncio.gather(*map(one, range(3000)))
+        await asyncio.to_thread(batcher.stop)
+        assert batcher.waiting == 0 and not batcher._groups
+
+    asyncio.run(run())
+
+
 @pytest.mark.slow
 def test_under_load_everybody_gets_their_own_answer(service: Service, here: LocalBackend) -> None:
     """Distinct rows from many connections, some of them bad, while versions are loaded and unloaded."""
@@ -210,10 +287,11 @@ def test_under_load_everybody_gets_their_own_answer(service: Service, here: Loca
 
 
 @pytest.mark.slow
-def test_a_new_version_is_answered_without_a_failed_request(here: LocalBackend) -> None:
+def test_a_new_version_is_answered_without_a_failed_request(tmp_path: Path) -> None:
     """Versions are published while clients ask: each is answered, by the old version and then by the new one."""
     from maas_magics.api.requests import TrainRequest
 
+    here = LocalBackend(str(tmp_path))
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 
     def train() -> None:

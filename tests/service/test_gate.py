@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -21,10 +22,11 @@ from maas_magics.api.errors import MaasError, OptionError, Refused, ServiceError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.local.backend import LocalBackend
 from maas_magics.remote.client import Client
-from maas_magics.service.gate import scope_for
+from maas_magics.service.gate import OPEN, scope_for
 from maas_magics.service.openapi import OPERATIONS
 from maas_magics.service.settings import Settings
 from maas_magics.service.tokens import SCOPES, Token, TokenFile, Tokens, digest_of
+from maas_magics.service.transport import Protocol
 
 ONES = {"inputs": [{"name": "x", "shape": [1, 8], "datatype": "FP32", "data": [1.0] * 8}]}
 
@@ -43,10 +45,10 @@ def clients(here: LocalBackend, tmp_path: Path) -> Iterator[tuple[str, TokenFile
 
 def test_each_path_needs_the_scope_that_fits_it() -> None:
     needed = {(path, method.upper()): scope_for(method.upper(), path) for path, method, *_ in OPERATIONS}
-    assert {path for (path, _), scope in needed.items() if not scope} == {"/v2/health/live", "/v2/health/ready"}
+    assert {path for (path, _), scope in needed.items() if not scope} == OPEN
     for (path, method), scope in needed.items():
         changes = path.startswith(("/v1/jobs", "/v1/data")) or method in ("PUT", "DELETE")
-        assert scope in SCOPES or path.startswith("/v2/health")
+        assert scope in SCOPES or path in OPEN
         assert (scope == "train") == changes
         assert (scope == "admin") == path.startswith("/v2/repository/models")
 
@@ -131,6 +133,41 @@ def test_web_pages_are_shut_out_unless_they_are_named(here: LocalBackend) -> Non
     assert good.status_code == 200 and good.headers["access-control-allow-origin"] == "https://good.example"
 
 
+def test_a_page_that_is_named_may_ask_what_it_may_send(clients: tuple[str, TokenFile], here: LocalBackend) -> None:
+    """Browsers ask without the token first."""
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    url = "/v2/models/net/infer"
+    settings = Settings(origins=frozenset({"https://good.example"}), tokens=Tokens(clients[1].path))
+    with in_thread(here, settings) as there:
+        good = httpx2.options(there + url, headers={"origin": "https://good.example", **asks})
+        evil = httpx2.options(there + url, headers={"origin": "https://evil.example", **asks})
+        none = httpx2.options(there + url)
+    assert good.status_code == 204 and "authorization" in good.headers["access-control-allow-headers"]
+    assert good.headers["access-control-allow-origin"] == "https://good.example" and not good.content
+    assert "POST" in good.headers["access-control-allow-methods"]
+    assert evil.status_code == 403 and "access-control-allow-origin" not in evil.headers
+    assert none.status_code == 401
+    closed = httpx2.options(clients[0] + url, headers={"origin": "https://good.example", **asks})
+    assert closed.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v2/models/net/infer", {"POST"}),
+        ("/v1/jobs", {"GET", "HEAD", "POST"}),
+        ("/v1/models/net", {"GET", "HEAD", "DELETE"}),
+        ("/v1/data/" + "0" * 64, {"HEAD", "PATCH"}),
+        ("/v2/health/ready", {"GET", "HEAD"}),
+    ],
+)
+def test_a_method_that_is_not_there_is_told_which_are(path: str, allowed: set[str], here: LocalBackend) -> None:
+    with in_thread(here) as url:
+        answer = httpx2.request("PUT", url + path, content=b"x")
+    assert answer.status_code == 405 and set(answer.headers["allow"].split(", ")) == allowed
+    assert answer.json()["error"] == "The method is not for this path."
+
+
 @pytest.mark.parametrize("path", ["/v2/models/net/infer", "/v1/jobs", "/v1/models/net/predict"])
 def test_bodies_have_a_limit_packed_and_unpacked(path: str, here: LocalBackend) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
@@ -158,6 +195,83 @@ def test_a_token_may_not_ask_too_often(here: LocalBackend) -> None:
     assert 3 <= len(late) <= 8 and late[0].headers["retry-after"] == "1" and other.status_code == 200
 
 
+def test_a_file_of_tokens_that_is_junk_shuts_nobody_out_and_is_not_told(
+    clients: tuple[str, TokenFile], monkeypatch: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("maas_magics.service.tokens.LOOK", 0.0)
+    url, file = clients
+    token = file.add("guest", ["predict"])
+    assert httpx2.get(f"{url}/v2", headers=bearer(token)).status_code == 200
+    for junk in ("junk", '[{"name": "x", "digest": "ü"}]'):
+        file.path.write_text(junk)
+        answers = [httpx2.get(f"{url}/v2", headers=bearer(sent)) for sent in (token, "other")]
+        assert [answer.status_code for answer in answers] == [200, 401]
+        assert str(file.path) not in answers[1].text
+    assert "cannot be read" in capfd.readouterr().err
+
+
+class Failing:
+    """A backend with a mistake of its own, whose text tells what nobody should know."""
+
+    data = None
+
+    @property
+    def models(self) -> Any:
+        raise RuntimeError("/home/somebody/secret")
+
+    def infer(self, model: str, inputs: Any) -> Any:
+        raise RuntimeError("/home/somebody/secret")
+
+    loaded = jobs = lambda self: self.models
+
+
+@pytest.mark.parametrize("path", ["/v2/models/net/infer", "/v2/models/net", "/v1/models", "/v1/loaded", "/v1/jobs"])
+def test_a_mistake_of_ones_own_tells_nothing_but_where_to_look(path: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with in_thread(Failing()) as url:  # type: ignore[arg-type]
+        answer = httpx2.request("POST" if path.endswith("infer") else "GET", url + path, json=ONES)
+    told = capfd.readouterr().err
+    assert answer.status_code == 500 and answer.json()["error"] == "The service failed."
+    assert answer.headers["x-request-id"] in answer.json()["hint"] and "secret" not in answer.text
+    assert f"Request {answer.headers['x-request-id']}:" in told and "/home/somebody/secret" in told
+
+
+def test_a_body_or_a_head_that_does_not_come_ends_the_request(
+    here: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maas_magics.service.messages.SLOW", 0.3)
+    monkeypatch.setattr("maas_magics.service.messages.LOOK", 0.1)
+    monkeypatch.setattr("maas_magics.service.transport.SLOW", 0.3)
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
+    with in_thread(here, protocol=Protocol) as url:
+        for path in (b"/v2/models/net/infer", b"/v1/jobs"):
+            told = _spoken(url, head % path)
+            assert told.startswith(b"HTTP/1.1 408 ") and b"did not come within" in told
+        for begun in (b"", b"POST /v1/jobs HTTP/1.1\r\nHost: loc"):
+            assert _spoken(url, begun) == b""
+        assert httpx2.get(f"{url}/v2").status_code == 200
+
+
+def test_the_head_of_a_request_has_a_limit(here: LocalBackend) -> None:
+    with in_thread(here, protocol=Protocol) as url:
+        for endless in (b"x: " + b"y" * 70_000, b"".join(b"x%d: y\r\n" % i for i in range(9_000))):
+            assert _spoken(url, b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n" + endless) == b""
+        assert httpx2.get(f"{url}/v2").status_code == 200
+
+
+def _spoken(url: str, sent: bytes) -> bytes:
+    """What a service says until it hangs up."""
+    host, _, port = url.partition("://")[2].partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        told = b""
+        try:
+            connection.sendall(sent)
+            while part := connection.recv(65536):
+                told += part
+        except ConnectionError:
+            pass
+        return told
+
+
 def test_requests_have_an_id(here: LocalBackend) -> None:
     with in_thread(here) as url:
         own = httpx2.get(f"{url}/v2", headers={"x-request-id": "mine-1"})
@@ -183,6 +297,8 @@ def test_metrics_and_log_tell_what_happened(here: LocalBackend, tmp_path: Path) 
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert [entry["status"] for entry in entries] == [200, 200, 200, 404, 200, 200]
     assert {entry["client"] for entry in entries} == {"ada"} and entries[0]["path"] == "/v2/models/net/infer"
+    assert [entry.get("model", "") for entry in entries] == ["net:2"] * 3 + [""] * 3
+    assert 'maas_model_requests_total{model="net:2",outcome="success"} 3.0' in told
     assert "secret" not in log.read_text() + told
 
 

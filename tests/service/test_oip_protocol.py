@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving import Service
+from serving import Service, in_thread
 
+from maas_magics.api.backend import Inferred
 from maas_magics.api.signature import NUMPY
 from maas_magics.local.backend import LocalBackend
 
@@ -45,7 +46,7 @@ def test_health_has_a_body_that_tells(http: httpx2.Client) -> None:
 
 def test_server_metadata_with_and_without_a_slash(http: httpx2.Client) -> None:
     assert http.get("/v2").json() == http.get("/v2/").json()
-    assert set(http.get("/v2").json()) == {"name", "version", "extensions"}
+    assert set(http.get("/v2").json()) == {"name", "version", "extensions", "code"}
 
 
 @pytest.mark.parametrize("data", [[1.0] * 16, [[1.0] * 8] * 2], ids=["flat", "nested"])
@@ -101,12 +102,26 @@ def test_a_body_of_bytes_alone_is_the_only_input(http: httpx2.Client, here: Loca
     assert "one input" in refused(http.post("/v2/models/cells/infer", content=b"abc", headers=to))
 
 
-def test_a_value_that_is_no_number_goes_in_binary_only(http: httpx2.Client) -> None:
-    huge = {**ONES, "data": [3e38] * 8}
-    told = refused(infer(http, huge))
-    assert "no number, which JSON cannot tell" in told
-    answer = infer(http, huge, parameters={"binary_data_output": True})
-    assert answer.status_code == 200 and b"binary_data_size" in answer.content
+class Nowhere:
+    """A backend whose model answers values that are no numbers, and texts that look like JSON's word for them."""
+
+    models = data = None
+
+    def infer(self, model: str, inputs: Any) -> Inferred:
+        return Inferred("m:1", {"y": np.array([[1.0, np.nan], [np.inf, -np.inf]], np.float32), "t": TEXTS})
+
+
+TEXTS = np.array(["null", "ü"], dtype=object)
+
+
+def test_a_value_that_is_no_number_goes_in_binary_only() -> None:
+    with in_thread(Nowhere()) as url, httpx2.Client(base_url=url) as http:  # type: ignore[arg-type]
+        told = refused(infer(http, ONES, model="m"))
+        assert "'y' holds a value that is no number, which JSON cannot tell" in told
+        answer = infer(http, ONES, model="m", outputs=[{"name": "y", "parameters": {"binary_data": True}}])
+        assert np.isnan(np.frombuffer(answer.content[-16:], "<f4")[1])
+        texts = infer(http, ONES, model="m", outputs=[{"name": "t"}]).json()["outputs"]
+        assert texts == [{"name": "t", "shape": [2], "datatype": "BYTES", "data": ["null", "ü"]}]
 
 
 @pytest.mark.parametrize(
@@ -134,11 +149,16 @@ def test_bodies_that_are_no_request(body: bytes, told: str, http: httpx2.Client)
         ({"shape": []}, "has the shape"),
         ({"shape": [0, 8], "data": []}, "has no values"),
         ({"shape": [2**62, 2**62]}, "has 8 values"),
+        ({"shape": [2**63, 1]}, "is no request"),
+        ({"shape": [10**4000, 10**4000]}, "is no request"),
         ({"shape": [1] * 40}, "has the shape"),
         ({"datatype": "FP128"}, "has the datatype 'FP128'"),
         ({"data": ["a"] * 8}, "are not FP32"),
         ({"data": [None] * 8}, "are not FP32"),
         ({"data": [[[1.0] * 8]]}, "are not FP32"),
+        ({"data": [[]] * 100_000}, "are not FP32"),
+        ({"datatype": "UINT64", "data": [2**64] * 8}, "does not fit UINT64"),
+        ({"datatype": "FP16", "data": [70_000.0] * 8}, "does not fit FP16"),
         ({"data": [1e39] * 8}, "does not fit FP32"),
         ({"datatype": "INT8", "data": [300] * 8}, "does not fit INT8"),
         ({"datatype": "UINT8", "data": [-1] * 8}, "does not fit UINT8"),
@@ -185,7 +205,7 @@ def test_outputs_that_are_not_there_or_not_offered(http: httpx2.Client) -> None:
         ("POST", "/v2/models/..%2f..%2fetc/infer", 404),
         ("POST", "/v2/models/%00/infer", 400),
         ("POST", "/v2/models/net/versions/9/infer", 404),
-        ("GET", "/v2/models/net/infer", 404),
+        ("GET", "/v2/models/net/infer", 405),
         ("GET", "/nowhere", 404),
         ("DELETE", "/v2", 405),
         ("GET", "/v1/jobs/none", 404),

@@ -117,15 +117,17 @@ def test_versions_and_aliases(client: Any, service: Service, here: LocalBackend)
 def test_a_model_is_unloaded_and_loaded(client: Any, service: Service) -> None:
     asked = tensors({"x": np.ones((1, 8), np.float32)}, True)
     client.unload_model("net", headers=service.headers)
-    assert not client.is_model_ready("net", headers=service.headers)
-    states = {entry["name"]: entry["state"] for entry in client.get_model_repository_index(headers=service.headers)}
-    assert states == {"cells": "READY", "net": "UNAVAILABLE", "plain": "READY"}
-    with pytest.raises(InferenceServerException, match="net:2 is not loaded") as caught:
-        client.infer("net", asked, headers=service.headers)
-    assert caught.value.status() == "503"
-    client.load_model("net", headers=service.headers)
+    try:
+        assert not client.is_model_ready("net", headers=service.headers)
+        states = {entry["name"]: entry["state"] for entry in client.get_model_repository_index(headers=service.headers)}
+        assert states == {"cells": "READY", "net": "UNAVAILABLE", "plain": "READY"}
+        with pytest.raises(InferenceServerException, match="net:2 is not loaded") as caught:
+            client.infer("net", asked, headers=service.headers)
+        assert caught.value.status() == "503"
+    finally:
+        client.load_model("net", headers=service.headers)
+        client.load_model("net:1", headers=service.headers)
     assert client.infer("net", asked, headers=service.headers).as_numpy("prediction").shape == (1,)
-    client.load_model("net:1", headers=service.headers)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 FIXED = "Constraints violated"
 """What torch says of a forward that is good for one number of rows only."""
 
-LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor", "torch._guards")
 
 
 def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:

@@ -1,0 +1,68 @@
+"""The short path: a request for inference, from its bytes to the bytes of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from maas_magics.api.backend import Backend
+from maas_magics.api.errors import DataError
+from maas_magics.service.batcher import Batcher
+from maas_magics.service.gate import Visit
+from maas_magics.service.messages import Bodies, Receive
+from maas_magics.service.oip import Call, read_call, read_raw, write_answer
+
+PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+
+MOST_PATHS = 1_000
+
+Target = str | None
+
+
+class Inference:
+    """Answers requests for inference.
+
+    Parameters
+    ----------
+    backend : Backend
+    bodies : Bodies
+    batcher : Batcher
+    """
+
+    def __init__(self, backend: Backend, bodies: Bodies, batcher: Batcher) -> None:
+        self._backend = backend
+        self._bodies = bodies
+        self._batcher = batcher
+        self._targets: dict[str, Target] = {}
+
+    def target(self, path: str) -> Target:
+        """Model that a path asks for inference (``NAME``, ``NAME:3`` or ``NAME@alias``); None for other paths."""
+        try:
+            return self._targets[path]
+        except KeyError:
+            found = PATH.fullmatch(path)
+            target = None if found is None else found[1] if found[2] is None else f"{found[1]}:{found[2]}"
+            if len(self._targets) < MOST_PATHS:
+                self._targets[path] = target
+            return target
+
+    async def answer(self, visit: Visit, model: str, receive: Receive) -> tuple[bytes, int | None]:
+        """Body of the answer, and how many bytes of it are JSON where bytes of tensors follow.
+
+        Raises
+        ------
+        MaasError
+        """
+        body = await self._bodies.read(visit, receive)
+        call = read_call(body, None) if visit.header is None else await self._binary(visit.header, model, body)
+        found = await self._batcher.ask(model, call.inputs)
+        visit.model = found.model
+        return write_answer(call, found)
+
+    async def _binary(self, length: bytes, model: str, body: bytes) -> Call:
+        if not length.isdigit() or len(length) > 12:
+            raise DataError("The header Inference-Header-Content-Length is a number of bytes.")
+        if header := int(length):
+            return read_call(body, header)
+        info = await asyncio.to_thread(self._backend.models.get, model)
+        return read_raw(body, info.signature)

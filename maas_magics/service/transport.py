@@ -1,0 +1,103 @@
+"""The server's side of a connection: heads of requests have limits, and an answer goes out at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from maas_magics.service.messages import SLOW
+
+MOST_HEAD = 2**16
+"""Bytes that the head of a request may have."""
+
+SMALL = 2**16
+"""Bytes up to which it costs less to copy a body than to send it by itself."""
+
+
+class Corked:
+    """A transport that keeps what is written until more comes, or until the event loop's next turn.
+
+    The server writes the head and the body of an answer one after the other; sent at once they take one call of
+    the system and one packet, which is a fifth of what a small answer costs.
+
+    Parameters
+    ----------
+    transport : asyncio.Transport
+    """
+
+    __slots__ = ("_call_soon", "_held", "_transport", "_write", "is_closing")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._write = transport.write
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._held = b""
+        self.is_closing = transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Keep a head; send it with what follows."""
+        if not self._held:
+            self._held = data
+            self._call_soon(self.flush)
+            return
+        held, self._held = self._held, b""
+        if len(data) <= SMALL:
+            self._write(held + data)
+        else:
+            self._write(held)
+            self._write(data)
+
+    def flush(self) -> None:
+        """Send what is kept."""
+        if self._held:
+            held, self._held = self._held, b""
+            if not self.is_closing():
+                self._write(held)
+
+    def close(self) -> None:
+        """Close after everything was sent."""
+        self.flush()
+        self._transport.close()
+
+
+_Protocol: Any = AutoHTTPProtocol
+
+
+class Protocol(_Protocol):  # type: ignore[misc]
+    """The server's own protocol on such transports, with limits for the heads of requests."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin with a connection."""
+        self._head = 0
+        self._clock: asyncio.TimerHandle | None = self._set_clock()
+        super().connection_made(Corked(transport))
+
+    def _set_clock(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(SLOW, self._give_up)
+
+    def _give_up(self) -> None:
+        self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a head that is too long, or does not come, ends the connection."""
+        super().data_received(data)
+        if self.scope is None or "path" not in self.scope:
+            self._head += len(data)
+            if self._head > MOST_HEAD:
+                self._give_up()
+            elif self._clock is None:
+                self._clock = self._set_clock()
+        elif self._clock is not None:
+            self._clock.cancel()
+            self._clock, self._head = None, 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with it."""
+        if self._clock is not None:
+            self._clock.cancel()
+        super().connection_lost(exc)
