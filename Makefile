@@ -31,7 +31,8 @@ fast: $(VENV)/test
 	$(BIN)/pytest -q -m "not browser"
 
 notebooks: $(VENV)/test
-	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/pytest --nbval --nbval-sanitize-with notebooks/sanitize.cfg -p no:warnings notebooks
+	for notebook in notebooks/*.ipynb; do MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/pytest --nbval \
+		--nbval-sanitize-with notebooks/sanitize.cfg -p no:warnings $$notebook || exit 1; done
 
 browser: $(VENV)/test
 	$(BIN)/pytest -q -m browser
