@@ -43,7 +43,7 @@ def split_ref(ref: str) -> tuple[str, int | None, str | None]:
     """Name, version and alias that ``NAME``, ``NAME:3`` or ``NAME@alias`` speaks of."""
     name, colon, version = str(ref).partition(":")
     if colon:
-        if not re.fullmatch("[0-9]+", version):
+        if not re.fullmatch("[0-9]{1,15}", version):
             raise InvalidName(f"{ref!r} names no version: a number follows the colon.", f"{check_name(name)}:1")
         return check_name(name), int(version), None
     name, at, alias = str(ref).partition("@")

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--allow-host", action="append", default=[], metavar="NAME", help="another Host name to answer to; * for all")
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="a web page's origin that may ask")
     add("--access-log", default="", metavar="FILE", help="file that gets a line of JSON for each request")
-    add("--root-path", default="", help="prefix under which a proxy hands requests on")
+    add("--root-path", default="", help="prefix of the proxy in front, whether it is kept or not")
     add("--ready-file", type=Path, help=argparse.SUPPRESS, default=argparse.SUPPRESS)
     return made
 
@@ -104,7 +104,7 @@ def serve(words: Sequence[str]) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        root_path=options["root_path"],
+        root_path=options["root_path"].rstrip("/"),
         ssl_certfile=cert,
         ssl_keyfile=key,
         timeout_graceful_shutdown=10,

@@ -26,7 +26,7 @@ from maas_magics.service.gate import Gate, Visit, retry_after, scope_for, status
 from maas_magics.service.infer import Inference
 from maas_magics.service.jobs import job_routes
 from maas_magics.service.log import AccessLog, Entry
-from maas_magics.service.messages import BINARY, JSON, PREFLIGHT, READABLE, Bodies, Headers, Message, Receive, Send
+from maas_magics.service.messages import BINARY, JSON, PREFLIGHT, READABLE, Headers, Message, Receive, Send, read_body
 from maas_magics.service.metrics import Metrics
 from maas_magics.service.models import model_routes
 from maas_magics.service.openapi import describe
@@ -48,14 +48,13 @@ class App:
 
     def __init__(self, backend: Backend, settings: Settings, routes: Sequence[BaseRoute] = ()) -> None:
         self._gate = Gate(settings)
-        self._bodies = Bodies(self._gate)
         self._metrics = metrics = Metrics()
         self._log = AccessLog(settings.access_log)
         self._batcher = Batcher(
             backend.infer, settings.max_batch, settings.max_delay, settings.queue_limit, metrics.batch
         )
         metrics.now_waiting = lambda: self._batcher.waiting
-        self._inference = Inference(backend, self._bodies, self._batcher)
+        self._inference = Inference(backend, self._gate, self._batcher)
         self._router = Router(
             [
                 *control_routes(backend, settings, metrics, lambda: self._batcher.alive),
@@ -72,8 +71,12 @@ class App:
             if scope["type"] == "lifespan":
                 await self._live(receive, send)
             return
-        root = scope.get("root_path")
-        path: str = scope["path"].removeprefix(root) if root else scope["path"]
+        path: str = scope["path"]
+        if root := scope.get("root_path"):
+            path = path.removeprefix(root)  # the server's own, and once more where the proxy kept it
+            if path.startswith(f"{root}/"):
+                path = path.removeprefix(root)
+                scope["path"] = root + path
         method: str = scope["method"]
         visit = self._gate.visit(scope["headers"])
         model = self._inference.target(path)
@@ -112,7 +115,7 @@ class App:
         scope["app"] = self  # the router then raises what it finds nothing for
         try:
             if method not in ("GET", "HEAD"):
-                receive = _replayed(await self._bodies.read(visit, receive), receive)
+                receive = _replayed(await read_body(visit, self._gate, receive), receive)
             await self._router(scope, receive, told)  # type: ignore[arg-type]
         except Exception as error:
             if not status:
@@ -146,8 +149,6 @@ class App:
             error = MaasError("The service failed.", f"Its owner finds why under {visit.id}.")
         elif status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        elif visit.late:
-            headers.append((b"connection", b"close"))
         await self._send(visit, send, status, encode_error(error), headers)
         return status
 
@@ -174,10 +175,8 @@ class App:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._batcher.start(asyncio.get_running_loop())
-                self._bodies.start()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                self._bodies.stop()
                 await asyncio.to_thread(self._batcher.stop)
                 self._log.close()
                 await send({"type": "lifespan.shutdown.complete"})

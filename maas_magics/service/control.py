@@ -85,10 +85,7 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
         return _json({"model_stats": [metrics.models.get(ref, ModelStatistics()).told(ref) for ref in refs]})
 
     async def index(request: Request) -> Response:
-        try:
-            asked = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
-        except msgspec.MsgspecError:
-            raise DataError("The body is no JSON object.", '{"ready": true}') from None
+        asked = await _object(request)
         states = await asyncio.to_thread(backend.loaded)
         entries = []
         for found in await asyncio.to_thread(backend.models.list):
@@ -98,10 +95,7 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
         return _json(entries)
 
     async def load(request: Request) -> Response:
-        try:
-            asked = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
-        except msgspec.MsgspecError:
-            raise DataError("The body is no JSON object.", "{}") from None
+        asked = await _object(request)
         if asked.get("parameters"):
             raise Unsupported("A model is loaded as it was published, without a configuration or files of its own.")
         await asyncio.to_thread(backend.load, request.path_params["model"])
@@ -150,6 +144,15 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
             Route(path + "/stats", stats, methods=["GET"]),
         ]
     return routes
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    """A body that is a JSON object; an empty one when there is none."""
+    try:
+        found: dict[str, Any] = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
+        return found
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise DataError("The body is no JSON object.", '{"ready": true}') from None
 
 
 def _json(value: Any, status: int = 200) -> Response:

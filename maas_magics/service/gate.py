@@ -33,10 +33,6 @@ class TooLarge(DataError):
     """A body beyond the limit."""
 
 
-class TooSlow(DataError):
-    """A body that did not come."""
-
-
 class Unknown(Refused):
     """A request without a token that is known."""
 
@@ -48,7 +44,6 @@ class Impatient(Refused):
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (Unsupported, 501),
     (TooLarge, 413),
-    (TooSlow, 408),
     (Unknown, 401),
     (Impatient, 429),
     (Refused, 403),
@@ -99,20 +94,17 @@ class Visit:
         Method that a web page asks whether it may use.
     model : str
         ``name:version`` that answered.
-    began, heard : float
-        When its head came, and the last piece of its body.
-    late : bool
-        Whether its body was given up.
+    began : float
+        When its head came.
     """
 
     __slots__ = (
-        "asks", "began", "client", "coding", "header", "heard", "host", "id", "late", "length", "model", "origin",
+        "asks", "began", "client", "coding", "header", "host", "id", "length", "model", "origin",
         "token",
     )  # fmt: skip
 
     def __init__(self, headers: list[tuple[bytes, bytes]], ids: itertools.count[int], prefix: str) -> None:
-        self.began = self.heard = time.perf_counter()
-        self.late = False
+        self.began = time.perf_counter()
         self.id = self.client = self.model = ""
         self.length = -1
         self.asks = self.coding = self.host = self.origin = self.token = b""

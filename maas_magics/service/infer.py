@@ -8,13 +8,19 @@ import re
 from maas_magics.api.backend import Backend
 from maas_magics.api.errors import DataError
 from maas_magics.service.batcher import Batcher
-from maas_magics.service.gate import Visit
-from maas_magics.service.messages import Bodies, Receive
+from maas_magics.service.gate import Gate, Visit
+from maas_magics.service.messages import Receive, read_body
 from maas_magics.service.oip import Call, read_call, read_raw, write_answer
 
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 MOST_PATHS = 1_000
+
+LARGE = 2**20
+"""Bytes of a body from which it is read beside the event loop."""
+
+MANY = 100_000
+"""Values of an answer from which it is written beside the event loop."""
 
 Target = str | None
 
@@ -25,13 +31,13 @@ class Inference:
     Parameters
     ----------
     backend : Backend
-    bodies : Bodies
+    gate : Gate
     batcher : Batcher
     """
 
-    def __init__(self, backend: Backend, bodies: Bodies, batcher: Batcher) -> None:
+    def __init__(self, backend: Backend, gate: Gate, batcher: Batcher) -> None:
         self._backend = backend
-        self._bodies = bodies
+        self._gate = gate
         self._batcher = batcher
         self._targets: dict[str, Target] = {}
 
@@ -53,16 +59,25 @@ class Inference:
         ------
         MaasError
         """
-        body = await self._bodies.read(visit, receive)
-        call = read_call(body, None) if visit.header is None else await self._binary(visit.header, model, body)
+        body = await read_body(visit, self._gate, receive)
+        if visit.header is None and len(body) < LARGE:
+            call = read_call(body, None)
+        else:
+            call = await self._read(visit.header, model, body)
         found = await self._batcher.ask(model, call.inputs)
         visit.model = found.model
-        return write_answer(call, found)
+        size = 0
+        for values in found.outputs.values():
+            size += values.size
+        return write_answer(call, found) if size < MANY else await asyncio.to_thread(write_answer, call, found)
 
-    async def _binary(self, length: bytes, model: str, body: bytes) -> Call:
-        if not length.isdigit() or len(length) > 12:
-            raise DataError("The header Inference-Header-Content-Length is a number of bytes.")
-        if header := int(length):
-            return read_call(body, header)
-        info = await asyncio.to_thread(self._backend.models.get, model)
-        return read_raw(body, info.signature)
+    async def _read(self, length: bytes | None, model: str, body: bytes) -> Call:
+        header = None
+        if length is not None:
+            if not length.isdigit() or len(length) > 12:
+                raise DataError("The header Inference-Header-Content-Length is a number of bytes.")
+            header = int(length)
+            if not header:
+                info = await asyncio.to_thread(self._backend.models.get, model)
+                return read_raw(body, info.signature)
+        return read_call(body, header) if len(body) < LARGE else await asyncio.to_thread(read_call, body, header)

@@ -61,9 +61,10 @@ def job_routes(backend: Backend) -> list[Route]:
         found = await asyncio.to_thread(backend.job, request.path_params["id"])
         try:
             wait = min(max(float(request.query_params.get("wait", "0")), 0.0), LONGEST)
+            steps = int(wait / 0.1)
         except ValueError:
             raise OptionError("wait is a number of seconds.", "?wait=10") from None
-        for left in range(int(wait / 0.1), -1, -1):
+        for left in range(steps, -1, -1):
             if found.info.state in FINAL_STATES:
                 break
             if not left:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -15,27 +17,48 @@ Array = np.ndarray[Any, Any]
 
 MOST_AXES = 32
 
+_length = struct.Struct("<I").unpack_from
+
 _DTYPES = {datatype: np.dtype(name) for datatype, name in NUMPY.items()}
 DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
 """Datatype of each numpy type."""
 
-_LISTS: dict[str, Any] = {"b": list[bool], "u": list[int], "i": list[int], "f": list[float], "O": list[str]}
-_ANY = msgspec.json.Decoder(list[Any])
+MOST_LONG = 2**31
+"""Values along an axis beyond which no list is looked for."""
+
+LARGE = 2**16
+"""Bytes of JSON from which values are counted before they are made."""
 
 
-def _flat(dtype: np.dtype[Any]) -> msgspec.json.Decoder[list[Any]]:
-    """Decoder of a flat list of values that a type can hold; whatever it refuses is looked at once more."""
-    kind: Any = _LISTS[dtype.kind]
-    if dtype.kind == "f" and dtype.itemsize < 8:
+def _kind(dtype: np.dtype[Any]) -> Any:
+    """What a value of a type is in JSON."""
+    if dtype.kind == "f":
         most = float(np.finfo(dtype).max)
-        kind = list[Annotated[float, msgspec.Meta(ge=-most, le=most)]]
-    elif dtype.kind in "iu":
+        return Annotated[float, msgspec.Meta(ge=-most, le=most)]
+    if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        kind = list[Annotated[int, msgspec.Meta(ge=int(info.min), le=min(int(info.max), 2**63 - 1))]]
+        most_whole = min(int(info.max), 2**63 - 1)  # msgspec compares with no larger ones
+        return Annotated[int, msgspec.Meta(ge=int(info.min), le=None if dtype == np.uint64 else most_whole)]
+    return bool if dtype.kind == "b" else str
+
+
+_KINDS = {datatype: _kind(dtype) for datatype, dtype in _DTYPES.items()}
+
+
+def _flat(kind: Any) -> msgspec.json.Decoder[list[Any]]:
+    return msgspec.json.Decoder(list[kind])
+
+
+_FLAT = {datatype: _flat(kind) for datatype, kind in _KINDS.items()}
+
+
+@lru_cache(1_000)
+def _nested(datatype: str, shape: tuple[int, ...]) -> msgspec.json.Decoder[Any]:
+    """Decoder of lists in lists, as long as a shape says."""
+    kind: Any = _KINDS[datatype]
+    for length in reversed(shape):
+        kind = Annotated[list[kind], msgspec.Meta(min_length=length, max_length=length)]
     return msgspec.json.Decoder(kind)
-
-
-_FLAT = {datatype: _flat(dtype) for datatype, dtype in _DTYPES.items()}
 
 
 def dtype_of(name: str, datatype: str) -> np.dtype[Any]:
@@ -85,67 +108,64 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
     """
     dtype = dtype_of(name, datatype)
     size = check_shape(name, shape)
+    if len(data) > LARGE and dtype.kind != "O" and (given := bytes(data).count(b",") + 1) != size:
+        raise _miscounted(name, shape, size, given)
     try:
         values = _FLAT[datatype].decode(data)
-    except msgspec.ValidationError:
-        return _nested(name, datatype, dtype, shape, size, data)
+        if len(values) != size:
+            raise _miscounted(name, shape, size, len(values))
+    except msgspec.ValidationError as error:
+        values = _of_lists(name, datatype, shape, data, error)
     except msgspec.DecodeError as error:
         raise DataError(f"The values of {name[:80]!r} are no JSON: {error}") from None
-    if len(values) != size:
-        raise _miscounted(name, shape, size, len(values))
-    return np.array(values, dtype=dtype).reshape(shape)
+    try:
+        return np.array(values, dtype=dtype).reshape(shape)
+    except OverflowError:
+        raise _unfit(name, datatype) from None
+
+
+def _of_lists(
+    name: str, datatype: str, shape: tuple[int, ...], data: bytes | memoryview, error: msgspec.ValidationError
+) -> list[Any]:
+    """Values in lists in lists; or the reason why they are none."""
+    if len(shape) > 1 and max(shape) < MOST_LONG:
+        try:
+            found: list[Any] = _nested(datatype, shape).decode(data)
+            return found
+        except msgspec.ValidationError as deeper:
+            if "`array`" in str(error):
+                error = deeper
+        except RecursionError:
+            pass
+    told = str(error)
+    if "<=" in told or (">=" in told and "length" not in told) or "out of range" in told:
+        raise _unfit(name, datatype) from None
+    if told.startswith("Expected `array`") and " at " not in told:
+        raise DataError(f"The values of {name[:80]!r} are no list.") from None
+    raise DataError(
+        f"The values of {name[:80]!r} are not {datatype} in the shape {list(shape)[:8]}.",
+        "Text is BYTES; a missing number can be sent in binary only." if datatype == "BYTES" or "float" in told else "",
+    ) from None
 
 
 def _miscounted(name: str, shape: tuple[int, ...], size: int, given: int) -> DataError:
     return DataError(f"The tensor {name[:80]!r} has {given:,} values; its shape {list(shape)[:8]} has {size:,}.")
 
 
-def _nested(
-    name: str, datatype: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int, data: bytes | memoryview
-) -> Array:
-    """Array from lists in lists, whose lengths must be those of the shape; or the reason why it is none."""
-    wrong = DataError(
-        f"The values of {name[:80]!r} are not {datatype} in the shape {list(shape)[:8]}.",
-        "Text is BYTES; a missing number can be sent in binary only." if dtype.kind in "Of" else "",
-    )
-    if dtype.kind != "O" and bytes(data).count(b"[") > _brackets(shape):
-        raise wrong
-    try:
-        level = _ANY.decode(data)
-    except (msgspec.MsgspecError, RecursionError):
-        raise DataError(f"The values of {name[:80]!r} are no list.") from None
-    for length in shape[1:]:
-        if not all(isinstance(part, list) and len(part) == length for part in level):
-            break
-        level = [value for part in level for value in part]
-    try:
-        values: list[Any] = msgspec.convert(level, _LISTS[dtype.kind])
-    except msgspec.ValidationError:
-        raise wrong from None
-    if len(values) != size:
-        raise _miscounted(name, shape, size, len(values))
-    try:
-        with np.errstate(over="raise"):
-            return np.array(values, dtype=dtype).reshape(shape)
-    except (OverflowError, FloatingPointError):
-        raise DataError(f"A value of {name[:80]!r} does not fit {datatype}.") from None
-
-
-def _brackets(shape: tuple[int, ...]) -> int:
-    """Most lists that a tensor of a shape is written in."""
-    return 1 + sum(math.prod(shape[:axis]) for axis in range(1, len(shape)))
+def _unfit(name: str, datatype: str) -> DataError:
+    return DataError(f"A value of {name[:80]!r} does not fit {datatype}.")
 
 
 def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview) -> Array:
-    """Array from its bytes: little-endian, or texts with their lengths before them.
+    """Array from its bytes: little-endian, or texts with their lengths before them. BF16 becomes FP32.
 
     Raises
     ------
     DataError
         If the bytes do not fill the shape.
     """
-    dtype = dtype_of(name, datatype)
     size = check_shape(name, shape)
+    dtype = np.dtype("<u2") if datatype == "BF16" else dtype_of(name, datatype)
     if dtype.kind == "O":
         return _texts(name, size, data).reshape(shape)
     if len(data) != size * dtype.itemsize:
@@ -156,6 +176,8 @@ def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview)
     array = np.frombuffer(data, dtype.newbyteorder("<"))
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         raise DataError(f"A value of {name[:80]!r} is no BOOL: 0 and 1 are.")
+    if datatype == "BF16":  # the upper half of a float32
+        return (array.astype("<u4") << 16).view("<f4").astype(np.float32, copy=False).reshape(shape)
     if not array.flags.aligned:  # bytes of several tensors follow one another without gaps
         array = array.copy()
     return array.astype(dtype, copy=False).reshape(shape)
@@ -164,19 +186,24 @@ def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview)
 def _texts(name: str, size: int, data: memoryview) -> Array:
     if len(data) < 4 * size:
         raise DataError(f"The tensor {name[:80]!r} has too few bytes for {size:,} texts.")
-    found = np.empty(size, dtype=object)
+    whole, end = bytes(data), len(data)
+    texts: list[str] = []
     at = 0
-    for i in range(size):
-        stop = at + 4 + int.from_bytes(data[at : at + 4], "little")
-        if at + 4 > len(data) or stop > len(data):
-            raise DataError(f"The texts of {name[:80]!r} end too early.")
-        try:
-            found[i] = str(data[at + 4 : stop], "utf-8")
-        except UnicodeDecodeError:
-            raise DataError(f"A text of {name[:80]!r} is not UTF-8.") from None
-        at = stop
-    if at != len(data):
+    try:
+        for _ in range(size):
+            start = at + 4
+            at = start + _length(whole, at)[0]
+            if at > end:
+                raise struct.error
+            texts.append(whole[start:at].decode())
+    except struct.error:
+        raise DataError(f"The texts of {name[:80]!r} end too early.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"A text of {name[:80]!r} is not UTF-8.") from None
+    if at != end:
         raise DataError(f"The tensor {name[:80]!r} has bytes after its {size:,} texts.")
+    found = np.empty(size, dtype=object)
+    found[:] = texts
     return found
 
 

@@ -69,35 +69,43 @@ _Protocol: Any = AutoHTTPProtocol
 
 
 class Protocol(_Protocol):  # type: ignore[misc]
-    """The server's own protocol on such transports, with limits for the heads of requests."""
+    """The server's own protocol on such transports; a request must not be too slow, nor its head too long.
+
+    Whatever comes at once passes without a clock.
+    """
 
     def connection_made(self, transport: Any) -> None:
         """Begin with a connection."""
         self._head = 0
-        self._clock: asyncio.TimerHandle | None = self._set_clock()
+        self._clock: asyncio.TimerHandle | None = None
         super().connection_made(Corked(transport))
+        self._set_clock()
 
-    def _set_clock(self) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(SLOW, self._give_up)
+    def _set_clock(self) -> None:
+        self._stop_clock()
+        self._clock = asyncio.get_running_loop().call_later(SLOW, self.transport.close)
 
-    def _give_up(self) -> None:
-        self.transport.close()
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a head that is too long, or does not come, ends the connection."""
+        """Read on."""
         super().data_received(data)
         if self.scope is None or "path" not in self.scope:
             self._head += len(data)
             if self._head > MOST_HEAD:
-                self._give_up()
+                self.transport.close()
             elif self._clock is None:
-                self._clock = self._set_clock()
-        elif self._clock is not None:
-            self._clock.cancel()
-            self._clock, self._head = None, 0
+                self._set_clock()  # for the whole head; a body may take its time, if only something comes
+        elif self.cycle is not None and self.cycle.more_body:
+            self._set_clock()
+        elif self._clock is not None or self._head:
+            self._stop_clock()
+            self._head = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with it."""
-        if self._clock is not None:
-            self._clock.cancel()
+        self._stop_clock()
         super().connection_lost(exc)
