@@ -137,6 +137,10 @@ class LocalBackend:
         predictor = self.loader.predictor(model)
         return Inferred(predictor.ref, predictor.infer(inputs))
 
+    def opened(self, model: str) -> bool:
+        """Whether a model is open, so that `infer` need not open it."""
+        return self.loader.opened(model)
+
     def load(self, model: str) -> None:
         """Open a model so that the first request finds it open; undoes `unload`."""
         self.loader.load(model)

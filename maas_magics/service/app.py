@@ -50,8 +50,14 @@ class App:
         self._gate = Gate(settings)
         self._metrics = metrics = Metrics()
         self._log = AccessLog(settings.access_log)
+        self._logs = bool(settings.access_log)
         self._batcher = Batcher(
-            backend.infer, settings.max_batch, settings.max_delay, settings.queue_limit, metrics.batch
+            backend.infer,
+            settings.max_batch,
+            settings.max_delay,
+            settings.queue_limit,
+            metrics.batch,
+            getattr(backend, "opened", None),
         )
         metrics.now_waiting = lambda: self._batcher.waiting
         self._inference = Inference(backend, self._gate, self._batcher)
@@ -166,7 +172,7 @@ class App:
     def _done(self, visit: Visit, route: str, method: str, path: str, status: int) -> None:
         seconds = time.perf_counter() - visit.began
         self._metrics.request(route, status, seconds)
-        if self._log:
+        if self._logs:
             ms = int(seconds * 1e6) / 1000
             self._log.write(Entry(time.time(), visit.id, visit.client, method, path[:200], status, ms, visit.model))
 

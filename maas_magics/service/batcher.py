@@ -23,6 +23,9 @@ Key = tuple[Any, ...]
 WORKERS = 4
 """Models that are asked at the same time."""
 
+QUICK = 0.001
+"""Seconds up to which a batch is answered by the event loop itself: to hand it to a thread costs more."""
+
 OF_THE_MODEL = (NotFound, ModelClosed, StoreError)
 """Errors that are no request's own."""
 
@@ -61,8 +64,9 @@ class Batcher:
     Requests are merged if they ask the same model with inputs of equal names, types and row shapes. A
     merged batch that fails is asked again one by one, so a bad row fails its own request alone. A model has
     one batch at a time; several models have a thread each, so one that is slow, or is opened, holds up no other.
+    A model that is open, and whose last batch was quick, is asked in the event loop's thread.
 
-    Everything but the asking happens in the event loop's thread, so nothing here is locked.
+    Everything but the asking happens in that thread, so nothing here is locked.
 
     Parameters
     ----------
@@ -77,6 +81,8 @@ class Batcher:
     observe : callable
         Gets the model's reference, requests, rows, seconds waited (sum over the requests), seconds computed, and
         how many failed, after each batch; in the event loop's thread.
+    opened : callable, optional
+        Whether a model is open, so that `infer` need not open it.
     """
 
     def __init__(
@@ -86,12 +92,15 @@ class Batcher:
         max_delay: float,
         queue_limit: int,
         observe: Callable[[str, int, int, float, float, int], None],
+        opened: Callable[[str], bool] | None = None,
     ) -> None:
         self._infer = infer
         self._max_batch = max_batch
         self._max_delay = max_delay
         self._limit = queue_limit
         self._observe = observe
+        self._opened = opened
+        self._spent: dict[str, tuple[float, int]] = {}
         self._groups: dict[str, dict[Key, list[Asked]]] = {}
         self._busy: set[str] = set()
         self._refs: dict[str, str] = {}
@@ -138,11 +147,16 @@ class Batcher:
         asked = Asked(model, inputs, self._loop.create_future())
         self.waiting += 1
         self._groups.setdefault(model, {}).setdefault(asked.key, []).append(asked)
-        if not self._scheduled and model not in self._busy:
-            # After the others that came in this turn of the loop: to wake a thread costs more than to read a request.
+        if model not in self._busy:
+            self._schedule()
+        return asked.future
+
+    def _schedule(self) -> None:
+        """Dispatch after everything else of this turn of the loop, so that what came in at once is asked at once."""
+        if not self._scheduled:
+            assert self._loop is not None
             self._scheduled = True
             self._loop.call_soon(self._dispatch)
-        return asked.future
 
     def _dispatch(self) -> None:
         """Hand batches of models that have none to threads that have none."""
@@ -155,9 +169,26 @@ class Batcher:
             batch: list[Asked] = []
             while not batch and model in self._groups:
                 batch = self._take(model)
-            if batch:
+            if not batch:
+                continue
+            if self._is_quick(model, batch):
+                self._finish(batch, *self._run(batch))
+                if model in self._groups:
+                    self._schedule()
+            else:
                 self._busy.add(model)
                 self._batches.put(batch)
+
+    def _is_quick(self, model: str, batch: list[Asked]) -> bool:
+        """Whether a batch will take no longer than to wake a thread, as far as the model's last one tells."""
+        if self._opened is None or model not in self._spent:
+            return False
+        seconds, rows = self._spent[model]
+        now = sum(asked.rows for asked in batch)
+        try:
+            return seconds * max(1.0, now / rows) <= QUICK and self._opened(model)
+        except MaasError:
+            return False
 
     def _lingers(self, model: str) -> bool:
         """Whether a model's oldest group waits for others, until it is full or waited long enough."""
@@ -195,16 +226,21 @@ class Batcher:
 
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None:
-            began = time.perf_counter()
-            try:
-                answers = self._ask(batch[0].key[0], [asked.inputs for asked in batch], [asked.rows for asked in batch])
-            except Exception as error:
-                answers = [error] * len(batch)
+            done = self._run(batch)
             assert self._loop is not None
             try:
-                self._loop.call_soon_threadsafe(self._deliver, batch, answers, began, time.perf_counter())
+                self._loop.call_soon_threadsafe(self._deliver, batch, *done)
             except RuntimeError:  # the loop is closed, and nobody waits
                 return
+
+    def _run(self, batch: list[Asked]) -> tuple[list[Answer], float, float]:
+        """Answers of a batch, when it began, and when it ended."""
+        began = time.perf_counter()
+        try:
+            answers = self._ask(batch[0].key[0], [asked.inputs for asked in batch], [asked.rows for asked in batch])
+        except Exception as error:
+            answers = [error] * len(batch)
+        return answers, began, time.perf_counter()
 
     def _ask(self, model: str, inputs: list[dict[str, Array]], rows: list[int]) -> list[Answer]:
         try:
@@ -228,12 +264,15 @@ class Batcher:
         return answers
 
     def _deliver(self, batch: list[Asked], answers: list[Answer], began: float, ended: float) -> None:
-        model = batch[0].key[0]
-        self._busy.discard(model)
-        self.waiting -= len(batch)
+        self._busy.discard(batch[0].key[0])
         if self._groups:
             self._dispatch()
-        failed, rows, waited = 0, 0, 0.0
+        self._finish(batch, answers, began, ended)
+
+    def _finish(self, batch: list[Asked], answers: list[Answer], began: float, ended: float) -> None:
+        self.waiting -= len(batch)
+        model = batch[0].key[0]
+        failed, rows, waited, ref = 0, 0, 0.0, ""
         for asked, answer in zip(batch, answers, strict=True):
             rows += asked.rows
             waited += began - asked.since
@@ -245,11 +284,11 @@ class Batcher:
             ref = answer.model
             if not asked.future.done():
                 asked.future.set_result(answer)
-        if failed < len(batch):
-            if self._refs.get(model) != ref and len(self._refs) < MOST_NAMES:
-                self._refs[model] = ref
-        else:
+        if failed == len(batch):
             ref = self._refs.get(model, "")
+        elif model in self._refs or len(self._refs) < MOST_NAMES:
+            self._refs[model] = ref
+            self._spent[model] = ended - began, rows
         try:
             self._observe(ref, len(batch), rows, waited, ended - began, failed)
         except Exception:

@@ -88,7 +88,7 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
         asked = await _object(request)
         states = await asyncio.to_thread(backend.loaded)
         entries = []
-        for found in await asyncio.to_thread(backend.models.list):
+        for found in await asyncio.to_thread(_every_version, backend):
             closed = states.get(found.ref) is False
             if not (asked.get("ready") and closed):
                 entries.append({"name": found.name, "version": str(found.version), **_STATES[closed]})
@@ -144,6 +144,10 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
             Route(path + "/stats", stats, methods=["GET"]),
         ]
     return routes
+
+
+def _every_version(backend: Backend) -> list[ModelInfo]:
+    return [found for newest in backend.models.list() for found in backend.models.versions(newest.name)]
 
 
 async def _object(request: Request) -> dict[str, Any]:

@@ -11,13 +11,11 @@ from maas_magics.service.batcher import Batcher
 from maas_magics.service.gate import Gate, Visit
 from maas_magics.service.messages import Receive, read_body
 from maas_magics.service.oip import Call, read_call, read_raw, write_answer
+from maas_magics.service.tensors import LARGE
 
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 MOST_PATHS = 1_000
-
-LARGE = 2**20
-"""Bytes of a body from which it is read beside the event loop."""
 
 MANY = 100_000
 """Values of an answer from which it is written beside the event loop."""

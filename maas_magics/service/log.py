@@ -10,6 +10,9 @@ import msgspec
 PAUSE = 0.5
 """Seconds for which lines are collected before they are written."""
 
+MOST = 256
+"""Lines that are collected; to write more at once would make requests wait."""
+
 
 class Entry(msgspec.Struct, omit_defaults=True):
     """One request. Holds the name of a token, never the token.
@@ -53,14 +56,14 @@ class AccessLog:
         self._entries: list[Entry] = []
         self._encoder = msgspec.json.Encoder()
 
-    def __bool__(self) -> bool:
-        return self._file is not None
-
     def write(self, entry: Entry) -> None:
         """Add a line; called in the event loop's thread."""
-        if not self._entries:
+        entries = self._entries
+        if not entries:
             asyncio.get_running_loop().call_later(PAUSE, self.flush)
-        self._entries.append(entry)
+        entries.append(entry)
+        if len(entries) >= MOST:
+            self.flush()
 
     def flush(self) -> None:
         """Write what was collected; a full disk costs lines of the log, not answers."""

@@ -52,50 +52,50 @@ class ModelStatistics:
 class Tally:
     """A histogram: how many values fell into each bucket, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "sum")
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def add(self, value: float) -> None:
         """Count a value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
         """How many values were at most each bound."""
-        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
-        return list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
+        bounds = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+
+    def __add__(self, other: Tally) -> Tally:
+        both = Tally(self.bounds)
+        both.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
+        both.sum = self.sum + other.sum
+        return both
 
 
 class Metrics(Collector):
-    """Counters of one service: plain numbers, which Prometheus's client reads when it is asked.
-
-    Requests are counted in the event loop's thread, batches in the batcher's.
-    """
+    """Counters of one service: plain numbers of the event loop's thread, which Prometheus's client reads."""
 
     def __init__(self) -> None:
         self.models: dict[str, ModelStatistics] = {}
         self.now_waiting: Callable[[], int] = lambda: 0
-        self._statuses: dict[tuple[str, int], int] = {}
-        self._seconds: dict[str, Tally] = {}
+        self._answered: dict[tuple[str, int], Tally] = {}
         self._batch = Tally(ROWS)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        key = route, status
-        self._statuses[key] = self._statuses.get(key, 0) + 1
-        tally = self._seconds.get(route)
+        tally = self._answered.get((route, status))
         if tally is None:
-            tally = self._seconds[route] = Tally(SECONDS)
+            tally = self._answered[route, status] = Tally(SECONDS)
         tally.add(seconds)
 
     def batch(self, ref: str, requests: int, rows: int, waited: float, seconds: float, failed: int) -> None:
-        """Count a batch; called in the batcher's thread.
+        """Count a batch.
 
         Parameters
         ----------
@@ -130,11 +130,13 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything that was counted."""
         requests = CounterMetricFamily("maas_requests", "Requests by route and status.", labels=("route", "status"))
-        for (route, status), count in self._statuses.items():
-            requests.add_metric((route, str(status)), count)
+        routes: dict[str, Tally] = {}
+        for (route, status), tally in self._answered.items():
+            requests.add_metric((route, str(status)), sum(tally.counts))
+            routes[route] = routes[route] + tally if route in routes else tally
         yield requests
         seconds = HistogramMetricFamily("maas_request_seconds", "Seconds from request to answer.", labels=("route",))
-        for route, tally in self._seconds.items():
+        for route, tally in routes.items():
             seconds.add_metric((route,), tally.buckets(), tally.sum)
         yield seconds
         rows = CounterMetricFamily("maas_rows", "Rows answered, by model.", labels=("model",))

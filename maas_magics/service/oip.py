@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from maas_magics.api.backend import Inferred
 from maas_magics.api.errors import DataError
-from maas_magics.api.signature import Signature
+from maas_magics.api.signature import NUMPY, Signature
 from maas_magics.service.tensors import (
     DATATYPES,
+    LARGE,
     Array,
     check_finite,
     check_shape,
     dtype_of,
+    list_of,
     of_bytes,
     of_json,
     to_bytes,
@@ -42,11 +47,14 @@ class _Output(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
-class _Body(msgspec.Struct):
-    inputs: list[_Input]
+class _Asked(msgspec.Struct, kw_only=True):
     id: str = ""
     parameters: dict[str, Any] = {}
     outputs: list[_Output] = []
+
+
+class _Body(_Asked, kw_only=True):
+    inputs: list[_Input]
 
 
 class _Told(msgspec.Struct, omit_defaults=True):
@@ -84,6 +92,18 @@ class Call(msgspec.Struct):
     outputs: dict[str, bool]
 
 
+def _flat_input(datatype: str) -> Any:
+    """An input whose values are a flat list of its datatype."""
+    fields = [("name", str), ("shape", tuple[_Size, ...]), ("data", list_of(datatype))]
+    more: Any = ("parameters", dict[str, Any], {})
+    return msgspec.defstruct(f"_{datatype}", [*fields, more], tag_field="datatype", tag=datatype)
+
+
+_FLAT = {_flat_input(datatype): np.dtype(name) for datatype, name in NUMPY.items()}
+_flat: Any = reduce(or_, _FLAT)  # the datatype of an input says which it is
+_FlatBody: Any = msgspec.defstruct("_FlatBody", [("inputs", list[_flat])], bases=(_Asked,), kw_only=True)
+_flat_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_FlatBody)
+
 _decoder = msgspec.json.Decoder(_Body)
 _encoder = msgspec.json.Encoder()
 
@@ -102,6 +122,13 @@ def read_call(body: bytes, header: int | None) -> Call:
     DataError
         If it is no such request.
     """
+    if header is None and len(body) < LARGE:
+        try:
+            asked = _flat_decoder.decode(body)
+            if (flat := _flat_inputs(asked.inputs)) is not None:
+                return _call(flat, asked)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # it is nested, or wrong, and the long way finds out
     if header is not None and header > len(body):
         raise DataError(f"The header counts {header:,} bytes of JSON; the body has {len(body):,}.")
     try:
@@ -112,10 +139,28 @@ def read_call(body: bytes, header: int | None) -> Call:
         raise DataError(
             "The request has no inputs.", 'Send "inputs": [{"name": …, "shape": …, "datatype": …, "data": …}].'
         )
-    blobs = memoryview(body)[header if header is not None else len(body) :]
+    return _call(_inputs(asked.inputs, memoryview(body)[header if header is not None else len(body) :]), asked)
+
+
+def _flat_inputs(asked: list[Any]) -> dict[str, Array] | None:
+    """Arrays of inputs that were decoded at once; None where anything is out of the ordinary."""
+    inputs: dict[str, Array] = {}
+    for one in asked:
+        size = check_shape(one.name, one.shape)
+        if size != len(one.data) or "binary_data_size" in one.parameters or one.name in inputs:
+            return None
+        try:
+            inputs[one.name] = np.array(one.data, _FLAT[type(one)]).reshape(one.shape)
+        except OverflowError:
+            return None
+    return inputs or None
+
+
+def _inputs(asked: list[_Input], blobs: memoryview) -> dict[str, Array]:
+    """Arrays of inputs, from JSON or from the bytes that follow it."""
     at = 0
     inputs: dict[str, Array] = {}
-    for one in asked.inputs:
+    for one in asked:
         if one.name in inputs:
             raise DataError(f"The input {one.name[:80]!r} is there twice.")
         size = one.parameters.get("binary_data_size")
@@ -130,6 +175,10 @@ def read_call(body: bytes, header: int | None) -> Call:
         at += size
     if at != len(blobs):
         raise DataError(f"{len(blobs) - at:,} bytes follow the last input.")
+    return inputs
+
+
+def _call(inputs: dict[str, Array], asked: _Asked) -> Call:
     binary = asked.parameters.get("binary_data_output") is True
     outputs: dict[str, bool] = {}
     for output in asked.outputs:

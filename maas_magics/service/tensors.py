@@ -26,8 +26,8 @@ DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
 MOST_LONG = 2**31
 """Values along an axis beyond which no list is looked for."""
 
-LARGE = 2**16
-"""Bytes of JSON from which values are counted before they are made."""
+LARGE = 2**20
+"""Bytes of a body from which it is read beside the event loop, its values counted before they are made."""
 
 
 def _kind(dtype: np.dtype[Any]) -> Any:
@@ -45,11 +45,13 @@ def _kind(dtype: np.dtype[Any]) -> Any:
 _KINDS = {datatype: _kind(dtype) for datatype, dtype in _DTYPES.items()}
 
 
-def _flat(kind: Any) -> msgspec.json.Decoder[list[Any]]:
-    return msgspec.json.Decoder(list[kind])
+def list_of(datatype: str) -> Any:
+    """What a flat list of values of a datatype is in JSON."""
+    kind: Any = _KINDS[datatype]
+    return list[kind]
 
 
-_FLAT = {datatype: _flat(kind) for datatype, kind in _KINDS.items()}
+_FLAT = {datatype: msgspec.json.Decoder(list_of(datatype)) for datatype in _KINDS}
 
 
 @lru_cache(1_000)

@@ -191,6 +191,41 @@ def test_a_model_that_is_slow_holds_up_no_other() -> None:
     asyncio.run(run())
 
 
+def test_a_model_that_is_open_and_quick_is_asked_without_a_thread() -> None:
+    threads: list[str] = []
+    slow: list[float] = []
+    state = {"open": True}
+
+    def infer(name: str, inputs: Mapping[str, Any]) -> Inferred:
+        threads.append("loop" if threading.current_thread() is threading.main_thread() else "thread")
+        time.sleep(slow.pop() if slow else 0.0)
+        return Model()(name, inputs)
+
+    async def run() -> None:
+        batcher = Batcher(infer, 4, 0.0, 100, lambda *told: None, lambda name: state["open"])
+        batcher.start(asyncio.get_running_loop())
+
+        async def asked(count: int) -> list[str]:
+            threads.clear()
+            found = await asyncio.wait_for(asyncio.gather(*(batcher.ask("m", rows(i)) for i in range(count))), 10)
+            assert [answer.outputs["first"][0] for answer in found] == list(range(count))
+            return list(threads)
+
+        assert await asked(1) == ["thread"]  # nobody knows yet
+        assert await asked(1) == ["loop"]
+        assert await asked(11) == ["loop"] * 3
+        state["open"] = False  # a new version is there, or it was evicted
+        assert await asked(1) == ["thread"]
+        state["open"] = True
+        slow.append(0.01)
+        assert await asked(1) == ["loop"]
+        assert await asked(1) == ["thread"]
+        assert await asked(1) == ["loop"]
+        await asyncio.to_thread(batcher.stop)
+
+    asyncio.run(run())
+
+
 def test_a_model_that_is_not_there_is_looked_for_once_a_batch() -> None:
     model = Model()
     answers, observed = ask(model, [("nobody", rows(i)) for i in range(9)])
@@ -216,13 +251,14 @@ def test_what_observes_may_fail_and_requests_are_answered(capfd: pytest.CaptureF
     assert "no room for figures" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("opened", [None, lambda name: name != "m3"], ids=["threads", "quick"])
 @pytest.mark.parametrize("delay", [0.0, 0.005])
-def test_thousands_of_requests_of_many_kinds_each_get_their_own_answer(delay: float) -> None:
+def test_thousands_of_requests_of_many_kinds_each_get_their_own_answer(delay: float, opened: Any) -> None:
     rng = np.random.default_rng(5)
     kinds = [np.float32, np.float64]
 
     async def run() -> None:
-        batcher = Batcher(Model(), 16, delay, 10_000, lambda *told: None)
+        batcher = Batcher(Model(), 16, delay, 10_000, lambda *told: None, opened)
         batcher.start(asyncio.get_running_loop())
 
         async def one(i: int) -> None:

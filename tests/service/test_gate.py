@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from serving import Service, in_thread, remote
 
@@ -259,6 +261,36 @@ def test_the_head_of_a_request_has_a_limit(here: LocalBackend) -> None:
         for endless in (b"x: " + b"y" * 70_000, b"".join(b"x%d: y\r\n" % i for i in range(9_000))):
             assert _spoken(url, b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n" + endless) == b""
         assert httpx2.get(f"{url}/v2").status_code == 200
+
+
+def test_requests_that_are_sent_at_once_are_answered_in_turn(here: LocalBackend) -> None:
+    with in_thread(here, protocol=Protocol) as url:
+        paths = [b"/v2/models/net/versions/1", b"/v2/health/live", b"/nowhere", b"/v2/models/net/versions/2"]
+        head = b"GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %d\r\n%s\r\n"
+        ends = [b"", b"", b"", b"Connection: close\r\n"]
+        told = _spoken(url, b"".join(head % (path, i, ends[i]) for i, path in enumerate(paths)))
+    assert re.findall(rb"x-request-id: (\d)", told) == [b"0", b"1", b"2", b"3"]
+    assert re.findall(rb"HTTP/1.1 (\d+)", told) == [b"200", b"200", b"404", b"200"]
+    assert told.index(b'"versions":["1"]') < told.index(b'"versions":["2"]')
+
+
+def test_a_large_answer_waits_for_a_slow_client(here: LocalBackend) -> None:
+    x = np.random.default_rng(0).normal(size=(400_000, 8)).astype("<f4")
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": "x", "shape": x.shape, "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}
+            ],
+            "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    with in_thread(here, protocol=Protocol) as url:
+        headers = {"inference-header-content-length": str(len(head))}
+        with httpx2.stream("POST", f"{url}/v2/models/net/infer", content=head + x.tobytes(), headers=headers) as answer:
+            time.sleep(0.3)
+            body = answer.read()
+    found = np.frombuffer(body[int(answer.headers["inference-header-content-length"]) :], "<f4").reshape(-1, 3)
+    np.testing.assert_allclose(found, here.infer("net", {"x": x}).outputs["probabilities"], rtol=1e-5)
 
 
 def _spoken(url: str, *sent: bytes, pause: float = 0.0) -> bytes:

@@ -121,6 +121,10 @@ def test_a_model_is_unloaded_and_loaded(client: Any, service: Service) -> None:
         assert not client.is_model_ready("net", headers=service.headers)
         states = {entry["name"]: entry["state"] for entry in client.get_model_repository_index(headers=service.headers)}
         assert states == {"cells": "READY", "net": "UNAVAILABLE", "plain": "READY"}
+        client.load_model("net:1", headers=service.headers)
+        index = client.get_model_repository_index(headers=service.headers)
+        versions = {entry["version"]: entry["state"] for entry in index if entry["name"] == "net"}
+        assert versions == {"1": "READY", "2": "UNAVAILABLE"}
         with pytest.raises(InferenceServerException, match="net:2 is not loaded") as caught:
             client.infer("net", asked, headers=service.headers)
         assert caught.value.status() == "503"

@@ -94,6 +94,10 @@ class Loader:
                 self._sizes.pop(self._predictors.popitem(last=False)[0])
         return found
 
+    def opened(self, ref: str) -> bool:
+        """Whether a reference names a version that is open now."""
+        return self._store.resolve(ref) in self._predictors
+
     def load(self, ref: str) -> None:
         """Open a version, anew if it is open; undoes `unload`."""
         key = self._store.resolve(ref)
