@@ -7,9 +7,6 @@ pass the same gate.
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-import traceback
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
@@ -18,21 +15,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, Router
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import MaasError
-from maas_magics.api.wire import encode_error
+from maas_magics.service.answers import Answers, print_error
 from maas_magics.service.batcher import Batcher
 from maas_magics.service.control import control_routes
-from maas_magics.service.gate import Gate, Visit, retry_after, scope_for, status_of
+from maas_magics.service.gate import Gate, Visit, scope_for
 from maas_magics.service.infer import Inference
 from maas_magics.service.jobs import job_routes
-from maas_magics.service.log import AccessLog, Entry
-from maas_magics.service.messages import BINARY, JSON, PREFLIGHT, READABLE, Headers, Message, Receive, Send, read_body
+from maas_magics.service.log import AccessLog
+from maas_magics.service.messages import BINARY, JSON, PREFLIGHT, Headers, Message, Receive, Send, read_body
 from maas_magics.service.metrics import Metrics
 from maas_magics.service.models import model_routes
 from maas_magics.service.openapi import describe
 from maas_magics.service.settings import Settings
-
-_WORDS = {404: "There is nothing at this path.", 405: "The method is not for this path."}
+from maas_magics.service.short import ShortPath
 
 
 class App:
@@ -50,7 +45,7 @@ class App:
         self._gate = Gate(settings)
         self._metrics = metrics = Metrics()
         self._log = AccessLog(settings.access_log)
-        self._logs = bool(settings.access_log)
+        self._answers = Answers(self._gate, metrics, self._log)
         self._batcher = Batcher(
             backend.infer,
             settings.max_batch,
@@ -61,6 +56,8 @@ class App:
         )
         metrics.now_waiting = lambda: self._batcher.waiting
         self._inference = Inference(backend, self._gate, self._batcher)
+        self.short_path = ShortPath(self._gate, self._batcher, self._inference, self._answers)
+        """For servers that can take it."""
         self._router = Router(
             [
                 *control_routes(backend, settings, metrics, lambda: self._batcher.alive),
@@ -105,7 +102,7 @@ class App:
                 route, status = await self._others(visit, scope, receive, send, method)
         except Exception as error:
             status = await self._refuse(visit, send, error)
-        self._done(visit, route, method, path, status)
+        self._answers.record(visit, route, method, path, status)
 
     async def _others(self, visit: Visit, scope: Message, receive: Receive, send: Send, method: str) -> tuple[str, int]:
         """Whatever is not inference, through the router, its body read and checked first; route and status."""
@@ -115,7 +112,7 @@ class App:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._own(visit)]
+                message["headers"] = [*message.get("headers", ()), *self._answers.own(visit)]
             await send(message)
 
         scope["app"] = self  # the router then raises what it finds nothing for
@@ -129,7 +126,7 @@ class App:
                     error = self._not_allowed(scope)
                 status = await self._refuse(visit, send, error)
             elif not isinstance(error, ClientDisconnect):
-                _print(visit, error)
+                print_error(visit, error)
         return getattr(scope.get("route"), "path", "other"), status
 
     def _not_allowed(self, scope: Message) -> HTTPException:
@@ -141,40 +138,17 @@ class App:
         return HTTPException(405, headers={"allow": ", ".join(sorted(there))})
 
     async def _refuse(self, visit: Visit, send: Send, error: Exception) -> int:
-        """Tell an error, and its status; of one that was not raised on purpose nothing but where to look."""
-        headers: Headers = [JSON]
-        if isinstance(error, HTTPException):
-            status = error.status_code
-            headers += [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
-            error = MaasError(_WORDS.get(status, str(error.detail)[:200]))
-        else:
-            status = status_of(error)
-            headers += retry_after(status)
-        if status == 500:
-            _print(visit, error)
-            error = MaasError("The service failed.", f"Its owner finds why under {visit.id}.")
-        elif status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        await self._send(visit, send, status, encode_error(error), headers)
+        """Tell an error, and its status."""
+        status, headers, body = self._answers.refusal(visit, error)
+        await self._send(visit, send, status, body, headers)
         return status
 
     async def _send(self, visit: Visit, send: Send, status: int, body: bytes, headers: Headers) -> None:
         length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, length, *self._own(visit)]})
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, length, *self._answers.own(visit)]}
+        )
         await send({"type": "http.response.body", "body": body})
-
-    def _own(self, visit: Visit) -> Headers:
-        own = [(b"x-request-id", visit.id.encode())]
-        if visit.origin and self._gate.welcomes(visit):
-            own += [(b"access-control-allow-origin", visit.origin), (b"vary", b"origin"), READABLE]
-        return own
-
-    def _done(self, visit: Visit, route: str, method: str, path: str, status: int) -> None:
-        seconds = time.perf_counter() - visit.began
-        self._metrics.request(route, status, seconds)
-        if self._logs:
-            ms = int(seconds * 1e6) / 1000
-            self._log.write(Entry(time.time(), visit.id, visit.client, method, path[:200], status, ms, visit.model))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -205,11 +179,6 @@ def create_app(backend: Backend, settings: Settings | None = None, extra_routes:
 
 async def _described(request: Request) -> Response:
     return Response(describe(), media_type="application/json")
-
-
-def _print(visit: Visit, error: Exception) -> None:
-    print(f"Request {visit.id}:", file=sys.stderr)
-    traceback.print_exception(error, file=sys.stderr)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,14 +36,40 @@ class Overloaded(MaasError):
     """More requests wait than may."""
 
 
+class Asker(Protocol):
+    """Whoever waits for an answer."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it waits no more."""
+
+    def tell(self, answer: Answer) -> None:
+        """Take the answer; called in the event loop's thread."""
+
+
+class Promise(asyncio.Future[Inferred]):
+    """A future as an asker."""
+
+    gone = property(asyncio.Future.done)
+
+    def tell(self, answer: Answer) -> None:
+        """Take the answer."""
+        if self.done():
+            return
+        if isinstance(answer, Exception):
+            self.set_exception(answer)
+        else:
+            self.set_result(answer)
+
+
 class Asked:
     """One request on its way."""
 
-    __slots__ = ("future", "inputs", "key", "rows", "since")
+    __slots__ = ("asker", "inputs", "key", "rows", "since")
 
-    def __init__(self, model: str, inputs: dict[str, Array], future: asyncio.Future[Inferred]) -> None:
+    def __init__(self, model: str, inputs: dict[str, Array], asker: Asker) -> None:
         self.inputs = inputs
-        self.future = future
+        self.asker = asker
         self.since = time.perf_counter()
         key: list[Any] = [model]
         rows = -1
@@ -134,8 +160,19 @@ class Batcher:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 
-    def ask(self, model: str, inputs: dict[str, Array]) -> asyncio.Future[Inferred]:
+    def ask(self, model: str, inputs: dict[str, Array]) -> Promise:
         """Outputs for some rows; called in the event loop's thread.
+
+        Raises
+        ------
+        Overloaded
+        """
+        promise = Promise(loop=self._loop)
+        self.put(model, inputs, promise)
+        return promise
+
+    def put(self, model: str, inputs: dict[str, Array], asker: Asker) -> None:
+        """Outputs for some rows, told to whoever asks; called in the event loop's thread.
 
         Raises
         ------
@@ -143,13 +180,11 @@ class Batcher:
         """
         if self.waiting >= self._limit:
             raise Overloaded("The service has too much to do.", "Try again in a second.")
-        assert self._loop is not None
-        asked = Asked(model, inputs, self._loop.create_future())
+        asked = Asked(model, inputs, asker)
         self.waiting += 1
         self._groups.setdefault(model, {}).setdefault(asked.key, []).append(asked)
         if model not in self._busy:
             self._schedule()
-        return asked.future
 
     def _schedule(self) -> None:
         """Dispatch after everything else of this turn of the loop, so that what came in at once is asked at once."""
@@ -213,7 +248,7 @@ class Batcher:
             if batch and rows + asked.rows > self._max_batch:
                 break
             count += 1
-            if asked.future.done():  # whoever asked has gone
+            if asked.asker.gone:  # whoever asked has gone
                 self.waiting -= 1
             else:
                 batch.append(asked)
@@ -278,12 +313,12 @@ class Batcher:
             waited += began - asked.since
             if isinstance(answer, Exception):
                 failed += 1
-                if not asked.future.done():
-                    asked.future.set_exception(answer)
-                continue
-            ref = answer.model
-            if not asked.future.done():
-                asked.future.set_result(answer)
+            else:
+                ref = answer.model
+            try:
+                asked.asker.tell(answer)
+            except Exception:  # one that cannot be told costs no other its answer
+                traceback.print_exc(file=sys.stderr)
         if failed == len(batch):
             ref = self._refs.get(model, "")
         elif model in self._refs or len(self._refs) < MOST_NAMES:

@@ -1,4 +1,4 @@
-"""The short path: a request for inference, from its bytes to the bytes of its answer."""
+"""A request for inference, from its bytes to the bytes of its answer."""
 
 from __future__ import annotations
 
@@ -58,10 +58,13 @@ class Inference:
         MaasError
         """
         body = await read_body(visit, self._gate, receive)
-        if visit.header is None and len(body) < LARGE:
-            call = read_call(body, None)
+        if visit.header == b"0":
+            info = await asyncio.to_thread(self._backend.models.get, model)
+            call = read_raw(body, info.signature)
+        elif len(body) < LARGE:
+            call = self.read(visit, body)
         else:
-            call = await self._read(visit.header, model, body)
+            call = await asyncio.to_thread(self.read, visit, body)
         found = await self._batcher.ask(model, call.inputs)
         visit.model = found.model
         size = 0
@@ -69,13 +72,16 @@ class Inference:
             size += values.size
         return write_answer(call, found) if size < MANY else await asyncio.to_thread(write_answer, call, found)
 
-    async def _read(self, length: bytes | None, model: str, body: bytes) -> Call:
-        header = None
-        if length is not None:
-            if not length.isdigit() or len(length) > 12:
-                raise DataError("The header Inference-Header-Content-Length is a number of bytes.")
-            header = int(length)
-            if not header:
-                info = await asyncio.to_thread(self._backend.models.get, model)
-                return read_raw(body, info.signature)
-        return read_call(body, header) if len(body) < LARGE else await asyncio.to_thread(read_call, body, header)
+    def read(self, visit: Visit, body: bytes) -> Call:
+        """What a body asks that has a head in JSON.
+
+        Raises
+        ------
+        DataError
+        """
+        length = visit.header
+        if length is None:
+            return read_call(body, None)
+        if not length.isdigit() or len(length) > 12:
+            raise DataError("The header Inference-Header-Content-Length is a number of bytes.")
+        return read_call(body, int(length))

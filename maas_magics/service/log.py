@@ -52,6 +52,7 @@ class AccessLog:
     """
 
     def __init__(self, path: str) -> None:
+        self.is_open = bool(path)
         self._file: BinaryIO | None = open(path, "ab") if path else None  # noqa: SIM115
         self._entries: list[Entry] = []
         self._encoder = msgspec.json.Encoder()

@@ -8,6 +8,7 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from maas_magics.service.messages import SLOW
+from maas_magics.service.short import Cycle
 
 MOST_HEAD = 2**16
 """Bytes that the head of a request may have."""
@@ -52,6 +53,11 @@ class Corked:
             self._write(held)
             self._write(data)
 
+    def send(self, data: bytes) -> None:
+        """Send a whole answer."""
+        self.flush()
+        self._write(data)
+
     def flush(self) -> None:
         """Send what is kept."""
         if self._held:
@@ -73,6 +79,8 @@ class Protocol(_Protocol):  # type: ignore[misc]
 
     Whatever comes at once passes without a clock.
     """
+
+    cycle: Any
 
     def connection_made(self, transport: Any) -> None:
         """Begin with a connection."""
@@ -104,6 +112,38 @@ class Protocol(_Protocol):  # type: ignore[misc]
         elif self._clock is not None or self._head:
             self._stop_clock()
             self._head = 0
+
+    def on_headers_complete(self) -> None:
+        """Choose the way of a request: the short one for inference, where nothing else is on its way."""
+        short = getattr(self.app, "short_path", None)
+        if (
+            short is not None
+            and (self.cycle is None or self.cycle.response_complete)
+            and self.parser.get_method() == b"POST"
+            and not (self.expect_100_continue or self.flow.write_paused or self.parser.should_upgrade())
+        ):
+            cycle = short.begin(self.url, self.root_path, self.headers)
+            if cycle is not None:
+                keep = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+                cycle.connect(self.transport, keep, self.server_state.default_headers, self.on_response_complete)
+                self.cycle = cycle
+                self.scope["path"] = cycle.path
+                return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        if type(self.cycle) is Cycle:
+            self.cycle.body += body  # no longer than its head said
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End with a body."""
+        if type(self.cycle) is Cycle:
+            self.cycle.answer()
+        else:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with it."""

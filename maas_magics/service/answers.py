@@ -1,0 +1,72 @@
+"""What every answer has, whichever way it takes: its headers, its error, and its line in the books."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+
+from starlette.exceptions import HTTPException
+
+from maas_magics.api.errors import MaasError
+from maas_magics.api.wire import encode_error
+from maas_magics.service.gate import Gate, Visit, retry_after, status_of
+from maas_magics.service.log import AccessLog, Entry
+from maas_magics.service.messages import JSON, READABLE, Headers
+from maas_magics.service.metrics import Metrics
+
+_WORDS = {404: "There is nothing at this path.", 405: "The method is not for this path."}
+
+
+class Answers:
+    """Errors, headers and records of answers.
+
+    Parameters
+    ----------
+    gate : Gate
+    metrics : Metrics
+    log : AccessLog
+    """
+
+    def __init__(self, gate: Gate, metrics: Metrics, log: AccessLog) -> None:
+        self._gate = gate
+        self._metrics = metrics
+        self._log = log
+
+    def own(self, visit: Visit) -> Headers:
+        """Headers of the service's own."""
+        own = [(b"x-request-id", visit.id.encode())]
+        if visit.origin and self._gate.welcomes(visit):
+            own += [(b"access-control-allow-origin", visit.origin), (b"vary", b"origin"), READABLE]
+        return own
+
+    def refusal(self, visit: Visit, error: Exception) -> tuple[int, Headers, bytes]:
+        """Status, headers and body of an error; of one not raised on purpose nothing but where to look."""
+        headers: Headers = [JSON]
+        if isinstance(error, HTTPException):
+            status = error.status_code
+            headers += [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
+            error = MaasError(_WORDS.get(status, str(error.detail)[:200]))
+        else:
+            status = status_of(error)
+            headers += retry_after(status)
+        if status == 500:
+            print_error(visit, error)
+            error = MaasError("The service failed.", f"Its owner finds why under {visit.id}.")
+        elif status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        return status, headers, encode_error(error)
+
+    def record(self, visit: Visit, route: str, method: str, path: str, status: int) -> None:
+        """Count a request that was answered, and log it."""
+        seconds = time.perf_counter() - visit.began
+        self._metrics.request(route, status, seconds)
+        if self._log.is_open:
+            ms = int(seconds * 1e6) / 1000
+            self._log.write(Entry(time.time(), visit.id, visit.client, method, path[:200], status, ms, visit.model))
+
+
+def print_error(visit: Visit, error: Exception) -> None:
+    """Tell the service's owner."""
+    print(f"Request {visit.id}:", file=sys.stderr)
+    traceback.print_exception(error, file=sys.stderr)
