@@ -21,7 +21,7 @@ from maas_magics.api.secrets import read_token
 from maas_magics.service.app import create_app
 from maas_magics.service.settings import LOOPBACK, Settings
 from maas_magics.service.tokens import SCOPES, Token, TokenFile, Tokens, digest_of
-from maas_magics.service.transport import Protocol
+from maas_magics.service.transport import configure
 
 PORT = 8000
 
@@ -95,20 +95,11 @@ def serve(words: Sequence[str]) -> None:
     )
     host, port = listener.getsockname()[:2]
     url = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-    config = uvicorn.Config(
+    config = configure(
         create_app(backend, settings),
-        lifespan="on",
-        http=Protocol,
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
         root_path=options["root_path"].rstrip("/"),
         ssl_certfile=cert,
         ssl_keyfile=key,
-        timeout_graceful_shutdown=10,
-        h11_max_incomplete_event_size=64 * 1024,
     )
     _Server(config, url, options.get("ready_file"), backend.close).run(sockets=[listener])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from maas_magics.service.messages import SLOW
@@ -149,3 +150,26 @@ class Protocol(_Protocol):  # type: ignore[misc]
         """End with it."""
         self._stop_clock()
         super().connection_lost(exc)
+
+
+def configure(app: Any, **options: Any) -> uvicorn.Config:
+    """What a server of the application needs.
+
+    Parameters
+    ----------
+    app : App
+    **options
+        Of `uvicorn.Config`.
+    """
+    usual: dict[str, Any] = {
+        "lifespan": "on",
+        "http": Protocol,
+        "ws": "none",
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": 10,
+        "h11_max_incomplete_event_size": MOST_HEAD,
+    }
+    return uvicorn.Config(app, **(usual | options))

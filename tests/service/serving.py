@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from maas_magics.remote.backend import RemoteBackend
 from maas_magics.remote.client import Client
 from maas_magics.service.app import create_app
 from maas_magics.service.settings import Settings
+from maas_magics.service.transport import configure
 
 
 class Service:
@@ -86,11 +88,10 @@ class Service:
 
 
 @contextmanager
-def in_thread(backend: Backend, settings: Settings | None = None, protocol: Any = "auto") -> Iterator[str]:
+def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[str]:
     """URL of an application in this process."""
     app = create_app(backend, settings)
-    config = uvicorn.Config(app, port=0, lifespan="on", log_level="error", access_log=False, ws="none", http=protocol)
-    server: Any = uvicorn.Server(config)
+    server: Any = uvicorn.Server(configure(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -111,3 +112,19 @@ def remote(url: str, token: str = "") -> Iterator[RemoteBackend]:
         yield made
     finally:
         made.close()
+
+
+def spoken(url: str, *sent: bytes, pause: float = 0.0) -> bytes:
+    """What a service says until it hangs up."""
+    host, _, port = url.partition("://")[2].partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        told = b""
+        try:
+            for part in sent:
+                connection.sendall(part)
+                time.sleep(pause)
+            while part := connection.recv(65536):
+                told += part
+        except ConnectionError:
+            pass
+        return told

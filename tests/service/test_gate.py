@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from serving import Service, in_thread, remote
+from serving import Service, in_thread, remote, spoken
 
 from maas_magics.api.errors import MaasError, OptionError, Refused, ServiceError
 from maas_magics.api.requests import TrainRequest
@@ -29,7 +28,6 @@ from maas_magics.service.gate import OPEN, scope_for
 from maas_magics.service.openapi import OPERATIONS
 from maas_magics.service.settings import Settings
 from maas_magics.service.tokens import SCOPES, Token, TokenFile, Tokens, digest_of
-from maas_magics.service.transport import Protocol
 
 ONES = {"inputs": [{"name": "x", "shape": [1, 8], "datatype": "FP32", "data": [1.0] * 8}]}
 
@@ -244,31 +242,31 @@ def test_a_body_or_a_head_that_does_not_come_ends_the_connection(
     monkeypatch.setattr("maas_magics.service.transport.SLOW", 0.3)
     head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     body = json.dumps(ONES).encode()
-    with in_thread(here, protocol=Protocol) as url:
+    with in_thread(here) as url:
         for path in (b"/v2/models/net/infer", b"/v1/jobs"):
-            assert _spoken(url, head % (path, 1000), b"{") == b""
+            assert spoken(url, head % (path, 1000), b"{") == b""
         for begun in (b"", b"POST /v1/jobs HTTP/1.1\r\nHost: loc"):
-            assert _spoken(url, begun) == b""
+            assert spoken(url, begun) == b""
         pieces = [body[i : i + 20] for i in range(0, len(body), 20)]  # slow, but something comes
         close = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-        told = _spoken(url, close % (b"/v2/models/net/infer", len(body)), *pieces, pause=0.1)
+        told = spoken(url, close % (b"/v2/models/net/infer", len(body)), *pieces, pause=0.1)
         assert told.startswith(b"HTTP/1.1 200 ")
         assert httpx2.get(f"{url}/v2").status_code == 200
 
 
 def test_the_head_of_a_request_has_a_limit(here: LocalBackend) -> None:
-    with in_thread(here, protocol=Protocol) as url:
+    with in_thread(here) as url:
         for endless in (b"x: " + b"y" * 70_000, b"".join(b"x%d: y\r\n" % i for i in range(9_000))):
-            assert _spoken(url, b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n" + endless) == b""
+            assert spoken(url, b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n" + endless) == b""
         assert httpx2.get(f"{url}/v2").status_code == 200
 
 
 def test_requests_that_are_sent_at_once_are_answered_in_turn(here: LocalBackend) -> None:
-    with in_thread(here, protocol=Protocol) as url:
+    with in_thread(here) as url:
         paths = [b"/v2/models/net/versions/1", b"/v2/health/live", b"/nowhere", b"/v2/models/net/versions/2"]
         head = b"GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %d\r\n%s\r\n"
         ends = [b"", b"", b"", b"Connection: close\r\n"]
-        told = _spoken(url, b"".join(head % (path, i, ends[i]) for i, path in enumerate(paths)))
+        told = spoken(url, b"".join(head % (path, i, ends[i]) for i, path in enumerate(paths)))
     assert re.findall(rb"x-request-id: (\d)", told) == [b"0", b"1", b"2", b"3"]
     assert re.findall(rb"HTTP/1.1 (\d+)", told) == [b"200", b"200", b"404", b"200"]
     assert told.index(b'"versions":["1"]') < told.index(b'"versions":["2"]')
@@ -284,29 +282,13 @@ def test_a_large_answer_waits_for_a_slow_client(here: LocalBackend) -> None:
             "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
         }
     ).encode()
-    with in_thread(here, protocol=Protocol) as url:
+    with in_thread(here) as url:
         headers = {"inference-header-content-length": str(len(head))}
         with httpx2.stream("POST", f"{url}/v2/models/net/infer", content=head + x.tobytes(), headers=headers) as answer:
             time.sleep(0.3)
             body = answer.read()
     found = np.frombuffer(body[int(answer.headers["inference-header-content-length"]) :], "<f4").reshape(-1, 3)
     np.testing.assert_allclose(found, here.infer("net", {"x": x}).outputs["probabilities"], rtol=1e-5)
-
-
-def _spoken(url: str, *sent: bytes, pause: float = 0.0) -> bytes:
-    """What a service says until it hangs up."""
-    host, _, port = url.partition("://")[2].partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        told = b""
-        try:
-            for part in sent:
-                connection.sendall(part)
-                time.sleep(pause)
-            while part := connection.recv(65536):
-                told += part
-        except ConnectionError:
-            pass
-        return told
 
 
 def test_requests_have_an_id(here: LocalBackend) -> None:
