@@ -35,6 +35,8 @@ class ShortPath:
         self.batcher = batcher
         self.answers = answers
         self._inference = inference
+        self._seen: Headers = []
+        self._lines = b""
 
     def begin(self, url: bytes, root: str, headers: Headers) -> Cycle | None:
         """A request's way, from its head; None for one that has to take the long path.
@@ -57,6 +59,12 @@ class ShortPath:
         if not 0 < visit.length < LARGE or visit.coding or visit.asks or visit.header == b"0":
             return None
         return Cycle(self, visit, model, path)
+
+    def always(self, headers: Headers) -> bytes:
+        """Lines of what the server tells always; it makes them anew each second."""
+        if headers is not self._seen:
+            self._seen, self._lines = headers, _lines(headers)
+        return self._lines
 
     def read(self, visit: Visit, body: bytes) -> Call:
         """What a request asks.
@@ -151,16 +159,17 @@ class Cycle:
     def _send(self, status: int, headers: Headers, body: bytes) -> None:
         if self.disconnected:
             return
-        parts = [_STATUS[status]]
-        for name, value in (*self._told_always, *headers, *self._short.answers.own(self._visit)):
-            parts += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(body))
-        parts.append(body)
-        self._transport.send(b"".join(parts))
+        lines = _lines(headers + self._short.answers.own(self._visit))
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        always = self._short.always(self._told_always)
+        self._transport.send(b"".join((_STATUS[status], always, lines, close, length, body)))
         self.response_complete = True
         if not self.keep_alive:
             self._transport.close()
         self._done()
         self._short.answers.record(self._visit, "infer", "POST", self.path, status)
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join([b"%s: %s\r\n" % header for header in headers])
