@@ -7,6 +7,8 @@ import io
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -255,6 +257,40 @@ def test_a_stream_goes_on_when_the_service_comes_back(served: Service, backend: 
     assert not error and [event.seq for event in seen] == list(range(1, len(seen) + 1))
     assert isinstance(seen[-1], Finished) and seen[-1].state == "succeeded"
     assert len(job.result(10).history["loss"]) == LONG
+
+
+FOLLOW = """
+import sys, httpx2
+with httpx2.stream("GET", sys.argv[1], headers={"authorization": "Bearer " + sys.argv[2]}, timeout=60) as told:
+    for line in told.iter_lines():
+        print(line, flush=True)
+"""
+
+
+def test_clients_killed_in_mid_stream_leave_the_job_and_the_service_as_they_were(
+    served: Service, backend: RemoteBackend
+) -> None:
+    def open_files() -> int:
+        return len(list(Path(f"/proc/{served.process.pid}/fd").iterdir()))
+
+    job = backend.submit(request(epochs=LONG))
+    until(job, EpochEnd)
+    before = open_files()
+    for _ in range(3):
+        words = [sys.executable, "-c", FOLLOW, f"{served.url}/v1/jobs/{job.info.id}/events", served.token]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as client:
+            assert client.stdout is not None
+            while b"EpochEnd" not in client.stdout.readline():
+                pass
+            client.kill()
+    assert len(job.result(120).history["loss"]) == LONG
+    seqs = [event.seq for event in job.events()]
+    assert seqs == sorted(set(seqs))
+    deadline = time.monotonic() + 20
+    while open_files() > before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert open_files() <= before
+    assert not (served.folder / "stderr.log").read_text()
 
 
 def test_another_client_attaches_and_stops(served: Service, backend: RemoteBackend) -> None:
