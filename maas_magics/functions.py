@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def train(
     name: str,
-    data: Any,
+    data: Any = None,
     target: Any = None,
     *,
     model: Any = "auto",
@@ -41,6 +41,8 @@ def train(
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    checkpoint_every: str | None = None,
+    resume: bool | str = False,
     source: str = "",
     background: bool = False,
 ) -> TrainedModel | Job[TrainedModel]:
@@ -84,6 +86,8 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
     )
     return current().run(request, background=background, live=True)
 

@@ -196,15 +196,21 @@ class Session:
         place = deliver_files(files, Path(out).expanduser())
         return msgspec.structs.replace(artifact, path=str(place))
 
-    def _finish(self, job: Job[R]) -> R:
-        """Wait in the main thread, where an interrupt stops the job cleanly and is then raised."""
+    def _finish(self, job: Job[R]) -> R | Job[R]:
+        """Result of a job, or the job itself once it is paused.
+
+        Waits in the main thread, where an interrupt stops the job cleanly and is then raised.
+        """
         try:
             while True:
                 try:
                     return job.result(timeout=0.2)
                 except TimeoutError:
-                    if job.info.state in FINAL_STATES:
+                    state = job.info.state
+                    if state in FINAL_STATES:
                         return job.result()
+                    if state == "paused":
+                        return job
         except KeyboardInterrupt:
             job.stop()
             raise
@@ -213,7 +219,7 @@ class Session:
         """If a job is making the model that ``ref`` names, say so and wait for it."""
         name = ref.partition(":")[0].partition("@")[0]
         job = self._going.pop(name, None)
-        if job is None or job.info.state in FINAL_STATES:
+        if job is None or job.info.state in (*FINAL_STATES, "paused"):
             return
         self._tell(f"Waiting for job {job.info.id} ({job.info.title}).")
         self._finish(job)

@@ -71,6 +71,18 @@ class Job(Protocol[R_co]):
     def stop(self) -> None:
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
 
+    def pause(self) -> None:
+        """Keep the state of a training on disk, and let others run.
+
+        Raises
+        ------
+        MaasError
+            If it is no training.
+        """
+
+    def resume(self) -> None:
+        """Go on where `pause` left off."""
+
 
 class ModelStore(Protocol):
     """Models that the backend keeps."""

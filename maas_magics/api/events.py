@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-State = Literal["queued", "running", "succeeded", "failed", "stopped"]
+State = Literal["queued", "running", "paused", "succeeded", "failed", "stopped"]
 Level = Literal["info", "warning"]
 
 FINAL_STATES: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
@@ -129,6 +129,10 @@ class Resumed(_Event, frozen=True, kw_only=True):
     samples: int
 
 
+class Paused(_Event, frozen=True, kw_only=True):
+    """The job keeps its state on disk and waits until somebody resumes it."""
+
+
 class CheckpointSaved(_Event, frozen=True, kw_only=True):
     """Resumable state of this epoch and step reached the disk."""
 
@@ -176,7 +180,7 @@ class Finished(_Event, frozen=True, kw_only=True):
     best_epoch: int = 0
 
 
-Event = Started | Resumed | Step | EpochEnd | CheckpointSaved | Progress | Message | Finished
+Event = Started | Resumed | Paused | Step | EpochEnd | CheckpointSaved | Progress | Message | Finished
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)

@@ -75,10 +75,15 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         ``"auto"`` or a torch device.
     threads : int or None
         CPU threads; chosen by the size of a step when None.
+    checkpoint_every : str or None
+        ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
+    resume : bool or str
+        Go on from the newest checkpoint of this name, or of the job with this id. Whatever the request leaves out is
+        as in the request that made it.
     """
 
     name: str
-    data: Any
+    data: Any = None
     target: Any = None
     model: Any = "auto"
     source: str = ""
@@ -102,6 +107,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    checkpoint_every: str | None = None
+    resume: bool | str = False
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

@@ -14,12 +14,13 @@ from typing import Any
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import StoreError
-from maas_magics.api.events import Event, State, decode, encode
+from maas_magics.api.events import Event, Paused, State, decode, encode
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, model TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
-    owner TEXT NOT NULL, key TEXT NOT NULL DEFAULT '', stops INTEGER NOT NULL DEFAULT 0, request BLOB, result BLOB
+    owner TEXT NOT NULL, key TEXT NOT NULL DEFAULT '', stops INTEGER NOT NULL DEFAULT 0, request BLOB, result BLOB,
+    pause INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS events (
     job TEXT NOT NULL, seq INTEGER NOT NULL, event BLOB NOT NULL, PRIMARY KEY (job, seq)
@@ -34,6 +35,7 @@ ADDED = {
     "stops": "INTEGER NOT NULL DEFAULT 0",
     "request": "BLOB",
     "result": "BLOB",
+    "pause": "INTEGER NOT NULL DEFAULT 0",
 }
 """Columns of ``jobs`` that the first journals lack."""
 
@@ -109,6 +111,35 @@ class Journal:
         """How often a stop was asked for."""
         return self._cell("stops", id) or 0
 
+    def pause(self, id: str) -> None:
+        """Ask whichever process runs a job to keep its state and give way; one that waits is paused at once."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE jobs SET pause = 1, state = CASE state WHEN 'queued' THEN 'paused' ELSE state END WHERE id = ?",
+                (id,),
+            )
+
+    def resume(self, id: str) -> None:
+        """Put a job that is paused, or is about to be, back into the queue."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE jobs SET pause = 0, state = CASE state WHEN 'paused' THEN 'queued' ELSE state END WHERE id = ?",
+                (id,),
+            )
+
+    def paused(self, id: str) -> bool:
+        """Whether a job is to be paused, or is."""
+        return bool(self._cell("pause", id))
+
+    def give_way(self, id: str, events: Sequence[Event]) -> State:
+        """Write down that a job kept its state and runs no more; whether it is queued or paused."""
+        with self._writing():
+            paused = self._db.execute("SELECT pause FROM jobs WHERE id = ?", (id,)).fetchone()[0]
+            state: State = "paused" if paused else "queued"
+            self._insert(id, [event for event in events if paused or not isinstance(event, Paused)])
+            self._db.execute("UPDATE jobs SET state = ? WHERE id = ?", (state, id))
+        return state
+
     def _cell(self, column: str, id: str) -> Any:
         with self._lock:
             found = self._db.execute(f"SELECT {column} FROM jobs WHERE id = ?", (id,)).fetchone()
@@ -129,12 +160,14 @@ class Journal:
             If they cannot be written; nothing is then.
         """
         with self._writing():
-            self._db.executemany(
-                "INSERT OR REPLACE INTO events VALUES (?, ?, ?)", [(id, event.seq, encode(event)) for event in events]
-            )
+            self._insert(id, events)
             self._db.execute(
                 "UPDATE jobs SET state = ?, result = coalesce(?, result) WHERE id = ?", (state, result, id)
             )
+
+    def _insert(self, id: str, events: Sequence[Event]) -> None:
+        rows = [(id, event.seq, encode(event)) for event in events]
+        self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", rows)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ from maas_magics.core.store import Store
 from maas_magics.core.uploads import Uploads
 from maas_magics.local.job import JournalJob, LocalJob
 from maas_magics.local.process import alive, this_process
+from maas_magics.local.trainings import Trainings
 
 R = TypeVar("R")
 
@@ -52,6 +53,7 @@ class LocalBackend:
         self._journal = Journal(self.models.work / "jobs.sqlite")
         self.loader = Loader(self.models, memory, shared)
         self.data: Uploads = Uploads(self.models.work / "data")
+        self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)
         self._jobs: dict[str, LocalJob[Any]] = {}
         self._queue: queue.SimpleQueue[tuple[LocalJob[Any], Request[Any]]] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -66,18 +68,22 @@ class LocalBackend:
     def submit(self, request: Request[R], key: str = "") -> Job[R]:
         """Queue a training behind those that run; start anything else at once."""
         title, model = tasks.title(request)
+        earlier = self.trainings.find(request)
+        if isinstance(request, TrainRequest):
+            request = self.trainings.whole(request, earlier)  # type: ignore[assignment]
         info = JobInfo(uuid.uuid4().hex[:8], title, model, "queued", time.time())
         there = self._journal.open(info, self._owner, key)
         if there != info.id:
             return self.job(there)
-        job: LocalJob[R] = LocalJob(info, self._journal)
+        if not isinstance(request, TrainRequest):
+            job: LocalJob[R] = LocalJob(info, self._journal)
+            self._jobs[info.id] = job
+            threading.Thread(target=self._run, args=(job, request), name=f"maas-magics-{info.id}", daemon=True).start()
+            return job
+        self.trainings.begin(info.id, request, earlier)
+        job = LocalJob(info, self._journal, again=lambda: self._queue.put((job, request)))
         with self._lock:
             self._jobs[info.id] = job
-            if not isinstance(request, TrainRequest):
-                threading.Thread(
-                    target=self._run, args=(job, request), name=f"maas-magics-{info.id}", daemon=True
-                ).start()
-                return job
             self._queue.put((job, request))
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="maas-magics-worker", daemon=True)
@@ -89,8 +95,11 @@ class LocalBackend:
             self._run(*self._queue.get())
 
     def _run(self, job: LocalJob[Any], request: Request[Any]) -> None:
-        context = Context(self.models, self.loader, job.emit, job.stopping, self.data)
+        folder = self.trainings.folder(job.id) if isinstance(request, TrainRequest) else None
+        context = Context(self.models, self.loader, job.emit, job.stopping, self.data, folder)
         job.run(partial(tasks.run, request, context))
+        if folder is not None and job.done:
+            self.trainings.ended(job.info)
         if isinstance(request, PredictRequest):
             # Millions of answers belong to whoever asked; the list of jobs must not hold on to them.
             self._jobs.pop(job.id, None)

@@ -14,7 +14,7 @@ import msgspec
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, Stopped, StoreError, Suspended
-from maas_magics.api.events import FINAL_STATES, Event, Finished, State
+from maas_magics.api.events import FINAL_STATES, Event, Finished, Paused, State
 from maas_magics.api.results import Prediction
 from maas_magics.api.wire import decode_outcome, encode_outcome, request_kind
 from maas_magics.core.context import Stopping
@@ -43,9 +43,18 @@ class LocalJob(Generic[R]):
         What an earlier process told of it.
     flush : float
         Seconds between two writes of events to the journal.
+    again : callable, optional
+        Queues the job once more, after a pause; without it the job cannot be paused.
     """
 
-    def __init__(self, info: JobInfo, journal: Journal, events: Sequence[Event] = (), flush: float = FLUSH) -> None:
+    def __init__(
+        self,
+        info: JobInfo,
+        journal: Journal,
+        events: Sequence[Event] = (),
+        flush: float = FLUSH,
+        again: Callable[[], None] | None = None,
+    ) -> None:
         self._info = info
         self._journal = journal
         self._events: list[Event] = list(events)
@@ -56,7 +65,8 @@ class LocalJob(Generic[R]):
         self._stops = 0
         self._result: R | None = None
         self._error: BaseException | None = None
-        self._suspended = False
+        self._suspended = self._paused = False
+        self._again = again
 
     @property
     def id(self) -> str:
@@ -101,6 +111,29 @@ class LocalJob(Generic[R]):
     def stop(self) -> None:
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
         self._stops += 1
+        if self._info.state == "paused":
+            self.resume()
+
+    def pause(self) -> None:
+        """Keep the state of a training on disk, and let others run."""
+        if self._again is None or self.done:
+            raise not_paused(self._info)
+        self._journal.pause(self.id)
+        with self._changed:
+            self._paused = True
+            if self._info.state == "queued":
+                self._state("paused")
+
+    def resume(self) -> None:
+        """Go on where `pause` left off."""
+        if self._again is None or self.done:
+            raise not_paused(self._info)
+        self._journal.resume(self.id)
+        with self._changed:
+            self._paused = False
+            if self._info.state == "paused":
+                self._state("queued")
+                self._again()
 
     def __await__(self) -> Generator[Any, None, R]:
         return asyncio.to_thread(self.result).__await__()
@@ -120,9 +153,10 @@ class LocalJob(Generic[R]):
         self._suspended = True
 
     def look(self) -> None:
-        """See whether another process asked for a stop."""
+        """See whether another process asked for a stop, or a pause."""
         with contextlib.suppress(StoreError, sqlite3.Error):
             self._stops = max(self._stops, self._journal.stops(self.id))
+            self._paused = self._journal.paused(self.id)
 
     def fail(self, error: MaasError) -> None:
         """End without having run."""
@@ -132,7 +166,9 @@ class LocalJob(Generic[R]):
         """What the task should do."""
         if self._suspended:
             return "suspend"
-        return "" if not self._stops else "soft" if self._stops == 1 else "hard"
+        if self._stops:
+            return "soft" if self._stops == 1 else "hard"
+        return "suspend" if self._paused else ""
 
     def emit(self, event: Event) -> None:
         """Number an event, log it, and wake whoever follows."""
@@ -147,22 +183,38 @@ class LocalJob(Generic[R]):
 
     def run(self, work: Callable[[], R]) -> None:
         """Run to the end in this thread; never raises."""
-        if self._stops:
+        if self._stops and not self._events:
             self.fail(Stopped("The job was stopped before it began."))
             return
-        self._state("running")
+        with self._changed:
+            if self._info.state != "queued":
+                return
+            self._state("running")
         try:
             self._result = work()
         except Suspended:
-            with self._changed:
-                self._flush("queued")
-                self._state("queued")
+            self._give_way()
         except MaasError as error:
             self._end("stopped" if isinstance(error, Stopped) else "failed", error)
         except BaseException as error:
             self._end("failed", error)
         else:
             self._end("stopped" if getattr(self._result, "stopped", False) else "succeeded", None)
+
+    def _give_way(self) -> None:
+        """Leave the rest to whoever goes on with it."""
+        with self._changed:
+            paused = Paused(seq=len(self._events) + 1, time=time.time())
+            state: State = "paused" if self._paused else "queued"
+            with contextlib.suppress(StoreError):
+                state = self._journal.give_way(self.id, [*self._events[self._written :], paused])
+            if state == "paused":
+                self._events.append(paused)
+            self._written = len(self._events)
+            self._state(state)
+            self._changed.notify_all()
+        if state == "queued" and self._again is not None:
+            self._again()
 
     def _state(self, state: State) -> None:
         self._info = msgspec.structs.replace(self._info, state=state)
@@ -252,6 +304,22 @@ class JournalJob(Generic[R]):
         """Ask its process to stop it gracefully; a second call drops the work in hand."""
         if self.info.state not in FINAL_STATES:
             self._journal.stop(self.id)
+            self._journal.resume(self.id)
+
+    def pause(self) -> None:
+        """Ask its process to keep its state and give way."""
+        if self.info.state in FINAL_STATES or not self.info.title.startswith("train "):
+            raise not_paused(self.info)
+        self._journal.pause(self.id)
+
+    def resume(self) -> None:
+        """Have it gone on with."""
+        info = self.info
+        if info.state in FINAL_STATES:
+            raise not_paused(info)
+        if info.state == "paused" and self._journal.request(self.id) is None:
+            raise MaasError(f"The job {self.id} waits in another kernel.", "Resume it there.")
+        self._journal.resume(self.id)
 
     def __await__(self) -> Generator[Any, None, R]:
         return asyncio.to_thread(self.result).__await__()
@@ -259,3 +327,12 @@ class JournalJob(Generic[R]):
     def __repr__(self) -> str:
         info = self.info
         return f"<Job {info.id} · {info.title} · {info.state}>"
+
+
+def not_paused(info: JobInfo) -> MaasError:
+    """Error of a job that cannot be paused or resumed."""
+    if info.state in FINAL_STATES:
+        return MaasError(
+            f"The job {info.id} has ended: {info.state}.", f"%train {info.model} --resume goes on from it."
+        )
+    return MaasError(f"The job {info.id} ({info.title}) cannot be paused; trainings can.")

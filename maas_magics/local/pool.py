@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, Refused, Stopped
-from maas_magics.api.events import Finished, Message
+from maas_magics.api.events import FINAL_STATES, Finished, Message
 from maas_magics.api.requests import ExportRequest, Request, TrainRequest
 from maas_magics.api.wire import Code, Graph, Uploaded, encode_outcome, encode_request
 from maas_magics.core import tasks
@@ -58,13 +57,16 @@ class ServiceBackend(LocalBackend):
     def __init__(self, place: str, jobs: int = 1, memory: float = float("inf"), allow_code: bool = False) -> None:
         super().__init__(place, memory, shared=True)
         self.allow_code = allow_code
-        if not self._journal.unfinished():
+        if all(info.state in FINAL_STATES for info, _ in self._journal.jobs()):
             self.data.forget(KEPT)
         self._pool = Pool(self, self._journal, jobs)
         self._pool.start()
 
     def submit(self, request: Request[R], key: str = "") -> Job[R]:
         """Queue a training or an export; start anything else at once in a thread."""
+        earlier = self.trainings.find(request)
+        if isinstance(request, TrainRequest):
+            request = self.trainings.whole(request, earlier)  # type: ignore[assignment]
         self._check(request)
         if not isinstance(request, (TrainRequest, ExportRequest)):
             return super().submit(request, key)
@@ -72,6 +74,8 @@ class ServiceBackend(LocalBackend):
         info = JobInfo(uuid.uuid4().hex[:8], title, model, "queued", time.time())
         there = self._journal.open(info, self._owner, key, encode_request(request))
         if there == info.id:
+            if isinstance(request, TrainRequest):
+                self.trainings.begin(info.id, request, earlier)
             try:
                 self._possible(request)
             except MaasError as error:
@@ -182,8 +186,8 @@ class Pool(threading.Thread):
                 continue
             if info.state == "running" and alive(owner):
                 self._workers[info.id] = None  # of a service that is gone; it goes on
-            elif self._journal.stops(info.id):
-                job = LocalJob[Any](info, self._journal, self._journal.events(info.id))
+            elif self._journal.stops(info.id) and not self._journal.events(info.id):
+                job = LocalJob[Any](info, self._journal)
                 job.fail(Stopped("The job was stopped before it began."))
             elif len(self._workers) < self._size:
                 self._workers[info.id] = self._start(info.id)
@@ -204,9 +208,9 @@ class Pool(threading.Thread):
     def _ended(self, id: str) -> None:
         del self._workers[id]
         self._deaths.pop(id, None)
-        shutil.rmtree(self._backend.models.work / "jobs" / id, ignore_errors=True)
         found = self._journal.find(id)
-        if found is not None:
+        if found is not None and found[0].state in FINAL_STATES:
+            self._backend.trainings.ended(found[0])
             self._backend.loader.forget(found[0].model, None)
 
     def _died(self, id: str, code: int | None) -> None:
@@ -228,4 +232,3 @@ class Pool(threading.Thread):
         text += f" It did so {deaths} times, and the job is given up."
         last = Finished(seq=seq + 1, time=time.time(), state="failed", error=text)
         self._journal.append(id, [last], "failed", encode_outcome(None, DataError(text)))
-        shutil.rmtree(self._backend.models.work / "jobs" / id, ignore_errors=True)

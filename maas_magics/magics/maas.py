@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.api.events import FINAL_STATES, EpochEnd, Event, Finished, Message, Started
+from maas_magics.api.events import FINAL_STATES, EpochEnd, Event, Finished, Message, Paused, Resumed, Started
 from maas_magics.api.tables import figure, html_table, text_table
 from maas_magics.magics import connect, evaluate, export, offers, predict, serve, train
 from maas_magics.magics.common import MODEL
@@ -102,6 +102,21 @@ def _stop(magic: Magic, values: dict[str, Any]) -> None:
     magic.show(f"Stopping {job.info.title} ({job.info.id}); its best checkpoint is kept.")
 
 
+def _pause(magic: Magic, values: dict[str, Any]) -> None:
+    job = magic.session.backend.job(values["id"])
+    job.pause()
+    magic.show(f"Pausing {job.info.title} ({job.info.id}); %maas resume {job.info.id} goes on.")
+
+
+def _resume(magic: Magic, values: dict[str, Any]) -> Any:
+    from maas_magics.widgets import watch
+
+    job = magic.session.backend.job(values["id"])
+    job.resume()
+    watch(job, block=values.get("wait", False))
+    return job
+
+
 def _logs(magic: Magic, values: dict[str, Any]) -> None:
     lines = [line for event in magic.session.backend.job(values["id"]).events(follow=False) if (line := _line(event))]
     magic.show("\n".join(lines) or "Nothing yet.")
@@ -119,6 +134,10 @@ def _line(event: Event) -> str:
             return f"{clock}  epoch {event.epoch}: {told}{'  ← best' if event.best else ''}"
         case Message():
             return f"{clock}  {event.text}"
+        case Paused():
+            return f"{clock}  paused"
+        case Resumed():
+            return f"{clock}  goes on in epoch {event.epoch}, after step {event.step}"
         case Finished():
             return f"{clock}  {event.state}{': ' + event.error if event.error else ''}"
     return ""
@@ -168,6 +187,15 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             _attach,
         ),
         (Command("maas stop", "Stop a job; its best checkpoint is kept.", (ID,)), _stop),
+        (Command("maas pause", "Keep a training's state on disk, and let others run.", (ID,)), _pause),
+        (
+            Command(
+                "maas resume",
+                "Go on with a training that was paused.",
+                (ID, Option(("--wait", "-w"), "wait until it has ended", switch=True)),
+            ),
+            _resume,
+        ),
         (Command("maas logs", "What a job told so far.", (ID,)), _logs),
         (Command("maas rm", "Remove a version, NAME:3, or a whole model, NAME.", (MODEL,)), _rm),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ COMMAND = Command(
     "Fit a model to data, live, and publish it as a new version.",
     (
         Option(("name",), "name of the model", metavar="NAME", offer=offers.models),
-        DATA,
+        dataclasses.replace(DATA, required=False),
         Option(
             ("--target", "-t"), "column to learn, several as a,b, or an array", text, "COLUMN", offer=offers.columns
         ),
@@ -68,6 +69,8 @@ COMMAND = Command(
         Option(("--seed",), "seed of split, weights and order", whole, "N"),
         Option(("--device",), "auto, cpu, cuda, mps", text, "DEVICE", offer=("auto", "cpu", "cuda", "mps")),
         Option(("--threads",), "CPU threads", whole, "N"),
+        Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
+        Option(("--resume",), "go on from the newest checkpoint; what is left out is as it was", switch=True),
         Option(("--background", "-b"), "return a Job at once", switch=True),
     ),
     example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000",
@@ -81,7 +84,9 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     names = magic.names
     values = COMMAND.parse(line, names)
     background = values.pop("background", False)
-    data = values.pop("data")
+    data = values.pop("data", ())
+    if not data and not values.get("resume"):
+        raise OptionError("%train needs --data DATA.", "%train NAME --data df --target column")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
         raise OptionError(
             f"--data takes one table, or two arrays X y; {len(data)} words were given.", "--data df --target column"
@@ -89,9 +94,9 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     if len(data) == 2:
         values["data"], values["target"] = data
     else:
-        values["data"] = data[0]
+        values["data"] = data[0] if data else None
         if "target" in values:
-            values["target"] = names.target(values["target"], data[0])
+            values["target"] = names.target(values["target"], values["data"])
     if "model" in values:
         values["model"] = names.module(values["model"])
     if cell is not None:

@@ -97,6 +97,14 @@ class RemoteJob(Generic[R]):
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
         self._client.request("POST", f"/v1/jobs/{self.id}/stop", repeat=False)
 
+    def pause(self) -> None:
+        """Keep the state of a training on disk, and let others run."""
+        self._client.request("POST", f"/v1/jobs/{self.id}/pause")
+
+    def resume(self) -> None:
+        """Go on where `pause` left off."""
+        self._client.request("POST", f"/v1/jobs/{self.id}/resume")
+
     def __await__(self) -> Generator[Any, None, R]:
         return asyncio.to_thread(self.result).__await__()
 
@@ -154,6 +162,12 @@ class AskingJob(Generic[R]):
     def stop(self) -> None:
         """Drop the work in hand."""
         self._stopped = True
+
+    def pause(self) -> None:
+        """Nothing is kept half-way."""
+        raise MaasError(f"The job {self._info.id} ({self._info.title}) cannot be paused; trainings can.")
+
+    resume = pause
 
     def __await__(self) -> Generator[Any, None, R]:
         return asyncio.to_thread(self.result).__await__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -52,10 +52,13 @@ def job_routes(backend: Backend) -> list[Route]:
             _lines(found, int(last), follow), media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
 
-    async def stop(request: Request) -> Response:
-        found = await asyncio.to_thread(backend.job, request.path_params["id"])
-        await asyncio.to_thread(found.stop)
-        return Response(msgspec.json.encode(found.info), 202, media_type=JSON)
+    def told(act: Callable[[Job[Any]], None]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            found = await asyncio.to_thread(backend.job, request.path_params["id"])
+            await asyncio.to_thread(act, found)
+            return Response(msgspec.json.encode(found.info), 202, media_type=JSON)
+
+        return answer
 
     async def result(request: Request) -> Response:
         found = await asyncio.to_thread(backend.job, request.path_params["id"])
@@ -77,7 +80,9 @@ def job_routes(backend: Backend) -> list[Route]:
         Route("/v1/jobs", jobs, methods=["GET"]),
         Route("/v1/jobs/{id}", job, methods=["GET"]),
         Route("/v1/jobs/{id}/events", events, methods=["GET"]),
-        Route("/v1/jobs/{id}/stop", stop, methods=["POST"]),
+        Route("/v1/jobs/{id}/stop", told(lambda job: job.stop()), methods=["POST"]),
+        Route("/v1/jobs/{id}/pause", told(lambda job: job.pause()), methods=["POST"]),
+        Route("/v1/jobs/{id}/resume", told(lambda job: job.resume()), methods=["POST"]),
         Route("/v1/jobs/{id}/result", result, methods=["GET"]),
     ]
 

@@ -138,6 +138,8 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/v1/jobs/{id}/events", "get", "Events of a job.", 200, "text/event-stream", "",
      "after follow header:last-event-id"),
     ("/v1/jobs/{id}/stop", "post", "Stop a job.", 202, "Job", "", ""),
+    ("/v1/jobs/{id}/pause", "post", "Keep the state of a training, and let others run.", 202, "Job", "", ""),
+    ("/v1/jobs/{id}/resume", "post", "Go on with a training that was paused.", 202, "Job", "", ""),
     ("/v1/jobs/{id}/result", "get", "Result of a job.", 200, "application/msgpack", "", "wait"),
     ("/v1/models", "get", "Newest version of every model.", 200, "Any", "", ""),
     ("/v1/loaded", "get", "Models that are open, or were closed.", 200, "Any", "", ""),

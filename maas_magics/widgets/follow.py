@@ -55,6 +55,7 @@ class Follower:
         self._changed = threading.Event()
         self._urgent = threading.Event()
         self._closed = threading.Event()
+        self._pausing: bool | None = None
         self._stop_at: float | None = None
         self._stop_wanted = False
         self._over = False
@@ -74,8 +75,13 @@ class Follower:
             self._stop_at, self._stop_wanted = time.monotonic(), True
             self._wake()
 
+    def request_pause(self, pause: bool) -> None:
+        """Ask for a pause, or for going on after one, without waiting for anything; safe in any thread."""
+        self._pausing = pause
+        self._wake()
+
     def wait(self) -> None:
-        """Wait until the job is over and its last state is shown.
+        """Wait until the job is over and its last state is shown, or until it is paused; the view then lives on.
 
         An interrupt stops the job gracefully and the wait goes on; a second one stops it hard.
 
@@ -88,7 +94,7 @@ class Follower:
         """
         interrupt: KeyboardInterrupt | None = None
         # Not Thread.join: before Python 3.13 an interrupt there takes a thread that runs for one that is over.
-        while not self._closed.is_set():
+        while not self._closed.is_set() and self.history.state != "paused":
             try:
                 self._closed.wait(0.1)
             except KeyboardInterrupt as error:
@@ -147,6 +153,8 @@ class Follower:
             self._changed.clear()
             if self._stop_wanted:
                 self._stop()
+            if self._pausing is not None:
+                self._pause(self._pausing)
             with self.lock:
                 history = self.history
                 # An eightieth of the whole is what a person can see move, and bounds the messages of a long job.
@@ -157,6 +165,18 @@ class Follower:
                     painted, shown, changed = time.monotonic(), now, False
             self._urgent.wait(self._view.interval)
             self._urgent.clear()
+
+    def _pause(self, pause: bool) -> None:
+        self._pausing = None
+        try:
+            if pause:
+                self._job.pause()
+            else:
+                self._job.resume()
+        except Exception as error:
+            with self.lock:
+                word = "paused" if pause else "resumed"
+                self.history.add(Message(text=f"the job could not be {word}: {error}", level="warning"))
 
     def _stop(self) -> None:
         self._stop_wanted = False

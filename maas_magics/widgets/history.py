@@ -13,6 +13,7 @@ from maas_magics.api.events import (
     Event,
     Finished,
     Message,
+    Paused,
     Progress,
     Resumed,
     Started,
@@ -97,7 +98,10 @@ class History:
                     event = msgspec.structs.replace(event, time=self.started.time)
                 self.started, self.title, self.state = event, event.title, "running"
                 self._back(event.time, 0, 0, 0)
+            case Paused():
+                self.state = "paused"
             case Resumed():
+                self.state = "running"
                 self._back(event.time, event.epoch, event.step, event.samples)
             case Step():
                 self.epoch, self.loss = event.epoch, event.loss

@@ -108,6 +108,8 @@ class LiveWidget(anywidget.AnyWidget):
         Held by whoever changes ``history``.
     on_stop : callable
         Called for a click on Stop, on any thread; must return at once.
+    on_pause : callable
+        Called with True for a click on Pause and False for one on Resume, in the same way.
     on_ready : callable
         Called whenever a page shows the widget.
     log : bool
@@ -126,11 +128,13 @@ class LiveWidget(anywidget.AnyWidget):
         lock: threading.RLock,
         *,
         on_stop: Callable[[], None],
+        on_pause: Callable[[bool], None],
         on_ready: Callable[[], None],
         log: bool,
         blocking: bool,
     ) -> None:
         self._history, self._history_lock, self._on_stop, self._on_ready = history, lock, on_stop, on_ready
+        self._on_pause = on_pause
         self._packer, self._stopping, self._paints, self._heard = Packer(log=log, blocking=blocking), False, 0, False
         super().__init__()
         self.on_msg(self._receive)
@@ -170,6 +174,9 @@ class LiveWidget(anywidget.AnyWidget):
             case "stop":
                 self.send({"t": "stopping"})
                 self._on_stop()
+            case "pause" | "resume" as word:
+                self.send({"t": "heard"})
+                self._on_pause(word == "pause")
             case "ready":
                 self.send({"t": "welcome"})
                 with self._history_lock:

@@ -79,6 +79,7 @@ class NotebookView:
                 follower.history,
                 follower.lock,
                 on_stop=follower.request_stop,
+                on_pause=follower.request_pause,
                 on_ready=self._on_ready,
                 log=self._log,
                 blocking=self._blocking,

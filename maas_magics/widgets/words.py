@@ -68,6 +68,8 @@ def best_figures(history: History) -> list[tuple[str, str]]:
 def line(history: History, *, stopping: bool = False) -> str:
     """One line of a running job."""
     parts = [history.title, "stopping…" if stopping else position(history) or history.state]
+    if history.state == "paused":
+        parts.append("paused")
     if history.last or history.step:
         parts.append(f"loss {figure(history.loss)}" if not history.progress else "")
     if history.last:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from maas_magics.api.errors import StoreError, Suspended
+from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.training.batches import FromLoader, InMemory
-from maas_magics.core.training.checkpoint import FILES, Checkpoints
+from maas_magics.core.training.checkpoint import FILES, Cadence, Checkpoints
 from maas_magics.core.training.loop import History, Plan, fit
 from maas_magics.core.training.losses import make_loss
 from maas_magics.core.training.optimizers import Optimizer
@@ -54,9 +57,12 @@ class Machine:
         self.events: list[Any] = []
         self.folder = folder
 
-    def run(self, stopping: Callable[[], Any] = lambda: "", keep: bool = True) -> History:
-        checkpoints = Checkpoints(self.folder) if keep else None
-        return fit(self.net, self.optimizer, self.batches, self.held, plan(), self.events.append, stopping, checkpoints)
+    def run(
+        self, stopping: Callable[[], Any] = lambda: "", keep: bool = True, epochs: int = 6, **options: Any
+    ) -> History:
+        checkpoints = Checkpoints(self.folder, **options) if keep else None
+        how = plan(epochs)
+        return fit(self.net, self.optimizer, self.batches, self.held, how, self.events.append, stopping, checkpoints)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.net.state_dict().items()}
@@ -158,13 +164,141 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_training(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("maas_magics.core.training.checkpoint.os.fsync", full)
-    monkeypatch.setattr("maas_magics.core.training.loop.EPOCH_PAUSE", 0.0)
-    monkeypatch.setattr("maas_magics.core.training.loop.COST", 0)
     machine = Machine(tmp_path)
-    assert machine.run().epochs == 6
+    assert machine.run(every="1").epochs == 6
     told = [event.text for event in machine.events if isinstance(event, Message)]
     assert told and all("No space left" in text and "Training goes on" in text for text in told)
     assert not any(tmp_path.iterdir())
     with pytest.raises(StoreError):
         Checkpoints(tmp_path).save({"step": 1})
     assert sum(isinstance(event, EpochEnd) for event in machine.events) == 6
+
+
+def test_checkpoints_are_kept_as_often_as_asked(tmp_path: Path) -> None:
+    def steps(every: str | None) -> list[int]:
+        machine = Machine(tmp_path / str(every))
+        machine.run(every=every)
+        return [event.step for event in machine.events if isinstance(event, CheckpointSaved)]
+
+    assert steps("5") == [*range(5, STEPS, 5), STEPS]
+    assert steps("1") == [*range(1, STEPS + 1), STEPS]
+    assert steps("1000s") == steps(None) == [STEPS]
+    assert len(list((tmp_path / "1").iterdir())) == len(FILES)
+
+
+@pytest.mark.parametrize("every", ["", "0", "-1", "0s", "ten", "5 minutes", "1e3", "nan s"])
+def test_a_cadence_that_cannot_be_meant_is_refused(every: str) -> None:
+    with pytest.raises(OptionError, match="--checkpoint-every 500"):
+        Cadence(every)
+
+
+def test_a_training_that_ended_goes_on_for_more_epochs(tmp_path: Path) -> None:
+    first = Machine(tmp_path)
+    first.run(epochs=4)
+    with pytest.raises(OptionError, match=r"has done its 4 epochs.\n--epochs 8|has done its 4 epochs"):
+        Machine(tmp_path).run(epochs=4)
+    second = Machine(tmp_path)
+    history = second.run(epochs=7)
+    assert history.epochs == 7 and len(history.curves["loss"]) == 7
+    assert next(event for event in second.events if isinstance(event, Resumed)).epoch == 5
+
+
+def test_a_training_stopped_in_mid_epoch_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    expected = Machine(tmp_path / "whole")
+    history = expected.run(keep=False)
+    count = iter(range(13))
+    stopped = Machine(tmp_path / "cut").run(lambda: "" if next(count, None) is not None else "soft")
+    assert stopped.stopped and stopped.epochs == 2
+    machine = Machine(tmp_path / "cut")
+    assert machine.run() == history and same(machine.state(), expected.state())
+
+
+@pytest.mark.parametrize("what", ["table", "network"])
+def test_a_checkpoint_of_something_else_is_refused_and_kept(what: str, tmp_path: Path) -> None:
+    with pytest.raises(Suspended):
+        Machine(tmp_path).run(after(9), marks={"table": "a", "network": "n"})
+    machine = Machine(tmp_path)
+    with pytest.raises(OptionError, match=f"another {what}"):
+        machine.run(marks={"table": "a", "network": "n"} | {what: "other"})
+    with pytest.raises(OptionError, match="does not fit"):
+        Machine(tmp_path, "SGD").run(marks={"table": "a", "network": "n"})
+    assert Machine(tmp_path).run(marks={"table": "a", "network": "n"}) == Machine(tmp_path / "w").run(keep=False)
+
+
+def test_a_checkpoint_that_must_be_there_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="no checkpoint to go on from"):
+        Machine(tmp_path).run(wanted=True)
+
+
+def test_a_learning_rate_that_is_said_anew_counts(tmp_path: Path) -> None:
+    optimizer = Machine(tmp_path).optimizer
+    optimizer.scale_lr(0.5)
+    state, base = optimizer.inner.state_dict(), optimizer.base
+    same_rate = Machine(tmp_path).optimizer
+    same_rate.load(state, base)
+    assert same_rate.lr == 0.025
+    other = Optimizer(nn.Linear(6, 9), "Adam", 0.01, None, {})
+    other.load(other.inner.state_dict(), base)
+    assert other.lr == 0.01
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np, torch
+from maas_magics.core.context import Context
+from maas_magics.core.inference.loader import Loader
+from maas_magics.core.store import Store
+from maas_magics.core.training.train import train
+from maas_magics.api.requests import TrainRequest
+from torch import nn
+
+torch.set_num_threads(1); torch.manual_seed(0)
+place, kills = Path(sys.argv[1]), int(sys.argv[2])
+x = np.random.default_rng(0).normal(size=(600, 6)).astype(np.float32)
+y = np.where(x[:, 0] * x[:, 1] > 0, "yes", "no")
+net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2))
+request = TrainRequest(name="m", data=x, target=y, model=net, epochs=30, patience=0, batch_size=16,
+                       schedule="one-cycle", checkpoint_every="3", threads=1)
+store = Store(str(place / "store"))
+
+def run():
+    context = Context(store, Loader(store), lambda event: None, lambda: "", checkpoints=place / "kept")
+    train(request, context)
+
+done, wait = 0, random.Random(7)
+while kills:
+    child = os.fork()
+    if not child:
+        run()
+        os._exit(0)
+    if done < kills:
+        time.sleep(wait.uniform(0.02, 0.12))
+        os.kill(child, signal.SIGKILL)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+        done += 1
+    else:
+        assert os.waitpid(child, 0)[1] == 0
+        break
+else:
+    run()
+print(done)
+"""
+
+
+def test_killed_at_25_random_moments_it_ends_the_same(tmp_path: Path) -> None:
+    def weights(kills: int) -> tuple[bytes, Any, int]:
+        place = tmp_path / str(kills)
+        place.mkdir()
+        found = subprocess.run(
+            [sys.executable, "-c", KILLED, str(place), str(kills)], capture_output=True, text=True, timeout=300
+        )
+        assert not found.returncode, found.stderr
+        (version,) = (place / "store").rglob("weights.safetensors")
+        manifest = json.loads((version.parent / "manifest.json").read_text())
+        return version.read_bytes(), (manifest["history"], manifest["best_epoch"]), int(found.stdout)
+
+    expected, killed = weights(0), weights(25)
+    assert killed[2] == 25
+    assert killed[:2] == expected[:2]

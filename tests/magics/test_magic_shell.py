@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ import pytest
 from torch import nn
 
 from maas_magics.api.backend import Job
+from maas_magics.api.events import EpochEnd
 from maas_magics.api.results import Artifact, Metrics, TrainedModel
 from maas_magics.local.job import LocalJob
 
@@ -117,7 +121,7 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%train m --data df --target y --lr -1", "at least 0 was expected."),
         ("%train m --data dg --target y", "There is no variable 'dg'.\n  → There is: df."),
         ("%train m --data df", "No target was named."),
-        ("%train m", "%train needs --data DATA.\n  → %train NAME --data DATA [options]"),
+        ("%train m", "%train needs --data DATA.\n  → %train NAME --data df"),
         ("%train", "%train needs NAME."),
         ("%train m --data df --target yy", "no column 'yy'"),
         ("%train m --data df --target y --model mlq", "Did you mean 'mlp'?"),
@@ -139,6 +143,10 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%maas models nobody", "There is no model 'nobody'."),
         ("%maas stop zzz", "There is no job 'zzz'."),
         ("%maas attach zzz", "There is no job 'zzz'."),
+        ("%maas pause zzz", "There is no job 'zzz'."),
+        ("%train m --epochs 3", "%train needs --data DATA."),
+        ("%train m --resume", "There is no checkpoint of a training of 'm'."),
+        ("%train m --data df --target y --checkpoint-every often", "Checkpoints every 'often' cannot be meant."),
         ("%maas logs", "%maas logs needs ID."),
         ("%maas rm", "%maas rm needs NAME."),
         ("%maas alias nobody x", "There is no model 'nobody'."),
@@ -193,11 +201,11 @@ def test_help_of_subcommands(cell: Run, capsys: pytest.CaptureFixture[str]) -> N
     overview = capsys.readouterr().out
     for word in ("%train", "%export", "%maas status", "%maas stop", "%maas alias"):
         assert word in overview
-    for word in ("status", "models", "jobs", "attach", "stop", "logs", "rm", "alias", "help"):
+    for word in ("status", "models", "jobs", "attach", "stop", "pause", "resume", "logs", "rm", "alias", "help"):
         cell(f"%maas {word} --help")
         assert capsys.readouterr().out.startswith(f"usage: %maas {word}")
     cell("%maas train --help")
-    assert capsys.readouterr().out.startswith("usage: %train NAME --data DATA [options]")
+    assert capsys.readouterr().out.startswith("usage: %train NAME [options]")
 
 
 # --- %evaluate, %export ---
@@ -382,6 +390,41 @@ def test_maas_shows_models_versions_and_aliases(cell: Run, capsys: pytest.Captur
     cell("%maas status")
     told = capsys.readouterr().out
     assert "this kernel" in told and "models   1" in told and "0 going, 3 ended" in told
+
+
+def test_a_training_is_paused_resumed_and_extended(cell: Run, ip: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    job = cell("%train m --data df --target y --model linear --epochs 100000 --patience 0 --background")
+    next(event for event in job.events() if isinstance(event, EpochEnd))
+    cell("%maas pause job" if "job" in ip.user_ns else f"%maas pause {job.info.id}")
+    while job.info.state != "paused":
+        time.sleep(0.01)
+    assert f"%maas resume {job.info.id} goes on" in capsys.readouterr().out
+    cell("%maas status")
+    assert "paused" in capsys.readouterr().out
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    assert cell(f"%maas resume {job.info.id}") is job
+    cell(f"%maas stop {job.info.id}")
+    done = job.result(30).epochs
+    cell(f"%maas logs {job.info.id}")
+    told = capsys.readouterr().out
+    assert "paused" in told and "goes on in epoch" in told
+    more = cell(f"%train m --resume --epochs {done + 2}")
+    assert more.ref == "m:2" and more.epochs == done + 2
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_a_cell_whose_training_is_paused_ends_with_the_job(cell: Run, ip: Any) -> None:
+    def pause() -> None:
+        while not (jobs := ip.user_ns["maas"].jobs()) or jobs[0].state != "running":
+            time.sleep(0.01)
+        ip.user_ns["maas"].attach(jobs[0].id).pause()
+
+    cell("import maas_magics as maas")
+    threading.Thread(target=pause, daemon=True).start()
+    job = cell("%train m --data df --target y --model linear --epochs 100000 --patience 0")
+    assert isinstance(job, Job) and job.info.state == "paused"
+    cell(f"%maas stop {job.info.id}")
+    assert job.result(30).stopped
 
 
 def test_maas_follows_and_stops_jobs(cell: Run, ip: Any, capsys: pytest.CaptureFixture[str]) -> None:

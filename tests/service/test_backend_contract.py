@@ -18,7 +18,7 @@ from torch import nn
 
 from maas_magics.api.backend import Backend, Job, JobInfo
 from maas_magics.api.errors import JobNotFound, MaasError, ModelNotFound, OptionError, Stopped
-from maas_magics.api.events import EpochEnd, Finished, Started, Step
+from maas_magics.api.events import EpochEnd, Finished, Paused, Started, Step
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, Prediction, TrainedModel
 from maas_magics.local.backend import LocalBackend
@@ -219,6 +219,95 @@ def test_stopped_twice_it_drops_the_work_in_hand(backend: Backend) -> None:
     except Stopped:
         with pytest.raises(ModelNotFound):
             backend.models.get("hard")
+
+
+def until(job: Job[Any], state: str, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while job.info.state != state:
+        assert time.monotonic() < deadline, job.info
+        time.sleep(0.02)
+
+
+def test_a_paused_training_lets_others_run_and_goes_on_to_the_same_end(backend: Backend) -> None:
+    whole = backend.submit(quick("whole", epochs=500, patience=0)).result(120)
+    job = backend.submit(quick("m", epochs=500, patience=0))
+    begun(job)
+    job.pause()
+    until(job, "paused")
+    assert any(isinstance(event, Paused) for event in job.events(follow=False))
+    assert backend.submit(quick("other")).result(60).ref == "other:1"
+    job.pause()
+    assert next(info for info in backend.jobs() if info.id == job.info.id).state == "paused"
+    with pytest.raises(TimeoutError, match="is paused"):
+        job.result(0.3)
+    backend.job(job.info.id).resume()
+    found = job.result(120)
+    assert found.history == whole.history and found.best_epoch == whole.best_epoch
+    with pytest.raises(MaasError, match="has ended: succeeded"):
+        job.pause()
+    with pytest.raises(MaasError, match="%train m --resume"):
+        job.resume()
+
+
+def test_a_paused_training_that_is_stopped_keeps_its_best_epoch(backend: Backend) -> None:
+    job = backend.submit(endless())
+    begun(job)
+    job.pause()
+    until(job, "paused")
+    job.stop()
+    assert job.result(60).stopped and backend.models.get("long").version == 1
+
+
+def test_a_training_that_waits_is_paused_and_resumed_in_its_place(backend: Backend) -> None:
+    first, second = backend.submit(endless()), backend.submit(quick("later"))
+    begun(first)
+    second.pause()
+    until(second, "paused")
+    first.stop()
+    first.result(60)
+    time.sleep(0.5)
+    assert second.info.state == "paused"
+    second.resume()
+    assert second.result(60).ref == "later:1"
+
+
+def test_what_is_no_training_cannot_be_paused(backend: Backend) -> None:
+    backend.submit(quick()).result(60)
+    job: Job[Any] = backend.submit(PredictRequest(model="m", data=X))
+    with pytest.raises(MaasError, match="cannot be paused|has ended"):
+        job.pause()
+
+
+def test_a_training_goes_on_for_more_epochs_by_its_name_alone(backend: Backend) -> None:
+    constant = {"patience": 0, "schedule": "constant"}
+    backend.submit(quick("m", epochs=4, **constant)).result(60)
+    with pytest.raises(MaasError, match="has done its 4 epochs"):
+        backend.submit(TrainRequest(name="m", resume=True)).result(60)
+    found = backend.submit(TrainRequest(name="m", resume=True, epochs=7)).result(60)
+    whole = backend.submit(quick("whole", epochs=7, **constant)).result(60)
+    assert found.ref == "m:2" and found.epochs == 7 and found.history == whole.history
+    stopped = backend.submit(endless("m"))
+    begun(stopped)
+    stopped.stop()
+    done = stopped.result(60).epochs
+    again = backend.submit(TrainRequest(name="m", resume=stopped.info.id, epochs=done + 3)).result(60)
+    assert again.epochs == done + 3 and not again.stopped
+
+
+def test_going_on_needs_something_to_go_on_from(backend: Backend) -> None:
+    with pytest.raises(MaasError, match="no checkpoint of a training of 'nobody'"):
+        backend.submit(TrainRequest(name="nobody", resume=True)).result(60)
+    with pytest.raises(MaasError, match="no data to learn from"):
+        backend.submit(TrainRequest(name="m")).result(60)
+    job = backend.submit(endless())
+    begun(job)
+    with pytest.raises(MaasError, match="is (running|queued)"):
+        backend.submit(TrainRequest(name="long", resume=True)).result(60)
+    job.stop()
+    job.result(60)
+    other = quick("long", data=X + 1, resume=True, epochs=2_000_000)
+    with pytest.raises(MaasError, match="another table"):
+        backend.submit(other).result(60)
 
 
 def test_stopped_before_it_began_it_never_runs(backend: Backend) -> None:

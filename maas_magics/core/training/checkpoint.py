@@ -10,13 +10,17 @@ import hashlib
 import io
 import os
 import random
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from maas_magics.api.errors import StoreError
+from maas_magics.api.errors import OptionError, StoreError
 
 FILES = ("checkpoint-a.pt", "checkpoint-b.pt")
 
@@ -26,6 +30,60 @@ DIGEST = 32
 State = dict[str, Any]
 
 
+EPOCH_PAUSE, STEP_PAUSE, COST = 1.0, 10.0, 100.0
+"""Where nothing else is asked for: least seconds between two checkpoints at an epoch's end and inside an epoch, and
+least time between two in times of what the last one took."""
+
+
+class Cadence:
+    """When a checkpoint is due.
+
+    Parameters
+    ----------
+    text : str, optional
+        ``"30s"``: every thirty seconds. ``"500"``: every 500 optimizer steps. By default so seldom that they take
+        less than a hundredth of the time.
+
+    Raises
+    ------
+    OptionError
+        If it is neither.
+    """
+
+    def __init__(self, text: str | None = None) -> None:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?s|(\d+)", text.strip() if text is not None else "0")
+        if found is None or (text is not None and float(found[1] or found[2]) <= 0):
+            raise OptionError(
+                f"Checkpoints every {text!r} cannot be meant.", "--checkpoint-every 500 counts steps, 30s seconds"
+            )
+        self._steps = int(found[2] or 0) if text is not None else 0
+        self._seconds = float(found[1] or 0) if text is not None else 0.0
+        self._step, self._at, self._cost = 0, time.perf_counter(), 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether steps are counted, so that every one has to be looked at."""
+        return self._steps > 0
+
+    def due(self, step: int, *, epoch_end: bool = False) -> bool:
+        """Whether a checkpoint is due after so many steps."""
+        if self._steps:
+            return step - self._step >= self._steps
+        passed = time.perf_counter() - self._at
+        if self._seconds:
+            return passed > self._seconds
+        return passed > max(EPOCH_PAUSE if epoch_end else STEP_PAUSE, COST * self._cost)
+
+    def begin(self, step: int) -> None:
+        """Count from here."""
+        self._step, self._at = step, time.perf_counter()
+
+    def saved(self, step: int, cost: float) -> None:
+        """Take note of a checkpoint that took so many seconds."""
+        self.begin(step)
+        self._cost = cost
+
+
 class Checkpoints:
     """Checkpoints of one training.
 
@@ -33,10 +91,21 @@ class Checkpoints:
     ----------
     folder : Path
         Made when something is written.
+    every : str, optional
+        See `Cadence`.
+    marks : dict of str to str
+        What a state must have been made of to be gone on with: what differs is named.
+    wanted : bool
+        Whether a state must be there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, every: str | None = None, marks: dict[str, str] | None = None, wanted: bool = False
+    ) -> None:
         self.folder = folder
+        self.cadence = Cadence(every)
+        self.marks = marks or {}
+        self.wanted = wanted
         self._turn = 0
 
     def save(self, state: State) -> None:
@@ -94,25 +163,52 @@ class Checkpoints:
 
 
 def random_state() -> State:
-    """States of every generator a module may draw from."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    version, internal, following = random.getstate()
-    state: State = {
-        "torch": torch.get_rng_state(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), gauss],
-        "python": [version, list(internal), following],
-    }
+    """States of every generator a module may draw from, in this process's own words; see `packed`."""
+    state: State = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
 
+def packed(state: State) -> State:
+    """A state of `random_state` as tensors and plain values."""
+    if not state:
+        return {}
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    version, internal, following = state["python"]
+    return state | {
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), gauss],
+        "python": [version, list(internal), following],
+    }
+
+
+def unpacked(state: State) -> State:
+    """The inverse of `packed`."""
+    if not state:
+        return {}
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    version, internal, following = state["python"]
+    return state | {
+        "numpy": (kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss),
+        "python": (version, tuple(internal), following),
+    }
+
+
 def restore_random(state: State) -> None:
     """Set every generator to a state that `random_state` gave."""
     torch.set_rng_state(state["torch"])
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    version, internal, following = state["python"]
-    random.setstate((version, tuple(internal), following))
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def own_random() -> Iterator[None]:
+    """Give numpy's and Python's numbers back as they were; torch's are looked after by who trains."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(before["numpy"])
+        random.setstate(before["python"])

@@ -8,6 +8,7 @@ from torch import nn
 
 from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.requests import TrainRequest
+from maas_magics.core.training.checkpoint import Cadence
 
 
 def check_request(request: TrainRequest) -> None:
@@ -36,6 +37,7 @@ def check_request(request: TrainRequest) -> None:
             f"label smoothing is {request.label_smoothing:g}; a share of at most 1 was expected.",
             "--label-smoothing 0.1",
         )
+    Cadence(request.checkpoint_every)
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
         raise MaasError(
             f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."

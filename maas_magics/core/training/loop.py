@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import Diverged, Stopped, StoreError, Suspended
+from maas_magics.api.errors import Diverged, OptionError, Stopped, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Message, Resumed, Step
 from maas_magics.core.context import Stopping
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.decode import Decode, truth
 from maas_magics.core.training.batches import Batch, Batches
-from maas_magics.core.training.checkpoint import Checkpoints, State, random_state, restore_random
+from maas_magics.core.training.checkpoint import Checkpoints, State, packed, random_state, restore_random, unpacked
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
@@ -29,14 +29,7 @@ from maas_magics.core.turns import give_way, wanted
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
 
-STEP_PAUSE = 10.0
-EPOCH_PAUSE = 1.0
-"""Least seconds between two checkpoints, inside an epoch and at its end."""
-
-COST = 100
-"""Least time between two checkpoints, in times of what the last one took."""
-
-KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "begin", "best", "best_value")
+KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "best", "best_value", "counted")
 """Counts and values of `Fit` that a checkpoint holds as they are."""
 
 
@@ -111,7 +104,8 @@ class Fit:
         self._loss_sum = 0.0
         self._begun = False
         self._begin: State = {}
-        self._spent = self._cost = 0.0
+        self._counted = 0
+        self._spent = 0.0
 
     def run(self) -> History:
         """Train, and leave the weights of the best epoch in the network.
@@ -125,7 +119,9 @@ class Fit:
         Suspended
         """
         self._resume()
-        self._started = self._saved = time.perf_counter()
+        self._started = time.perf_counter()
+        if self._checkpoints is not None:
+            self._checkpoints.cadence.begin(self._step)
         while self._epoch <= self._plan.epochs and not self._history.stopped:
             stop = self._train_epoch()
             if stop == "suspend":
@@ -138,15 +134,21 @@ class Fit:
                 raise Stopped("Training was stopped before its first step; nothing was kept.")
             self._end_epoch()
             self._history.stopped = bool(stop)
-            if self._plan.patience and self._history.epochs - self._history.best_epoch >= self._plan.patience:
+            if self._impatient():
                 break
-            if time.perf_counter() - self._saved > max(EPOCH_PAUSE, COST * self._cost):
+            if self._checkpoints is not None and self._checkpoints.cadence.due(self._step, epoch_end=True):
                 self._save()
+        self._save(last=True)
         if self._best is None:
             raise Stopped("Training was stopped before anything could be kept.")
         self._net.load_state_dict(self._best)
         self._net.eval()
         return self._history
+
+    def _impatient(self) -> bool:
+        """Whether the figure has not become better for too many epochs, of those since somebody said to go on."""
+        since = max(self._history.best_epoch, self._counted)
+        return bool(self._plan.patience) and self._history.epochs - since >= self._plan.patience
 
     def _train_epoch(self) -> Stopping:
         """Steps from where the epoch stands to its end, or to where somebody wants it to stop."""
@@ -156,6 +158,8 @@ class Fit:
         net.train()
         loss_sum, rows, step, done = self._loss_sum, self._rows, self._step, self._done
         since_sum, since_rows, reported = loss_sum, rows, time.perf_counter()
+        cadence = self._checkpoints.cadence if self._checkpoints is not None else None
+        counts = cadence is not None and cadence.counts
         stop: Stopping = ""
         for inputs, target in self._batches():
             stop = stopping()
@@ -176,9 +180,12 @@ class Fit:
                 fresh = rows - since_rows
                 emit(Step(step=step, epoch=epoch, loss=(loss_sum - since_sum) / fresh, samples=self._samples + rows))
                 reported, since_sum, since_rows = now, loss_sum, rows
-                if self._checkpoints is not None and now - self._saved > max(STEP_PAUSE, COST * self._cost):
-                    self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
-                    self._save()
+                look = cadence is not None
+            else:
+                look = counts
+            if look and cadence is not None and cadence.due(step):
+                self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
+                self._save()
         self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
         return stop
 
@@ -231,17 +238,23 @@ class Fit:
 
     # --- on disk ---
 
-    def _save(self) -> None:
+    def _save(self, *, last: bool = False) -> None:
+        """Keep the whole state; the last one tells that the training came to its own end."""
         if self._checkpoints is None:
             return
         begun = time.perf_counter()
+        begin = self._begin
         state = {name: getattr(self, f"_{name}") for name in KEPT}
         state |= {
             "net": self._net.state_dict(),
             "optimizer": self._optimizer.inner.state_dict(),
+            "base": self._optimizer.base,
             "history": asdict(self._history),
-            "now": random_state(),
+            "begin": {"order": begin["order"], "random": packed(begin["random"])} if begin else {},
+            "now": packed(random_state()),
             "after": self._order.get_state(),
+            "marks": self._checkpoints.marks,
+            "ended": last,
             "spent": self._spent + begun - self._started,
         }
         try:
@@ -250,10 +263,16 @@ class Fit:
             self._emit(Message(text=f"{error.message} Training goes on.", level="warning"))
         else:
             self._emit(CheckpointSaved(epoch=self._epoch, step=self._step))
-        self._saved = time.perf_counter()
-        self._cost = self._saved - begun
+        self._checkpoints.cadence.saved(self._step, time.perf_counter() - begun)
 
     def _resume(self) -> None:
+        """Take up the newest whole state.
+
+        Raises
+        ------
+        OptionError
+            If it was made of other data or another network, or has nothing left to do.
+        """
         if self._checkpoints is None:
             return
         state, broken = self._checkpoints.newest()
@@ -261,15 +280,35 @@ class Fit:
             what = "the one before is used" if state else "there is none before it, so training begins anew"
             self._emit(Message(text=f"The newest checkpoint is broken; {what}.", level="warning"))
         if state is None:
+            if self._checkpoints.wanted:
+                raise OptionError("There is no checkpoint to go on from.", "Drop --resume.")
             return
-        self._net.load_state_dict(state["net"])
-        self._optimizer.inner.load_state_dict(state["optimizer"])
+        for what, mark in self._checkpoints.marks.items():
+            if state["marks"].get(what) != mark:
+                raise OptionError(
+                    f"The checkpoint was made with another {what}.", "Say the line as it was, or drop --resume."
+                )
+        try:
+            self._net.load_state_dict(state["net"])
+            self._optimizer.load(state["optimizer"], state["base"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise OptionError(f"The checkpoint does not fit: {reason}", "Say the line as it was.") from None
         self._history = History(**state["history"])
         for name in KEPT:
             setattr(self, f"_{name}", state[name])
+        begin = state["begin"]
+        self._begin = {"order": begin["order"], "random": unpacked(begin["random"])} if begin else {}
         self._spent = state["spent"]
-        restore_random(state["now"])
+        restore_random(unpacked(state["now"]))
         self._order.set_state(state["after"])
+        if state["ended"]:
+            self._history.stopped = False
+            self._counted = self._history.epochs
+            if self._epoch > self._plan.epochs:
+                raise OptionError(
+                    f"The training has done its {self._history.epochs} epochs.", f"--epochs {2 * self._history.epochs}"
+                )
         self._emit(Resumed(epoch=self._epoch, step=self._step, samples=self._samples + self._rows))
 
 

@@ -104,7 +104,7 @@ class Optimizer:
             self.inner = kind(whole, **options)
         except (TypeError, ValueError) as error:
             raise OptionError(f"{kind.__name__} cannot be made: {error}", "--optimizer AdamW") from None
-        self._base = [group["lr"] for group in self.inner.param_groups]
+        self.base = [group["lr"] for group in self.inner.param_groups]
         self.needs_closure = bool(accepted.keys() & {"line_search_fn"})
         self.step: Callable[[], Any] = direct_step(self.inner)
         """Update the weights by their gradients."""
@@ -134,9 +134,24 @@ class Optimizer:
         if not self._grads:
             self.inner.zero_grad()
 
+    def load(self, state: dict[str, Any], base: list[float]) -> None:
+        """Take up a state, and its learning rates where those asked for first were the same.
+
+        Raises
+        ------
+        ValueError
+            If it is the state of an optimizer of another kind.
+        """
+        if [group.keys() for group in state["param_groups"]] != [group.keys() for group in self.inner.param_groups]:
+            raise ValueError("it is of an optimizer of another kind")
+        self.inner.load_state_dict(state)
+        for group, mine, its in zip(self.inner.param_groups, self.base, base, strict=True):
+            if mine != its:
+                group["lr"] = mine
+
     def scale_lr(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` times its first one."""
-        for group, base in zip(self.inner.param_groups, self._base, strict=True):
+        for group, base in zip(self.inner.param_groups, self.base, strict=True):
             group["lr"] = base * factor
 
     @property

@@ -6,6 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from maas_magics.core.publish import publish
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.batches import Batches, InMemory
-from maas_magics.core.training.checkpoint import Checkpoints
+from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
@@ -53,7 +54,8 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
     check_name(request.name)
     check_request(request)
     cuda = list(range(torch.cuda.device_count()))
-    with turns.training(), torch.random.fork_rng(devices=cuda):
+    others = own_random() if request.resume else nullcontext()
+    with turns.training(), torch.random.fork_rng(devices=cuda), others:
         torch.manual_seed(request.seed)
         try:
             return _train(request, context)
@@ -223,7 +225,16 @@ def _run(
             facts=facts,
         )
     )
-    checkpoints = Checkpoints(context.checkpoints) if context.checkpoints is not None else None
+    marks = {
+        "table": prepared.digest,
+        "network": f"{architecture}, {parameters} parameters",
+        "optimizer": optimizer_name,
+        "batch size": facts["batch size"],
+        "seed": str(request.seed),
+    }
+    checkpoints = None
+    if context.checkpoints is not None:
+        checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, marks, bool(request.resume))
     begun = time.perf_counter()
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):

@@ -64,6 +64,7 @@ class View {
     this.title = make("span", { className: "maas-title" });
     this.chip = make("span", { className: "maas-chip", role: "status" });
     this.facts = make("span", { className: "maas-facts" });
+    this.hold = make("button", { className: "maas-hold", type: "button", onclick: () => this.wish() }, "Pause");
     this.stop = make("button", { className: "maas-stop", type: "button", onclick: () => this.ask() }, "Stop");
     this.fill = make("i", { className: "maas-fill" });
     this.bar = make("div", { className: "maas-bar", role: "progressbar", ariaLabel: "progress", ariaValueMin: "0", ariaValueMax: "100" }, this.fill);
@@ -73,7 +74,7 @@ class View {
     this.best = make("div", { className: "maas-best" });
     this.notes = make("ul", { className: "maas-notes", ariaLabel: "messages" });
     this.root = make("section", { className: "maas" },
-      make("header", { className: "maas-top" }, this.title, this.chip, this.facts, this.stop),
+      make("header", { className: "maas-top" }, this.title, this.chip, this.facts, this.hold, this.stop),
       this.bar, this.figures, this.charts, this.best, this.notes);
     el.append(this.root);
     this.resize = new ResizeObserver(() => this.draw());
@@ -99,6 +100,17 @@ class View {
 
   lose() { this.state.gone = true; this.draw(); }
 
+  async wish() { // to pause, or to go on: nothing but the kernel's own ear is tried, since an interrupt means Stop
+    const { state } = this, word = state.head.state === "paused" ? "resume" : "pause";
+    state.wish = word; state.heard = false; this.draw();
+    for (let i = 0; i < 4; i++) {
+      if (!this.send({ t: word })) return;
+      await pause(PATIENCE);
+      if (state.heard || state.gone || FINAL.has(state.head.state)) return;
+    }
+    this.hold.title = "the kernel is busy; the click is heard when the running cell is over";
+  }
+
   async ask() { // the kernel may be too busy to hear the click: then it is interrupted, which its view takes for the same wish
     const { state, model } = this;
     state.asked = true; state.heard = false; this.draw();
@@ -107,7 +119,7 @@ class View {
       await pause(PATIENCE / 2);
       if (state.heard || state.gone || FINAL.has(state.head.state)) return;
     }
-    if (!state.head.blocking) { // an interrupt would hit another cell; the click is heard when that one is over
+    if (!state.head.blocking || state.free) { // an interrupt would hit another cell; the click is heard when that one is over
       this.stop.title = "the kernel is busy; the job stops when the running cell is over";
       return;
     }
@@ -125,6 +137,13 @@ class View {
     setText(this.facts, head.facts);
     this.facts.title = head.facts;
     this.stop.hidden = over;
+    const paused = head.state === "paused";
+    state.free ||= paused; // the cell that waited has ended
+    if (state.wish === (paused ? "pause" : "resume")) state.wish = "";
+    this.hold.hidden = over || !head.epochs;
+    this.hold.disabled = state.gone || state.asked || Boolean(state.wish);
+    setText(this.hold, paused ? "Resume" : state.wish === "pause" ? "Pausing…" : "Pause");
+    if (!this.hold.disabled) this.hold.title = paused ? "go on from the state on disk" : "keep the state on disk, and let others run";
     this.stop.disabled = state.gone || shown === "stopping";
     if (!state.asked || state.gone) this.stop.title = state.gone ? "the kernel is gone" : "stop and keep the best weights";
     const known = head.fraction !== null, percent = known ? 100 * head.fraction : 0;
@@ -166,12 +185,12 @@ class View {
 
 // A factory: `initialize` and `render` get different proxies of one model, and share `state` here.
 export default () => {
-  const state = { head: { seq: -1, curves: [] }, curves: new Map(), views: new Set(), received: 0, asked: false, heard: false, welcome: false, gone: false };
+  const state = { head: { seq: -1, curves: [] }, curves: new Map(), views: new Set(), received: 0, asked: false, wish: "", free: false, heard: false, welcome: false, gone: false };
   return {
     initialize({ model }) {
       absorb(state, unpack(dataView(model.get("snapshot"))));
       model.on("msg:custom", (message, buffers) => {
-        state.heard ||= message.t === "stopping"; state.gone = false;
+        state.heard ||= message.t === "stopping" || message.t === "heard"; state.gone = false;
         state.welcome ||= message.t === "welcome";
         if (message.t === "stopping") state.asked = true;
         const whole = message.t === "paint" ? absorb(state, unpack(dataView(buffers[0]))) : true;

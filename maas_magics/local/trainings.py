@@ -1,0 +1,118 @@
+"""What is kept of trainings, so that they can be gone on with: one folder of checkpoints for each name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from maas_magics.api.backend import JobInfo
+from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.requests import Request, TrainRequest
+from maas_magics.api.wire import decode_request
+from maas_magics.core.journal import Journal
+from maas_magics.local.process import alive
+
+
+class Trainings:
+    """Folders of checkpoints, by job; of every name the newest is kept.
+
+    Parameters
+    ----------
+    place : Path
+        Holds a folder for each job.
+    journal : Journal
+    names : callable
+        Names of the models that are there.
+    """
+
+    def __init__(self, place: Path, journal: Journal, names: Callable[[], Sequence[str]]) -> None:
+        self._place = place
+        self._names = names
+        self._journal = journal
+        self._asked: dict[str, TrainRequest] = {}
+
+    def folder(self, id: str) -> Path:
+        """Checkpoints of a job."""
+        return self._place / id
+
+    def find(self, request: Request[Any]) -> str:
+        """Job that a request goes on from; empty where it goes on from none.
+
+        Raises
+        ------
+        OptionError
+            If there is none, or somebody is at it.
+        """
+        if not isinstance(request, TrainRequest) or not request.resume:
+            return ""
+        jobs = [(info, owner) for info, owner in self._journal.jobs() if info.title == f"train {request.name}"]
+        if isinstance(request.resume, str):
+            jobs = [(info, owner) for info, owner in jobs if info.id.startswith(request.resume)]
+        for info, owner in jobs:
+            if info.state not in FINAL_STATES and (alive(owner) or self._journal.request(info.id) is not None):
+                word = "resume" if info.state == "paused" else "attach"
+                raise OptionError(f"The job {info.id} ({info.title}) is {info.state}.", f"%maas {word} {info.id}")
+            if self.folder(info.id).is_dir():
+                return info.id
+        raise OptionError(f"There is no checkpoint of a training of {request.name!r}.", "Drop --resume.")
+
+    def whole(self, request: TrainRequest, earlier: str) -> TrainRequest:
+        """A request with everything that it leaves out to the one before.
+
+        Raises
+        ------
+        OptionError
+            If there is no data, and nobody here knows what it was.
+        """
+        if not earlier or request.data is not None:
+            if request.data is None:
+                raise OptionError("There is no data to learn from.", "--data df --target column")
+            return request
+        before = self._asked.get(earlier)
+        if before is None and (written := self._journal.request(earlier)) is not None:
+            found: Any = decode_request(written)
+            before = found
+        if before is None:
+            raise OptionError(
+                f"The data of the training of {request.name!r} is not here any more.",
+                "Say the whole line again, with --resume.",
+            )
+        said = {
+            field.name: value
+            for field in msgspec.structs.fields(TrainRequest)
+            if (value := getattr(request, field.name)) is not None
+            and not (isinstance(value, (str, int, float, bool, tuple, dict)) and value == field.default)
+            and not (isinstance(value, dict) and not value)
+        }
+        return msgspec.structs.replace(before, **said)
+
+    def begin(self, id: str, request: TrainRequest, earlier: str) -> None:
+        """Note a request for later, and give its job the checkpoints that it goes on from."""
+        self._asked = {key: kept for key, kept in self._asked.items() if kept.name != request.name} | {id: request}
+        if earlier:
+            try:
+                os.replace(self.folder(earlier), self.folder(id))
+            except OSError as error:
+                raise MaasError(f"The checkpoints of the job {earlier} cannot be taken up: {error}") from None
+
+    def ended(self, info: JobInfo) -> None:
+        """Keep no more than the newest checkpoints of a name, and none of models that were removed."""
+        if not self.folder(info.id).is_dir():
+            return
+        names = self._names()
+        for other, _ in self._journal.jobs():
+            older = other.title == info.title and other.id != info.id and other.state in FINAL_STATES
+            if older or (other.state == "succeeded" and other.model not in names):
+                self.forget(other.id)
+
+    def forget(self, id: str) -> None:
+        """Remove the checkpoints of a job."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self.folder(id))
