@@ -22,8 +22,9 @@ from maas_magics.core.training.checkpoint import Checkpoints, State, random_stat
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.schedules import Schedule, constant
-from maas_magics.core.training.step import TrainStep
+from maas_magics.core.training.rates import ByShare
+from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.schedules import Schedule
 from maas_magics.core.turns import give_way, wanted
 
 STEP_EVENTS = 0.1
@@ -53,6 +54,8 @@ class Plan:
     patience: int
     schedule: Schedule
     seed: int
+    regime: Regime | None = None
+    """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
 
 
 @dataclass
@@ -64,6 +67,7 @@ class History:
     best_metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
     stopped: bool = False
+    diverged: bool = False
 
 
 def mode_of(monitor: str) -> Literal["min", "max"]:
@@ -100,6 +104,9 @@ class Fit:
     ) -> None:
         self._net, self._optimizer, self._train, self._held, self._plan = net, optimizer, train, validation, plan
         self._emit, self._stopping, self._checkpoints = emit, stopping, checkpoints
+        self._regime = plan.regime or Regime(
+            net, optimizer, ByShare(optimizer, plan.schedule, plan.epochs * train.steps)
+        )
         self._history = History()
         self._best: dict[str, Tensor] | None = None
         self._best_value = math.inf
@@ -119,7 +126,8 @@ class Fit:
         Raises
         ------
         Diverged
-            When a loss is NaN or infinite; the message names the epoch, the step and what to try.
+            When a loss is NaN or infinite before any epoch was good; the message names the epoch, the step and what
+            to try. After a good epoch the training ends there instead, and says so.
         Stopped
             When it was stopped with nothing to keep.
         Suspended
@@ -127,7 +135,15 @@ class Fit:
         self._resume()
         self._started = self._saved = time.perf_counter()
         while self._epoch <= self._plan.epochs and not self._history.stopped:
-            stop = self._train_epoch()
+            try:
+                stop = self._train_epoch()
+            except Diverged as error:
+                if not self._good:
+                    raise
+                self._history.diverged = True
+                kept = f"Training ends, and the best epoch so far, {self._history.best_epoch}, is kept."
+                self._emit(Message(text=f"{error.message} {kept} {error.hint}", level="warning"))
+                break
             if stop == "suspend":
                 self._save()
                 raise Suspended("Training gave way; its state is kept.")
@@ -136,7 +152,8 @@ class Fit:
                 break
             if not self._rows:
                 raise Stopped("Training was stopped before its first step; nothing was kept.")
-            self._end_epoch()
+            with self._regime.averaged():
+                self._end_epoch()
             self._history.stopped = bool(stop)
             if self._plan.patience and self._history.epochs - self._history.best_epoch >= self._plan.patience:
                 break
@@ -150,10 +167,9 @@ class Fit:
 
     def _train_epoch(self) -> Stopping:
         """Steps from where the epoch stands to its end, or to where somebody wants it to stop."""
-        net, optimizer, plan, stopping, emit = self._net, self._optimizer, self._plan, self._stopping, self._emit
-        train_on = TrainStep(net, optimizer, plan.loss)
-        epoch, total_steps = self._epoch, max(1, plan.epochs * self._train.steps)
-        net.train()
+        optimizer, stopping, emit, epoch = self._optimizer, self._stopping, self._emit, self._epoch
+        self._regime.begin(epoch)
+        train_on, before_step = self._regime.step(self._plan.loss), self._regime.rates.before
         loss_sum, rows, step, done = self._loss_sum, self._rows, self._step, self._done
         since_sum, since_rows, reported = loss_sum, rows, time.perf_counter()
         stop: Stopping = ""
@@ -163,8 +179,8 @@ class Fit:
                 break
             if wanted():
                 give_way()
-            if plan.schedule is not constant:
-                optimizer.scale_lr(plan.schedule(step / total_steps))
+            if before_step is not None:
+                before_step(step)
             loss = train_on(inputs, target)
             step, done = step + 1, done + 1
             n = target.shape[0]
@@ -208,7 +224,8 @@ class Fit:
         history.epochs = epoch
         watched = (held or figures).get(plan.monitor, figures["loss"])
         value = watched if plan.mode == "min" else -watched
-        better = value < self._best_value or self._best is None
+        sound = math.isfinite((held or figures)["loss"])
+        better = self._best is None or (sound and (value < self._best_value or not self._good))
         lr = self._optimizer.lr
         for name, number in {**figures, **{f"val_{k}": v for k, v in held.items()}, "lr": lr}.items():
             history.curves.setdefault(name, []).append(number)
@@ -227,7 +244,13 @@ class Fit:
                 best=better,
             )
         )
+        self._regime.rates.after_epoch(self._step, watched)
         self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
+
+    @property
+    def _good(self) -> bool:
+        """Whether there are weights worth to keep: a best epoch whose loss is a number."""
+        return self._best is not None and math.isfinite(self._history.best_metrics["loss"])
 
     # --- on disk ---
 
@@ -239,6 +262,7 @@ class Fit:
         state |= {
             "net": self._net.state_dict(),
             "optimizer": self._optimizer.inner.state_dict(),
+            "regime": self._regime.state(),
             "history": asdict(self._history),
             "now": random_state(),
             "after": self._order.get_state(),
@@ -264,6 +288,7 @@ class Fit:
             return
         self._net.load_state_dict(state["net"])
         self._optimizer.inner.load_state_dict(state["optimizer"])
+        self._regime.load(state["regime"])
         self._history = History(**state["history"])
         for name in KEPT:
             setattr(self, f"_{name}", state[name])
