@@ -28,7 +28,7 @@ class Average:
     def __init__(self, optimizer: Optimizer, decay: float) -> None:
         self._weights = [p.detach() for group in optimizer.inner.param_groups for p in group["params"]]
         self._mean: list[Tensor] = []
-        self._merge = get_ema_multi_avg_fn(decay)
+        self._merge = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     def update(self) -> None:
         """Take the present weights into the mean."""

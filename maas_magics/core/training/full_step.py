@@ -76,7 +76,8 @@ class FullStep(TrainStep):
                 if share:  # a batch that counts nothing has a mean of 0 / 0
                     total += self._one(part, answers, share)
         else:
-            total = self._one(*(inputs[0] if self._grouped else (inputs, target)), 1.0)
+            inputs, target = inputs[0] if self._grouped else (inputs, target)
+            total = self._one(inputs, target, 1.0)
         if self._clip is not None:
             if self._scaler is not None:
                 self._scaler.unscale_(self._inner)

@@ -34,9 +34,7 @@ def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, p
     """
     if device.type != "cpu" and not (device.type == "cuda" and precision != "fp32"):
         return False
-    inside = [module for module in net.modules() if isinstance(module, CONVOLUTIONS)]
-    # Layers with a few channels in a group, as depth-wise ones, gain nothing.
-    if not any(module.groups == 1 and module.in_channels > 1 for module in inside):
+    if not any(isinstance(module, CONVOLUTIONS) for module in net.modules()):
         return False
     try:
         twin = copy.deepcopy(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

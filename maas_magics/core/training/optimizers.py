@@ -73,8 +73,8 @@ class Optimizer:
         weight_decay: float | None,
         params: Mapping[str, Any],
         *,
-        lr_of: Mapping[Tensor, float] | None = None,
-        later: Mapping[Tensor, int] | None = None,
+        lr_of: Mapping[nn.Parameter, float] | None = None,
+        later: Mapping[nn.Parameter, int] | None = None,
     ) -> None:
         kind = find_optimizer(name)
         if kind is torch.optim.SparseAdam:
@@ -183,7 +183,7 @@ class Optimizer:
 
 
 def _parted(
-    members: Iterable[Tensor], rates: Mapping[Tensor, float], later: Mapping[Tensor, int]
+    members: Iterable[nn.Parameter], rates: Mapping[nn.Parameter, float], later: Mapping[nn.Parameter, int]
 ) -> dict[tuple[float | None, int], list[Tensor]]:
     """Members of a group by their own learning rate and the epoch from which on they learn; 0 from the first."""
     parts: dict[tuple[float | None, int], list[Tensor]] = {}
@@ -210,7 +210,7 @@ def _in_memory_order(tensor: Tensor) -> Tensor:
 def _views(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
     """Parts of a row with the shapes and the memory formats of some tensors."""
     views = []
-    for tensor, part in zip(like, flat.split([tensor.numel() for tensor in like]), strict=True):
+    for tensor, part in zip(like, torch.split(flat, [t.numel() for t in like]), strict=True):
         if _channels_last(tensor):
             n, channels, height, width = tensor.shape
             views.append(part.view(n, height, width, channels).permute(0, 3, 1, 2))

@@ -31,7 +31,7 @@ class Precision:
     def __init__(self, name: str, device: torch.device) -> None:
         self.name = name
         self.autocast = torch.autocast(device.type, DTYPES[name])
-        self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None  # type: ignore[attr-defined]
+        self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -71,9 +71,9 @@ def make_precision(name: str, net: nn.Module, example: tuple[Tensor, ...], devic
         raise OptionError(f"{device} has no {name}: {_first(error)}", other) from None
     # A device may lack a kernel for one layer only, so the network itself is asked, in fp32 as well:
     # what fails there too is no matter of precision, and is told by the training.
-    error = trial(net, example, made.autocast)
-    if error is not None and trial(net, example) is None:
-        raise OptionError(f"The network cannot be trained in {name} on {device}: {_first(error)}", other)
+    found = trial(net, example, made.autocast)
+    if found is not None and trial(net, example) is None:
+        raise OptionError(f"The network cannot be trained in {name} on {device}: {_first(found)}", other)
     return made
 
 

@@ -34,8 +34,9 @@ TORCH = sorted(
 class Rates(Protocol):
     """Sets the learning rates of an optimizer."""
 
-    before: Callable[[int], None] | None
-    """Called before each step with the number of steps done; None where there is nothing to do."""
+    @property
+    def before(self) -> Callable[[int], None] | None:
+        """Called before each step with the number of steps done; None where there is nothing to do."""
 
     def after_epoch(self, step: int, watched: float) -> None:
         """Called after each epoch with the steps done and the figure that chooses the best epoch."""
@@ -63,7 +64,7 @@ class ByShare:
     def __init__(self, optimizer: Optimizer, schedule: Schedule, total: int, warmup: int = 0) -> None:
         self._optimizer, self._schedule = optimizer, schedule
         self._total, self._warmup = max(1, total), warmup
-        self.before = None if schedule is constant and not warmup else self._before
+        self.before: Callable[[int], None] | None = None if schedule is constant and not warmup else self._before
 
     def _before(self, step: int) -> None:
         done = step - self._warmup
@@ -106,7 +107,7 @@ class ByTorch:
         self._warmup = warmup
         self._by_step = name in BY_STEP
         self._watches = name == "ReduceLROnPlateau"
-        self.before = self._before if warmup or self._by_step else None
+        self.before: Callable[[int], None] | None = self._before if warmup or self._by_step else None
 
     def _before(self, step: int) -> None:
         if self._warmup and step <= self._warmup:
@@ -209,13 +210,13 @@ def _by_torch(
     if unknown is not None:
         raise OptionError(f"{kind} has no argument {unknown!r}.", did_you_mean(unknown, accepted))
     rates = [group["lr"] for group in optimizer.inner.param_groups]
-    usual: dict[str, Any] = {
+    usual: dict[str, dict[str, Any]] = {
         "ReduceLROnPlateau": {"mode": mode},
         "CosineAnnealingLR": {"T_max": epochs},
         "OneCycleLR": {"max_lr": rates, "total_steps": total},
         "CyclicLR": {"max_lr": rates},
-    }.get(kind, {})
-    given = usual | dict(params)
+    }
+    given = usual.get(kind, {}) | dict(params)
     missing = next((key for key, p in accepted.items() if p.default is p.empty and key not in given), None)
     if missing is not None:
         raise OptionError(f"{kind} needs {missing}.", f"--schedule-set {missing}=…")
