@@ -111,7 +111,9 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name} {figure(value)}" for name, value in self.metrics.items())
-        return f"<TrainedModel {self.ref} · {self.info.task} · epoch {self.best_epoch} of {self.epochs} · {figures}>"
+        ending = self._ending if self.diverged else ""
+        epochs = f"epoch {self.best_epoch} of {self.epochs}{ending}"
+        return f"<TrainedModel {self.ref} · {self.info.task} · {epochs} · {figures}>"
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):

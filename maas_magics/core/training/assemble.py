@@ -126,7 +126,7 @@ def assemble(
         average=Average(optimizer, request.ema) if request.ema is not None else None,
         freezing=freezing,
     )
-    facts = _facts(request, name, optimizer.lr, schedule, batches)
+    facts = _facts(request, name, optimizer.first_lr, schedule, batches)
     return Assembled(optimizer, steps, regime, arranged, facts)
 
 

@@ -186,7 +186,7 @@ class Fit:
             n = target.shape[0]
             loss_sum, rows = loss_sum + loss * n, rows + n
             if not math.isfinite(loss):
-                raise _diverged(epoch, step, optimizer.lr, loss)
+                raise _diverged(epoch, step, optimizer, loss)
             now = time.perf_counter()
             if now - reported >= STEP_EVENTS:
                 fresh = rows - since_rows
@@ -330,8 +330,8 @@ def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dic
     return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))
 
 
-def _diverged(epoch: int, step: int, lr: float, loss: float) -> Diverged:
+def _diverged(epoch: int, step: int, optimizer: Optimizer, loss: float) -> Diverged:
     return Diverged(
-        f"The loss became {loss} in epoch {epoch}, step {step}, at a learning rate of {lr:g}.",
-        f"Try a lower one: --lr {lr / 10:g}. Check the features for values of very different size.",
+        f"The loss became {loss} in epoch {epoch}, step {step}, at a learning rate of {optimizer.lr:g}.",
+        f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the features for values of very different size.",
     )

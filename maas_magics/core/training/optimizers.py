@@ -177,6 +177,11 @@ class Optimizer:
             group["lr"] = base * factor
 
     @property
+    def first_lr(self) -> float:
+        """Learning rate of the first group before any schedule."""
+        return float(self._base[0])
+
+    @property
     def lr(self) -> float:
         """Present learning rate of the first group."""
         return float(self.inner.param_groups[0]["lr"])
@@ -190,7 +195,8 @@ def _parted(
     for parameter in members:
         if parameter.requires_grad or parameter in later:
             parts.setdefault((rates.get(parameter), later.get(parameter, 0)), []).append(parameter)
-    return parts
+    # Those without a rate of their own first: the first group's is the one that is told.
+    return dict(sorted(parts.items(), key=lambda part: (part[0][0] is not None, part[0][1])))
 
 
 def _let_learn(members: list[Tensor]) -> None:

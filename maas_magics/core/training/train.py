@@ -240,7 +240,7 @@ def _run(
         raise Diverged(
             f"The loss of the held-out rows became {history.best_metrics['loss']} in epoch {history.best_epoch}, at a "
             f"learning rate of {optimizer.lr:g}.",
-            f"Try a lower one: --lr {optimizer.lr / 10:g}. Check the network's answers in eval mode.",
+            f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the network's answers in eval mode.",
         )
     net.to("cpu").zero_grad(set_to_none=True)
     if made.arranged:
