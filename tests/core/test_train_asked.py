@@ -215,11 +215,14 @@ def test_a_layer_without_such_arithmetic_is_told(lab):
             return self.head(self.cell(x.unsqueeze(2))[0][:, -1])
 
     lab.train(X, REAL, model=Recurrent(), precision="bf16")
+    assert lab.messages == []
     try:
         lab.train(X, REAL, model=Recurrent(), precision="fp16")
     except OptionError as error:
         assert "The network cannot be trained in fp16 on cpu" in error.message and error.hint == "--precision bf16"
         assert lab.session.backend.models.get("m").version == 1
+        lab.train(X, REAL, precision="fp16")
+        assert "bf16 is the one" in lab.messages[0]
     else:  # this processor has such a kernel
         assert lab.session.backend.models.get("m").version == 2
 

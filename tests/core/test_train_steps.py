@@ -19,6 +19,7 @@ from maas_magics.core.training.accumulate import Grouped
 from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
+from maas_magics.core.training.graphs import pack, unpack
 from maas_magics.core.training.loop import History, Plan, fit
 from maas_magics.core.training.losses import make_loss, mass_of
 from maas_magics.core.training.memory_format import arrange
@@ -378,6 +379,13 @@ def test_a_pattern_that_matches_nothing_names_close_ones(pattern, hint, way):
         ways[way]()
     assert hint in error.value.hint
     assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_a_module_that_came_as_graphs_is_frozen_but_for_its_statistics(rows, net):
+    sent = unpack(pack(net, (rows[0][:4],)))
+    assert torch.equal(ours(sent, rows, freeze=["0.*"])[0].state_dict()["0.weight"], net[0].weight)
+    with pytest.raises(OptionError, match="The batch-norm '1' of a module that was sent as a graph cannot be frozen"):
+        Freezing(sent, ["1.*"], {})
 
 
 def test_tied_weights_answer_to_both_names():

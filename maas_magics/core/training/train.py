@@ -199,6 +199,10 @@ def _run(
         weights=weights,
     )
     optimizer = made.optimizer
+    if request.precision == "fp16" and device.type == "cpu":
+        context.tell(
+            "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
+        )
     plan = Plan(
         loss=make_loss(request.loss, answers, weights, smoothing),
         answers=answers,
