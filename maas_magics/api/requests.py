@@ -50,11 +50,33 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     lr, weight_decay : float or None
         The architecture's own when None.
     schedule : str or None
-        Learning-rate schedule by name.
+        Learning-rate schedule: ``constant``, ``cosine``, ``linear``, ``one-cycle``, ``coslog4`` or ``flat-cos`` by the
+        share of the training done; ``plateau`` by the ``monitor``; or a class of ``torch.optim.lr_scheduler``, which
+        goes by epochs (``OneCycleLR`` and ``CyclicLR`` by steps).
+    schedule_params : dict of str to Any
+        Arguments of ``plateau`` or of that class.
+    warmup : float
+        Share of the training below 1, or a whole number of steps, in which the learning rate rises in a straight line
+        before the schedule begins.
+    lr_of : dict of str to float
+        Learning rates of the parameters whose names match a pattern (``{"head.*": 1e-3}``); the last match counts.
+    freeze : tuple of str
+        Patterns of parameters that stay as they are, with the statistics of their batch-norms.
+    unfreeze : dict of str to int
+        Epoch, counted from 1, from which on frozen parameters that match a pattern learn.
     epochs : int or None
         Most epochs.
     batch_size : int or None
-        Rows of one optimizer step.
+        Rows of one batch.
+    accumulate : int
+        Batches of one optimizer step; the gradient is that of one batch of all their rows. Layers with statistics of
+        a batch still see each by itself.
+    clip : float or None
+        Largest norm of the gradient of all weights together; a longer one is shortened to it.
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic of training steps; weights and validation stay in fp32.
+    ema : float or None
+        Decay of an exponential moving average of the weights, 0 < decay < 1, which is then validated and published.
     patience : int or None
         Epochs without a better ``monitor`` before training stops; 0 never stops early.
     monitor : str or None
@@ -65,6 +87,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Names of metrics, or callables ``(outputs, target) -> float``; the task's usual ones when empty.
     class_weights : Any
         None, ``"balanced"``, or one weight for each label.
+    balance : bool
+        Draw the training rows with replacement, each label equally likely.
     label_smoothing : float or None
         Share of the target spread over all classes.
     preprocess : {"auto", "none"}
@@ -95,13 +119,23 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     lr: float | None = None
     weight_decay: float | None = None
     schedule: str | None = None
+    schedule_params: dict[str, Any] = {}
+    warmup: float = 0.0
+    lr_of: dict[str, float] = {}
+    freeze: tuple[str, ...] = ()
+    unfreeze: dict[str, int] = {}
     epochs: int | None = None
     batch_size: int | None = None
+    accumulate: int = 1
+    clip: float | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: float | None = None
     patience: int | None = None
     monitor: str | None = None
     validation: Any = None
     metrics: tuple[Any, ...] = ()
     class_weights: Any = None
+    balance: bool = False
     label_smoothing: float | None = None
     preprocess: Literal["auto", "none"] = "auto"
     seed: int = 0

@@ -73,6 +73,8 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         Wall time of the training.
     stopped : bool
         Whether it was stopped before its last epoch by a person.
+    diverged : bool
+        Whether the loss became NaN or infinite after ``best_epoch``, which ended the training.
     """
 
     info: ModelInfo
@@ -81,6 +83,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     history: dict[str, list[float]]
     seconds: float
     stopped: bool = False
+    diverged: bool = False
 
     @property
     def ref(self) -> str:
@@ -92,19 +95,25 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         """Figures of the validation rows at the best epoch."""
         return self.info.metrics
 
+    @property
+    def _ending(self) -> str:
+        return ", then it diverged" if self.diverged else ", stopped" if self.stopped else ""
+
     def _rows(self) -> list[tuple[str, str]]:
         info = self.info
         return [
             ("model", info.ref),
             ("task", info.task + (f", {len(info.classes)} classes" if info.classes else "")),
             ("architecture", f"{info.architecture}, {info.parameters:,} parameters"),
-            ("best epoch", f"{self.best_epoch} of {self.epochs}" + (", stopped" if self.stopped else "")),
+            ("best epoch", f"{self.best_epoch} of {self.epochs}{self._ending}"),
             *((f"validation {name}", figure(value)) for name, value in self.metrics.items()),
         ]
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name} {figure(value)}" for name, value in self.metrics.items())
-        return f"<TrainedModel {self.ref} · {self.info.task} · epoch {self.best_epoch} of {self.epochs} · {figures}>"
+        ending = self._ending if self.diverged else ""
+        epochs = f"epoch {self.best_epoch} of {self.epochs}{ending}"
+        return f"<TrainedModel {self.ref} · {self.info.task} · {epochs} · {figures}>"
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,44 @@ from maas_magics.magics.words import Names
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "LBFGS")
-SCHEDULES = ("constant", "cosine", "linear", "one-cycle", "coslog4", "flat-cos")
+SCHEDULES = (
+    "constant",
+    "cosine",
+    "linear",
+    "one-cycle",
+    "coslog4",
+    "flat-cos",
+    "plateau",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "StepLR",
+)
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def rate_of(names: Names, word: str) -> tuple[str, float]:
+    """``pattern=rate``."""
+    pattern, equals, rate = word.rpartition("=")
+    if not equals or not pattern:
+        raise OptionError(f"{word!r} is no pattern=rate.", "For example: head.*=1e-3")
+    return pattern, real(names, rate)
+
+
+def epoch_of(names: Names, word: str) -> tuple[str, int]:
+    """``pattern@epoch``."""
+    pattern, at, epoch = word.rpartition("@")
+    if not at or not pattern:
+        raise OptionError(f"{word!r} is no pattern@epoch.", "For example: encoder.*@5")
+    return pattern, whole(names, epoch)
+
 
 COMMAND = Command(
     "train",
@@ -48,9 +85,24 @@ COMMAND = Command(
         Option(("--optimizer-set",), "further arguments of the optimizer", pair, "KEY=VALUE", "+"),
         Option(("--lr",), "learning rate", real, "RATE"),
         Option(("--weight-decay",), "weight decay", real, "W"),
-        Option(("--schedule",), "how the learning rate changes", choices=SCHEDULES, metavar="NAME"),
+        Option(
+            ("--schedule",),
+            "how the learning rate changes, or a class of torch.optim.lr_scheduler",
+            text,
+            "NAME",
+            offer=SCHEDULES,
+        ),
+        Option(("--schedule-set",), "arguments of plateau or of that class", pair, "KEY=VALUE", "+"),
+        Option(("--warmup",), "share of the training, or steps, of a rise before the schedule", real, "SHARE"),
+        Option(("--lr-of",), "learning rates by pattern, as head.*=1e-3", rate_of, "PATTERN=RATE", "+"),
+        Option(("--freeze",), "patterns of parameters that stay as they are", text, "PATTERN", "+"),
+        Option(("--unfreeze",), "what learns from an epoch on, as encoder.*@5", epoch_of, "PATTERN@EPOCH", "+"),
         Option(("--epochs", "-e"), "most epochs", whole, "N"),
-        Option(("--batch-size",), "rows of one step", whole, "N"),
+        Option(("--batch-size",), "rows of one batch", whole, "N"),
+        Option(("--accumulate",), "batches of one step", whole, "N"),
+        Option(("--clip",), "largest norm of the gradient", real, "NORM"),
+        Option(("--precision",), "fp32, bf16 or fp16 arithmetic", choices=PRECISIONS, metavar="KIND"),
+        Option(("--ema",), "decay of an average of the weights, which is kept", real, "DECAY"),
         Option(("--patience",), "epochs without a better figure before it stops; 0 never", whole, "N"),
         Option(
             ("--monitor",),
@@ -62,6 +114,7 @@ COMMAND = Command(
         Option(("--validation",), "share of rows held out, or another table", text, "SHARE", offer=offers.tables),
         METRICS,
         Option(("--class-weights",), "balanced, or a dict in a variable", text, "WEIGHTS", offer=("balanced",)),
+        Option(("--balance",), "draw the rows with each label equally likely", switch=True),
         Option(("--label-smoothing",), "share of each label spread over all", real, "SHARE"),
         Option(
             ("--preprocess",), "none hands numbers to the module as they are", choices=("auto", "none"), metavar="HOW"
@@ -108,9 +161,17 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     weights = values.get("class_weights")
     if weights not in (None, "balanced"):
         values["class_weights"] = names.evaluate(weights)
-    for key, field in (("set", "params"), ("optimizer_set", "optimizer_params")):
+    for key, field in (
+        ("set", "params"),
+        ("optimizer_set", "optimizer_params"),
+        ("schedule_set", "schedule_params"),
+        ("lr_of", "lr_of"),
+        ("unfreeze", "unfreeze"),
+    ):
         if key in values:
             values[field] = dict(values.pop(key))
+    if "freeze" in values:
+        values["freeze"] = tuple(values["freeze"])
     return magic.session.run(TrainRequest(**values), background=background, live=True)
 
 

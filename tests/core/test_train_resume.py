@@ -21,12 +21,20 @@ from torch.utils.data import DataLoader, TensorDataset
 from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.training.accumulate import Grouped
 from maas_magics.core.training.batches import FromLoader, InMemory
 from maas_magics.core.training.checkpoint import FILES, Cadence, Checkpoints
+from maas_magics.core.training.ema import Average
+from maas_magics.core.training.freeze import Freezing
 from maas_magics.core.training.loop import History, Plan, fit
 from maas_magics.core.training.losses import make_loss
 from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.schedules import schedule
+from maas_magics.core.training.patterns import rates_of
+from maas_magics.core.training.precision import Precision
+from maas_magics.core.training.rates import make_rates
+from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.sampler import BalancedOrder
+from maas_magics.core.training.schedules import SCHEDULES
 
 rng = np.random.default_rng(0)
 X = torch.from_numpy(rng.normal(size=(90, 6)).astype(np.float32))
@@ -35,8 +43,9 @@ ANSWERS = Answers("regression", ("y",), center=(0.0,), scale=(1.0,))
 STEPS = 6 * 6
 
 
-def plan(epochs: int = 6) -> Plan:
-    return Plan(make_loss("auto", ANSWERS, None, 0.0), ANSWERS, {}, "loss", "min", epochs, 0, schedule("one-cycle"), 5)
+def plan(regime: Regime | None = None, epochs: int = 6) -> Plan:
+    loss = make_loss("auto", ANSWERS, None, 0.0)
+    return Plan(loss, ANSWERS, {}, "loss", "min", epochs, 0, SCHEDULES["one-cycle"], 5, regime)
 
 
 class Machine:
@@ -56,16 +65,52 @@ class Machine:
         self.held = InMemory((X[:20],), Y[:20], 16)
         self.events: list[Any] = []
         self.folder = folder
+        self.regime: Regime | None = None
 
     def run(
         self, stopping: Callable[[], Any] = lambda: "", keep: bool = True, epochs: int = 6, **options: Any
     ) -> History:
         checkpoints = Checkpoints(self.folder, **options) if keep else None
-        how = plan(epochs)
+        how = plan(self.regime, epochs)
         return fit(self.net, self.optimizer, self.batches, self.held, how, self.events.append, stopping, checkpoints)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.net.state_dict().items()}
+
+
+class Asked(Machine):
+    """A machine whose training does what a request may ask for."""
+
+    def __init__(self, folder: Path, optimizer: str, loader: bool, asked: dict[str, Any]) -> None:
+        super().__init__(folder, optimizer, loader)
+        freezing = Freezing(self.net, asked.get("freeze", ()), asked.get("unfreeze", {}))
+        rates = rates_of(self.net, asked.get("lr_of", {}))
+        self.optimizer = Optimizer(self.net, optimizer, 0.05, None, {}, lr_of=rates, later=freezing.later)
+        if asked.get("balance"):
+            self.batches = InMemory((X,), Y, 16, draw=BalancedOrder((Y > 1).int()))
+        if size := asked.get("accumulate"):
+            self.batches = Grouped(self.batches, size)
+        precision = Precision(asked["precision"], torch.device("cpu")) if "precision" in asked else None
+        if precision is not None and precision.scaler is not None:
+            precision.scaler.set_growth_interval(2)  # else the scale would not change in so few steps
+        self.regime = Regime(
+            self.net,
+            self.optimizer,
+            make_rates(
+                self.optimizer,
+                asked.get("schedule", "constant"),
+                asked.get("params", {}),
+                epochs=6,
+                steps=self.batches.steps,
+                warmup=asked.get("warmup", 0),
+                mode="min",
+            ),
+            precision=precision,
+            grouped="accumulate" in asked,
+            clip=asked.get("clip"),
+            average=Average(self.optimizer, asked["ema"]) if "ema" in asked else None,
+            freezing=freezing,
+        )
 
 
 def after(steps: int) -> Callable[[], Any]:
@@ -101,6 +146,68 @@ def test_cut_off_at_every_few_steps_it_ends_the_same(
     assert pieces == 7
     assert history == expected and same(machine.state(), whole.state())
     assert any(isinstance(event, Resumed) for event in machine.events)
+
+
+SCHEDULED: list[dict[str, Any]] = [
+    {"schedule": "cosine", "warmup": 0.2},
+    {"schedule": "plateau", "params": {"patience": 0, "threshold": 0.5}},
+    {"schedule": "StepLR", "params": {"step_size": 2}, "warmup": 5},
+    {"schedule": "MultiStepLR", "params": {"milestones": (2, 4)}},
+    {"schedule": "ExponentialLR", "params": {"gamma": 0.7}, "warmup": 0.3},
+    {"schedule": "CosineAnnealingWarmRestarts", "params": {"T_0": 2}},
+    {"schedule": "OneCycleLR"},
+    {
+        "schedule": "CyclicLR",
+        "params": {"base_lr": 0.01, "step_size_up": 3, "mode": "exp_range", "gamma": 0.9},
+        "warmup": 2,
+    },
+]
+WAYS: list[dict[str, Any]] = [
+    {"precision": "bf16"},
+    {"precision": "fp16"},
+    {"accumulate": 2},
+    {"accumulate": 4, "clip": 0.1},
+    {"clip": 0.2},
+    {"ema": 0.8},
+    {"balance": True},
+    {"freeze": ("0.*", "1.*"), "unfreeze": {"1.*": 3, "0.*": 5}, "lr_of": {"4.*": 0.01}},
+]
+EVERYTHING = {
+    "precision": "fp16", "accumulate": 2, "clip": 0.5, "ema": 0.7, "warmup": 2, "schedule": "plateau",
+    "params": {"patience": 0}, "freeze": ("0.*", "1.*"), "unfreeze": {"1.*": 2, "0.*": 3}, "lr_of": {"*.bias": 0.02},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "Adafactor"])
+@pytest.mark.parametrize("asked", [*WAYS, *SCHEDULED, EVERYTHING], ids=str)
+def test_whatever_is_asked_for_is_in_the_checkpoint(optimizer: str, asked: dict[str, Any], tmp_path: Path) -> None:
+    if optimizer == "Adafactor" and asked.get("schedule") in ("OneCycleLR", "CyclicLR"):
+        asked = asked | {"params": asked.get("params", {}) | {"cycle_momentum": False}}
+    whole = Asked(tmp_path / "whole", optimizer, False, asked)
+    expected = whole.run(keep=False)
+    plain = Machine(tmp_path / "plain", optimizer)
+    plain.regime = Regime(plain.net, plain.optimizer, make_rates(plain.optimizer, "constant", {}, epochs=6, steps=6, warmup=0, mode="min"))  # fmt: skip
+    assert plain.run(keep=False) != expected  # what was asked for does something
+    history, pieces, steps = None, 0, iter([0, 1, 2, 3, 1, 2, 1, 1000])
+    while history is None:
+        machine = Asked(tmp_path / "cut", optimizer, False, asked)
+        try:
+            history = machine.run(after(next(steps)))
+        except Suspended:
+            pieces += 1
+    assert pieces == 7
+    assert history == expected and same(machine.state(), whole.state())
+
+
+def test_a_loader_is_grouped_and_gone_on_with(tmp_path: Path) -> None:
+    asked = {"accumulate": 4, "ema": 0.5}
+    whole = Asked(tmp_path / "whole", "Adam", True, asked)
+    expected = whole.run(keep=False)
+    for steps in (1, 4):
+        with pytest.raises(Suspended):
+            Asked(tmp_path / "cut", "Adam", True, asked).run(after(steps))
+    machine = Asked(tmp_path / "cut", "Adam", True, asked)
+    assert machine.run() == expected and same(machine.state(), whole.state())
 
 
 def test_keeping_checkpoints_changes_nothing(tmp_path: Path) -> None:

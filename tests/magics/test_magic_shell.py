@@ -61,6 +61,10 @@ TRAIN = "%train m --data df --target y --model linear --epochs 2"
         "%train m --data {'a': X[:,0],'b': X[:, 1]} --target X[:,2] --model linear --epochs 2",
         "%train m --data df --target y --model linear --epochs 2 --validation df.head(20)",
         "%train m --data df --target y --model linear --epochs 2 --class-weights {'yes': 2.0, 'no': 1.0}",
+        "%train m --data df --target y --model linear --epochs 2 --precision bf16 --accumulate 2 --clip 1 --ema 0.9",
+        "%train m --data df --target y --model linear --epochs 2 --balance --schedule StepLR --schedule-set step_size=1",
+        '%train m --data df --target y --model linear --epochs 2 --lr-of "*bias*=1e-3" "*=0.01" --warmup 1',
+        "%train m --data df --target y --model linear --epochs 2 --freeze *bias* --unfreeze *bias*@2",
     ],
 )
 def test_train_by_line(line: str, cell: Run) -> None:
@@ -119,6 +123,19 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%train m --data df --target y --epochs many", "--epochs: 'many' is no whole number."),
         ("%train m --data df --target y --epochs 0", "epochs is 0; at least 1 was expected."),
         ("%train m --data df --target y --lr -1", "at least 0 was expected."),
+        (
+            "%train m --data df --target y --lr-of head",
+            "--lr-of: 'head' is no pattern=rate.\n  → For example: head.*=1e-3",
+        ),
+        ("%train m --data df --target y --lr-of head.*=fast", "--lr-of: 'fast' is no number."),
+        ("%train m --data df --target y --unfreeze *", "--unfreeze: '*' is no pattern@epoch."),
+        ("%train m --data df --target y --unfreeze *@x", "--unfreeze: 'x' is no whole number."),
+        (
+            "%train m --data df --target y --precision fp61",
+            "--precision: there is no 'fp61'.\n  → Did you mean 'fp16'?",
+        ),
+        ("%train m --data df --target y --schedule cosin", "There is no schedule 'cosin'.\n  → Did you mean 'cosine'?"),
+        ("%train m --data df --target y --freeze heads.*", "--freeze: no parameter of the network matches 'heads.*'."),
         ("%train m --data dg --target y", "There is no variable 'dg'.\n  → There is: df."),
         ("%train m --data df", "No target was named."),
         ("%train m", "%train needs --data DATA.\n  → %train NAME --data df"),
@@ -511,6 +528,10 @@ def test_automagic_runs_until_the_word_is_a_variable(ip: Any, cell: Run) -> None
         ("%maas st", ["status", "stop"]),
         ("%maas models ", ["kept"]),
         ("%maas train --mo", ["--model", "--monitor"]),
+        ("%train m --data df --precision b", ["bf16"]),
+        ("%train m --data df --schedule CosineAnnealingW", ["CosineAnnealingWarmRestarts"]),
+        ("%train m --data df --schedule p", ["plateau"]),
+        ("%train m --data df --un", ["--unfreeze"]),
         ("%maas attach JOB --w", ["--wait"]),
         ("%maas rm ke", ["kept"]),
     ],
@@ -519,6 +540,16 @@ def test_completion(text: str, offered: list[str], ip: Any, cell: Run) -> None:
     cell(TRAIN.replace("train m ", "train kept "))
     cell("net = nn.Linear(3, 1)")
     assert sorted(completions(ip, text)) == sorted(offered)
+
+
+def test_what_is_offered_is_what_there_is() -> None:
+    from maas_magics.core.training.precision import PRECISIONS
+    from maas_magics.core.training.rates import PLATEAU, TORCH
+    from maas_magics.core.training.schedules import SCHEDULES
+    from maas_magics.magics import train
+
+    assert set(train.SCHEDULES) == {*SCHEDULES, PLATEAU, *TORCH}
+    assert set(train.PRECISIONS) == set(PRECISIONS)
 
 
 def completions(ip: Any, text: str) -> list[str]:

@@ -27,12 +27,12 @@ def direct_step(inner: torch.optim.Optimizer) -> Callable[[], Any]:
     tensors = [([p.detach()], [p.grad]) for group in inner.param_groups for p in group["params"]]
 
     def step() -> None:
+        if len(inner.state) < len(tensors):  # the first step, or the first of some weights: torch makes the state
+            inner.step()
+            return
         # Groups and state are looked up anew, because `load_state_dict` replaces them.
         for group, (weights, gradients) in zip(inner.param_groups, tensors, strict=True):
             state = inner.state[group["params"][0]]
-            if not state:
-                inner.step()
-                return
             state["step"].add_(1)
             beta1, beta2 = group["betas"]
             kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
@@ -44,13 +44,23 @@ class InMemory:
         Rows of a step; a last batch of a single row is left out where batch statistics need two.
     measure : int
         Rows of an evaluation batch.
+    draw : callable, optional
+        From a generator to the indices of an epoch's rows; every row once when None.
     """
 
-    def __init__(self, inputs: tuple[Tensor, ...], target: Tensor, batch_size: int, measure: int = 512) -> None:
+    def __init__(
+        self,
+        inputs: tuple[Tensor, ...],
+        target: Tensor,
+        batch_size: int,
+        measure: int = 512,
+        draw: Callable[[torch.Generator], Tensor] | None = None,
+    ) -> None:
         self.inputs = inputs
         self.target = target
         self.rows = len(target)
         self.batch_size = batch_size
+        self._draw = draw or self._shuffle
         self.measure = min(max(measure, batch_size), MEASURE_LIMIT)
         self.steps = -(-self.rows // batch_size)
         self._copies = sum(t.numel() * t.element_size() for t in (*inputs, target)) <= COPY_LIMIT
@@ -58,8 +68,8 @@ class InMemory:
             self.steps -= 1
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Every row once, in an order drawn from ``generator``."""
-        order = torch.randperm(self.rows, generator=generator).to(self.target.device)
+        """The rows of an epoch, in an order drawn from ``generator``."""
+        order = self._draw(generator).to(self.target.device)
         size, stop = self.batch_size, min(self.rows, self.steps * self.batch_size)
         if not self._copies:
             for start in range(0, stop, size):
@@ -69,6 +79,9 @@ class InMemory:
         inputs = zip(*(torch.split(t.index_select(0, order), size) for t in self.inputs), strict=True)
         target = torch.split(self.target.index_select(0, order), size)
         yield from islice(zip(inputs, target, strict=True), self.steps)
+
+    def _shuffle(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(self.rows, generator=generator)
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in order."""

@@ -6,9 +6,10 @@ import math
 
 from torch import nn
 
-from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.training.checkpoint import Cadence
+from maas_magics.core.training.precision import PRECISIONS
 
 
 def check_request(request: TrainRequest) -> None:
@@ -18,7 +19,7 @@ def check_request(request: TrainRequest) -> None:
     ------
     OptionError
     """
-    for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1)):
+    for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1), ("accumulate", 1)):
         value = getattr(request, name)
         if value is not None and value < least:
             raise OptionError(
@@ -38,7 +39,42 @@ def check_request(request: TrainRequest) -> None:
             "--label-smoothing 0.1",
         )
     Cadence(request.checkpoint_every)
+    _check_steps(request)
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
         raise MaasError(
             f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."
+        )
+
+
+def _check_steps(request: TrainRequest) -> None:
+    """What is asked of the steps, as far as it can be told without a network."""
+    if request.precision not in PRECISIONS:
+        raise OptionError(
+            f"There is no precision {request.precision!r}.", did_you_mean(str(request.precision), PRECISIONS)
+        )
+    if request.clip is not None and not 0 < request.clip < math.inf:
+        raise OptionError(f"clip is {request.clip:g}; a norm above 0 was expected.", "--clip 1")
+    if request.ema is not None and not 0 < request.ema < 1:
+        raise OptionError(f"ema is {request.ema:g}; a decay between 0 and 1 was expected.", "--ema 0.99")
+    warmup = request.warmup
+    if not 0 <= warmup < math.inf or (warmup > 1 and warmup != int(warmup)):
+        raise OptionError(
+            f"warmup is {warmup:g}; a share of the training or a whole number of steps was expected.", "--warmup 0.1"
+        )
+    for pattern, rate in request.lr_of.items():
+        if not 0 <= rate < math.inf:
+            raise OptionError(
+                f"The learning rate of {pattern!r} is {rate:g}; a number of at least 0 was expected.",
+                f'--lr-of "{pattern}=1e-3"',
+            )
+    for pattern, epoch in request.unfreeze.items():
+        if epoch < 2:
+            raise OptionError(
+                f"{pattern!r} is to thaw in epoch {epoch}; epochs count from 1, and one must be frozen.",
+                f'--unfreeze "{pattern}@2", or freeze it not at all.',
+            )
+    if request.balance and isinstance(request.class_weights, str):
+        raise OptionError(
+            "Rows that are drawn in balance and balanced class weights would make up for rare labels twice.",
+            "Drop --class-weights or --balance.",
         )

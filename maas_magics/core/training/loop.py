@@ -22,8 +22,9 @@ from maas_magics.core.training.checkpoint import Checkpoints, State, packed, ran
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.schedules import Schedule, constant
-from maas_magics.core.training.step import TrainStep
+from maas_magics.core.training.rates import ByShare
+from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.schedules import Schedule
 from maas_magics.core.turns import give_way, wanted
 
 STEP_EVENTS = 0.1
@@ -46,6 +47,8 @@ class Plan:
     patience: int
     schedule: Schedule
     seed: int
+    regime: Regime | None = None
+    """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
 
 
 @dataclass
@@ -57,6 +60,7 @@ class History:
     best_metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
     stopped: bool = False
+    diverged: bool = False
 
 
 def mode_of(monitor: str) -> Literal["min", "max"]:
@@ -93,6 +97,9 @@ class Fit:
     ) -> None:
         self._net, self._optimizer, self._train, self._held, self._plan = net, optimizer, train, validation, plan
         self._emit, self._stopping, self._checkpoints = emit, stopping, checkpoints
+        self._regime = plan.regime or Regime(
+            net, optimizer, ByShare(optimizer, plan.schedule, plan.epochs * train.steps)
+        )
         self._history = History()
         self._best: dict[str, Tensor] | None = None
         self._best_value = math.inf
@@ -113,7 +120,8 @@ class Fit:
         Raises
         ------
         Diverged
-            When a loss is NaN or infinite; the message names the epoch, the step and what to try.
+            When a loss is NaN or infinite before any epoch was good; the message names the epoch, the step and what
+            to try. After a good epoch the training ends there instead, and says so.
         Stopped
             When it was stopped with nothing to keep.
         Suspended
@@ -123,7 +131,15 @@ class Fit:
         if self._checkpoints is not None:
             self._checkpoints.cadence.begin(self._step)
         while self._epoch <= self._plan.epochs and not self._history.stopped:
-            stop = self._train_epoch()
+            try:
+                stop = self._train_epoch()
+            except Diverged as error:
+                if not self._good:
+                    raise
+                self._history.diverged = True
+                kept = f"Training ends, and the best epoch so far, {self._history.best_epoch}, is kept."
+                self._emit(Message(text=f"{error.message} {kept} {error.hint}", level="warning"))
+                break
             if stop == "suspend":
                 self._save()
                 raise Suspended("Training gave way; its state is kept.")
@@ -132,13 +148,15 @@ class Fit:
                 break
             if not self._rows:
                 raise Stopped("Training was stopped before its first step; nothing was kept.")
-            self._end_epoch()
+            with self._regime.averaged():
+                self._end_epoch()
             self._history.stopped = bool(stop)
             if self._impatient():
                 break
             if self._checkpoints is not None and self._checkpoints.cadence.due(self._step, epoch_end=True):
                 self._save()
-        self._save(last=True)
+        if not self._history.diverged:
+            self._save(last=True)
         if self._best is None:
             raise Stopped("Training was stopped before anything could be kept.")
         self._net.load_state_dict(self._best)
@@ -152,10 +170,9 @@ class Fit:
 
     def _train_epoch(self) -> Stopping:
         """Steps from where the epoch stands to its end, or to where somebody wants it to stop."""
-        net, optimizer, plan, stopping, emit = self._net, self._optimizer, self._plan, self._stopping, self._emit
-        train_on = TrainStep(net, optimizer, plan.loss)
-        epoch, total_steps = self._epoch, max(1, plan.epochs * self._train.steps)
-        net.train()
+        optimizer, stopping, emit, epoch = self._optimizer, self._stopping, self._emit, self._epoch
+        self._regime.begin(epoch)
+        train_on, before_step = self._regime.step(self._plan.loss), self._regime.rates.before
         loss_sum, rows, step, done = self._loss_sum, self._rows, self._step, self._done
         since_sum, since_rows, reported = loss_sum, rows, time.perf_counter()
         cadence = self._checkpoints.cadence if self._checkpoints is not None else None
@@ -167,14 +184,14 @@ class Fit:
                 break
             if wanted():
                 give_way()
-            if plan.schedule is not constant:
-                optimizer.scale_lr(plan.schedule(step / total_steps))
+            if before_step is not None:
+                before_step(step)
             loss = train_on(inputs, target)
             step, done = step + 1, done + 1
             n = target.shape[0]
             loss_sum, rows = loss_sum + loss * n, rows + n
             if not math.isfinite(loss):
-                raise _diverged(epoch, step, optimizer.lr, loss)
+                raise _diverged(epoch, step, optimizer, loss)
             now = time.perf_counter()
             if now - reported >= STEP_EVENTS:
                 fresh = rows - since_rows
@@ -215,7 +232,8 @@ class Fit:
         history.epochs = epoch
         watched = (held or figures).get(plan.monitor, figures["loss"])
         value = watched if plan.mode == "min" else -watched
-        better = value < self._best_value or self._best is None
+        sound = math.isfinite((held or figures)["loss"])
+        better = self._best is None or (sound and (value < self._best_value or not self._good))
         lr = self._optimizer.lr
         for name, number in {**figures, **{f"val_{k}": v for k, v in held.items()}, "lr": lr}.items():
             history.curves.setdefault(name, []).append(number)
@@ -234,7 +252,13 @@ class Fit:
                 best=better,
             )
         )
+        self._regime.rates.after_epoch(self._step, watched)
         self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
+
+    @property
+    def _good(self) -> bool:
+        """Whether there are weights worth to keep: a best epoch whose loss is a number."""
+        return self._best is not None and math.isfinite(self._history.best_metrics["loss"])
 
     # --- on disk ---
 
@@ -249,6 +273,7 @@ class Fit:
             "net": self._net.state_dict(),
             "optimizer": self._optimizer.inner.state_dict(),
             "base": self._optimizer.base,
+            "regime": self._regime.state(),
             "history": asdict(self._history),
             "begin": {"order": begin["order"], "random": packed(begin["random"])} if begin else {},
             "now": packed(random_state()),
@@ -291,6 +316,7 @@ class Fit:
         try:
             self._net.load_state_dict(state["net"])
             self._optimizer.load(state["optimizer"], state["base"])
+            self._regime.load(state["regime"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise OptionError(f"The checkpoint does not fit: {reason}", "Say the line as it was.") from None
@@ -344,8 +370,8 @@ def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dic
     return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))
 
 
-def _diverged(epoch: int, step: int, lr: float, loss: float) -> Diverged:
+def _diverged(epoch: int, step: int, optimizer: Optimizer, loss: float) -> Diverged:
     return Diverged(
-        f"The loss became {loss} in epoch {epoch}, step {step}, at a learning rate of {lr:g}.",
-        f"Try a lower one: --lr {lr / 10:g}. Check the features for values of very different size.",
+        f"The loss became {loss} in epoch {epoch}, step {step}, at a learning rate of {optimizer.lr:g}.",
+        f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the features for values of very different size.",
     )

@@ -81,6 +81,16 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
     return _like_target(bce)
 
 
+def mass_of(loss: Any, answers: Answers, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+    """What a batch counts in the mean over several: the weights of its labels, where the loss divides by them.
+
+    None means its rows. A loss of the user's own is taken for a mean over rows.
+    """
+    if callable(loss) or weights is None or answers.task != "multiclass":
+        return None
+    return lambda target: weights[target].sum()
+
+
 def _like_target(loss: Loss) -> Loss:
     """Lets a network answer (n,) where the target is (n, 1)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,10 +58,23 @@ class Optimizer:
     lr, weight_decay : float
     params : mapping
         Further arguments of the optimizer.
+    lr_of : mapping of Parameter to float, optional
+        Learning rates of some parameters, in place of ``lr``.
+    later : mapping of Parameter to int, optional
+        Epochs of parameters that are frozen up to then. They are in the optimizer from the beginning, with no
+        gradient, so their state begins when they thaw.
     """
 
     def __init__(
-        self, net: nn.Module, name: str, lr: float | None, weight_decay: float | None, params: Mapping[str, Any]
+        self,
+        net: nn.Module,
+        name: str,
+        lr: float | None,
+        weight_decay: float | None,
+        params: Mapping[str, Any],
+        *,
+        lr_of: Mapping[nn.Parameter, float] | None = None,
+        later: Mapping[nn.Parameter, int] | None = None,
     ) -> None:
         kind = find_optimizer(name)
         if kind is torch.optim.SparseAdam:
@@ -78,20 +92,28 @@ class Optimizer:
             options["weight_decay"] = weight_decay
         groups = []
         self._grads: list[Tensor] = []
+        self._frozen: list[tuple[int, Callable[[], None]]] = []
+        learning = False
         for group in _groups(net):
-            members = [parameter for parameter in group["params"] if parameter.requires_grad]
-            if not members:
-                continue
-            if kind.__name__ in ELEMENTWISE:
-                members = self._flatten(members)
-            entry: dict[str, Any] = {"params": members}
-            if "lr" in options:
-                entry["lr"] = options["lr"] * group.get("lr_factor", 1.0)
-            if "weight_decay" in options:
-                entry["weight_decay"] = options["weight_decay"] * group.get("weight_decay_factor", 1.0)
-            groups.append(entry)
-        if not groups:
-            raise OptionError("The network has no trainable parameter.", "Set requires_grad on some of them.")
+            for (own, epoch), members in _parted(group["params"], lr_of or {}, later or {}).items():
+                learning |= not epoch
+                if kind.__name__ in ELEMENTWISE:
+                    members = self._flatten(members, epoch)
+                elif epoch:
+                    self._frozen.append((epoch, partial(_let_learn, members)))
+                entry: dict[str, Any] = {"params": members}
+                if own is not None:
+                    entry["lr"] = own
+                elif "lr" in options:
+                    entry["lr"] = options["lr"] * group.get("lr_factor", 1.0)
+                if "weight_decay" in options:
+                    entry["weight_decay"] = options["weight_decay"] * group.get("weight_decay_factor", 1.0)
+                groups.append(entry)
+        if not learning:
+            raise OptionError(
+                "The network has no trainable parameter" + (" in the first epoch." if groups else "."),
+                "Set requires_grad on some of them, or freeze fewer.",
+            )
         if (
             "fused" in accepted
             and not options.keys() & {"fused", "foreach", "capturable", "differentiable"}
@@ -109,23 +131,38 @@ class Optimizer:
         self.step: Callable[[], Any] = direct_step(self.inner)
         """Update the weights by their gradients."""
 
-    def _flatten(self, members: list[Tensor]) -> list[Tensor]:
+    def _flatten(self, members: list[Tensor], epoch: int) -> list[Tensor]:
+        """Views of one buffer for each kind of tensor; what learns from an epoch on gets its gradient then."""
         kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for parameter in members:
             kinds.setdefault((parameter.dtype, parameter.device), []).append(parameter)
         flats = []
         for same in kinds.values():
-            flat = torch.cat([parameter.detach().reshape(-1) for parameter in same]).requires_grad_()
-            flat.grad = torch.zeros_like(flat)
-            start = 0
-            for parameter in same:
-                stop = start + parameter.numel()
-                parameter.data = flat.detach()[start:stop].view(parameter.shape)
-                parameter.grad = flat.grad[start:stop].view(parameter.shape)
-                start = stop
+            flat = torch.cat([_in_memory_order(parameter.detach()) for parameter in same]).requires_grad_()
+            for parameter, data in zip(same, _views(flat.detach(), same), strict=True):
+                parameter.data = data
             flats.append(flat)
-            self._grads.append(flat.grad)
+            if epoch:
+                self._frozen.append((epoch, partial(self._add_gradients, flat, same)))
+            else:
+                self._add_gradients(flat, same)
         return flats
+
+    def _add_gradients(self, flat: Tensor, members: list[Tensor]) -> None:
+        _let_learn(members)
+        flat.grad = torch.zeros_like(flat)
+        for parameter, grad in zip(members, _views(flat.grad, members), strict=True):
+            parameter.grad = grad
+        self._grads.append(flat.grad)
+
+    def thaw(self, epoch: int) -> None:
+        """Let the parameters learn that do so from this epoch, or an earlier one, on."""
+        due = [thaw for at, thaw in self._frozen if at <= epoch]
+        if due:
+            self._frozen = [(at, thaw) for at, thaw in self._frozen if at > epoch]
+            for thaw in due:
+                thaw()
+            self.step = direct_step(self.inner)
 
     def zero(self) -> None:
         """Set every gradient to zero."""
@@ -155,9 +192,52 @@ class Optimizer:
             group["lr"] = base * factor
 
     @property
+    def first_lr(self) -> float:
+        """Learning rate of the first group before any schedule."""
+        return float(self.base[0])
+
+    @property
     def lr(self) -> float:
         """Present learning rate of the first group."""
         return float(self.inner.param_groups[0]["lr"])
+
+
+def _parted(
+    members: Iterable[nn.Parameter], rates: Mapping[nn.Parameter, float], later: Mapping[nn.Parameter, int]
+) -> dict[tuple[float | None, int], list[Tensor]]:
+    """Members of a group by their own learning rate and the epoch from which on they learn; 0 from the first."""
+    parts: dict[tuple[float | None, int], list[Tensor]] = {}
+    for parameter in members:
+        if parameter.requires_grad or parameter in later:
+            parts.setdefault((rates.get(parameter), later.get(parameter, 0)), []).append(parameter)
+    # Those without a rate of their own first: the first group's is the one that is told.
+    return dict(sorted(parts.items(), key=lambda part: (part[0][0] is not None, part[0][1])))
+
+
+def _let_learn(members: list[Tensor]) -> None:
+    for parameter in members:
+        parameter.requires_grad_()
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    """Numbers of a tensor as one row; a gradient needs the same order as its weight."""
+    return (tensor.permute(0, 2, 3, 1) if _channels_last(tensor) else tensor).reshape(-1)
+
+
+def _views(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """Parts of a row with the shapes and the memory formats of some tensors."""
+    views = []
+    for tensor, part in zip(like, torch.split(flat, [t.numel() for t in like]), strict=True):
+        if _channels_last(tensor):
+            n, channels, height, width = tensor.shape
+            views.append(part.view(n, height, width, channels).permute(0, 3, 1, 2))
+        else:
+            views.append(part.view(tensor.shape))
+    return views
 
 
 def _groups(net: nn.Module) -> Iterable[dict[str, Any]]:

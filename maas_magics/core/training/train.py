@@ -26,6 +26,7 @@ from maas_magics.core.model import Model, features_of
 from maas_magics.core.publish import publish
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
+from maas_magics.core.training.assemble import assemble
 from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request
@@ -34,9 +35,9 @@ from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
 from maas_magics.core.training.modules import describe, fit_in, make_module, title_of
-from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.prepare import Prepared, Rows, image_like, prepare, read, with_answers
-from maas_magics.core.training.schedules import schedule
+from maas_magics.core.training.sampler import balanced_order
+from maas_magics.core.training.schedules import constant
 from maas_magics.core.training.weights import class_weights
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
@@ -77,6 +78,10 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
     named = isinstance(request.model, str)
     if loaders.is_loader(request.data):
         if not named:
+            if request.balance:
+                raise OptionError(
+                    "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."
+                )
             return _run(request, context, *loaders.prepare_loader(request, task, device), device)
         request = loaders.materialise(request)
     chosen, layout, train_rows, prepared = _prepared(request, task, context.tell)
@@ -96,7 +101,8 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
         net, prepared = _own_module(request, prepared, layout)
     net.to(device)
     size = request.batch_size or recipe.batch_size
-    batches = _in_memory(prepared.train, size, device)
+    draw = balanced_order(prepared.answers, prepared.train[1]) if request.balance else None
+    batches = _in_memory(prepared.train, size, device, draw)
     held = _in_memory(prepared.validation, size, device) if prepared.validation is not None else None
     return _run(request, context, net, prepared, recipe, batches, held, device, architecture=chosen, declared=named)
 
@@ -147,9 +153,11 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
     return net, tuple(values[:8] for values in prepared.train[0])
 
 
-def _in_memory(rows: Any, size: int, device: torch.device) -> InMemory:
+def _in_memory(
+    rows: Any, size: int, device: torch.device, draw: Callable[[torch.Generator], Tensor] | None = None
+) -> InMemory:
     inputs, target = rows
-    return InMemory(tuple(x.to(device) for x in inputs), target.to(device), size)
+    return InMemory(tuple(x.to(device) for x in inputs), target.to(device), size, draw=draw)
 
 
 def _run(
@@ -178,46 +186,49 @@ def _run(
             "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
         )
     smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
-    optimizer_name = request.optimizer or recipe.optimizer
-    own = request.optimizer is None
-    optimizer = Optimizer(
-        net,
-        optimizer_name,
-        request.lr if request.lr is not None else recipe.lr if own else None,
-        request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
-        {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
-    )
-    schedule_name = request.schedule or recipe.schedule
-    if not batches.steps and schedule_name != "constant":
-        raise OptionError(
-            f"The loader does not tell how many batches it has, so the schedule {schedule_name!r} has no end.",
-            "--schedule constant",
-        )
     weights = class_weights(request.class_weights, answers, prepared.train[1])
+    weights = weights.to(device) if weights is not None else None
+    epochs = request.epochs if request.epochs is not None else recipe.epochs
+    made = assemble(
+        request,
+        recipe,
+        net,
+        prepared,
+        batches,
+        device,
+        epochs=epochs,
+        mode=mode_of(monitor),
+        weights=weights,
+    )
+    optimizer = made.optimizer
+    if request.precision == "fp16" and device.type == "cpu":
+        context.tell(
+            "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
+        )
     plan = Plan(
         loss=make_loss(request.loss, answers, weights, smoothing),
         answers=answers,
         metrics=metrics,
         monitor=monitor,
         mode=mode_of(monitor),
-        epochs=request.epochs if request.epochs is not None else recipe.epochs,
+        epochs=epochs,
         patience=request.patience if request.patience is not None else recipe.patience,
-        schedule=schedule(schedule_name),
+        schedule=constant,
         seed=request.seed,
+        regime=made.regime,
     )
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     facts = {
         "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
         "architecture": architecture,
-        "optimizer": f"{optimizer_name}, lr {optimizer.lr:g}, {schedule_name}",
-        "batch size": str(getattr(batches, "batch_size", "loader")),
+        **made.facts,
         "device": str(device),
     }
     context.emit(
         Started(
             title=f"train {request.name}",
             epochs=plan.epochs,
-            steps_per_epoch=batches.steps,
+            steps_per_epoch=made.batches.steps,
             samples=batches.rows,
             parameters=parameters,
             monitor=monitor,
@@ -228,7 +239,7 @@ def _run(
     marks = {
         "table": prepared.digest,
         "network": f"{architecture}, {parameters} parameters",
-        "optimizer": optimizer_name,
+        "optimizer": type(optimizer.inner).__name__,
         "batch size": facts["batch size"],
         "seed": str(request.seed),
     }
@@ -238,15 +249,17 @@ def _run(
     begun = time.perf_counter()
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
-        history = fit(net, optimizer, batches, held, plan, context.emit, context.stopping, checkpoints)
+        history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
     seconds = time.perf_counter() - begun
     if not math.isfinite(history.best_metrics["loss"]):
         raise Diverged(
             f"The loss of the held-out rows became {history.best_metrics['loss']} in epoch {history.best_epoch}, at a "
             f"learning rate of {optimizer.lr:g}.",
-            f"Try a lower one: --lr {optimizer.lr / 10:g}. Check the network's answers in eval mode.",
+            f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the network's answers in eval mode.",
         )
     net.to("cpu").zero_grad(set_to_none=True)
+    if made.arranged:
+        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     manifest = _manifest(request, prepared, history, architecture, declared, parameters, facts, seconds, net)
     info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
     return TrainedModel(
@@ -256,6 +269,7 @@ def _run(
         history=history.curves,
         seconds=seconds,
         stopped=history.stopped,
+        diverged=history.diverged,
     )
 
 

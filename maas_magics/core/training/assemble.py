@@ -1,0 +1,162 @@
+"""From a request to the rules of its training, checked against the network and the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.api.errors import OptionError
+from maas_magics.api.requests import TrainRequest
+from maas_magics.core.architectures import Recipe
+from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.training.accumulate import Grouped
+from maas_magics.core.training.batches import Batches
+from maas_magics.core.training.ema import Average
+from maas_magics.core.training.freeze import Freezing
+from maas_magics.core.training.losses import mass_of
+from maas_magics.core.training.memory_format import arrange
+from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.patterns import rates_of
+from maas_magics.core.training.precision import make_precision
+from maas_magics.core.training.prepare import Prepared
+from maas_magics.core.training.rates import make_rates
+from maas_magics.core.training.regime import Regime
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What a training steps with.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    batches : Batches
+        Grouped where several make a step.
+    regime : Regime
+    arranged : bool
+        Whether the weights of convolutions are in channels-last order.
+    facts : dict of str to str
+        What was chosen, for a person.
+    """
+
+    optimizer: Optimizer
+    batches: Batches
+    regime: Regime
+    arranged: bool
+    facts: dict[str, str]
+
+
+def assemble(
+    request: TrainRequest,
+    recipe: Recipe,
+    net: nn.Module,
+    prepared: Prepared,
+    batches: Batches,
+    device: torch.device,
+    *,
+    epochs: int,
+    mode: str,
+    weights: Tensor | None,
+) -> Assembled:
+    """Optimizer and rules of a training.
+
+    Parameters
+    ----------
+    request, recipe
+    net : nn.Module
+        On its device; its convolutions may be put into another memory format.
+    prepared, batches, device
+    epochs : int
+        Most epochs.
+    mode : {"min", "max"}
+        Whether a smaller watched figure is better.
+    weights : Tensor or None
+        Of classes.
+
+    Raises
+    ------
+    OptionError
+        For anything that does not fit the network, the data or the device.
+    """
+    late = next(((pattern, at) for pattern, at in request.unfreeze.items() if at > epochs), None)
+    if late is not None:
+        raise OptionError(
+            f"--unfreeze {late[0]}@{late[1]} never comes: the training has {epochs} epochs.",
+            f"--epochs {late[1]}, or an earlier epoch.",
+        )
+    freezing = Freezing(net, request.freeze, request.unfreeze) if request.freeze or request.unfreeze else None
+    example = _example(prepared, device)
+    precision = make_precision(request.precision, net, example, device)
+    arranged = arrange(net, example, device, request.precision)
+    own = request.optimizer is None
+    name = request.optimizer or recipe.optimizer
+    optimizer = Optimizer(
+        net,
+        name,
+        request.lr if request.lr is not None else recipe.lr if own else None,
+        request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
+        {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
+        lr_of=rates_of(net, request.lr_of),
+        later=freezing.later if freezing is not None else None,
+    )
+    if precision is not None and precision.scaler is not None and optimizer.needs_closure:
+        raise OptionError(f"{name} asks for the loss several times a step, which fp16 cannot.", "--precision bf16")
+    steps = batches if request.accumulate == 1 else Grouped(batches, request.accumulate)
+    schedule = request.schedule or recipe.schedule
+    rates = make_rates(
+        optimizer,
+        schedule,
+        request.schedule_params,
+        epochs=epochs,
+        steps=steps.steps,
+        warmup=request.warmup,
+        mode=mode,
+    )
+    regime = Regime(
+        net,
+        optimizer,
+        rates,
+        precision=precision,
+        grouped=request.accumulate > 1,
+        mass=mass_of(request.loss, prepared.answers, weights),
+        clip=request.clip,
+        average=Average(optimizer, request.ema) if request.ema is not None else None,
+        freezing=freezing,
+    )
+    facts = _facts(request, name, optimizer.first_lr, schedule, batches)
+    return Assembled(optimizer, steps, regime, arranged, facts)
+
+
+def _example(prepared: Prepared, device: torch.device) -> tuple[Tensor, ...]:
+    """Two rows of what the network takes; zeros of that kind where the rows are a loader's."""
+    first = prepared.train[0]
+    if len(first[0]):
+        return tuple(values[:2].to(device) for values in first)
+    return tuple(
+        torch.zeros(2, *column.shape, dtype=getattr(torch, column.dtype), device=device)
+        for column in prepared.preprocess.columns.columns
+        if isinstance(column, TensorColumn)
+    )
+
+
+def _facts(request: TrainRequest, name: str, lr: float, schedule: str, batches: Any) -> dict[str, str]:
+    """What a person sees of it; what is as usual goes without saying."""
+    told = [name, f"lr {lr:g}", schedule]
+    if request.warmup:
+        told.append(f"warm-up {request.warmup:.0%}" if request.warmup < 1 else f"warm-up {int(request.warmup)} steps")
+    size = str(getattr(batches, "batch_size", "loader"))
+    more = {
+        "precision": "" if request.precision == "fp32" else request.precision,
+        "clip": "" if request.clip is None else f"{request.clip:g}",
+        "ema": "" if request.ema is None else f"{request.ema:g}",
+        "frozen": ", ".join(request.freeze),
+        "balanced": "by label" if request.balance else "",
+    }
+    facts = {
+        "optimizer": ", ".join(told),
+        "batch size": size if request.accumulate == 1 else f"{size} × {request.accumulate}",
+    }
+    return facts | {key: value for key, value in more.items() if value}

@@ -1,0 +1,111 @@
+"""A training step with everything that may be asked of one; `TrainStep` is the lean one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.core.training.ema import Average
+from maas_magics.core.training.losses import Loss
+from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.precision import Precision
+from maas_magics.core.training.step import TrainStep
+
+
+class FullStep(TrainStep):
+    """As `TrainStep`, with mixed precision, several batches, a limit of the gradient, an average of the weights.
+
+    Parameters
+    ----------
+    net, optimizer, loss_of
+        As in `TrainStep`.
+    precision : Precision, optional
+    grouped : bool
+        Whether a step gets a group of batches; see `maas_magics.core.training.accumulate`.
+    mass : callable, optional
+        From a batch's target to what it counts in the mean of a group; its rows when None.
+    clip : float, optional
+        Largest norm of the gradient of all weights together.
+    average : Average, optional
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Optimizer,
+        loss_of: Loss,
+        *,
+        precision: Precision | None = None,
+        grouped: bool = False,
+        mass: Callable[[Tensor], Tensor] | None = None,
+        clip: float | None = None,
+        average: Average | None = None,
+    ) -> None:
+        super().__init__(net, optimizer, loss_of)
+        self._inner = optimizer.inner
+        self._precision, self._grouped, self._mass = precision, grouped, mass
+        self._clip, self._average = clip, average
+        self._autocast: Any = precision.autocast if precision is not None else nullcontext()
+        self._scaler: Any = precision.scaler if precision is not None else None
+
+    def __call__(self, inputs: tuple[Any, ...], target: Tensor) -> float:
+        """Forward, loss and backward of each batch; one update."""
+        if self._search is not None:
+            loss = float(self._search(partial(self._gradients, inputs, target)))
+        else:
+            loss = self._gradients(inputs, target)
+            if self._scaler is None:
+                self._update()
+            else:
+                self._scaler.step(self._inner)
+                self._scaler.update()
+        if self._average is not None:
+            self._average.update()
+        return loss
+
+    def _gradients(self, inputs: tuple[Any, ...], target: Tensor) -> float:
+        self._zero()
+        if self._grouped and len(inputs) > 1:
+            total = 0.0
+            for (part, answers), share in zip(inputs, self._shares(inputs), strict=True):
+                if share:  # a batch that counts nothing has a mean of 0 / 0
+                    total += self._one(part, answers, share)
+        else:
+            inputs, target = inputs[0] if self._grouped else (inputs, target)
+            total = self._one(inputs, target, 1.0)
+        if self._clip is not None:
+            if self._scaler is not None:
+                self._scaler.unscale_(self._inner)
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in self._inner.param_groups for p in group["params"]], self._clip
+            )
+        return total
+
+    def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float:
+        """Add a batch's gradient; answers its part of the loss."""
+        with self._autocast:
+            outputs = self._net(*inputs)
+            if self._precision is not None:
+                outputs = outputs.float()
+            if self._ensemble and outputs.dim() == 3:
+                target = target.repeat_interleave(outputs.shape[1], dim=0)
+                outputs = outputs.flatten(0, 1)
+            loss = self._loss_of(outputs, target)
+        if share != 1.0:
+            loss = loss * share
+        self._backward(loss if self._scaler is None else self._scaler.scale(loss))
+        return loss.item()
+
+    def _shares(self, batches: tuple[Any, ...]) -> list[float]:
+        """What each batch counts in the mean over all rows of a group."""
+        if self._mass is None:
+            counts = [float(len(target)) for _, target in batches]
+        else:
+            counts = [float(self._mass(target)) for _, target in batches]
+        whole = sum(counts)
+        return [count / whole for count in counts] if whole else counts
