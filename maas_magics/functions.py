@@ -41,6 +41,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    stream: bool | None = None,
     source: str = "",
     background: bool = False,
 ) -> TrainedModel | Job[TrainedModel]:
@@ -84,6 +85,7 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        stream=stream,
     )
     return current().run(request, background=background, live=True)
 

@@ -75,6 +75,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         ``"auto"`` or a torch device.
     threads : int or None
         CPU threads; chosen by the size of a step when None.
+    stream : bool or None
+        Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
     """
 
     name: str
@@ -102,6 +104,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    stream: bool | None = None
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

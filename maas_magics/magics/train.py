@@ -68,6 +68,7 @@ COMMAND = Command(
         Option(("--seed",), "seed of split, weights and order", whole, "N"),
         Option(("--device",), "auto, cpu, cuda, mps", text, "DEVICE", offer=("auto", "cpu", "cuda", "mps")),
         Option(("--threads",), "CPU threads", whole, "N"),
+        Option(("--stream",), "read the file's rows from disk while training, however small it is", switch=True),
         Option(("--background", "-b"), "return a Job at once", switch=True),
     ),
     example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000",
