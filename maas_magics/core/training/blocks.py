@@ -8,13 +8,12 @@ Where all rows fit into one window it is a full permutation, and the order that 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,6 @@ class Spill:
     def __init__(self, folder: Path, kinds: Sequence[Kept]) -> None:
         self.kinds = tuple(kinds)
         self.rows = 0
-        self._lock = Lock()
         self._files: list[Any] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,11 +69,10 @@ class Spill:
 
     def close(self) -> None:
         """Give the room back."""
-        with self._lock:
-            for file in self._files:
-                with suppress(OSError):
-                    file.close()
-            self._files = []
+        for file in self._files:
+            with suppress(OSError):
+                file.close()
+        self._files = []
 
     def append(self, tensors: Sequence[Tensor]) -> None:
         """Write rows behind those that are there.
@@ -103,14 +100,20 @@ class Spill:
             left = _raw(whole)
             for start, stop in blocks:
                 size = (stop - start) * kind.width
-                with self._lock:
-                    if not self._files:
-                        raise StoreError("The rows on disk are closed.")
-                    self._files[index].seek(start * kind.width)
-                    self._fill(self._files[index], left[:size])
+                self._files[index].seek(start * kind.width)
+                self._fill(self._files[index], left[:size])
                 left = left[size:]
             found.append(whole)
         return found
+
+    def announce(self, blocks: Sequence[tuple[int, int]]) -> None:
+        """Have the system fetch ranges of rows from the disk, without waiting for it, where it can."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        for file, kind in zip(self._files, self.kinds, strict=True):
+            for start, stop in blocks:
+                size = (stop - start) * kind.width
+                os.posix_fadvise(file.fileno(), start * kind.width, size, os.POSIX_FADV_WILLNEED)
 
     @staticmethod
     def _fill(file: Any, place: memoryview) -> None:
@@ -134,7 +137,7 @@ def _unwritten(error: OSError) -> StoreError:
 
 
 class Blocks:
-    """Batches of rows on disk, one window ahead read by a thread.
+    """Batches of rows on disk, while the system fetches the next window.
 
     Parameters
     ----------
@@ -145,7 +148,7 @@ class Blocks:
     block : int
         Rows read from one place.
     window : int
-        Blocks that are in memory, and mixed, at a time; the next window is in memory as well.
+        Blocks that are in memory, and mixed, at a time.
     """
 
     def __init__(self, spill: Spill, batch_size: int, device: torch.device, block: int, window: int) -> None:
@@ -210,14 +213,15 @@ class Blocks:
         return tuple(found[:-1]), found[-1]
 
     def _ahead(self, windows: list[list[tuple[int, int]]], orders: list[Any]) -> Iterator[list[Tensor]]:
-        with ThreadPoolExecutor(1, "rows") as reader:
-            following: Future[list[Tensor]] | None = None
-            for window, order in zip(windows, orders, strict=True):
-                fetched, following = following, reader.submit(self._read, window, order)
-                if fetched is not None:
-                    yield fetched.result()
-            if following is not None:
-                yield following.result()
+        """Windows one after another, the system reading the next one meanwhile.
+
+        No thread of ours does: for each block it would wait for the interpreter, which the steps hold most of the time.
+        """
+        self.spill.announce(windows[0] if windows else ())
+        for i, (window, order) in enumerate(zip(windows, orders, strict=True)):
+            found = self._read(window, order)
+            self.spill.announce(windows[i + 1] if i + 1 < len(windows) else ())
+            yield found
 
     def _read(self, window: list[tuple[int, int]], order: Any) -> list[Tensor]:
         """Rows of a window in the order given, or drawn by a seed; in order where None."""
@@ -229,7 +233,6 @@ class Blocks:
         placed = []
         for index, kind in enumerate(self.spill.kinds):
             values = torch.empty((len(order), *kind.shape), dtype=kind.disk, pin_memory=self._pin)
-            # numpy's take and not torch's: it takes no further threads, which would contend with the step's.
             np.take(found[index], order, axis=0, out=values.numpy(), mode="clip")
             found[index] = np.empty(0)
             placed.append(values)
