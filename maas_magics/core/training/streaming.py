@@ -68,7 +68,7 @@ class Sizes:
         Rows that are held out at most where no share was asked for, since the outputs of all are in memory.
     """
 
-    chunk: int = 16 * 2**20
+    chunk: int = 4 * 2**20
     sample: int = 64 * 2**20
     sample_rows: int = 100_000
     block: int = 2**18
@@ -93,13 +93,16 @@ def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rerea
         if asked:
             raise OptionError("Only files are streamed; this data is in memory already.", "Give a path, or no --stream")
         return None
-    by_name = isinstance(request.target, (str, int, list, tuple)) and bool(target_names(request.target, (), -1))
-    if not by_name and asked and request.target is not None:
-        raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
-    if not by_name:
-        return None
     size, free = source.size(), free_memory()
     if not asked and size <= MEMORY_SHARE * free:
+        return None
+    if request.target is None:
+        first = next(iter(source.chunks(1)), None)
+        shown = ", ".join(first.column_names[:12]) if first is not None else ""
+        raise DataError("No target was named.", f"--target COLUMN, one of: {shown}")
+    if not target_names(request.target, (), -1):
+        if asked:
+            raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
         return None
     tell(
         f"The rows take {_bytes(size)} in memory, of which {_bytes(free)} are free: they are streamed from disk, "
