@@ -46,3 +46,8 @@ def _container(limit: str, used: str, statistics: str, cache: str) -> int | None
         return most - taken + int(lines.get(cache, "0"))
     except (OSError, ValueError):  # no container, or "max"
         return None
+
+
+def in_words(size: float) -> str:
+    """Bytes for a person to read."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -13,8 +13,7 @@ import torch
 
 from maas_magics.api.errors import StoreError
 from maas_magics.core.training.batches import InMemory
-from maas_magics.core.training.blocks import Blocks, Kept, Spill
-from maas_magics.core.training.streaming import check_room
+from maas_magics.core.training.blocks import Blocks, Kept, Spill, check_room
 
 CPU = torch.device("cpu")
 KINDS = (

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Callable
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
-from maas_magics.api.requests import Task
-from maas_magics.core.data.answers import MOST_CLASSES, Answers, fit_answers, floats
 from maas_magics.core.data.columns import (
     IDENTIFIER,
     Array,
@@ -31,63 +27,12 @@ from maas_magics.core.data.columns import (
     is_number,
     is_text,
 )
+from maas_magics.core.data.running import Running
 from maas_magics.core.data.scaling import Layout, Scaling
 from maas_magics.core.data.transform import as_tensor, fit_scaling, side_by_side, standardised, turns
 
 MOST_TEXTS = 100_000
 """Different texts of a column that are counted; past it the rarer half of them is forgotten."""
-
-HEAD = 10_000
-"""First rows by which several targets are told to be labels or quantities."""
-
-
-class Running:
-    """Count, mean, variance and extremes of columns, some rows at a time.
-
-    Exact but for rounding: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
-    variances" (1979). NaN is missing.
-    """
-
-    def __init__(self) -> None:
-        self.count: Array = np.zeros(0)
-        self.missing: Array = np.zeros(0)
-        self.mean: Array = np.zeros(0)
-        self.squares: Array = np.zeros(0)
-        self.low: Array = np.zeros(0)
-        self.high: Array = np.zeros(0)
-
-    def add(self, values: Array) -> None:
-        """Take in rows (n, p)."""
-        values = values.astype(np.float64, copy=False)
-        if not len(self.count):
-            width = values.shape[1]
-            self.count, self.missing, self.mean, self.squares = (np.zeros(width) for _ in range(4))
-            self.low, self.high = np.full(width, np.inf), np.full(width, -np.inf)
-        there = ~np.isnan(values)
-        count = there.sum(axis=0)
-        mean = np.where(there, values, 0.0).sum(axis=0) / np.maximum(count, 1)
-        squares = np.square(np.where(there, values - mean, 0.0)).sum(axis=0)
-        self.missing = self.missing + len(values) - count
-        self.low = np.minimum(self.low, np.where(there, values, np.inf).min(axis=0, initial=np.inf))
-        self.high = np.maximum(self.high, np.where(there, values, -np.inf).max(axis=0, initial=-np.inf))
-        self._merge(count, mean, squares)
-
-    def _merge(self, count: Array, mean: Array, squares: Array) -> None:
-        total = self.count + count
-        share = count / np.maximum(total, 1)
-        apart = mean - self.mean
-        self.squares = self.squares + squares + np.square(apart) * self.count * share
-        self.mean = self.mean + apart * share
-        self.count = total
-
-    def filled(self, fill: Array) -> tuple[Array, Array, Array]:
-        """Mean, standard deviation and largest size, each (p,), as if ``fill`` stood for what is missing."""
-        whole = Running()
-        whole.count, whole.mean, whole.squares = self.count, self.mean, self.squares
-        whole._merge(self.missing, fill, np.zeros_like(fill))
-        largest = np.where(self.count > 0, np.maximum(np.abs(self.low), np.abs(self.high)), 0.0)
-        spread = np.sqrt(whole.squares / np.maximum(whole.count, 1))
-        return whole.mean, spread, np.maximum(largest, np.where(self.missing > 0, np.abs(fill), 0.0))
 
 
 class ColumnSurvey:
@@ -252,111 +197,3 @@ class FeatureSurvey:
         parts = [found.filled(part) for found, part in zip(numbers, np.split(fill, ends), strict=True)]
         center, spread, largest = (np.concatenate(part) for part in zip(*parts, strict=True))
         return standardised(fill, center, spread, largest, indicators)
-
-
-class TargetSurvey:
-    """What the target is: every label, or the exact figures of quantities.
-
-    Parameters
-    ----------
-    names : sequence of str
-    task : Task or None
-        As asked for.
-    """
-
-    def __init__(self, names: Sequence[str], task: Task | None) -> None:
-        self.names, self.task = tuple(names), task
-        self.figures = Running()
-        self.rows = 0
-        self._labels: Counter[object] = Counter()
-        """How often each value occurs in the training rows; complete while `_counts`."""
-        self._counts = True
-        self._first: dict[object, int] = {}
-        self._head: list[Array] = []
-        self._odd: Array | None = None
-        self._dtype = np.dtype(object)
-
-    def meet(self, values: Array, start: int) -> Array:
-        """Rows, by place, that are the first of their label and therefore trained on.
-
-        Parameters
-        ----------
-        values : ndarray, shape (n,) or (n, k)
-        start : int
-            Place of the first row.
-        """
-        if values.ndim > 1 or not self._counts:
-            return np.empty(0, dtype=np.int64)
-        places = dict(zip(values[::-1].tolist(), range(len(values) - 1, -1, -1), strict=True))
-        fresh = sorted(
-            ((place, label) for label, place in places.items() if label not in self._first), key=itemgetter(0)
-        )
-        most = self._most(values)
-        for place, label in fresh[: most + 1 - len(self._first)]:
-            self._first[label] = start + place
-        self._counts = len(self._first) <= most
-        if most == MOST_TEXTS and not self._counts:
-            raise DataError(
-                f"The target {self.names[0]!r} has more than {MOST_TEXTS:,} different labels.",
-                "Name a column of fewer labels, or of numbers.",
-            )
-        return np.array([row - start for row in self._first.values() if row >= start], dtype=np.int64)
-
-    def _most(self, values: Array) -> int:
-        labels = values.dtype.kind == "O" or self.task in ("binary", "multiclass")
-        return MOST_TEXTS if labels and self.task != "regression" else MOST_CLASSES
-
-    @property
-    def first(self) -> Array:
-        """Places of the rows that `meet` told."""
-        return np.array(sorted(self._first.values()), dtype=np.int64)
-
-    def add(self, values: Array) -> None:
-        """Take in the target of some training rows."""
-        self.rows += len(values)
-        self._dtype = values.dtype
-        if values.dtype.kind != "O" or self.task == "regression":
-            self.figures.add(floats(values, self.names).reshape(len(values), -1))
-        if values.ndim > 1:
-            self._look(values)
-        elif self._counts:
-            self._labels.update(values.tolist())
-
-    def _look(self, values: Array) -> None:
-        short = HEAD - sum(map(len, self._head))
-        if short > 0:
-            self._head.append(values[:short])
-        if self._odd is None and values.dtype.kind != "O":
-            odd = np.flatnonzero(((values != 0) & (values != 1)).any(axis=1))
-            self._odd = values[odd[:1]] if len(odd) else None
-
-    def answers(self, standardise: bool) -> Answers:
-        """The fitted target, as `maas_magics.core.data.answers.fit_answers` has it of all rows."""
-        answers = fit_answers(self._few(), self.names, self.task, standardise)
-        if answers.task != "regression" or not standardise:
-            return answers
-        center, spread, _ = self.figures.filled(np.zeros_like(self.figures.mean))
-        scale = np.where(spread > 0, spread, 1.0)
-        return msgspec.structs.replace(answers, center=tuple(center.tolist()), scale=tuple(scale.tolist()))
-
-    def _few(self) -> Array:
-        """Values that speak for the same task and the same labels as all do."""
-        if self._head:
-            return np.concatenate([*self._head, *([] if self._odd is None else [self._odd])])
-        labels = np.array(list(self._first), dtype=self._dtype)
-        if self._counts:
-            return np.resize(labels, min(self.rows, 2 * len(labels)))
-        return np.concatenate([labels, self.extremes[:, 0].astype(self._dtype)])
-
-    @property
-    def extremes(self) -> Array:
-        """Smallest and largest of each quantity, float64 (2, k)."""
-        return np.stack([self.figures.low, self.figures.high])
-
-    def counts(self, answers: Answers) -> Array:
-        """Training rows of each class, int64 (classes,); none for quantities and several labels a row."""
-        if answers.task not in ("binary", "multiclass"):
-            return np.zeros(0, dtype=np.int64)
-        labels = np.array(list(self._labels), dtype=self._dtype)
-        index = answers.encode(labels).reshape(-1).astype(np.int64)
-        return np.bincount(index, np.array(list(self._labels.values())), len(answers.classes)).astype(np.int64)

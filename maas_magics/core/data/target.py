@@ -98,7 +98,10 @@ def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.Chunked
     present = pc.invert(pc.is_null(columns[0], nan_is_null=True))
     for other in columns[1:]:
         present = pc.and_(present, pc.invert(pc.is_null(other, nan_is_null=True)))
-    if (pc.sum(present).as_py() or 0) < table.num_rows:
+    kept = pc.sum(present).as_py() or 0
+    if not kept:
+        return table.slice(0, 0), np.empty(0)
+    if kept < table.num_rows:
         table, columns = table.filter(present), [values.filter(present) for values in columns]
     values = [_values(name, item) for name, item in zip(names, columns, strict=True)]
     if len(values) > 1:

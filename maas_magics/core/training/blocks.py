@@ -9,6 +9,7 @@ Where all rows fit into one window it is a full permutation, and the order that 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,7 +23,11 @@ from torch import Tensor
 
 from maas_magics.api.errors import StoreError
 from maas_magics.core.data.columns import Array
+from maas_magics.core.memory import in_words
 from maas_magics.core.training.batches import MEASURE_LIMIT, Batch
+
+SPARE = 256 * 2**20
+"""Bytes of the disk that are left free."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,17 @@ def _unwritten(error: OSError) -> StoreError:
         f"The rows cannot be written to disk: {error.strerror or error}.",
         "Make room there, or move the store: MAAS_STORE=FOLDER",
     )
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise `StoreError` where the disk of a folder, which need not be there yet, has no room for ``size`` bytes."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if size + SPARE > free:
+        raise StoreError(
+            f"The encoded rows take {in_words(size)} of disk; {str(there)!r} has {in_words(free)} free.",
+            "Make room there, or move the store: MAAS_STORE=FOLDER",
+        )
 
 
 class Blocks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,19 +14,20 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from maas_magics.api.errors import DataError, OptionError, StoreError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.sources import Rereadable, open_source
 from maas_magics.core.data.sources.arrays import column
-from maas_magics.core.data.survey import FeatureSurvey, TargetSurvey
+from maas_magics.core.data.survey import FeatureSurvey
 from maas_magics.core.data.target import answered, named, part, target_names
+from maas_magics.core.data.target_survey import TargetSurvey
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
-from maas_magics.core.memory import free_memory
+from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.sample import TARGET, Digest
-from maas_magics.core.training.blocks import Blocks, Kept, Spill
+from maas_magics.core.training.blocks import Blocks, Kept, Spill, check_room
 from maas_magics.core.training.prepare import (
     SAMPLE_ROWS,
     VALIDATION_SHARE,
@@ -42,9 +42,6 @@ from maas_magics.core.training.prepare import (
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
 as it came, parted, as raw arrays, and as what the network takes."""
-
-SPARE = 256 * 2**20
-"""Bytes of the disk that are left free."""
 
 SPLIT, SAMPLE = 0, 1
 """Streams of draws: which rows are held out, and which are in the sample."""
@@ -105,7 +102,7 @@ def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rerea
             raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
         return None
     tell(
-        f"The rows take {_bytes(size)} in memory, of which {_bytes(free)} are free: they are streamed from disk, "
+        f"The rows take {in_words(size)} in memory, of which {in_words(free)} are free: they are streamed from disk, "
         "in random order within windows of blocks."
     )
     return source
@@ -184,11 +181,11 @@ class Stream:
         target, digest = TargetSurvey(self._names, self._task), Digest()
         sample, kept = Reservoir(self._most), Reservoir(SAMPLE_ROWS)
         survey: FeatureSurvey | None = None
-        schema, dtype, any_rows = None, None, False
+        schema, dtype = None, None
         self.rows = self.held = 0
         for features, values, start in self._parts(self._source):
             if survey is None:
-                schema, dtype, any_rows = features.schema, values.dtype, True
+                schema, dtype = features.schema, values.dtype
                 survey = FeatureSurvey(features.schema, self.layout)
             elif not features.schema.equals(schema) or values.dtype != dtype:
                 return None
@@ -206,7 +203,7 @@ class Stream:
             digest.add(whole)
             self.rows += len(values)
             self.held += int(held.sum())
-        if survey is None or not any_rows:
+        if survey is None:
             raise DataError(
                 f"The target {', '.join(self._names)!r} is missing in every row.", "Give rows with the answers."
             )
@@ -313,24 +310,9 @@ class Stream:
         return kinds
 
 
-def check_room(folder: Path, size: int) -> None:
-    """Raise `StoreError` where the disk of a folder, which need not be there yet, has no room for ``size`` bytes."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(there).free
-    if size + SPARE > free:
-        raise StoreError(
-            f"The encoded rows take {_bytes(size)} of disk; {str(there)!r} has {_bytes(free)} free.",
-            "Make room there, or move the store: MAAS_STORE=FOLDER",
-        )
-
-
 def _arrow(values: Array) -> pa.Array:
     return column(values, TARGET) if values.ndim > 1 else pa.array(values)
 
 
 def _parted(table: pa.Table) -> tuple[pa.Table, Array]:
     return answered(table.drop_columns([TARGET]), (TARGET,), [table.column(TARGET)])
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
