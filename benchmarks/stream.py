@@ -19,7 +19,7 @@ GROUP = 500_000
 """Rows of a row group."""
 
 SCRIPT = """
-import json, re, sys, threading, time
+import json, re, sys, time
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.events import EpochEnd, Started
 from maas_magics.session import Session
@@ -32,8 +32,11 @@ def run(path, epochs):
         name="m", data=path, target="y", model="linear", batch_size=4096, epochs=epochs, stream=stream
     )
     job = session.run(request, background=True)
+    spent = {}
+    for event in job.events():
+        spent[type(event)] = time.process_time(), event
     job.result()
-    return list(job.events(follow=False))
+    return spent
 
 def resident(which):
     return int(re.search(which + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
@@ -42,12 +45,11 @@ run(small, 1)
 before = resident("VmRSS")
 with open("/proc/self/clear_refs", "w") as out:
     out.write("5")  # the peak starts anew
-begun = time.time()
-events = run(file, epochs)
-started = next(event for event in events if isinstance(event, Started))
-last = [event for event in events if isinstance(event, EpochEnd)][-1]
-prepared = started.time - begun
-print("\\n" + json.dumps([resident("VmHWM"), resident("VmHWM") - before, prepared, last.samples / last.seconds, last.validation]))
+begun = time.process_time()
+spent = run(file, epochs)
+first, (ended, last) = spent[Started][0], spent[EpochEnd]
+speed = last.samples / (ended - first)
+print("\\n" + json.dumps([resident("VmHWM"), resident("VmHWM") - before, first - begun, speed, last.validation]))
 """
 
 
@@ -104,9 +106,9 @@ def main(options: Sequence[str] = ()) -> None:
             "peak, MiB",
             "growth, MiB",
             "growth / file",
-            "s until the first step",
+            "CPU s until the first step",
             "of those in memory",
-            "rows/s of those in memory",
+            "rows per CPU s, of those in memory",
             "R²",
         ),
         shown,

@@ -77,8 +77,8 @@ def test_train_returns_a_model_that_can_be_assigned(cell: Run, ip: Any) -> None:
 
 def test_train_on_a_file_from_disk(cell: Run, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
-    file.write_text("x,y\n" + "\n".join(f"{i % 7},{'ab'[i % 7 > 3]}" for i in range(400)))
-    model = cell(f"m = %train m --data {file} -t y -m linear -e 1 --stream\nm")
+    file.write_text("x,side\n" + "\n".join(f"{i % 7},{'ab'[i % 7 > 3]}" for i in range(400)))
+    model = cell(f"m = %train m --data {file} -t side -m linear -e 1 --stream\nm")
     assert model.info.classes == ("a", "b")
     assert any("streamed from disk" in getattr(event, "text", "") for event in maas.logs(maas.jobs()[0].id))
 
