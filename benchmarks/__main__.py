@@ -8,7 +8,7 @@ from importlib import import_module
 
 from benchmarks.measure import machine
 
-NAMES = ("load", "predict", "memory", "training", "view", "tables", "serving", "remote", "soak")
+NAMES = ("load", "predict", "memory", "stream", "training", "view", "tables", "serving", "remote", "soak")
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch read it
@@ -19,8 +19,8 @@ if __name__ == "__main__":
     unknown = [name for name in chosen if name not in NAMES]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there is: {', '.join(NAMES)}")
-    if options and chosen not in (["serving"], ["soak"]):
-        parser.error(f"only serving and soak take options: {' '.join(options)}")
+    if options and chosen not in (["serving"], ["soak"], ["stream"]):
+        parser.error(f"only serving, soak and stream take options: {' '.join(options)}")
     print(machine())
     for name in chosen:
         import_module(f"benchmarks.{name}").main(*([options] if options else []))

@@ -53,6 +53,7 @@ def train(
     threads: int | None = None,
     checkpoint_every: str | None = None,
     resume: bool | str = False,
+    stream: bool | None = None,
     source: str = "",
     background: bool = False,
 ) -> TrainedModel | Job[TrainedModel]:
@@ -108,6 +109,7 @@ def train(
         threads=threads,
         checkpoint_every=checkpoint_every,
         resume=resume,
+        stream=stream,
     )
     return current().run(request, background=background, live=True)
 

@@ -104,6 +104,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     resume : bool or str
         Go on from the newest checkpoint of this name, or of the job with this id. Whatever the request leaves out is
         as in the request that made it.
+    stream : bool or None
+        Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
     """
 
     name: str
@@ -143,6 +145,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     threads: int | None = None
     checkpoint_every: str | None = None
     resume: bool | str = False
+    stream: bool | None = None
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

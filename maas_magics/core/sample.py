@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +44,23 @@ class _Hash:
 
     def flush(self) -> None:
         """Nothing is held back."""
+
+
+class Digest:
+    """SHA-256 of rows that come a few at a time, of one schema."""
+
+    def __init__(self) -> None:
+        self._sink = _Hash()
+        self._writer: Any = None
+
+    def add(self, table: pa.Table) -> None:
+        """Take in some rows."""
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), table.schema)
+        self._writer.write_table(table)
+
+    def __str__(self) -> str:
+        return "sha256:" + self._sink.total.hexdigest()
 
 
 def digest(table: pa.Table, target: Array | None = None) -> str:

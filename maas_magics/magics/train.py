@@ -124,6 +124,7 @@ COMMAND = Command(
         Option(("--threads",), "CPU threads", whole, "N"),
         Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
         Option(("--resume",), "go on from the newest checkpoint; what is left out is as it was", switch=True),
+        Option(("--stream",), "read the file's rows from disk while training, however small it is", switch=True),
         Option(("--background", "-b"), "return a Job at once", switch=True),
     ),
     example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000",

@@ -15,7 +15,7 @@ from sklearn import metrics as peer
 from maas_magics.api.errors import OptionError
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.training.metrics import LABELS, QUANTITIES, confusion, make_metrics
-from maas_magics.core.training.weights import balanced_weights
+from maas_magics.core.training.weights import balanced_weights, class_counts
 
 QUICK = settings(deadline=None, max_examples=60)
 
@@ -109,7 +109,7 @@ def test_balanced_weights_are_those_of_scikit_learn(target):
 
     assume(len(set(target)) == 3)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=target)
-    assert balanced_weights(torch.from_numpy(target), 3).numpy() == pytest.approx(expected)
+    assert balanced_weights(class_counts(torch.from_numpy(target), 3)).numpy() == pytest.approx(expected)
 
 
 BINARY = Answers("binary", ("y",), (0, 1))

@@ -23,6 +23,7 @@ from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.training.accumulate import Grouped
 from maas_magics.core.training.batches import FromLoader, InMemory
+from maas_magics.core.training.blocks import Blocks, Kept, Spill
 from maas_magics.core.training.checkpoint import FILES, Cadence, Checkpoints
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
@@ -51,14 +52,18 @@ def plan(regime: Regime | None = None, epochs: int = 6) -> Plan:
 class Machine:
     """A process's worth of state: a network, an optimizer and random numbers, made anew."""
 
-    def __init__(self, folder: Path, optimizer: str = "Adam", loader: bool = False, **options: Any) -> None:
+    def __init__(self, folder: Path, optimizer: str = "Adam", rows: str = "memory", **options: Any) -> None:
         torch.manual_seed(3)
         random.seed(4)
         np.random.seed(5)
         self.net = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Dropout(0.4), nn.Linear(9, 1))
         self.optimizer = Optimizer(self.net, optimizer, 0.05, None, options)
         self.batches: Any = InMemory((X,), Y, 16)
-        if loader:
+        if rows == "disk":
+            spill = Spill(folder, [Kept(torch.float32, torch.float32, (6,)), Kept(torch.float32, torch.float32, (1,))])
+            spill.append([X, Y])
+            self.batches = Blocks(spill, 16, torch.device("cpu"), block=7, window=4)
+        if rows == "loader":
             self.batches = FromLoader(
                 DataLoader(TensorDataset(X, Y), 16, shuffle=True), lambda y: y, torch.device("cpu")
             )
@@ -123,21 +128,21 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("loader", [False, True], ids=["in memory", "loader"])
+@pytest.mark.parametrize("rows", ["memory", "loader", "disk"])
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [("Adam", {}), ("SGD", {"momentum": 0.9}), ("AdamW", {"amsgrad": True}), ("RMSprop", {}), ("Adafactor", {})],
 )
 def test_cut_off_at_every_few_steps_it_ends_the_same(
-    optimizer: str, options: dict[str, Any], loader: bool, tmp_path: Path
+    optimizer: str, options: dict[str, Any], rows: str, tmp_path: Path
 ) -> None:
-    whole = Machine(tmp_path / "whole", optimizer, loader, **options)
+    whole = Machine(tmp_path / "whole", optimizer, rows, **options)
     expected = whole.run(keep=False)
     history = None
     pieces = 0
     steps = iter([0, 1, 5, 6, 7, 3, 10, 1000])
     while history is None:
-        machine = Machine(tmp_path / "cut", optimizer, loader, **options)
+        machine = Machine(tmp_path / "cut", optimizer, rows, **options)
         try:
             history = machine.run(after(next(steps)))
         except Suspended:

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from torch import nn
 
+import maas_magics as maas
 from maas_magics.api.backend import Job
 from maas_magics.api.events import EpochEnd
 from maas_magics.api.results import Artifact, Metrics, TrainedModel
@@ -80,6 +81,14 @@ def test_train_returns_a_model_that_can_be_assigned(cell: Run, ip: Any) -> None:
     assert ip.user_ns["model"].ref == "m:2"
     cell("model = " + TRAIN + ";")
     assert ip.user_ns["model"].ref == "m:3"
+
+
+def test_train_on_a_file_from_disk(cell: Run, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("x,side\n" + "\n".join(f"{i % 7},{'ab'[i % 7 > 3]}" for i in range(400)))
+    model = cell(f"m = %train m --data {file} -t side -m linear -e 1 --stream\nm")
+    assert model.info.classes == ("a", "b")
+    assert any("streamed from disk" in getattr(event, "text", "") for event in maas.logs(maas.jobs()[0].id))
 
 
 def test_a_semicolon_silences(cell: Run, capsys: pytest.CaptureFixture[str]) -> None:

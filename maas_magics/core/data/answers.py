@@ -104,11 +104,11 @@ class Answers(msgspec.Struct, frozen=True):
             For a label the model was not trained on, or a missing value.
         """
         if self.task == "regression":
-            numbers = _floats(values, self.names)
+            numbers = floats(values, self.names)
             standard = (numbers.reshape(len(numbers), -1) - np.array(self.center)) / np.array(self.scale)
             return np.asarray(standard, dtype=np.float32)
         if self.task == "multilabel":
-            return _floats(values, self.names).astype(np.float32)
+            return floats(values, self.names).astype(np.float32)
         known = {label: i for i, label in enumerate(self.classes)}
         try:
             index = np.array([known[_plain(label)] for label in values.tolist()], dtype=np.int64)
@@ -144,7 +144,7 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
     if not flat and len(names) < values.shape[1]:
         names = [f"{names[0]}{i}" for i in range(values.shape[1])]
     if task == "regression":
-        numbers = _floats(values, names).reshape(len(values), -1)
+        numbers = floats(values, names).reshape(len(values), -1)
         if (numbers == numbers[0]).all():
             raise DataError(
                 f"The target {', '.join(map(repr, names))} has the value {numbers[0, 0]:g} in every row.",
@@ -156,7 +156,7 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
             center, scale = np.zeros_like(center), np.ones_like(scale)
         return Answers(task, tuple(names), (), tuple(center.tolist()), tuple(scale.tolist()), flat)
     if task == "multilabel":
-        if flat or not set(np.unique(_floats(values, names)).tolist()) <= {0.0, 1.0}:
+        if flat or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
             raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
         return Answers(task, tuple(names), (False, True), flat=False)
     if not flat:
@@ -177,7 +177,7 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
 
 def within(answers: Answers, values: Array) -> Answers:
     """The same answers, with predicted quantities kept in the range of ``values``, the training targets."""
-    numbers = _floats(values, answers.names).reshape(len(values), -1)
+    numbers = floats(values, answers.names).reshape(len(values), -1)
     return msgspec.structs.replace(
         answers, low=tuple(numbers.min(axis=0).tolist()), high=tuple(numbers.max(axis=0).tolist())
     )
@@ -199,7 +199,8 @@ def infer_task(values: Array) -> Task:
     return "multiclass" if few else "regression"
 
 
-def _floats(values: Array, names: Sequence[str]) -> Array:
+def floats(values: Array, names: Sequence[str]) -> Array:
+    """Quantities of the columns ``names`` as float64; raises `DataError` for text."""
     try:
         return values.astype(np.float64)
     except (ValueError, TypeError):

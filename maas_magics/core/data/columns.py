@@ -7,7 +7,7 @@ arrays that a model's graph takes, and is all that happens to data outside the g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -153,7 +153,7 @@ def _fit(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vector
     if len(values) == values.null_count:
         tell(f"Column {name!r} is empty and is left out.")
         return None
-    if is_text(kind) and (moments := _dates(values)) is not None:
+    if is_text(kind) and (moments := dates(values)) is not None:
         values, kind = moments, moments.type
     if is_text(kind):
         return _fit_category(name, values, tell)
@@ -171,17 +171,22 @@ def _fit(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vector
 def _fit_category(name: str, values: pa.ChunkedArray, tell: Callable[[str], None]) -> Category | None:
     counts = pc.value_counts(values)
     labels, numbers = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
-    by_count = sorted(
-        ((label, number) for label, number in zip(labels, numbers, strict=True) if label is not None),
-        key=lambda pair: (-pair[1], pair[0]),
-    )
-    if len(by_count) + (values.null_count > 0) < 2:
+    counted = {label: number for label, number in zip(labels, numbers, strict=True) if label is not None}
+    return category(name, counted, values.null_count, tell)
+
+
+def category(name: str, counted: Mapping[str, int], missing: int, tell: Callable[[str], None]) -> Category | None:
+    """A column of texts from how often each occurs, and how many rows have none; None where it is of no use."""
+    by_count = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+    present = sum(counted.values())
+    rows = present + missing
+    if len(by_count) + (missing > 0) < 2:
         tell(f"Column {name!r} has one value only and is left out.")
         return None
-    if len(by_count) > 20 and len(by_count) > IDENTIFIER * (len(values) - values.null_count):
-        tell(f"Column {name!r} has {len(by_count):,} different texts in {len(values):,} rows and is left out.")
+    if len(by_count) > 20 and len(by_count) > IDENTIFIER * present:
+        tell(f"Column {name!r} has {len(by_count):,} different texts in {rows:,} rows and is left out.")
         return None
-    least = min(RARE, max(1, len(values) // 100))
+    least = min(RARE, max(1, rows // 100))
     known = [label for label, number in by_count if number >= least]
     if not known:
         tell(f"Column {name!r} has no text that occurs {least} times and is left out.")
@@ -217,7 +222,7 @@ def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
-def _dates(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def dates(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """Texts that are all dates as ISO 8601 writes them, as moments; None where one is not, or there is none."""
     text = as_text(values)
     if text.null_count == len(text):
@@ -286,14 +291,14 @@ def _encode_moment(column: Moment, values: pa.ChunkedArray) -> Array:
     kind = values.type
     hint = f"Convert it: df[{column.name!r}] = pd.to_datetime(df[{column.name!r}])"
     if is_text(kind):
-        dates = pa.nulls(len(values), pa.timestamp("us")) if _empty(values) else _dates(values)
-        if dates is None:
+        moments = pa.nulls(len(values), pa.timestamp("us")) if _empty(values) else dates(values)
+        if moments is None:
             raise _mismatch(column.name, "text that is no date", "dates", hint)
-        values = dates
+        values = moments
     elif not is_moment(kind) and not pa.types.is_null(kind):
         raise _mismatch(column.name, str(kind), "dates", hint)
-    moments = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False).cast(pa.int64())
-    return np.asarray(pc.fill_null(moments, NAT).to_numpy(), dtype=np.int64).reshape(-1, 1)
+    whole = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False).cast(pa.int64())
+    return np.asarray(pc.fill_null(whole, NAT).to_numpy(), dtype=np.int64).reshape(-1, 1)
 
 
 def _encode_category(column: Category, values: pa.ChunkedArray) -> Array:

@@ -50,6 +50,10 @@ class StreamSource:
         for start in range(0, max(self._table.num_rows, 1), rows):
             yield self._table.slice(start, rows)
 
+    def size(self) -> int:
+        """Bytes that all rows take in memory."""
+        return int(self._table.nbytes)
+
     def restore(self, columns: Answers) -> Any:
         """Answers as an Arrow table, for whoever sent the rows."""
         return as_arrow(columns)

@@ -50,15 +50,48 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
         raise DataError("No target was named.", f"--target COLUMN, one of: {', '.join(table.column_names[:12])}")
     names = target_names(target, table.column_names, table.num_rows)
     if names:
-        absent = next((name for name in names if name not in table.column_names), None)
-        if absent is not None:
-            raise DataError(
-                f"The data has no column {absent!r} to be the target.", did_you_mean(absent, table.column_names)
-            )
-        columns = [table.column(name) for name in names]
-        table = table.drop_columns(list(dict.fromkeys(names)))
+        table, columns = named(table, names)
     else:
         names, columns = _array_target(target, table.num_rows)
+    features, values = answered(table, names, columns)
+    if not len(values):
+        raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
+    return source, features, values, names
+
+
+def named(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, list[pa.ChunkedArray]]:
+    """The features of a table, and the columns of its target.
+
+    Raises
+    ------
+    DataError
+        If a column is absent.
+    """
+    absent = next((name for name in names if name not in table.column_names), None)
+    if absent is not None:
+        raise DataError(
+            f"The data has no column {absent!r} to be the target.", did_you_mean(absent, table.column_names)
+        )
+    columns = [table.column(name) for name in names]
+    return table.drop_columns(list(dict.fromkeys(names))), columns
+
+
+def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.ChunkedArray]) -> tuple[pa.Table, Array]:
+    """Features and target of the rows whose target is there, which may be none.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Features.
+    names : sequence of str
+    columns : sequence of pyarrow.ChunkedArray
+        The target.
+
+    Returns
+    -------
+    features : pyarrow.Table
+    values : ndarray, shape (n,) or (n, k)
+    """
     columns = [_answers(values) for values in columns]
     if not table.num_columns:
         raise DataError("The data has no column beside the target.", "Give at least one column of features.")
@@ -67,14 +100,14 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
         present = pc.and_(present, pc.invert(pc.is_null(other, nan_is_null=True)))
     kept = pc.sum(present).as_py() or 0
     if not kept:
-        raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
+        return table.slice(0, 0), np.empty(0)
     if kept < table.num_rows:
         table, columns = table.filter(present), [values.filter(present) for values in columns]
     values = [_values(name, item) for name, item in zip(names, columns, strict=True)]
     if len(values) > 1:
-        return source, table, np.stack(values, axis=1), names
+        return table, np.stack(values, axis=1)
     only = values[0]
-    return source, table, only[:, 0] if only.ndim == 2 and only.shape[1] == 1 else only, names
+    return table, only[:, 0] if only.ndim == 2 and only.shape[1] == 1 else only
 
 
 def target_names(target: Any, columns: Sequence[str], rows: int) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     ]
     if not numeric:
         return Scaling()
-    values = _numbers(numeric, turns()).numpy().astype(np.float64)
+    values = side_by_side(numeric, turns()).numpy().astype(np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     missing = np.isnan(values)
     indicators = tuple(np.flatnonzero(missing.any(axis=0)).tolist())
@@ -49,7 +49,12 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
         return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), indicators)
     filled = np.where(missing, fill, values)
     center, spread = filled.mean(axis=0), filled.std(axis=0)
-    flat = spread <= 1e-12 * np.maximum(1.0, np.abs(filled).max(axis=0, initial=0.0))
+    return standardised(fill, center, spread, np.abs(filled).max(axis=0, initial=0.0), indicators)
+
+
+def standardised(fill: Array, center: Array, spread: Array, largest: Array, indicators: tuple[int, ...]) -> Scaling:
+    """Figures that take away ``center`` and divide by ``spread``, each (p,); numbers that do not vary become 0."""
+    flat = spread <= 1e-12 * np.maximum(1.0, largest)
     factor = np.where(flat, 0.0, 1 / np.where(flat, 1.0, spread))
     return Scaling(tuple(fill.tolist()), tuple(center.tolist()), tuple(factor.tolist()), indicators, CLIP)
 
@@ -68,7 +73,7 @@ def turns() -> Tensor:
     return torch.tensor([2 * math.pi / period for period in PERIODS], dtype=torch.float64)
 
 
-def _numbers(columns: Sequence[tuple[Column, Tensor]], turns: Tensor) -> Tensor:
+def side_by_side(columns: Sequence[tuple[Column, Tensor]], turns: Tensor) -> Tensor:
     """Numbers and moments side by side, (n, p); a moment becomes days and phases of year, week and day."""
     parts: list[Tensor] = []
     for column, values in columns:
@@ -129,7 +134,7 @@ class Transform(nn.Module):
         pairs = [(c, x) for c, x in zip(self.columns.columns, inputs, strict=True) if _is_number(c)]
         if not pairs:
             return torch.zeros((inputs[0].shape[0], 0), dtype=torch.float32, device=inputs[0].device)
-        values = _numbers(pairs, self.turns)
+        values = side_by_side(pairs, self.turns)
         missing = ~(torch.abs(values) < torch.inf)
         scaled = (torch.where(missing, self.fill, values) - self.center) * self.scale
         if self.clip:

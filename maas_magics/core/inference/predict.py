@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +12,12 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import EvaluateRequest, PredictRequest
 from maas_magics.api.results import Metrics, Prediction
 from maas_magics.core.context import Context
+from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
-from maas_magics.core.data.sources import open_source
+from maas_magics.core.data.sources import Rereadable, open_source
+from maas_magics.core.data.target import answered, named, part, target_names
 from maas_magics.core.inference.loader import Loader
-from maas_magics.core.inference.predictor import CHUNK
+from maas_magics.core.inference.predictor import CHUNK, Predictor
 
 
 def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, int], None] | None = None) -> Prediction:
@@ -74,7 +78,6 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     import torch
 
     from maas_magics.core.data.decode import truth
-    from maas_magics.core.data.target import part
     from maas_magics.core.training.metrics import confusion, make_metrics
     from maas_magics.core.training.metrics import evaluate as figures
 
@@ -84,14 +87,9 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     target = request.target
     if target is None and not pair:
         target = answers.names[0] if len(answers.names) == 1 else answers.names
-    source, table, values, _ = part(request.data, target)
-    if (values.ndim == 1) != answers.flat and answers.task in ("regression", "multilabel"):
-        raise DataError(f"The target has {values.ndim} axes; the model was trained on {1 if answers.flat else 2}.")
-    encoded = torch.from_numpy(answers.encode(values))
-    slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
-    decoded = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)[""]
+    decoded, encoded = _scored(predictor, request.data, target)
     outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
-    wanted = truth(answers, encoded)
+    wanted = truth(answers, torch.from_numpy(encoded))
     return Metrics(
         model=predictor.ref,
         rows=len(decoded),
@@ -99,3 +97,51 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         classes=answers.labels if answers.task in ("binary", "multiclass") else (),
         confusion=confusion(answers, outputs, wanted),
     )
+
+
+def _scored(predictor: Predictor, data: Any, target: Any) -> tuple[Array, Array]:
+    """Answers and encoded target of every row that has one; of a file, only a chunk of its rows is in memory."""
+    source = open_source(data) if isinstance(data, (str, os.PathLike, Rereadable)) else None
+    names = target_names(target, (), -1)
+    if not isinstance(source, Rereadable) or not names:
+        source, table, values, _ = part(data, target)
+        _check_axes(predictor.answers, values)
+        encoded = predictor.answers.encode(values)
+        slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
+        found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
+        return found[""], encoded
+    while (scored := _scored_chunks(predictor, source, names)) is None:
+        pass  # the type of the target turned out to be a wider one, and is known now
+    return scored
+
+
+def _scored_chunks(predictor: Predictor, source: Rereadable, names: Sequence[str]) -> tuple[Array, Array] | None:
+    parts: list[tuple[Array, Array]] = []
+    dtype: Any = None
+    unknown: DataError | None = None
+    for rows in source.chunks(CHUNK):
+        features, columns = named(rows, names)
+        features, values = answered(features, names, columns)
+        if not len(values):
+            continue
+        if dtype not in (None, values.dtype):
+            return None
+        dtype = values.dtype
+        _check_axes(predictor.answers, values)
+        try:
+            encoded = predictor.answers.encode(values)
+        except DataError as error:  # the rest of the file may tell that these were no whole numbers, but texts
+            unknown = unknown or error
+        if unknown is None:
+            parts.append((predictor.decoded(predictor.encode(features, source)), encoded))
+    if unknown is not None:
+        raise unknown
+    if not parts:
+        raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
+    decoded, known = zip(*parts, strict=True)
+    return np.concatenate(decoded), np.concatenate(known)
+
+
+def _check_axes(answers: Answers, values: Array) -> None:
+    if (values.ndim == 1) != answers.flat and answers.task in ("regression", "multilabel"):
+        raise DataError(f"The target has {values.ndim} axes; the model was trained on {1 if answers.flat else 2}.")

@@ -28,9 +28,9 @@ class Grouped:
         self.rows = batches.rows
         self.steps = -(-batches.steps // size)
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Any]:
-        """Every group once."""
-        batches = self._batches.epoch(generator)
+    def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Any]:
+        """Every group once, those before ``start`` left out."""
+        batches = self._batches.epoch(generator, start * self._size)
         while group := tuple(islice(batches, self._size)):
             yield group, torch.cat([target for _, target in group])
 

@@ -25,8 +25,8 @@ class Batches(Protocol):
     rows: int
     steps: int
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Every row once, in an order drawn from ``generator``."""
+    def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
+        """Every row once, in an order drawn from ``generator``; the batches before ``start`` are left out."""
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in order."""
@@ -67,8 +67,11 @@ class InMemory:
         if self.rows > batch_size and self.rows % batch_size == 1:
             self.steps -= 1
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """The rows of an epoch, in an order drawn from ``generator``."""
+    def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
+        """Every row once, in an order drawn from ``generator``; the batches before ``start`` are left out."""
+        return islice(self._epoch(generator), start, None)
+
+    def _epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         order = self._draw(generator).to(self.target.device)
         size, stop = self.batch_size, min(self.rows, self.steps * self.batch_size)
         if not self._copies:
@@ -108,9 +111,9 @@ class FromLoader:
         self.steps = _length(loader)
         self.rows = _length(getattr(loader, "dataset", None)) or self.steps * (getattr(loader, "batch_size", None) or 1)
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Every row once, in the loader's own order."""
-        return self.whole()
+    def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
+        """Every row once, in the loader's own order; the batches before ``start`` are read and left out."""
+        return islice(self.whole(), start, None)
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in the loader's own order."""

@@ -40,6 +40,8 @@ def check_request(request: TrainRequest) -> None:
         )
     Cadence(request.checkpoint_every)
     _check_steps(request)
+    if request.stream not in (None, True, False):
+        raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
         raise MaasError(
             f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -217,7 +217,7 @@ class Fit:
         now = random_state()
         self._order.set_state(self._begin["order"])
         restore_random(self._begin["random"])
-        batches: Iterator[Batch] = islice(self._train.epoch(self._order), self._done, None)
+        batches = self._train.epoch(self._order, self._done)
         first = next(batches, None)  # a loader draws from the random numbers when its first batch is asked for
         batches = batches if first is None else chain([first], batches)
         restore_random(now)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +12,11 @@ from torch import Tensor
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.core.architectures import architectures
 from maas_magics.core.data.answers import Answers, fit_answers, infer_task
 from maas_magics.core.data.columns import Array, Columns, Numeric, fit
 from maas_magics.core.data.columns import tensors as column_tensors
+from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.data.target import part, target_names
@@ -23,6 +24,7 @@ from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.model import tensors
 from maas_magics.core.sample import TARGET, digest
+from maas_magics.core.training.modules import title_of
 
 VALIDATION_SHARE = 0.15
 SAMPLE_ROWS = 1_000
@@ -54,6 +56,8 @@ class Prepared:
         Some held-out rows as they came, the encoded target in the columns `TARGET`.
     digest : str
         Of the training rows and their target.
+    counts : Tensor or None
+        Training rows of each class, int64 (classes,), where ``train`` is but a sample of the rows.
     """
 
     preprocess: Preprocess
@@ -63,6 +67,7 @@ class Prepared:
     validation: tuple[tuple[Tensor, ...], Tensor] | None
     sample: pa.Table
     digest: str
+    counts: Tensor | None = None
 
 
 def read(
@@ -116,12 +121,29 @@ def image_like(table: pa.Table) -> bool:
     return len(kind.shape) in (2, 3) and sorted(kind.shape)[-2] >= 6
 
 
+def layout_of(request: TrainRequest, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
+    """Name of the architecture for some features, or of the module's class, and what it takes."""
+    if isinstance(request.model, str):
+        chosen = request.model if request.model != "auto" else "cnn" if image_like(table) else "mlp"
+        return chosen, architectures.get(chosen).layout
+    return title_of(request.model), "raw" if arrays else "flat"
+
+
+def check_image(columns: Columns, layout: Layout) -> None:
+    """Raise `DataError` where a network for images gets something else."""
+    if layout == "image" and image_shape(columns) is None:
+        raise DataError(
+            "This architecture takes one image-shaped array, of two or three axes a row.",
+            "--model mlp takes tables and rows of numbers.",
+        )
+
+
 def prepare(
     train: Rows,
     validation: Rows | None,
     names: Sequence[str],
     *,
-    layout: Any,
+    layout: Layout,
     scale: bool,
     task: Task | None,
     standardise: bool,
@@ -145,13 +167,9 @@ def prepare(
     """
     answers = fit_answers(train.target, names, task, standardise)
     columns = fit(train.table, tell, vectors=layout in ("tabular", "flat"))
-    if layout == "image" and image_shape(columns) is None:
-        raise DataError(
-            "This architecture takes one image-shaped array, of two or three axes a row.",
-            "--model mlp takes tables and rows of numbers.",
-        )
+    check_image(columns, layout)
     raw = columns.encode(train.table)
-    _refuse_infinite(columns, raw, layout)
+    refuse_infinite(columns, raw, layout)
     scaling = fit_scaling(columns, layout, raw, scale)
     preprocess = Preprocess(columns=columns, layout=layout, scaling=scaling)
     transform = Transform(columns, layout, scaling)
@@ -160,7 +178,7 @@ def prepare(
     sample = train
     if validation is not None and len(validation):
         held_raw = columns.encode(validation.table)
-        _refuse_infinite(columns, held_raw, layout)
+        refuse_infinite(columns, held_raw, layout)
         held = transformed(transform, columns, held_raw), torch.from_numpy(answers.encode(validation.target))
         sample = validation
     few = min(SAMPLE_ROWS, len(sample))
@@ -214,7 +232,8 @@ def transformed(transform: Transform, columns: Columns, raw: list[Array]) -> tup
     return tuple(torch.cat(pieces).clone() for pieces in zip(*parts, strict=True))
 
 
-def _refuse_infinite(columns: Columns, raw: list[Array], layout: str) -> None:
+def refuse_infinite(columns: Columns, raw: list[Array], layout: str) -> None:
+    """Raise `DataError` for what no network learns from: infinite numbers, and missing ones in an array."""
     for feature, values in zip(columns.columns, raw, strict=True):
         if values.dtype.kind != "f":
             continue

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from maas_magics.core import turns
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context, versions
 from maas_magics.core.data.answers import Answers, within
+from maas_magics.core.data.columns import Array
+from maas_magics.core.data.scaling import Layout
 from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model, features_of
 from maas_magics.core.publish import publish
@@ -35,9 +38,10 @@ from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
 from maas_magics.core.training.modules import describe, fit_in, make_module, title_of
-from maas_magics.core.training.prepare import Prepared, Rows, image_like, prepare, read, with_answers
+from maas_magics.core.training.prepare import Prepared, layout_of, prepare, read, with_answers
 from maas_magics.core.training.sampler import balanced_order
 from maas_magics.core.training.schedules import constant
+from maas_magics.core.training.streaming import Stream, streamed_source
 from maas_magics.core.training.weights import class_weights
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
@@ -84,13 +88,14 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
                 )
             return _run(request, context, *loaders.prepare_loader(request, task, device), device)
         request = loaders.materialise(request)
-    chosen, layout, train_rows, prepared = _prepared(request, task, context.tell)
-    rows, task = len(prepared.train[1]), prepared.answers.task
+    found = _prepared(request, task, context.tell, lambda: _pause(context))
+    prepared = found.prepared
+    rows, task = found.rows, prepared.answers.task
     if named:
-        architecture = architectures.get(chosen)
+        architecture = architectures.get(found.chosen)
         recipe = architecture.recipe(rows, task)
         if recipe.clamp and task == "regression":
-            prepared = with_answers(prepared, within(prepared.answers, train_rows.target))
+            prepared = with_answers(prepared, within(prepared.answers, found.learnt))
         features = features_of(prepared.preprocess.columns, prepared.transform)
         net = architecture.build(features, prepared.answers.outputs, task, request.params)
         initialise = getattr(net, "initialise", None)
@@ -98,24 +103,51 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
             initialise(*prepared.train[0])
     else:
         recipe = MODULE
-        net, prepared = _own_module(request, prepared, layout)
+        net, prepared = _own_module(request, prepared, found.layout)
     net.to(device)
     size = request.batch_size or recipe.batch_size
-    draw = balanced_order(prepared.answers, prepared.train[1]) if request.balance else None
-    batches = _in_memory(prepared.train, size, device, draw)
-    held = _in_memory(prepared.validation, size, device) if prepared.validation is not None else None
-    return _run(request, context, net, prepared, recipe, batches, held, device, architecture=chosen, declared=named)
+    draw = None
+    if request.balance:
+        if found.stream is not None:
+            raise OptionError("Rows that are read from disk come in an order of their own.", "--class-weights balanced")
+        draw = balanced_order(prepared.answers, prepared.train[1])
+    with _batches(found, prepared, size, device, context, draw) as (batches, held):
+        return _run(
+            request, context, net, prepared, recipe, batches, held, device, architecture=found.chosen, declared=named
+        )
 
 
-def _prepared(request: TrainRequest, task: Any, tell: Callable[[str], None]) -> tuple[str, Any, Rows, Prepared]:
-    """Name and layout of the architecture, the training rows as they came, and what is fitted on them."""
+@dataclass(frozen=True)
+class _Found:
+    """Name and layout of the architecture, and what is fitted on the training rows.
+
+    ``learnt`` holds their targets as they came, or the extremes of them where the rows are streamed.
+    """
+
+    chosen: str
+    layout: Layout
+    rows: int
+    learnt: Array
+    prepared: Prepared
+    stream: Stream | None = None
+
+
+def _pause(context: Context) -> None:
+    """Between two chunks of a file: end if somebody wants that, and let others trace."""
+    context.go_on()
+    if turns.wanted():
+        turns.give_way()
+
+
+def _prepared(
+    request: TrainRequest, task: Any, tell: Callable[[str], None], pause: Callable[[], None] = lambda: None
+) -> _Found:
+    source = streamed_source(request, tell)
+    if source is not None:
+        stream = Stream(request, source, task, tell, pause)
+        return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     train_rows, validation, names, array = read(request, task, tell)
-    if named := isinstance(request.model, str):
-        chosen = request.model if request.model != "auto" else "cnn" if image_like(train_rows.table) else "mlp"
-        layout: Any = architectures.get(chosen).layout
-    else:
-        chosen = title_of(request.model)
-        layout = "raw" if array else "flat"
+    chosen, layout = layout_of(request, train_rows.table, array)
     prepared = prepare(
         train_rows,
         validation,
@@ -123,10 +155,27 @@ def _prepared(request: TrainRequest, task: Any, tell: Callable[[str], None]) -> 
         layout=layout,
         scale=request.preprocess == "auto",
         task=task,
-        standardise=not array or named,
+        standardise=not array or isinstance(request.model, str),
         tell=tell,
     )
-    return chosen, layout, train_rows, prepared
+    return _Found(chosen, layout, len(train_rows), train_rows.target, prepared)
+
+
+@contextmanager
+def _batches(
+    found: _Found,
+    prepared: Prepared,
+    size: int,
+    device: torch.device,
+    context: Context,
+    draw: Callable[[torch.Generator], Tensor] | None,
+) -> Iterator[tuple[Batches, Batches | None]]:
+    if found.stream is not None:
+        with found.stream.written(prepared, context.store.work, size, device) as batches:
+            yield batches
+        return
+    held = _in_memory(prepared.validation, size, device) if prepared.validation is not None else None
+    yield _in_memory(prepared.train, size, device, draw), held
 
 
 def _own_module(request: TrainRequest, prepared: Prepared, layout: Any) -> tuple[nn.Module, Prepared]:
@@ -148,8 +197,8 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
     """
     with turns.training(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
-        _, layout, _, prepared = _prepared(request, task_of(request.loss, request.task), lambda text: None)
-        net, prepared = _own_module(request, prepared, layout)
+        found = _prepared(request, task_of(request.loss, request.task), lambda text: None)
+        net, prepared = _own_module(request, found.prepared, found.layout)
     return net, tuple(values[:8] for values in prepared.train[0])
 
 
@@ -186,7 +235,7 @@ def _run(
             "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
         )
     smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
-    weights = class_weights(request.class_weights, answers, prepared.train[1])
+    weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
     weights = weights.to(device) if weights is not None else None
     epochs = request.epochs if request.epochs is not None else recipe.epochs
     made = assemble(
@@ -247,7 +296,7 @@ def _run(
     if context.checkpoints is not None:
         checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, marks, bool(request.resume))
     begun = time.perf_counter()
-    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
+    wide = any(x.dim() > 2 for x in prepared.train[0])
     with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
         history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
     seconds = time.perf_counter() - begun

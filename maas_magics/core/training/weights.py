@@ -13,7 +13,7 @@ from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.core.data.answers import Answers
 
 
-def class_weights(asked: Any, answers: Answers, target: Tensor) -> Tensor | None:
+def class_weights(asked: Any, answers: Answers, target: Tensor, counts: Tensor | None = None) -> Tensor | None:
     """Weight of each class, in the order of the labels.
 
     Parameters
@@ -22,6 +22,8 @@ def class_weights(asked: Any, answers: Answers, target: Tensor) -> Tensor | None
     answers : Answers
     target : Tensor
         Encoded training target.
+    counts : Tensor, optional
+        Rows of each class, int64 (classes,), where ``target`` is but a sample.
 
     Raises
     ------
@@ -36,7 +38,8 @@ def class_weights(asked: Any, answers: Answers, target: Tensor) -> Tensor | None
     if isinstance(asked, str):
         if asked != "balanced":
             raise OptionError(f"There are no class weights {asked!r}.", "--class-weights balanced, or a dict of labels")
-        return balanced_weights(target, len(labels))
+        counts = class_counts(target, len(labels)) if counts is None else counts
+        return balanced_weights(counts)
     if not isinstance(asked, dict) and len(asked) > len(labels):
         raise OptionError(f"{len(asked)} class weights were given for {len(labels)} labels.", _told(labels))
     given = {str(label): float(weight) for label, weight in _pairs(asked, labels)}
@@ -61,7 +64,11 @@ def _told(labels: Sequence[str]) -> str:
     return f"Labels: {', '.join(labels[:12])}."
 
 
-def balanced_weights(target: Tensor, classes: int) -> Tensor:
+def class_counts(target: Tensor, classes: int) -> Tensor:
+    """Rows of each class, int64 (classes,), of an encoded target."""
+    return torch.bincount(target.reshape(-1).to(torch.int64), minlength=classes)
+
+
+def balanced_weights(counts: Tensor) -> Tensor:
     """Weight of each class, n / (classes · n_class), as scikit-learn's ``balanced``."""
-    counts = torch.bincount(target.reshape(-1).to(torch.int64), minlength=classes).clamp(min=1)
-    return (target.shape[0] / (classes * counts)).to(torch.float32)
+    return (counts.sum() / (len(counts) * counts.clamp(min=1))).to(torch.float32)

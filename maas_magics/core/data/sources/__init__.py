@@ -7,7 +7,7 @@ columns for arrays, and can put answers back into the library the rows came from
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,14 @@ class Source(Protocol):
 
     def restore(self, columns: Answers) -> Any:
         """Answers, one entry a row, in the library the rows came from; labels may be Arrow dictionaries."""
+
+
+@runtime_checkable
+class Rereadable(Source, Protocol):
+    """A source outside memory, whose chunks may be read as often as one likes, in the same order."""
+
+    def size(self) -> int:
+        """Bytes that all rows take in memory, as well as that can be told without reading them."""
 
 
 class Opener(Protocol):

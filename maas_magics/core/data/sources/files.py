@@ -29,6 +29,12 @@ FORMATS = {
 """Dataset format of each file ending."""
 
 
+BUFFER = 2**20
+"""Bytes read at a time of each column of a Parquet file."""
+
+COMPRESSED = 4
+"""How many times larger text is taken to be once it is unpacked."""
+
 WIDER = {pa.null(): pa.int64(), pa.int64(): pa.float64()}
 """What a column of a CSV file is read as when a value does not fit its type; text where nothing is named."""
 
@@ -86,7 +92,7 @@ class FileSource:
         while not finished:
             seen = 0
             try:
-                for batch in self._dataset.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1):
+                for batch in self._batches(rows):
                     fresh = batch.slice(min(max(done - seen, 0), batch.num_rows))
                     seen += batch.num_rows
                     done += fresh.num_rows
@@ -95,6 +101,36 @@ class FileSource:
                 finished = True
             except pa.ArrowInvalid as error:
                 self._widen(error)
+            except OSError as error:
+                raise DataError(f"{self._path!r} cannot be read: {_first_line(error)}") from None
+
+    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """Batches in the order of the rows. A scan holds whole row groups of Parquet, which may be a whole file."""
+        if self._dataset.format.default_extname != "parquet":
+            yield from self._dataset.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1)
+            return
+        import pyarrow.parquet
+
+        schema = self._dataset.schema
+        for fragment in self._dataset.get_fragments():
+            with (
+                fragment.open() as opened,
+                pyarrow.parquet.ParquetFile(opened, buffer_size=BUFFER, pre_buffer=False) as file,
+            ):
+                columns = [name for name in schema.names if name in file.schema_arrow.names]
+                for batch in file.iter_batches(rows, columns=columns):
+                    yield batch if batch.schema.equals(schema) else _conform(batch, schema)
+
+    def size(self) -> int:
+        """Bytes that all rows take in memory, told from the files' sizes, and of Parquet from its metadata."""
+        total = 0
+        for fragment in self._dataset.get_fragments():
+            if self._dataset.format.default_extname == "parquet":
+                total += _unpacked(fragment.metadata, self._dataset.schema)
+                continue
+            packed = fragment.path.lower().endswith((".gz", ".bz2", ".zst"))
+            total += self._dataset.filesystem.get_file_info(fragment.path).size * (COMPRESSED if packed else 1)
+        return total
 
     def _widen(self, error: pa.ArrowInvalid) -> None:
         """Take a wider type for a column of a CSV file, whose types were told from its first megabyte.
@@ -118,6 +154,29 @@ class FileSource:
         from importlib.util import find_spec
 
         return as_arrow(columns) if find_spec("pandas") is None else as_pandas(columns)
+
+
+def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of one file of several in the types of the first, with nothing where a column is absent."""
+    there = batch.schema.names
+    columns = [
+        batch.column(field.name).cast(field.type) if field.name in there else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _unpacked(metadata: Any, schema: pa.Schema) -> int:
+    """Bytes of a Parquet file's rows in memory: texts as they are stored, which may repeat one another."""
+    wide = 0
+    for field in schema:
+        kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
+        try:
+            wide += max(1, kind.bit_width // 8)
+        except ValueError:
+            wide += kind.list_size * 8 if pa.types.is_fixed_size_list(kind) else 16
+    stored = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    return max(int(metadata.num_rows) * wide, int(stored))
 
 
 def _filesystem(path: str) -> tuple[Any, str]:

@@ -1,0 +1,199 @@
+"""What columns hold, told from one reading of their rows in memory that does not grow with them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.columns import (
+    IDENTIFIER,
+    Array,
+    Category,
+    Column,
+    Columns,
+    Moment,
+    Numeric,
+    as_text,
+    category,
+    dates,
+    fit,
+    is_moment,
+    is_number,
+    is_text,
+)
+from maas_magics.core.data.running import Running
+from maas_magics.core.data.scaling import Layout, Scaling
+from maas_magics.core.data.transform import as_tensor, fit_scaling, side_by_side, standardised, turns
+
+MOST_TEXTS = 100_000
+"""Different texts of a column that are counted; past it the rarer half of them is forgotten."""
+
+
+class ColumnSurvey:
+    """What one column of features is.
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+    vectors : bool
+        Whether an array in each row is taken as that many numbers, rather than handed on as it is.
+    """
+
+    def __init__(self, field: pa.Field, vectors: bool) -> None:
+        self.name, self.kind, self.vectors = field.name, field.type, vectors
+        self.figures = Running()
+        self._counted: Counter[str] = Counter()
+        self._many = False
+        self._nulls = self._rows = 0
+        self._zones: set[str | None] | None = set()
+        """Time zones of the dates so far; None once a text was none."""
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Take in some rows."""
+        self._rows += len(values)
+        if isinstance(self.kind, pa.FixedShapeTensorType):
+            if self.vectors:
+                self._measure(Numeric(self.name, math.prod(self.kind.shape)), values)
+            elif len(self.kind.shape) > 1:
+                self._measure(Numeric(self.name, math.prod(self.kind.shape)), values, pixels=True)
+        elif is_text(self.kind):
+            self._read(as_text(values))
+        elif is_moment(self.kind) or is_number(self.kind):
+            self._nulls += values.null_count
+            self._measure(Moment(self.name) if is_moment(self.kind) else Numeric(self.name), values)
+
+    def _measure(self, column: Column, values: pa.ChunkedArray, pixels: bool = False) -> None:
+        raw = Columns((column,)).encode(pa.table({self.name: values}))
+        found = side_by_side([(column, as_tensor(raw[0]))], turns()).numpy()
+        if np.isinf(found).any():
+            raise DataError(
+                f"Column {self.name!r} holds infinite values.",
+                "Mark them as missing: df = df.replace([np.inf, -np.inf], np.nan)",
+            )
+        self.figures.add(found.reshape(-1, 1) if pixels else found)
+
+    def _read(self, values: pa.ChunkedArray) -> None:
+        self._nulls += values.null_count
+        counts = pc.value_counts(values.drop_null())
+        self._counted.update(
+            dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+        )
+        if len(self._counted) > MOST_TEXTS:
+            self._many = True
+            self._counted = Counter(dict(self._counted.most_common(MOST_TEXTS // 2)))
+        if self._zones is not None and values.null_count < len(values):
+            moments = dates(values)
+            self._zones = None if moments is None else self._zones | {moments.type.tz}
+            values = values if moments is None else moments
+        if self._zones is not None:
+            self._measure(Moment(self.name), values)
+
+    def column(self, sample: pa.ChunkedArray, tell: Callable[[str], None]) -> Column | None:
+        """What the column is, as `maas_magics.core.data.columns.fit` has it; None where it is of no use.
+
+        Parameters
+        ----------
+        sample : pyarrow.ChunkedArray
+            Some of its values, by which one of very many texts is judged.
+        tell : callable
+            Gets a sentence if it is left out.
+        """
+        if isinstance(self.kind, pa.FixedShapeTensorType) or not self._known:
+            return _alone(self.name, sample, tell, self.vectors)
+        if self._nulls == self._rows:
+            tell(f"Column {self.name!r} is empty and is left out.")
+            return None
+        if is_text(self.kind) and not (self._zones is not None and len(self._zones) == 1):
+            return self._category(sample, tell)
+        if not self.figures.missing[0] and self.figures.low[0] == self.figures.high[0]:
+            tell(f"Column {self.name!r} has one value only and is left out.")
+            return None
+        return Numeric(self.name) if is_number(self.kind) else Moment(self.name)
+
+    @property
+    def _known(self) -> bool:
+        return is_text(self.kind) or is_moment(self.kind) or is_number(self.kind)
+
+    def _category(self, sample: pa.ChunkedArray, tell: Callable[[str], None]) -> Category | None:
+        if self._many:
+            texts = as_text(sample)
+            if pc.count_distinct(texts).as_py() > IDENTIFIER * (len(texts) - texts.null_count):
+                tell(f"Column {self.name!r} has more than {MOST_TEXTS:,} different texts and is left out.")
+                return None
+        return category(self.name, self._counted, self._nulls, tell)
+
+
+def _alone(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vectors: bool) -> Column | None:
+    """A column whose type alone says what it is."""
+    if pa.types.is_null(values.type):
+        tell(f"Column {name!r} is empty and is left out.")
+        return None
+    return fit(pa.table({name: values}), tell, vectors=vectors).columns[0]
+
+
+class FeatureSurvey:
+    """What the columns of features are, and the figures that scale them.
+
+    Kinds of columns, categories, means, standard deviations and which numbers are ever missing are exact. Medians,
+    which stand in for what is missing, are those of a sample, and so exact where the sample is all rows. Of a column
+    with more than `MOST_TEXTS` different texts, counts are lower bounds.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    layout : Layout
+    """
+
+    def __init__(self, schema: pa.Schema, layout: Layout) -> None:
+        self.layout = layout
+        self._surveys = [ColumnSurvey(field, layout in ("tabular", "flat")) for field in schema]
+
+    def add(self, table: pa.Table) -> None:
+        """Take in some training rows."""
+        for survey in self._surveys:
+            survey.add(table.column(survey.name))
+
+    def columns(self, sample: pa.Table, tell: Callable[[str], None]) -> Columns:
+        """The columns of use.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        found = [survey.column(sample.column(survey.name), tell) for survey in self._surveys]
+        kept = tuple(column for column in found if column is not None)
+        if not kept:
+            raise DataError(
+                "No column is of use as a feature: each is empty, constant, or names single rows.",
+                "Give at least one column that varies.",
+            )
+        return Columns(kept)
+
+    def scaling(self, columns: Columns, sample: list[Array], scale: bool) -> Scaling:
+        """Figures of the columns; medians are those of ``sample``, raw arrays of some rows."""
+        figures = {survey.name: survey.figures for survey in self._surveys}
+        if self.layout == "raw":
+            return Scaling()
+        if self.layout == "image":
+            mean, spread, _ = figures[columns.columns[0].name].filled(np.zeros(1))
+            return Scaling(center=(float(mean[0]),), scale=(1.0 / max(float(spread[0]), 1e-12),))
+        fill = np.array(fit_scaling(columns, self.layout, sample, False).fill)
+        numbers = [figures[c.name] for c in columns.columns if isinstance(c, (Numeric, Moment))]
+        if not numbers:
+            return Scaling()
+        missing = np.concatenate([found.missing for found in numbers])
+        indicators = tuple(np.flatnonzero(missing > 0).tolist())
+        if not scale:
+            width = len(fill)
+            return Scaling(tuple(fill.tolist()), (0.0,) * width, (1.0,) * width, indicators)
+        ends = np.cumsum([len(found.count) for found in numbers])[:-1]
+        parts = [found.filled(part) for found, part in zip(numbers, np.split(fill, ends), strict=True)]
+        center, spread, largest = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return standardised(fill, center, spread, largest, indicators)

@@ -1,0 +1,130 @@
+"""What the target is, told from one reading of its rows in memory that does not grow with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from operator import itemgetter
+
+import msgspec
+import numpy as np
+
+from maas_magics.api.errors import DataError
+from maas_magics.api.requests import Task
+from maas_magics.core.data.answers import MOST_CLASSES, Answers, fit_answers, floats
+from maas_magics.core.data.columns import Array
+from maas_magics.core.data.running import Running
+
+MOST_LABELS = 100_000
+"""Different labels that a target may have."""
+
+HEAD = 10_000
+"""First rows by which several targets are told to be labels or quantities."""
+
+
+class TargetSurvey:
+    """What the target is: every label, or the exact figures of quantities.
+
+    Parameters
+    ----------
+    names : sequence of str
+    task : Task or None
+        As asked for.
+    """
+
+    def __init__(self, names: Sequence[str], task: Task | None) -> None:
+        self.names, self.task = tuple(names), task
+        self.figures = Running()
+        self.rows = 0
+        self._labels: Counter[object] = Counter()
+        """How often each value occurs in the training rows; complete while `_counts`."""
+        self._counts = True
+        self._first: dict[object, int] = {}
+        self._head: list[Array] = []
+        self._odd: Array | None = None
+        self._dtype = np.dtype(object)
+
+    def meet(self, values: Array, start: int) -> Array:
+        """Rows, by place, that are the first of their label and therefore trained on.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+        start : int
+            Place of the first row.
+        """
+        if values.ndim > 1 or not self._counts:
+            return np.empty(0, dtype=np.int64)
+        places = dict(zip(values[::-1].tolist(), range(len(values) - 1, -1, -1), strict=True))
+        fresh = sorted(
+            ((place, label) for label, place in places.items() if label not in self._first), key=itemgetter(0)
+        )
+        most = self._most(values)
+        for place, label in fresh[: most + 1 - len(self._first)]:
+            self._first[label] = start + place
+        self._counts = len(self._first) <= most
+        if most == MOST_LABELS and not self._counts:
+            raise DataError(
+                f"The target {self.names[0]!r} has more than {MOST_LABELS:,} different labels.",
+                "Name a column of fewer labels, or of numbers.",
+            )
+        return np.array([row - start for row in self._first.values() if row >= start], dtype=np.int64)
+
+    def _most(self, values: Array) -> int:
+        labels = values.dtype.kind == "O" or self.task in ("binary", "multiclass")
+        return MOST_LABELS if labels and self.task != "regression" else MOST_CLASSES
+
+    @property
+    def first(self) -> Array:
+        """Places of the rows that `meet` told."""
+        return np.array(sorted(self._first.values()), dtype=np.int64)
+
+    def add(self, values: Array) -> None:
+        """Take in the target of some training rows."""
+        self.rows += len(values)
+        self._dtype = values.dtype
+        if values.dtype.kind != "O" or self.task == "regression":
+            self.figures.add(floats(values, self.names).reshape(len(values), -1))
+        if values.ndim > 1:
+            self._look(values)
+        elif self._counts:
+            self._labels.update(values.tolist())
+
+    def _look(self, values: Array) -> None:
+        short = HEAD - sum(map(len, self._head))
+        if short > 0:
+            self._head.append(values[:short])
+        if self._odd is None and values.dtype.kind != "O":
+            odd = np.flatnonzero(((values != 0) & (values != 1)).any(axis=1))
+            self._odd = values[odd[:1]] if len(odd) else None
+
+    def answers(self, standardise: bool) -> Answers:
+        """The fitted target, as `maas_magics.core.data.answers.fit_answers` has it of all rows."""
+        answers = fit_answers(self._few(), self.names, self.task, standardise)
+        if answers.task != "regression" or not standardise:
+            return answers
+        center, spread, _ = self.figures.filled(np.zeros_like(self.figures.mean))
+        scale = np.where(spread > 0, spread, 1.0)
+        return msgspec.structs.replace(answers, center=tuple(center.tolist()), scale=tuple(scale.tolist()))
+
+    def _few(self) -> Array:
+        """Values that speak for the same task and the same labels as all do."""
+        if self._head:
+            return np.concatenate([*self._head, *([] if self._odd is None else [self._odd])])
+        labels = np.array(list(self._first), dtype=self._dtype)
+        if self._counts:
+            return np.resize(labels, min(self.rows, 2 * len(labels)))
+        return np.concatenate([labels, self.extremes[:, 0].astype(self._dtype)])
+
+    @property
+    def extremes(self) -> Array:
+        """Smallest and largest of each quantity, float64 (2, k)."""
+        return np.stack([self.figures.low, self.figures.high])
+
+    def counts(self, answers: Answers) -> Array:
+        """Training rows of each class, int64 (classes,); none for quantities and several labels a row."""
+        if answers.task not in ("binary", "multiclass"):
+            return np.zeros(0, dtype=np.int64)
+        labels = np.array(list(self._labels), dtype=self._dtype)
+        index = answers.encode(labels).reshape(-1).astype(np.int64)
+        return np.bincount(index, np.array(list(self._labels.values())), len(answers.classes)).astype(np.int64)
