@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from maas_magics.api.backend import Job, JobInfo
+from maas_magics.api.callbacks import Callback
 from maas_magics.api.events import Event
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Task, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
@@ -43,6 +44,8 @@ def train(
     threads: int | None = None,
     source: str = "",
     background: bool = False,
+    callbacks: Sequence[Callback] = (),
+    track: Sequence[str] = (),
 ) -> TrainedModel | Job[TrainedModel]:
     """Fit a model to data and publish it as a new version of ``name``.
 
@@ -53,6 +56,10 @@ def train(
     ----------
     background : bool
         Return a `Job` at once instead of waiting.
+    callbacks : sequence of callable
+        Functions of one event, told everything that the run tells; one that answers ``"stop"`` stops it.
+    track : sequence of str
+        Where the run is written down: ``"tensorboard"``, ``"tensorboard=FOLDER"``, ``"mlflow"``, ``"mlflow=URI"``.
 
     Returns
     -------
@@ -85,7 +92,7 @@ def train(
         device=device,
         threads=threads,
     )
-    return current().run(request, background=background, live=True)
+    return current().run(request, background=background, live=True, callbacks=callbacks, track=track)
 
 
 def evaluate(model: str, data: Any, target: Any = None, *, metrics: Sequence[Any] = ()) -> Metrics:

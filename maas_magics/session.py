@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from maas_magics.api.backend import Backend, Job
+from maas_magics.api.callbacks import Callback
 from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES
@@ -157,7 +158,15 @@ class Session:
 
         return open_storage(self.store)[0].names()
 
-    def run(self, request: Request[R], *, background: bool = False, live: bool = False) -> R | Job[R]:
+    def run(
+        self,
+        request: Request[R],
+        *,
+        background: bool = False,
+        live: bool = False,
+        callbacks: Sequence[Callback] = (),
+        track: Sequence[str] = (),
+    ) -> R | Job[R]:
         """Submit a request and wait for its result, or hand out the job.
 
         Parameters
@@ -167,14 +176,21 @@ class Session:
             Return the `Job` at once.
         live : bool
             Show the live view.
+        callbacks : sequence of Callback
+            Are told every event of the job; see `Callback`.
+        track : sequence of str
+            Trackers that write a training down: ``"tensorboard"``, ``"mlflow=URI"``.
         """
+        from maas_magics.listening import heard
+
+        listen = heard(callbacks, track)
         name = getattr(request, "name", None)
         if name is None:
             self.wait_for(getattr(request, "model", ""))
         out = getattr(request, "out", None)
         if out and self._remote:
             request = msgspec.structs.replace(request, out=None)
-        job = self.backend.submit(request)
+        job: Job[R] = listen(request, self.backend.submit(request))
         if name is not None:
             self._going[name] = job
         if live:

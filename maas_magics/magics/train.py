@@ -18,6 +18,21 @@ TASKS = ("binary", "multiclass", "multilabel", "regression")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "LBFGS")
 SCHEDULES = ("constant", "cosine", "linear", "one-cycle", "coslog4", "flat-cos")
 
+
+def callback(names: Names, word: str) -> Any:
+    """A function, or an object that can be called, by an expression of the notebook.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be called.
+    """
+    found = names.evaluate(word)
+    if not callable(found):
+        raise OptionError(f"{word!r} is of type {type(found).__name__}, not a function.", "def callback(event): …")
+    return found
+
+
 COMMAND = Command(
     "train",
     "Fit a model to data, live, and publish it as a new version.",
@@ -68,6 +83,8 @@ COMMAND = Command(
         Option(("--seed",), "seed of split, weights and order", whole, "N"),
         Option(("--device",), "auto, cpu, cuda, mps", text, "DEVICE", offer=("auto", "cpu", "cuda", "mps")),
         Option(("--threads",), "CPU threads", whole, "N"),
+        Option(("--callback",), "functions that are told every event", callback, "FUNCTION", "+"),
+        Option(("--track",), "tensorboard[=FOLDER], mlflow[=URI]", text, "WHERE", "+", offer=("tensorboard", "mlflow")),
         Option(("--background", "-b"), "return a Job at once", switch=True),
     ),
     example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000",
@@ -81,6 +98,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     names = magic.names
     values = COMMAND.parse(line, names)
     background = values.pop("background", False)
+    callbacks, track = values.pop("callback", ()), values.pop("track", ())
     data = values.pop("data")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
         raise OptionError(
@@ -106,7 +124,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     for key, field in (("set", "params"), ("optimizer_set", "optimizer_params")):
         if key in values:
             values[field] = dict(values.pop(key))
-    return magic.session.run(TrainRequest(**values), background=background, live=True)
+    return magic.session.run(TrainRequest(**values), background=background, live=True, callbacks=callbacks, track=track)
 
 
 def _validation(names: Names, word: str) -> Any:

@@ -66,8 +66,10 @@ class History:
     stopped: bool = False
 
 
-def mode_of(monitor: str) -> Literal["min", "max"]:
-    """Whether a smaller or a larger figure is better."""
+def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min", "max"]:
+    """Whether a smaller or a larger figure is better: as the metric says, or by its name."""
+    if higher_is_better is not None:
+        return "max" if higher_is_better else "min"
     lower = monitor in LOWER_IS_BETTER or "error" in monitor.lower() or "loss" in monitor.lower()
     return "min" if lower else "max"
 

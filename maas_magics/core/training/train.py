@@ -197,7 +197,7 @@ def _run(
         answers=answers,
         metrics=metrics,
         monitor=monitor,
-        mode=mode_of(monitor),
+        mode=mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None)),
         epochs=request.epochs if request.epochs is not None else recipe.epochs,
         patience=request.patience if request.patience is not None else recipe.patience,
         schedule=schedule(schedule_name),
