@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
+from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Event
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Task, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
+from maas_magics.api.sweep import SweepResult
 from maas_magics.session import current
 
 if TYPE_CHECKING:
@@ -46,7 +48,10 @@ def train(
     background: bool = False,
     callbacks: Sequence[Callback] = (),
     track: Sequence[str] = (),
-) -> TrainedModel | Job[TrainedModel]:
+    sweep: str = "",
+    trials: int = 20,
+    resume: bool = False,
+) -> TrainedModel | SweepResult | Job[TrainedModel] | Job[SweepResult]:
     """Fit a model to data and publish it as a new version of ``name``.
 
     Parameters are those of `maas_magics.api.requests.TrainRequest`; figures left out are the
@@ -60,10 +65,17 @@ def train(
         Functions of one event, told everything that the run tells; one that answers ``"stop"`` stops it.
     track : sequence of str
         Where the run is written down: ``"tensorboard"``, ``"tensorboard=FOLDER"``, ``"mlflow"``, ``"mlflow=URI"``.
+    sweep : str
+        Parameters to search, ``"lr=1e-4..1e-1 log, hidden=[64, 128], dropout=0.0..0.5"``; the best trial's model is
+        published.
+    trials : int
+        Trainings of a sweep.
+    resume : bool
+        Go on with the newest sweep of this model until it has so many trials.
 
     Returns
     -------
-    TrainedModel or Job
+    TrainedModel or SweepResult, or the Job that makes it
     """
     request = TrainRequest(
         name=name,
@@ -92,6 +104,12 @@ def train(
         device=device,
         threads=threads,
     )
+    if sweep:
+        return current().sweep(
+            request, sweep, trials=trials, resume=resume, background=background, callbacks=callbacks, track=track
+        )
+    if resume:
+        raise OptionError("There is nothing to resume but a sweep.", "Name what is swept: sweep='lr=1e-4..1e-1 log'")
     return current().run(request, background=background, live=True, callbacks=callbacks, track=track)
 
 

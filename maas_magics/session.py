@@ -16,8 +16,9 @@ from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.place import default_place
-from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.sweep import SweepResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +48,7 @@ class Session:
         self._tell = tell or (lambda text: print(text, file=sys.stderr))
         self._backend: Backend | None = None
         self._remote = False
+        self._here = False
         self._token = ""
         self._lock = threading.Lock()
         self._going: dict[str, Job[Any]] = {}
@@ -103,6 +105,7 @@ class Session:
         with self._lock:
             # The backend before stays open: jobs of it may be watched still.
             self._backend, self._remote, self._token = made, made is not None, token
+            self._here = where == "local"
             self._going = {}
 
     def _local_service(self) -> tuple[Backend, str]:
@@ -201,6 +204,39 @@ class Session:
             return job
         result = self._finish(job)
         return self._delivered(result, out) if out and self._remote else result
+
+    def sweep(
+        self,
+        request: TrainRequest,
+        line: str,
+        *,
+        trials: int = 20,
+        resume: bool = False,
+        background: bool = False,
+        callbacks: Sequence[Callback] = (),
+        track: Sequence[str] = (),
+    ) -> SweepResult | Job[SweepResult]:
+        """Train with many values, and publish the best; see `maas_magics.sweeps.start.start_sweep`."""
+        from maas_magics.core.storage import open_storage
+        from maas_magics.sweeps.start import start_sweep
+        from maas_magics.widgets.sweep import watch_sweep
+
+        # The kernel and this machine's service keep their models in one store.
+        place = "" if not self._remote or self._here else self.backend.place
+        job = start_sweep(
+            request,
+            line,
+            trials,
+            self.backend,
+            open_storage(self.store)[1],
+            place,
+            resume=resume,
+            callbacks=callbacks,
+            track=track,
+        )
+        self._going[request.name] = job
+        watch_sweep(job, block=not background)
+        return job if background else self._finish(job)
 
     def _delivered(self, artifact: Any, out: str) -> Any:
         """An export of a service with a copy of it here."""

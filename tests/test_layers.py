@@ -27,7 +27,8 @@ ROOMS = {
     "magics": ("api widgets", "IPython"),
     "listening": ("api trackers", "msgspec"),
     "trackers": ("api", "msgspec tensorboard mlflow"),
-    "session": ("api core local remote widgets magics listening", "msgspec platformdirs"),
+    "sweeps": ("api core listening", "msgspec optuna"),
+    "session": ("api core local remote widgets magics listening sweeps", "msgspec platformdirs"),
     "functions": ("api widgets session", ""),
     "__init__": ("session functions", ""),
 }  # fmt: skip

@@ -75,6 +75,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         ``"auto"`` or a torch device.
     threads : int or None
         CPU threads; chosen by the size of a step when None.
+    better_than : float or None
+        Publish only if the best epoch's ``monitor`` is better than this; otherwise the result has version 0.
     """
 
     name: str
@@ -102,6 +104,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    better_than: float | None = None
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

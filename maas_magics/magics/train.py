@@ -85,9 +85,13 @@ COMMAND = Command(
         Option(("--threads",), "CPU threads", whole, "N"),
         Option(("--callback",), "functions that are told every event", callback, "FUNCTION", "+"),
         Option(("--track",), "tensorboard[=FOLDER], mlflow[=URI]", text, "WHERE", "+", offer=("tensorboard", "mlflow")),
+        Option(("--sweep",), "values to search: lr=1e-4..1e-1 log, hidden=[64,128]", text, "SPACE"),
+        Option(("--trials",), "trainings of a sweep", whole, "N"),
+        Option(("--resume",), "go on with the newest sweep of this model", switch=True),
         Option(("--background", "-b"), "return a Job at once", switch=True),
     ),
-    example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000",
+    example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000\n"
+    '%train penguins --data df --target species --sweep "lr=1e-4..1e-1 log, dropout=0.0..0.5" --trials 20',
     body="As a cell magic, the cell builds the network: it ends with an nn.Module, and finds `inputs` and\n"
     "`outputs`, the sizes of its first and last layer, ready to use.",
 )
@@ -98,6 +102,11 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     names = magic.names
     values = COMMAND.parse(line, names)
     background = values.pop("background", False)
+    sweep = values.pop("sweep", None)
+    if sweep is None and ("trials" in values or "resume" in values):
+        word = "--trials" if "trials" in values else "--resume"
+        raise OptionError(f"{word} belongs to a sweep.", '--sweep "lr=1e-4..1e-1 log"')
+    trials, resume = values.pop("trials", 20), values.pop("resume", False)
     callbacks, track = values.pop("callback", ()), values.pop("track", ())
     data = values.pop("data")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
@@ -124,7 +133,18 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     for key, field in (("set", "params"), ("optimizer_set", "optimizer_params")):
         if key in values:
             values[field] = dict(values.pop(key))
-    return magic.session.run(TrainRequest(**values), background=background, live=True, callbacks=callbacks, track=track)
+    request = TrainRequest(**values)
+    if sweep is None:
+        return magic.session.run(request, background=background, live=True, callbacks=callbacks, track=track)
+    return magic.session.sweep(
+        request,
+        sweep,
+        trials=trials,
+        resume=resume,
+        background=background,
+        callbacks=callbacks,
+        track=track,
+    )
 
 
 def _validation(names: Names, word: str) -> Any:

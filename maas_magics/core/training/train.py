@@ -237,7 +237,13 @@ def _run(
         )
     net.to("cpu").zero_grad(set_to_none=True)
     manifest = _manifest(request, prepared, history, architecture, declared, parameters, facts, seconds, net)
-    info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
+    watched = history.best_metrics.get(monitor, history.best_metrics["loss"])
+    better = request.better_than is None or (
+        watched < request.better_than if plan.mode == "min" else watched > request.better_than
+    )
+    info = manifest.info
+    if better:
+        info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
     return TrainedModel(
         info=info,
         best_epoch=history.best_epoch,
