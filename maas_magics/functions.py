@@ -9,6 +9,7 @@ from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Event
+from maas_magics.api.records import Comparison
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Task, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
 from maas_magics.api.sweep import SweepResult
@@ -228,6 +229,22 @@ def stop(job: str) -> None:
 def logs(job: str) -> list[Event]:
     """Events of a job so far."""
     return list(current().backend.job(job).events(follow=False))
+
+
+def compare(*models: str) -> Comparison:
+    """Put versions of models side by side; in a notebook their curves are shown as well.
+
+    Parameters
+    ----------
+    models : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+
+    Returns
+    -------
+    Comparison
+        Its ``table`` is a DataFrame, its ``records`` hold every curve.
+    """
+    return current().compare(models)
 
 
 def alias(model: str, alias: str) -> None:

@@ -16,6 +16,7 @@ from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.place import default_place
+from maas_magics.api.records import Comparison
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.sweep import SweepResult
@@ -237,6 +238,17 @@ class Session:
         self._going[request.name] = job
         watch_sweep(job, block=not background)
         return job if background else self._finish(job)
+
+    def compare(self, refs: Sequence[str]) -> Comparison:
+        """Versions of models side by side; their curves are shown where a notebook runs this."""
+        from maas_magics.core.comparing import compare
+        from maas_magics.widgets.compare import show_comparison
+
+        for ref in refs:
+            self.wait_for(ref)
+        found = compare(refs, self.backend.models)
+        show_comparison(found.records)
+        return found
 
     def _delivered(self, artifact: Any, out: str) -> Any:
         """An export of a service with a copy of it here."""

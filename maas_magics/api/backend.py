@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from maas_magics.api.events import Event, State
+from maas_magics.api.records import ModelRecord
 from maas_magics.api.requests import PredictRequest, Request
-from maas_magics.api.results import ModelInfo, ModelRecord, Prediction
+from maas_magics.api.results import ModelInfo, Prediction
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)

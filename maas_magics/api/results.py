@@ -107,34 +107,6 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         return f"<TrainedModel {self.ref} · {self.info.task} · epoch {self.best_epoch} of {self.epochs} · {figures}>"
 
 
-class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is written down of a version.
-
-    Attributes
-    ----------
-    info : ModelInfo
-    plan : dict of str to str
-        How it was trained: optimizer, batch size, device ….
-    params : dict of str to Any
-        Hyperparameters of its architecture that were given.
-    history : dict of str to list of float
-        As in `TrainedModel`; None stands for what is no number.
-    best_epoch : int
-    seconds : float
-        Wall time of the training.
-    bytes : int
-        Size of all its files, exports included.
-    """
-
-    info: ModelInfo
-    plan: dict[str, str] = {}
-    params: dict[str, Any] = {}
-    history: dict[str, list[float | None]] = {}
-    best_epoch: int = 0
-    seconds: float = 0.0
-    bytes: int = 0
-
-
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of a model on some rows; reads like a dict.
 

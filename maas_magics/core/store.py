@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from maas_magics.api.errors import InvalidName, ModelNotFound, StoreError, did_you_mean
-from maas_magics.api.results import ModelInfo, ModelRecord
+from maas_magics.api.records import ModelRecord
+from maas_magics.api.results import ModelInfo
 from maas_magics.core.manifest import read_manifest, rename
 from maas_magics.core.storage import open_storage, staging
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, NotFound, OptionError, Refused, ServiceError
+from maas_magics.api.records import ModelRecord
 from maas_magics.api.requests import PredictRequest, Request
-from maas_magics.api.results import ModelInfo, ModelRecord, Prediction
+from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.signature import NUMPY, Signature, TensorSpec
 from maas_magics.core.data.columns import Array, Category, Columns, Moment, Numeric, is_moment, numbers, tensors
 from maas_magics.core.data.columns import Tensor as TensorColumn

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from maas_magics.api.results import ModelInfo, ModelRecord
+from maas_magics.api.records import ModelRecord
+from maas_magics.api.results import ModelInfo
 from maas_magics.remote.client import Client
 
 

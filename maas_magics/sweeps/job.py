@@ -20,7 +20,7 @@ from maas_magics.api.requests import Request, TrainRequest
 from maas_magics.api.results import TrainedModel
 from maas_magics.api.space import Space, with_values
 from maas_magics.api.sweep import CANDIDATE, SweepResult, Trial
-from maas_magics.core.data.frame import frame_of
+from maas_magics.sweeps.outcome import publish_best, settings_of, table_of
 from maas_magics.sweeps.study import Asked, Outcome, Study
 
 REPORTS = 50
@@ -65,7 +65,7 @@ class SweepJob:
     ) -> None:
         self._request, self._backend, self._listen, self._wanted = request, backend, listen, trials
         self._space = space
-        self._study = Study(file, space, _settings(request, place), request.seed, resume=resume)
+        self._study = Study(file, space, settings_of(request, place), request.seed, resume=resume)
         self._candidate = f"{request.name[:LONGEST]}{CANDIDATE}{self._study.id}"
         self._figure: str = self._study.noted("figure") or f"val_{request.monitor or 'loss'}"
         self._mode: Literal["min", "max"] = self._study.noted("mode") or "min"
@@ -224,7 +224,10 @@ class SweepJob:
         try:
             self._job = job = self._backend.job(asked.job)
             outcome = self._followed(asked, job)
+            again = outcome.trial.state == "failed"
         except Exception:
+            again = True
+        if again:
             outcome = Outcome(trial=msgspec.structs.replace(self._running, state="stopped"))
         self._end(asked, outcome)
 
@@ -252,7 +255,7 @@ class SweepJob:
                     trial = msgspec.structs.replace(trial, seconds=max(0.0, event.time - (started.time or event.time)))
         if pruned:
             with contextlib.suppress(MaasError):
-                job.result()
+                self._forget(job.result())
             return Outcome(trial=msgspec.structs.replace(trial, state="pruned"))
         return self._ended(trial, job)
 
@@ -272,6 +275,7 @@ class SweepJob:
             text = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
             return Outcome(trial=msgspec.structs.replace(trial, state=state, error=text[:500]))
         if self._stops and model.stopped:
+            self._forget(model)
             return Outcome(trial=msgspec.structs.replace(trial, state="stopped"))
         if trial.figure is None or not math.isfinite(trial.figure):
             return Outcome(trial=msgspec.structs.replace(trial, state="failed", error="Its figure is no number."))
@@ -285,6 +289,12 @@ class SweepJob:
             )
         ref = model.ref if model.info.version else ""
         return Outcome(trial=msgspec.structs.replace(trial, state="done"), ref=ref)
+
+    def _forget(self, model: TrainedModel) -> None:
+        """Remove what a dropped trial published, having heard the first wish to stop before the second."""
+        if model.info.version:
+            with contextlib.suppress(MaasError):
+                self._backend.models.delete(model.ref)
 
     def _choose(self, started: Started) -> None:
         self._mode = started.mode
@@ -324,22 +334,7 @@ class SweepJob:
             if self._stops:
                 raise Stopped("The sweep was stopped before a trial ended; nothing was published.", "--resume goes on.")
             raise TrainingError("No trial ended with a figure.", "Sweep smaller learning rates.")
-        before = self._study.noted("published") or {}
-        if before.get("number") != best.trial.number:
-            info = self._backend.publish(best.ref, self._request.name)
-            before = {"number": best.trial.number, "ref": info.ref}
-            self._study.note("published", before)
-        record = self._backend.models.record(before["ref"])
-        history = {
-            name: [math.nan if value is None else value for value in values] for name, values in record.history.items()
-        }
-        model = TrainedModel(
-            info=record.info,
-            best_epoch=record.best_epoch,
-            epochs=len(history["loss"]),
-            history=history,
-            seconds=record.seconds,
-        )
+        model = publish_best(self._study, best, self._request.name, self._backend)
         trials = self.trials
         return SweepResult(
             model=model,
@@ -347,7 +342,7 @@ class SweepJob:
             trials=trials,
             monitor=self._figure,
             mode=self._mode,
-            table=frame_of(_columns(trials, self._figure)),
+            table=table_of(trials, self._figure),
             stopped=bool(self._stops) and len(trials) < self._wanted,
         )
 
@@ -356,26 +351,3 @@ def _drop(job: Job[Any]) -> None:
     """Stop a job with nothing kept."""
     job.stop()
     job.stop()
-
-
-def _settings(request: TrainRequest, place: str) -> dict[str, str]:
-    """What trials must have in common besides their data, as text by field."""
-    left_out = ("name", "data", "source", "seed", "threads", "device", "better_than")
-    found = {
-        name: msgspec.json.encode(getattr(request, name), enc_hook=lambda value: type(value).__name__).decode()
-        for name in request.__struct_fields__
-        if name not in left_out
-    }
-    return found | {"place": place}
-
-
-def _columns(trials: tuple[Trial, ...], figure: str) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for trial in trials for name in trial.params)
-    return {
-        "trial": [trial.number for trial in trials],
-        "state": [trial.state for trial in trials],
-        **{name: [trial.params.get(name) for trial in trials] for name in names},
-        figure: [trial.figure for trial in trials],
-        "epochs": [trial.epochs for trial in trials],
-        "seconds": [trial.seconds for trial in trials],
-    }

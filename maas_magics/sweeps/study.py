@@ -7,7 +7,6 @@ stopped and goes on tries what an uninterrupted one would have tried.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,12 +17,13 @@ import msgspec
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.space import Parameter, Range, Space
 from maas_magics.api.sweep import Trial
+from maas_magics.sweeps.lock import lock_of
 
 STATES = {
     "done": TrialState.COMPLETE,
@@ -79,9 +79,8 @@ class Study:
     def __init__(self, file: Path, space: Space, settings: dict[str, str], seed: int, *, resume: bool) -> None:
         self._space, self._seed = space, seed
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileOpenLock(str(file)) if os.name == "nt" else None
         with _quiet():
-            storage = JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+            storage = JournalStorage(JournalFileBackend(str(file), lock_obj=lock_of(file)))
             settings = settings | {"space": _told(space), "seed": str(seed)}
             self.id = _newest(storage, settings, file.stem) if resume else uuid.uuid4().hex[:6]
             self._study = optuna.create_study(storage=storage, study_name=self.id, load_if_exists=True)
@@ -170,6 +169,8 @@ class Asked:
 
     def __init__(self, study: optuna.Study, trial: optuna.Trial, number: int, values: dict[str, Any]) -> None:
         self._study, self.trial, self.number, self.values = study, trial, number, values
+        self._reported = {step for known in study.get_trials(deepcopy=False) if known.number == trial.number
+                          for step in known.intermediate_values}  # fmt: skip
 
     @property
     def job(self) -> str:
@@ -182,8 +183,10 @@ class Asked:
         self.trial.set_user_attr("job", job)
 
     def report(self, epoch: int, value: float) -> None:
-        """Write down a figure, turned so that smaller is better."""
-        self.trial.report(value, epoch)
+        """Write down a figure, turned so that smaller is better; one that is told again is there already."""
+        if epoch not in self._reported:
+            self._reported.add(epoch)
+            self.trial.report(value, epoch)
 
     def behind(self, epochs: int) -> bool:
         """Whether its best figure so far is worse than the median of the others' at this epoch.

@@ -62,8 +62,9 @@ def draw_trials(trials: Sequence[Trial], space: Space, figure: str, mode: Litera
             continue
         share = height(trial)
         chosen = trial.number == best
-        style = {"color": BEST, "linewidth": 2.2} if chosen else {
-            "color": TRAIN, "linewidth": 0.9 + 0.7 * share, "alpha": 0.15 + 0.6 * share**2}  # fmt: skip
+        style: dict[str, Any] = {"color": BEST, "linewidth": 2.2}
+        if not chosen:
+            style = {"color": TRAIN, "linewidth": 0.9 + 0.7 * share, "alpha": 0.3 + 0.45 * share**2}
         axes.plot(range(last + 1), [*y, share], solid_joinstyle="round", **style)
     axes.set_xlim(-0.15, last + 0.25)
     axes.set_ylim(-0.08, 1.08)
@@ -73,7 +74,7 @@ def draw_trials(trials: Sequence[Trial], space: Space, figure: str, mode: Litera
     words += [("pruned or failed", MUTED)] if len(done) < len(trials) else []
     for index, (word, colour) in enumerate(words):
         axes.annotate(
-            word, (0.01 + 0.17 * index, -0.01), xycoords="axes fraction", color=colour, fontsize=7.5, va="top"
+            word, (0.01 + 0.14 * index, -0.01), xycoords="axes fraction", color=colour, fontsize=7.5, va="top"
         )
     return made
 
@@ -104,6 +105,9 @@ def _draw_axis(axes: Axes, at: int, name: str, ticks: Sequence[tuple[float, str]
         fontweight="bold" if bold else "normal",
     )  # fmt: skip
     for height, text in ticks:
+        # Above the point: a line that comes through it would strike the text out.
+        lift = 0 if height == 1 else 2
         axes.annotate(
-            text, (at, height), xytext=(4, 0), textcoords="offset points", va="center", color=MUTED, fontsize=7.5
-        )
+            text, (at, height), xytext=(4, lift), textcoords="offset points", va="center" if not lift else "bottom",
+            color=MUTED, fontsize=7.5,
+        )  # fmt: skip

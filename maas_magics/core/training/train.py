@@ -236,7 +236,8 @@ def _run(
             f"Try a lower one: --lr {optimizer.lr / 10:g}. Check the network's answers in eval mode.",
         )
     net.to("cpu").zero_grad(set_to_none=True)
-    manifest = _manifest(request, prepared, history, architecture, declared, parameters, facts, seconds, net)
+    plan_told = {**facts, "monitor": monitor}
+    manifest = _manifest(request, prepared, history, architecture, declared, parameters, plan_told, seconds, net)
     watched = history.best_metrics.get(monitor, history.best_metrics["loss"])
     better = request.better_than is None or (
         watched < request.better_than if plan.mode == "min" else watched > request.better_than
