@@ -49,7 +49,7 @@ $(VENV)/test: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 # Programs of others that the tests speak with; each has an environment of its own, for their needs conflict.
-peers: $(VENV)/peers/kserve/done $(VENV)/peers/mlserver/done
+peers: $(VENV)/peers/kserve/done $(VENV)/peers/mlserver/done $(VENV)/peers/mlflow/done
 
 $(VENV)/peers/%/done: $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/peers/$*
@@ -58,6 +58,7 @@ $(VENV)/peers/%/done: $(VENV)/bin/python
 
 NEEDS_kserve   := kserve==0.21.0
 NEEDS_mlserver := mlserver==1.7.1 onnxruntime==1.32.0
+NEEDS_mlflow   := mlflow-skinny==3.17.2 alembic==1.20.1 sqlalchemy==2.1.9 msgspec==0.22.0 platformdirs==4.14.7
 
 clean:
 	rm -rf $(VENV) out build dist

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from maas_magics.functions import (
         alias,
         attach,
+        compare,
         evaluate,
         export,
         jobs,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "alias",
     "attach",
+    "compare",
     "evaluate",
     "export",
     "jobs",

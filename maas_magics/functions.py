@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from maas_magics.api.backend import Job, JobInfo
+from maas_magics.api.callbacks import Callback
 from maas_magics.api.events import Event
+from maas_magics.api.records import Comparison
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Task, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
+from maas_magics.api.sweep import SweepResult
 from maas_magics.session import current
 
 if TYPE_CHECKING:
@@ -56,7 +59,11 @@ def train(
     stream: bool | None = None,
     source: str = "",
     background: bool = False,
-) -> TrainedModel | Job[TrainedModel]:
+    callbacks: Sequence[Callback] = (),
+    track: Sequence[str] = (),
+    sweep: str = "",
+    trials: int = 20,
+) -> TrainedModel | SweepResult | Job[TrainedModel] | Job[SweepResult]:
     """Fit a model to data and publish it as a new version of ``name``.
 
     Parameters are those of `maas_magics.api.requests.TrainRequest`; figures left out are the
@@ -66,10 +73,22 @@ def train(
     ----------
     background : bool
         Return a `Job` at once instead of waiting.
+    callbacks : sequence of callable
+        Functions of one event, told everything that the run tells; one that answers ``"stop"`` stops it.
+    track : sequence of str
+        Where the run is written down: ``"tensorboard"``, ``"tensorboard=FOLDER"``, ``"mlflow"``, ``"mlflow=URI"``.
+    sweep : str
+        Parameters to search, ``"lr=1e-4..1e-1 log, hidden=[64, 128], dropout=0.0..0.5"``; the best trial's model is
+        published.
+    trials : int
+        Trainings of a sweep.
+    resume : bool or str
+        Go on from the newest checkpoint of this name, or of a job; with ``sweep``, go on with the newest sweep until
+        it has so many trials.
 
     Returns
     -------
-    TrainedModel or Job
+    TrainedModel or SweepResult, or the Job that makes it
     """
     request = TrainRequest(
         name=name,
@@ -108,10 +127,14 @@ def train(
         device=device,
         threads=threads,
         checkpoint_every=checkpoint_every,
-        resume=resume,
+        resume=False if sweep else resume,
         stream=stream,
     )
-    return current().run(request, background=background, live=True)
+    if sweep:
+        return current().sweep(
+            request, sweep, trials=trials, resume=bool(resume), background=background, callbacks=callbacks, track=track
+        )
+    return current().run(request, background=background, live=True, callbacks=callbacks, track=track)
 
 
 def evaluate(model: str, data: Any, target: Any = None, *, metrics: Sequence[Any] = ()) -> Metrics:
@@ -229,6 +252,22 @@ def stop(job: str) -> None:
 def logs(job: str) -> list[Event]:
     """Events of a job so far."""
     return list(current().backend.job(job).events(follow=False))
+
+
+def compare(*models: str) -> Comparison:
+    """Put versions of models side by side; in a notebook their curves are shown as well.
+
+    Parameters
+    ----------
+    models : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+
+    Returns
+    -------
+    Comparison
+        Its ``table`` is a DataFrame, its ``records`` hold every curve.
+    """
+    return current().compare(models)
 
 
 def alias(model: str, alias: str) -> None:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from maas_magics.api.backend import Backend, Job
+from maas_magics.api.callbacks import Callback
 from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.place import default_place
-from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.records import Comparison
+from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.sweep import SweepResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +49,7 @@ class Session:
         self._tell = tell or (lambda text: print(text, file=sys.stderr))
         self._backend: Backend | None = None
         self._remote = False
+        self._here = False
         self._token = ""
         self._lock = threading.Lock()
         self._going: dict[str, Job[Any]] = {}
@@ -102,6 +106,7 @@ class Session:
         with self._lock:
             # The backend before stays open: jobs of it may be watched still.
             self._backend, self._remote, self._token = made, made is not None, token
+            self._here = where == "local"
             self._going = {}
 
     def _local_service(self) -> tuple[Backend, str]:
@@ -157,7 +162,15 @@ class Session:
 
         return open_storage(self.store)[0].names()
 
-    def run(self, request: Request[R], *, background: bool = False, live: bool = False) -> R | Job[R]:
+    def run(
+        self,
+        request: Request[R],
+        *,
+        background: bool = False,
+        live: bool = False,
+        callbacks: Sequence[Callback] = (),
+        track: Sequence[str] = (),
+    ) -> R | Job[R]:
         """Submit a request and wait for its result, or hand out the job.
 
         Parameters
@@ -167,14 +180,21 @@ class Session:
             Return the `Job` at once.
         live : bool
             Show the live view.
+        callbacks : sequence of Callback
+            Are told every event of the job; see `Callback`.
+        track : sequence of str
+            Trackers that write a training down: ``"tensorboard"``, ``"mlflow=URI"``.
         """
+        from maas_magics.listening import heard
+
+        listen = heard(callbacks, track)
         name = getattr(request, "name", None)
         if name is None:
             self.wait_for(getattr(request, "model", ""))
         out = getattr(request, "out", None)
         if out and self._remote:
             request = msgspec.structs.replace(request, out=None)
-        job = self.backend.submit(request)
+        job: Job[R] = listen(request, self.backend.submit(request))
         if name is not None:
             self._going[name] = job
         if live:
@@ -185,6 +205,50 @@ class Session:
             return job
         result = self._finish(job)
         return self._delivered(result, out) if out and self._remote else result
+
+    def sweep(
+        self,
+        request: TrainRequest,
+        line: str,
+        *,
+        trials: int = 20,
+        resume: bool = False,
+        background: bool = False,
+        callbacks: Sequence[Callback] = (),
+        track: Sequence[str] = (),
+    ) -> SweepResult | Job[SweepResult]:
+        """Train with many values, and publish the best; see `maas_magics.sweeps.start.start_sweep`."""
+        from maas_magics.core.storage import open_storage
+        from maas_magics.sweeps.start import start_sweep
+        from maas_magics.widgets.sweep import watch_sweep
+
+        # The kernel and this machine's service keep their models in one store.
+        place = "" if not self._remote or self._here else self.backend.place
+        job = start_sweep(
+            request,
+            line,
+            trials,
+            self.backend,
+            open_storage(self.store)[1],
+            place,
+            resume=resume,
+            callbacks=callbacks,
+            track=track,
+        )
+        self._going[request.name] = job
+        watch_sweep(job, block=not background)
+        return job if background else self._finish(job)
+
+    def compare(self, refs: Sequence[str]) -> Comparison:
+        """Versions of models side by side; their curves are shown where a notebook runs this."""
+        from maas_magics.core.comparing import compare
+        from maas_magics.widgets.compare import show_comparison
+
+        for ref in refs:
+            self.wait_for(ref)
+        found = compare(refs, self.backend.models)
+        show_comparison(found.records)
+        return found
 
     def _delivered(self, artifact: Any, out: str) -> Any:
         """An export of a service with a copy of it here."""

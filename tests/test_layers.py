@@ -25,7 +25,10 @@ ROOMS = {
     "service": ("api", "msgspec numpy pyarrow starlette uvicorn prometheus_client"),
     "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
     "magics": ("api widgets", "IPython"),
-    "session": ("api core local remote widgets magics", "msgspec platformdirs"),
+    "listening": ("api trackers", "msgspec"),
+    "trackers": ("api", "msgspec tensorboard mlflow"),
+    "sweeps": ("api core listening", "msgspec optuna"),
+    "session": ("api core local remote widgets magics listening sweeps", "msgspec platformdirs"),
     "functions": ("api widgets session", ""),
     "__init__": ("session functions", ""),
 }  # fmt: skip

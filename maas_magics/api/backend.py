@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from maas_magics.api.events import Event, State
+from maas_magics.api.records import ModelRecord
 from maas_magics.api.requests import PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 
@@ -95,6 +96,9 @@ class ModelStore(Protocol):
 
     def versions(self, name: str) -> Sequence[ModelInfo]:
         """Every version of a model, oldest first."""
+
+    def record(self, ref: str) -> ModelRecord:
+        """All that is written down of the version that ``ref`` names."""
 
     def alias(self, ref: str, alias: str) -> None:
         """Make ``NAME@alias`` name the version that ``ref`` names now."""
@@ -182,6 +186,21 @@ class Backend(Protocol):
 
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""
+
+    def publish(self, candidate: str, name: str) -> ModelInfo:
+        """Make a candidate of a sweep the next version of ``name``, and remove every other candidate of that sweep.
+
+        Parameters
+        ----------
+        candidate : str
+            ``NAME.sweep-ID:3``.
+        name : str
+
+        Raises
+        ------
+        OptionError
+            If the first is no candidate.
+        """
 
     def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
         """Files of an export, by name.

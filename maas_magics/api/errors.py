@@ -121,9 +121,10 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"There is: {shown}."
 
 
-def require(module: str, package: str, purpose: str) -> None:
-    """Raise `MissingDependency` unless ``module`` can be imported."""
+def require(module: str, package: str, purpose: str, install: str = "") -> None:
+    """Raise `MissingDependency` unless ``module`` can be imported; ``install`` brings it where ``package`` does not."""
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        raise MissingDependency(f"{purpose} needs {package}, which is not installed.", f"%pip install {package}")
+        command = f'%pip install "{install}"' if install else f"%pip install {package}"
+        raise MissingDependency(f"{purpose} needs {package}, which is not installed.", command)

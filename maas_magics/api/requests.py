@@ -106,6 +106,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         as in the request that made it.
     stream : bool or None
         Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
+    better_than : float or None
+        Publish only if the best epoch's ``monitor`` is better than this; otherwise the result has version 0.
     """
 
     name: str
@@ -146,6 +148,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     checkpoint_every: str | None = None
     resume: bool | str = False
     stream: bool | None = None
+    better_than: float | None = None
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

@@ -65,6 +65,13 @@ def write_manifest(folder: Path, manifest: Manifest, preprocess: Preprocess) -> 
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
+def rename(folder: Path, name: str) -> None:
+    """Have the manifest of a version that is not published yet say another model's name."""
+    manifest = read_manifest(folder)
+    named = msgspec.structs.replace(manifest, info=msgspec.structs.replace(manifest.info, name=name))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(named), indent=1))
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Manifest of a version."""
     return _read(folder, MANIFEST, Manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -64,6 +65,11 @@ class Model:
         self.graph = Graph(
             Transform(preprocess.columns, preprocess.layout, preprocess.scaling), net, Decode(manifest.answers)
         ).eval()
+
+    def renamed(self, name: str, version: int) -> Model:
+        """The same network under another reference."""
+        info = msgspec.structs.replace(self.manifest.info, name=name, version=version)
+        return Model(msgspec.structs.replace(self.manifest, info=info), self.preprocess, self.net)
 
     @property
     def columns(self) -> Columns:

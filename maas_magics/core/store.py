@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from maas_magics.api.errors import InvalidName, ModelNotFound, StoreError, did_you_mean
+from maas_magics.api.records import ModelRecord
 from maas_magics.api.results import ModelInfo
-from maas_magics.core.manifest import read_manifest
-from maas_magics.core.storage import open_storage
+from maas_magics.core.manifest import read_manifest, rename
+from maas_magics.core.storage import open_storage, staging
 
 UNREADABLE = "cannot be read"
 """Task of a version in a list whose manifest is broken; asking for the version itself says why."""
@@ -117,6 +119,32 @@ class Store:
         """Every version, oldest first."""
         self.resolve(name)
         return [self._shown(name, version) for version in self.storage.versions(name)]
+
+    def record(self, ref: str) -> ModelRecord:
+        """All that is written down of the version that a reference names."""
+        name, version = self.resolve(ref)
+        folder = self.folder(name, version)
+        manifest = read_manifest(folder)
+        return ModelRecord(
+            info=self._info(name, version),
+            plan=manifest.plan,
+            params=manifest.params,
+            history=manifest.history,
+            best_epoch=manifest.best_epoch,
+            seconds=manifest.seconds,
+            bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        )
+
+    def copy(self, ref: str, name: str) -> ModelInfo:
+        """Publish the files of a version as the next version of another model."""
+        source = self.folder(*self.resolve(ref))
+        check_name(name)
+        with staging(self.work) as work:
+            staged = work / "version"
+            shutil.copytree(source, staged)
+            rename(staged, name)
+            version = self.storage.publish(name, staged)
+        return self._info(name, version)
 
     def alias(self, ref: str, alias: str) -> None:
         """Make ``NAME@alias`` name the version that ``ref`` names now."""

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
-from maas_magics.api.errors import JobNotFound, ModelNotFound, did_you_mean
+from maas_magics.api.errors import JobNotFound, ModelNotFound, OptionError, did_you_mean
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
-from maas_magics.api.results import Prediction
+from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.sweep import CANDIDATE
 from maas_magics.core import tasks
 from maas_magics.core.context import Context
 from maas_magics.core.inference.loader import Loader
@@ -157,6 +158,16 @@ class LocalBackend:
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""
         self.loader.unload(model)
+
+    def publish(self, candidate: str, name: str) -> ModelInfo:
+        """Make a candidate of a sweep the next version of a model, and remove every other candidate."""
+        source, version = self.models.resolve(candidate)
+        if CANDIDATE not in source:
+            raise OptionError(f"{source!r} is no candidate of a sweep.", f"NAME{CANDIDATE}ID:1")
+        info = self.models.copy(f"{source}:{version}", name)
+        self.loader.move(source, version, info.name, info.version)
+        self.models.delete(source)
+        return info
 
     def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
         """Files of an export, by name."""

@@ -109,7 +109,7 @@ class Trainings:
         names = self._names()
         for other, _ in self._journal.jobs():
             older = other.title == info.title and other.id != info.id and other.state in FINAL_STATES
-            if older or (other.state == "succeeded" and other.model not in names):
+            if older or (other.state in ("succeeded", "stopped") and other.model not in names):
                 self.forget(other.id)
 
     def forget(self, id: str) -> None:

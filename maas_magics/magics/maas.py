@@ -148,6 +148,10 @@ def _rm(magic: Magic, values: dict[str, Any]) -> None:
     magic.show(f"Removed {values['name']}.")
 
 
+def _compare(magic: Magic, values: dict[str, Any]) -> Any:
+    return magic.session.compare(values["names"])
+
+
 def _alias(magic: Magic, values: dict[str, Any]) -> None:
     store = magic.session.backend.models
     store.alias(values["name"], values["alias"])
@@ -163,7 +167,7 @@ def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-Run = Callable[[Magic, dict[str, Any]], None]
+Run = Callable[[Magic, dict[str, Any]], Any]
 
 SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
     command.name.removeprefix("maas "): (command, run)
@@ -197,6 +201,15 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             _resume,
         ),
         (Command("maas logs", "What a job told so far.", (ID,)), _logs),
+        (
+            Command(
+                "maas compare",
+                "Curves and figures of several models or versions side by side.",
+                (Option(("names",), "NAME, NAME:3 or NAME@alias", many="+", metavar="NAMES", offer=offers.models),),
+                example="%maas compare penguins:1 penguins:2",
+            ),
+            _compare,
+        ),
         (Command("maas rm", "Remove a version, NAME:3, or a whole model, NAME.", (MODEL,)), _rm),
         (
             Command(

@@ -180,7 +180,7 @@ class Command:
             if option.switch:
                 given["action"] = "store_true"
             elif option.positional:
-                given["nargs"] = "?"
+                given["nargs"] = "*" if option.many == "+" else "?"
             elif option.many:
                 given |= {"nargs": option.many, "action": "extend"}
             parser.add_argument(*option.flags, **given)
@@ -211,7 +211,7 @@ class Command:
             what = "has no option" if unknown[0].startswith("-") else "cannot tell what this is for:"
             raise OptionError(f"%{self.name} {what} {unknown[0]}", f"%{self.usage}")
         found = vars(parsed)
-        missing = next((option for option in self.options if option.needed and found[option.key] is None), None)
+        missing = next((option for option in self.options if option.needed and found[option.key] in (None, [])), None)
         if missing is not None:
             raise OptionError(f"%{self.name} needs {missing.usage}.", f"%{self.usage}")
         values: dict[str, Any] = {}

@@ -56,6 +56,20 @@ def epoch_of(names: Names, word: str) -> tuple[str, int]:
     return pattern, whole(names, epoch)
 
 
+def callback(names: Names, word: str) -> Any:
+    """A function, or an object that can be called, by an expression of the notebook.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be called.
+    """
+    found = names.evaluate(word)
+    if not callable(found):
+        raise OptionError(f"{word!r} is of type {type(found).__name__}, not a function.", "def callback(event): …")
+    return found
+
+
 COMMAND = Command(
     "train",
     "Fit a model to data, live, and publish it as a new version.",
@@ -123,11 +137,16 @@ COMMAND = Command(
         Option(("--device",), "auto, cpu, cuda, mps", text, "DEVICE", offer=("auto", "cpu", "cuda", "mps")),
         Option(("--threads",), "CPU threads", whole, "N"),
         Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
-        Option(("--resume",), "go on from the newest checkpoint; what is left out is as it was", switch=True),
+        Option(("--resume",), "go on from the newest checkpoint, or with the newest sweep", switch=True),
         Option(("--stream",), "read the file's rows from disk while training, however small it is", switch=True),
+        Option(("--callback",), "functions that are told every event", callback, "FUNCTION", "+"),
+        Option(("--track",), "tensorboard[=FOLDER], mlflow[=URI]", text, "WHERE", "+", offer=("tensorboard", "mlflow")),
+        Option(("--sweep",), "values to search: lr=1e-4..1e-1 log, hidden=[64,128]", text, "SPACE"),
+        Option(("--trials",), "trainings of a sweep", whole, "N"),
         Option(("--background", "-b"), "return a Job at once", switch=True),
     ),
-    example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000",
+    example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000\n"
+    '%train penguins --data df --target species --sweep "lr=1e-4..1e-1 log, dropout=0.0..0.5" --trials 20',
     body="As a cell magic, the cell builds the network: it ends with an nn.Module, and finds `inputs` and\n"
     "`outputs`, the sizes of its first and last layer, ready to use.",
 )
@@ -138,8 +157,13 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     names = magic.names
     values = COMMAND.parse(line, names)
     background = values.pop("background", False)
+    sweep = values.pop("sweep", None)
+    if sweep is None and "trials" in values:
+        raise OptionError("--trials belongs to a sweep.", '--sweep "lr=1e-4..1e-1 log"')
+    trials, resume = values.pop("trials", 20), values.get("resume", False)
+    callbacks, track = values.pop("callback", ()), values.pop("track", ())
     data = values.pop("data", ())
-    if not data and not values.get("resume"):
+    if not data and (sweep is not None or not resume):
         raise OptionError("%train needs --data DATA.", "%train NAME --data df --target column")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
         raise OptionError(
@@ -173,7 +197,20 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
             values[field] = dict(values.pop(key))
     if "freeze" in values:
         values["freeze"] = tuple(values["freeze"])
-    return magic.session.run(TrainRequest(**values), background=background, live=True)
+    if sweep is not None:
+        values.pop("resume", None)
+    request = TrainRequest(**values)
+    if sweep is None:
+        return magic.session.run(request, background=background, live=True, callbacks=callbacks, track=track)
+    return magic.session.sweep(
+        request,
+        sweep,
+        trials=trials,
+        resume=resume,
+        background=background,
+        callbacks=callbacks,
+        track=track,
+    )
 
 
 def _validation(names: Names, word: str) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, OptionError, ServiceError
 from maas_magics.api.requests import PredictRequest, Request
-from maas_magics.api.results import Prediction
+from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.wire import encode_request
 from maas_magics.core.data.sources import Source, open_source
 from maas_magics.core.portable import pack
@@ -197,6 +197,10 @@ class RemoteBackend:
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""
         self._client.request("POST", f"/v2/repository/models/{quote(model, safe=':@')}/unload")
+
+    def publish(self, candidate: str, name: str) -> ModelInfo:
+        """Make a candidate of a sweep the next version of a model, and remove every other candidate."""
+        return self.models.publish(candidate, name)
 
     def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
         """Files of an export, by name."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, NotFound, OptionError, Refused, ServiceError
+from maas_magics.api.records import ModelRecord
 from maas_magics.api.requests import PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.signature import NUMPY, Signature, TensorSpec
@@ -65,6 +66,10 @@ class _Models:
     def versions(self, name: str) -> Sequence[ModelInfo]:
         """The one that answers."""
         return [self.get(name)]
+
+    def record(self, ref: str) -> ModelRecord:
+        """No such thing in the protocol."""
+        return _refuse("does not tell how a model was trained")
 
     def alias(self, ref: str, alias: str) -> None:
         """No such thing in the protocol."""
@@ -162,6 +167,10 @@ class InferenceBackend:
     def unload(self, model: str) -> None:
         """Ask the server to unload a model."""
         self._client.request("POST", f"/v2/repository/models/{model}/unload", content=b"{}")
+
+    def publish(self, candidate: str, name: str) -> ModelInfo:
+        """No such thing in the protocol."""
+        return _refuse("publishes no models")
 
     def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
         """No such thing in the protocol."""

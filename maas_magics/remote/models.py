@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from maas_magics.api.records import ModelRecord
 from maas_magics.api.results import ModelInfo
 from maas_magics.remote.client import Client
 
@@ -35,6 +36,18 @@ class RemoteModels:
     def versions(self, name: str) -> Sequence[ModelInfo]:
         """Every version of a model, oldest first."""
         return self._several(f"/v1/models/{_in_path(name)}/versions")
+
+    def record(self, ref: str) -> ModelRecord:
+        """All that is written down of a version."""
+        answer = self._client.request("GET", f"/v1/models/{_in_path(ref)}/record")
+        found: ModelRecord = msgspec.json.decode(answer.content, type=ModelRecord)
+        return found
+
+    def publish(self, candidate: str, name: str) -> ModelInfo:
+        """Make a candidate of a sweep the next version of a model."""
+        path = f"/v1/models/{_in_path(candidate)}/published/{_in_path(name)}"
+        info: ModelInfo = msgspec.json.decode(self._client.request("PUT", path, repeat=False).content, type=ModelInfo)
+        return info
 
     def alias(self, ref: str, alias: str) -> None:
         """Make ``NAME@alias`` name the version that ``ref`` names now."""

@@ -76,6 +76,13 @@ def model_routes(backend: Backend) -> list[Route]:
         await asyncio.to_thread(backend.models.delete, request.path_params["ref"])
         return Response(status_code=204)
 
+    async def record(request: Request) -> Response:
+        return _json(await asyncio.to_thread(backend.models.record, request.path_params["ref"]))
+
+    async def publish(request: Request) -> Response:
+        params = request.path_params
+        return _json(await asyncio.to_thread(backend.publish, params["ref"], params["name"]))
+
     async def exported(request: Request) -> Response:
         params = request.path_params
         files = await asyncio.to_thread(backend.exported, params["ref"], params["variant"])
@@ -127,6 +134,8 @@ def model_routes(backend: Backend) -> list[Route]:
         Route("/v1/models/{ref}", model, methods=["GET"]),
         Route("/v1/models/{ref}", delete, methods=["DELETE"]),
         Route("/v1/models/{ref}/versions", versions, methods=["GET"]),
+        Route("/v1/models/{ref}/record", record, methods=["GET"]),
+        Route("/v1/models/{ref}/published/{name}", publish, methods=["PUT"]),
         Route("/v1/models/{ref}/aliases/{alias}", alias, methods=["PUT"]),
         Route("/v1/models/{ref}/exports/{variant}", exported, methods=["GET"]),
         Route("/v1/models/{ref}/predict", predict, methods=["POST"]),

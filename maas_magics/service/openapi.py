@@ -146,6 +146,8 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/v1/models/{ref}", "get", "A version of a model.", 200, "Any", "", ""),
     ("/v1/models/{ref}", "delete", "Remove a version, or a model.", 204, "", "", ""),
     ("/v1/models/{ref}/versions", "get", "Every version of a model.", 200, "Any", "", ""),
+    ("/v1/models/{ref}/record", "get", "All that is written down of a version.", 200, "Any", "", ""),
+    ("/v1/models/{ref}/published/{name}", "put", "Make a sweep's candidate a version of a model.", 200, "Any", "", ""),
     ("/v1/models/{ref}/aliases/{alias}", "put", "Give a version a name of its own.", 204, "", "", ""),
     ("/v1/models/{ref}/exports/{variant}", "get", "Files of an export.", 200, "application/msgpack", "", ""),
     ("/v1/models/{ref}/predict", "post", "Ask a model for rows.", 200, "application/vnd.apache.arrow.stream", "rows",

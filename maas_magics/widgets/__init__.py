@@ -39,7 +39,7 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
     from maas_magics.widgets.follow import Follower, View
 
     static = os.environ.get("MAAS_UI") == "static"
-    if not block and (static or not _in_kernel()):
+    if not block and (static or not in_kernel()):
         print(f"started {job.info.title}")
         return
     view: View
@@ -47,7 +47,7 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
         from maas_magics.widgets.still import StillView, show
 
         view = StillView()
-    elif _in_kernel():
+    elif in_kernel():
         from maas_magics.widgets.notebook import NotebookView
 
         view = NotebookView(log=log, blocking=block)
@@ -72,7 +72,8 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
             show(follower.history, log=log)
 
 
-def _in_kernel() -> bool:
+def in_kernel() -> bool:
+    """Whether this code runs in a notebook's kernel."""
     # A process that never imported IPython cannot be a kernel, and should not pay for the import.
     ipython = sys.modules.get("IPython")
     return hasattr(ipython.get_ipython(), "kernel") if ipython else False

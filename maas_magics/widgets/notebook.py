@@ -16,6 +16,7 @@ from maas_magics.widgets.still import bundles
 from maas_magics.widgets.words import baseline
 
 if TYPE_CHECKING:
+    from maas_magics.api.sweep import Sweep
     from maas_magics.widgets.live import LiveWidget
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -116,3 +117,48 @@ class NotebookView:
             handle.update(data, raw=True, metadata=metadata)
         if len(outputs) == 1 and self._second_used:
             self._second.update(EMPTY, raw=True)
+
+
+class SweepView(NotebookView):
+    """The view of a job with a third output below: the table of the trials, which is painted as they end.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    blocking : bool
+        Whether the calling cell waits for the end.
+    """
+
+    def __init__(self, sweep: Sweep, *, blocking: bool) -> None:
+        super().__init__(log=False, blocking=blocking)
+        self._sweep = sweep
+        self._shown: object = None
+
+    def open(self, follower: Follower) -> None:
+        """Make the three outputs."""
+        super().open(follower)
+        show: Callable[..., Any] = display
+        self._table = show(EMPTY, raw=True, display_id=True)
+
+    def paint(self, history: History, *, stopping: bool) -> None:
+        """Show the present state."""
+        from maas_magics.widgets.sweep import table
+
+        super().paint(history, stopping=stopping)
+        trials = self._sweep.trials
+        if trials != self._shown:
+            self._shown = trials
+            self._table.update(table(self._sweep), raw=True)
+
+    def close(self, history: History) -> None:
+        """Leave the picture and the table; the widget, if there is one, goes."""
+        from maas_magics.widgets.sweep import picture, table
+
+        super().close(history)
+        found = picture(self._sweep)
+        if found is not None:
+            data, metadata = found
+            self._first.update(data, raw=True, metadata=metadata)
+            self._second.update(EMPTY, raw=True)
+        if self._sweep.trials:
+            self._table.update(table(self._sweep), raw=True)

@@ -163,3 +163,49 @@ def test_a_metric_that_is_not_there_says_which_are(name, answers, said, hint):
         make_metrics([name], answers)
     assert said in error.value.message
     assert hint in error.value.hint
+
+
+def test_a_metric_of_torchmetrics_may_be_an_object_a_class_or_a_collection():
+    from torchmetrics import MetricCollection
+    from torchmetrics.classification import BinaryF1Score, MulticlassAccuracy, MulticlassF1Score
+    from torchmetrics.regression import MeanAbsoluteError
+
+    draw = torch.Generator().manual_seed(0)
+    decoded = torch.rand(40, 2, generator=draw).softmax(1)
+    target = torch.randint(2, (40,), generator=draw)
+    strict = BinaryF1Score(threshold=0.6)
+    both = MetricCollection({"all": MulticlassAccuracy(2, average="micro"), "middle": BinaryF1Score()})
+    found = make_metrics([strict, both], BINARY)
+    assert list(found) == ["BinaryF1Score", "all", "middle"]
+    assert found["BinaryF1Score"](decoded, target) == pytest.approx(peer.f1_score(target, decoded[:, 1] > 0.6))
+    assert found["middle"](decoded, target) == pytest.approx(peer.f1_score(target, decoded.argmax(1)))
+    assert found["all"](decoded, target) == pytest.approx(peer.accuracy_score(target, decoded.argmax(1)))
+    assert found["middle"](decoded, target) == found["middle"](decoded, target), (
+        "nothing is left over from the call before"
+    )
+    assert not strict.update_called, "the user's own object stays as it was"
+    assert make_metrics([BinaryF1Score], BINARY)["BinaryF1Score"](decoded, target) == found["middle"](decoded, target)
+    three = make_metrics([MulticlassF1Score], THREE)["MulticlassF1Score"]
+    thirds, labels = torch.rand(40, 3, generator=draw), torch.randint(3, (40,), generator=draw)
+    assert three(thirds, labels) == pytest.approx(peer.f1_score(labels, thirds.argmax(1), average="macro"))
+    real = make_metrics([MeanAbsoluteError()], REAL)["MeanAbsoluteError"]
+    assert real(decoded[:, :1], thirds[:, :1]) == pytest.approx(float((decoded[:, :1] - thirds[:, :1]).abs().mean()))
+
+
+def test_a_metric_that_does_not_fit_the_task_is_told_shortly():
+    from torchmetrics.classification import MulticlassAccuracy
+
+    metric = make_metrics([MulticlassAccuracy(num_classes=5)], THREE)["MulticlassAccuracy"]
+    with pytest.raises(OptionError, match="The metric MulticlassAccuracy does not fit multiclass"):
+        metric(torch.rand(4, 3), torch.tensor([0, 1, 2, 0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("HammingDistance", "min"), ("Accuracy", "max"), ("f1", "max"), ("loss", "min")]
+)
+def test_the_best_epoch_is_chosen_in_the_direction_that_the_metric_tells(lab, frame, name, mode):
+    job = lab.start(frame, "label", epochs=5, monitor=name)
+    model = job.result()
+    assert next(iter(job.events())).mode == mode
+    curve = model.history[f"val_{name}"]
+    assert curve[model.best_epoch - 1] == (min if mode == "min" else max)(curve)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,11 @@ from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.api.requests import Task
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.registry import Registry
+
+
+def widths(given: int | Sequence[int]) -> tuple[int, ...]:
+    """Widths of layers: several, or one."""
+    return (given,) if isinstance(given, int) else tuple(given)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from maas_magics.api.requests import Task
-from maas_magics.core.architectures import Architecture, Features, Recipe, architectures
+from maas_magics.core.architectures import Architecture, Features, Recipe, architectures, widths
 
 CHANNELS = (1, 3, 4)
 """Lengths of an axis that is taken for colour channels."""
@@ -22,8 +22,8 @@ class CNN(nn.Module):
         ``image`` is (height, width), (channels, height, width) or (height, width, channels).
     outputs : int
     task : Task
-    channels : sequence of int
-        Width of each stage; stages stop when a side would fall below 2 pixels.
+    channels : int or sequence of int
+        Width of each stage, one number for one stage; stages stop when a side would fall below 2 pixels.
     dropout : float
         Share of the last features hidden in training.
     """
@@ -34,7 +34,7 @@ class CNN(nn.Module):
         outputs: int,
         *,
         task: Task,
-        channels: Sequence[int] = (32, 64, 128),
+        channels: int | Sequence[int] = (32, 64, 128),
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class CNN(nn.Module):
             self.axes, inner, sides = (0, 3, 1, 2), shape[2], shape[:2]
         stages: list[nn.Module] = []
         side = min(sides)
-        for width in channels:
+        for width in widths(channels):
             stages += [*_convolution(inner, width), *_convolution(width, width)]
             inner = width
             if side < 4:

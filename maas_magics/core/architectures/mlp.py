@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maas_magics.api.requests import Task
-from maas_magics.core.architectures import Architecture, Features, Recipe, architectures
+from maas_magics.core.architectures import Architecture, Features, Recipe, architectures, widths
 from maas_magics.core.layers import PiecewiseLinearEmbedding, SharedLinear
 
 
@@ -25,7 +25,7 @@ class MLP(nn.Module):
     task
         ``"binary"``, ``"multiclass"``, ``"multilabel"`` or ``"regression"``.
     hidden
-        Widths of the hidden layers.
+        Widths of the hidden layers; one number is one layer.
     members
         Size of the ensemble.
     dropout
@@ -42,7 +42,7 @@ class MLP(nn.Module):
         outputs: int,
         *,
         task: Task,
-        hidden: tuple[int, ...] = (192, 192),
+        hidden: int | tuple[int, ...] = (192, 192),
         members: int = 8,
         dropout: float = 0.1,
         embedding: int | None = None,
@@ -66,7 +66,7 @@ class MLP(nn.Module):
             chunks.append(category if count - 1 > onehot else count - 1)
         width = sum(chunks)
         self.layers = nn.ModuleList()
-        for index, size in enumerate(hidden):
+        for index, size in enumerate(widths(hidden)):
             self.layers.append(SharedLinear(width, size, members, tuple(chunks) if index == 0 else None))
             width = size
         bound = 1 / math.sqrt(max(width, 1))

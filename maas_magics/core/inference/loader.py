@@ -49,6 +49,16 @@ class Loader:
             for key in rebuilt[: max(0, len(rebuilt) - MOST)]:
                 del self._models[key]
 
+    def move(self, name: str, version: int, to: str, number: int) -> None:
+        """Keep a model under another name, and drop everything of the old one."""
+        with self._lock:
+            found = self._models.get((name, version))
+            for key in [key for key in self._models if key[0] == name]:
+                del self._models[key]
+        self.forget(name, None)
+        if found is not None:
+            self.keep(to, number, found.renamed(to, number))
+
     def forget(self, name: str, version: int | None) -> None:
         """Drop predictors of a version that was removed or has a new export; of every version when None."""
         with self._lock:

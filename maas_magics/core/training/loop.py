@@ -63,8 +63,10 @@ class History:
     diverged: bool = False
 
 
-def mode_of(monitor: str) -> Literal["min", "max"]:
-    """Whether a smaller or a larger figure is better."""
+def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min", "max"]:
+    """Whether a smaller or a larger figure is better: as the metric says, or by its name."""
+    if higher_is_better is not None:
+        return "max" if higher_is_better else "min"
     lower = monitor in LOWER_IS_BETTER or "error" in monitor.lower() or "loss" in monitor.lower()
     return "min" if lower else "max"
 
@@ -287,7 +289,7 @@ class Fit:
         except StoreError as error:
             self._emit(Message(text=f"{error.message} Training goes on.", level="warning"))
         else:
-            self._emit(CheckpointSaved(epoch=self._epoch, step=self._step))
+            self._emit(CheckpointSaved(epoch=self._history.epochs if last else self._epoch, step=self._step))
         self._checkpoints.cadence.saved(self._step, time.perf_counter() - begun)
 
     def _resume(self) -> None:

@@ -133,12 +133,14 @@ def make_metrics(asked: Sequence[Any], answers: Answers) -> dict[str, Metric]:
         known = {name: metric for name, metric in known.items() if name != "balanced_accuracy"}
     found: dict[str, Metric] = {}
     for item in asked or USUAL[answers.task]:
-        if callable(item):
+        if _of_torchmetrics(item):
+            found |= _instances(item, answers) if not inspect.isclass(item) else {item.__name__: _made(item, answers)}
+        elif callable(item):
             found[getattr(item, "__name__", type(item).__name__)] = _called(item)
         elif item in known:
             found[item] = known[item]
         elif item[:1].isupper():
-            found[item] = _torchmetric(item, answers)
+            found[item] = _named(item, answers)
         else:
             hint = did_you_mean(item, known)
             raise OptionError(f"There is no metric {item!r} for {answers.task}.", hint)
@@ -154,35 +156,85 @@ def _called(metric: Callable[..., Any]) -> Metric:
     return lambda decoded, target: float(metric(decoded, target))
 
 
-def _torchmetric(name: str, answers: Answers) -> Metric:
+def _of_torchmetrics(item: Any) -> bool:
+    """Whether it is a metric of torchmetrics, or its class; torchmetrics is not imported to tell."""
+    kind = item if inspect.isclass(item) else type(item)
+    return any(
+        base.__module__.startswith("torchmetrics.") and base.__name__ in ("Metric", "MetricCollection")
+        for base in kind.__mro__
+    )
+
+
+def _named(name: str, answers: Answers) -> Metric:
     require("torchmetrics", "torchmetrics", f"The metric {name}")
     import torchmetrics
 
     kind: Any = getattr(torchmetrics, name, None)
     if not inspect.isclass(kind):
         raise OptionError(f"torchmetrics has no metric {name!r}.", did_you_mean(name, dir(torchmetrics)))
+    return _made(kind, answers)
+
+
+def _made(kind: Any, answers: Answers) -> Metric:
+    """A class of torchmetrics, made for the task."""
     by_task: dict[str, dict[str, Any]] = {
         "multiclass": {"task": "multiclass", "num_classes": len(answers.classes)},
         "binary": {"task": "binary"},
         "multilabel": {"task": "multilabel", "num_labels": len(answers.names)},
         "regression": {},
     }
+    given = by_task[answers.task]
+    if kind.__name__.startswith(("Binary", "Multiclass", "Multilabel")):  # knows its task already
+        given = {name: value for name, value in given.items() if name != "task"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics tells that a name has moved
-            metric: Any = kind(**by_task[answers.task])
+            return Measured(kind(**given), answers)
     except (TypeError, ValueError) as error:
-        raise OptionError(f"The metric {name!r} does not fit {answers.task}: {error}") from None
+        raise OptionError(f"The metric {kind.__name__!r} does not fit {answers.task}: {error}") from None
 
-    def measure(decoded: Tensor, target: Tensor) -> float:
-        metric.reset()
-        shown = decoded[:, 1] if answers.task == "binary" else decoded
-        if answers.task == "regression" and answers.flat:
+
+def _instances(item: Any, answers: Answers) -> dict[str, Metric]:
+    """A metric that the user made, or each of a collection of them; copies, so that theirs stay as they are."""
+    items = getattr(item, "items", None)
+    pairs = items(copy_state=False) if callable(items) else [(type(item).__name__, item)]
+    return {name: Measured(metric.clone(), answers) for name, metric in pairs}
+
+
+class Measured:
+    """A metric of torchmetrics that is handed what it takes: `Metric` for the rest of the package.
+
+    Parameters
+    ----------
+    metric : torchmetrics.Metric
+    answers : Answers
+
+    Attributes
+    ----------
+    higher_is_better : bool or None
+        As torchmetrics tells; None where it does not.
+    """
+
+    def __init__(self, metric: Any, answers: Answers) -> None:
+        self._metric, self._answers = metric, answers
+        self.higher_is_better: bool | None = getattr(metric, "higher_is_better", None)
+
+    def __call__(self, decoded: Tensor, target: Tensor) -> float:
+        """The figure of some rows."""
+        metric, task, name = self._metric.to(decoded.device), self._answers.task, type(self._metric).__name__
+        # A binary metric takes the probability of the second class; one for several classes takes every class's.
+        shown = decoded[:, 1] if task == "binary" and not name.startswith("Multiclass") else decoded
+        if task == "regression" and self._answers.flat:
             shown, target = decoded.reshape(-1), target.reshape(-1)
-        metric.update(shown, target.long() if answers.task != "regression" else target)
-        return float(metric.compute())
-
-    return measure
+        metric.reset()
+        try:
+            metric.update(shown, target.long() if task != "regression" else target)
+            return float(metric.compute())
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise OptionError(
+                f"The metric {name} does not fit {task}: {str(error).strip().splitlines()[0][:200]}",
+                "Make it for the task, or give its name and leave that to %train.",
+            ) from None
 
 
 def confusion(answers: Answers, decoded: Tensor, target: Tensor) -> list[list[int]]:

@@ -238,6 +238,7 @@ def _run(
     weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
     weights = weights.to(device) if weights is not None else None
     epochs = request.epochs if request.epochs is not None else recipe.epochs
+    mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
     made = assemble(
         request,
         recipe,
@@ -246,7 +247,7 @@ def _run(
         batches,
         device,
         epochs=epochs,
-        mode=mode_of(monitor),
+        mode=mode,
         weights=weights,
     )
     optimizer = made.optimizer
@@ -259,7 +260,7 @@ def _run(
         answers=answers,
         metrics=metrics,
         monitor=monitor,
-        mode=mode_of(monitor),
+        mode=mode,
         epochs=epochs,
         patience=request.patience if request.patience is not None else recipe.patience,
         schedule=constant,
@@ -309,8 +310,15 @@ def _run(
     net.to("cpu").zero_grad(set_to_none=True)
     if made.arranged:
         net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    manifest = _manifest(request, prepared, history, architecture, declared, parameters, facts, seconds, net)
-    info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
+    plan_told = {**facts, "monitor": monitor}
+    manifest = _manifest(request, prepared, history, architecture, declared, parameters, plan_told, seconds, net)
+    watched = history.best_metrics.get(monitor, history.best_metrics["loss"])
+    better = request.better_than is None or (
+        watched < request.better_than if plan.mode == "min" else watched > request.better_than
+    )
+    info = manifest.info
+    if better:
+        info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
     return TrainedModel(
         info=info,
         best_epoch=history.best_epoch,

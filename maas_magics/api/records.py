@@ -1,0 +1,87 @@
+"""What is written down of a version of a model, and several of them side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maas_magics.api.results import ModelInfo
+from maas_magics.api.tables import figure, html_table, size, text_table
+
+PLANNED = ("task", "architecture", "device")
+"""Parts of a plan that a comparison shows elsewhere, or not at all."""
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is written down of a version.
+
+    Attributes
+    ----------
+    info : ModelInfo
+    plan : dict of str to str
+        How it was trained: optimizer, batch size, device ….
+    params : dict of str to Any
+        Hyperparameters of its architecture that were given.
+    history : dict of str to list of float
+        As in `TrainedModel`; None stands for what is no number.
+    best_epoch : int
+    seconds : float
+        Wall time of the training.
+    bytes : int
+        Size of all its files, exports included.
+    """
+
+    info: ModelInfo
+    plan: dict[str, str] = {}
+    params: dict[str, Any] = {}
+    history: dict[str, list[float | None]] = {}
+    best_epoch: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that ran."""
+        return len(self.history.get("loss", ()))
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions of models side by side.
+
+    Attributes
+    ----------
+    records : tuple of ModelRecord
+        In the order they were named.
+    table : Any
+        One row for each model as a pandas DataFrame, or an Arrow table where pandas is not installed.
+    """
+
+    records: tuple[ModelRecord, ...]
+    table: Any
+
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Head and rows of the table for a person: one column for each model."""
+        infos = [record.info for record in self.records]
+        names = dict.fromkeys(name for info in infos for name in info.metrics)
+        nan = float("nan")
+        plans = dict.fromkeys(name for record in self.records for name in record.plan if name not in PLANNED)
+        rows = [
+            ("task", *(info.task for info in infos)),
+            ("architecture", *(info.architecture for info in infos)),
+            ("parameters", *(f"{info.parameters:,}" for info in infos)),
+            *((f"validation {name}", *(figure(info.metrics.get(name, nan)) for info in infos)) for name in names),
+            ("best epoch", *(f"{record.best_epoch} of {record.epochs}" for record in self.records)),
+            *((name, *(record.plan.get(name, "–") for record in self.records)) for name in plans),
+            ("size", *(size(record.bytes) for record in self.records)),
+            ("seconds", *(figure(record.seconds) for record in self.records)),
+        ]
+        return ("", *(info.ref for info in infos)), rows
+
+    def __repr__(self) -> str:
+        head, rows = self.cells()
+        return text_table(rows, head)
+
+    def _repr_html_(self) -> str:
+        head, rows = self.cells()
+        return html_table(rows, head=head)

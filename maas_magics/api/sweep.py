@@ -1,0 +1,155 @@
+"""What comes back of a sweep: its trials, the best of them, and the model that was published."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from maas_magics.api.backend import Job
+from maas_magics.api.results import TrainedModel
+from maas_magics.api.space import Space
+from maas_magics.api.tables import figure, html_table
+
+CANDIDATE = ".sweep-"
+"""Stands between a model's name and a sweep's id in the name that its best trials have until the sweep is over."""
+
+TrialState = Literal["running", "done", "pruned", "diverged", "failed", "stopped"]
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One training of a sweep.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 1.
+    state : TrialState
+        ``pruned``: stopped since it was behind the others; ``stopped``: by a person, and run again when resumed.
+    params : dict of str to Any
+        Values of the parameters that are swept.
+    figure : float or None
+        The monitored figure at the trial's best epoch.
+    epochs : int
+        Epochs that ran.
+    seconds : float
+        Wall time; 0 for a trial with the same values as an earlier one, whose figure it shares.
+    error : str
+        Why it failed.
+    """
+
+    number: int
+    state: TrialState = "running"
+    params: dict[str, Any] = {}
+    figure: float | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A sweep that is over, or was stopped.
+
+    Attributes
+    ----------
+    model : TrainedModel
+        The best trial's, as it was published.
+    best : Trial
+    trials : tuple of Trial
+        Every trial, in the order they ran.
+    monitor : str
+        Name of the figure that chose: ``val_loss``, ``val_accuracy`` ….
+    mode : {"min", "max"}
+        Whether a smaller or a larger one is better.
+    table : Any
+        One row for each trial as a pandas DataFrame, or an Arrow table where pandas is not installed.
+    stopped : bool
+        Whether a person stopped it before its last trial.
+    """
+
+    model: TrainedModel
+    best: Trial
+    trials: tuple[Trial, ...]
+    monitor: str
+    mode: Literal["min", "max"]
+    table: Any
+    stopped: bool = False
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Values of the best trial."""
+        return self.best.params
+
+    @property
+    def ref(self) -> str:
+        """``name:version`` of the published model."""
+        return self.model.ref
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {shown(value)}" for name, value in self.params.items())
+        best = f"best {self.best.number}: {self.monitor} {figure(self.best.figure or 0.0)} with {told}"
+        return f"<SweepResult {self.ref} · {len(self.trials)} trials · {best}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, shown(value)) for name, value in self.params.items()]
+        rows += [(self.monitor, figure(self.best.figure or 0.0)), ("model", self.ref)]
+        return html_table(rows, f"best of {len(self.trials)} trials: {self.best.number}")
+
+
+class Sweep(Job[SweepResult], Protocol):
+    """A sweep that runs: a job, and what can be seen of its trials."""
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Trials so far, the one that runs last."""
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial so far."""
+
+    @property
+    def space(self) -> Space:
+        """Parameters that are swept."""
+
+    @property
+    def figure(self) -> str:
+        """Name of the figure that chooses: ``val_loss``, ``val_accuracy`` …."""
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether a smaller or a larger figure is better."""
+
+
+def shown(value: Any) -> str:
+    """A parameter's value for a person: numbers with four digits."""
+    return figure(value) if isinstance(value, float) else str(value)
+
+
+def rows(trials: tuple[Trial, ...], best: int, *, volatile: bool = True) -> list[tuple[str, ...]]:
+    """Trials as cells of a table; ``volatile`` adds what differs from run to run.
+
+    Parameters
+    ----------
+    trials : tuple of Trial
+    best : int
+        Number of the trial that is marked.
+    volatile : bool
+    """
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    return [
+        (
+            f"{trial.number}{' ★' if trial.number == best else ''}",
+            trial.state,
+            *(shown(trial.params.get(name, "")) for name in names),
+            "" if trial.figure is None else figure(trial.figure),
+            str(trial.epochs or ""),
+            *([f"{trial.seconds:.1f}" if trial.state != "running" else ""] if volatile else []),
+        )
+        for trial in trials
+    ]
+
+
+def head(trials: tuple[Trial, ...], monitor: str, *, volatile: bool = True) -> tuple[str, ...]:
+    """Heads of the columns that `rows` makes."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    return ("trial", "state", *names, monitor, "epochs", *(["seconds"] if volatile else []))

@@ -1,0 +1,171 @@
+"""A job with callbacks: the one place where they are called, whoever runs the job."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from maas_magics.api.backend import Job, JobInfo
+from maas_magics.api.callbacks import Callback
+from maas_magics.api.errors import OptionError
+from maas_magics.api.events import Event, Finished, Message, decode, encode
+from maas_magics.api.requests import Request, TrainRequest
+
+R = TypeVar("R")
+
+Listen = Callable[[Request[Any], Job[Any]], Job[Any]]
+"""From a request and its job to the job that callbacks hear."""
+
+
+def heard(callbacks: Sequence[Callback], track: Sequence[str] = ()) -> Listen:
+    """What brings callbacks, and a new run of each tracker, to a job that was just submitted.
+
+    Parameters
+    ----------
+    callbacks : sequence of Callback
+    track : sequence of str
+        ``NAME`` or ``NAME=PLACE``.
+
+    Raises
+    ------
+    OptionError
+        If one of them cannot be called, or is no tracker.
+    MissingDependency
+        If a tracker's package is not installed.
+    """
+    for callback in callbacks:
+        if not callable(callback):
+            raise OptionError(
+                f"A callback is of type {type(callback).__name__}; a function of one event was expected.",
+                "def callback(event): …",
+            )
+    if not callbacks and not track:
+        return lambda request, job: job
+    from maas_magics.trackers import Run, asked, make_trackers
+
+    trackers = make_trackers(track)
+
+    def listen(request: Request[Any], job: Job[Any]) -> Job[Any]:
+        model = str(getattr(request, "name", job.info.model))
+        params = asked(request) if isinstance(request, TrainRequest) else {}
+        run = Run(model, f"{model}-{job.info.id}", params)
+        return HeardJob(job, [*callbacks, *(start(run) for start in trackers)])
+
+    return listen
+
+
+class HeardJob(Generic[R]):
+    """A job whose events go to callbacks first, and then to whoever follows it.
+
+    Each callback gets a copy of its own, so that nothing it does to an event reaches anybody else.
+    A slow callback holds up the view of the job and its result, never the job.
+
+    Parameters
+    ----------
+    job : Job
+    callbacks : sequence of Callback
+    """
+
+    def __init__(self, job: Job[R], callbacks: Sequence[Callback]) -> None:
+        self._job = job
+        self._callbacks = list(callbacks)
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+        self._over = threading.Event()
+        self._lost: Exception | None = None
+        self._asked = False
+        threading.Thread(target=self._listen, name=f"maas-callbacks-{job.info.id}", daemon=True).start()
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._job.info.id
+
+    @property
+    def info(self) -> JobInfo:
+        """Id, title, model and present state."""
+        return self._job.info
+
+    def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
+        """Events that the callbacks have heard, with what became of the callbacks among them."""
+        while True:
+            with self._changed:
+                while follow and len(self._events) <= after and not self._over.is_set():
+                    self._changed.wait(1.0)
+                fresh = self._events[after:]
+            yield from fresh
+            after += len(fresh)
+            if not follow or (fresh and isinstance(fresh[-1], Finished)):
+                return
+            if not fresh and self._over.is_set():
+                if self._lost is not None:
+                    raise self._lost
+                return
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the result, and until the callbacks have heard the end; raises what the job raised."""
+        if not self._over.wait(timeout):
+            raise TimeoutError(f"The job {self.id} is {self.info.state} after {timeout:g} s.")
+        return self._job.result(timeout)
+
+    def stop(self) -> None:
+        """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
+        self._asked = True
+        self._job.stop()
+
+    def pause(self) -> None:
+        """Keep the state of a training on disk, and let others run."""
+        self._job.pause()
+
+    def resume(self) -> None:
+        """Go on where `pause` left off."""
+        self._job.resume()
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return asyncio.to_thread(self.result).__await__()
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"<Job {info.id} · {info.title} · {info.state}>"
+
+    def _listen(self) -> None:
+        try:
+            for event in self._job.events():
+                self._tell(event)
+        except Exception as error:  # the events may come over a wire; who follows is told
+            self._lost = error
+        finally:
+            self._over.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _tell(self, event: Event) -> None:
+        stop = False
+        for callback in tuple(self._callbacks):
+            try:
+                wish: object = callback(decode(encode(event)))
+            except BaseException as error:  # whatever it is, it must cost the run nothing
+                self._callbacks.remove(callback)
+                name = getattr(callback, "__name__", type(callback).__name__)
+                self._warn(f"the callback {name} failed and was dropped: {type(error).__name__}: {error}")
+            else:
+                stop = stop or wish == "stop"
+        if stop and not self._asked and not isinstance(event, Finished):
+            try:
+                self.stop()
+            except Exception as error:
+                self._warn(f"a callback asked for a stop, and the job could not be stopped: {error}")
+        self._add(event)
+
+    def _warn(self, text: str) -> None:
+        self._add(Message(time=time.time(), text=text, level="warning"))
+
+    def _add(self, event: Event) -> None:
+        with self._changed:
+            self._events.append(msgspec.structs.replace(event, seq=len(self._events) + 1))
+            self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""Sweeps: many trainings of one request with other values, chosen by Optuna, and the best of them published."""
