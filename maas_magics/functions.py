@@ -41,6 +41,8 @@ def train(
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    workers: int = 1,
+    shard: bool = False,
     source: str = "",
     background: bool = False,
 ) -> TrainedModel | Job[TrainedModel]:
@@ -84,6 +86,8 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        workers=workers,
+        shard=shard,
     )
     return current().run(request, background=background, live=True)
 

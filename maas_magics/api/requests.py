@@ -74,7 +74,11 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     device : str
         ``"auto"`` or a torch device.
     threads : int or None
-        CPU threads; chosen by the size of a step when None.
+        CPU threads, of each worker where there are several; chosen by the size of a step when None.
+    workers : int
+        Processes that share the rows of every step.
+    shard : bool
+        Whether each worker keeps only its share of weights, gradients and optimizer state between steps.
     """
 
     name: str
@@ -102,6 +106,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    workers: int = 1
+    shard: bool = False
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

@@ -140,7 +140,7 @@ class Fit:
             self._history.stopped = bool(stop)
             if self._plan.patience and self._history.epochs - self._history.best_epoch >= self._plan.patience:
                 break
-            if time.perf_counter() - self._saved > max(EPOCH_PAUSE, COST * self._cost):
+            if self._due(EPOCH_PAUSE):
                 self._save()
         if self._best is None:
             raise Stopped("Training was stopped before anything could be kept.")
@@ -151,7 +151,7 @@ class Fit:
     def _train_epoch(self) -> Stopping:
         """Steps from where the epoch stands to its end, or to where somebody wants it to stop."""
         net, optimizer, plan, stopping, emit = self._net, self._optimizer, self._plan, self._stopping, self._emit
-        train_on = TrainStep(net, optimizer, plan.loss)
+        train_on, count = self._make_step(), self._count
         epoch, total_steps = self._epoch, max(1, plan.epochs * self._train.steps)
         net.train()
         loss_sum, rows, step, done = self._loss_sum, self._rows, self._step, self._done
@@ -167,7 +167,7 @@ class Fit:
                 optimizer.scale_lr(plan.schedule(step / total_steps))
             loss = train_on(inputs, target)
             step, done = step + 1, done + 1
-            n = target.shape[0]
+            n = count(target)
             loss_sum, rows = loss_sum + loss * n, rows + n
             if not math.isfinite(loss):
                 raise _diverged(epoch, step, optimizer.lr, loss)
@@ -176,7 +176,7 @@ class Fit:
                 fresh = rows - since_rows
                 emit(Step(step=step, epoch=epoch, loss=(loss_sum - since_sum) / fresh, samples=self._samples + rows))
                 reported, since_sum, since_rows = now, loss_sum, rows
-                if self._checkpoints is not None and now - self._saved > max(STEP_PAUSE, COST * self._cost):
+                if self._due(STEP_PAUSE):
                     self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
                     self._save()
         self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
@@ -204,7 +204,7 @@ class Fit:
         history, plan, epoch = self._history, self._plan, self._epoch
         self._samples += self._rows
         figures = {"loss": self._loss_sum / self._rows}
-        held = measure(self._net, self._decode, self._held, plan) if self._held is not None else {}
+        held = self._measure()
         history.epochs = epoch
         watched = (held or figures).get(plan.monitor, figures["loss"])
         value = watched if plan.mode == "min" else -watched
@@ -228,6 +228,22 @@ class Fit:
             )
         )
         self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
+
+    # --- what several processes do together: see `workers` ---
+
+    _count: Callable[[Tensor], int] = staticmethod(len)
+    """Rows of a step, by its target."""
+
+    def _make_step(self) -> TrainStep:
+        return TrainStep(self._net, self._optimizer, self._plan.loss)
+
+    def _measure(self) -> dict[str, float]:
+        """Figures of the held-out rows; none where there are none."""
+        return {} if self._held is None else measure(self._net, self._decode, self._held, self._plan)
+
+    def _due(self, pause: float) -> bool:
+        """Whether it is time for a checkpoint, of which two lie at least ``pause`` seconds apart."""
+        return time.perf_counter() - self._saved > max(pause, COST * self._cost)
 
     # --- on disk ---
 
@@ -300,7 +316,11 @@ def answer(net: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
 
 def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dict[str, float]:
     """Loss and every metric on some rows."""
-    outputs, target = answer(net, batches)
+    return figures_of(*answer(net, batches), decode, plan)
+
+
+def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:
+    """Loss and every metric of some outputs."""
     figures = {"loss": float(plan.loss(outputs, target))}
     return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))
 

@@ -57,10 +57,18 @@ class Optimizer:
     lr, weight_decay : float
     params : mapping
         Further arguments of the optimizer.
+    flat : bool
+        Whether parameters may become views of one tensor; sharded ones may not.
     """
 
     def __init__(
-        self, net: nn.Module, name: str, lr: float | None, weight_decay: float | None, params: Mapping[str, Any]
+        self,
+        net: nn.Module,
+        name: str,
+        lr: float | None,
+        weight_decay: float | None,
+        params: Mapping[str, Any],
+        flat: bool = True,
     ) -> None:
         kind = find_optimizer(name)
         if kind is torch.optim.SparseAdam:
@@ -82,7 +90,7 @@ class Optimizer:
             members = [parameter for parameter in group["params"] if parameter.requires_grad]
             if not members:
                 continue
-            if kind.__name__ in ELEMENTWISE:
+            if flat and kind.__name__ in ELEMENTWISE:
                 members = self._flatten(members)
             entry: dict[str, Any] = {"params": members}
             if "lr" in options:
@@ -133,6 +141,15 @@ class Optimizer:
             grad.zero_()
         if not self._grads:
             self.inner.zero_grad()
+
+    def gradients(self) -> list[Tensor]:
+        """Every gradient, as few tensors as there are; zeros for a parameter that has none."""
+        if not self._grads:
+            for group in self.inner.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+        return self._grads or [p.grad for group in self.inner.param_groups for p in group["params"]]
 
     def scale_lr(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` times its first one."""

@@ -27,7 +27,7 @@ from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints
-from maas_magics.core.training.checks import check_request
+from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
@@ -37,6 +37,7 @@ from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.prepare import Prepared, Rows, image_like, prepare, read, with_answers
 from maas_magics.core.training.schedules import schedule
 from maas_magics.core.training.weights import class_weights
+from maas_magics.core.training.workers.launch import Work, fit_in_workers
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
 """How a module of the user's is trained where nothing else is said."""
@@ -92,10 +93,12 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
     else:
         recipe = MODULE
         net, prepared = _own_module(request, prepared, layout)
-    net.to(device)
     size = request.batch_size or recipe.batch_size
-    batches = _in_memory(prepared.train, size, device)
-    held = _in_memory(prepared.validation, size, device) if prepared.validation is not None else None
+    check_workers(request, device, min(size, rows))
+    here = device if request.workers == 1 else torch.device("cpu")
+    net.to(here)
+    batches = _in_memory(prepared.train, size, here)
+    held = _in_memory(prepared.validation, size, here) if prepared.validation is not None else None
     return _run(request, context, net, prepared, recipe, batches, held, device, architecture=chosen, declared=named)
 
 
@@ -178,13 +181,10 @@ def _run(
     smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
     optimizer_name = request.optimizer or recipe.optimizer
     own = request.optimizer is None
-    optimizer = Optimizer(
-        net,
-        optimizer_name,
-        request.lr if request.lr is not None else recipe.lr if own else None,
-        request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
-        {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
-    )
+    lr = request.lr if request.lr is not None else recipe.lr if own else None
+    weight_decay = request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None
+    optimizer_params = {**(recipe.optimizer_params if own else {}), **request.optimizer_params}
+    optimizer = Optimizer(net, optimizer_name, lr, weight_decay, optimizer_params)
     schedule_name = request.schedule or recipe.schedule
     if not batches.steps and schedule_name != "constant":
         raise OptionError(
@@ -211,6 +211,8 @@ def _run(
         "batch size": str(getattr(batches, "batch_size", "loader")),
         "device": str(device),
     }
+    if request.workers > 1:
+        facts["workers"] = f"{request.workers} processes{', sharded' if request.shard else ''}"
     context.emit(
         Started(
             title=f"train {request.name}",
@@ -226,8 +228,30 @@ def _run(
     checkpoints = Checkpoints(context.checkpoints) if context.checkpoints is not None else None
     begun = time.perf_counter()
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
-    with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
-        history = fit(net, optimizer, batches, held, plan, context.emit, context.stopping, checkpoints)
+    if request.workers > 1:
+        assert isinstance(batches, InMemory)  # nothing else passes the checks
+        assert held is None or isinstance(held, InMemory)
+        work = Work(
+            request=request,
+            architecture=architecture if declared else "",
+            net=net,
+            prepared=prepared,
+            train=batches,
+            held=held,
+            plan=plan,
+            device=device.type,
+            schedule=schedule_name,
+            optimizer=optimizer_name,
+            lr=lr,
+            weight_decay=weight_decay,
+            optimizer_params=optimizer_params,
+            weights=None if weights is None else weights.tolist(),
+            smoothing=smoothing,
+        )
+        history = fit_in_workers(work, context)
+    else:
+        with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
+            history = fit(net, optimizer, batches, held, plan, context.emit, context.stopping, checkpoints)
     seconds = time.perf_counter() - begun
     if not math.isfinite(history.best_metrics["loss"]):
         raise Diverged(
