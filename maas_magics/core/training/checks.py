@@ -87,8 +87,8 @@ def check_workers(request: TrainRequest, device: torch.device, rows: int) -> Non
         raise OptionError(f"A step has {rows} rows, too few for {workers} workers.", f"--workers {rows}")
     if device.type not in ("cpu", "cuda"):
         raise OptionError(f"Workers cannot share the device {str(device)!r}.", "--device cpu, or --workers 1")
-    if device.type == "cuda" and (device.index is not None or workers > torch.cuda.device_count()):
-        there = torch.cuda.device_count()
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and not (device == torch.device("cuda") and workers <= there):
         raise OptionError(
             f"Each worker takes a GPU of its own, the first {workers}; there are {there}.",
             f"--device cuda --workers {there}",

@@ -274,9 +274,7 @@ class _Watch:
         while not self._over:
             try:
                 line = self._listener.accept()
-            except Exception:  # a stranger without the key, or the end
-                if self._over:
-                    return
+            except Exception:  # a stranger without the key
                 continue
             self._lines.append(line)
             threading.Thread(target=self._hear, args=(line,), daemon=True).start()
