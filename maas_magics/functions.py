@@ -57,6 +57,8 @@ def train(
     checkpoint_every: str | None = None,
     resume: bool | str = False,
     stream: bool | None = None,
+    workers: int = 1,
+    shard: bool = False,
     source: str = "",
     background: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -129,6 +131,8 @@ def train(
         checkpoint_every=checkpoint_every,
         resume=False if sweep else resume,
         stream=stream,
+        workers=workers,
+        shard=shard,
     )
     if sweep:
         return current().sweep(

@@ -98,7 +98,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     device : str
         ``"auto"`` or a torch device.
     threads : int or None
-        CPU threads; chosen by the size of a step when None.
+        CPU threads, of each worker where there are several; chosen by the size of a step when None.
     checkpoint_every : str or None
         ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
     resume : bool or str
@@ -108,6 +108,10 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
     better_than : float or None
         Publish only if the best epoch's ``monitor`` is better than this; otherwise the result has version 0.
+    workers : int
+        Processes that share the rows of every step.
+    shard : bool
+        Whether each worker keeps only its share of weights, gradients and optimizer state between steps.
     """
 
     name: str
@@ -149,6 +153,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     resume: bool | str = False
     stream: bool | None = None
     better_than: float | None = None
+    workers: int = 1
+    shard: bool = False
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

@@ -57,6 +57,7 @@ TRAIN = "%train m --data df --target y --model linear --epochs 2"
         '%train "m" --data df --target "y" --model linear --epochs {n - 1};',
         "%train m --data df[df['big b'] < 100] --target y --model linear --epochs=2",
         "%maas train m --data df --target y --model linear --epochs $n",
+        "%train m --data df --target y --model linear --epochs 2 --workers 2 --shard",
         "x = 5\n%train m --data df --target y --model linear --epochs 2",
         "%train m --data X y --model linear --epochs 2 --lr 0.01 --metrics mae,rmse --seed 3",
         "%train m --data {'a': X[:,0],'b': X[:, 1]} --target X[:,2] --model linear --epochs 2",
@@ -131,6 +132,8 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%train m --data df --target y --epochs", "expected one argument"),
         ("%train m --data df --target y --epochs many", "--epochs: 'many' is no whole number."),
         ("%train m --data df --target y --epochs 0", "epochs is 0; at least 1 was expected."),
+        ("%train m --data df --target y --workers 0", "workers is 0; at least 1 was expected.\n  → --workers 1"),
+        ("%train m --data df --target y --shard", "there is one.\n  → --workers 2 --shard"),
         ("%train m --data df --target y --lr -1", "at least 0 was expected."),
         (
             "%train m --data df --target y --lr-of head",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +50,26 @@ class Assembled:
     facts: dict[str, str]
 
 
+class ChosenOptimizer(msgspec.Struct, frozen=True):
+    """Arguments of `Optimizer`."""
+
+    name: str
+    lr: float | None
+    weight_decay: float | None
+    params: dict[str, Any]
+
+
+def chosen_optimizer(request: TrainRequest, recipe: Recipe) -> ChosenOptimizer:
+    """What a request says of the optimizer, and what its recipe says where it says nothing."""
+    own = request.optimizer is None
+    return ChosenOptimizer(
+        request.optimizer or recipe.optimizer,
+        request.lr if request.lr is not None else recipe.lr if own else None,
+        request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
+        {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
+    )
+
+
 def assemble(
     request: TrainRequest,
     recipe: Recipe,
@@ -91,14 +112,14 @@ def assemble(
     example = _example(prepared, device)
     precision = make_precision(request.precision, net, example, device)
     arranged = arrange(net, example, device, request.precision)
-    own = request.optimizer is None
-    name = request.optimizer or recipe.optimizer
+    chosen = chosen_optimizer(request, recipe)
+    name = chosen.name
     optimizer = Optimizer(
         net,
         name,
-        request.lr if request.lr is not None else recipe.lr if own else None,
-        request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
-        {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
+        chosen.lr,
+        chosen.weight_decay,
+        chosen.params,
         lr_of=rates_of(net, request.lr_of),
         later=freezing.later if freezing is not None else None,
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import nn
 
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.training.checkpoint import Cadence
+from maas_magics.core.training.loaders import is_loader
+from maas_magics.core.training.optimizers import ELEMENTWISE, find_optimizer
 from maas_magics.core.training.precision import PRECISIONS
 
 
@@ -19,7 +22,8 @@ def check_request(request: TrainRequest) -> None:
     ------
     OptionError
     """
-    for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1), ("accumulate", 1)):
+    counts = (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1), ("accumulate", 1), ("workers", 1))
+    for name, least in counts:
         value = getattr(request, name)
         if value is not None and value < least:
             raise OptionError(
@@ -40,6 +44,7 @@ def check_request(request: TrainRequest) -> None:
         )
     Cadence(request.checkpoint_every)
     _check_steps(request)
+    _check_sharing(request)
     if request.stream not in (None, True, False):
         raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
@@ -79,4 +84,65 @@ def _check_steps(request: TrainRequest) -> None:
         raise OptionError(
             "Rows that are drawn in balance and balanced class weights would make up for rare labels twice.",
             "Drop --class-weights or --balance.",
+        )
+
+
+def _check_sharing(request: TrainRequest) -> None:
+    """What cannot be shared between workers, as far as the request alone tells."""
+    if request.shard and request.workers == 1:
+        raise OptionError("--shard spreads a network over workers, and there is one.", "--workers 2 --shard")
+    if request.workers == 1:
+        return
+    if not torch.distributed.is_available():
+        raise OptionError("This build of torch has no torch.distributed.", "--workers 1")
+    if not isinstance(request.model, str) and is_loader(request.data):
+        raise OptionError(
+            "A dataset or loader of your own cannot be shared between workers.",
+            "Give the rows as arrays: --data X y, or --workers 1.",
+        )
+    alone = {
+        "--precision": request.precision != "fp32",
+        "--accumulate": request.accumulate > 1,
+        "--clip": request.clip is not None,
+        "--ema": request.ema is not None,
+        "--freeze": bool(request.freeze or request.unfreeze),
+        "--lr-of": bool(request.lr_of),
+        "--balance": request.balance,
+    }
+    asked = next((word for word, is_asked in alone.items() if is_asked), None)
+    if asked is not None:
+        raise OptionError(f"{asked} is for one process.", f"--workers 1, or drop {asked}.")
+    optimizer = find_optimizer(request.optimizer or "Adam").__name__
+    if request.shard and optimizer not in ELEMENTWISE:
+        raise OptionError(
+            f"{optimizer} looks at several weights at once, which lie with different workers.", "--optimizer AdamW"
+        )
+
+
+def check_workers(request: TrainRequest, device: torch.device, rows: int) -> None:
+    """Raise where there are too many workers for a step, or for the devices.
+
+    Parameters
+    ----------
+    request : TrainRequest
+    device : torch.device
+    rows : int
+        Of a step.
+
+    Raises
+    ------
+    OptionError
+    """
+    workers = request.workers
+    if workers == 1:
+        return
+    if workers > rows:
+        raise OptionError(f"A step has {rows} rows, too few for {workers} workers.", f"--workers {rows}")
+    if device.type not in ("cpu", "cuda"):
+        raise OptionError(f"Workers cannot share the device {str(device)!r}.", "--device cpu, or --workers 1")
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and not (device == torch.device("cuda") and workers <= there):
+        raise OptionError(
+            f"Each worker takes a GPU of its own, the first {workers}; there are {there}.",
+            f"--device cuda --workers {there}",
         )

@@ -25,6 +25,7 @@ from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.rates import ByShare
 from maas_magics.core.training.regime import Regime
 from maas_magics.core.training.schedules import Schedule
+from maas_magics.core.training.step import TrainStep
 from maas_magics.core.turns import give_way, wanted
 
 STEP_EVENTS = 0.1
@@ -155,7 +156,7 @@ class Fit:
             self._history.stopped = bool(stop)
             if self._impatient():
                 break
-            if self._checkpoints is not None and self._checkpoints.cadence.due(self._step, epoch_end=True):
+            if self._due(self._step, epoch_end=True):
                 self._save()
         if not self._history.diverged:
             self._save(last=True)
@@ -174,7 +175,7 @@ class Fit:
         """Steps from where the epoch stands to its end, or to where somebody wants it to stop."""
         optimizer, stopping, emit, epoch = self._optimizer, self._stopping, self._emit, self._epoch
         self._regime.begin(epoch)
-        train_on, before_step = self._regime.step(self._plan.loss), self._regime.rates.before
+        train_on, count, before_step = self._make_step(), self._count, self._regime.rates.before
         loss_sum, rows, step, done = self._loss_sum, self._rows, self._step, self._done
         since_sum, since_rows, reported = loss_sum, rows, time.perf_counter()
         cadence = self._checkpoints.cadence if self._checkpoints is not None else None
@@ -190,7 +191,7 @@ class Fit:
                 before_step(step)
             loss = train_on(inputs, target)
             step, done = step + 1, done + 1
-            n = target.shape[0]
+            n = count(target)
             loss_sum, rows = loss_sum + loss * n, rows + n
             if not math.isfinite(loss):
                 raise _diverged(epoch, step, optimizer, loss)
@@ -202,7 +203,7 @@ class Fit:
                 look = cadence is not None
             else:
                 look = counts
-            if look and cadence is not None and cadence.due(step):
+            if look and self._due(step):
                 self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
                 self._save()
         self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
@@ -230,7 +231,7 @@ class Fit:
         history, plan, epoch = self._history, self._plan, self._epoch
         self._samples += self._rows
         figures = {"loss": self._loss_sum / self._rows}
-        held = measure(self._net, self._decode, self._held, plan) if self._held is not None else {}
+        held = self._measure()
         history.epochs = epoch
         watched = (held or figures).get(plan.monitor, figures["loss"])
         value = watched if plan.mode == "min" else -watched
@@ -261,6 +262,22 @@ class Fit:
     def _good(self) -> bool:
         """Whether there are weights worth to keep: a best epoch whose loss is a number."""
         return self._best is not None and math.isfinite(self._history.best_metrics["loss"])
+
+    # --- what several processes do together: see `workers` ---
+
+    _count: Callable[[Tensor], int] = staticmethod(len)
+    """Rows of a step, by its target."""
+
+    def _make_step(self) -> TrainStep:
+        return self._regime.step(self._plan.loss)
+
+    def _measure(self) -> dict[str, float]:
+        """Figures of the held-out rows; none where there are none."""
+        return {} if self._held is None else measure(self._net, self._decode, self._held, self._plan)
+
+    def _due(self, step: int, *, epoch_end: bool = False) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self._checkpoints is not None and self._checkpoints.cadence.due(step, epoch_end=epoch_end)
 
     # --- on disk ---
 
@@ -367,7 +384,11 @@ def answer(net: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
 
 def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dict[str, float]:
     """Loss and every metric on some rows."""
-    outputs, target = answer(net, batches)
+    return figures_of(*answer(net, batches), decode, plan)
+
+
+def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:
+    """Loss and every metric of some outputs."""
     figures = {"loss": float(plan.loss(outputs, target))}
     return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))
 

@@ -63,6 +63,8 @@ class Optimizer:
     later : mapping of Parameter to int, optional
         Epochs of parameters that are frozen up to then. They are in the optimizer from the beginning, with no
         gradient, so their state begins when they thaw.
+    flat : bool
+        Whether parameters may become views of one tensor; sharded ones may not.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Optimizer:
         *,
         lr_of: Mapping[nn.Parameter, float] | None = None,
         later: Mapping[nn.Parameter, int] | None = None,
+        flat: bool = True,
     ) -> None:
         kind = find_optimizer(name)
         if kind is torch.optim.SparseAdam:
@@ -97,7 +100,7 @@ class Optimizer:
         for group in _groups(net):
             for (own, epoch), members in _parted(group["params"], lr_of or {}, later or {}).items():
                 learning |= not epoch
-                if kind.__name__ in ELEMENTWISE:
+                if flat and kind.__name__ in ELEMENTWISE:
                     members = self._flatten(members, epoch)
                 elif epoch:
                     self._frozen.append((epoch, partial(_let_learn, members)))
@@ -185,6 +188,15 @@ class Optimizer:
         for group, mine, its in zip(self.inner.param_groups, self.base, base, strict=True):
             if mine != its:
                 group["lr"] = mine
+
+    def gradients(self) -> list[Tensor]:
+        """Every gradient, as few tensors as there are; zeros for a parameter that has none."""
+        if not self._grads:
+            for group in self.inner.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+        return self._grads or [p.grad for group in self.inner.param_groups for p in group["params"]]
 
     def scale_lr(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` times its first one."""

@@ -51,13 +51,16 @@ class TrainStep:
 
     def _gradients(self, inputs: tuple[Tensor, ...], target: Tensor) -> float:
         self._zero()
+        loss = self._loss(inputs, target)
+        self._backward(loss)
+        return loss.item()
+
+    def _loss(self, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
         outputs = self._net(*inputs)
         if self._ensemble and outputs.dim() == 3:
             target = target.repeat_interleave(outputs.shape[1], dim=0)
             outputs = outputs.flatten(0, 1)
-        loss = self._loss_of(outputs, target)
-        self._backward(loss)
-        return loss.item()
+        return self._loss_of(outputs, target)
 
 
 def make_backward() -> Callable[[Tensor], None]:

@@ -29,10 +29,10 @@ from maas_magics.core.model import Model, features_of
 from maas_magics.core.publish import publish
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
-from maas_magics.core.training.assemble import assemble
+from maas_magics.core.training.assemble import assemble, chosen_optimizer
 from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
-from maas_magics.core.training.checks import check_request
+from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
@@ -43,6 +43,7 @@ from maas_magics.core.training.sampler import balanced_order
 from maas_magics.core.training.schedules import constant
 from maas_magics.core.training.streaming import Stream, streamed_source
 from maas_magics.core.training.weights import class_weights
+from maas_magics.core.training.workers.launch import Work, fit_in_workers
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
 """How a module of the user's is trained where nothing else is said."""
@@ -104,14 +105,18 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
     else:
         recipe = MODULE
         net, prepared = _own_module(request, prepared, found.layout)
-    net.to(device)
     size = request.batch_size or recipe.batch_size
+    if request.workers > 1 and found.stream is not None:
+        raise OptionError("Rows that are read from disk go to one process.", "--workers 1")
+    check_workers(request, device, min(size, rows))
+    here = device if request.workers == 1 else torch.device("cpu")
+    net.to(here)
     draw = None
     if request.balance:
         if found.stream is not None:
             raise OptionError("Rows that are read from disk come in an order of their own.", "--class-weights balanced")
         draw = balanced_order(prepared.answers, prepared.train[1])
-    with _batches(found, prepared, size, device, context, draw) as (batches, held):
+    with _batches(found, prepared, size, here, context, draw) as (batches, held):
         return _run(
             request, context, net, prepared, recipe, batches, held, device, architecture=found.chosen, declared=named
         )
@@ -245,7 +250,7 @@ def _run(
         net,
         prepared,
         batches,
-        device,
+        device if request.workers == 1 else torch.device("cpu"),
         epochs=epochs,
         mode=mode,
         weights=weights,
@@ -274,6 +279,8 @@ def _run(
         **made.facts,
         "device": str(device),
     }
+    if request.workers > 1:
+        facts["workers"] = f"{request.workers} processes{', sharded' if request.shard else ''}"
     context.emit(
         Started(
             title=f"train {request.name}",
@@ -298,8 +305,29 @@ def _run(
         checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, marks, bool(request.resume))
     begun = time.perf_counter()
     wide = any(x.dim() > 2 for x in prepared.train[0])
-    with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
-        history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
+    if request.workers > 1:
+        assert isinstance(batches, InMemory)  # nothing else passes the checks
+        assert held is None or isinstance(held, InMemory)
+        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        work = Work(
+            request=request,
+            architecture=architecture if declared else "",
+            net=net,
+            prepared=prepared,
+            train=batches,
+            held=held,
+            plan=plan,
+            device=device.type,
+            schedule=request.schedule or recipe.schedule,
+            optimizer=chosen_optimizer(request, recipe),
+            weights=None if weights is None else weights.tolist(),
+            smoothing=smoothing,
+            marks=marks,
+        )
+        history = fit_in_workers(work, context)
+    else:
+        with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
+            history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
     seconds = time.perf_counter() - begun
     if not math.isfinite(history.best_metrics["loss"]):
         raise Diverged(

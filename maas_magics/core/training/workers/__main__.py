@@ -1,0 +1,226 @@
+"""A worker: ``python -m maas_magics.core.training.workers FOLDER``, started by torch's elastic agent.
+
+It ends by itself when the process that asked for it is gone: their line breaks then.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import sys
+import threading
+from dataclasses import asdict
+from multiprocessing.connection import Client
+from pathlib import Path
+from queue import SimpleQueue
+from typing import cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from maas_magics.api.errors import Suspended
+from maas_magics.api.events import Event, encode
+from maas_magics.api.wire import encode_error
+from maas_magics.core.architectures import architectures
+from maas_magics.core.context import Stopping
+from maas_magics.core.training.devices import threads
+from maas_magics.core.training.graphs import ExportedModule, unpack
+from maas_magics.core.training.loop import History, Plan
+from maas_magics.core.training.losses import Loss, make_loss
+from maas_magics.core.training.modules import make_module
+from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.rates import make_rates
+from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.schedules import constant
+from maas_magics.core.training.source import run_source
+from maas_magics.core.training.workers import order as words
+from maas_magics.core.training.workers.group import PATIENCE, Group, HeldShare, Share, SharedFit
+from maas_magics.core.training.workers.order import Named, Order, Source
+from maas_magics.core.training.workers.shard import SharedCheckpoints, shard, whole
+
+LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
+"""What torch says when another worker is gone."""
+
+
+class Line:
+    """The line to the process that asked for the training.
+
+    Parameters
+    ----------
+    folder : Path
+    order : Order
+    rank : int
+    """
+
+    def __init__(self, folder: Path, order: Order, rank: int) -> None:
+        self._folder, self._rank = folder, rank
+        self._line = Client(order.address, authkey=bytes.fromhex(order.key))
+        self._sending = threading.Lock()
+        self._figures: SimpleQueue[dict[str, float]] = SimpleQueue()
+        self.wish: Stopping = ""
+        self.say(words.Hello(rank))
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def say(self, what: words.Said) -> None:
+        """Send a word."""
+        with self._sending:
+            words.say(self._line, what)
+
+    def emit(self, event: Event) -> None:
+        """Tell an event, from the first worker only: all of them see the same."""
+        if not self._rank:
+            self.say(words.Told(encode(event)))
+
+    def figures(self, outputs: Tensor) -> dict[str, float]:
+        """What the other process makes of the outputs for the held-out rows."""
+        self.say(words.packed(outputs))
+        return self._figures.get()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                word = words.hear_back(self._line)
+            except (EOFError, OSError):  # it is gone, and nobody else is left to clear up
+                shutil.rmtree(self._folder, ignore_errors=True)
+                word = words.Over()
+            match word:
+                case words.Wish(wish):
+                    self.wish = cast(Stopping, wish)
+                case words.Figures(values):
+                    self._figures.put(values)
+                case words.Over():
+                    os._exit(0)  # whatever this process is in the midst of is of no use to anybody
+
+
+def main(place: str) -> None:
+    """Train, tell, and wait to be ended."""
+    folder = Path(place)
+    order = words.read_order(folder)
+    rank, attempt = int(os.environ["RANK"]), os.environ["TORCHELASTIC_RESTART_COUNT"]
+    line = Line(folder, order, rank)
+    try:
+        group = _join(folder / f"group-{attempt}", rank, order)
+        history, net = _train(folder, order, group, line)
+        state = whole({name: tensor.detach() for name, tensor in net.state_dict().items()})
+        if group.first:
+            plain = {name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}
+            save_file(plain, folder / words.RESULT)
+            line.say(words.Done(asdict(history)))
+    except Suspended:
+        if not rank:
+            line.say(words.GaveWay())
+    except Exception as error:
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
+            raise  # the agent starts all workers again
+        line.say(words.Failed(encode_error(error)))
+    threading.Event().wait()
+
+
+def _join(meeting: Path, rank: int, order: Order) -> Group:
+    """Find the other workers through a file, and talk to them over the loopback interface."""
+    local = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    for library in ("GLOO", "NCCL"):
+        if local:
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", local[0])
+    device = torch.device(order.device, rank) if order.device == "cuda" else torch.device(order.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=dist.FileStore(str(meeting), order.size),  # type: ignore[attr-defined]
+        rank=rank,
+        world_size=order.size,
+        timeout=PATIENCE,
+    )
+    return Group(rank, order.size, device)
+
+
+def _network(folder: Path, order: Order) -> nn.Module:
+    match order.network:
+        case Named() as named:
+            architecture = architectures.get(named.architecture)
+            net = architecture.build(named.features, named.outputs, named.task, named.params)
+        case Source() as source:
+            net = make_module(run_source(source.text), source.inputs, source.outputs)
+        case _:
+            net = unpack((folder / words.NETWORK).read_bytes())
+    weights = load_file(folder / words.WEIGHTS)
+    if isinstance(net, ExportedModule):
+        weights = {name: tensor for name, tensor in weights.items() if name in net.state_dict()}
+    net.load_state_dict(weights)
+    return net
+
+
+def _loss(folder: Path, order: Order, weights: Tensor | None) -> Loss:
+    if order.loss:
+        return make_loss(order.loss, order.answers, weights, order.smoothing)
+    return unpack((folder / words.LOSS).read_bytes())
+
+
+def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[History, nn.Module]:
+    torch.set_num_threads(order.cores)
+    device = group.device
+    net = _network(folder, order)
+    if device.type == "cuda" and not isinstance(net, ExportedModule):
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+    net.to(device)
+    if order.shard:
+        shard(net, group)
+    seed = order.seed * order.size + group.rank
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    chosen = order.optimizer
+    optimizer = Optimizer(net, chosen.name, chosen.lr, chosen.weight_decay, chosen.params, flat=not order.shard)
+    weights = None if order.weights is None else torch.tensor(order.weights, device=device)
+    weighted = weights if order.answers.task == "multiclass" else None
+    train = Share(*words.read_rows(folder / words.TRAIN, device), order.batch_size, group, order.least, weighted)
+    rates = make_rates(
+        optimizer,
+        order.schedule,
+        order.schedule_params,
+        epochs=order.epochs,
+        steps=train.steps,
+        warmup=order.warmup,
+        mode=order.mode,
+    )
+    plan = Plan(
+        loss=_loss(folder, order, weights),
+        answers=order.answers,
+        metrics={},
+        monitor=order.monitor,
+        mode=order.mode,
+        epochs=order.epochs,
+        patience=order.patience,
+        schedule=constant,
+        seed=order.seed,
+        regime=Regime(net, optimizer, rates),
+    )
+    held = None
+    if (folder / words.HELD).exists():
+        held = HeldShare(*words.read_rows(folder / words.HELD, device), order.batch_size, group)
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    with threads(order.threads, parameters, order.batch_size // order.size, order.wide):
+        fit = SharedFit(
+            net,
+            optimizer,
+            train,
+            held,
+            plan,
+            line.emit,
+            SharedCheckpoints(order, group, net, optimizer.inner),
+            group=group,
+            wish=lambda: line.wish,
+            figures=line.figures,
+            sharded=order.shard,
+        )
+        return fit.run(), net
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
