@@ -14,7 +14,7 @@ import msgspec
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, Stopped, StoreError, Suspended
-from maas_magics.api.events import FINAL_STATES, Event, Finished, Paused, State
+from maas_magics.api.events import FINAL_STATES, Event, Finished, Message, Paused, State
 from maas_magics.api.results import Prediction
 from maas_magics.api.wire import decode_outcome, encode_outcome, request_kind
 from maas_magics.core.context import Stopping
@@ -67,6 +67,7 @@ class LocalJob(Generic[R]):
         self._error: BaseException | None = None
         self._suspended = self._paused = False
         self._again = again
+        self._told: set[str] = set()
 
     @property
     def id(self) -> str:
@@ -171,7 +172,9 @@ class LocalJob(Generic[R]):
         return "suspend" if self._paused else ""
 
     def emit(self, event: Event) -> None:
-        """Number an event, log it, and wake whoever follows."""
+        """Number an event, log it, and wake whoever follows; what was told before a pause is not told again."""
+        if self._told and isinstance(event, Message) and event.level == "info" and event.text in self._told:
+            return
         with self._changed:
             event = msgspec.structs.replace(event, seq=len(self._events) + 1, time=time.time())
             self._events.append(event)
@@ -190,6 +193,7 @@ class LocalJob(Generic[R]):
             if self._info.state != "queued":
                 return
             self._state("running")
+            self._told = {event.text for event in self._events if isinstance(event, Message)}
         try:
             self._result = work()
         except Suspended:

@@ -187,7 +187,7 @@ class History:
         if self.final:
             busy = self.last.seconds if self.last and self.last.seconds else self.seconds
             return self.samples / busy if busy > 0 else 0.0
-        return self._speed(2)
+        return 0.0 if self.state == "paused" else self._speed(2)
 
     def _speed(self, column: int) -> float:
         if len(self._marks) < 2:
@@ -213,7 +213,7 @@ class History:
     @property
     def left(self) -> float | None:
         """Seconds until the last epoch ends at the present speed, or None if nobody can know."""
-        if self.final or not self.total or self.seconds < 0.5 or not self.step:
+        if self.final or self.state == "paused" or not self.total or self.seconds < 0.5 or not self.step:
             return None
         # The window may hold no step while a long validation runs; the mean over the whole job always does.
         speed = self._speed(1) or self.step / self.seconds

@@ -422,6 +422,7 @@ def test_maas_shows_models_versions_and_aliases(cell: Run, capsys: pytest.Captur
 
 
 def test_a_training_is_paused_resumed_and_extended(cell: Run, ip: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    cell("df['same'] = 1.0")
     job = cell("%train m --data df --target y --model linear --epochs 100000 --patience 0 --background")
     next(event for event in job.events() if isinstance(event, EpochEnd))
     cell("%maas pause job" if "job" in ip.user_ns else f"%maas pause {job.info.id}")
@@ -437,6 +438,7 @@ def test_a_training_is_paused_resumed_and_extended(cell: Run, ip: Any, capsys: p
     cell(f"%maas logs {job.info.id}")
     told = capsys.readouterr().out
     assert "paused" in told and "goes on in epoch" in told
+    assert told.count("has one value only") == 1
     more = cell(f"%train m --resume --epochs {done + 2}")
     assert more.ref == "m:2" and more.epochs == done + 2
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
@@ -446,7 +448,9 @@ def test_a_cell_whose_training_is_paused_ends_with_the_job(cell: Run, ip: Any) -
     def pause() -> None:
         while not (jobs := ip.user_ns["maas"].jobs()) or jobs[0].state != "running":
             time.sleep(0.01)
-        ip.user_ns["maas"].attach(jobs[0].id).pause()
+        job = ip.user_ns["maas"].attach(jobs[0].id)
+        next(event for event in job.events() if isinstance(event, EpochEnd))
+        job.pause()
 
     cell("import maas_magics as maas")
     threading.Thread(target=pause, daemon=True).start()

@@ -174,7 +174,7 @@ class View {
 
   tick() { // time goes on between two messages
     const { head, received, gone } = this.state;
-    const since = FINAL.has(head.state) || gone || !head.seconds ? 0 : (performance.now() - received) / 1000;
+    const since = FINAL.has(head.state) || head.state === "paused" || gone || !head.seconds ? 0 : (performance.now() - received) / 1000;
     const items = [head.where, head.speed, head.seconds ? duration(head.seconds + since) : "", head.left !== null && !gone ? `${duration(head.left - since)} left` : ""];
     const text = items.filter(Boolean);
     if (this.figures.dataset.text === text.join("|")) return;
