@@ -8,7 +8,20 @@ from importlib import import_module
 
 from benchmarks.measure import machine
 
-NAMES = ("load", "predict", "memory", "stream", "training", "workers", "view", "tables", "serving", "remote", "soak")
+NAMES = (
+    "load",
+    "predict",
+    "memory",
+    "stream",
+    "training",
+    "workers",
+    "checkpoints",
+    "view",
+    "tables",
+    "serving",
+    "remote",
+    "soak",
+)
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch read it

@@ -295,7 +295,10 @@ def test_checkpoints_are_kept_as_often_as_asked(tmp_path: Path) -> None:
     assert steps("5") == [*range(5, STEPS, 5), STEPS]
     assert steps("1") == [*range(1, STEPS + 1), STEPS]
     assert steps("1000s") == steps(None) == [STEPS]
-    assert len(list((tmp_path / "1").iterdir())) == len(FILES)
+    assert len(list((tmp_path / "1").iterdir())) == 1  # once it is over
+    with pytest.raises(Suspended):
+        Machine(tmp_path / "cut").run(after(9), every="1")
+    assert len(list((tmp_path / "cut").iterdir())) == len(FILES)
 
 
 @pytest.mark.parametrize("every", ["", "0", "-1", "0s", "ten", "5 minutes", "1e3", "nan s"])

@@ -134,6 +134,11 @@ class Checkpoints:
             raise StoreError(f"The checkpoint cannot be written: {error}") from None
         self._turn += 1
 
+    def settle(self) -> None:
+        """Keep the newest file only, once no more are to come."""
+        if self._turn:
+            (self.folder / FILES[self._turn % 2]).unlink(missing_ok=True)
+
     def newest(self) -> tuple[State | None, int]:
         """The newest whole state, if there is one, and how many broken ones were passed over."""
         found: list[tuple[int, int, State]] = []

@@ -306,6 +306,8 @@ class Fit:
         except StoreError as error:
             self._emit(Message(text=f"{error.message} Training goes on.", level="warning"))
         else:
+            if last:
+                self._checkpoints.settle()
             self._emit(CheckpointSaved(epoch=self._history.epochs if last else self._epoch, step=self._step))
         self._checkpoints.cadence.saved(self._step, time.perf_counter() - begun)
 
