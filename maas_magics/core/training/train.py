@@ -294,11 +294,11 @@ def _run(
         )
     )
     marks = {
+        "seed": str(request.seed),
         "table": prepared.digest,
         "network": f"{architecture}, {parameters} parameters",
         "optimizer": type(optimizer.inner).__name__,
         "batch size": facts["batch size"],
-        "seed": str(request.seed),
     }
     checkpoints = None
     if context.checkpoints is not None:

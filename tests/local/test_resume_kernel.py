@@ -1,0 +1,80 @@
+"""A kernel that dies in the midst of a training; another goes on with it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.requests import TrainRequest
+from maas_magics.local.backend import LocalBackend
+
+X = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+Y = X @ np.arange(5, dtype=np.float32)
+
+KERNEL = """
+import sys
+import numpy as np
+from maas_magics.api.requests import TrainRequest
+from maas_magics.local.backend import LocalBackend
+X = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+job = LocalBackend(sys.argv[1]).submit(TrainRequest(
+    name="m", data=X, target=X @ np.arange(5, dtype=np.float32), model="linear", epochs=3000, patience=0, threads=1,
+    checkpoint_every="50"))
+for event in job.events():
+    if type(event).__name__ == "CheckpointSaved":
+        print(event.step, flush=True)
+"""
+
+
+def request(**given: Any) -> TrainRequest:
+    usual = {"name": "m", "data": X, "target": Y, "model": "linear", "epochs": 3000, "patience": 0, "threads": 1}
+    return TrainRequest(**usual | given)
+
+
+def folders(store: Path) -> list[Path]:
+    return [folder for folder in (store / "jobs").glob("*") if any(folder.iterdir())]
+
+
+def test_a_training_of_a_dead_kernel_goes_on_in_another(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with subprocess.Popen([sys.executable, "-c", KERNEL, str(store)], stdout=subprocess.PIPE) as kernel:
+        assert kernel.stdout is not None
+        for _ in range(3):
+            kernel.stdout.readline()
+        kernel.send_signal(signal.SIGKILL)
+    backend = LocalBackend(str(store))
+    assert [info.state for info in backend.jobs()] == ["failed"]
+    with pytest.raises(OptionError, match="is not here any more"):
+        backend.submit(TrainRequest(name="m", resume=True))
+    with pytest.raises(MaasError, match="another seed"):
+        backend.submit(request(resume=True, seed=1)).result(60)
+    found = backend.submit(request(resume=True)).result(120)
+    whole = LocalBackend(str(tmp_path / "whole")).submit(request()).result(120)
+    assert found.history == whole.history and found.best_epoch == whole.best_epoch
+    one, other = (next(place.rglob("weights.safetensors")).read_bytes() for place in (store, tmp_path / "whole"))
+    assert one == other
+
+
+def test_of_each_name_the_newest_state_is_kept(tmp_path: Path) -> None:
+    backend = LocalBackend(str(tmp_path))
+    for _ in range(3):
+        last: Any = backend.submit(request(epochs=2))
+        last.result(60)
+        backend.submit(request(name="other", epochs=2)).result(60)
+    deadline = time.monotonic() + 10
+    while len(folders(tmp_path)) != 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(folders(tmp_path)) == 2 and tmp_path / "jobs" / last.id in folders(tmp_path)
+    backend.models.delete("other")
+    backend.submit(request(epochs=2)).result(60)
+    while len(folders(tmp_path)) != 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(folders(tmp_path)) == 1
