@@ -51,6 +51,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    compile: bool | None = None,
     checkpoint_every: str | None = None,
     resume: bool | str = False,
     source: str = "",
@@ -106,6 +107,7 @@ def train(
         seed=seed,
         device=device,
         threads=threads,
+        compile=compile,
         checkpoint_every=checkpoint_every,
         resume=resume,
     )

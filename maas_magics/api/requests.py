@@ -99,6 +99,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         ``"auto"`` or a torch device.
     threads : int or None
         CPU threads; chosen by the size of a step when None.
+    compile : bool or None
+        Compile several steps at a time while the training goes on, and use them where a trial shows them right and
+        faster; equal to plain steps in value, not in bits.
     checkpoint_every : str or None
         ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
     resume : bool or str
@@ -141,6 +144,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    compile: bool | None = None
     checkpoint_every: str | None = None
     resume: bool | str = False
 

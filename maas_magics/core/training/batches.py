@@ -80,6 +80,17 @@ class InMemory:
         target = torch.split(self.target.index_select(0, order), size)
         yield from islice(zip(inputs, target, strict=True), self.steps)
 
+    def drawn(self, generator: torch.Generator) -> Callable[[int, int], Batch]:
+        """An epoch's rows in an order drawn from ``generator``: a function from two places in it to the rows between."""
+        order = self._draw(generator).to(self.target.device)
+        if not self._copies:
+            return lambda start, stop: self._at(order[start:stop])
+        inputs, target = self._at(order)
+        return lambda start, stop: (tuple(x[start:stop] for x in inputs), target[start:stop])
+
+    def _at(self, index: Tensor) -> Batch:
+        return tuple(t.index_select(0, index) for t in self.inputs), self.target.index_select(0, index)
+
     def _shuffle(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(self.rows, generator=generator)
 

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from maas_magics.core.training.assemble import assemble
 from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request
+from maas_magics.core.training.compiled import compiled_for
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
@@ -205,8 +207,9 @@ def _run(
         context.tell(
             "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
         )
+    loss = make_loss(request.loss, answers, weights, smoothing)
     plan = Plan(
-        loss=make_loss(request.loss, answers, weights, smoothing),
+        loss=loss,
         answers=answers,
         metrics=metrics,
         monitor=monitor,
@@ -249,7 +252,14 @@ def _run(
     begun = time.perf_counter()
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
-        history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
+        if request.compile:
+            total = plan.epochs * made.batches.steps
+            plan = replace(plan, compiled=compiled_for(made.regime, made.batches, loss, context.tell, total))
+        try:
+            history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
+        finally:
+            if plan.compiled is not None:
+                plan.compiled.close()
     seconds = time.perf_counter() - begun
     if not math.isfinite(history.best_metrics["loss"]):
         raise Diverged(
