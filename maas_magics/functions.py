@@ -52,6 +52,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     compile: bool | None = None,
+    fast: Literal["auto"] | None = None,
     checkpoint_every: str | None = None,
     resume: bool | str = False,
     source: str = "",
@@ -108,6 +109,7 @@ def train(
         device=device,
         threads=threads,
         compile=compile,
+        fast=fast,
         checkpoint_every=checkpoint_every,
         resume=resume,
     )

@@ -102,6 +102,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     compile : bool or None
         Compile several steps at a time while the training goes on, and use them where a trial shows them right and
         faster; equal to plain steps in value, not in bits.
+    fast : {"auto"} or None
+        ``"auto"`` tries CPU threads and bf16 on a few real steps, takes what is faster, and compiles steps where that
+        pays. The trials leave nothing behind: with nothing chosen the training is as without it, to the bit.
     checkpoint_every : str or None
         ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
     resume : bool or str
@@ -145,6 +148,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     device: str = "auto"
     threads: int | None = None
     compile: bool | None = None
+    fast: Literal["auto"] | None = None
     checkpoint_every: str | None = None
     resume: bool | str = False
 

@@ -123,6 +123,7 @@ COMMAND = Command(
         Option(("--device",), "auto, cpu, cuda, mps", text, "DEVICE", offer=("auto", "cpu", "cuda", "mps")),
         Option(("--threads",), "CPU threads", whole, "N"),
         Option(("--compile",), "compile steps beside the training; used once they are faster", switch=True),
+        Option(("--fast",), "auto tries threads, bf16 and compiled steps", choices=("auto",), metavar="auto"),
         Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
         Option(("--resume",), "go on from the newest checkpoint; what is left out is as it was", switch=True),
         Option(("--background", "-b"), "return a Job at once", switch=True),

@@ -81,7 +81,7 @@ class InMemory:
         yield from islice(zip(inputs, target, strict=True), self.steps)
 
     def drawn(self, generator: torch.Generator) -> Callable[[int, int], Batch]:
-        """An epoch's rows in an order drawn from ``generator``: a function from two places in it to the rows between."""
+        """An epoch's rows in an order drawn from ``generator``: from two places in it to the rows between them."""
         order = self._draw(generator).to(self.target.device)
         if not self._copies:
             return lambda start, stop: self._at(order[start:stop])

@@ -52,6 +52,8 @@ def _check_steps(request: TrainRequest) -> None:
         raise OptionError(
             f"There is no precision {request.precision!r}.", did_you_mean(str(request.precision), PRECISIONS)
         )
+    if request.fast not in (None, "auto"):
+        raise OptionError(f"There is no way {request.fast!r} to be fast.", "--fast auto")
     if request.clip is not None and not 0 < request.clip < math.inf:
         raise OptionError(f"clip is {request.clip:g}; a norm above 0 was expected.", "--clip 1")
     if request.ema is not None and not 0 < request.ema < 1:

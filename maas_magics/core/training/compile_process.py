@@ -1,4 +1,4 @@
-"""``python -m maas_magics.core.training.compile_process FOLDER``: machine code of a graph, made in a process of its own.
+"""``python -m maas_magics.core.training.compile_process FOLDER``: machine code of a graph, made in its own process.
 
 A compiler takes half a minute and most of it is Python, which would slow a training in the same process down. The
 folder holds ``graph.pt``, which the process that asks wrote into a folder of its own a moment before; what comes out is
@@ -15,23 +15,25 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
+from maas_magics.core.training.graph_plain import rebuilt
 
 LIBRARY, DONE, FAILED, GRAPH = "step.so", "done.json", "failed.txt", "graph.pt"
 
 
 def compile_in(folder: Path) -> None:
     """Compile the graph of a folder."""
+    import torch._inductor.lowering  # the operators of its own that a graph may name
     from torch._inductor import aot_compile
 
-    sent: dict[str, Any] = torch.load(folder / GRAPH, weights_only=False)
+    sent: dict[str, Any] = torch.load(folder / GRAPH, weights_only=True)
     torch.set_num_threads(sent["threads"])
     inputs = tuple(
-        torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype, device in sent["inputs"]
+        torch.empty_strided(shape, stride, dtype=getattr(torch, dtype), device=device)
+        for shape, stride, dtype, device in sent["inputs"]
     )
     with torch.no_grad():
         made = aot_compile(
-            sent["graph"],
+            rebuilt(sent["graph"]),
             inputs,
             options={"aot_inductor.output_path": str(folder / LIBRARY), "aot_inductor.compile_wrapper_opt_level": "O1"},
         )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.core.training.compile_process import DONE, FAILED, GRAPH
+from maas_magics.core.training.graph_plain import plain, tensors_of
 from maas_magics.core.training.group_graph import Group
 
 KEPT = 64
@@ -71,15 +72,16 @@ class Compilation:
         self.device = example[0].device
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
-        kinds = [(tuple(t.shape), t.stride(), t.dtype, t.device) for t in example]
+        kinds = [[list(t.shape), list(t.stride()), str(t.dtype).removeprefix("torch."), str(t.device)] for t in example]
         try:
-            self._place = cache() / _key(group, kinds)
+            graph = plain(group.graph)
+            self._place = cache() / _key(graph, kinds)
             self.cached = self._whole(self._place) is not None
             if self.cached:
                 return
             compiler = find_compiler()
             self._folder = Path(tempfile.mkdtemp(prefix=f"{self._place.name[:16]}-", dir=self._place.parent))
-            sent = {"graph": group.graph, "inputs": kinds, "threads": torch.get_num_threads()}
+            sent = {"graph": graph, "inputs": kinds, "threads": torch.get_num_threads()}
             torch.save(sent, self._folder / GRAPH)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "maas_magics.core.training.compile_process", str(self._folder)],
@@ -154,16 +156,13 @@ class Compilation:
         return library if same else None
 
 
-def _key(group: Group, kinds: list[Any]) -> str:
+def _key(graph: dict[str, Any], kinds: list[Any]) -> str:
     """Digest of everything that decides the machine code."""
-    graph = group.graph
-    constants = [(name, t) for name, t in (*graph.named_buffers(), *vars(graph).items()) if isinstance(t, Tensor)]
-    digest = hashlib.sha256(graph.code.encode())
-    for name, constant in constants:
-        digest.update(name.encode())
-        digest.update(constant.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     facts = (torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), sys.platform, kinds)
-    digest.update(repr(facts).encode())
+    digest = hashlib.sha256(repr((graph["nodes"], facts)).encode())
+    for constant in tensors_of(graph):
+        digest.update(repr((constant.shape, constant.dtype)).encode())
+        digest.update(constant.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -205,9 +205,7 @@ def trace(
             losses.append(loss.detach())
             for i, gradient in enumerate(gradients):
                 own = slice(i * len(rule.moments), (i + 1) * len(rule.moments))
-                flats[i], state[own] = rule.update(
-                    flats[i].detach(), gradient, state[own], list(table[k, i].unbind())
-                )
+                flats[i], state[own] = rule.update(flats[i].detach(), gradient, state[own], list(table[k, i].unbind()))
         for old, new in zip((*first, *first_state), (*flats, *state), strict=True):
             old.copy_(new)
         return (torch.stack(losses),)
@@ -228,8 +226,6 @@ def trace(
         restore_random(before)
     if drew:
         raise Untraceable(f"the network draws random numbers of {drew}, which a graph would repeat")
-    for node in found.graph.nodes:  # what tracing noted cannot go to another process
-        node.meta.clear()
     draws = any(torch.Tag.nondeterministic_seeded in getattr(n.target, "tags", ()) for n in found.graph.nodes)
     return Group(found, steps, rows, rule, tuple(rest.values()), draws)
 
@@ -268,7 +264,7 @@ def _places(net: nn.Module, weights: list[Tensor]) -> list[list[tuple[str, Tenso
 
 def _drew_outside(before: dict[str, Any]) -> str:
     """What drew random numbers besides torch."""
-    kind, keys, position, *_ = before["numpy"]
+    _, keys, position, *_ = before["numpy"]
     state: Any = np.random.get_state()
     if position != state[2] or not np.array_equal(keys, state[1]):
         return "numpy"

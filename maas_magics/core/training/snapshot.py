@@ -21,7 +21,10 @@ def taken_back(net: nn.Module, optimizer: Optimizer) -> Iterator[None]:
     tensors = [*net.parameters(), *net.buffers(), *(p for group in inner.param_groups for p in group["params"])]
     kept = [(tensor, tensor.detach().clone()) for tensor in _own(tensors)]
     gradients = [(tensor, None if tensor.grad is None else tensor.grad.clone()) for tensor in tensors]
-    state = {p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in own.items()} for p, own in inner.state.items()}
+    state = {
+        parameter: {name: value.clone() if isinstance(value, Tensor) else value for name, value in own.items()}
+        for parameter, own in inner.state.items()
+    }
     rates = [dict(group) for group in inner.param_groups]
     try:
         yield

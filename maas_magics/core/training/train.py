@@ -33,6 +33,7 @@ from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.compiled import compiled_for
 from maas_magics.core.training.devices import find_device, threads
+from maas_magics.core.training.fast import choose
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
@@ -208,6 +209,23 @@ def _run(
             "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
         )
     loss = make_loss(request.loss, answers, weights, smoothing)
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
+    regime, cpu = made.regime, request.threads
+    found: tuple[str, ...] = ()
+    total = epochs * made.batches.steps
+    with threads(cpu, parameters, getattr(batches, "batch_size", 32), wide):
+        if request.fast is not None:
+            choice = choose(
+                regime,
+                loss,
+                made.batches,
+                total=total,
+                threads=cpu,
+                precision=request.precision == "fp32",
+                stopping=context.stopping,
+            )
+            regime, cpu, found = choice.regime, choice.threads, choice.facts
     plan = Plan(
         loss=loss,
         answers=answers,
@@ -218,14 +236,14 @@ def _run(
         patience=request.patience if request.patience is not None else recipe.patience,
         schedule=constant,
         seed=request.seed,
-        regime=made.regime,
+        regime=regime,
     )
-    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     facts = {
         "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
         "architecture": architecture,
         **made.facts,
         "device": str(device),
+        **({"fast": ", ".join(found)} if found else {}),
     }
     context.emit(
         Started(
@@ -250,11 +268,9 @@ def _run(
     if context.checkpoints is not None:
         checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, marks, bool(request.resume))
     begun = time.perf_counter()
-    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
-    with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
-        if request.compile:
-            total = plan.epochs * made.batches.steps
-            plan = replace(plan, compiled=compiled_for(made.regime, made.batches, loss, context.tell, total))
+    with threads(cpu, parameters, getattr(batches, "batch_size", 32), wide):
+        if request.compile or (request.compile is None and request.fast is not None):
+            plan = replace(plan, compiled=compiled_for(regime, made.batches, loss, context.tell, total))
         try:
             history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
         finally:
