@@ -53,6 +53,7 @@ def train(
     threads: int | None = None,
     compile: bool | None = None,
     fast: Literal["auto"] | None = None,
+    profile: bool = False,
     checkpoint_every: str | None = None,
     resume: bool | str = False,
     source: str = "",
@@ -110,6 +111,7 @@ def train(
         threads=threads,
         compile=compile,
         fast=fast,
+        profile=profile,
         checkpoint_every=checkpoint_every,
         resume=resume,
     )

@@ -163,6 +163,24 @@ class Message(_Event, frozen=True, kw_only=True):
     level: Level = "info"
 
 
+class Profiled(_Event, frozen=True, kw_only=True):
+    """Where the time of a training went.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Of the whole training, by part.
+    steps : int
+        Optimizer steps that were timed.
+    advice : str
+        One sentence about what would help most.
+    """
+
+    seconds: dict[str, float]
+    steps: int
+    advice: str
+
+
 class Finished(_Event, frozen=True, kw_only=True):
     """The last event of every job.
 
@@ -180,7 +198,7 @@ class Finished(_Event, frozen=True, kw_only=True):
     best_epoch: int = 0
 
 
-Event = Started | Resumed | Paused | Step | EpochEnd | CheckpointSaved | Progress | Message | Finished
+Event = Started | Resumed | Paused | Step | EpochEnd | CheckpointSaved | Progress | Message | Profiled | Finished
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)

@@ -105,6 +105,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     fast : {"auto"} or None
         ``"auto"`` tries CPU threads and bf16 on a few real steps, takes what is faster, and compiles steps where that
         pays. The trials leave nothing behind: with nothing chosen the training is as without it, to the bit.
+    profile : bool
+        Time the parts of the training, and show them.
     checkpoint_every : str or None
         ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
     resume : bool or str
@@ -149,6 +151,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     threads: int | None = None
     compile: bool | None = None
     fast: Literal["auto"] | None = None
+    profile: bool = False
     checkpoint_every: str | None = None
     resume: bool | str = False
 

@@ -124,6 +124,7 @@ COMMAND = Command(
         Option(("--threads",), "CPU threads", whole, "N"),
         Option(("--compile",), "compile steps beside the training; used once they are faster", switch=True),
         Option(("--fast",), "auto tries threads, bf16 and compiled steps", choices=("auto",), metavar="auto"),
+        Option(("--profile",), "show where the time of a step goes", switch=True),
         Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
         Option(("--resume",), "go on from the newest checkpoint; what is left out is as it was", switch=True),
         Option(("--background", "-b"), "return a Job at once", switch=True),

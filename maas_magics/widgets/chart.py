@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_magics.widgets.curves import Curve
 from maas_magics.widgets.history import History
+from maas_magics.widgets.profile import draw_profile
 from maas_magics.widgets.words import BEST, MUTED, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 640, 236
 """Size in CSS pixels."""
+
+PROFILE = 84
+"""Height of the bar that shows where the time went, where somebody asked."""
 
 DETAIL = 600
 """Most points of a curve that are drawn: about two a pixel."""
@@ -39,12 +43,24 @@ def draw(history: History, *, log: bool = False, steps: bool = True) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH / 96, HEIGHT / 96), layout="constrained")
+    figure = Figure(figsize=(WIDTH / 96, height(history) / 96), layout="constrained")
     figure.patch.set_alpha(0)
+    curves: Any = figure
+    if history.profile is not None:
+        two: Any = figure.subfigures(2, 1, height_ratios=(HEIGHT, PROFILE))
+        curves, below = two
+        curves.patch.set_alpha(0)
+        below.patch.set_alpha(0)
+        draw_profile(below.subplots(), history.profile)
     figures = ["loss", *history.metrics[:1]]
-    for axes, name in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
+    for axes, name in zip(curves.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
         _panel(axes, history, name, log=log and name == "loss" and _positive(history), steps=steps)
     return figure
+
+
+def height(history: History) -> int:
+    """Height in CSS pixels."""
+    return HEIGHT + (PROFILE if history.profile is not None else 0)
 
 
 def png(figure: Figure) -> bytes:

@@ -12,6 +12,13 @@ from torch import Tensor
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network, and the encoded target."""
 
+
+class Several(tuple[Tensor, ...]):
+    """Inputs of several batches on end, and the group of steps that takes them."""
+
+    group: Any
+
+
 COPY_LIMIT = 512 * 2**20
 """Bytes up to which an epoch's rows are put in order as a whole, which costs a second copy of them."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.events import Level
-from maas_magics.core.training.batches import Batch, InMemory
+from maas_magics.core.training.batches import Batch, InMemory, Several
 from maas_magics.core.training.compiler import CannotCompile, Compilation, find_compiler
 from maas_magics.core.training.group_graph import Group, Untraceable, state_of, trace
 from maas_magics.core.training.losses import Loss
@@ -46,12 +46,6 @@ GAIN = 1.05
 
 LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest relative difference of the losses of one group of steps, where no dropout makes them differ anyway."""
-
-
-class Several(tuple[Tensor, ...]):
-    """Inputs of several batches on end, and the group of steps that takes them."""
-
-    group: GroupStep
 
 
 class GroupStep:
@@ -132,6 +126,13 @@ class Compiled:
         Gets a sentence, and its level.
     total : int
         Steps of the whole training.
+
+    Attributes
+    ----------
+    outcome : Outcome or None
+        Of the trial.
+    preparing : float
+        Seconds of the training that went into graphs and trials.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Compiled:
     ) -> None:
         self.rows, self.steps = batches.rows, batches.steps
         self.outcome: Outcome | None = None
+        self.preparing = 0.0
         self._batches, self._regime, self._loss, self._tell, self._total = batches, regime, loss, tell, total
         self._seen = self._skip = self._timed = 0
         self._spent = 0.0
@@ -180,7 +182,9 @@ class Compiled:
             if self._skip:
                 self._skip -= 1
             elif self._step is None and not self._over:
+                begun = time.perf_counter()
                 self._advance()
+                self.preparing += time.perf_counter() - begun
             many = self._step.steps if self._step is not None else 1
             if self._step is not None and at + many <= full:
                 inputs, target = rows(at * size, (at + many) * size)
@@ -259,7 +263,7 @@ class Compiled:
         regime, group = self._regime, self._group
         try:
             made = GroupStep(group, self._compilation.load().run, regime)
-            eager = regime.step(self._loss)
+            eager = replace(regime, profiler=None).step(self._loss)
             inputs, target = self._first(group.steps)
             size = self._batches.batch_size
             batches = [

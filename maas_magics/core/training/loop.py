@@ -17,9 +17,9 @@ from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Message, Re
 from maas_magics.core.context import Stopping
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.decode import Decode, truth
-from maas_magics.core.training.batches import Batch, Batches
+from maas_magics.core.training.batches import Batch, Batches, Several
 from maas_magics.core.training.checkpoint import Checkpoints, State, packed, random_state, restore_random, unpacked
-from maas_magics.core.training.compiled import Compiled, Several
+from maas_magics.core.training.compiled import Compiled
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
@@ -99,11 +99,11 @@ class Fit:
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self._net, self._optimizer, self._held, self._plan = net, optimizer, validation, plan
-        self._train = plan.compiled or train
         self._emit, self._stopping, self._checkpoints = emit, stopping, checkpoints
         self._regime = plan.regime or Regime(
             net, optimizer, ByShare(optimizer, plan.schedule, plan.epochs * train.steps)
         )
+        self._train = self._regime.timed(plan.compiled or train)
         self._history = History()
         self._best: dict[str, Tensor] | None = None
         self._best_value = math.inf

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import Diverged, OptionError
-from maas_magics.api.events import Started
+from maas_magics.api.events import Profiled, Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
@@ -39,6 +39,7 @@ from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
 from maas_magics.core.training.modules import describe, fit_in, make_module, title_of
 from maas_magics.core.training.prepare import Prepared, Rows, image_like, prepare, read, with_answers
+from maas_magics.core.training.profile import Profiler, advice
 from maas_magics.core.training.sampler import balanced_order
 from maas_magics.core.training.schedules import constant
 from maas_magics.core.training.weights import class_weights
@@ -226,6 +227,8 @@ def _run(
                 stopping=context.stopping,
             )
             regime, cpu, found = choice.regime, choice.threads, choice.facts
+    profiler = Profiler(device) if request.profile else None
+    regime = replace(regime, profiler=profiler)
     plan = Plan(
         loss=loss,
         answers=answers,
@@ -277,6 +280,10 @@ def _run(
             if plan.compiled is not None:
                 plan.compiled.close()
     seconds = time.perf_counter() - begun
+    parts = profiler.result() if profiler is not None else {}
+    if profiler is not None:
+        told = advice(parts, profiler.steps, batches, fast=request.fast is not None)
+        context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
     if not math.isfinite(history.best_metrics["loss"]):
         raise Diverged(
             f"The loss of the held-out rows became {history.best_metrics['loss']} in epoch {history.best_epoch}, at a "
@@ -296,6 +303,7 @@ def _run(
         seconds=seconds,
         stopped=history.stopped,
         diverged=history.diverged,
+        profile=parts,
     )
 
 
