@@ -47,7 +47,7 @@ def compile_in(folder: Path) -> None:
 def main(folder: Path) -> None:
     """Compile, and tell in the folder how it went."""
     if hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(5)
     warnings.simplefilter("ignore")
     try:
         compile_in(folder)

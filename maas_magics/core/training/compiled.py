@@ -20,10 +20,10 @@ from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.regime import Regime
 from maas_magics.core.training.snapshot import taken_back
 
-MOST_STEPS = 8
-"""Steps of one graph: more bring little, and compile for longer."""
+MOST_STEPS = 4
+"""Steps of one graph: more bring nothing that could be measured, and compile for longer."""
 
-MOST_NODES = 640
+MOST_NODES = 480
 """Operators of a graph beyond which its steps become fewer."""
 
 LONG_STEP = 5e-3
@@ -35,7 +35,7 @@ PROBED = 24
 WORTH_TRACING = 4.0
 """Seconds a training must still take to be worth a look at the graph."""
 
-CALM, PER_NODE = 8.0, 0.06
+CALM, PER_NODE = 10.0, 0.04
 """Seconds that compiling takes: a fixed part, and for each operator of the graph."""
 
 TRIALS = 5

@@ -246,6 +246,7 @@ def _run(
         "architecture": architecture,
         **made.facts,
         "device": str(device),
+        **({"precision": regime.precision.name} if regime.precision is not None else {}),
         **({"fast": ", ".join(found)} if found else {}),
     }
     context.emit(
