@@ -26,7 +26,7 @@ def train(
     loss: str | Callable[..., Any] = "auto",
     optimizer: str | None = None,
     optimizer_params: Mapping[str, Any] | None = None,
-    lr: float | None = None,
+    lr: float | Literal["auto"] | None = None,
     weight_decay: float | None = None,
     schedule: str | None = None,
     schedule_params: Mapping[str, Any] | None = None,

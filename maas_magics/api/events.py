@@ -163,6 +163,21 @@ class Message(_Event, frozen=True, kw_only=True):
     level: Level = "info"
 
 
+class RateSearch(_Event, frozen=True, kw_only=True):
+    """A learning rate was found before the first step, on steps that were taken back.
+
+    Attributes
+    ----------
+    rates, losses : tuple of float
+        Rate and smoothed loss of each step that was tried.
+    chosen : float
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    chosen: float
+
+
 class Profiled(_Event, frozen=True, kw_only=True):
     """Where the time of a training went.
 
@@ -198,7 +213,19 @@ class Finished(_Event, frozen=True, kw_only=True):
     best_epoch: int = 0
 
 
-Event = Started | Resumed | Paused | Step | EpochEnd | CheckpointSaved | Progress | Message | Profiled | Finished
+Event = (
+    Started
+    | Resumed
+    | Paused
+    | Step
+    | EpochEnd
+    | CheckpointSaved
+    | Progress
+    | Message
+    | RateSearch
+    | Profiled
+    | Finished
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)

@@ -47,7 +47,10 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Name in ``torch.optim``; the architecture's own when None.
     optimizer_params : dict of str to Any
         Further arguments of the optimizer.
-    lr, weight_decay : float or None
+    lr : float, "auto" or None
+        The architecture's own when None; ``"auto"`` tries rising rates on a hundred steps that are taken back, and
+        takes the one at which the loss falls fastest (Smith 2017).
+    weight_decay : float or None
         The architecture's own when None.
     schedule : str or None
         Learning-rate schedule: ``constant``, ``cosine``, ``linear``, ``one-cycle``, ``coslog4`` or ``flat-cos`` by the
@@ -124,7 +127,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     loss: Any = "auto"
     optimizer: str | None = None
     optimizer_params: dict[str, Any] = {}
-    lr: float | None = None
+    lr: float | Literal["auto"] | None = None
     weight_decay: float | None = None
     schedule: str | None = None
     schedule_params: dict[str, Any] = {}

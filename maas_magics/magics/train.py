@@ -48,6 +48,11 @@ def rate_of(names: Names, word: str) -> tuple[str, float]:
     return pattern, real(names, rate)
 
 
+def real_or_auto(names: Names, word: str) -> float | str:
+    """A number, or ``auto``."""
+    return word if word == "auto" else real(names, word)
+
+
 def epoch_of(names: Names, word: str) -> tuple[str, int]:
     """``pattern@epoch``."""
     pattern, at, epoch = word.rpartition("@")
@@ -83,7 +88,7 @@ COMMAND = Command(
         ),
         Option(("--optimizer",), "name in torch.optim", text, "NAME", offer=OPTIMIZERS),
         Option(("--optimizer-set",), "further arguments of the optimizer", pair, "KEY=VALUE", "+"),
-        Option(("--lr",), "learning rate", real, "RATE"),
+        Option(("--lr",), "learning rate; auto finds one", real_or_auto, "RATE", offer=("auto",)),
         Option(("--weight-decay",), "weight decay", real, "W"),
         Option(
             ("--schedule",),

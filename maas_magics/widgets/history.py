@@ -16,6 +16,7 @@ from maas_magics.api.events import (
     Paused,
     Profiled,
     Progress,
+    RateSearch,
     Resumed,
     Started,
     State,
@@ -51,6 +52,7 @@ class History:
         Latest and best epoch so far.
     progress : Progress or None
     messages : deque of Message
+    search : RateSearch or None
     profile : Profiled or None
     finished : Finished or None
     curves : dict of str to Curve
@@ -72,6 +74,7 @@ class History:
         self.best: EpochEnd | None = None
         self.progress: Progress | None = None
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
+        self.search: RateSearch | None = None
         self.profile: Profiled | None = None
         self.finished: Finished | None = None
         self.curves: dict[str, Curve] = {}
@@ -117,6 +120,8 @@ class History:
                 self._advance(event.time, event.done, event.done)
             case Message():
                 self.messages.append(event)
+            case RateSearch():
+                self.search = event
             case Profiled():
                 self.profile = event
             case Finished():

@@ -1,10 +1,10 @@
-"""Where the time of a training went, as one bar."""
+"""Where the time of a training went, as one bar; and how its learning rate was found."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from maas_magics.api.events import Profiled
+from maas_magics.api.events import Profiled, RateSearch
 from maas_magics.widgets.words import BEST, MUTED, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
@@ -44,4 +44,18 @@ def draw_profile(axes: Axes, profile: Profiled) -> None:
     axes.set_xlabel(", ".join(small), fontsize=7, color=MUTED, labelpad=1, loc="right")
     axes.set(xlim=(0, 1), ylim=(-0.5, 0.5), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+    axes.patch.set_alpha(0)
+
+
+def draw_search(axes: Axes, search: RateSearch) -> None:
+    """Smoothed loss over the rising rate, and the rate that was chosen."""
+    axes.plot(search.rates, search.losses, color=TRAIN, linewidth=1.6)
+    axes.axvline(search.chosen, color=BEST, linewidth=1, linestyle=(0, (2, 2.5)), alpha=0.8)
+    axes.set_xscale("log")
+    title = f"learning rate, {search.chosen:g} where the loss falls fastest"
+    axes.set_title(title, loc="left", fontsize=8.5, color=MUTED, fontweight="bold", pad=4)
+    axes.grid(axis="y", color=MUTED, alpha=0.22, linewidth=0.7)
+    axes.tick_params(colors=MUTED, labelsize=7.5, length=0, which="both")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set(color=MUTED, alpha=0.5, linewidth=0.7)
     axes.patch.set_alpha(0)

@@ -28,6 +28,10 @@ def check_request(request: TrainRequest) -> None:
             )
     for name in ("lr", "weight_decay", "label_smoothing"):
         value = getattr(request, name)
+        if value == "auto" and name == "lr":
+            continue
+        if isinstance(value, str):
+            raise OptionError(f"{name} is {value!r}; a number was expected.", "--lr auto finds a learning rate.")
         if value is not None and not 0 <= value < math.inf:
             raise OptionError(
                 f"{name.replace('_', ' ')} is {value:g}; a number of at least 0 was expected.",

@@ -186,6 +186,12 @@ class Optimizer:
             if mine != its:
                 group["lr"] = mine
 
+    def begin_at(self, lr: float) -> None:
+        """Begin with another learning rate; those of other groups keep their share of the first one's."""
+        factor = lr / self.first_lr
+        self.base = [base * factor for base in self.base]
+        self.scale_lr(1.0)
+
     def scale_lr(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` times its first one."""
         for group, base in zip(self.inner.param_groups, self.base, strict=True):

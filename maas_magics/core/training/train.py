@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import Diverged, OptionError
-from maas_magics.api.events import Profiled, Started
+from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
@@ -193,6 +193,7 @@ def _run(
     weights = class_weights(request.class_weights, answers, prepared.train[1])
     weights = weights.to(device) if weights is not None else None
     epochs = request.epochs if request.epochs is not None else recipe.epochs
+    loss = make_loss(request.loss, answers, weights, smoothing)
     made = assemble(
         request,
         recipe,
@@ -203,13 +204,13 @@ def _run(
         epochs=epochs,
         mode=mode_of(monitor),
         weights=weights,
+        loss=loss,
     )
     optimizer = made.optimizer
     if request.precision == "fp16" and device.type == "cpu":
         context.tell(
             "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
         )
-    loss = make_loss(request.loss, answers, weights, smoothing)
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     regime, cpu = made.regime, request.threads
@@ -261,6 +262,9 @@ def _run(
             facts=facts,
         )
     )
+    if made.search is not None:
+        found_at = made.search
+        context.emit(RateSearch(rates=found_at.rates, losses=found_at.losses, chosen=found_at.chosen))
     marks = {
         "table": prepared.digest,
         "network": f"{architecture}, {parameters} parameters",
