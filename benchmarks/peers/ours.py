@@ -9,7 +9,7 @@ NAME = "**maas.train**, whole call"
 PACKAGES = ("maas-magics",)
 
 
-def start(work: Workload):
+def start(work: Workload, **more):
     """The job of one training."""
     import maas_magics as maas
 
@@ -22,9 +22,9 @@ def start(work: Workload):
             optimizer="Adam",
             lr=RATE,
             batch_size=work.batch,
-            epochs=work.epochs,
             threads=1,
             background=True,
+            **({"epochs": work.epochs} | more),
         )
     )
 

@@ -163,6 +163,39 @@ class Message(_Event, frozen=True, kw_only=True):
     level: Level = "info"
 
 
+class RateSearch(_Event, frozen=True, kw_only=True):
+    """A learning rate was found before the first step, on steps that were taken back.
+
+    Attributes
+    ----------
+    rates, losses : tuple of float
+        Rate and smoothed loss of each step that was tried.
+    chosen : float
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    chosen: float
+
+
+class Profiled(_Event, frozen=True, kw_only=True):
+    """Where the time of a training went.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Of the whole training, by part.
+    steps : int
+        Optimizer steps that were timed.
+    advice : str
+        One sentence about what would help most.
+    """
+
+    seconds: dict[str, float]
+    steps: int
+    advice: str
+
+
 class Finished(_Event, frozen=True, kw_only=True):
     """The last event of every job.
 
@@ -180,7 +213,19 @@ class Finished(_Event, frozen=True, kw_only=True):
     best_epoch: int = 0
 
 
-Event = Started | Resumed | Paused | Step | EpochEnd | CheckpointSaved | Progress | Message | Finished
+Event = (
+    Started
+    | Resumed
+    | Paused
+    | Step
+    | EpochEnd
+    | CheckpointSaved
+    | Progress
+    | Message
+    | RateSearch
+    | Profiled
+    | Finished
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)

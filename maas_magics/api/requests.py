@@ -47,7 +47,10 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Name in ``torch.optim``; the architecture's own when None.
     optimizer_params : dict of str to Any
         Further arguments of the optimizer.
-    lr, weight_decay : float or None
+    lr : float, "auto" or None
+        The architecture's own when None; ``"auto"`` tries rising rates on a hundred steps that are taken back, and
+        takes the one at which the loss falls fastest (Smith 2017).
+    weight_decay : float or None
         The architecture's own when None.
     schedule : str or None
         Learning-rate schedule: ``constant``, ``cosine``, ``linear``, ``one-cycle``, ``coslog4`` or ``flat-cos`` by the
@@ -99,6 +102,14 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         ``"auto"`` or a torch device.
     threads : int or None
         CPU threads, of each worker where there are several; chosen by the size of a step when None.
+    compile : bool or None
+        Compile several steps at a time while the training goes on, and use them where a trial shows them right and
+        faster; equal to plain steps in value, not in bits.
+    fast : {"auto"} or None
+        ``"auto"`` tries CPU threads and bf16 on a few real steps, takes what is faster, and compiles steps where that
+        pays. The trials leave nothing behind: with nothing chosen the training is as without it, to the bit.
+    profile : bool
+        Time the parts of the training, and show them.
     checkpoint_every : str or None
         ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
     resume : bool or str
@@ -124,7 +135,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     loss: Any = "auto"
     optimizer: str | None = None
     optimizer_params: dict[str, Any] = {}
-    lr: float | None = None
+    lr: float | Literal["auto"] | None = None
     weight_decay: float | None = None
     schedule: str | None = None
     schedule_params: dict[str, Any] = {}
@@ -149,6 +160,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
+    compile: bool | None = None
+    fast: Literal["auto"] | None = None
+    profile: bool = False
     checkpoint_every: str | None = None
     resume: bool | str = False
     stream: bool | None = None

@@ -75,6 +75,9 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         Whether it was stopped before its last epoch by a person.
     diverged : bool
         Whether the loss became NaN or infinite after ``best_epoch``, which ended the training.
+    profile : dict of str to float
+        With ``--profile``, seconds of the whole training that went into ``data``, ``forward``, ``backward``,
+        ``optimizer``, ``events`` and ``validation``, and into ``compiled`` steps and ``compiling`` where there are any.
     """
 
     info: ModelInfo
@@ -84,6 +87,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     stopped: bool = False
     diverged: bool = False
+    profile: dict[str, float] = {}
 
     @property
     def ref(self) -> str:

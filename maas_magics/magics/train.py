@@ -48,6 +48,11 @@ def rate_of(names: Names, word: str) -> tuple[str, float]:
     return pattern, real(names, rate)
 
 
+def real_or_auto(names: Names, word: str) -> float | str:
+    """A number, or ``auto``."""
+    return word if word == "auto" else real(names, word)
+
+
 def epoch_of(names: Names, word: str) -> tuple[str, int]:
     """``pattern@epoch``."""
     pattern, at, epoch = word.rpartition("@")
@@ -97,7 +102,7 @@ COMMAND = Command(
         ),
         Option(("--optimizer",), "name in torch.optim", text, "NAME", offer=OPTIMIZERS),
         Option(("--optimizer-set",), "further arguments of the optimizer", pair, "KEY=VALUE", "+"),
-        Option(("--lr",), "learning rate", real, "RATE"),
+        Option(("--lr",), "learning rate; auto finds one", real_or_auto, "RATE", offer=("auto",)),
         Option(("--weight-decay",), "weight decay", real, "W"),
         Option(
             ("--schedule",),
@@ -138,6 +143,9 @@ COMMAND = Command(
         Option(("--threads",), "CPU threads, of each worker", whole, "N"),
         Option(("--workers",), "processes that share the rows of every step", whole, "N"),
         Option(("--shard",), "each worker keeps only its share of the weights", switch=True),
+        Option(("--compile",), "compile steps beside the training; used once they are faster", switch=True),
+        Option(("--fast",), "auto tries threads, bf16 and compiled steps", choices=("auto",), metavar="auto"),
+        Option(("--profile",), "show where the time of a step goes", switch=True),
         Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
         Option(("--resume",), "go on from the newest checkpoint, or with the newest sweep", switch=True),
         Option(("--stream",), "read the file's rows from disk while training, however small it is", switch=True),

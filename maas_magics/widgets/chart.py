@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from maas_magics.widgets.curves import Curve
 from maas_magics.widgets.history import History
+from maas_magics.widgets.profile import draw_profile, draw_search
 from maas_magics.widgets.words import BEST, MUTED, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
@@ -17,6 +20,12 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 640, 236
 """Size in CSS pixels."""
+
+PROFILE = 84
+"""Height of the bar that shows where the time went, where somebody asked."""
+
+SEARCH = 130
+"""Height of the picture of a search for a learning rate."""
 
 DETAIL = 600
 """Most points of a curve that are drawn: about two a pixel."""
@@ -39,12 +48,35 @@ def draw(history: History, *, log: bool = False, steps: bool = True) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH / 96, HEIGHT / 96), layout="constrained")
+    figure = Figure(figsize=(WIDTH / 96, height(history) / 96), layout="constrained")
     figure.patch.set_alpha(0)
+    curves: Any = figure
+    if below := _below(history):
+        parts: Any = figure.subfigures(1 + len(below), 1, height_ratios=(HEIGHT, *(size for size, _ in below)))
+        for part in parts:
+            part.patch.set_alpha(0)
+        curves = parts[0]
+        for part, (_, paint) in zip(parts[1:], below, strict=True):
+            paint(part.subplots())
     figures = ["loss", *history.metrics[:1]]
-    for axes, name in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
+    for axes, name in zip(curves.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
         _panel(axes, history, name, log=log and name == "loss" and _positive(history), steps=steps)
     return figure
+
+
+def height(history: History) -> int:
+    """Height in CSS pixels."""
+    return HEIGHT + sum(size for size, _ in _below(history))
+
+
+def _below(history: History) -> list[tuple[int, Callable[[Axes], None]]]:
+    """Heights and painters of what stands under the curves."""
+    found: list[tuple[int, Callable[[Axes], None]]] = []
+    if history.search is not None:
+        found.append((SEARCH, partial(draw_search, search=history.search)))
+    if history.profile is not None:
+        found.append((PROFILE, partial(draw_profile, profile=history.profile)))
+    return found
 
 
 def png(figure: Figure) -> bytes:

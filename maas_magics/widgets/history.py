@@ -14,7 +14,9 @@ from maas_magics.api.events import (
     Finished,
     Message,
     Paused,
+    Profiled,
     Progress,
+    RateSearch,
     Resumed,
     Started,
     State,
@@ -50,6 +52,8 @@ class History:
         Latest and best epoch so far.
     progress : Progress or None
     messages : deque of Message
+    search : RateSearch or None
+    profile : Profiled or None
     finished : Finished or None
     curves : dict of str to Curve
         By name: ``"step/loss"``, ``"train/loss"``, ``"validation/accuracy"`` …; x counts steps.
@@ -70,6 +74,8 @@ class History:
         self.best: EpochEnd | None = None
         self.progress: Progress | None = None
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
+        self.search: RateSearch | None = None
+        self.profile: Profiled | None = None
         self.finished: Finished | None = None
         self.curves: dict[str, Curve] = {}
         self.raises = False
@@ -114,6 +120,10 @@ class History:
                 self._advance(event.time, event.done, event.done)
             case Message():
                 self.messages.append(event)
+            case RateSearch():
+                self.search = event
+            case Profiled():
+                self.profile = event
             case Finished():
                 self.finished, self.state = event, event.state
             case CheckpointSaved():

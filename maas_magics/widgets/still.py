@@ -18,7 +18,7 @@ def chart_bundle(history: History, *, log: bool = False, volatile: bool = True) 
     """Chart of a job that is over as PNG, SVG and text; None for a job without epochs."""
     if history.last is None:
         return None
-    from maas_magics.widgets.chart import HEIGHT, WIDTH, draw, png, svg
+    from maas_magics.widgets.chart import WIDTH, draw, height, png, svg
 
     figure, words = draw(history, log=log, steps=volatile), final_line(history, volatile=volatile)
     data = {
@@ -26,7 +26,7 @@ def chart_bundle(history: History, *, log: bool = False, volatile: bool = True) 
         "image/svg+xml": svg(figure, title=words),
         "text/plain": words,
     }
-    return data, {"image/png": {"width": WIDTH, "height": HEIGHT, "alt": words}}
+    return data, {"image/png": {"width": WIDTH, "height": height(history), "alt": words}}
 
 
 def bundles(history: History, *, log: bool = False, volatile: bool = True) -> list[Bundle]:

@@ -117,6 +117,8 @@ def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
         speed = rate(history).split(" ")
         table += [(speed[1], speed[0])] if len(speed) == 2 else []
         table.append(("time", duration(history.seconds)))
+    if history.profile is not None:
+        table.append(("time of a step", history.profile.advice))
     table += [("warning", text) for text in history.warnings]
     return table
 

@@ -14,17 +14,19 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.training.accumulate import Grouped
-from maas_magics.core.training.batches import Batches
+from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
-from maas_magics.core.training.losses import mass_of
+from maas_magics.core.training.losses import Loss, mass_of
+from maas_magics.core.training.lr_range import Range, lr_range
 from maas_magics.core.training.memory_format import arrange
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.patterns import rates_of
-from maas_magics.core.training.precision import make_precision
+from maas_magics.core.training.precision import Precision, make_precision
 from maas_magics.core.training.prepare import Prepared
-from maas_magics.core.training.rates import make_rates
+from maas_magics.core.training.rates import ByShare, make_rates
 from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.schedules import constant
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Assembled:
         Whether the weights of convolutions are in channels-last order.
     facts : dict of str to str
         What was chosen, for a person.
+    search : Range or None
+        How the learning rate was found, where nobody gave one.
     """
 
     optimizer: Optimizer
@@ -48,6 +52,7 @@ class Assembled:
     regime: Regime
     arranged: bool
     facts: dict[str, str]
+    search: Range | None = None
 
 
 class ChosenOptimizer(msgspec.Struct, frozen=True):
@@ -64,7 +69,7 @@ def chosen_optimizer(request: TrainRequest, recipe: Recipe) -> ChosenOptimizer:
     own = request.optimizer is None
     return ChosenOptimizer(
         request.optimizer or recipe.optimizer,
-        request.lr if request.lr is not None else recipe.lr if own else None,
+        request.lr if isinstance(request.lr, (int, float)) else recipe.lr if own else None,
         request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
         {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
     )
@@ -81,6 +86,7 @@ def assemble(
     epochs: int,
     mode: str,
     weights: Tensor | None,
+    loss: Loss,
 ) -> Assembled:
     """Optimizer and rules of a training.
 
@@ -96,6 +102,7 @@ def assemble(
         Whether a smaller watched figure is better.
     weights : Tensor or None
         Of classes.
+    loss : Loss
 
     Raises
     ------
@@ -125,6 +132,9 @@ def assemble(
     )
     if precision is not None and precision.scaler is not None and optimizer.needs_closure:
         raise OptionError(f"{name} asks for the loss several times a step, which fp16 cannot.", "--precision bf16")
+    search = None
+    if request.lr == "auto":
+        search = _searched(request, net, optimizer, batches, loss, precision)
     steps = batches if request.accumulate == 1 else Grouped(batches, request.accumulate)
     schedule = request.schedule or recipe.schedule
     rates = make_rates(
@@ -147,8 +157,25 @@ def assemble(
         average=Average(optimizer, request.ema) if request.ema is not None else None,
         freezing=freezing,
     )
+    if request.lr == "auto":
+        schedule += ", rate found" if search is not None else ", no better rate found"
     facts = _facts(request, name, optimizer.first_lr, schedule, batches)
-    return Assembled(optimizer, steps, regime, arranged, facts)
+    return Assembled(optimizer, steps, regime, arranged, facts, search)
+
+
+def _searched(
+    request: TrainRequest, net: nn.Module, optimizer: Optimizer, batches: Any, loss: Loss, precision: Precision | None
+) -> Range | None:
+    """Set the learning rate at which the loss falls fastest; None where it never falls."""
+    if not isinstance(batches, InMemory):
+        raise OptionError("A learning rate is found on rows in memory, not on those of a loader.", "--lr 1e-3")
+    if not optimizer.first_lr or optimizer.needs_closure or (precision is not None and precision.scaler is not None):
+        raise OptionError("No learning rate can be found for this optimizer in this precision.", "--lr 1e-3")
+    rates = ByShare(optimizer, constant, 1)
+    found = lr_range(Regime(net, optimizer, rates, precision=precision, clip=request.clip), loss, batches, request.seed)
+    if found is not None:
+        optimizer.begin_at(found.chosen)
+    return found
 
 
 def _example(prepared: Prepared, device: torch.device) -> tuple[Tensor, ...]:

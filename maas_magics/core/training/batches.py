@@ -12,6 +12,13 @@ from torch import Tensor
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network, and the encoded target."""
 
+
+class Several(tuple[Tensor, ...]):
+    """Inputs of several batches on end, and the group of steps that takes them."""
+
+    group: Any
+
+
 COPY_LIMIT = 512 * 2**20
 """Bytes up to which an epoch's rows are put in order as a whole, which costs a second copy of them."""
 
@@ -82,6 +89,17 @@ class InMemory:
         inputs = zip(*(torch.split(t.index_select(0, order), size) for t in self.inputs), strict=True)
         target = torch.split(self.target.index_select(0, order), size)
         yield from islice(zip(inputs, target, strict=True), self.steps)
+
+    def drawn(self, generator: torch.Generator) -> Callable[[int, int], Batch]:
+        """An epoch's rows in an order drawn from ``generator``: from two places in it to the rows between them."""
+        order = self._draw(generator).to(self.target.device)
+        if not self._copies:
+            return lambda start, stop: self._at(order[start:stop])
+        inputs, target = self._at(order)
+        return lambda start, stop: (tuple(x[start:stop] for x in inputs), target[start:stop])
+
+    def _at(self, index: Tensor) -> Batch:
+        return tuple(t.index_select(0, index) for t in self.inputs), self.target.index_select(0, index)
 
     def _shuffle(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(self.rows, generator=generator)

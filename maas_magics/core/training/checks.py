@@ -32,6 +32,10 @@ def check_request(request: TrainRequest) -> None:
             )
     for name in ("lr", "weight_decay", "label_smoothing"):
         value = getattr(request, name)
+        if value == "auto" and name == "lr":
+            continue
+        if isinstance(value, str):
+            raise OptionError(f"{name} is {value!r}; a number was expected.", "--lr auto finds a learning rate.")
         if value is not None and not 0 <= value < math.inf:
             raise OptionError(
                 f"{name.replace('_', ' ')} is {value:g}; a number of at least 0 was expected.",
@@ -59,6 +63,8 @@ def _check_steps(request: TrainRequest) -> None:
         raise OptionError(
             f"There is no precision {request.precision!r}.", did_you_mean(str(request.precision), PRECISIONS)
         )
+    if request.fast not in (None, "auto"):
+        raise OptionError(f"There is no way {request.fast!r} to be fast.", "--fast auto")
     if request.clip is not None and not 0 < request.clip < math.inf:
         raise OptionError(f"clip is {request.clip:g}; a norm above 0 was expected.", "--clip 1")
     if request.ema is not None and not 0 < request.ema < 1:
@@ -108,6 +114,10 @@ def _check_sharing(request: TrainRequest) -> None:
         "--freeze": bool(request.freeze or request.unfreeze),
         "--lr-of": bool(request.lr_of),
         "--balance": request.balance,
+        "--compile": bool(request.compile),
+        "--fast": request.fast is not None,
+        "--profile": request.profile,
+        "--lr auto": request.lr == "auto",
     }
     asked = next((word for word, is_asked in alone.items() if is_asked), None)
     if asked is not None:

@@ -17,8 +17,9 @@ from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Message, Re
 from maas_magics.core.context import Stopping
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.decode import Decode, truth
-from maas_magics.core.training.batches import Batch, Batches
+from maas_magics.core.training.batches import Batch, Batches, Several
 from maas_magics.core.training.checkpoint import Checkpoints, State, packed, random_state, restore_random, unpacked
+from maas_magics.core.training.compiled import Compiled
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
 from maas_magics.core.training.optimizers import Optimizer
@@ -50,6 +51,8 @@ class Plan:
     seed: int
     regime: Regime | None = None
     """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
+    compiled: Compiled | None = None
+    """The training batches, several at a time where their steps are compiled."""
 
 
 @dataclass
@@ -98,11 +101,12 @@ class Fit:
         stopping: Callable[[], Stopping],
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        self._net, self._optimizer, self._train, self._held, self._plan = net, optimizer, train, validation, plan
+        self._net, self._optimizer, self._held, self._plan = net, optimizer, validation, plan
         self._emit, self._stopping, self._checkpoints = emit, stopping, checkpoints
         self._regime = plan.regime or Regime(
             net, optimizer, ByShare(optimizer, plan.schedule, plan.epochs * train.steps)
         )
+        self._train = self._regime.timed(plan.compiled or train)
         self._history = History()
         self._best: dict[str, Tensor] | None = None
         self._best_value = math.inf
@@ -131,6 +135,8 @@ class Fit:
         """
         self._resume()
         self._started = time.perf_counter()
+        if self._plan.compiled is not None:
+            self._plan.compiled.begin(self._step)
         if self._checkpoints is not None:
             self._checkpoints.cadence.begin(self._step)
         while self._epoch <= self._plan.epochs and not self._history.stopped:
@@ -187,13 +193,20 @@ class Fit:
                 break
             if wanted():
                 give_way()
-            if before_step is not None:
-                before_step(step)
-            loss = train_on(inputs, target)
-            step, done = step + 1, done + 1
+            several = inputs.group if type(inputs) is Several else None
+            if several is not None:
+                loss, taken = several(inputs, target, step), several.steps
+            else:
+                if before_step is not None:
+                    before_step(step)
+                loss, taken = train_on(inputs, target), 1
+            step, done = step + taken, done + taken
             n = count(target)
             loss_sum, rows = loss_sum + loss * n, rows + n
             if not math.isfinite(loss):
+                if several is not None:
+                    place, loss = several.bad
+                    step -= taken - place
                 raise _diverged(epoch, step, optimizer, loss)
             now = time.perf_counter()
             if now - reported >= STEP_EVENTS:

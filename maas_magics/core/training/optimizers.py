@@ -141,8 +141,8 @@ class Optimizer:
             kinds.setdefault((parameter.dtype, parameter.device), []).append(parameter)
         flats = []
         for same in kinds.values():
-            flat = torch.cat([_in_memory_order(parameter.detach()) for parameter in same]).requires_grad_()
-            for parameter, data in zip(same, _views(flat.detach(), same), strict=True):
+            flat = torch.cat([in_memory_order(parameter.detach()) for parameter in same]).requires_grad_()
+            for parameter, data in zip(same, views_like(flat.detach(), same), strict=True):
                 parameter.data = data
             flats.append(flat)
             if epoch:
@@ -154,7 +154,7 @@ class Optimizer:
     def _add_gradients(self, flat: Tensor, members: list[Tensor]) -> None:
         _let_learn(members)
         flat.grad = torch.zeros_like(flat)
-        for parameter, grad in zip(members, _views(flat.grad, members), strict=True):
+        for parameter, grad in zip(members, views_like(flat.grad, members), strict=True):
             parameter.grad = grad
         self._grads.append(flat.grad)
 
@@ -198,6 +198,12 @@ class Optimizer:
                         parameter.grad = torch.zeros_like(parameter)
         return self._grads or [p.grad for group in self.inner.param_groups for p in group["params"]]
 
+    def begin_at(self, lr: float) -> None:
+        """Begin with another learning rate; those of other groups keep their share of the first one's."""
+        factor = lr / self.first_lr
+        self.base = [base * factor for base in self.base]
+        self.scale_lr(1.0)
+
     def scale_lr(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` times its first one."""
         for group, base in zip(self.inner.param_groups, self.base, strict=True):
@@ -235,12 +241,12 @@ def _channels_last(tensor: Tensor) -> bool:
     return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
-def _in_memory_order(tensor: Tensor) -> Tensor:
+def in_memory_order(tensor: Tensor) -> Tensor:
     """Numbers of a tensor as one row; a gradient needs the same order as its weight."""
     return (tensor.permute(0, 2, 3, 1) if _channels_last(tensor) else tensor).reshape(-1)
 
 
-def _views(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
+def views_like(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
     """Parts of a row with the shapes and the memory formats of some tensors."""
     views = []
     for tensor, part in zip(like, torch.split(flat, [t.numel() for t in like]), strict=True):

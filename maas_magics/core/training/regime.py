@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from maas_magics.core.training.batches import Batches
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
 from maas_magics.core.training.full_step import FullStep
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.precision import Precision
+from maas_magics.core.training.profile import ProfiledBatches, ProfiledStep, Profiler
 from maas_magics.core.training.rates import Rates
 from maas_magics.core.training.step import TrainStep
 
@@ -36,6 +39,8 @@ class Regime:
     clip : float or None
     average : Average or None
     freezing : Freezing or None
+    profiler : Profiler or None
+        Times the parts of steps.
     """
 
     net: nn.Module
@@ -47,6 +52,7 @@ class Regime:
     clip: float | None = None
     average: Average | None = None
     freezing: Freezing | None = None
+    profiler: Profiler | None = None
 
     def begin(self, epoch: int) -> None:
         """Put the network into training mode; thaw what learns from this epoch on. May be called twice."""
@@ -57,9 +63,13 @@ class Regime:
 
     def step(self, loss: Loss) -> TrainStep:
         """The function that takes a step: the lean one unless something is asked for that it cannot do."""
-        if self.precision is None and self.clip is None and self.average is None and not self.grouped:
+        if self.profiler is not None:
+            make: Callable[..., TrainStep] = partial(ProfiledStep, profiler=self.profiler)
+        elif self.precision is None and self.clip is None and self.average is None and not self.grouped:
             return TrainStep(self.net, self.optimizer, loss)
-        return FullStep(
+        else:
+            make = FullStep
+        return make(
             self.net,
             self.optimizer,
             loss,
@@ -69,6 +79,10 @@ class Regime:
             clip=self.clip,
             average=self.average,
         )
+
+    def timed(self, batches: Batches) -> Batches:
+        """The batches, their making timed where somebody wants to know."""
+        return batches if self.profiler is None else ProfiledBatches(batches, self.profiler)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the network has the weights that are validated and kept."""

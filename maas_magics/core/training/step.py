@@ -63,6 +63,27 @@ class TrainStep:
         return self._loss_of(outputs, target)
 
 
+def loss_on(
+    net: Callable[..., Tensor],
+    loss_of: Loss,
+    inputs: tuple[Tensor, ...],
+    target: Tensor,
+    *,
+    ensemble: bool,
+    autocast: Any,
+    widen: bool,
+) -> Tensor:
+    """Loss of a batch as `TrainStep` and `FullStep` compute it, for a graph of it."""
+    with autocast:
+        outputs = net(*inputs)
+        if widen:
+            outputs = outputs.float()
+        if ensemble and outputs.dim() == 3:
+            target = target.repeat_interleave(outputs.shape[1], dim=0)
+            outputs = outputs.flatten(0, 1)
+        return loss_of(outputs, target)
+
+
 def make_backward() -> Callable[[Tensor], None]:
     """``loss.backward()`` of a loss of one number, straight to the engine that torch would call in the end."""
     run = torch.autograd.Variable._execution_engine.run_backward

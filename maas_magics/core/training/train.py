@@ -7,14 +7,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import Diverged, OptionError
-from maas_magics.api.events import Started
+from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
@@ -33,12 +33,15 @@ from maas_magics.core.training.assemble import assemble, chosen_optimizer
 from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request, check_workers
+from maas_magics.core.training.compiled import compiled_for
 from maas_magics.core.training.devices import find_device, threads
+from maas_magics.core.training.fast import choose
 from maas_magics.core.training.loop import History, Plan, fit, mode_of
 from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
 from maas_magics.core.training.modules import describe, fit_in, make_module, title_of
 from maas_magics.core.training.prepare import Prepared, layout_of, prepare, read, with_answers
+from maas_magics.core.training.profile import Profiler, advice
 from maas_magics.core.training.sampler import balanced_order
 from maas_magics.core.training.schedules import constant
 from maas_magics.core.training.streaming import Stream, streamed_source
@@ -244,6 +247,7 @@ def _run(
     weights = weights.to(device) if weights is not None else None
     epochs = request.epochs if request.epochs is not None else recipe.epochs
     mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
+    loss = make_loss(request.loss, answers, weights, smoothing)
     made = assemble(
         request,
         recipe,
@@ -254,14 +258,34 @@ def _run(
         epochs=epochs,
         mode=mode,
         weights=weights,
+        loss=loss,
     )
     optimizer = made.optimizer
     if request.precision == "fp16" and device.type == "cpu":
         context.tell(
             "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
         )
+    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
+    regime, cpu = made.regime, request.threads
+    found: tuple[str, ...] = ()
+    total = epochs * made.batches.steps
+    with threads(cpu, parameters, getattr(batches, "batch_size", 32), wide):
+        if request.fast is not None:
+            choice = choose(
+                regime,
+                loss,
+                made.batches,
+                total=total,
+                threads=cpu,
+                precision=request.precision == "fp32",
+                stopping=context.stopping,
+            )
+            regime, cpu, found = choice.regime, choice.threads, choice.facts
+    profiler = Profiler(device) if request.profile else None
+    regime = replace(regime, profiler=profiler)
     plan = Plan(
-        loss=make_loss(request.loss, answers, weights, smoothing),
+        loss=loss,
         answers=answers,
         metrics=metrics,
         monitor=monitor,
@@ -270,14 +294,15 @@ def _run(
         patience=request.patience if request.patience is not None else recipe.patience,
         schedule=constant,
         seed=request.seed,
-        regime=made.regime,
+        regime=regime,
     )
-    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     facts = {
         "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
         "architecture": architecture,
         **made.facts,
         "device": str(device),
+        **({"precision": regime.precision.name} if regime.precision is not None else {}),
+        **({"fast": ", ".join(found)} if found else {}),
     }
     if request.workers > 1:
         facts["workers"] = f"{request.workers} processes{', sharded' if request.shard else ''}"
@@ -293,6 +318,9 @@ def _run(
             facts=facts,
         )
     )
+    if made.search is not None:
+        found_at = made.search
+        context.emit(RateSearch(rates=found_at.rates, losses=found_at.losses, chosen=found_at.chosen))
     marks = {
         "seed": str(request.seed),
         "table": prepared.digest,
@@ -304,7 +332,6 @@ def _run(
     if context.checkpoints is not None:
         checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, marks, bool(request.resume))
     begun = time.perf_counter()
-    wide = any(x.dim() > 2 for x in prepared.train[0])
     if request.workers > 1:
         assert isinstance(batches, InMemory)  # nothing else passes the checks
         assert held is None or isinstance(held, InMemory)
@@ -326,9 +353,19 @@ def _run(
         )
         history = fit_in_workers(work, context)
     else:
-        with threads(request.threads, parameters, getattr(batches, "batch_size", 32), wide):
-            history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
+        with threads(cpu, parameters, getattr(batches, "batch_size", 32), wide):
+            if request.compile or (request.compile is None and request.fast is not None):
+                plan = replace(plan, compiled=compiled_for(regime, made.batches, loss, context.tell, total))
+            try:
+                history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
+            finally:
+                if plan.compiled is not None:
+                    plan.compiled.close()
     seconds = time.perf_counter() - begun
+    parts = profiler.result() if profiler is not None else {}
+    if profiler is not None:
+        told = advice(parts, profiler.steps, batches, fast=request.fast is not None)
+        context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
     if not math.isfinite(history.best_metrics["loss"]):
         raise Diverged(
             f"The loss of the held-out rows became {history.best_metrics['loss']} in epoch {history.best_epoch}, at a "
@@ -355,6 +392,7 @@ def _run(
         seconds=seconds,
         stopped=history.stopped,
         diverged=history.diverged,
+        profile=parts,
     )
 
 
