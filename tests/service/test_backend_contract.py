@@ -18,7 +18,7 @@ from torch import nn
 
 from maas_magics.api.backend import Backend, Job, JobInfo
 from maas_magics.api.errors import JobNotFound, MaasError, ModelNotFound, OptionError, Stopped
-from maas_magics.api.events import EpochEnd, Finished, Paused, Started, Step
+from maas_magics.api.events import EpochEnd, Finished, Paused, Profiled, RateSearch, Started, Step
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, Prediction, TrainedModel
 from maas_magics.local.backend import LocalBackend
@@ -82,6 +82,14 @@ def test_it_is_a_backend(backend: Backend) -> None:
             if not name.startswith("_"):
                 assert hasattr(thing, name), f"{type(thing).__name__} has no {name}"
     job.result(30)
+
+
+def test_a_profile_and_a_search_for_a_rate_come_back(backend: Backend) -> None:
+    job = backend.submit(quick(profile=True, lr="auto", fast="auto", optimizer="Adam", schedule="constant"))
+    model = job.result(60)
+    events = {type(event): event for event in job.events()}
+    assert events[Profiled].seconds == model.profile and model.profile["forward"] > 0
+    assert events[RateSearch].chosen == model.history["lr"][0]
 
 
 def test_train_export_evaluate_predict(backend: Backend) -> None:
