@@ -255,4 +255,6 @@ def decode_json(data: bytes | str) -> Event:
 def _told(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _told(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_told(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ FIELDS = {
     bool: st.booleans(),
     dict[str, str]: st.dictionaries(texts, texts, max_size=3),
     dict[str, float]: figures,
+    tuple[float, ...]: st.lists(st.floats(), max_size=4).map(tuple),
 }
 
 

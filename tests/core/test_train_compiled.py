@@ -267,6 +267,7 @@ def eager_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "GAIN", 0.0)
     monkeypatch.setattr(compiling, "MOST_STEPS", 3)
     monkeypatch.setattr(compiling, "LONG_STEP", 1e9)
+    monkeypatch.setattr(compiling, "MOST_NODES", 10_000)
 
 
 @needs_compiler
