@@ -19,9 +19,10 @@ def main() -> None:
     from maas_magics.core.data.answers import Answers
     from maas_magics.core.training.batches import InMemory
     from maas_magics.core.training.checkpoint import Checkpoints
-    from maas_magics.core.training.loop import Plan, fit
+    from maas_magics.core.training.loop import fit
     from maas_magics.core.training.losses import make_loss
     from maas_magics.core.training.optimizers import Optimizer
+    from maas_magics.core.training.plan import Plan
     from maas_magics.core.training.schedules import constant
 
     torch.set_num_threads(1)

@@ -13,8 +13,9 @@ from torch.nn import functional
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.training import optimizers
 from maas_magics.core.training.batches import InMemory
-from maas_magics.core.training.loop import Plan, fit
+from maas_magics.core.training.loop import fit
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.schedules import Schedule, constant, cosine
 from maas_magics.core.training.step import TrainStep, make_backward
 

@@ -24,8 +24,9 @@ from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.compiled import Compiled, GroupStep, Several, why_not
 from maas_magics.core.training.compiler import CannotCompile, Compilation, find_compiler
 from maas_magics.core.training.group_graph import Untraceable, trace
-from maas_magics.core.training.loop import History, Plan, fit
+from maas_magics.core.training.loop import fit
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.precision import Precision
 from maas_magics.core.training.rates import ByShare, make_rates
 from maas_magics.core.training.regime import Regime

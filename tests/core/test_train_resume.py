@@ -27,10 +27,11 @@ from maas_magics.core.training.blocks import Blocks, Kept, Spill
 from maas_magics.core.training.checkpoint import FILES, Cadence, Checkpoints
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
-from maas_magics.core.training.loop import History, Plan, fit
+from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import make_loss
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.patterns import rates_of
+from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.precision import Precision
 from maas_magics.core.training.rates import make_rates
 from maas_magics.core.training.regime import Regime

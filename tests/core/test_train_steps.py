@@ -20,11 +20,12 @@ from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
 from maas_magics.core.training.graphs import pack, unpack
-from maas_magics.core.training.loop import History, Plan, fit
+from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import make_loss, mass_of
 from maas_magics.core.training.memory_format import arrange
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.patterns import rates_of
+from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.precision import Precision
 from maas_magics.core.training.rates import TORCH, make_rates
 from maas_magics.core.training.regime import Regime

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import chain
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +14,14 @@ from torch import Tensor, nn
 from maas_magics.api.errors import Diverged, OptionError, Stopped, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Message, Resumed, Step
 from maas_magics.core.context import Stopping
-from maas_magics.core.data.answers import Answers
-from maas_magics.core.data.decode import Decode, truth
+from maas_magics.core.data.decode import Decode
 from maas_magics.core.training.batches import Batch, Batches, Several
 from maas_magics.core.training.checkpoint import Checkpoints, State, packed, random_state, restore_random, unpacked
-from maas_magics.core.training.compiled import Compiled
-from maas_magics.core.training.losses import Loss
-from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric, evaluate
+from maas_magics.core.training.measure import measure
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rates import ByShare
 from maas_magics.core.training.regime import Regime
-from maas_magics.core.training.schedules import Schedule
 from maas_magics.core.training.step import TrainStep
 from maas_magics.core.turns import give_way, wanted
 
@@ -34,45 +30,6 @@ STEP_EVENTS = 0.1
 
 KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "best", "best_value", "counted")
 """Counts and values of `Fit` that a checkpoint holds as they are."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything the loop needs to know, decided."""
-
-    loss: Loss
-    answers: Answers
-    metrics: dict[str, Metric]
-    monitor: str
-    mode: Literal["min", "max"]
-    epochs: int
-    patience: int
-    schedule: Schedule
-    seed: int
-    regime: Regime | None = None
-    """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
-    compiled: Compiled | None = None
-    """The training batches, several at a time where their steps are compiled."""
-
-
-@dataclass
-class History:
-    """What happened, epoch by epoch."""
-
-    epochs: int = 0
-    best_epoch: int = 0
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    stopped: bool = False
-    diverged: bool = False
-
-
-def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min", "max"]:
-    """Whether a smaller or a larger figure is better: as the metric says, or by its name."""
-    if higher_is_better is not None:
-        return "max" if higher_is_better else "min"
-    lower = monitor in LOWER_IS_BETTER or "error" in monitor.lower() or "loss" in monitor.lower()
-    return "min" if lower else "max"
 
 
 class Fit:
@@ -384,28 +341,6 @@ def fit(
 ) -> History:
     """Train ``net`` in place and leave the weights of its best epoch in it; see `Fit`."""
     return Fit(net, optimizer, train, validation, plan, emit, stopping, checkpoints).run()
-
-
-@torch.inference_mode()
-def answer(net: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
-    """Outputs and encoded target of every row, in order."""
-    net.eval()
-    outputs, targets = [], []
-    for inputs, target in batches.whole():
-        outputs.append(net(*inputs))
-        targets.append(target)
-    return torch.cat(outputs), torch.cat(targets)
-
-
-def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dict[str, float]:
-    """Loss and every metric on some rows."""
-    return figures_of(*answer(net, batches), decode, plan)
-
-
-def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:
-    """Loss and every metric of some outputs."""
-    figures = {"loss": float(plan.loss(outputs, target))}
-    return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))
 
 
 def _diverged(epoch: int, step: int, optimizer: Optimizer, loss: float) -> Diverged:

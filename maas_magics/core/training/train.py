@@ -36,10 +36,11 @@ from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.compiled import compiled_for
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.fast import choose
-from maas_magics.core.training.loop import History, Plan, fit, mode_of
+from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
 from maas_magics.core.training.modules import describe, fit_in, make_module, title_of
+from maas_magics.core.training.plan import History, Plan, mode_of
 from maas_magics.core.training.prepare import Prepared, layout_of, prepare, read, with_answers
 from maas_magics.core.training.profile import Profiler, advice
 from maas_magics.core.training.sampler import balanced_order

@@ -30,10 +30,10 @@ from maas_magics.core.architectures import architectures
 from maas_magics.core.context import Stopping
 from maas_magics.core.training.devices import threads
 from maas_magics.core.training.graphs import ExportedModule, unpack
-from maas_magics.core.training.loop import History, Plan
 from maas_magics.core.training.losses import Loss, make_loss
 from maas_magics.core.training.modules import make_module
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rates import make_rates
 from maas_magics.core.training.regime import Regime
 from maas_magics.core.training.schedules import constant

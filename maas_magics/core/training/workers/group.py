@@ -22,9 +22,10 @@ from maas_magics.api.events import Event
 from maas_magics.core.context import Stopping
 from maas_magics.core.training.batches import Batch, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints, random_state
-from maas_magics.core.training.loop import Fit, Plan
+from maas_magics.core.training.loop import Fit
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.step import TrainStep
 
 SAVE = "save"

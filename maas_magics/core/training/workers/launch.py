@@ -29,7 +29,8 @@ from maas_magics.core.storage import staging
 from maas_magics.core.training import graphs
 from maas_magics.core.training.assemble import ChosenOptimizer
 from maas_magics.core.training.batches import InMemory
-from maas_magics.core.training.loop import History, Plan, figures_of
+from maas_magics.core.training.measure import figures_of
+from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.prepare import Prepared
 from maas_magics.core.training.workers import order as words
 from maas_magics.core.training.workers.agent import Agent

@@ -1,0 +1,33 @@
+"""Figures of a network on rows that it does not learn from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.core.data.decode import Decode, truth
+from maas_magics.core.training.batches import Batches
+from maas_magics.core.training.metrics import evaluate
+from maas_magics.core.training.plan import Plan
+
+
+@torch.inference_mode()
+def answer(net: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Outputs and encoded target of every row, in order."""
+    net.eval()
+    outputs, targets = [], []
+    for inputs, target in batches.whole():
+        outputs.append(net(*inputs))
+        targets.append(target)
+    return torch.cat(outputs), torch.cat(targets)
+
+
+def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dict[str, float]:
+    """Loss and every metric on some rows."""
+    return figures_of(*answer(net, batches), decode, plan)
+
+
+def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:
+    """Loss and every metric of some outputs."""
+    figures = {"loss": float(plan.loss(outputs, target))}
+    return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))

@@ -1,0 +1,52 @@
+"""What a training is to do, decided; and what happened in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from maas_magics.core.data.answers import Answers
+from maas_magics.core.training.compiled import Compiled
+from maas_magics.core.training.losses import Loss
+from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric
+from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the loop needs to know, decided."""
+
+    loss: Loss
+    answers: Answers
+    metrics: dict[str, Metric]
+    monitor: str
+    mode: Literal["min", "max"]
+    epochs: int
+    patience: int
+    schedule: Schedule
+    seed: int
+    regime: Regime | None = None
+    """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
+    compiled: Compiled | None = None
+    """The training batches, several at a time where their steps are compiled."""
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch."""
+
+    epochs: int = 0
+    best_epoch: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    stopped: bool = False
+    diverged: bool = False
+
+
+def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min", "max"]:
+    """Whether a smaller or a larger figure is better: as the metric says, or by its name."""
+    if higher_is_better is not None:
+        return "max" if higher_is_better else "min"
+    lower = monitor in LOWER_IS_BETTER or "error" in monitor.lower() or "loss" in monitor.lower()
+    return "min" if lower else "max"
