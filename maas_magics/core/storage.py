@@ -218,7 +218,7 @@ class Bucket:
             there = f"{self._base}/{name}/{version}"
             try:
                 self._fs.makedirs(there, exist_ok=True)
-                self._fs.pipe_file(f"{there}/claim", b"", mode="create")
+                self._claim(f"{there}/claim")
                 break
             except FileExistsError:
                 version += 1
@@ -258,6 +258,13 @@ class Bucket:
             self._fs.rm(f"{here}/{number}", recursive=True)
             if self._cache.folder(name, number).is_dir():
                 self._cache.delete(name, number)
+
+    def _claim(self, there: str) -> None:
+        """Make an empty file, or raise FileExistsError, in one step; a disk behind an URL has a mode for that."""
+        if "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)):
+            self._fs.open(there, "xb").close()
+        else:
+            self._fs.pipe_file(there, b"", mode="create")
 
     def _put(self, file: Path, there: str) -> None:
         self._fs.makedirs(there.rpartition("/")[0], exist_ok=True)
