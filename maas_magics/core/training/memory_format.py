@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from maas_magics.core.training.optimizers import channels_last_stride
 from maas_magics.core.training.precision import trial
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -43,4 +44,8 @@ def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, p
     if trial(twin, example) is not None:
         return False
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in net.modules():
+        if isinstance(module, CONVOLUTIONS):
+            weight = module.weight.data  # of one channel it is in either order, and torch takes it for the other
+            module.weight.data = weight.as_strided(weight.shape, channels_last_stride(weight.shape))
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -237,8 +237,14 @@ def _let_learn(members: list[Tensor]) -> None:
         parameter.requires_grad_()
 
 
+def channels_last_stride(shape: Sequence[int]) -> tuple[int, int, int, int]:
+    """Strides of (n, channels, height, width) in channels-last order, also where there is one channel."""
+    _, channels, height, width = shape
+    return channels * height * width, 1, width * channels, channels
+
+
 def _channels_last(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor.dim() == 4 and tensor.stride() == channels_last_stride(tensor.shape) and tensor.numel() > len(tensor)
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:
