@@ -16,6 +16,7 @@ NAMES = (
     "training",
     "workers",
     "checkpoints",
+    "seeds",
     "view",
     "tables",
     "serving",
