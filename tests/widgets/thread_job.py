@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from maas_magics.api.backend import JobInfo
+from maas_magics.api.errors import MaasError
 from maas_magics.api.events import EpochEnd, Event, Finished, Message, Progress, Started, State, Step
 
 
@@ -49,6 +50,12 @@ class ThreadJob:
 
     def stop(self) -> None:
         self.stops += 1
+
+    def pause(self) -> None:
+        """What this one cannot do."""
+        raise MaasError("This job cannot be paused.")
+
+    resume = pause
 
     def result(self, timeout: float | None = None) -> Any:
         self._thread.join(timeout)
