@@ -38,7 +38,7 @@ def train(
     freeze: str | Sequence[str] = (),
     unfreeze: Mapping[str, int] | None = None,
     epochs: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     accumulate: int = 1,
     clip: float | None = None,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",

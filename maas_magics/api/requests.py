@@ -69,8 +69,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Epoch, counted from 1, from which on frozen parameters that match a pattern learn.
     epochs : int or None
         Most epochs.
-    batch_size : int or None
-        Rows of one batch.
+    batch_size : int, "auto" or None
+        Rows of one batch; ``"auto"`` tries which is the largest that fits into memory and is no slower.
     accumulate : int
         Batches of one optimizer step; the gradient is that of one batch of all their rows. Layers with statistics of
         a batch still see each by itself.
@@ -144,7 +144,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     freeze: tuple[str, ...] = ()
     unfreeze: dict[str, int] = {}
     epochs: int | None = None
-    batch_size: int | None = None
+    batch_size: int | Literal["auto"] | None = None
     accumulate: int = 1
     clip: float | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

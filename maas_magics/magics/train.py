@@ -53,6 +53,11 @@ def real_or_auto(names: Names, word: str) -> float | str:
     return word if word == "auto" else real(names, word)
 
 
+def whole_or_auto(names: Names, word: str) -> int | str:
+    """A whole number, or ``auto``."""
+    return word if word == "auto" else whole(names, word)
+
+
 def epoch_of(names: Names, word: str) -> tuple[str, int]:
     """``pattern@epoch``."""
     pattern, at, epoch = word.rpartition("@")
@@ -117,7 +122,7 @@ COMMAND = Command(
         Option(("--freeze",), "patterns of parameters that stay as they are", text, "PATTERN", "+"),
         Option(("--unfreeze",), "what learns from an epoch on, as encoder.*@5", epoch_of, "PATTERN@EPOCH", "+"),
         Option(("--epochs", "-e"), "most epochs", whole, "N"),
-        Option(("--batch-size",), "rows of one batch", whole, "N"),
+        Option(("--batch-size",), "rows of one batch; auto finds how many fit", whole_or_auto, "N", offer=("auto",)),
         Option(("--accumulate",), "batches of one step", whole, "N"),
         Option(("--clip",), "largest norm of the gradient", real, "NORM"),
         Option(("--precision",), "fp32, bf16 or fp16 arithmetic", choices=PRECISIONS, metavar="KIND"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,17 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.training.accumulate import Grouped
+from maas_magics.core.training.batch_size import Found, find_batch_size
 from maas_magics.core.training.batches import Batches, InMemory
+from maas_magics.core.training.blocks import Blocks
+from maas_magics.core.training.devices import threads
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
 from maas_magics.core.training.losses import Loss, mass_of
 from maas_magics.core.training.lr_range import Range, lr_range
 from maas_magics.core.training.memory_format import arrange
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.out_of_memory import Division
 from maas_magics.core.training.patterns import rates_of
 from maas_magics.core.training.precision import Precision, make_precision
 from maas_magics.core.training.prepare import Prepared
@@ -45,6 +50,10 @@ class Assembled:
         What was chosen, for a person.
     search : Range or None
         How the learning rate was found, where nobody gave one.
+    rows : int
+        Of a batch.
+    size : str
+        Rows of a step, for a person.
     """
 
     optimizer: Optimizer
@@ -52,7 +61,9 @@ class Assembled:
     regime: Regime
     arranged: bool
     facts: dict[str, str]
-    search: Range | None = None
+    search: Range | None
+    rows: int
+    size: str
 
 
 class ChosenOptimizer(msgspec.Struct, frozen=True):
@@ -87,6 +98,8 @@ def assemble(
     mode: str,
     weights: Tensor | None,
     loss: Loss,
+    tell: Callable[[str], None],
+    stopping: Callable[[], Any],
 ) -> Assembled:
     """Optimizer and rules of a training.
 
@@ -103,6 +116,10 @@ def assemble(
     weights : Tensor or None
         Of classes.
     loss : Loss
+    tell : callable
+        Gets a sentence, also while the training runs.
+    stopping : callable
+        What somebody wants; ends trials.
 
     Raises
     ------
@@ -132,6 +149,11 @@ def assemble(
     )
     if precision is not None and precision.scaler is not None and optimizer.needs_closure:
         raise OptionError(f"{name} asks for the loss several times a step, which fp16 cannot.", "--precision bf16")
+    found = None
+    if request.batch_size == "auto":
+        assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
+        found = _sized(request, net, optimizer, batches, loss, device, stopping)
+        batches = batches.sized(found.size)
     search = None
     if request.lr == "auto":
         search = _searched(request, net, optimizer, batches, loss, precision)
@@ -156,11 +178,39 @@ def assemble(
         clip=request.clip,
         average=Average(optimizer, request.ema) if request.ema is not None else None,
         freezing=freezing,
+        division=Division(tell=tell),
+        deferred=device.type != "cpu",
     )
     if request.lr == "auto":
         schedule += ", rate found" if search is not None else ", no better rate found"
-    facts = _facts(request, name, optimizer.first_lr, schedule, batches)
-    return Assembled(optimizer, steps, regime, arranged, facts, search)
+    rows = getattr(batches, "batch_size", 0)
+    size = str(rows or "loader")
+    size += "" if request.accumulate == 1 else f" × {request.accumulate}"
+    facts = _facts(request, name, optimizer.first_lr, schedule, size, found)
+    return Assembled(optimizer, steps, regime, arranged, facts, search, rows or 32, size)
+
+
+def _sized(
+    request: TrainRequest,
+    net: nn.Module,
+    optimizer: Optimizer,
+    batches: InMemory | Blocks,
+    loss: Loss,
+    device: torch.device,
+    stopping: Callable[[], Any],
+) -> Found:
+    """How many rows fit into a batch."""
+    precision = None if request.precision == "fp32" else Precision(request.precision, device)
+    weights = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
+    return find_batch_size(
+        Regime(net, optimizer, ByShare(optimizer, constant, 1), precision=precision, clip=request.clip),
+        loss,
+        batches,
+        within=lambda size: threads(request.threads, weights, size, wide),
+        stopping=stopping,
+        group=request.accumulate,
+    )
 
 
 def _searched(
@@ -190,12 +240,13 @@ def _example(prepared: Prepared, device: torch.device) -> tuple[Tensor, ...]:
     )
 
 
-def _facts(request: TrainRequest, name: str, lr: float, schedule: str, batches: Any) -> dict[str, str]:
+def _facts(
+    request: TrainRequest, name: str, lr: float, schedule: str, size: str, found: Found | None
+) -> dict[str, str]:
     """What a person sees of it; what is as usual goes without saying."""
     told = [name, f"lr {lr:g}", schedule]
     if request.warmup:
         told.append(f"warm-up {request.warmup:.0%}" if request.warmup < 1 else f"warm-up {int(request.warmup)} steps")
-    size = str(getattr(batches, "batch_size", "loader"))
     more = {
         "precision": "" if request.precision == "fp32" else request.precision,
         "clip": "" if request.clip is None else f"{request.clip:g}",
@@ -205,6 +256,6 @@ def _facts(request: TrainRequest, name: str, lr: float, schedule: str, batches: 
     }
     facts = {
         "optimizer": ", ".join(told),
-        "batch size": size if request.accumulate == 1 else f"{size} × {request.accumulate}",
+        "batch size": size if found is None else f"{size}, found: {found.reason}",
     }
     return facts | {key: value for key, value in more.items() if value}

@@ -74,6 +74,10 @@ class InMemory:
         if self.rows > batch_size and self.rows % batch_size == 1:
             self.steps -= 1
 
+    def sized(self, batch_size: int) -> InMemory:
+        """The same rows in batches of another size."""
+        return InMemory(self.inputs, self.target, batch_size, draw=self._draw)
+
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
         """Every row once, in an order drawn from ``generator``; the batches before ``start`` are left out."""
         return islice(self._epoch(generator), start, None)

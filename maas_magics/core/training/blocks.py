@@ -177,6 +177,10 @@ class Blocks:
         self._measure = min(max(512, batch_size), MEASURE_LIMIT)
         self._pin = device.type == "cuda"
 
+    def sized(self, batch_size: int) -> Blocks:
+        """The same rows in batches of another size."""
+        return Blocks(self.spill, batch_size, self.device, self._block, self._window)
+
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
         """Every row once, in an order drawn from ``generator``; from batch ``start`` on, without reading the others."""
         blocks = self._blocks(range(-(-self.rows // self._block)))

@@ -97,6 +97,11 @@ class Checkpoints:
         What a state must have been made of to be gone on with: what differs is named.
     wanted : bool
         Whether a state must be there.
+
+    Attributes
+    ----------
+    chosen : dict of str to Any
+        What the training found by trying, kept with each state: one that goes on must not find anything else.
     """
 
     def __init__(
@@ -106,7 +111,15 @@ class Checkpoints:
         self.cadence = Cadence(every)
         self.marks = marks or {}
         self.wanted = wanted
+        self.chosen: dict[str, Any] = {}
         self._turn = 0
+        self._read: tuple[State | None, int] | None = None
+
+    def chosen_before(self) -> dict[str, Any]:
+        """What the training had found by trying when its newest state was kept; nothing where there is none."""
+        self._read = self.newest()
+        state, _ = self._read
+        return dict(state["chosen"]) if state is not None else {}
 
     def save(self, state: State) -> None:
         """Write a state; the one before stays until this one is whole.
@@ -141,6 +154,9 @@ class Checkpoints:
 
     def newest(self) -> tuple[State | None, int]:
         """The newest whole state, if there is one, and how many broken ones were passed over."""
+        if self._read is not None:
+            read, self._read = self._read, None
+            return read
         found: list[tuple[int, int, State]] = []
         broken = 0
         for turn, name in enumerate(FILES):

@@ -25,6 +25,10 @@ def check_request(request: TrainRequest) -> None:
     counts = (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1), ("accumulate", 1), ("workers", 1))
     for name, least in counts:
         value = getattr(request, name)
+        if value == "auto" and name == "batch_size":
+            continue
+        if isinstance(value, str):
+            raise OptionError(f"{name.replace('_', ' ')} is {value!r}; a number was expected.", "--batch-size auto")
         if value is not None and value < least:
             raise OptionError(
                 f"{name.replace('_', ' ')} is {value}; at least {least} was expected.",
@@ -45,6 +49,10 @@ def check_request(request: TrainRequest) -> None:
         raise OptionError(
             f"label smoothing is {request.label_smoothing:g}; a share of at most 1 was expected.",
             "--label-smoothing 0.1",
+        )
+    if request.batch_size == "auto" and is_loader(request.data) and not isinstance(request.model, str):
+        raise OptionError(
+            "A size of batches is found on rows that are given as such, not on a loader's.", "--batch-size 64"
         )
     Cadence(request.checkpoint_every)
     _check_steps(request)
@@ -118,6 +126,7 @@ def _check_sharing(request: TrainRequest) -> None:
         "--fast": request.fast is not None,
         "--profile": request.profile,
         "--lr auto": request.lr == "auto",
+        "--batch-size auto": request.batch_size == "auto",
     }
     asked = next((word for word, is_asked in alone.items() if is_asked), None)
     if asked is not None:

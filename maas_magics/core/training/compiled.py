@@ -269,7 +269,7 @@ class Compiled:
                 for k in range(group.steps)
             ]
             with taken_back(regime.net, regime.optimizer):
-                expected = [eager(*batch) for batch in batches]
+                expected = [float(eager(*batch)) for batch in batches]
             with taken_back(regime.net, regime.optimizer):
                 made(inputs, target)
             if not group.draws:

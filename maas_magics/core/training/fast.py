@@ -58,6 +58,19 @@ class Choice:
     def __str__(self) -> str:
         return ", ".join(self.facts)
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What a checkpoint holds of it, for `again`."""
+        precision = self.regime.precision
+        return {"threads": self.threads, "precision": "fp32" if precision is None else precision.name}
+
+
+def again(regime: Regime, kept: dict[str, Any], device: torch.device) -> Choice:
+    """What was chosen before, for a training that goes on: another choice would not go on to the same end."""
+    if regime.precision is None and kept["precision"] != "fp32":
+        regime = replace(regime, precision=Precision(kept["precision"], device))
+    return Choice(regime, kept["threads"], ("as before",))
+
 
 def choose(
     regime: Regime,
@@ -170,10 +183,12 @@ def _race(
 def _timed(regime: Regime, loss: Loss, rows: list[Batch], steps: int) -> float:
     """Seconds of one step, the first one apart."""
     step = replace(regime, average=None).step(loss)  # a trial is no part of the mean of the weights
-    step(*rows[0])
+    loss_before = step(*rows[0])
+    float(loss_before)  # waits for the device
     begun = time.perf_counter()
     for k in range(steps):
-        step(*rows[k % len(rows)])
+        loss_before = step(*rows[k % len(rows)])
+    float(loss_before)
     return (time.perf_counter() - begun) / steps
 
 

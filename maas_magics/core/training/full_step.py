@@ -32,6 +32,8 @@ class FullStep(TrainStep):
     clip : float, optional
         Largest norm of the gradient of all weights together.
     average : Average, optional
+    deferred : bool
+        As in `TrainStep`.
     """
 
     def __init__(
@@ -45,18 +47,19 @@ class FullStep(TrainStep):
         mass: Callable[[Tensor], Tensor] | None = None,
         clip: float | None = None,
         average: Average | None = None,
+        deferred: bool = False,
     ) -> None:
-        super().__init__(net, optimizer, loss_of)
+        super().__init__(net, optimizer, loss_of, deferred=deferred)
         self._inner = optimizer.inner
         self._precision, self._grouped, self._mass = precision, grouped, mass
         self._clip, self._average = clip, average
         self._autocast: Any = precision.autocast if precision is not None else nullcontext()
         self._scaler: Any = precision.scaler if precision is not None else None
 
-    def __call__(self, inputs: tuple[Any, ...], target: Tensor) -> float:
+    def __call__(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:
         """Forward, loss and backward of each batch; one update."""
         if self._search is not None:
-            loss = float(self._search(partial(self._gradients, inputs, target)))
+            loss: float | Tensor = float(self._search(partial(self._gradients, inputs, target)))
         else:
             loss = self._gradients(inputs, target)
             if self._scaler is None:
@@ -68,10 +71,10 @@ class FullStep(TrainStep):
             self._average.update()
         return loss
 
-    def _gradients(self, inputs: tuple[Any, ...], target: Tensor) -> float:
+    def _gradients(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:
         self._zero()
         if self._grouped and len(inputs) > 1:
-            total = 0.0
+            total: float | Tensor = 0.0
             for (part, answers), share in zip(inputs, self._shares(inputs), strict=True):
                 if share:  # a batch that counts nothing has a mean of 0 / 0
                     total += self._one(part, answers, share)
@@ -86,7 +89,7 @@ class FullStep(TrainStep):
             )
         return total
 
-    def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float:
+    def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float | Tensor:
         """Add a batch's gradient; answers its part of the loss."""
         with self._autocast:
             outputs = self._net(*inputs)
@@ -99,7 +102,8 @@ class FullStep(TrainStep):
         if share != 1.0:
             loss = loss * share
         self._backward(loss if self._scaler is None else self._scaler.scale(loss))
-        return loss.item()
+        found: float | Tensor = self._told(loss)
+        return found
 
     def _shares(self, batches: tuple[Any, ...]) -> list[float]:
         """What each batch counts in the mean over all rows of a group."""

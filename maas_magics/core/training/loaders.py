@@ -148,7 +148,7 @@ def _sample(loader: Any, columns: Columns, encode: Callable[[Tensor], Tensor]) -
 
 
 def _loaders(request: TrainRequest) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
-    size, data = request.batch_size or BATCH_SIZE, request.data
+    size, data = request.batch_size if isinstance(request.batch_size, int) else BATCH_SIZE, request.data
     held: DataLoader[Any] | None = None
     share = 0.0
     whole = isinstance(data, (DataLoader, IterableDataset))

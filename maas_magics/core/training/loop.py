@@ -19,14 +19,17 @@ from maas_magics.core.training.batches import Batch, Batches, Several
 from maas_magics.core.training.checkpoint import Checkpoints, State, packed, random_state, restore_random, unpacked
 from maas_magics.core.training.measure import measure
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.out_of_memory import Step as TakeStep
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rates import ByShare
 from maas_magics.core.training.regime import Regime
-from maas_magics.core.training.step import TrainStep
 from maas_magics.core.turns import give_way, wanted
 
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
+
+MOST_WAITING = 1000
+"""Losses that stay on a device at most before they are read."""
 
 KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "best", "best_value", "counted")
 """Counts and values of `Fit` that a checkpoint holds as they are."""
@@ -141,6 +144,7 @@ class Fit:
         train_on, count, before_step = self._make_step(), self._count, self._regime.rates.before
         loss_sum, rows, step, done = self._loss_sum, self._rows, self._step, self._done
         since_sum, since_rows, reported = loss_sum, rows, time.perf_counter()
+        waiting: list[tuple[Tensor, int]] = []
         cadence = self._checkpoints.cadence if self._checkpoints is not None else None
         counts = cadence is not None and cadence.counts
         stop: Stopping = ""
@@ -159,25 +163,43 @@ class Fit:
                 loss, taken = train_on(inputs, target), 1
             step, done = step + taken, done + taken
             n = count(target)
-            loss_sum, rows = loss_sum + loss * n, rows + n
-            if not math.isfinite(loss):
-                if several is not None:
-                    place, loss = several.bad
-                    step -= taken - place
-                raise _diverged(epoch, step, optimizer, loss)
+            rows += n
             now = time.perf_counter()
-            if now - reported >= STEP_EVENTS:
+            tell = now - reported >= STEP_EVENTS
+            due = (counts or (tell and cadence is not None)) and self._due(step)
+            if isinstance(loss, Tensor):
+                waiting.append((loss, n))
+                if tell or due or len(waiting) >= MOST_WAITING:
+                    loss_sum = self._read(waiting, loss_sum, step)
+            else:
+                loss_sum += loss * n
+                if not math.isfinite(loss):
+                    if several is not None:
+                        place, loss = several.bad
+                        step -= taken - place
+                    raise _diverged(epoch, step, optimizer, loss)
+            if tell:
                 fresh = rows - since_rows
                 emit(Step(step=step, epoch=epoch, loss=(loss_sum - since_sum) / fresh, samples=self._samples + rows))
                 reported, since_sum, since_rows = now, loss_sum, rows
-                look = cadence is not None
-            else:
-                look = counts
-            if look and self._due(step):
+            if due:
                 self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
                 self._save()
-        self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
+        self._loss_sum = self._read(waiting, loss_sum, step)
+        self._rows, self._step, self._done = rows, step, done
         return stop
+
+    def _read(self, waiting: list[tuple[Tensor, int]], total: float, step: int) -> float:
+        """The sum of losses with those that waited on their device until now, ``step`` the last of them."""
+        if not waiting:
+            return total
+        losses = torch.stack([loss for loss, _ in waiting]).tolist()
+        for place, (loss, (_, n)) in enumerate(zip(losses, waiting, strict=True), start=1):
+            if not math.isfinite(loss):
+                raise _diverged(self._epoch, step - len(losses) + place, self._optimizer, loss)
+            total += loss * n
+        waiting.clear()
+        return total
 
     def _batches(self) -> Iterator[Batch]:
         """What is left of the epoch, in the order that it began with."""
@@ -238,7 +260,7 @@ class Fit:
     _count: Callable[[Tensor], int] = staticmethod(len)
     """Rows of a step, by its target."""
 
-    def _make_step(self) -> TrainStep:
+    def _make_step(self) -> TakeStep:
         return self._regime.step(self._plan.loss)
 
     def _measure(self) -> dict[str, float]:
@@ -268,6 +290,7 @@ class Fit:
             "now": packed(random_state()),
             "after": self._order.get_state(),
             "marks": self._checkpoints.marks,
+            "chosen": self._checkpoints.chosen,
             "ended": last,
             "spent": self._spent + begun - self._started,
         }

@@ -81,12 +81,12 @@ def lr_range(
     mean, lowest = 0.0, math.inf
     with taken_back(regime.net, optimizer):
         regime.begin(1)
-        step = replace(regime, average=None, profiler=None).step(loss)
+        step = replace(regime, average=None, profiler=None, deferred=False).step(loss)
         for k, (inputs, target) in enumerate(islice(_again(batches, seed), STEPS)):
             rate = LOWEST * (HIGHEST / LOWEST) ** (k / (STEPS - 1))
             for group, share in zip(groups, shares, strict=True):
                 group["lr"] = rate * share
-            value = step(inputs, target)
+            value = float(step(inputs, target))
             mean = SMOOTHING * mean + (1 - SMOOTHING) * value
             smooth = mean / (1 - SMOOTHING ** (k + 1))
             if not math.isfinite(smooth) or (k > EDGE and _blown(smooth, losses, lowest)) or stopping():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from maas_magics.core.data.decode import Decode, truth
 from maas_magics.core.training.batches import Batches
 from maas_magics.core.training.metrics import evaluate
+from maas_magics.core.training.out_of_memory import give_back, is_out_of_memory
 from maas_magics.core.training.plan import Plan
 
 
@@ -17,9 +18,22 @@ def answer(net: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     net.eval()
     outputs, targets = [], []
     for inputs, target in batches.whole():
-        outputs.append(net(*inputs))
+        outputs.append(_outputs(net, inputs))
         targets.append(target)
     return torch.cat(outputs), torch.cat(targets)
+
+
+def _outputs(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """What a network answers to some rows, half of them at a time where memory is too small for all."""
+    try:
+        found: Tensor = net(*inputs)
+        return found
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or len(inputs[0]) < 2:
+            raise
+        give_back(error)
+    half = len(inputs[0]) // 2
+    return torch.cat([_outputs(net, tuple(x[part] for x in inputs)) for part in (slice(half), slice(half, None))])
 
 
 def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dict[str, float]:

@@ -121,7 +121,7 @@ class ProfiledStep(FullStep):
         super().__init__(*given, **more)
         self._profiler, self._plain_backward, self._backward = profiler, self._backward, self._timed_backward
 
-    def __call__(self, inputs: tuple[Any, ...], target: Tensor) -> float:
+    def __call__(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:
         """Forward, loss, backward, update."""
         profiler = self._profiler
         begun, before = profiler.now(), profiler.stepping
@@ -129,7 +129,7 @@ class ProfiledStep(FullStep):
         profiler.add("optimizer", profiler.now() - begun - (profiler.stepping - before))
         return loss
 
-    def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float:
+    def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float | Tensor:
         profiler = self._profiler
         begun, before = profiler.now(), profiler.stepping
         loss = super()._one(inputs, target, share)

@@ -16,6 +16,7 @@ from maas_magics.core.training.freeze import Freezing
 from maas_magics.core.training.full_step import FullStep
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.out_of_memory import DividedStep, Division, Step
 from maas_magics.core.training.precision import Precision
 from maas_magics.core.training.profile import ProfiledBatches, ProfiledStep, Profiler
 from maas_magics.core.training.rates import Rates
@@ -41,6 +42,10 @@ class Regime:
     freezing : Freezing or None
     profiler : Profiler or None
         Times the parts of steps.
+    division : Division or None
+        How a step is divided that is too large for memory; without one it fails.
+    deferred : bool
+        Whether losses stay on their device until they are told; see `TrainStep`.
     """
 
     net: nn.Module
@@ -53,6 +58,8 @@ class Regime:
     average: Average | None = None
     freezing: Freezing | None = None
     profiler: Profiler | None = None
+    division: Division | None = None
+    deferred: bool = False
 
     def begin(self, epoch: int) -> None:
         """Put the network into training mode; thaw what learns from this epoch on. May be called twice."""
@@ -61,23 +68,29 @@ class Regime:
             self.optimizer.thaw(epoch)
             self.freezing.hold(epoch)
 
-    def step(self, loss: Loss) -> TrainStep:
+    def step(self, loss: Loss) -> Step:
         """The function that takes a step: the lean one unless something is asked for that it cannot do."""
-        if self.profiler is not None:
-            make: Callable[..., TrainStep] = partial(ProfiledStep, profiler=self.profiler)
-        elif self.precision is None and self.clip is None and self.average is None and not self.grouped:
-            return TrainStep(self.net, self.optimizer, loss)
+        extra = self.precision is not None or self.clip is not None or self.average is not None
+        if self.profiler is None and not extra and not self.grouped:
+            whole: Step = TrainStep(self.net, self.optimizer, loss, deferred=self.deferred)
         else:
-            make = FullStep
+            whole = self._full(loss, self.grouped)
+        if self.division is None or self.optimizer.needs_closure:
+            return whole
+        return DividedStep(self.net, whole, self.grouped, partial(self._full, loss, True), self.division)
+
+    def _full(self, loss: Loss, grouped: bool) -> FullStep:
+        make = FullStep if self.profiler is None else partial(ProfiledStep, profiler=self.profiler)
         return make(
             self.net,
             self.optimizer,
             loss,
             precision=self.precision,
-            grouped=self.grouped,
+            grouped=grouped,
             mass=self.mass,
             clip=self.clip,
             average=self.average,
+            deferred=self.deferred,
         )
 
     def timed(self, batches: Batches) -> Batches:
@@ -94,6 +107,7 @@ class Regime:
             "rates": self.rates.state(),
             "precision": self.precision.state() if self.precision is not None else {},
             "average": self.average.state() if self.average is not None else [],
+            "parts": self.division.parts if self.division is not None else 1,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -103,3 +117,5 @@ class Regime:
             self.precision.load(state["precision"])
         if self.average is not None:
             self.average.load(state["average"])
+        if self.division is not None:
+            self.division.parts = state["parts"]

@@ -29,18 +29,21 @@ class TrainStep:
     optimizer : Optimizer
         Over the parameters of ``net``. One that searches along a line may ask for the loss several times.
     loss_of : Loss
+    deferred : bool
+        Whether the loss stays on its device, so that nobody waits for it: the answer is then a tensor of one number.
     """
 
-    def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss) -> None:
+    def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss, *, deferred: bool = False) -> None:
         self._net = net
         self._loss_of = loss_of
         self._ensemble = hasattr(net, "members")
         self._backward = make_backward()
         self._zero = optimizer.zero
         self._update = optimizer.step
-        self._search = optimizer.inner.step if optimizer.needs_closure else None
+        self._search: Any = optimizer.inner.step if optimizer.needs_closure else None
+        self._told: Callable[[Tensor], Any] = Tensor.detach if deferred and self._search is None else Tensor.item
 
-    def __call__(self, inputs: tuple[Tensor, ...], target: Tensor) -> float:
+    def __call__(self, inputs: tuple[Tensor, ...], target: Tensor) -> float | Tensor:
         """Forward, loss, backward, update."""
         if self._search is not None:
             found: Any = self._search(partial(self._gradients, inputs, target))
@@ -49,11 +52,12 @@ class TrainStep:
         self._update()
         return loss
 
-    def _gradients(self, inputs: tuple[Tensor, ...], target: Tensor) -> float:
+    def _gradients(self, inputs: tuple[Tensor, ...], target: Tensor) -> float | Tensor:
         self._zero()
         loss = self._loss(inputs, target)
         self._backward(loss)
-        return loss.item()
+        found: float | Tensor = self._told(loss)
+        return found
 
     def _loss(self, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
         outputs = self._net(*inputs)

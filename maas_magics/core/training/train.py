@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -10,43 +9,43 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import Diverged, OptionError
+from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.requests import TrainRequest
-from maas_magics.api.results import ModelInfo, TrainedModel
-from maas_magics.api.signature import Signature
+from maas_magics.api.results import TrainedModel
 from maas_magics.core import turns
 from maas_magics.core.architectures import Recipe, architectures
-from maas_magics.core.context import Context, versions
-from maas_magics.core.data.answers import Answers, within
+from maas_magics.core.context import Context
+from maas_magics.core.data.answers import within
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
-from maas_magics.core.manifest import Manifest
-from maas_magics.core.model import Model, features_of
-from maas_magics.core.publish import publish
+from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.assemble import assemble, chosen_optimizer
 from maas_magics.core.training.batches import Batches, InMemory
+from maas_magics.core.training.blocks import Blocks
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.compiled import compiled_for
 from maas_magics.core.training.devices import find_device, threads
-from maas_magics.core.training.fast import choose
+from maas_magics.core.training.fast import again, choose
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.losses import make_loss, task_of
-from maas_magics.core.training.metrics import make_metrics
-from maas_magics.core.training.modules import describe, fit_in, make_module, title_of
-from maas_magics.core.training.plan import History, Plan, mode_of
+from maas_magics.core.training.losses import task_of
+from maas_magics.core.training.modules import fit_in, make_module, title_of
+from maas_magics.core.training.objective import make_objective
+from maas_magics.core.training.out_of_memory import first_line, is_out_of_memory
+from maas_magics.core.training.outcome import conclude, refuse_diverged
+from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.prepare import Prepared, layout_of, prepare, read, with_answers
 from maas_magics.core.training.profile import Profiler, advice
 from maas_magics.core.training.sampler import balanced_order
 from maas_magics.core.training.schedules import constant
 from maas_magics.core.training.streaming import Stream, streamed_source
-from maas_magics.core.training.weights import class_weights
 from maas_magics.core.training.workers.launch import Work, fit_in_workers
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
@@ -71,6 +70,11 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
             return _train(request, context)
         except BaseException as error:
             _release(error)
+            if is_out_of_memory(error):
+                raise MaasError(
+                    f"Memory is too small for the training: {first_line(error)}.",
+                    "--batch-size auto finds one that fits; where there is a checkpoint, --resume goes on from it.",
+                ) from None
             raise
 
 
@@ -109,7 +113,7 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
     else:
         recipe = MODULE
         net, prepared = _own_module(request, prepared, found.layout)
-    size = request.batch_size or recipe.batch_size
+    size = request.batch_size if isinstance(request.batch_size, int) else recipe.batch_size
     if request.workers > 1 and found.stream is not None:
         raise OptionError("Rows that are read from disk go to one process.", "--workers 1")
     check_workers(request, device, min(size, rows))
@@ -231,37 +235,33 @@ def _run(
     architecture: str = "",
     declared: bool = False,
 ) -> TrainedModel:
-    answers = prepared.answers
     architecture = architecture or title_of(net)
-    metrics = make_metrics(request.metrics, answers)
-    monitor = request.monitor or recipe.monitor
-    if monitor != "loss" and monitor not in metrics:
-        metrics |= make_metrics((monitor,), answers)
-    if request.label_smoothing and answers.task == "regression":
-        raise OptionError("Label smoothing is for labels; the task is regression.", "Drop --label-smoothing.")
-    if callable(request.loss) and (request.label_smoothing or request.class_weights is not None):
-        raise OptionError(
-            "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
-        )
-    smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
-    weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
-    weights = weights.to(device) if weights is not None else None
+    here = device if request.workers == 1 else torch.device("cpu")
+    objective = make_objective(request, recipe, prepared, device)
     epochs = request.epochs if request.epochs is not None else recipe.epochs
-    mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
-    loss = make_loss(request.loss, answers, weights, smoothing)
+    checkpoints = None
+    if context.checkpoints is not None:
+        checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, wanted=bool(request.resume))
+    tries = request.batch_size == "auto" or request.fast is not None
+    before = checkpoints.chosen_before() if checkpoints is not None and tries else {}
+    if request.batch_size == "auto" and "batch_size" in before:
+        assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
+        batches = batches.sized(before["batch_size"])
+        request = msgspec.structs.replace(request, batch_size=batches.batch_size)
     made = assemble(
         request,
         recipe,
         net,
         prepared,
         batches,
-        device if request.workers == 1 else torch.device("cpu"),
+        here,
         epochs=epochs,
-        mode=mode,
-        weights=weights,
-        loss=loss,
+        mode=objective.mode,
+        weights=objective.weights,
+        loss=objective.loss,
+        tell=lambda text: context.tell(text, "warning"),
+        stopping=context.stopping,
     )
-    optimizer = made.optimizer
     if request.precision == "fp16" and device.type == "cpu":
         context.tell(
             "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
@@ -269,36 +269,42 @@ def _run(
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     regime, cpu = made.regime, request.threads
-    found: tuple[str, ...] = ()
     total = epochs * made.batches.steps
-    with threads(cpu, parameters, getattr(batches, "batch_size", 32), wide):
-        if request.fast is not None:
-            choice = choose(
-                regime,
-                loss,
-                made.batches,
-                total=total,
-                threads=cpu,
-                precision=request.precision == "fp32",
-                stopping=context.stopping,
-            )
-            regime, cpu, found = choice.regime, choice.threads, choice.facts
+    chosen: dict[str, Any] = {"batch_size": made.rows}
+    found: tuple[str, ...] = ()
+    if request.fast is not None:
+        if "threads" in before:
+            choice = again(regime, before, device)
+        else:
+            with threads(cpu, parameters, made.rows, wide):
+                choice = choose(
+                    regime,
+                    objective.loss,
+                    made.batches,
+                    total=total,
+                    threads=cpu,
+                    precision=request.precision == "fp32",
+                    stopping=context.stopping,
+                )
+        regime, cpu, found = choice.regime, choice.threads, choice.facts
+        chosen |= choice.kept
     profiler = Profiler(device) if request.profile else None
     regime = replace(regime, profiler=profiler)
     plan = Plan(
-        loss=loss,
-        answers=answers,
-        metrics=metrics,
-        monitor=monitor,
-        mode=mode,
+        loss=objective.loss,
+        answers=prepared.answers,
+        metrics=objective.metrics,
+        monitor=objective.monitor,
+        mode=objective.mode,
         epochs=epochs,
         patience=request.patience if request.patience is not None else recipe.patience,
         schedule=constant,
         seed=request.seed,
         regime=regime,
     )
+    task = prepared.answers.task
     facts = {
-        "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
+        "task": task + (f", {len(prepared.answers.classes)} classes" if task == "multiclass" else ""),
         "architecture": architecture,
         **made.facts,
         "device": str(device),
@@ -314,24 +320,23 @@ def _run(
             steps_per_epoch=made.batches.steps,
             samples=batches.rows,
             parameters=parameters,
-            monitor=monitor,
+            monitor=plan.monitor,
             mode=plan.mode,
             facts=facts,
         )
     )
     if made.search is not None:
-        found_at = made.search
-        context.emit(RateSearch(rates=found_at.rates, losses=found_at.losses, chosen=found_at.chosen))
+        search = made.search
+        context.emit(RateSearch(rates=search.rates, losses=search.losses, chosen=search.chosen))
     marks = {
         "seed": str(request.seed),
         "table": prepared.digest,
         "network": f"{architecture}, {parameters} parameters",
-        "optimizer": type(optimizer.inner).__name__,
-        "batch size": facts["batch size"],
+        "optimizer": type(made.optimizer.inner).__name__,
+        "batch size": made.size,
     }
-    checkpoints = None
-    if context.checkpoints is not None:
-        checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, marks, bool(request.resume))
+    if checkpoints is not None:
+        checkpoints.marks, checkpoints.chosen = marks, chosen
     begun = time.perf_counter()
     if request.workers > 1:
         assert isinstance(batches, InMemory)  # nothing else passes the checks
@@ -348,17 +353,19 @@ def _run(
             device=device.type,
             schedule=request.schedule or recipe.schedule,
             optimizer=chosen_optimizer(request, recipe),
-            weights=None if weights is None else weights.tolist(),
-            smoothing=smoothing,
+            weights=None if objective.weights is None else objective.weights.tolist(),
+            smoothing=objective.smoothing,
             marks=marks,
         )
         history = fit_in_workers(work, context)
     else:
-        with threads(cpu, parameters, getattr(batches, "batch_size", 32), wide):
+        with threads(cpu, parameters, made.rows, wide):
             if request.compile or (request.compile is None and request.fast is not None):
-                plan = replace(plan, compiled=compiled_for(regime, made.batches, loss, context.tell, total))
+                plan = replace(plan, compiled=compiled_for(regime, made.batches, plan.loss, context.tell, total))
             try:
-                history = fit(net, optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints)
+                history = fit(
+                    net, made.optimizer, made.batches, held, plan, context.emit, context.stopping, checkpoints
+                )
             finally:
                 if plan.compiled is not None:
                     plan.compiled.close()
@@ -367,72 +374,20 @@ def _run(
     if profiler is not None:
         told = advice(parts, profiler.steps, batches, fast=request.fast is not None)
         context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
-    if not math.isfinite(history.best_metrics["loss"]):
-        raise Diverged(
-            f"The loss of the held-out rows became {history.best_metrics['loss']} in epoch {history.best_epoch}, at a "
-            f"learning rate of {optimizer.lr:g}.",
-            f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the network's answers in eval mode.",
-        )
+    refuse_diverged(history, made.optimizer)
     net.to("cpu").zero_grad(set_to_none=True)
     if made.arranged:
         net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    plan_told = {**facts, "monitor": monitor}
-    manifest = _manifest(request, prepared, history, architecture, declared, parameters, plan_told, seconds, net)
-    watched = history.best_metrics.get(monitor, history.best_metrics["loss"])
-    better = request.better_than is None or (
-        watched < request.better_than if plan.mode == "min" else watched > request.better_than
-    )
-    info = manifest.info
-    if better:
-        info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
-    return TrainedModel(
-        info=info,
-        best_epoch=history.best_epoch,
-        epochs=history.epochs,
-        history=history.curves,
-        seconds=seconds,
-        stopped=history.stopped,
-        diverged=history.diverged,
-        profile=parts,
-    )
-
-
-def _manifest(
-    request: TrainRequest,
-    prepared: Prepared,
-    history: History,
-    architecture: str,
-    declared: bool,
-    parameters: int,
-    facts: dict[str, str],
-    seconds: float,
-    net: nn.Module,
-) -> Manifest:
-    answers: Answers = prepared.answers
-    info = ModelInfo(
-        name=request.name,
-        version=0,
-        task=answers.task,
+    return conclude(
+        request,
+        context,
+        net,
+        prepared,
+        plan,
+        history,
         architecture=architecture,
-        target=answers.names,
-        classes=answers.labels if answers.classes else (),
-        metrics={name: value for name, value in history.best_metrics.items() if math.isfinite(value)},
-        created=time.time(),
-        parameters=parameters,
-        signature=Signature(prepared.preprocess.columns.specs, answers.specs),
-        lineage={"seed": str(request.seed), "data": prepared.digest, **versions()},
-    )
-    curves = {
-        name: [value if math.isfinite(value) else None for value in values] for name, values in history.curves.items()
-    }
-    return Manifest(
-        info=info,
-        answers=answers,
-        params=dict(request.params),
         declared=declared,
-        source="" if declared else describe(net, request.source),
-        plan=facts,
-        history=curves,
-        best_epoch=history.best_epoch,
+        facts=facts,
         seconds=seconds,
+        parts=parts,
     )

@@ -216,7 +216,7 @@ class SharedFit(Fit):
         self._steps = 0
         self._shared = SharedStep(net, optimizer, plan.loss, group, train, self._wanted, sharded)
 
-    def _make_step(self) -> TrainStep:
+    def _make_step(self) -> SharedStep:
         return self._shared
 
     def _count(self, target: Tensor) -> int:

@@ -1,0 +1,71 @@
+"""What a training makes small, and which figure it watches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import OptionError
+from maas_magics.api.requests import TrainRequest
+from maas_magics.core.architectures import Recipe
+from maas_magics.core.training.losses import Loss, make_loss
+from maas_magics.core.training.metrics import Metric, make_metrics
+from maas_magics.core.training.plan import mode_of
+from maas_magics.core.training.prepare import Prepared
+from maas_magics.core.training.weights import class_weights
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Loss and figures of a training.
+
+    Attributes
+    ----------
+    loss : Loss
+    metrics : dict of str to Metric
+    monitor : str
+        The figure that the best epoch is chosen by.
+    mode : {"min", "max"}
+        Whether a smaller one is better.
+    weights : Tensor or None
+        Of classes, on the device.
+    smoothing : float
+        Of labels.
+    """
+
+    loss: Loss
+    metrics: dict[str, Metric]
+    monitor: str
+    mode: Literal["min", "max"]
+    weights: Tensor | None
+    smoothing: float
+
+
+def make_objective(request: TrainRequest, recipe: Recipe, prepared: Prepared, device: torch.device) -> Objective:
+    """What a request asks for, and its recipe where it says nothing.
+
+    Raises
+    ------
+    OptionError
+        If it does not go together, or with the target.
+    """
+    answers = prepared.answers
+    metrics = make_metrics(request.metrics, answers)
+    monitor = request.monitor or recipe.monitor
+    if monitor != "loss" and monitor not in metrics:
+        metrics |= make_metrics((monitor,), answers)
+    if request.label_smoothing and answers.task == "regression":
+        raise OptionError("Label smoothing is for labels; the task is regression.", "Drop --label-smoothing.")
+    if callable(request.loss) and (request.label_smoothing or request.class_weights is not None):
+        raise OptionError(
+            "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
+        )
+    smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
+    weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
+    weights = weights.to(device) if weights is not None else None
+    mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
+    loss = make_loss(request.loss, answers, weights, smoothing)
+    return Objective(loss, metrics, monitor, mode, weights, smoothing)
