@@ -18,6 +18,7 @@ PEERS = (
     "ours",
     "skorch",
     "accelerate",
+    "fabric",
     "lightning",
     "hf_trainer",
     "fastai",
@@ -25,6 +26,7 @@ PEERS = (
     "sklearn_mlp",
 )
 ROUNDS = 3
+THREADS = (1, 2)
 TARGETS = ("≥ 1.8", "≥ 3.5", "≥ 1.4", "≥ 1.05")
 FAST_TARGETS = ("≥ 2.5", "≥ 12", "≥ 2.5", "≥ 1.5")
 
@@ -53,31 +55,46 @@ def main() -> None:
 
     from benchmarks.workloads import workloads
 
-    torch.set_num_threads(1)
     peers, absent = [], []
     for name in PEERS:
         peer = import_module(f"benchmarks.peers.{name}")
         lacking = missing(*peer.PACKAGES)
         absent += [f"{peer.NAME} (pip install {' '.join(lacking)})"] if lacking else []
         peers += [] if lacking else [peer]
+    compiling: dict[str, tuple[float, str]] = import_module("benchmarks.peers.ours_fast").compiling
     with tempfile.TemporaryDirectory() as store:
         os.environ |= {"MAAS_STORE": store, "MAAS_UI": "static", "XDG_CACHE_HOME": store}
         works = workloads()
-        columns = [column(work, peers) for work in works]
-        compiled = list(import_module("benchmarks.peers.ours_fast").compiling.items())
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            compiling.clear()
+            told(threads, works, peers, [column(work, peers) for work in works], compiling)
+    if absent:
+        print(f"\nNot installed, so left out: {', '.join(absent)}.")
+
+
+def told(
+    threads: int,
+    works: list[Any],
+    peers: list[ModuleType],
+    columns: list[dict[str, float]],
+    compiling: dict[str, tuple[float, str]],
+) -> None:
+    """Print the table for a number of threads."""
     rows = [
         [peer.NAME, *(f"{found[peer.NAME]:.2f}" if peer.NAME in found else "–" for found in columns)] for peer in peers
     ]
+    targets = [["target for training alone", *TARGETS], ["target for `--fast auto`", *FAST_TARGETS]]
+    own = "" if threads == 1 else "Ours chooses how many of them it takes. "
     table(
-        "Training: samples per CPU second over the bare PyTorch loop's",
+        f"Training: samples per CPU second over the bare PyTorch loop's, {threads} thread{'s' if threads > 1 else ''}",
         ("", *(work.name for work in works)),
-        [*rows, ["target for training alone", *TARGETS], ["target for `--fast auto`", *FAST_TARGETS]],
-        f"Medians of {ROUNDS} trainings in turns in one process, one thread, Adam, validation after each epoch. "
+        [*rows, *(targets if threads == 1 else [])],
+        f"Medians of {ROUNDS} trainings in turns in one process, Adam, validation after each epoch. {own}"
         "Every row is a whole call, but for “training alone”: that is from the first step to the end of the last "
         "epoch. The whole call of ours also traces the network to ONNX, so that it can be asked without its code: "
         "a fixed cost, a large share of trainings as short as these. `--fast auto` is measured once its steps are "
         "compiled, which other processes do meanwhile: "
-        + "; ".join(f"{name}: {seconds:.0f} CPU seconds ({chosen})" for name, (seconds, chosen) in compiled)
-        + "."
-        + (f" Not installed, so left out: {', '.join(absent)}." if absent else ""),
+        + "; ".join(f"{name}: {seconds:.0f} CPU seconds ({chosen})" for name, (seconds, chosen) in compiling.items())
+        + ".",
     )

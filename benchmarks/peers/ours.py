@@ -11,6 +11,8 @@ PACKAGES = ("maas-magics",)
 
 def start(work: Workload, **more):
     """The job of one training."""
+    import torch
+
     import maas_magics as maas
 
     return quietly(
@@ -22,7 +24,7 @@ def start(work: Workload, **more):
             optimizer="Adam",
             lr=RATE,
             batch_size=work.batch,
-            threads=1,
+            threads=1 if torch.get_num_threads() == 1 else None,
             background=True,
             **({"epochs": work.epochs} | more),
         )
