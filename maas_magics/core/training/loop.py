@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import Diverged, OptionError, Stopped, StoreError, Suspended
-from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Message, Resumed, Step
+from maas_magics.api.errors import Diverged, Stopped, Suspended
+from maas_magics.api.events import EpochEnd, Event, Message, Step
 from maas_magics.core.context import Stopping
-from maas_magics.core.data.decode import Decode
 from maas_magics.core.training.batches import Batch, Batches, Several
-from maas_magics.core.training.checkpoint import Checkpoints, State, packed, random_state, restore_random, unpacked
+from maas_magics.core.training.checkpoint import Checkpoints, random_state, restore_random
 from maas_magics.core.training.measure import measure
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.out_of_memory import Step as TakeStep
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rates import ByShare
-from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.progress import Progress
 from maas_magics.core.turns import give_way, wanted
 
 STEP_EVENTS = 0.1
@@ -31,11 +28,8 @@ STEP_EVENTS = 0.1
 MOST_WAITING = 1000
 """Losses that stay on a device at most before they are read."""
 
-KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "best", "best_value", "counted")
-"""Counts and values of `Fit` that a checkpoint holds as they are."""
 
-
-class Fit:
+class Fit(Progress):
     """One training of a network in place, that can be stopped, kept on disk and gone on with at any step.
 
     Parameters
@@ -49,37 +43,6 @@ class Fit:
     checkpoints : Checkpoints, optional
         Where the state is kept; from its newest whole one the training goes on.
     """
-
-    def __init__(
-        self,
-        net: nn.Module,
-        optimizer: Optimizer,
-        train: Batches,
-        validation: Batches | None,
-        plan: Plan,
-        emit: Callable[[Event], None],
-        stopping: Callable[[], Stopping],
-        checkpoints: Checkpoints | None = None,
-    ) -> None:
-        self._net, self._optimizer, self._held, self._plan = net, optimizer, validation, plan
-        self._emit, self._stopping, self._checkpoints = emit, stopping, checkpoints
-        self._regime = plan.regime or Regime(
-            net, optimizer, ByShare(optimizer, plan.schedule, plan.epochs * train.steps)
-        )
-        self._train = self._regime.timed(plan.compiled or train)
-        self._history = History()
-        self._best: dict[str, Tensor] | None = None
-        self._best_value = math.inf
-        self._order = torch.Generator().manual_seed(plan.seed)
-        self._decode = Decode(plan.answers).to(next(net.parameters()).device)
-        self._epoch = 1
-        self._step = self._samples = 0
-        self._done = self._rows = 0
-        self._loss_sum = 0.0
-        self._begun = False
-        self._begin: State = {}
-        self._counted = 0
-        self._spent = 0.0
 
     def run(self) -> History:
         """Train, and leave the weights of the best epoch in the network.
@@ -250,11 +213,6 @@ class Fit:
         self._regime.rates.after_epoch(self._step, watched)
         self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
 
-    @property
-    def _good(self) -> bool:
-        """Whether there are weights worth to keep: a best epoch whose loss is a number."""
-        return self._best is not None and math.isfinite(self._history.best_metrics["loss"])
-
     # --- what several processes do together: see `workers` ---
 
     _count: Callable[[Tensor], int] = staticmethod(len)
@@ -266,90 +224,6 @@ class Fit:
     def _measure(self) -> dict[str, float]:
         """Figures of the held-out rows; none where there are none."""
         return {} if self._held is None else measure(self._net, self._decode, self._held, self._plan)
-
-    def _due(self, step: int, *, epoch_end: bool = False) -> bool:
-        """Whether it is time for a checkpoint."""
-        return self._checkpoints is not None and self._checkpoints.cadence.due(step, epoch_end=epoch_end)
-
-    # --- on disk ---
-
-    def _save(self, *, last: bool = False) -> None:
-        """Keep the whole state; the last one tells that the training came to its own end."""
-        if self._checkpoints is None:
-            return
-        begun = time.perf_counter()
-        begin = self._begin
-        state = {name: getattr(self, f"_{name}") for name in KEPT}
-        state |= {
-            "net": self._net.state_dict(),
-            "optimizer": self._optimizer.inner.state_dict(),
-            "base": self._optimizer.base,
-            "regime": self._regime.state(),
-            "history": asdict(self._history),
-            "begin": {"order": begin["order"], "random": packed(begin["random"])} if begin else {},
-            "now": packed(random_state()),
-            "after": self._order.get_state(),
-            "marks": self._checkpoints.marks,
-            "chosen": self._checkpoints.chosen,
-            "ended": last,
-            "spent": self._spent + begun - self._started,
-        }
-        try:
-            self._checkpoints.save(state)
-        except StoreError as error:
-            self._emit(Message(text=f"{error.message} Training goes on.", level="warning"))
-        else:
-            if last:
-                self._checkpoints.settle()
-            self._emit(CheckpointSaved(epoch=self._history.epochs if last else self._epoch, step=self._step))
-        self._checkpoints.cadence.saved(self._step, time.perf_counter() - begun)
-
-    def _resume(self) -> None:
-        """Take up the newest whole state.
-
-        Raises
-        ------
-        OptionError
-            If it was made of other data or another network, or has nothing left to do.
-        """
-        if self._checkpoints is None:
-            return
-        state, broken = self._checkpoints.newest()
-        if broken:
-            what = "the one before is used" if state else "there is none before it, so training begins anew"
-            self._emit(Message(text=f"The newest checkpoint is broken; {what}.", level="warning"))
-        if state is None:
-            if self._checkpoints.wanted:
-                raise OptionError("There is no checkpoint to go on from.", "Drop --resume.")
-            return
-        for what, mark in self._checkpoints.marks.items():
-            if state["marks"].get(what) != mark:
-                raise OptionError(
-                    f"The checkpoint was made with another {what}.", "Say the line as it was, or drop --resume."
-                )
-        try:
-            self._net.load_state_dict(state["net"])
-            self._optimizer.load(state["optimizer"], state["base"])
-            self._regime.load(state["regime"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise OptionError(f"The checkpoint does not fit: {reason}", "Say the line as it was.") from None
-        self._history = History(**state["history"])
-        for name in KEPT:
-            setattr(self, f"_{name}", state[name])
-        begin = state["begin"]
-        self._begin = {"order": begin["order"], "random": unpacked(begin["random"])} if begin else {}
-        self._spent = state["spent"]
-        restore_random(unpacked(state["now"]))
-        self._order.set_state(state["after"])
-        if state["ended"]:
-            self._history.stopped = False
-            self._counted = self._history.epochs
-            if self._epoch > self._plan.epochs:
-                raise OptionError(
-                    f"The training has done its {self._history.epochs} epochs.", f"--epochs {2 * self._history.epochs}"
-                )
-        self._emit(Resumed(epoch=self._epoch, step=self._step, samples=self._samples + self._rows))
 
 
 def fit(
