@@ -11,8 +11,9 @@ import msgspec
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.endpoint import Endpoint
-from maas_magics.api.errors import JobNotFound, MaasError, OptionError, did_you_mean
+from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.job import whole_id
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
@@ -146,15 +147,9 @@ class Session(Connection):
         JobNotFound
             If there is none, or several begin so.
         """
-        if id in self._sweeps:
-            return self._sweeps[id]
-        sweep = next((job for key, job in self._sweeps.items() if id and key.startswith(id)), None)
-        if sweep is None:
-            return self.backend.job(id)
-        found = [info.id for info in self.jobs() if info.id.startswith(id)]
-        if len(found) > 1:
-            raise JobNotFound(f"Several jobs begin with {id!r}.", did_you_mean(id, found))
-        return sweep
+        if self._sweeps and id not in self._sweeps:
+            id = whole_id(id, [info.id for info in self.jobs()])
+        return self._sweeps.get(id) or self.backend.job(id)
 
     def attach(self, id: str, *, wait: bool = False) -> Any:
         """Show a job again from its first event on, and hand it out; with ``wait`` its result, as `run` does."""

@@ -27,7 +27,7 @@ ROOMS = {
     "listening": ("api trackers", ""),
     "sweeps": ("api core listening", "msgspec optuna"),
     "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
-    "magics": ("api widgets", "IPython"),
+    "magics": ("api", "IPython"),
     "connection": ("api core local remote", ""),
     "session": ("api core listening sweeps widgets magics connection", "msgspec"),
     "functions": ("api session", ""),
@@ -124,6 +124,13 @@ def test_a_room_imports_only_what_the_table_allows(name: str) -> None:
         if not fine:
             wrong.append(str(found))
     assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_allowed_that_nobody_needs() -> None:
+    used = {(room(found.importer), room(found.target)) for found in EVERY if found.own}
+    assert [
+        (name, other) for name, (rooms, _) in ROOMS.items() for other in rooms.split() if (name, other) not in used
+    ] == []
 
 
 def test_the_table_itself_is_the_design() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from maas_magics.api.backend import JobInfo
-from maas_magics.api.errors import MaasError, Stopped
+from maas_magics.api.errors import JobNotFound, MaasError, Stopped, did_you_mean
 from maas_magics.api.events import FINAL_STATES, Event, Finished
 
 R = TypeVar("R")
@@ -185,6 +185,21 @@ class LoggedJob(BaseJob[R]):
 
     def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
         """What is written down before anybody hears of the end."""
+
+
+def whole_id(id: str, known: Sequence[str]) -> str:
+    """The one id that begins with ``id``.
+
+    Raises
+    ------
+    JobNotFound
+        If there is none, or several do.
+    """
+    found = [key for key in known if key.startswith(id)] if id else []
+    if len(found) != 1:
+        why = f"Several jobs begin with {id!r}." if found else f"There is no job {id!r}."
+        raise JobNotFound(why, did_you_mean(id, found or known) or "%maas jobs lists them.")
+    return found[0]
 
 
 def not_paused(info: JobInfo) -> MaasError:

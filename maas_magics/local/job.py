@@ -158,7 +158,8 @@ class LocalJob(LoggedJob[R]):
         self._info = msgspec.structs.replace(self._info, state=state)
 
     def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
-        """Write the end down; answers belong to whoever asked for them."""
+        """Write the end down; answers, and what would be queued again, belong to whoever asked."""
+        self._again = None
         self._flush(state, None if isinstance(self._result, Prediction) else encode_outcome(self._result, self._error))
 
     def _flush(self, state: State, outcome: bytes | None = None) -> None:
