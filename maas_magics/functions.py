@@ -221,14 +221,14 @@ def models() -> list[ModelInfo]:
 
 
 def jobs() -> list[JobInfo]:
-    """Every job, newest first."""
-    return list(current().backend.jobs())
+    """Every job, newest first, with the sweeps of this session."""
+    return current().jobs()
 
 
 def status() -> dict[str, Any]:
     """Where requests run, and what is there."""
     session = current()
-    going = [info for info in session.backend.jobs() if info.state in ("queued", "running")]
+    going = [info for info in session.jobs() if info.state in ("queued", "running")]
     return {
         "backend": "this kernel",
         "store": session.store,
@@ -237,7 +237,7 @@ def status() -> dict[str, Any]:
     }
 
 
-def attach(job: str, *, block: bool = False) -> Job[Any]:
+def attach(job: str, *, block: bool = False) -> Any:
     """Show the live view of a job again, from its first event on.
 
     Parameters
@@ -246,22 +246,25 @@ def attach(job: str, *, block: bool = False) -> Job[Any]:
         Id of a job, or its first characters.
     block : bool
         Wait until it has ended.
-    """
-    from maas_magics.widgets import watch
 
-    found = current().backend.job(job)
-    watch(found, block=block)
-    return found
+    Returns
+    -------
+    The Job, or with ``block`` its result
+    """
+    return current().attach(job, wait=block)
 
 
 def stop(job: str) -> None:
-    """Stop a job gracefully; its best checkpoint is kept. A second call drops the work in hand."""
-    current().backend.job(job).stop()
+    """Stop a job gracefully; its best checkpoint is kept. A second call drops the work in hand.
+
+    A sweep drops the trial in hand, and publishes the best of the others.
+    """
+    current().job(job).stop()
 
 
 def logs(job: str) -> list[Event]:
     """Events of a job so far."""
-    return list(current().backend.job(job).events(follow=False))
+    return list(current().job(job).events(follow=False))
 
 
 def compare(*models: str) -> Comparison:

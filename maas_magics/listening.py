@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Generic, TypeVar
-
-import msgspec
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Event, Finished, Message, decode, encode
+from maas_magics.api.job import BaseJob, EventLog
 from maas_magics.api.requests import Request, TrainRequest
 
 R = TypeVar("R")
@@ -59,7 +57,7 @@ def heard(callbacks: Sequence[Callback], track: Sequence[str] = ()) -> Listen:
     return listen
 
 
-class HeardJob(Generic[R]):
+class HeardJob(BaseJob[R]):
     """A job whose events go to callbacks first, and then to whoever follows it.
 
     Each callback gets a copy of its own, so that nothing it does to an event reaches anybody else.
@@ -72,19 +70,13 @@ class HeardJob(Generic[R]):
     """
 
     def __init__(self, job: Job[R], callbacks: Sequence[Callback]) -> None:
+        super().__init__(job.info)
         self._job = job
         self._callbacks = list(callbacks)
-        self._events: list[Event] = []
-        self._changed = threading.Condition()
+        self._log = EventLog()
         self._over = threading.Event()
-        self._lost: Exception | None = None
         self._asked = False
-        threading.Thread(target=self._listen, name=f"maas-callbacks-{job.info.id}", daemon=True).start()
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self._job.info.id
+        threading.Thread(target=self._listen, name=f"maas-callbacks-{self.id}", daemon=True).start()
 
     @property
     def info(self) -> JobInfo:
@@ -93,24 +85,12 @@ class HeardJob(Generic[R]):
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
         """Events that the callbacks have heard, with what became of the callbacks among them."""
-        while True:
-            with self._changed:
-                while follow and len(self._events) <= after and not self._over.is_set():
-                    self._changed.wait(1.0)
-                fresh = self._events[after:]
-            yield from fresh
-            after += len(fresh)
-            if not follow or (fresh and isinstance(fresh[-1], Finished)):
-                return
-            if not fresh and self._over.is_set():
-                if self._lost is not None:
-                    raise self._lost
-                return
+        return self._log.read(after, follow)
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result, and until the callbacks have heard the end; raises what the job raised."""
         if not self._over.wait(timeout):
-            raise TimeoutError(f"The job {self.id} is {self.info.state} after {timeout:g} s.")
+            raise self._late(timeout)
         return self._job.result(timeout)
 
     def stop(self) -> None:
@@ -126,23 +106,16 @@ class HeardJob(Generic[R]):
         """Go on where `pause` left off."""
         self._job.resume()
 
-    def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.to_thread(self.result).__await__()
-
-    def __repr__(self) -> str:
-        info = self.info
-        return f"<Job {info.id} · {info.title} · {info.state}>"
-
     def _listen(self) -> None:
+        lost: Exception | None = None
         try:
             for event in self._job.events():
                 self._tell(event)
         except Exception as error:  # the events may come over a wire; who follows is told
-            self._lost = error
+            lost = error
         finally:
             self._over.set()
-            with self._changed:
-                self._changed.notify_all()
+            self._log.close(lost)
 
     def _tell(self, event: Event) -> None:
         stop = False
@@ -160,12 +133,7 @@ class HeardJob(Generic[R]):
                 self.stop()
             except Exception as error:
                 self._warn(f"a callback asked for a stop, and the job could not be stopped: {error}")
-        self._add(event)
+        self._log.add(event)
 
     def _warn(self, text: str) -> None:
-        self._add(Message(time=time.time(), text=text, level="warning"))
-
-    def _add(self, event: Event) -> None:
-        with self._changed:
-            self._events.append(msgspec.structs.replace(event, seq=len(self._events) + 1))
-            self._changed.notify_all()
+        self._log.add(Message(time=time.time(), text=text, level="warning"))

@@ -1,25 +1,24 @@
-"""The composition root: which backend this notebook speaks to, and what its names mean."""
+"""The composition root: what one notebook says to whichever backend is connected, and what its names mean."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from maas_magics.api.backend import Backend, Job
+from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.endpoint import Endpoint
-from maas_magics.api.errors import OptionError
+from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
-from maas_magics.api.place import default_place
+from maas_magics.api.job import whole_id
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
-from maas_magics.api.sweep import SweepResult
+from maas_magics.api.sweep import Sweep, SweepResult
+from maas_magics.connection import Connection
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +32,7 @@ MANY_ROWS = 20_000
 """Rows from which a prediction may become slow."""
 
 
-class Session:
+class Session(Connection):
     """What one notebook or script says to a backend.
 
     Parameters
@@ -45,122 +44,20 @@ class Session:
     """
 
     def __init__(self, store: str | None = None, tell: Callable[[str], None] | None = None) -> None:
-        self._store = store
+        super().__init__(store)
         self._tell = tell or (lambda text: print(text, file=sys.stderr))
-        self._backend: Backend | None = None
-        self._remote = False
-        self._here = False
-        self._token = ""
-        self._lock = threading.Lock()
         self._going: dict[str, Job[Any]] = {}
-
-    @property
-    def store(self) -> str:
-        """Folder or URL of the local store."""
-        return self._store or default_place()
-
-    @property
-    def backend(self) -> Backend:
-        """Where requests run; the local one is made on first use."""
-        with self._lock:
-            if self._backend is None:
-                from maas_magics.local.backend import LocalBackend
-
-                self._backend = LocalBackend(self.store)
-            return self._backend
-
-    @property
-    def remote(self) -> bool:
-        """Whether requests run outside this kernel."""
-        return self._remote
+        self._sweeps: dict[str, Sweep] = {}
 
     def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
-        """Choose where requests run.
-
-        Parameters
-        ----------
-        where : str
-            ``"kernel"``, ``"local"`` for this machine's service, the address of a service, or the address of any
-            server of the Open Inference Protocol with ``oip+`` before it.
-        token_file, certificate : str, optional
-            File with the token for it, and with the certificate that it is known by.
-
-        Raises
-        ------
-        MaasError
-            If it cannot be reached, or does not take the token; the session stays where it was.
-        """
-        made: Backend | None
-        token = ""
-        if where == "kernel":
-            made = None
-        elif where == "local":
-            made, token = self._local_service()
-        else:
-            from maas_magics.remote.connect import check_url, token_for
-
-            token = token_file or "$MAAS_TOKEN"
-            plain = where.removeprefix("oip+")
-            url = check_url(plain)
-            made = _reach(url, token_for(url, token_file), certificate, only_inference=plain != where)
-        with self._lock:
-            # The backend before stays open: jobs of it may be watched still.
-            self._backend, self._remote, self._token = made, made is not None, token
-            self._here = where == "local"
-            self._going = {}
-
-    def _local_service(self) -> tuple[Backend, str]:
-        """Service of this machine, and the file with its token."""
-        from maas_magics.api.secrets import read_token
-        from maas_magics.core.storage import open_storage
-        from maas_magics.remote.connect import start_local, token_file
-
-        work = open_storage(self.store)[1]
-        running = start_local(self.store, work)
-        file = token_file(work)
-        return _reach(running.url, lambda: read_token(file), None, only_inference=False), str(file)
-
-    def where(self) -> str:
-        """Where requests run, for a person."""
-        if not self._remote:
-            return "Cells run in this kernel."
-        return f"Cells run on {self.backend.place}."
+        """Choose where requests run; names of models mean what they mean there."""
+        super().connect(where, token_file=token_file, certificate=certificate)
+        self._going = {}
 
     def serve(self, ref: str) -> Endpoint:
-        """Put a model of the local store behind this machine's service."""
-        from pathlib import Path
-
+        """Put a model of the local store behind this machine's service, once it is there."""
         self.wait_for(ref)
-        backend, token = (self.backend, self._token) if self._remote else self._local_service()
-        info = backend.models.get(ref)
-        backend.load(ref)
-        if token and not token.startswith("$"):
-            with contextlib.suppress(ValueError):
-                token = "~/" + Path(token).expanduser().relative_to(Path.home()).as_posix()
-        name = info.ref if ":" in ref or "@" in ref else info.name
-        return Endpoint(model=name, url=backend.place, token=token, signature=info.signature)
-
-    def stop_serving(self, ref: str | None) -> str:
-        """Close one model, or stop this machine's service; says what was done."""
-        from maas_magics.core.storage import open_storage
-        from maas_magics.remote.connect import find_local, stop_local
-
-        work = open_storage(self.store)[1]
-        if ref is not None:
-            if self._remote:
-                self.backend.unload(ref)
-            elif find_local(work) is not None:
-                self._local_service()[0].unload(ref)
-            return f"{ref} is closed."
-        return "The service has stopped." if stop_local(work) else "No service of this store runs on this machine."
-
-    def model_names(self) -> list[str]:
-        """Names of the models, without loading what runs them."""
-        if self._remote:
-            return [info.name for info in self.backend.models.list()]
-        from maas_magics.core.storage import open_storage
-
-        return open_storage(self.store)[0].names()
+        return super().serve(ref)
 
     def run(
         self,
@@ -220,24 +117,54 @@ class Session:
         """Train with many values, and publish the best; see `maas_magics.sweeps.start.start_sweep`."""
         from maas_magics.core.storage import open_storage
         from maas_magics.sweeps.start import start_sweep
-        from maas_magics.widgets.sweep import watch_sweep
+        from maas_magics.widgets import watch
 
-        # The kernel and this machine's service keep their models in one store.
-        place = "" if not self._remote or self._here else self.backend.place
         job = start_sweep(
             request,
             line,
             trials,
             self.backend,
             open_storage(self.store)[1],
-            place,
+            "" if self.at_home else self.backend.place,
             resume=resume,
             callbacks=callbacks,
             track=track,
         )
-        self._going[request.name] = job
-        watch_sweep(job, block=not background)
+        self._going[request.name] = self._sweeps[job.id] = job
+        watch(job, block=not background)
         return job if background else self._finish(job)
+
+    def jobs(self) -> list[JobInfo]:
+        """Jobs of the backend and sweeps of this session, newest first."""
+        sweeps = [job.info for job in self._sweeps.values()]
+        return sorted([*sweeps, *self.backend.jobs()], key=lambda info: info.created, reverse=True)
+
+    def job(self, id: str) -> Job[Any]:
+        """A job of the backend, or a sweep of this session, by its id or its first characters.
+
+        Raises
+        ------
+        JobNotFound
+            If there is none, or several begin so.
+        """
+        if self._sweeps and id not in self._sweeps:
+            id = whole_id(id, [info.id for info in self.jobs()])
+        return self._sweeps.get(id) or self.backend.job(id)
+
+    def attach(self, id: str, *, wait: bool = False) -> Any:
+        """Show a job again from its first event on, and hand it out; with ``wait`` its result, as `run` does."""
+        from maas_magics.widgets import watch
+
+        job = self.job(id)
+        watch(job, block=wait)
+        if not wait:
+            return job
+        try:
+            return self._finish(job)
+        except MaasError:
+            if job.info.state == "succeeded":
+                return job  # a prediction, whose answers went to whoever asked
+            raise
 
     def compare(self, refs: Sequence[str]) -> Comparison:
         """Versions of models side by side; their curves are shown where a notebook runs this."""
@@ -361,26 +288,6 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
         shown: Sequence[Any] = labels if len(labels) == width else range(width)
         flat |= {f"{prefix}_{label}": values[:, i] for i, label in enumerate(shown)}
     return flat
-
-
-def _reach(url: str, token: Callable[[], str], certificate: str | None, *, only_inference: bool) -> Backend:
-    """A backend that has answered, and takes the token."""
-    from maas_magics.remote.client import Client
-
-    client = Client(url, token, certificate)
-    try:
-        if only_inference:
-            from maas_magics.remote.inference import InferenceBackend
-
-            return InferenceBackend(client)
-        from maas_magics.remote.backend import RemoteBackend
-
-        backend = RemoteBackend(client)
-        backend.check()
-        return backend
-    except BaseException:
-        client.close()
-        raise
 
 
 _session: Session | None = None

@@ -23,13 +23,14 @@ ROOMS = {
     "local": ("api core", "msgspec"),
     "remote": ("api core", "msgspec numpy pyarrow httpx2 keyring"),
     "service": ("api", "msgspec numpy pyarrow starlette uvicorn prometheus_client"),
-    "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
-    "magics": ("api widgets", "IPython"),
-    "listening": ("api trackers", "msgspec"),
     "trackers": ("api", "msgspec tensorboard mlflow"),
+    "listening": ("api trackers", ""),
     "sweeps": ("api core listening", "msgspec optuna"),
-    "session": ("api core local remote widgets magics listening sweeps", "msgspec platformdirs"),
-    "functions": ("api widgets session", ""),
+    "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
+    "magics": ("api", "IPython"),
+    "connection": ("api core local remote", ""),
+    "session": ("api core listening sweeps widgets magics connection", "msgspec"),
+    "functions": ("api session", ""),
     "__init__": ("session functions", ""),
 }  # fmt: skip
 
@@ -125,6 +126,13 @@ def test_a_room_imports_only_what_the_table_allows(name: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_nothing_is_allowed_that_nobody_needs() -> None:
+    used = {(room(found.importer), room(found.target)) for found in EVERY if found.own}
+    assert [
+        (name, other) for name, (rooms, _) in ROOMS.items() for other in rooms.split() if (name, other) not in used
+    ] == []
+
+
 def test_the_table_itself_is_the_design() -> None:
     """The rules by name, so that nobody widens the table without meaning to."""
     allowed = {name: set(rooms.split()) for name, (rooms, _) in ROOMS.items()}
@@ -133,7 +141,18 @@ def test_the_table_itself_is_the_design() -> None:
     assert allowed["local"] == {"api", "core"}
     assert not (allowed["magics"] | allowed["widgets"]) & {"core", "local", "session"}
     assert allowed["remote"] == {"api", "core"} and allowed["service"] == {"api"}
-    assert [name for name, rooms in allowed.items() if rooms & {"local", "remote"}] == ["session"]
+    assert [name for name, rooms in allowed.items() if rooms & {"local", "remote"}] == ["connection"]
+
+
+def test_the_map_for_people_says_the_same() -> None:
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+    told = text.partition("room          may import\n")[2].partition("```")[0]
+    lines = [line.split(maxsplit=1) for line in told.splitlines()]
+    assert {name: set(rooms.split(", ")) - {"nothing"} for name, rooms in lines} == {
+        name: set(rooms.split()) for name, (rooms, _) in ROOMS.items()
+    }
+    order = [name for name, _ in lines]
+    assert all(order.index(other) < order.index(name) for name, (rooms, _) in ROOMS.items() for other in rooms.split())
 
 
 def test_a_remote_backend_reads_rows_and_runs_nothing() -> None:

@@ -141,14 +141,14 @@ class CheckpointSaved(_Event, frozen=True, kw_only=True):
 
 
 class Progress(_Event, frozen=True, kw_only=True):
-    """Progress of work that is not training: rows predicted, bytes moved.
+    """Progress of work that is not one training: rows predicted, bytes moved, trials of a sweep.
 
     Attributes
     ----------
     done, total : int
         ``total`` is 0 while it is unknown.
     unit : str
-        Plural noun: ``"rows"``, ``"bytes"``.
+        Plural noun: ``"rows"``, ``"bytes"``, ``"trials"``.
     """
 
     done: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import msgspec
 
@@ -118,6 +118,11 @@ class Sweep(Job[SweepResult], Protocol):
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether a smaller or a larger figure is better."""
+
+
+def is_sweep(job: Job[Any]) -> TypeGuard[Sweep]:
+    """Whether a job is a sweep, whose trials can be seen."""
+    return hasattr(type(job), "trials")
 
 
 def shown(value: Any) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -59,10 +59,13 @@ class Store:
     ----------
     place : str
         Folder, or fsspec URL.
+    removed : callable, optional
+        Gets the name of a model once every version of it is removed by one word.
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, removed: Callable[[str], None] = lambda name: None) -> None:
         self.place = place
+        self._removed = removed
         self.storage, self.work = open_storage(place)
         self._newest: dict[str, tuple[object, int]] = {}
 
@@ -160,6 +163,8 @@ class Store:
             if whole or number == version:
                 self.storage.set_alias(name, alias, None)
         self._newest.pop(name, None)
+        if whole:
+            self._removed(name)
 
     def _shown(self, name: str, version: int) -> ModelInfo:
         try:

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
-from maas_magics.api.errors import JobNotFound, ModelNotFound, OptionError, did_you_mean
+from maas_magics.api.errors import ModelNotFound, OptionError, did_you_mean
 from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.job import whole_id
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.sweep import CANDIDATE
@@ -50,7 +51,7 @@ class LocalBackend:
     """
 
     def __init__(self, place: str, memory: float = math.inf, shared: bool = False) -> None:
-        self.models: Store = Store(place)
+        self.models: Store = Store(place, lambda name: self.trainings.remove(name))
         self._journal = Journal(self.models.work / "jobs.sqlite")
         self.loader = Loader(self.models, memory, shared)
         self.data: Uploads = Uploads(self.models.work / "data")
@@ -113,14 +114,11 @@ class LocalBackend:
         JobNotFound
         """
         known = {info.id: (info, owner) for info, owner in self._journal.jobs()}
-        found = [key for key in known if key.startswith(id)] if id else []
-        if len(found) != 1:
-            why = f"Several jobs begin with {id!r}." if found else f"There is no job {id!r}."
-            raise JobNotFound(why, did_you_mean(id, found or known) or "%maas jobs lists them.")
-        mine = self._jobs.get(found[0])
+        found = whole_id(id, list(known))
+        mine = self._jobs.get(found)
         if mine is not None:
             return mine
-        info, owner = known[found[0]]
+        info, owner = known[found]
         return JournalJob(info, self._journal, lambda: self._lives(info.id, owner))
 
     def jobs(self) -> Sequence[JobInfo]:

@@ -1,20 +1,19 @@
-"""Jobs: one in a thread of this process with the log of its events, and one that another process runs."""
+"""Jobs: one that this process runs, written down in the journal, and one that another process runs."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeVar
 
 import msgspec
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, Stopped, StoreError, Suspended
 from maas_magics.api.events import FINAL_STATES, Event, Finished, Message, Paused, State
+from maas_magics.api.job import BaseJob, LoggedJob, not_paused
 from maas_magics.api.results import Prediction
 from maas_magics.api.wire import decode_outcome, encode_outcome, request_kind
 from maas_magics.core.context import Stopping
@@ -31,7 +30,7 @@ POLL = 0.2
 GONE = "The process that ran it is gone."
 
 
-class LocalJob(Generic[R]):
+class LocalJob(LoggedJob[R]):
     """One submitted execution.
 
     Parameters
@@ -55,59 +54,15 @@ class LocalJob(Generic[R]):
         flush: float = FLUSH,
         again: Callable[[], None] | None = None,
     ) -> None:
-        self._info = info
+        super().__init__(info, events)
         self._journal = journal
-        self._events: list[Event] = list(events)
-        self._written = len(self._events)
+        self._written = len(events)
         self._flush_every = flush
         self._flushed = 0.0
-        self._changed = threading.Condition()
         self._stops = 0
-        self._result: R | None = None
-        self._error: BaseException | None = None
         self._suspended = self._paused = False
         self._again = again
         self._told: set[str] = set()
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self._info.id
-
-    @property
-    def info(self) -> JobInfo:
-        """Id, title, model and present state."""
-        return self._info
-
-    def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
-        if not follow:
-            yield from tuple(self._events[after:])
-            return
-        while True:
-            with self._changed:
-                while len(self._events) <= after:
-                    self._changed.wait(1.0)
-                fresh = self._events[after:]
-            for event in fresh:
-                yield event
-                if isinstance(event, Finished):
-                    return
-            after = fresh[-1].seq
-
-    def result(self, timeout: float | None = None) -> R:
-        """Wait for the result; raises what the job raised."""
-        limit = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while not self.done:
-                left = 0.2 if limit is None else min(0.2, limit - time.monotonic())
-                if left <= 0:
-                    raise TimeoutError(f"The job {self.id} is {self._info.state} after {timeout:g} s.")
-                self._changed.wait(left)
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
 
     def stop(self) -> None:
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
@@ -136,17 +91,6 @@ class LocalJob(Generic[R]):
                 self._state("queued")
                 self._again()
 
-    def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.to_thread(self.result).__await__()
-
-    def __repr__(self) -> str:
-        return f"<Job {self.id} · {self._info.title} · {self._info.state}>"
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self._info.state in FINAL_STATES
-
     # --- the running side ---
 
     def suspend(self) -> None:
@@ -159,10 +103,6 @@ class LocalJob(Generic[R]):
             self._stops = max(self._stops, self._journal.stops(self.id))
             self._paused = self._journal.paused(self.id)
 
-    def fail(self, error: MaasError) -> None:
-        """End without having run."""
-        self._end("stopped" if isinstance(error, Stopped) else "failed", error)
-
     def stopping(self) -> Stopping:
         """What the task should do."""
         if self._suspended:
@@ -172,78 +112,66 @@ class LocalJob(Generic[R]):
         return "suspend" if self._paused else ""
 
     def emit(self, event: Event) -> None:
-        """Number an event, log it, and wake whoever follows; what was told before a pause is not told again."""
+        """Log an event, and now and then write down what is new; what was told before a pause is not told again."""
         if self._told and isinstance(event, Message) and event.level == "info" and event.text in self._told:
             return
-        with self._changed:
-            event = msgspec.structs.replace(event, seq=len(self._events) + 1, time=time.time())
-            self._events.append(event)
-            self._changed.notify_all()
+        super().emit(event)
         now = time.monotonic()
         if now - self._flushed >= self._flush_every:
             self._flush("running")
             self._flushed = now
 
     def run(self, work: Callable[[], R]) -> None:
-        """Run to the end in this thread; never raises."""
-        if self._stops and not self._events:
+        """Run to the end in this thread, unless it is paused, or stopped before it began; never raises."""
+        if self._stops and not self._log.events:
             self.fail(Stopped("The job was stopped before it began."))
             return
         with self._changed:
             if self._info.state != "queued":
                 return
             self._state("running")
-            self._told = {event.text for event in self._events if isinstance(event, Message)}
-        try:
-            self._result = work()
-        except Suspended:
+            self._told = {event.text for event in self._log.events if isinstance(event, Message)}
+        self.carry_out(work)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, or give way where that is what the task did."""
+        if isinstance(error, Suspended):
             self._give_way()
-        except MaasError as error:
-            self._end("stopped" if isinstance(error, Stopped) else "failed", error)
-        except BaseException as error:
-            self._end("failed", error)
         else:
-            self._end("stopped" if getattr(self._result, "stopped", False) else "succeeded", None)
+            super().fail(error)
 
     def _give_way(self) -> None:
         """Leave the rest to whoever goes on with it."""
         with self._changed:
-            paused = Paused(seq=len(self._events) + 1, time=time.time())
+            paused = Paused(seq=len(self._log.events) + 1, time=time.time())
             state: State = "paused" if self._paused else "queued"
             with contextlib.suppress(StoreError):
-                state = self._journal.give_way(self.id, [*self._events[self._written :], paused])
+                state = self._journal.give_way(self.id, [*self._log.events[self._written :], paused])
             if state == "paused":
-                self._events.append(paused)
-            self._written = len(self._events)
+                self._log.add(paused)
+            self._written = len(self._log.events)
             self._state(state)
-            self._changed.notify_all()
         if state == "queued" and self._again is not None:
             self._again()
 
     def _state(self, state: State) -> None:
         self._info = msgspec.structs.replace(self._info, state=state)
 
-    def _end(self, state: Literal["succeeded", "failed", "stopped"], error: BaseException | None) -> None:
-        self._error = error
-        text = None if error is None else str(error) or type(error).__name__
-        last = Finished(state=state, error=text, best_epoch=getattr(self._result, "best_epoch", 0))
-        with self._changed:
-            self._events.append(msgspec.structs.replace(last, seq=len(self._events) + 1, time=time.time()))
-            outcome = None if isinstance(self._result, Prediction) else encode_outcome(self._result, error)
-            self._flush(state, outcome)
-            self._state(state)
-            self._changed.notify_all()
+    def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
+        """Write the end down; answers, and what would be queued again, belong to whoever asked."""
+        self._again = None
+        self._flush(state, None if isinstance(self._result, Prediction) else encode_outcome(self._result, self._error))
 
     def _flush(self, state: State, outcome: bytes | None = None) -> None:
         """Write down what is new; a journal that cannot be written costs its record, never the job."""
-        fresh = self._events[self._written :]
+        fresh = self._log.events[self._written :]
         with contextlib.suppress(StoreError):
             self._journal.append(self.id, fresh, state, outcome)
             self._written += len(fresh)
         self.look()
 
 
-class JournalJob(Generic[R]):
+class JournalJob(BaseJob[R]):
     """A job that another process runs, or ran, known through the journal alone.
 
     Parameters
@@ -255,21 +183,16 @@ class JournalJob(Generic[R]):
     """
 
     def __init__(self, info: JobInfo, journal: Journal, alive: Callable[[], bool]) -> None:
-        self._first = info
+        super().__init__(info)
         self._journal = journal
         self._alive = alive
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self._first.id
 
     @property
     def info(self) -> JobInfo:
         """Id, title, model and present state; a job whose process is gone has failed."""
         alive = self._alive()  # first: a process that ends writes its last state before it is gone
         found = self._journal.find(self.id)
-        info = self._first if found is None else found[0]
+        info = self._info if found is None else found[0]
         return info if info.state in FINAL_STATES or alive else msgspec.structs.replace(info, state="failed")
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
@@ -292,12 +215,8 @@ class JournalJob(Generic[R]):
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result; raises what the job raised."""
-        limit = None if timeout is None else time.monotonic() + timeout
-        while (info := self.info).state not in FINAL_STATES:
-            left = POLL if limit is None else min(POLL, limit - time.monotonic())
-            if left <= 0:
-                raise TimeoutError(f"The job {self.id} is {info.state} after {timeout:g} s.")
-            time.sleep(left)
+        self._wait(timeout, time.sleep)
+        info = self.info
         outcome = self._journal.result(self.id)
         if outcome is None:
             raise MaasError(GONE if info.state == "failed" else "The job's answers went to whoever asked.")
@@ -324,19 +243,3 @@ class JournalJob(Generic[R]):
         if info.state == "paused" and self._journal.request(self.id) is None:
             raise MaasError(f"The job {self.id} waits in another kernel.", "Resume it there.")
         self._journal.resume(self.id)
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.to_thread(self.result).__await__()
-
-    def __repr__(self) -> str:
-        info = self.info
-        return f"<Job {info.id} · {info.title} · {info.state}>"
-
-
-def not_paused(info: JobInfo) -> MaasError:
-    """Error of a job that cannot be paused or resumed."""
-    if info.state in FINAL_STATES:
-        return MaasError(
-            f"The job {info.id} has ended: {info.state}.", f"%train {info.model} --resume goes on from it."
-        )
-    return MaasError(f"The job {info.id} ({info.title}) cannot be paused; trainings can.")

@@ -52,16 +52,24 @@ class Trainings:
         """
         if not isinstance(request, TrainRequest) or not request.resume:
             return ""
-        jobs = [(info, owner) for info, owner in self._journal.jobs() if info.title == f"train {request.name}"]
+        jobs = self._of(request.name)
         if isinstance(request.resume, str):
             jobs = [(info, owner) for info, owner in jobs if info.id.startswith(request.resume)]
         for info, owner in jobs:
-            if info.state not in FINAL_STATES and (alive(owner) or self._journal.request(info.id) is not None):
+            if self._goes_on(info, owner):
                 word = "resume" if info.state == "paused" else "attach"
                 raise OptionError(f"The job {info.id} ({info.title}) is {info.state}.", f"%maas {word} {info.id}")
             if self.folder(info.id).is_dir():
                 return info.id
         raise OptionError(f"There is no checkpoint of a training of {request.name!r}.", "Drop --resume.")
+
+    def _of(self, name: str) -> list[tuple[JobInfo, str]]:
+        """Trainings of a name with their owners, newest first."""
+        return [(info, owner) for info, owner in self._journal.jobs() if info.title == f"train {name}"]
+
+    def _goes_on(self, info: JobInfo, owner: str) -> bool:
+        """Whether somebody runs a training, or will."""
+        return info.state not in FINAL_STATES and (alive(owner) or self._journal.request(info.id) is not None)
 
     def whole(self, request: TrainRequest, earlier: str) -> TrainRequest:
         """A request with everything that it leaves out to the one before.
@@ -111,6 +119,13 @@ class Trainings:
             older = other.title == info.title and other.id != info.id and other.state in FINAL_STATES
             if older or (other.state in ("succeeded", "stopped") and other.model not in names):
                 self.forget(other.id)
+
+    def remove(self, name: str) -> None:
+        """Keep nothing of a model that was removed but what a training of it that goes on needs."""
+        over = {info.id for info, owner in self._of(name) if not self._goes_on(info, owner)}
+        self._asked = {id: kept for id, kept in self._asked.items() if id not in over}
+        for id in over:
+            self.forget(id)
 
     def forget(self, id: str) -> None:
         """Remove the checkpoints of a job."""

@@ -64,5 +64,5 @@ def complete(name: str, line: str, session: Session, variables: dict[str, Any]) 
         command = maas.MAGICS[name].COMMAND
     if command is None:
         return [], word
-    typed = Typed(Names(variables), words, session.model_names, lambda: [info.id for info in session.backend.jobs()])
+    typed = Typed(Names(variables), words, session.model_names, lambda: [info.id for info in session.jobs()])
     return command.complete(typed, word), word

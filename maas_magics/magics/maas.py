@@ -7,13 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.api.events import FINAL_STATES, EpochEnd, Event, Finished, Message, Paused, Resumed, Started
+from maas_magics.api.events import (
+    FINAL_STATES,
+    EpochEnd,
+    Event,
+    Finished,
+    Message,
+    Paused,
+    Progress,
+    Resumed,
+    Started,
+)
+from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import figure, html_table, text_table
 from maas_magics.magics import connect, evaluate, export, offers, predict, serve, train
 from maas_magics.magics.common import MODEL
 from maas_magics.magics.options import Command, HelpAsked, Option, Typed, text
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
+
+NEWEST = 50
+"""Jobs that are listed at most, besides those that go on and the sweeps."""
 
 
 def _ids(typed: Typed) -> list[str]:
@@ -38,7 +52,7 @@ def _table(magic: Magic, rows: Sequence[Sequence[str]], head: Sequence[str], emp
 
 def _status(magic: Magic, values: dict[str, Any]) -> None:
     backend = magic.session.backend
-    jobs = backend.jobs()
+    jobs = magic.session.jobs()
     going = [info for info in jobs if info.state not in FINAL_STATES]
     rows = [
         ("runs on", backend.place) if magic.session.remote else ("runs in", "this kernel"),
@@ -83,42 +97,48 @@ def _models(magic: Magic, values: dict[str, Any]) -> None:
 
 
 def _jobs(magic: Magic, values: dict[str, Any]) -> None:
-    rows = [(info.id, info.title, info.state, _when(info.created)) for info in magic.session.backend.jobs()[:50]]
+    # Neither what goes on nor a sweep is lost behind the many trials of one.
+    found = [
+        info
+        for place, info in enumerate(magic.session.jobs())
+        if place < NEWEST or info.state not in FINAL_STATES or info.title.startswith("sweep ")
+    ]
+    rows = [(info.id, info.title, info.state, _when(info.created)) for info in found]
     _table(magic, rows, ("job", "", "state", "since"), "There is no job yet.")
 
 
-def _attach(magic: Magic, values: dict[str, Any]) -> None:
-    from maas_magics.widgets import watch
-
-    watch(magic.session.backend.job(values["id"]), block=values.get("wait", False))
+def _attach(magic: Magic, values: dict[str, Any]) -> Any:
+    return magic.session.attach(values["id"], wait=values.get("wait", False))
 
 
 def _stop(magic: Magic, values: dict[str, Any]) -> None:
-    job = magic.session.backend.job(values["id"])
+    job = magic.session.job(values["id"])
     if job.info.state in FINAL_STATES:
         magic.show(f"The job {job.info.id} has ended already: {job.info.state}.")
         return
     job.stop()
-    magic.show(f"Stopping {job.info.title} ({job.info.id}); its best checkpoint is kept.")
+    kept = (
+        "the trial in hand is dropped, the best of the others published"
+        if is_sweep(job)
+        else "its best checkpoint is kept"
+    )
+    magic.show(f"Stopping {job.info.title} ({job.info.id}); {kept}.")
 
 
 def _pause(magic: Magic, values: dict[str, Any]) -> None:
-    job = magic.session.backend.job(values["id"])
+    job = magic.session.job(values["id"])
     job.pause()
     magic.show(f"Pausing {job.info.title} ({job.info.id}); %maas resume {job.info.id} goes on.")
 
 
 def _resume(magic: Magic, values: dict[str, Any]) -> Any:
-    from maas_magics.widgets import watch
-
-    job = magic.session.backend.job(values["id"])
+    job = magic.session.job(values["id"])
     job.resume()
-    watch(job, block=values.get("wait", False))
-    return job
+    return magic.session.attach(job.info.id, wait=values.get("wait", False))
 
 
 def _logs(magic: Magic, values: dict[str, Any]) -> None:
-    lines = [line for event in magic.session.backend.job(values["id"]).events(follow=False) if (line := _line(event))]
+    lines = [line for event in magic.session.job(values["id"]).events(follow=False) if (line := _line(event))]
     magic.show("\n".join(lines) or "Nothing yet.")
 
 
@@ -132,6 +152,8 @@ def _line(event: Event) -> str:
             figures = {**{f"train {k}": v for k, v in event.train.items()}, **event.validation}
             told = ", ".join(f"{name} {figure(value)}" for name, value in figures.items())
             return f"{clock}  epoch {event.epoch}: {told}{'  ← best' if event.best else ''}"
+        case Progress(unit="trials"):
+            return f"{clock}  {event.done} of {event.total} trials"
         case Message():
             return f"{clock}  {event.text}"
         case Paused():

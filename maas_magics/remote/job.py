@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import httpx2
 import msgspec
 
 from maas_magics.api.backend import JobInfo
-from maas_magics.api.errors import MaasError, ServiceError, Stopped
+from maas_magics.api.errors import ServiceError, Stopped
 from maas_magics.api.events import FINAL_STATES, Event, Finished, Progress, decode_json
+from maas_magics.api.job import BaseJob, LoggedJob, not_paused
 from maas_magics.api.wire import decode_outcome, request_kind
 from maas_magics.remote.client import PATIENCE, Client
 
@@ -23,7 +23,7 @@ WAIT = 20.0
 """Seconds that the service holds a question for a result open."""
 
 
-class RemoteJob(Generic[R]):
+class RemoteJob(BaseJob[R]):
     """A job of a service.
 
     Parameters
@@ -33,13 +33,8 @@ class RemoteJob(Generic[R]):
     """
 
     def __init__(self, info: JobInfo, client: Client) -> None:
-        self._info = info
+        super().__init__(info)
         self._client = client
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self._info.id
 
     @property
     def info(self) -> JobInfo:
@@ -91,7 +86,7 @@ class RemoteJob(Generic[R]):
                 result: R = decode_outcome(request_kind(self._info.title), answer.content)
                 return result
             if limit is not None and time.monotonic() >= limit:
-                raise TimeoutError(f"The job {self.id} is {self.info.state} after {timeout:g} s.")
+                raise self._late(timeout)
 
     def stop(self) -> None:
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
@@ -105,14 +100,11 @@ class RemoteJob(Generic[R]):
         """Go on where `pause` left off."""
         self._client.request("POST", f"/v1/jobs/{self.id}/resume")
 
-    def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.to_thread(self.result).__await__()
-
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # without asking the service
         return f"<Job {self._info.id} · {self._info.title} · {self._info.state}>"
 
 
-class AskingJob(Generic[R]):
+class AskingJob(LoggedJob[R]):
     """Many rows asked in a thread of this process, so that progress can be shown.
 
     Parameters
@@ -123,41 +115,11 @@ class AskingJob(Generic[R]):
     """
 
     def __init__(self, info: JobInfo, work: Callable[[Callable[[int, int], None]], R]) -> None:
-        self._info = info
-        self._work = work
-        self._events: list[Event] = []
-        self._changed = threading.Condition()
+        super().__init__(info)
         self._stopped = False
-        self._result: R | None = None
-        self._error: BaseException | None = None
-        threading.Thread(target=self._run, name=f"maas-magics-{info.id}", daemon=True).start()
-
-    @property
-    def info(self) -> JobInfo:
-        """Id, title, model and present state."""
-        return self._info
-
-    def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
-        while True:
-            with self._changed:
-                while follow and len(self._events) <= after:
-                    self._changed.wait(1.0)
-                fresh = self._events[after:]
-            yield from fresh
-            after += len(fresh)
-            if not follow or isinstance(fresh[-1], Finished):
-                return
-
-    def result(self, timeout: float | None = None) -> R:
-        """Wait for the result; raises what the job raised."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._info.state in FINAL_STATES, timeout):
-                raise TimeoutError(f"The job {self._info.id} is {self._info.state} after {timeout:g} s.")
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
+        threading.Thread(
+            target=self.carry_out, args=(lambda: work(self._tell),), name=f"maas-magics-{info.id}", daemon=True
+        ).start()
 
     def stop(self) -> None:
         """Drop the work in hand."""
@@ -165,37 +127,11 @@ class AskingJob(Generic[R]):
 
     def pause(self) -> None:
         """Nothing is kept half-way."""
-        raise MaasError(f"The job {self._info.id} ({self._info.title}) cannot be paused; trainings can.")
+        raise not_paused(self._info)
 
     resume = pause
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return asyncio.to_thread(self.result).__await__()
 
     def _tell(self, done: int, total: int) -> None:
         if self._stopped:
             raise Stopped("The job was stopped; nothing was kept.")
-        self._emit(Progress(done=done, total=total))
-
-    def _emit(self, event: Event) -> None:
-        with self._changed:
-            self._events.append(msgspec.structs.replace(event, seq=len(self._events) + 1, time=time.time()))
-            self._changed.notify_all()
-
-    def _run(self) -> None:
-        state: Any = "succeeded"
-        try:
-            self._result = self._work(self._tell)
-        except BaseException as error:
-            self._error = error
-            state = "stopped" if isinstance(error, Stopped) else "failed"
-        text = (
-            str(self._error)
-            if isinstance(self._error, MaasError)
-            else None
-            if self._error is None
-            else repr(self._error)
-        )
-        with self._changed:
-            self._info = msgspec.structs.replace(self._info, state=state)
-            self._emit(Finished(state=state, error=text))
+        self.emit(Progress(done=done, total=total))

@@ -65,9 +65,13 @@ def start_sweep(
     if trials < 1:
         raise OptionError(f"trials is {trials}; at least 1 was expected.", "--trials 20")
     from maas_magics.sweeps.job import SweepJob
+    from maas_magics.sweeps.outcome import settings_of
+    from maas_magics.sweeps.search import Search
+    from maas_magics.sweeps.study import Study
 
     space = parse_space(line)
     check_space(request, space)
     listen = heard(callbacks, track)
     file = work / "sweeps" / f"{request.name}.log"
-    return SweepJob(request, space, trials, backend, file, place, resume=resume, listen=listen)
+    study = Study(file, space, settings_of(request, place), request.seed, resume=resume)
+    return SweepJob(Search(request, space, trials, backend, study, listen))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maas_magics.api.backend import Job
+    from maas_magics.widgets.follow import View
+    from maas_magics.widgets.history import History
 
 __all__ = ["watch"]
 
@@ -20,6 +22,7 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
 
     In a notebook a live view appears and leaves a static twin; a terminal gets one line.
     ``MAAS_UI=static`` in the environment gives one final display that is the same in every run.
+    Below the view of a sweep stands the table of its trials.
     A failed job is only shown, and with ``block`` without its error, which ``job.result()`` raises.
 
     Parameters
@@ -36,25 +39,13 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
     KeyboardInterrupt
         If it was interrupted; after the first interrupt the final state is shown first.
     """
-    from maas_magics.widgets.follow import Follower, View
-
     static = os.environ.get("MAAS_UI") == "static"
     if not block and (static or not in_kernel()):
         print(f"started {job.info.title}")
         return
-    view: View
-    if static:
-        from maas_magics.widgets.still import StillView, show
+    from maas_magics.widgets.follow import Follower
 
-        view = StillView()
-    elif in_kernel():
-        from maas_magics.widgets.notebook import NotebookView
-
-        view = NotebookView(log=log, blocking=block)
-    else:
-        from maas_magics.widgets.terminal import TerminalView
-
-        view = TerminalView()
+    view = _view(job, static, block, log)
     follower = Follower(job, view)
     follower.history.raises = block
     try:
@@ -69,7 +60,37 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
         follower.wait()
     finally:
         if static and follower.history.final and not follower.history.refused:
-            show(follower.history, log=log)
+            _leave(job, follower.history, log)
+
+
+def _view(job: Job[Any], static: bool, block: bool, log: bool) -> View:
+    """The view of a job for the place where this code runs."""
+    if static:
+        from maas_magics.widgets.still import StillView
+
+        return StillView()
+    if not in_kernel():
+        from maas_magics.widgets.terminal import TerminalView
+
+        return TerminalView()
+    from maas_magics.api.sweep import is_sweep
+    from maas_magics.widgets.notebook import NotebookView, SweepView
+
+    return SweepView(job, blocking=block) if is_sweep(job) else NotebookView(log=log, blocking=block)
+
+
+def _leave(job: Job[Any], history: History, log: bool) -> None:
+    """Display what is the same in every run, in the calling cell."""
+    from maas_magics.api.sweep import is_sweep
+
+    if is_sweep(job):
+        from maas_magics.widgets.sweep import show_sweep
+
+        show_sweep(job, history)
+    else:
+        from maas_magics.widgets.still import show
+
+        show(history, log=log)
 
 
 def in_kernel() -> bool:

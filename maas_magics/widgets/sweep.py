@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.sweep import Sweep, head, rows
 from maas_magics.api.tables import figure, html_table, text_table
-from maas_magics.widgets.follow import Follower, View
-from maas_magics.widgets.still import Bundle, StillView
+from maas_magics.widgets.still import Bundle
 
 if TYPE_CHECKING:
     from maas_magics.widgets.history import History
@@ -44,54 +42,7 @@ def picture(job: Sweep) -> Bundle | None:
     return data, {"image/png": {"width": WIDTH, "height": HEIGHT, "alt": words}}
 
 
-def watch_sweep(job: Sweep, *, block: bool = True) -> None:
-    """Show a sweep where this code runs, as `maas_magics.widgets.watch` shows a training.
-
-    Parameters
-    ----------
-    job : Sweep
-    block : bool
-        Wait for the end. An interrupt then stops the sweep: the trial in hand is dropped, the best one published.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If it was interrupted; the final state is shown first.
-    """
-    from maas_magics.widgets import in_kernel
-
-    static = os.environ.get("MAAS_UI") == "static"
-    if not block and (static or not in_kernel()):
-        print(f"started {job.info.title}")
-        return
-    view: View
-    if static:
-        view = StillView()
-    elif in_kernel():
-        from maas_magics.widgets.notebook import SweepView
-
-        view = SweepView(job, blocking=block)
-    else:
-        from maas_magics.widgets.terminal import TerminalView
-
-        view = TerminalView()
-    follower = Follower(job, view)
-    follower.history.raises = block
-    try:
-        view.open(follower)
-        follower.start()
-        if block:
-            follower.wait()
-    except KeyboardInterrupt:
-        if not follower.history.final:
-            job.stop()
-        raise
-    finally:
-        if block and static and follower.history.final:
-            show(job, follower.history)
-
-
-def show(job: Sweep, history: History) -> None:
+def show_sweep(job: Sweep, history: History) -> None:
     """Display the picture and the table in the calling cell, or print the table where there is no kernel."""
     if job.best is None and history.state == "failed":
         return

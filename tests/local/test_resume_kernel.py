@@ -78,3 +78,20 @@ def test_of_each_name_the_newest_state_is_kept(tmp_path: Path) -> None:
     while len(folders(tmp_path)) != 1 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(folders(tmp_path)) == 1
+
+
+def test_removing_a_model_removes_its_state_at_once_and_a_version_does_not(tmp_path: Path) -> None:
+    backend = LocalBackend(str(tmp_path))
+    ids = {}
+    for name in ("m", "m", "other"):
+        job: Any = backend.submit(request(name=name, epochs=2))
+        job.result(60)
+        ids[name] = job.id
+    last: Any = backend.submit(request(name="last", epochs=1))  # the one before it has been tidied up after
+    last.result(60)
+    backend.models.delete("m:2")
+    assert tmp_path / "jobs" / ids["m"] in folders(tmp_path)
+    LocalBackend(str(tmp_path)).models.delete("m")
+    assert {folder.name for folder in folders(tmp_path)} - {last.id} == {ids["other"]}
+    with pytest.raises(OptionError, match="no checkpoint of a training of 'm'"):
+        backend.submit(request(resume=True))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 from torch import nn
 
 import maas_magics as maas
-from maas_magics.api.errors import MaasError, ModelNotFound, OptionError, Stopped
+from maas_magics.api.errors import JobNotFound, MaasError, ModelNotFound, OptionError, Stopped
 from maas_magics.api.events import EpochEnd, Event, Finished, Message, Progress, Started
 from maas_magics.api.sweep import SweepResult
 
@@ -111,7 +114,7 @@ def test_a_trial_that_diverges_costs_only_itself() -> None:
 def test_what_every_trial_would_fail_of_fails_at_once() -> None:
     with pytest.raises(MaasError, match="no column 'z'"):
         sweep(target="z")
-    assert len(maas.jobs()) == 1 and not maas.models()
+    assert [info.title.partition(".")[0] for info in maas.jobs()] == ["train m", "sweep m"] and not maas.models()
 
 
 # --- stopping and going on ---
@@ -225,6 +228,66 @@ def test_it_is_a_job_with_events_and_callbacks_hear_every_trial() -> None:
     assert [event.done for event in events if isinstance(event, Progress)] == [0, 1, 2, 3]
     assert sum(isinstance(event, Finished) for event in heard) == 3
     assert maas.predict("m", FRAME.head(2)).shape[0] == 2, "a later word waits for it"
+
+
+def test_steady_text_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAAS_UI", "static")
+    texts = []
+    for name in ("m", "n"):
+        sweep(name, trials=2)
+        texts.append(capsys.readouterr().out.replace(f"sweep {name}", "sweep"))
+    assert texts[0] == texts[1] and texts[0].startswith("sweep: best trial ") and "seconds" not in texts[0]
+    with pytest.raises(MaasError):
+        sweep(target="z")
+    assert capsys.readouterr().out == ""
+
+
+def test_it_leaves_one_version_and_no_checkpoints(store: Path) -> None:
+    sweep(trials=3)
+    assert names() == ["m:1"] and not [folder for folder in (store / "jobs").glob("*") if any(folder.iterdir())]
+
+
+def test_the_session_lists_finds_and_stops_its_sweeps() -> None:
+    ends = After(14)
+    job: Any = maas.train("m", sweep=SPACE, trials=8, callbacks=[ends], background=True, **QUICK)
+    assert job.id in [info.id for info in maas.jobs()] and maas.status()["jobs going"] in (1, 2)
+    ends.stop = lambda: maas.stop(job.id[:5])
+    ends.job.set()
+    assert job.result(60).stopped and len(job.trials) == 1
+    assert [(info.title, info.state) for info in maas.jobs() if info.id == job.id] == [("sweep m", "stopped")]
+    assert maas.logs(job.id) == list(job.events()) and maas.attach(job.id) is job
+    again = maas.train("m", sweep=SPACE, trials=1, resume=True, **QUICK)
+    assert isinstance(again, SweepResult) and maas.attach(job.id, block=True) == again
+    assert [info.id for info in maas.jobs()].count(job.id) == 1, "gone on with, it is the same sweep"
+    assert [info.created for info in maas.jobs()] == sorted((info.created for info in maas.jobs()), reverse=True)
+
+
+def test_an_id_that_a_sweep_and_a_training_begin_with_names_neither() -> None:
+    job: Any = maas.train("m", sweep=SPACE, trials=1, background=True, **QUICK)
+    job.result(60)
+    first = job.id[0]
+    while not any(info.id.startswith(first) for info in maas.jobs() if info.id != job.id):
+        maas.train("other", **QUICK | {"epochs": 1})
+    with pytest.raises(JobNotFound, match=f"Several jobs begin with '{first}'") as caught:
+        maas.attach(first)
+    assert job.id in caught.value.hint
+    for id in ("", "zzz"):
+        with pytest.raises(JobNotFound, match="There is no job"):
+            maas.attach(id)
+
+
+def test_the_rows_of_an_ended_sweep_are_not_held() -> None:
+    rows = np.eye(40, dtype="float32")
+    held, target = weakref.ref(rows), rows[0].copy()
+    job: Any = maas.train("m", rows, target, model="linear", epochs=2, sweep="lr=[0.1]", trials=1, background=True)
+    job.result(60)
+    del rows
+    for _ in range(50):
+        gc.collect()
+        if held() is None:
+            break
+        time.sleep(0.02)
+    assert held() is None and len(job.trials) == 1 and job.best == job.trials[0]
 
 
 def test_a_callback_that_fails_is_told_once_for_each_trial(capsys: pytest.CaptureFixture[str]) -> None:

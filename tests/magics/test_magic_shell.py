@@ -480,8 +480,21 @@ def test_maas_follows_and_stops_jobs(cell: Run, ip: Any, capsys: pytest.CaptureF
     told = capsys.readouterr().out
     assert "started train m: task binary" in told and "epoch 1: train loss" in told and "← best" in told
     assert told.strip().splitlines()[-1].endswith("stopped")
-    cell(f"%maas attach {id} --wait")
+    assert cell(f"%maas attach {id}") is ip.user_ns["job"]
+    assert cell(f"%maas attach {id} --wait") is ip.user_ns["job"].result()
     assert "train m: stopped" in capsys.readouterr().err
+
+
+def test_a_job_that_is_attached_and_waited_for_gives_what_its_own_cell_gave(cell: Run, failing: Failing) -> None:
+    cell("%train m --data df --target y --model linear --epochs 1000000 --patience 0 -b")
+    cell("import maas_magics as maas")
+    cell("job = maas.jobs()[0].id\nimport threading\nthreading.Timer(0.5, maas.stop, [job]).start()")
+    assert cell("maas.attach(job, block=True)").stopped
+    told = failing("%train n --data df --target nobody")
+    assert told == failing("maas.attach(maas.jobs()[0].id, block=True)") and "nobody" in told
+    cell("maas.functions.current().backend.submit(maas.functions.PredictRequest(model='m', data=df)).result()")
+    job = cell("maas.attach(maas.jobs()[0].id, block=True)")
+    assert isinstance(job, Job) and job.info.state == "succeeded", "its answers went to whoever asked"
 
 
 # --- in and out of the shell ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.completer import provisionalcompleter
 
 from maas_magics.api.events import Finished, Started
 from maas_magics.api.records import Comparison
@@ -84,6 +86,43 @@ def test_compare_on_the_line(cell: Run) -> None:
     assert cell("%maas compare m m:1;") is None
 
 
+def test_a_running_sweep_is_listed_followed_and_stopped(cell: Run, failing: Failing, capsys: Any) -> None:
+    job = cell(f'{TRAIN} --sweep "lr=1e-4..1e-1 log" --trials 1000 -b')
+    while not any(trial.state == "done" for trial in job.trials):
+        time.sleep(0.01)
+    for word in ("jobs", "status"):
+        capsys.readouterr()
+        cell(f"%maas {word}")
+        assert job.id in (told := capsys.readouterr().out) and "sweep m" in told and "running" in told
+    assert cell(f"%maas attach {job.id[:5]}") is job
+    told = failing(f"%maas pause {job.id}")
+    assert "A sweep cannot be paused." in told and "→ Stop it; --resume goes on with it." in told
+    assert "A sweep cannot be paused." in failing(f"%maas resume {job.id}")
+    cell(f"%maas stop {job.id}")
+    told = capsys.readouterr().out
+    assert f"Stopping sweep m ({job.id}); the trial in hand is dropped, the best of the others published." in told
+    assert job.result(60).stopped and job.info.state == "stopped"
+    cell(f"%maas stop {job.id}")
+    assert f"The job {job.id} has ended already: stopped." in capsys.readouterr().out
+    cell(f"%maas logs {job.id}")
+    told = capsys.readouterr().out
+    assert "started sweep m: parameters lr" in told and "1 of 1000 trials" in told and told.strip().endswith("stopped")
+    result = cell(f"%maas attach {job.id} --wait")
+    assert isinstance(result, SweepResult) and result is job.result() and result.ref == "m:1"
+
+
+def test_a_sweep_is_not_lost_behind_its_own_trials(cell: Run, ip: Any, capsys: Any) -> None:
+    job = cell(f"{TRAIN} --sweep lr=1e-4..1e-1 --trials 52 --epochs 1 -b".replace("--epochs 3 ", ""))
+    assert len(job.result(120).trials) == 52
+    capsys.readouterr()
+    cell("%maas jobs")
+    told = capsys.readouterr().out
+    assert f"{job.id}  " in told and told.count("train m.sweep-") == 50
+    text = f"%maas attach {job.id[:4]}"
+    with provisionalcompleter():
+        assert job.id in [completion.text for completion in ip.Completer.completions(text, len(text))]
+
+
 SETUP = """%load_ext maas_magics
 import numpy as np, pandas as pd, torch
 torch.set_num_threads(1)
@@ -94,9 +133,12 @@ SWEEP = '%train m --data df --target y --model linear --epochs 4 --sweep "lr=1e-
 CHART, TABLE = ["image/png", "image/svg+xml", "text/plain"], ["text/html", "text/plain"]
 
 
-def executed(tmp_path: Path, **env: str) -> list[Any]:
+CELLS = (SWEEP, "%train n --data df --target y --model linear --epochs 3", "%maas compare m n")
+
+
+def executed(tmp_path: Path, *cells: str, **env: str) -> list[Any]:
     """Outputs of the cells of a notebook after nbclient ran it."""
-    sources = (SETUP, SWEEP, "%train n --data df --target y --model linear --epochs 3", "%maas compare m n")
+    sources = (SETUP, *(cells or CELLS))
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": root, "MAAS_STORE": str(tmp_path), **env}
@@ -125,3 +167,18 @@ def test_static_output_is_the_same_in_two_runs(tmp_path: Path) -> None:
     runs = [executed(tmp_path / name, MAAS_UI="static")[1] for name in ("one", "two")]
     assert runs[0] == runs[1] and kinds(runs[0]) == [CHART, TABLE, TABLE]
     assert "seconds" not in runs[0][1].data["text/plain"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_attached_is_shown_once_and_handed_out(tmp_path: Path) -> None:
+    find = "import maas_magics as maas\nfrom maas_magics.session import current\njobs = maas.jobs()\n"
+    find += "trial, swept = current().job(jobs[0].id), current().job(next(i.id for i in jobs if i.title == 'sweep m'))"
+    show = "%maas attach swept --wait"
+    _, _, _, again, one, taken, silent = executed(
+        tmp_path, SWEEP, find, show, "%maas attach trial", "job = %maas attach trial", "%maas attach trial -w;"
+    )
+    assert kinds(again) == [CHART, TABLE, TABLE, TABLE] and "<SweepResult m:1" in again[-1].data["text/plain"]
+    assert "★" in again[2].data["text/html"]
+    assert kinds(one)[-1] == ["text/plain"] and one[-1].data["text/plain"].startswith("<Job ")
+    assert [output.output_type for output in taken] == ["display_data"] * 2
+    assert kinds(silent) == [CHART, TABLE]

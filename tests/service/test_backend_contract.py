@@ -330,6 +330,26 @@ def test_going_on_needs_something_to_go_on_from(backend: Backend) -> None:
         backend.submit(other).result(60)
 
 
+def test_a_removed_model_leaves_nothing_to_go_on_from(backend: Backend) -> None:
+    for _ in range(2):
+        backend.submit(quick("m", patience=0, schedule="constant")).result(60)
+    backend.submit(quick("other", patience=0, schedule="constant")).result(60)
+    backend.models.delete("m:1")
+    assert backend.submit(TrainRequest(name="m", resume=True, epochs=3)).result(60).ref == "m:3"
+    waiting = backend.submit(endless("m"))
+    begun(waiting)
+    waiting.pause()
+    until(waiting, "paused")
+    backend.models.delete("m")
+    waiting.resume()
+    waiting.stop()
+    assert waiting.result(60).stopped, "what goes on keeps its state"
+    backend.models.delete("m")
+    with pytest.raises(MaasError, match="no checkpoint of a training of 'm'"):
+        backend.submit(TrainRequest(name="m", resume=True, epochs=9)).result(60)
+    assert backend.submit(TrainRequest(name="other", resume=True, epochs=3)).result(60).ref == "other:2"
+
+
 def test_stopped_before_it_began_it_never_runs(backend: Backend) -> None:
     first, second = backend.submit(endless()), backend.submit(quick())
     begun(first)

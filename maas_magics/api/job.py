@@ -1,0 +1,209 @@
+"""What jobs have in common, whoever runs them: a log that is followed, and an end that is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from maas_magics.api.backend import JobInfo
+from maas_magics.api.errors import JobNotFound, MaasError, Stopped, did_you_mean
+from maas_magics.api.events import FINAL_STATES, Event, Finished
+
+R = TypeVar("R")
+
+NAP = 0.2
+"""Seconds of one wait; an interrupt is heard between two."""
+
+
+class EventLog:
+    """Events of one job, for any number of followers at once.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        What was told before.
+
+    Attributes
+    ----------
+    events : list of Event
+    changed : Condition
+        Notified with every event; held while the log, and what depends on it, change.
+    """
+
+    def __init__(self, events: Sequence[Event] = ()) -> None:
+        self.events: list[Event] = list(events)
+        self.changed = threading.Condition()
+        self._closed = False
+        self._lost: Exception | None = None
+
+    def add(self, event: Event) -> None:
+        """Number an event, log it, and wake whoever follows."""
+        with self.changed:
+            self.events.append(msgspec.structs.replace(event, seq=len(self.events) + 1))
+            self.changed.notify_all()
+
+    def close(self, lost: Exception | None = None) -> None:
+        """Say that no more comes, though nothing `Finished`; followers raise ``lost``, where that is why."""
+        with self.changed:
+            self._closed, self._lost = True, lost
+            self.changed.notify_all()
+
+    def read(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
+        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
+        while True:
+            with self.changed:
+                while follow and len(self.events) <= after and not self._closed:
+                    self.changed.wait(1.0)
+                fresh = self.events[after:]
+            yield from fresh
+            after += len(fresh)
+            if not follow or (fresh and isinstance(fresh[-1], Finished)):
+                return
+            if not fresh:
+                if self._lost is not None:
+                    raise self._lost
+                return
+
+
+class BaseJob(Generic[R]):
+    """What follows from a job's info and its result.
+
+    Parameters
+    ----------
+    info : JobInfo
+        As it is known now.
+    """
+
+    def __init__(self, info: JobInfo) -> None:
+        self._info = info
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._info.id
+
+    @property
+    def info(self) -> JobInfo:
+        """Id, title, model and present state."""
+        return self._info
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the result; raises what the job raised."""
+        raise NotImplementedError
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return asyncio.to_thread(self.result).__await__()
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"<Job {info.id} · {info.title} · {info.state}>"
+
+    def _wait(self, timeout: float | None, nap: Callable[[float], object]) -> None:
+        """Wait for the end; ``nap`` waits for so many seconds, or until something changes."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while self.info.state not in FINAL_STATES:
+            left = NAP if limit is None else min(NAP, limit - time.monotonic())
+            if left <= 0:
+                raise self._late(timeout)
+            nap(left)
+
+    def _late(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"The job {self.id} is {self.info.state} after {timeout:g} s.")
+
+
+class LoggedJob(BaseJob[R]):
+    """A job that this process runs.
+
+    Parameters
+    ----------
+    info : JobInfo
+    events : sequence of Event
+        What an earlier process told of it.
+    """
+
+    def __init__(self, info: JobInfo, events: Sequence[Event] = ()) -> None:
+        super().__init__(info)
+        self._log = EventLog(events)
+        self._changed = self._log.changed
+        self._result: R | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._info.state in FINAL_STATES
+
+    def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
+        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
+        return self._log.read(after, follow)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the result; raises what the job raised."""
+        with self._changed:
+            self._wait(timeout, self._changed.wait)
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    # --- the running side ---
+
+    def emit(self, event: Event) -> None:
+        """Date an event, number it, log it, and wake whoever follows."""
+        self._add(event)
+
+    def carry_out(self, work: Callable[[], R]) -> None:
+        """Run to the end in this thread; never raises."""
+        try:
+            self._result = work()
+        except BaseException as error:
+            self.fail(error)
+        else:
+            self._end("stopped" if getattr(self._result, "stopped", False) else "succeeded")
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, which whoever waits for the result gets."""
+        self._error = error
+        self._end("stopped" if isinstance(error, Stopped) else "failed")
+
+    def _add(self, event: Event) -> None:
+        with self._changed:
+            self._log.add(msgspec.structs.replace(event, time=time.time()))
+
+    def _end(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
+        text = None if self._error is None else str(self._error) or type(self._error).__name__
+        with self._changed:
+            self._add(Finished(state=state, error=text, best_epoch=getattr(self._result, "best_epoch", 0)))
+            self._keep(state)
+            self._info = msgspec.structs.replace(self._info, state=state)
+            self._changed.notify_all()
+
+    def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
+        """What is written down before anybody hears of the end."""
+
+
+def whole_id(id: str, known: Sequence[str]) -> str:
+    """The one id that begins with ``id``.
+
+    Raises
+    ------
+    JobNotFound
+        If there is none, or several do.
+    """
+    found = [key for key in known if key.startswith(id)] if id else []
+    if len(found) != 1:
+        why = f"Several jobs begin with {id!r}." if found else f"There is no job {id!r}."
+        raise JobNotFound(why, did_you_mean(id, found or known) or "%maas jobs lists them.")
+    return found[0]
+
+
+def not_paused(info: JobInfo) -> MaasError:
+    """Error of a job that cannot be paused or resumed."""
+    if not info.title.startswith("train "):
+        return MaasError(f"The job {info.id} ({info.title}) cannot be paused; trainings can.")
+    return MaasError(f"The job {info.id} has ended: {info.state}.", f"%train {info.model} --resume goes on from it.")

@@ -1,0 +1,160 @@
+"""Where requests run: in this kernel, on this machine's service, or on a server somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from maas_magics.api.backend import Backend
+from maas_magics.api.endpoint import Endpoint
+from maas_magics.api.place import default_place
+
+
+class Connection:
+    """The one place that names backends; each is imported when it is asked for.
+
+    Parameters
+    ----------
+    store : str, optional
+        Folder or URL of the local store; the default one when None.
+    """
+
+    def __init__(self, store: str | None = None) -> None:
+        self._store = store
+        self._backend: Backend | None = None
+        self._remote = False
+        self._here = False
+        self._token = ""
+        self._lock = threading.Lock()
+
+    @property
+    def store(self) -> str:
+        """Folder or URL of the local store."""
+        return self._store or default_place()
+
+    @property
+    def backend(self) -> Backend:
+        """Where requests run; the local one is made on first use."""
+        with self._lock:
+            if self._backend is None:
+                from maas_magics.local.backend import LocalBackend
+
+                self._backend = LocalBackend(self.store)
+            return self._backend
+
+    @property
+    def remote(self) -> bool:
+        """Whether requests run outside this kernel."""
+        return self._remote
+
+    @property
+    def at_home(self) -> bool:
+        """Whether models are kept in the local store: this kernel and this machine's service share it."""
+        return self._here or not self._remote
+
+    def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
+        """Choose where requests run.
+
+        Parameters
+        ----------
+        where : str
+            ``"kernel"``, ``"local"`` for this machine's service, the address of a service, or the address of any
+            server of the Open Inference Protocol with ``oip+`` before it.
+        token_file, certificate : str, optional
+            File with the token for it, and with the certificate that it is known by.
+
+        Raises
+        ------
+        MaasError
+            If it cannot be reached, or does not take the token; requests run where they ran before.
+        """
+        made: Backend | None
+        token = ""
+        if where == "kernel":
+            made = None
+        elif where == "local":
+            made, token = self._local_service()
+        else:
+            from maas_magics.remote.connect import check_url, token_for
+
+            token = token_file or "$MAAS_TOKEN"
+            plain = where.removeprefix("oip+")
+            url = check_url(plain)
+            made = _reach(url, token_for(url, token_file), certificate, only_inference=plain != where)
+        with self._lock:
+            # The backend before stays open: jobs of it may be watched still.
+            self._backend, self._remote, self._token = made, made is not None, token
+            self._here = where == "local"
+
+    def _local_service(self) -> tuple[Backend, str]:
+        """Service of this machine, and the file with its token."""
+        from maas_magics.api.secrets import read_token
+        from maas_magics.core.storage import open_storage
+        from maas_magics.remote.connect import start_local, token_file
+
+        work = open_storage(self.store)[1]
+        running = start_local(self.store, work)
+        file = token_file(work)
+        return _reach(running.url, lambda: read_token(file), None, only_inference=False), str(file)
+
+    def where(self) -> str:
+        """Where requests run, for a person."""
+        if not self._remote:
+            return "Cells run in this kernel."
+        return f"Cells run on {self.backend.place}."
+
+    def serve(self, ref: str) -> Endpoint:
+        """Put a model of the local store behind this machine's service."""
+        from pathlib import Path
+
+        backend, token = (self.backend, self._token) if self._remote else self._local_service()
+        info = backend.models.get(ref)
+        backend.load(ref)
+        if token and not token.startswith("$"):
+            with contextlib.suppress(ValueError):
+                token = "~/" + Path(token).expanduser().relative_to(Path.home()).as_posix()
+        name = info.ref if ":" in ref or "@" in ref else info.name
+        return Endpoint(model=name, url=backend.place, token=token, signature=info.signature)
+
+    def stop_serving(self, ref: str | None) -> str:
+        """Close one model, or stop this machine's service; says what was done."""
+        from maas_magics.core.storage import open_storage
+        from maas_magics.remote.connect import find_local, stop_local
+
+        work = open_storage(self.store)[1]
+        if ref is not None:
+            if self._remote:
+                self.backend.unload(ref)
+            elif find_local(work) is not None:
+                self._local_service()[0].unload(ref)
+            return f"{ref} is closed."
+        return "The service has stopped." if stop_local(work) else "No service of this store runs on this machine."
+
+    def model_names(self) -> list[str]:
+        """Names of the models, without loading what runs them."""
+        if self._remote:
+            return [info.name for info in self.backend.models.list()]
+        from maas_magics.core.storage import open_storage
+
+        return open_storage(self.store)[0].names()
+
+
+def _reach(url: str, token: Callable[[], str], certificate: str | None, *, only_inference: bool) -> Backend:
+    """A backend that has answered, and takes the token."""
+    from maas_magics.remote.client import Client
+
+    client = Client(url, token, certificate)
+    try:
+        if only_inference:
+            from maas_magics.remote.inference import InferenceBackend
+
+            return InferenceBackend(client)
+        from maas_magics.remote.backend import RemoteBackend
+
+        backend = RemoteBackend(client)
+        backend.check()
+        return backend
+    except BaseException:
+        client.close()
+        raise
