@@ -53,11 +53,16 @@ class EventLog:
             self._closed, self._lost = True, lost
             self.changed.notify_all()
 
+    @property
+    def _over(self) -> bool:
+        """Whether no more events will come."""
+        return self._closed or bool(self.events and isinstance(self.events[-1], Finished))
+
     def read(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
         """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
         while True:
             with self.changed:
-                while follow and len(self.events) <= after and not self._closed:
+                while follow and len(self.events) <= after and not self._over:
                     self.changed.wait(1.0)
                 fresh = self.events[after:]
             yield from fresh

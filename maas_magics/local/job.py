@@ -200,6 +200,8 @@ class JournalJob(BaseJob[R]):
         if not follow:
             yield from self._journal.events(self.id, after)
             return
+        if after and any(isinstance(event, Finished) for event in self._journal.events(self.id, after - 1)[:1]):
+            return
         while True:
             alive = self._alive()
             fresh = self._journal.events(self.id, after)

@@ -50,6 +50,7 @@ class RemoteJob(BaseJob[R]):
         until = time.monotonic() + PATIENCE
         pause = 0.1
         while True:
+            before = after
             try:
                 with self._client.stream(
                     path,
@@ -65,7 +66,7 @@ class RemoteJob(BaseJob[R]):
                         until, pause = time.monotonic() + PATIENCE, 0.1
                         if isinstance(event, Finished):
                             return
-                if not follow:
+                if not follow or (after == before and self.info.state in FINAL_STATES):
                     return
             except (httpx2.TransportError, httpx2.StreamError) as error:
                 if time.monotonic() + pause > until:

@@ -291,6 +291,14 @@ def test_a_training_that_waits_is_paused_and_resumed_in_its_place(backend: Backe
     assert second.result(60).ref == "later:1"
 
 
+def test_there_is_nothing_to_follow_after_the_last_event(backend: Backend) -> None:
+    job = backend.submit(quick())
+    job.result(60)
+    last = list(job.events())[-1].seq
+    assert [event.seq for event in job.events(after=last - 1)] == [last]
+    assert list(job.events(after=last)) == list(backend.job(job.info.id).events(after=last)) == []
+
+
 def test_what_is_no_training_cannot_be_paused(backend: Backend) -> None:
     backend.submit(quick()).result(60)
     job: Job[Any] = backend.submit(PredictRequest(model="m", data=X))
