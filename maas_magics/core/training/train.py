@@ -345,7 +345,7 @@ def _run(
             architecture=architecture if declared else "",
             net=net,
             prepared=prepared,
-            train=batches,
+            train=batches.sized(made.rows),
             held=held,
             plan=plan,
             device=device.type,
