@@ -355,6 +355,7 @@ def _run(
             marks=marks,
             chosen=chosen,
         )
+        checkpoints = None  # the workers read them
         history = fit_in_workers(work, context)
     else:
         with threads(cpu, parameters, made.rows, wide):
