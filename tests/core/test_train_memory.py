@@ -229,8 +229,6 @@ def test_what_cannot_be_sized_is_refused(lab: Any, rows: tuple[Tensor, Tensor]) 
         lab.train(x, y, batch_size="many")
     with pytest.raises(OptionError, match="epochs is 'auto'; a number was expected"):
         lab.train(x, y, epochs="auto")
-    with pytest.raises(OptionError, match="--batch-size auto is for one process"):
-        lab.train(x, y, batch_size="auto", workers=2)
     with pytest.raises(OptionError, match="not on a loader's"):
         lab.train(torch.utils.data.TensorDataset(*rows), model=Hungry(), batch_size="auto")
     assert not lab.session.backend.models.list()

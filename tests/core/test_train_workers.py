@@ -370,11 +370,3 @@ def test_workers_go_on_where_workers_ended(lab: Lab, store: Path) -> None:
     found = lab.train(X, name="two", epochs=4, workers=2, resume=True, **same)
     assert found.ref == "two:2" and found.epochs == 4
     near(weights(lab, "one"), weights(lab, "two"))
-
-
-@pytest.mark.parametrize(
-    ("option", "told"), [({"clip": 1.0}, "--clip"), ({"ema": 0.9}, "--ema"), ({"precision": "bf16"}, "--precision")]
-)
-def test_what_is_for_one_process_is_told(option: dict[str, Any], told: str, lab: Lab) -> None:
-    with pytest.raises(OptionError, match=f"{told} is for one process"):
-        lab.train(X, Y, workers=2, **option)

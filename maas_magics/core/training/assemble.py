@@ -14,23 +14,22 @@ from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.memory import free_memory
 from maas_magics.core.training.accumulate import Grouped
 from maas_magics.core.training.batch_size import Found, find_batch_size
 from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.blocks import Blocks
 from maas_magics.core.training.devices import threads
-from maas_magics.core.training.ema import Average
-from maas_magics.core.training.freeze import Freezing
 from maas_magics.core.training.losses import Loss, mass_of
 from maas_magics.core.training.lr_range import Range, lr_range
 from maas_magics.core.training.memory_format import arrange
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.out_of_memory import Division
-from maas_magics.core.training.patterns import rates_of
 from maas_magics.core.training.precision import Precision, make_precision
 from maas_magics.core.training.prepare import Prepared
-from maas_magics.core.training.rates import ByShare, make_rates
+from maas_magics.core.training.rates import ByShare
 from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.rules import Rules, make_learner, make_regime, rules_of
 from maas_magics.core.training.schedules import constant
 
 
@@ -44,6 +43,8 @@ class Assembled:
     batches : Batches
         Grouped where several make a step.
     regime : Regime
+    rules : Rules
+        What it was made of.
     arranged : bool
         Whether the weights of convolutions are in channels-last order.
     facts : dict of str to str
@@ -59,31 +60,12 @@ class Assembled:
     optimizer: Optimizer
     batches: Batches
     regime: Regime
+    rules: Rules
     arranged: bool
     facts: dict[str, str]
     search: Range | None
     rows: int
     size: str
-
-
-class ChosenOptimizer(msgspec.Struct, frozen=True):
-    """Arguments of `Optimizer`."""
-
-    name: str
-    lr: float | None
-    weight_decay: float | None
-    params: dict[str, Any]
-
-
-def chosen_optimizer(request: TrainRequest, recipe: Recipe) -> ChosenOptimizer:
-    """What a request says of the optimizer, and what its recipe says where it says nothing."""
-    own = request.optimizer is None
-    return ChosenOptimizer(
-        request.optimizer or recipe.optimizer,
-        request.lr if isinstance(request.lr, (int, float)) else recipe.lr if own else None,
-        request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
-        {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
-    )
 
 
 def assemble(
@@ -100,6 +82,7 @@ def assemble(
     loss: Loss,
     tell: Callable[[str], None],
     stopping: Callable[[], Any],
+    elsewhere: bool = False,
 ) -> Assembled:
     """Optimizer and rules of a training.
 
@@ -120,6 +103,8 @@ def assemble(
         Gets a sentence, also while the training runs.
     stopping : callable
         What somebody wants; ends trials.
+    elsewhere : bool
+        Whether workers train on devices of another kind, and find out there which arithmetic they have.
 
     Raises
     ------
@@ -132,62 +117,45 @@ def assemble(
             f"--unfreeze {late[0]}@{late[1]} never comes: the training has {epochs} epochs.",
             f"--epochs {late[1]}, or an earlier epoch.",
         )
-    freezing = Freezing(net, request.freeze, request.unfreeze) if request.freeze or request.unfreeze else None
+    rules = rules_of(request, recipe)
     example = _example(prepared, device)
-    precision = make_precision(request.precision, net, example, device)
-    arranged = arrange(net, example, device, request.precision)
-    chosen = chosen_optimizer(request, recipe)
-    name = chosen.name
-    optimizer = Optimizer(
-        net,
-        name,
-        chosen.lr,
-        chosen.weight_decay,
-        chosen.params,
-        lr_of=rates_of(net, request.lr_of),
-        later=freezing.later if freezing is not None else None,
-    )
-    if precision is not None and precision.scaler is not None and optimizer.needs_closure:
-        raise OptionError(f"{name} asks for the loss several times a step, which fp16 cannot.", "--precision bf16")
+    if elsewhere and rules.precision != "fp32":
+        precision: Precision | None = Precision(rules.precision, device)
+    else:
+        precision = make_precision(rules.precision, net, example, device)
+    arranged = arrange(net, example, device, rules.precision)
+    optimizer, freezing = make_learner(rules, net)
     found = None
     if request.batch_size == "auto":
         assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
         found = _sized(request, net, optimizer, batches, loss, device, stopping)
-        batches = batches.sized(found.size)
+        batches = batches.sized(found.size * request.workers)
     search = None
     if request.lr == "auto":
         search = _searched(request, net, optimizer, batches, loss, precision)
+        rules = msgspec.structs.replace(rules, first_lr=search.chosen if search is not None else None)
     steps = batches if request.accumulate == 1 else Grouped(batches, request.accumulate)
-    schedule = request.schedule or recipe.schedule
-    rates = make_rates(
-        optimizer,
-        schedule,
-        request.schedule_params,
-        epochs=epochs,
-        steps=steps.steps,
-        warmup=request.warmup,
-        mode=mode,
-    )
-    regime = Regime(
+    regime = make_regime(
+        rules,
         net,
         optimizer,
-        rates,
-        precision=precision,
-        grouped=request.accumulate > 1,
+        freezing,
+        precision,
+        epochs=epochs,
+        steps=steps.steps,
+        mode=mode,
         mass=mass_of(request.loss, prepared.answers, weights),
-        clip=request.clip,
-        average=Average(optimizer, request.ema) if request.ema is not None else None,
-        freezing=freezing,
         division=Division(tell=tell),
         deferred=device.type != "cpu",
     )
+    schedule = rules.schedule
     if request.lr == "auto":
         schedule += ", rate found" if search is not None else ", no better rate found"
     rows = getattr(batches, "batch_size", 0)
     size = str(rows or "loader")
     size += "" if request.accumulate == 1 else f" × {request.accumulate}"
-    facts = _facts(request, name, optimizer.first_lr, schedule, size, found)
-    return Assembled(optimizer, steps, regime, arranged, facts, search, rows or 32, size)
+    facts = _facts(request, rules.optimizer.name, optimizer.first_lr, schedule, size, found)
+    return Assembled(optimizer, steps, regime, rules, arranged, facts, search, rows or 32, size)
 
 
 def _sized(
@@ -199,17 +167,19 @@ def _sized(
     device: torch.device,
     stopping: Callable[[], Any],
 ) -> Found:
-    """How many rows fit into a batch."""
+    """How many rows fit into a batch: into a worker's part of it, where there are several that share the machine."""
+    workers = request.workers
     precision = None if request.precision == "fp32" else Precision(request.precision, device)
     weights = sum(p.numel() for p in net.parameters() if p.requires_grad)
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     return find_batch_size(
         Regime(net, optimizer, ByShare(optimizer, constant, 1), precision=precision, clip=request.clip),
         loss,
-        batches,
-        within=lambda size: threads(request.threads, weights, size, wide),
+        batches if workers == 1 else batches.sized(max(2, batches.batch_size // workers)),
+        within=lambda size: threads(request.threads, weights, size, wide, share=workers),
         stopping=stopping,
-        group=request.accumulate,
+        group=request.accumulate * workers,
+        free=lambda: free_memory() // workers,
     )
 
 
@@ -254,8 +224,9 @@ def _facts(
         "frozen": ", ".join(request.freeze),
         "balanced": "by label" if request.balance else "",
     }
+    each = f", {found.size} for a worker" if found is not None and request.workers > 1 else ""
     facts = {
         "optimizer": ", ".join(told),
-        "batch size": size if found is None else f"{size}, found: {found.reason}",
+        "batch size": size if found is None else f"{size}{each}, found: {found.reason}",
     }
     return facts | {key: value for key, value in more.items() if value}

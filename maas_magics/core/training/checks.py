@@ -115,18 +115,9 @@ def _check_sharing(request: TrainRequest) -> None:
             "Give the rows as arrays: --data X y, or --workers 1.",
         )
     alone = {
-        "--precision": request.precision != "fp32",
-        "--accumulate": request.accumulate > 1,
-        "--clip": request.clip is not None,
-        "--ema": request.ema is not None,
-        "--freeze": bool(request.freeze or request.unfreeze),
-        "--lr-of": bool(request.lr_of),
-        "--balance": request.balance,
         "--compile": bool(request.compile),
         "--fast": request.fast is not None,
         "--profile": request.profile,
-        "--lr auto": request.lr == "auto",
-        "--batch-size auto": request.batch_size == "auto",
     }
     asked = next((word for word, is_asked in alone.items() if is_asked), None)
     if asked is not None:
@@ -157,6 +148,11 @@ def check_workers(request: TrainRequest, device: torch.device, rows: int) -> Non
         return
     if workers > rows:
         raise OptionError(f"A step has {rows} rows, too few for {workers} workers.", f"--workers {rows}")
+    if request.batch_size == "auto" and device.type != "cpu":
+        raise OptionError(
+            "Workers on GPUs are not asked how many rows fit: a size of batches is found by one process.",
+            "--batch-size 64, or --workers 1.",
+        )
     if device.type not in ("cpu", "cuda"):
         raise OptionError(f"Workers cannot share the device {str(device)!r}.", "--device cpu, or --workers 1")
     there = torch.cuda.device_count()

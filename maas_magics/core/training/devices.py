@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
@@ -31,8 +32,13 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
-def threads(number: int | None, parameters: int, rows: int, wide: bool) -> Iterator[int]:
+def threads(number: int | None, parameters: int, rows: int, wide: bool, share: int = 1) -> Iterator[int]:
     """Set torch's CPU threads for a job, and put them back.
 
     Parameters
@@ -43,10 +49,13 @@ def threads(number: int | None, parameters: int, rows: int, wide: bool) -> Itera
         Weights of the network and rows of a step.
     wide : bool
         Whether a row is an array of several axes, on which each weight works more than once.
+    share : int
+        Processes that share the cores.
     """
     before = torch.get_num_threads()
     if number is None:
-        number = 1 if parameters * rows < SMALL_STEP and not wide else before
+        most = before if share == 1 else max(1, cores() // share)
+        number = 1 if parameters * rows < SMALL_STEP and not wide else most
     torch.set_num_threads(max(1, number))
     try:
         yield torch.get_num_threads()

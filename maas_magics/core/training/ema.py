@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -44,11 +43,11 @@ class Average:
             yield
             return
         kept = [weight.clone() for weight in self._weights]
-        torch._foreach_copy_(self._weights, self._mean)
+        _copy(self._weights, self._mean)
         try:
             yield
         finally:
-            torch._foreach_copy_(self._weights, kept)
+            _copy(self._weights, kept)
 
     def state(self) -> list[Tensor]:
         """For a checkpoint."""
@@ -57,3 +56,8 @@ class Average:
     def load(self, state: list[Tensor]) -> None:
         """Go on from a checkpoint."""
         self._mean = [mean.to(weight.device) for mean, weight in zip(state, self._weights, strict=False)]
+
+
+def _copy(weights: list[Tensor], values: list[Tensor]) -> None:
+    for weight, value in zip(weights, values, strict=True):  # torch copies no list of sharded tensors at once
+        weight.copy_(value)

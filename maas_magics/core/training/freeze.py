@@ -61,6 +61,11 @@ class Freezing:
             if (epoch := self._norm_epoch(name, module)) is not None
         ]
 
+    @property
+    def holds(self) -> bool:
+        """Whether there are batch-norms whose statistics stay."""
+        return bool(self._norms)
+
     def hold(self, epoch: int) -> None:
         """Put the batch-norms that are frozen in an epoch into eval mode."""
         for module, until in self._norms:

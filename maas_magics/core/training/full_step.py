@@ -59,9 +59,9 @@ class FullStep(TrainStep):
     def __call__(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:
         """Forward, loss and backward of each batch; one update."""
         if self._search is not None:
-            loss: float | Tensor = float(self._search(partial(self._gradients, inputs, target)))
+            loss: float | Tensor = float(self._search(partial(self._complete, inputs, target)))
         else:
-            loss = self._gradients(inputs, target)
+            loss = self._complete(inputs, target)
             if self._scaler is None:
                 self._update()
             else:
@@ -71,16 +71,9 @@ class FullStep(TrainStep):
             self._average.update()
         return loss
 
-    def _gradients(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:
-        self._zero()
-        if self._grouped and len(inputs) > 1:
-            total: float | Tensor = 0.0
-            for (part, answers), share in zip(inputs, self._shares(inputs), strict=True):
-                if share:  # a batch that counts nothing has a mean of 0 / 0
-                    total += self._one(part, answers, share)
-        else:
-            inputs, target = inputs[0] if self._grouped else (inputs, target)
-            total = self._one(inputs, target, 1.0)
+    def _complete(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:
+        """The gradient that the weights are updated by."""
+        total = self._joined(self._gradients(inputs, target))
         if self._clip is not None:
             if self._scaler is not None:
                 self._scaler.unscale_(self._inner)
@@ -89,8 +82,21 @@ class FullStep(TrainStep):
             )
         return total
 
+    def _gradients(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:
+        self._zero()
+        batches = inputs if self._grouped else ((inputs, target),)
+        parts = zip(batches, self._shares(batches), strict=True)
+        losses = [self._one(part, answers, share) for (part, answers), share in parts]
+        return losses[0] if len(losses) == 1 else sum(losses)
+
+    def _joined(self, loss: float | Tensor) -> float | Tensor:
+        """The loss with what others add to it and to the gradient, where there are any."""
+        return loss
+
     def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float | Tensor:
         """Add a batch's gradient; answers its part of the loss."""
+        if not share:  # its mean is 0 / 0
+            return 0.0
         with self._autocast:
             outputs = self._net(*inputs)
             if self._precision is not None:
@@ -107,9 +113,8 @@ class FullStep(TrainStep):
 
     def _shares(self, batches: tuple[Any, ...]) -> list[float]:
         """What each batch counts in the mean over all rows of a group."""
-        if self._mass is None:
-            counts = [float(len(target)) for _, target in batches]
-        else:
-            counts = [float(self._mass(target)) for _, target in batches]
+        if len(batches) == 1:
+            return [1.0]
+        counts = [len(target) if self._mass is None else float(self._mass(target)) for _, target in batches]
         whole = sum(counts)
         return [count / whole for count in counts] if whole else counts

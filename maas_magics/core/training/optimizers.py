@@ -119,6 +119,7 @@ class Optimizer:
             )
         if (
             "fused" in accepted
+            and (flat or kind in (torch.optim.Adam, torch.optim.AdamW))  # no other has a kernel for sharded tensors
             and not options.keys() & {"fused", "foreach", "capturable", "differentiable"}
             and all(p.is_floating_point() for g in groups for p in g["params"])
         ):
@@ -190,13 +191,14 @@ class Optimizer:
                 group["lr"] = mine
 
     def gradients(self) -> list[Tensor]:
-        """Every gradient, as few tensors as there are; zeros for a parameter that has none."""
-        if not self._grads:
-            for group in self.inner.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is None:
-                        parameter.grad = torch.zeros_like(parameter)
-        return self._grads or [p.grad for group in self.inner.param_groups for p in group["params"]]
+        """Every gradient of what learns, as few tensors as there are; zeros for a parameter that has none."""
+        if self._grads:
+            return self._grads
+        learning = [p for group in self.inner.param_groups for p in group["params"] if p.requires_grad]
+        for parameter in learning:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in learning]
 
     def begin_at(self, lr: float) -> None:
         """Begin with another learning rate; those of other groups keep their share of the first one's."""

@@ -41,6 +41,14 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
+def error_of(error: BaseException) -> MaasError:
+    """What a person is told of a training that ended so."""
+    return MaasError(
+        f"Memory is too small for the training: {first_line(error)}.",
+        "--batch-size auto finds one that fits; where there is a checkpoint, --resume goes on from it.",
+    )
+
+
 @dataclass
 class Division:
     """How the steps of a training are divided, and who is told of it.
@@ -51,10 +59,13 @@ class Division:
         Parts of a batch.
     tell : callable
         Gets a sentence when there become more.
+    least : int
+        Rows that a part has at least.
     """
 
     parts: int = 1
     tell: Callable[[str], None] = lambda text: None
+    least: int = 1
 
 
 class DividedStep:
@@ -79,7 +90,8 @@ class DividedStep:
         self, net: nn.Module, whole: Step, grouped: bool, in_parts: Callable[[], Step], division: Division
     ) -> None:
         self._whole, self._grouped, self._in_parts, self._division = whole, grouped, in_parts, division
-        self._least = 2 if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()) else 1
+        norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
+        self._least = max(division.least, 2 if norms else 1)
         self._parted: Step | None = None
 
     def __call__(self, inputs: tuple[Any, ...], target: Tensor) -> float | Tensor:

@@ -46,6 +46,8 @@ class Regime:
         How a step is divided that is too large for memory; without one it fails.
     deferred : bool
         Whether losses stay on their device until they are told; see `TrainStep`.
+    full : callable
+        Makes a step that does more than the lean one, as `FullStep` is made.
     """
 
     net: nn.Module
@@ -60,6 +62,7 @@ class Regime:
     profiler: Profiler | None = None
     division: Division | None = None
     deferred: bool = False
+    full: Callable[..., FullStep] = FullStep
 
     def begin(self, epoch: int) -> None:
         """Put the network into training mode; thaw what learns from this epoch on. May be called twice."""
@@ -80,7 +83,7 @@ class Regime:
         return DividedStep(self.net, whole, self.grouped, partial(self._full, loss, True), self.division)
 
     def _full(self, loss: Loss, grouped: bool) -> FullStep:
-        make = FullStep if self.profiler is None else partial(ProfiledStep, profiler=self.profiler)
+        make = self.full if self.profiler is None else partial(ProfiledStep, profiler=self.profiler)
         return make(
             self.net,
             self.optimizer,

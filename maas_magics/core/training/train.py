@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
@@ -26,7 +26,7 @@ from maas_magics.core.data.scaling import Layout
 from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
-from maas_magics.core.training.assemble import assemble, chosen_optimizer
+from maas_magics.core.training.assemble import assemble
 from maas_magics.core.training.batches import Batches, InMemory
 from maas_magics.core.training.blocks import Blocks
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
@@ -38,7 +38,7 @@ from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import task_of
 from maas_magics.core.training.modules import fit_in, make_module, title_of
 from maas_magics.core.training.objective import make_objective
-from maas_magics.core.training.out_of_memory import first_line, is_out_of_memory
+from maas_magics.core.training.out_of_memory import error_of, is_out_of_memory
 from maas_magics.core.training.outcome import conclude, refuse_diverged
 from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.prepare import Prepared, layout_of, prepare, read, with_answers
@@ -71,10 +71,7 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
         except BaseException as error:
             _release(error)
             if is_out_of_memory(error):
-                raise MaasError(
-                    f"Memory is too small for the training: {first_line(error)}.",
-                    "--batch-size auto finds one that fits; where there is a checkpoint, --resume goes on from it.",
-                ) from None
+                raise error_of(error) from None
             raise
 
 
@@ -116,7 +113,7 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
     size = request.batch_size if isinstance(request.batch_size, int) else recipe.batch_size
     if request.workers > 1 and found.stream is not None:
         raise OptionError("Rows that are read from disk go to one process.", "--workers 1")
-    check_workers(request, device, min(size, rows))
+    check_workers(request, device, rows if request.batch_size == "auto" else min(size, rows))
     here = device if request.workers == 1 else torch.device("cpu")
     net.to(here)
     draw = None
@@ -261,6 +258,7 @@ def _run(
         loss=objective.loss,
         tell=lambda text: context.tell(text, "warning"),
         stopping=context.stopping,
+        elsewhere=here.type != device.type,
     )
     if request.precision == "fp16" and device.type == "cpu":
         context.tell(
@@ -347,16 +345,17 @@ def _run(
             architecture=architecture if declared else "",
             net=net,
             prepared=prepared,
-            train=batches,
+            train=batches.sized(made.rows),
             held=held,
             plan=plan,
             device=device.type,
-            schedule=request.schedule or recipe.schedule,
-            optimizer=chosen_optimizer(request, recipe),
+            rules=made.rules,
             weights=None if objective.weights is None else objective.weights.tolist(),
             smoothing=objective.smoothing,
             marks=marks,
+            chosen=chosen,
         )
+        checkpoints = None  # the workers read them
         history = fit_in_workers(work, context)
     else:
         with threads(cpu, parameters, made.rows, wide):

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Client
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,22 +25,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maas_magics.api.errors import Suspended
-from maas_magics.api.events import Event, encode
+from maas_magics.api.events import Event, Message, encode
 from maas_magics.api.wire import encode_error
 from maas_magics.core.architectures import architectures
 from maas_magics.core.context import Stopping
-from maas_magics.core.training.devices import threads
+from maas_magics.core.training.devices import cores, threads
 from maas_magics.core.training.graphs import ExportedModule, unpack
-from maas_magics.core.training.losses import Loss, make_loss
+from maas_magics.core.training.losses import Loss, make_loss, mass_of
+from maas_magics.core.training.memory_format import arrange
 from maas_magics.core.training.modules import make_module
-from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.out_of_memory import Division, error_of, is_out_of_memory
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rates import make_rates
-from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.precision import make_precision
+from maas_magics.core.training.rules import make_learner, make_regime
+from maas_magics.core.training.sampler import balanced_order
 from maas_magics.core.training.schedules import constant
 from maas_magics.core.training.source import run_source
 from maas_magics.core.training.workers import order as words
-from maas_magics.core.training.workers.group import PATIENCE, Group, HeldShare, Share, SharedFit
+from maas_magics.core.training.workers.group import PATIENCE, Group, HeldShare, Share, SharedFit, SharedStep, Sums
 from maas_magics.core.training.workers.order import Named, Order, Source
 from maas_magics.core.training.workers.shard import SharedCheckpoints, shard, whole
 
@@ -117,7 +120,7 @@ def main(place: str) -> None:
     except Exception as error:
         if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
             raise  # the agent starts all workers again
-        line.say(words.Failed(encode_error(error)))
+        line.say(words.Failed(encode_error(error_of(error) if is_out_of_memory(error) else error)))
     threading.Event().wait()
 
 
@@ -162,35 +165,61 @@ def _loss(folder: Path, order: Order, weights: Tensor | None) -> Loss:
     return unpack((folder / words.LOSS).read_bytes())
 
 
+def _tell(line: Line, rank: int, text: str) -> None:
+    """Tell a person something of one worker."""
+    line.say(words.Told(encode(Message(text=f"Worker process {rank}: {text}", level="warning"))))
+
+
 def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[History, nn.Module]:
-    torch.set_num_threads(order.cores)
+    torch.set_num_threads(max(1, cores() // order.size))
     device = group.device
     net = _network(folder, order)
     if device.type == "cuda" and not isinstance(net, ExportedModule):
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
     net.to(device)
+    inputs, target = words.read_rows(folder / words.TRAIN, device)
+    rules, example = order.rules, tuple(x[:2] for x in inputs)
+    precision = make_precision(rules.precision, net, example, device)
     if order.shard:
         shard(net, group)
+    else:
+        arrange(net, example, device, rules.precision)
     seed = order.seed * order.size + group.rank
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
-    chosen = order.optimizer
-    optimizer = Optimizer(net, chosen.name, chosen.lr, chosen.weight_decay, chosen.params, flat=not order.shard)
+    optimizer, freezing = make_learner(rules, net, flat=not order.shard)
     weights = None if order.weights is None else torch.tensor(order.weights, device=device)
-    weighted = weights if order.answers.task == "multiclass" else None
-    train = Share(*words.read_rows(folder / words.TRAIN, device), order.batch_size, group, order.least, weighted)
-    rates = make_rates(
+    loss = _loss(folder, order, weights)
+    mass = mass_of(order.loss or loss, order.answers, weights)
+    train = Share(
+        inputs,
+        target,
+        order.batch_size,
+        group,
+        order.least,
+        together=rules.accumulate,
+        mass=mass,
+        draw=balanced_order(order.answers, target) if order.balance else None,
+    )
+    sums = Sums(group, train, order.shard, net)
+    regime = make_regime(
+        rules,
+        net,
         optimizer,
-        order.schedule,
-        order.schedule_params,
+        freezing,
+        precision,
         epochs=order.epochs,
         steps=train.steps,
-        warmup=order.warmup,
         mode=order.mode,
+        mass=mass,
+        division=None if sums.together else Division(tell=partial(_tell, line, group.rank), least=order.least),
+        deferred=True,
+        grouped=True,
+        full=partial(SharedStep, sums=sums),
     )
     plan = Plan(
-        loss=_loss(folder, order, weights),
+        loss=loss,
         answers=order.answers,
         metrics={},
         monitor=order.monitor,
@@ -199,13 +228,13 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
         patience=order.patience,
         schedule=constant,
         seed=order.seed,
-        regime=Regime(net, optimizer, rates),
+        regime=regime,
     )
     held = None
     if (folder / words.HELD).exists():
         held = HeldShare(*words.read_rows(folder / words.HELD, device), order.batch_size, group)
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    with threads(order.threads, parameters, order.batch_size // order.size, order.wide):
+    with threads(order.threads, parameters, order.batch_size // order.size, order.wide, share=order.size):
         fit = SharedFit(
             net,
             optimizer,
@@ -217,6 +246,7 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
             group=group,
             wish=lambda: line.wish,
             figures=line.figures,
+            sums=sums,
             sharded=order.shard,
         )
         return fit.run(), net

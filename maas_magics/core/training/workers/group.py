@@ -1,16 +1,17 @@
 """Processes that train one network: who takes which rows, and what they agree on.
 
 Every worker draws the same order of rows from the same seed, and takes a contiguous part of every batch. The
-gradient of a batch is the sum of the parts' gradients, each weighted by its share of the batch, so that it is the
+gradient of a step is the sum of the parts' gradients, each weighted by its share of the step's rows, so that it is the
 gradient that one process computes; it and the loss go through one round of sums, with which the first worker also
-sends word of a stop or a checkpoint. So all do the same at the same step.
+sends word of a stop or a checkpoint. So all do the same at the same step. What is done with the gradient from there
+on, each does by itself: a limit, an average, the update.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -22,11 +23,11 @@ from maas_magics.api.events import Event
 from maas_magics.core.context import Stopping
 from maas_magics.core.training.batches import Batch, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints, random_state
+from maas_magics.core.training.full_step import FullStep
 from maas_magics.core.training.loop import Fit
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.plan import Plan
-from maas_magics.core.training.step import TrainStep
 
 SAVE = "save"
 WORDS = ("", "soft", "hard", "suspend", SAVE)
@@ -81,18 +82,20 @@ class Group:
 
 
 class Share(InMemory):
-    """A worker's part of every batch.
+    """A worker's part of every batch, in groups, one for each step of the optimizer; see `Grouped`.
 
     Parameters
     ----------
-    inputs, target, batch_size
-        As `InMemory` takes them: all rows, and the rows of a step of all workers.
+    inputs, target, batch_size, draw
+        As `InMemory` takes them: all rows, and those of a batch of all workers.
     group : Group
     least : int
-        Rows of a part, where the batch has so many. A worker for which none are left takes the first rows along,
-        which count for nothing.
-    weights : Tensor, optional
-        Weight of each class, where the loss is a mean that is weighted so.
+        Rows of a part, where the batch has so many. A worker for which none are left gets the first rows without a
+        target, which count for nothing.
+    together : int
+        Batches of a step.
+    mass : callable, optional
+        From a target to what its rows count in the mean; their number when None.
     """
 
     def __init__(
@@ -102,80 +105,107 @@ class Share(InMemory):
         batch_size: int,
         group: Group,
         least: int = 1,
-        weights: Tensor | None = None,
+        *,
+        together: int = 1,
+        mass: Callable[[Tensor], Tensor] | None = None,
+        draw: Callable[[torch.Generator], Tensor] | None = None,
     ) -> None:
-        super().__init__(inputs, target, batch_size)
-        self._group, self._least, self._weights = group, least, weights
+        super().__init__(inputs, target, batch_size, draw=draw)
+        self._group, self._least, self._together, self._mass = group, least, together, mass
+        self._stop = min(self.rows, self.steps * batch_size)
+        self.steps = -(-self.steps // together)
         self.count = 0
-        """Rows of the present batch, of all workers."""
-        self.part = 0.0
-        """How much this worker's rows count in the mean over the batch, 0 to 1."""
+        """Rows of the present step, of all workers."""
+        self.whole_mass = 0.0
+        """What they count."""
 
-    def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
-        """The worker's part of every batch of an epoch; those before ``start`` are left out."""
-        order = torch.randperm(self.rows, generator=generator).to(self.target.device)
-        size, rank = self.batch_size, self._group.rank
-        for first in range(start * size, min(self.rows, self.steps * size), size):
-            batch = order[first : first + size]
-            rows = self.count = len(batch)
-            takers = min(self._group.size, max(1, rows // self._least))
-            if rank < takers:
-                mine = batch[rank * rows // takers : (rank + 1) * rows // takers]
-                self.part = self._weight(mine) / self._weight(batch)
-            else:
-                mine, self.part = batch[: self._least], 0.0
-            yield tuple(x.index_select(0, mine) for x in self.inputs), self.target.index_select(0, mine)
+    def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Any]:
+        """The worker's part of every batch of an epoch; the steps before ``start`` are left out."""
+        order = self._draw(generator).to(self.target.device)[: self._stop]
+        for rows in torch.split(order, self.batch_size * self._together)[start:]:
+            self.count = len(rows)
+            self.whole_mass = self.mass(self.target.index_select(0, rows))
+            batches = tuple(self._mine(batch) for batch in torch.split(rows, self.batch_size))
+            yield batches, batches[0][1]
 
-    def _weight(self, rows: Tensor) -> float:
-        if self._weights is None:
-            return len(rows)
-        return float(self._weights[self.target.index_select(0, rows)].double().sum())
+    def mass(self, target: Tensor) -> float:
+        """What rows count."""
+        return len(target) if self._mass is None else float(self._mass(target))
+
+    def _mine(self, batch: Tensor) -> Batch:
+        rows, rank = len(batch), self._group.rank
+        takers = min(self._group.size, max(1, rows // self._least))
+        if rank < takers:
+            return self._at(batch[rank * rows // takers : (rank + 1) * rows // takers])
+        inputs, target = self._at(batch[: self._least])
+        return inputs, target[:0]
 
 
-class SharedStep(TrainStep):
-    """`TrainStep` on this worker's rows, with the gradient of all rows.
+class Sums:
+    """The round of sums of each step, by which all workers get one gradient, one loss and one word.
 
     Parameters
     ----------
-    net, optimizer, loss_of
-        As in `TrainStep`.
     group : Group
     share : Share
-    wish : callable
-        What the first worker wants all to do after this step, one of `WORDS`.
     sharded : bool
         Whether the network averages gradients over workers itself, as a sharded one does.
+    net : nn.Module
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        optimizer: Optimizer,
-        loss_of: Loss,
-        group: Group,
-        share: Share,
-        wish: Callable[[], str],
-        sharded: bool,
-    ) -> None:
-        super().__init__(net, optimizer, loss_of)
-        self._group, self._share, self._wish, self._sharded = group, share, wish, sharded
-        self._gradients_of = optimizer.gradients
+    def __init__(self, group: Group, share: Share, sharded: bool, net: nn.Module) -> None:
+        self._group, self._share, self._sharded = group, share, sharded
         exact = torch.float32 if group.device.type == "mps" else torch.float64
         self._figures = torch.zeros(2, dtype=exact, device=group.device)
+        self._factor = group.size if sharded else 1
+        self.together = sharded or any(isinstance(part, nn.SyncBatchNorm) for part in net.modules())
+        """Whether a pass through the network is one of all workers."""
+        self.wish: Callable[[], str] = str
+        """In the first worker, what it wants all to do after this step, one of `WORDS`."""
         self.word = ""
         """What all do before the next step."""
 
-    def _gradients(self, inputs: tuple[Tensor, ...], target: Tensor) -> float:
-        self._zero()
-        part = self._share.part
-        loss = self._loss(inputs, target) * part if part else self._net(*inputs).sum() * 0.0
-        self._backward(loss * self._group.size if self._sharded else loss)
-        self._figures[0] = loss.detach()
-        self._figures[1] = WORDS.index(self._wish()) if self._group.first else 0
-        self._group.total([self._figures] if self._sharded else [*self._gradients_of(), self._figures])
+    def shares(self, batches: tuple[Any, ...]) -> list[float]:
+        """Factor of the loss of each of this worker's batches, or parts of them."""
+        whole = self._share.whole_mass
+        return [self._share.mass(target) * self._factor / whole if whole else 0.0 for _, target in batches]
+
+    def joined(self, loss: float | Tensor, gradients: Callable[[], list[Tensor]]) -> float:
+        """Replace the gradients by their sums; answers that of the losses."""
+        self._figures[0] = loss
+        self._figures[1] = WORDS.index(self.wish()) if self._group.first else 0
+        self._group.total([self._figures] if self._sharded else [*gradients(), self._figures])
         mean, word = self._figures.tolist()
         self.word = WORDS[round(word)]
-        return float(mean)
+        return float(mean) / self._factor
+
+
+class SharedStep(FullStep):
+    """`FullStep` on this worker's rows, with the gradient of all rows.
+
+    Parameters
+    ----------
+    given, more
+        As in `FullStep`.
+    sums : Sums
+    """
+
+    def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss, *, sums: Sums, **more: Any) -> None:
+        super().__init__(net, optimizer, loss_of, **more)
+        self._sums, self._gradients_of = sums, optimizer.gradients
+
+    def _shares(self, batches: tuple[Any, ...]) -> list[float]:
+        return self._sums.shares(batches)
+
+    def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float | Tensor:
+        if not share and self._sums.together:
+            with self._autocast:
+                nothing = self._net(*inputs).sum() * 0.0
+            self._backward(nothing)
+        return super()._one(inputs, target, share)
+
+    def _joined(self, loss: float | Tensor) -> float:
+        return self._sums.joined(loss, self._gradients_of)
 
 
 class SharedFit(Fit):
@@ -190,8 +220,10 @@ class SharedFit(Fit):
         In the first worker, what somebody wants of the training.
     figures : callable
         In the first worker, figures of the outputs for all held-out rows.
+    sums : Sums
+        Of the steps that ``plan`` makes.
     sharded : bool
-        See `SharedStep`.
+        Whether the parameters are spread over the workers.
     """
 
     def __init__(
@@ -207,17 +239,15 @@ class SharedFit(Fit):
         group: Group,
         wish: Callable[[], Stopping],
         figures: Callable[[Tensor], dict[str, float]],
+        sums: Sums,
         sharded: bool,
     ) -> None:
         super().__init__(net, optimizer, train, validation, plan, emit, self._agreed, checkpoints)
         self._group, self._wish, self._figures = group, wish, figures
-        self._share = train
+        self._share, self._sums, self._sharded = train, sums, sharded
         self._kept = checkpoints.cadence
         self._steps = 0
-        self._shared = SharedStep(net, optimizer, plan.loss, group, train, self._wanted, sharded)
-
-    def _make_step(self) -> SharedStep:
-        return self._shared
+        sums.wish = self._wanted
 
     def _count(self, target: Tensor) -> int:
         return self._share.count
@@ -227,13 +257,13 @@ class SharedFit(Fit):
         return self._wish() or (SAVE if self._kept.due(self._steps) else "")
 
     def _agreed(self) -> Stopping:
-        return cast(Stopping, self._shared.word)
+        return cast(Stopping, self._sums.word)
 
     def _train_epoch(self) -> Stopping:
         """As in one process; for a checkpoint the epoch is left, and gone on with."""
         self._steps = self._step
         while (stop := super()._train_epoch()) == SAVE:
-            self._shared.word = ""
+            self._sums.word = ""
             self._save()
         return stop
 
@@ -259,6 +289,8 @@ class SharedFit(Fit):
             return {}
         self._net.eval()
         outputs = torch.cat([self._net(*inputs) for inputs, _ in held.whole()])
+        if self._sharded:
+            cast(Any, self._net).reshard()  # else the next step takes the gathered weights, which may be averages
         whole = torch.cat(group.everyones(outputs.float()))[: held.rows]
         told = msgspec.msgpack.encode(self._figures(whole)) if group.first else b""
         return msgspec.msgpack.decode(group.told(told), type=dict[str, float])

@@ -27,11 +27,11 @@ from maas_magics.core.data.decode import Decode
 from maas_magics.core.model import features_of, save_weights
 from maas_magics.core.storage import staging
 from maas_magics.core.training import graphs
-from maas_magics.core.training.assemble import ChosenOptimizer
 from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.measure import figures_of
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.prepare import Prepared
+from maas_magics.core.training.rules import Rules
 from maas_magics.core.training.workers import order as words
 from maas_magics.core.training.workers.agent import Agent
 from maas_magics.core.training.workers.order import Named, Order, Source
@@ -61,12 +61,11 @@ class Work:
     prepared, train, held, plan
     device : str
         Kind of device that the workers use.
-    schedule : str
-    optimizer : ChosenOptimizer
+    rules : Rules
     weights : list of float or None
         Weight of each class.
     smoothing : float
-    marks : dict of str to str
+    marks, chosen : dict
         Of the checkpoints.
     """
 
@@ -78,11 +77,11 @@ class Work:
     held: InMemory | None
     plan: Plan
     device: str
-    schedule: str
-    optimizer: ChosenOptimizer
+    rules: Rules
     weights: list[float] | None
     smoothing: float
     marks: dict[str, str]
+    chosen: dict[str, Any]
 
 
 def fit_in_workers(work: Work, context: Context) -> History:
@@ -129,12 +128,12 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
         shard=request.shard,
         device=work.device,
         threads=request.threads,
-        cores=max(1, cores() // request.workers),
         wide=any(x.dim() > 2 for x in work.train.inputs),
         batch_size=work.train.batch_size,
         least=2 if norms else 1,
         network=network,
-        optimizer=work.optimizer,
+        rules=work.rules,
+        balance=request.balance,
         loss="" if callable(request.loss) else request.loss,
         weights=work.weights,
         smoothing=work.smoothing,
@@ -143,11 +142,9 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
         mode=work.plan.mode,
         epochs=work.plan.epochs,
         patience=work.plan.patience,
-        schedule=work.schedule,
-        schedule_params=dict(request.schedule_params),
-        warmup=request.warmup,
         checkpoint_every=request.checkpoint_every,
         marks=work.marks,
+        chosen=work.chosen,
         resume=bool(request.resume),
         seed=work.plan.seed,
     )
@@ -156,9 +153,11 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
 
 def _send_module(folder: Path, work: Work) -> Source | None:
     """A module as its graphs, or as the cell that makes it, where that ran in this process already."""
-    request = work.request
+    request, regime = work.request, work.plan.regime
     data = getattr(work.net, "archive", None)
     try:
+        if regime is not None and regime.freezing is not None and regime.freezing.holds:
+            raise ModelError("a batch-norm in its graphs cannot be frozen.")
         data = data or graphs.pack(work.net, tuple(x[:ROWS] for x in work.train.inputs))
     except ModelError as error:
         if request.source and not isinstance(request.model, nn.Module):
@@ -192,11 +191,6 @@ def _send_loss(folder: Path, work: Work) -> None:
         why = error.message.replace(_OwnLoss.__name__, "it")
         raise ModelError(f"The loss cannot go to workers: {why}", "--workers 1, or a loss by name.") from None
     (folder / words.LOSS).write_bytes(data)
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Watch:

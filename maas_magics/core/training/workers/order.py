@@ -15,7 +15,7 @@ from torch import Tensor
 from maas_magics.api.requests import Task
 from maas_magics.core.architectures import Features
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.assemble import ChosenOptimizer
+from maas_magics.core.training.rules import Rules
 
 ORDER, WEIGHTS, TRAIN, HELD, RESULT = (
     "order.json",
@@ -61,16 +61,18 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         Kind of device.
     threads : int or None
         As asked for.
-    cores : int
-        CPU threads that one worker may take.
     least : int
         Rows that a share has at least where there are so many: batch statistics need two.
     network : Named, Source or None
         None for one that is there as its graphs.
+    balance : bool
+        Whether rows are drawn so that each label is equally likely.
     loss : str
         By name; empty for one that is there as its graphs.
     weights : list of float or None
         Weight of each class.
+    marks, chosen : dict
+        Of the checkpoints.
     """
 
     address: str
@@ -80,12 +82,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     shard: bool
     device: str
     threads: int | None
-    cores: int
     wide: bool
     batch_size: int
     least: int
     network: Named | Source | None
-    optimizer: ChosenOptimizer
+    rules: Rules
+    balance: bool
     loss: str
     weights: list[float] | None
     smoothing: float
@@ -94,12 +96,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["min", "max"]
     epochs: int
     patience: int
-    schedule: str
-    schedule_params: dict[str, Any]
-    warmup: float
     seed: int
     checkpoint_every: str | None
     marks: dict[str, str]
+    chosen: dict[str, Any]
     resume: bool
 
 

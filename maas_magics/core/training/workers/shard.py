@@ -60,6 +60,7 @@ class SharedCheckpoints(Checkpoints):
 
     def __init__(self, order: Order, group: Group, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         super().__init__(Path(order.checkpoints), order.checkpoint_every, order.marks, order.resume)
+        self.chosen = order.chosen
         self._group, self._net, self._optimizer = group, net, optimizer
 
     def save(self, state: State) -> None:
@@ -71,6 +72,8 @@ class SharedCheckpoints(Checkpoints):
             In the first worker, if it cannot be written.
         """
         state = whole(state)
+        parts = torch.tensor(state["regime"]["parts"])
+        state["regime"]["parts"] = max(int(each) for each in self._group.everyones(parts))
         state[RANDOM] = self._group.everyones(state["now"]["torch"])
         if self._group.first:
             super().save(state)
@@ -91,6 +94,8 @@ class SharedCheckpoints(Checkpoints):
             for name, value in entries.items():
                 if isinstance(value, Tensor) and value.shape == members[place].shape:
                     entries[name] = _as(members[place], value)
+        average = state["regime"]["average"]
+        state["regime"]["average"] = [_as(like, mean) for like, mean in zip(members, average, strict=False)]
         return state, broken
 
 
