@@ -143,6 +143,7 @@ COMMAND = Command(
         Option(("--threads",), "CPU threads, of each worker", whole, "N"),
         Option(("--workers",), "processes that share the rows of every step", whole, "N"),
         Option(("--shard",), "each worker keeps only its share of the weights", switch=True),
+        Option(("--loader-workers",), "processes that read a torch Dataset; --fast auto finds how many", whole, "N"),
         Option(("--compile",), "compile steps beside the training; used once they are faster", switch=True),
         Option(("--fast",), "auto tries threads, bf16 and compiled steps", choices=("auto",), metavar="auto"),
         Option(("--profile",), "show where the time of a step goes", switch=True),

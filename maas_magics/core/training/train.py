@@ -36,6 +36,7 @@ from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.compiled import compiled_for
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.fast import choose
+from maas_magics.core.training.loader_trials import choose_for_loader
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import make_loss, task_of
 from maas_magics.core.training.metrics import make_metrics
@@ -91,7 +92,8 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
                 raise OptionError(
                     "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."
                 )
-            return _run(request, context, *loaders.prepare_loader(request, task, device), device)
+            with loaders.prepared_loader(request, task, device) as made:
+                return _run(request, context, *made, device)
         request = loaders.materialise(request)
     found = _prepared(request, task, context.tell, lambda: _pause(context))
     prepared = found.prepared
@@ -272,7 +274,19 @@ def _run(
     found: tuple[str, ...] = ()
     total = epochs * made.batches.steps
     with threads(cpu, parameters, getattr(batches, "batch_size", 32), wide):
-        if request.fast is not None:
+        if request.fast is not None and not isinstance(batches, InMemory):
+            choice = choose_for_loader(
+                regime,
+                loss,
+                batches,
+                total=epochs * batches.steps,
+                threads=cpu,
+                precision=request.precision == "fp32",
+                stopping=context.stopping,
+                workers=request.loader_workers,
+            )
+            regime, cpu, found = choice.regime, choice.threads, choice.facts
+        elif request.fast is not None:
             choice = choose(
                 regime,
                 loss,
