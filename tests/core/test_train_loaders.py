@@ -277,6 +277,7 @@ def test_rows_of_different_shapes_are_an_error_of_the_dataset(lab: Any) -> None:
     ids=["ours", "theirs"],
 )
 def test_a_worker_that_is_killed_ends_the_training_with_a_reason(lab: Any, data: Any, options: dict[str, Any]) -> None:
+    list(DataLoader(Noisy(), 16, num_workers=1))  # from here on torch watches workers from this, the main thread
     with pytest.raises(DataError, match=r"ended by SIGKILL; most often memory has run out\.") as error:
         lab.train(data, model=network(), epochs=20, **options)
     assert "fewer workers" in error.value.hint

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -108,7 +109,7 @@ class Readers:
             )
         try:
             with uninterrupted():
-                self._iterator = iter(self._loader)
+                self._iterator = _unwatched(iter(self._loader))
         except Exception as error:  # whatever an object raises that does not travel to another process
             self.close()
             raise DataError(f"Loader workers cannot be started: {_line(error)}", "--loader-workers 0") from None
@@ -150,7 +151,7 @@ def read_loader(loader: Any) -> Iterator[Any]:
     iterator: Any = None
     try:
         with uninterrupted():
-            iterator = iter(loader)
+            iterator = _unwatched(iter(loader))
         yield from iterator
     except Exception as error:
         found = loader_error(loader, error, getattr(iterator, "_workers", ()))
@@ -167,6 +168,20 @@ def end(iterator: Any) -> None:
     shutdown = getattr(iterator, "_shutdown_workers", None)
     if shutdown is not None:
         shutdown()
+
+
+def _unwatched(iterator: Any) -> Any:
+    """An iterator whose workers' death is found by who waits for a batch, within some seconds.
+
+    Where the main thread has ever read a ``DataLoader``, torch has a handler that raises in the main thread instead,
+    in the midst of whatever it does.
+    """
+    forget = getattr(torch._C, "_remove_worker_pids", None)
+    elsewhere = threading.current_thread() is not threading.main_thread()
+    if elsewhere and forget is not None and getattr(iterator, "_worker_pids_set", False):
+        forget(id(iterator))
+        iterator._worker_pids_set = False
+    return iterator
 
 
 def context() -> str | None:
