@@ -145,7 +145,12 @@ COMMAND = Command(
         Option(("--shard",), "each worker keeps only its share of the weights", switch=True),
         Option(("--loader-workers",), "processes that read a torch Dataset; --fast auto finds how many", whole, "N"),
         Option(("--compile",), "compile steps beside the training; used once they are faster", switch=True),
-        Option(("--fast",), "auto tries threads, bf16, loader workers and compiled steps", choices=("auto",), metavar="auto"),
+        Option(
+            ("--fast",),
+            "auto tries threads, bf16, loader workers, compiled steps",
+            choices=("auto",),
+            metavar="auto",
+        ),
         Option(("--profile",), "show where the time of a step goes", switch=True),
         Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
         Option(("--resume",), "go on from the newest checkpoint, or with the newest sweep", switch=True),

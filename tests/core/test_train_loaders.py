@@ -401,7 +401,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             monkeypatch.setattr(module, "MARGIN", margin)
         monkeypatch.setattr(fast, "MOST", 3)
         monkeypatch.setattr(loader_trials, "LONG", 0.0)
-        monkeypatch.setattr(loader_trials, "MARGIN_OF_STEP", 0.0)
+        monkeypatch.setattr(loader_trials, "STEP_SHARE", 0.0)
         monkeypatch.setattr(loader_trials, "cores", lambda: 2)
 
     return set_up

@@ -70,10 +70,13 @@ def test_a_cell_trains_on_it(kernel: Any) -> None:
 def test_an_interrupt_keeps_the_best_epoch_and_ends_the_workers(kernel: Any) -> None:
     manager, client, place = kernel
     said(client, f"[os.remove(f'{place}/{{name}}') for name in os.listdir({str(place)!r})]")
-    client.execute("%train b --data rows --model net --epochs 100000 --patience 0 --loader-workers 2")
+    asked = client.execute("%train b --data rows --model net --epochs 100000 --patience 0 --loader-workers 2")
     while len(list(Path(place).iterdir())) < 2:
         time.sleep(0.05)
     time.sleep(1)
     manager.interrupt_kernel()
+    while (reply := client.get_shell_msg(timeout=120))["parent_header"].get("msg_id") != asked:
+        pass
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
     assert said(client, LEFT) == "[]\n"
     assert said(client, "import maas_magics as maas; print([m.name for m in maas.models()])").strip() == "['a', 'b']"

@@ -21,7 +21,7 @@ from maas_magics.api.errors import MaasError
 from maas_magics.core.training import fast
 from maas_magics.core.training.batches import Batch, Batches, FromLoader
 from maas_magics.core.training.blocks import Blocks
-from maas_magics.core.training.fast import MARGIN, SHARE, Choice, choose, use_threads
+from maas_magics.core.training.fast import MARGIN, SHARE, Choice, choose
 from maas_magics.core.training.from_dataset import FromDataset
 from maas_magics.core.training.loader_rows import Asked, Read
 from maas_magics.core.training.loader_workers import Readers, cores
@@ -35,8 +35,8 @@ BATCHES = 8
 START = 0.2
 """Seconds that starting worker processes is taken for."""
 
-MARGIN_OF_STEP = 0.1
-"""Share of a step in the time of its data, were all processors to read it, below which nothing is tried on steps."""
+STEP_SHARE = 0.5
+"""Share of a step in what it takes together with its data, below which a faster step would bring little."""
 
 LONG = 0.3
 """Seconds that a number of workers is timed for, at least."""
@@ -89,31 +89,30 @@ def choose_for_loader(
     if isinstance(few, str):
         return Choice(regime, now, (f"nothing tried: {few}",))
     trial = _Trial(regime, loss, few, stopping)
+    facts: tuple[str, ...] = ()
     with trial.taken_back():
         step = trial.step()
-    share = few.seconds / (few.seconds + step)
-    choice = Choice(regime, now, (f"nothing tried: the data takes {share:.0%} of a step",))
-    if step * cores() > MARGIN_OF_STEP * few.seconds:
-        # Steps are what is tried here, and the time that the data takes besides is the training's as well.
-        longer = int(total * (step + few.seconds) / step)
-        choice = choose(
-            regime,
-            loss,
-            batches,
-            total=longer,
-            threads=threads,
-            precision=precision,
-            stopping=stopping,
-            rows=few.rows,
-        )
-    if not isinstance(batches, FromDataset) or workers is not None:
-        return choice
-    trial = _Trial(choice.regime, loss, few, stopping)
-    with use_threads(choice.threads), trial.taken_back():
-        spent = time.perf_counter() - begun
-        batches.readers.workers, fact = trial.choose(batches, total, spent)
+        pace = few.seconds + step
+        if isinstance(batches, FromDataset) and workers is None:
+            batches.readers.workers, pace, fact = trial.choose(batches, step, total, time.perf_counter() - begun)
+            facts = (fact,)
+    if step < STEP_SHARE * pace:
+        share = 1 - step / (few.seconds + step)
+        return Choice(regime, now, facts or (f"nothing tried: the data takes {share:.0%} of a step",))
+    # Steps are what is tried here; the time that the data takes besides is the training's as well.
+    left = max(0.0, total * pace - (time.perf_counter() - begun) / SHARE)
+    choice = choose(
+        regime,
+        loss,
+        batches,
+        total=int(left / step),
+        threads=threads,
+        precision=precision,
+        stopping=stopping,
+        rows=few.rows,
+    )
     untried = any(told.startswith("nothing tried") for told in choice.facts)
-    return replace(choice, facts=(fact,) if untried else (*choice.facts, fact))
+    return replace(choice, facts=facts if facts and untried else (*choice.facts, *facts))
 
 
 def few_batches(batches: Any, total: int) -> Few | str:
@@ -195,21 +194,22 @@ class _Trial:
         if precision is not None:
             precision.load(scale)
 
-    def choose(self, batches: FromDataset, total: int, spent: float) -> tuple[int, str]:
-        """The number of workers, and what is told of it.
+    def choose(self, batches: FromDataset, step: float, total: int, spent: float) -> tuple[int, float, str]:
+        """The number of workers, seconds of a step with them, and what is told of it.
 
         Parameters
         ----------
         batches : FromDataset
+        step : float
+            Seconds of one whose batch is there.
         total : int
             Batches of the training.
         spent : float
             Seconds that went into trials before.
         """
-        step = self.step()
         alone = self._few.seconds + step
         if alone < MARGIN * step:
-            return 0, f"0 loader workers (the data takes {self._few.seconds / alone:.0%} of a step)"
+            return 0, alone, f"0 loader workers (the data takes {self._few.seconds / alone:.0%} of a step)"
         left = min(SHARE * total * alone, MOST) - spent
         best, seconds = 0, alone
         tried: dict[int, float] = {}
@@ -224,7 +224,7 @@ class _Trial:
             try:
                 found = self._with(batches, number)
             except MaasError as error:
-                return best, f"{named(best)} ({number}: {error.message.rstrip('.')})"
+                return best, seconds, f"{named(best)} ({number}: {error.message.rstrip('.')})"
             left -= time.perf_counter() - begun
             tried[number] = alone / found
             if seconds < MARGIN * found:
@@ -232,7 +232,7 @@ class _Trial:
             best, seconds = number, found
             if seconds < MARGIN * step:
                 break  # the data no longer holds up the steps
-        return best, told(best, tried)
+        return best, seconds, told(best, tried)
 
     def _with(self, batches: FromDataset, number: int) -> float:
         """Seconds of a step that waits for its batch, once so many workers are running."""
