@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.measure import in_turns, ratios, table
 
 ROUNDS = 3
-EPOCHS = 8
+EPOCHS = 15
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,11 +69,11 @@ class Rows(Dataset[Any]):
         _seed(asked.seed, asked.number)
         return Read(self._batch(asked), time.perf_counter() - begun)
 
-    def here(self, asked: Asked) -> Read:
-        """A batch, with the random numbers of this process as they were."""
+    def here(self, asked: Iterable[Asked]) -> list[Read]:
+        """Batches, with the random numbers of this process as they were."""
         kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
         try:
-            return self.__getitems__(asked)
+            return [self.__getitems__(batch) for batch in asked]
         finally:
             torch.set_rng_state(kept[0])
             np.random.set_state(kept[1])

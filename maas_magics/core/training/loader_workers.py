@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ from torch.utils.data import DataLoader
 from maas_magics.api.errors import DataError
 from maas_magics.core.training.loader_errors import Failure, loader_error
 from maas_magics.core.training.loader_rows import Asked, Read, Rows
+
+TOGETHER = 16
+"""Batches that this process reads at a time, at most."""
+
+QUICK = 1e-3
+"""Seconds that they may take to become more."""
 
 DEATH_SIGNAL = 1
 """``PR_SET_PDEATHSIG`` of Linux's ``prctl``."""
@@ -86,11 +93,20 @@ class Readers:
         DataError
             If a dataset raises something, or a worker dies.
         """
-        found = self._with_workers(asked) if self._workers else map(self._rows.here, asked)
+        found = self._with_workers(asked) if self._workers else self._here(asked)
         for read in found:
             if isinstance(read.item, Failure):
                 raise read.item.error
             yield read if self._workers or not self._pin else Read(_pinned(read.item), read.seconds)
+
+    def _here(self, asked: Iterable[Asked]) -> Iterator[Read]:
+        """Batches read by this process, several together where that is quick: its random numbers are put back after."""
+        batches, many = iter(asked), 1
+        while group := list(islice(batches, many)):
+            found = self._rows.here(group)
+            quick = sum(read.seconds for read in found) < QUICK
+            many = min(2 * many, TOGETHER) if quick else max(1, many // 2)
+            yield from found
 
     def _with_workers(self, asked: Iterable[Asked]) -> Iterator[Any]:
         self._batches.now = asked
