@@ -37,6 +37,9 @@ from maas_magics.core.training.loader_errors import death
 from maas_magics.core.training.loader_trials import numbers, told
 from maas_magics.core.training.loader_workers import Readers, end
 from maas_magics.core.training.loaders import tensors_of
+from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.rates import make_rates
+from maas_magics.core.training.regime import Regime
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -450,10 +453,30 @@ def test_what_is_read_faster_is_used_and_told(lab: Any, trials: Callable[[float]
     assert "loader worker" not in started(lab).get("fast", "")
 
 
-def test_what_is_no_faster_is_not_used(lab: Any, trials: Callable[[float], None]) -> None:
-    trials(1.0)
-    lab.train(Noisy(), model=nn.Sequential(nn.Linear(6, 3000), nn.Linear(3000, 3)), epochs=2, fast="auto", threads=1)
-    assert "0 loader workers (" in started(lab)["fast"]
+@pytest.mark.parametrize(
+    ("seconds", "number", "said"),
+    [
+        ({2: 1.5}, 0, "0 loader workers (2: 0.7×)"),
+        ({2: 0.6, 4: 0.5, 8: 0.48}, 4, "4 loader workers (2.0×)"),
+        ({2: 0.6, 4: 0.59}, 2, "2 loader workers (1.7×)"),
+        ({2: 0.11}, 2, "2 loader workers (9.1×)"),
+    ],
+)
+def test_the_number_follows_from_the_figures(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], number: int, said: str
+) -> None:
+    """Reading takes 0.95 s and a step 0.05 s, so a single worker cannot bring a tenth."""
+    monkeypatch.setattr(loader_trials, "cores", lambda: 8)
+    monkeypatch.setattr(loader_trials._Trial, "_with", lambda self, batches, number: seconds[number])
+    net = network()
+    optimizer = Optimizer(net, "Adam", 0.01, None, {})
+    rates = make_rates(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")
+    trial = loader_trials._Trial(Regime(net, optimizer, rates), nn.MSELoss(), loader_trials.Few([], 0.95), lambda: "")
+    batches = batches_of(Noisy(), 0)
+    found = trial.choose(batches, 0.05, 10_000, 0.0)
+    assert (found[0], found[2]) == (number, said)
+    assert trial.choose(batches, 0.05, 10, 0.0)[2] == "0 loader workers (no time to try others)"
+    assert trial.choose(batches, 9.9, 10_000, 0.0)[2] == "0 loader workers (the data takes 9% of a step)"
 
 
 @pytest.mark.parametrize(
