@@ -15,6 +15,7 @@ NAMES = (
     "stream",
     "training",
     "workers",
+    "loaders",
     "checkpoints",
     "seeds",
     "view",

@@ -62,6 +62,7 @@ def train(
     stream: bool | None = None,
     workers: int = 1,
     shard: bool = False,
+    loader_workers: int | None = None,
     source: str = "",
     background: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -139,6 +140,7 @@ def train(
         stream=stream,
         workers=workers,
         shard=shard,
+        loader_workers=loader_workers,
     )
     if sweep:
         return current().sweep(

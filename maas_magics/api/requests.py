@@ -106,8 +106,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Compile several steps at a time while the training goes on, and use them where a trial shows them right and
         faster; equal to plain steps in value, not in bits.
     fast : {"auto"} or None
-        ``"auto"`` tries CPU threads and bf16 on a few real steps, takes what is faster, and compiles steps where that
-        pays. The trials leave nothing behind: with nothing chosen the training is as without it, to the bit.
+        ``"auto"`` tries CPU threads, bf16 and loader workers on a few real steps, takes what is faster, and compiles
+        steps where that pays. The trials leave nothing behind: with nothing chosen the training is as without it, to
+        the bit.
     profile : bool
         Time the parts of the training, and show them.
     checkpoint_every : str or None
@@ -123,6 +124,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Processes that share the rows of every step.
     shard : bool
         Whether each worker keeps only its share of weights, gradients and optimizer state between steps.
+    loader_workers : int or None
+        Processes that read the rows of a map-style torch ``Dataset``, 0 for this one; the rows are the same either
+        way. 0 when None, or what ``fast`` finds.
     """
 
     name: str
@@ -169,6 +173,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     better_than: float | None = None
     workers: int = 1
     shard: bool = False
+    loader_workers: int | None = None
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

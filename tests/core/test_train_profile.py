@@ -12,12 +12,15 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from maas_magics.api.events import Profiled
 from maas_magics.core.training.batches import FromLoader, InMemory
+from maas_magics.core.training.from_dataset import FromDataset
+from maas_magics.core.training.loader_workers import Readers
 from maas_magics.core.training.profile import advice
 from maas_magics.widgets.chart import HEIGHT, PROFILE, draw, height, svg
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import rows
 
 LOADER = FromLoader([], None, torch.device("cpu"))
+DATASET = FromDataset(Readers((), list), 0, torch.arange(9), 3, lambda y: y, torch.device("cpu"))
 MEMORY = InMemory((torch.zeros(8, 2),), torch.zeros(8), 4)
 
 
@@ -73,6 +76,14 @@ def test_a_loader_that_dawdles_is_found(lab: Any) -> None:
             False,
             "The data takes 60% of a step: give the DataLoader num_workers",
         ),
+        (
+            {"data": 6.0, "forward": 4.0},
+            DATASET,
+            10,
+            False,
+            "The data takes 60% of a step: try --fast auto or --loader",
+        ),
+        ({"data": 6.0, "forward": 4.0}, DATASET, 10, True, "The data takes 60% of a step: more cores"),
         ({"data": 6.0, "forward": 4.0}, MEMORY, 10, False, "The data takes 60% of a step: try --fast auto"),
         ({"data": 6.0, "forward": 4.0}, MEMORY, 10, True, "The data takes 60% of a step: try a larger --batch-size"),
         ({"forward": 1.0, "validation": 1.0}, MEMORY, 10, False, "Validation takes 50%"),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
@@ -27,6 +27,8 @@ from maas_magics.core.training.blocks import Blocks, Kept, Spill
 from maas_magics.core.training.checkpoint import FILES, Cadence, Checkpoints
 from maas_magics.core.training.ema import Average
 from maas_magics.core.training.freeze import Freezing
+from maas_magics.core.training.from_dataset import FromDataset
+from maas_magics.core.training.loader_workers import Readers
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import make_loss
 from maas_magics.core.training.optimizers import Optimizer
@@ -50,6 +52,16 @@ def plan(regime: Regime | None = None, epochs: int = 6) -> Plan:
     return Plan(loss, ANSWERS, {}, "loss", "min", epochs, 0, SCHEDULES["one-cycle"], 5, regime)
 
 
+class Noisy(Dataset):
+    """Rows with noise of every generator that a dataset may draw from."""
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return X[index] + 0.1 * (torch.randn(6) + float(np.random.normal()) + random.random()), Y[index]
+
+
 class Machine:
     """A process's worth of state: a network, an optimizer and random numbers, made anew."""
 
@@ -68,6 +80,9 @@ class Machine:
             self.batches = FromLoader(
                 DataLoader(TensorDataset(X, Y), 16, shuffle=True), lambda y: y, torch.device("cpu")
             )
+        if rows == "dataset":
+            readers = Readers((Noisy(),), default_collate)
+            self.batches = FromDataset(readers, 0, torch.arange(len(X)), 16, lambda y: y, torch.device("cpu"))
         self.held = InMemory((X[:20],), Y[:20], 16)
         self.events: list[Any] = []
         self.folder = folder
@@ -129,7 +144,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("rows", ["memory", "loader", "disk"])
+@pytest.mark.parametrize("rows", ["memory", "loader", "disk", "dataset"])
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [("Adam", {}), ("SGD", {"momentum": 0.9}), ("AdamW", {"amsgrad": True}), ("RMSprop", {}), ("Adafactor", {})],

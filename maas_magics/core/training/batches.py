@@ -9,6 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from maas_magics.core.training.ahead import on_device
+from maas_magics.core.training.loader_workers import read_loader
+
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network, and the encoded target."""
 
@@ -124,12 +127,15 @@ class FromLoader:
     encode : callable
         Turns a batch's target into the tensor the loss takes.
     device : torch.device
+    pace : float
+        Seconds that a batch was seen to take.
     """
 
-    def __init__(self, loader: Any, encode: Any, device: torch.device) -> None:
+    def __init__(self, loader: Any, encode: Any, device: torch.device, pace: float = 0.0) -> None:
         self.loader = loader
         self.encode = encode
         self.device = device
+        self.pace = pace
         self.steps = _length(loader)
         self.rows = _length(getattr(loader, "dataset", None)) or self.steps * (getattr(loader, "batch_size", None) or 1)
 
@@ -139,9 +145,16 @@ class FromLoader:
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in the loader's own order."""
-        for item in self.loader:
-            *inputs, target = item
-            yield tuple(x.to(self.device) for x in inputs), self.encode(target).to(self.device)
+        return on_device(read_loader(self.loader), self.device, self._finish)
+
+    def _finish(self, tensors: list[Tensor]) -> Batch:
+        *inputs, target = tensors
+        return tuple(single(x) for x in inputs), self.encode(target)
+
+
+def single(values: Tensor) -> Tensor:
+    """Numbers of 64 bits as the 32 that networks have; anything else as it is."""
+    return values.float() if values.dtype == torch.float64 else values
 
 
 def _length(thing: Any) -> int:

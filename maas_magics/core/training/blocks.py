@@ -24,6 +24,7 @@ from torch import Tensor
 from maas_magics.api.errors import StoreError
 from maas_magics.core.data.columns import Array
 from maas_magics.core.memory import in_words
+from maas_magics.core.training.ahead import on_device
 from maas_magics.core.training.batches import MEASURE_LIMIT, Batch
 
 SPARE = 256 * 2**20
@@ -192,20 +193,23 @@ class Blocks:
             seed = int(torch.randint(2**62, (), generator=generator))
             windows = [self._blocks(order[i : i + self._window]) for i in range(0, len(order), self._window)]
             orders = [seed + i for i in range(len(windows))]
-        return self._batches(windows, orders, self.batch_size, start, self.steps)
+        return self._sent(windows, orders, self.batch_size, start, self.steps)
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in order."""
         size = self._block * self._window
         windows = [[(i, min(i + size, self.rows))] for i in range(0, self.rows, size)]
-        return self._batches(windows, [None] * len(windows), self._measure, 0, -(-self.rows // self._measure))
+        return self._sent(windows, [None] * len(windows), self._measure, 0, -(-self.rows // self._measure))
 
     def _blocks(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
         return [(i * self._block, min((i + 1) * self._block, self.rows)) for i in numbers]
 
+    def _sent(self, windows: list[list[tuple[int, int]]], orders: list[Any], *which: int) -> Iterator[Batch]:
+        return on_device(self._batches(windows, orders, *which), self.device, self._finish)
+
     def _batches(
         self, windows: list[list[tuple[int, int]]], orders: list[Any], size: int, start: int, steps: int
-    ) -> Iterator[Batch]:
+    ) -> Iterator[list[Tensor]]:
         """Batches ``start`` to ``steps`` of the rows of all windows, which run on from one into the next."""
         ends = np.cumsum([sum(stop - begin for begin, stop in window) for window in windows])
         first = int(np.searchsorted(ends, start * size, side="right"))
@@ -221,15 +225,14 @@ class Blocks:
                 at += len(part[0])
                 rest = [torch.cat(pair) for pair in zip(rest, part, strict=True)] if rest else part
                 if len(rest[0]) == size:
-                    yield self._batch(rest)
+                    yield rest
                     done, rest = done + 1, []
             rest = [values.clone() for values in rest]  # or the window would stay as long as they do
         if rest and done < steps:
-            yield self._batch(rest)
+            yield rest
 
-    def _batch(self, tensors: list[Tensor]) -> Batch:
-        there = [values.to(self.device, non_blocking=self._pin) for values in tensors]
-        found = [values.to(kind.net) for values, kind in zip(there, self.spill.kinds, strict=True)]
+    def _finish(self, tensors: list[Tensor]) -> Batch:
+        found = [values.to(kind.net) for values, kind in zip(tensors, self.spill.kinds, strict=True)]
         return tuple(found[:-1]), found[-1]
 
     def _ahead(self, windows: list[list[tuple[int, int]]], orders: list[Any]) -> Iterator[list[Tensor]]:

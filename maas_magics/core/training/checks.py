@@ -10,7 +10,7 @@ from torch import nn
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.training.checkpoint import Cadence
-from maas_magics.core.training.loaders import is_loader
+from maas_magics.core.training.loaders import check_loader_workers, is_loader
 from maas_magics.core.training.optimizers import ELEMENTWISE, find_optimizer
 from maas_magics.core.training.precision import PRECISIONS
 
@@ -22,8 +22,8 @@ def check_request(request: TrainRequest) -> None:
     ------
     OptionError
     """
-    counts = (("epochs", 1), ("batch_size", 1), ("patience", 0), ("threads", 1), ("accumulate", 1), ("workers", 1))
-    for name, least in counts:
+    counts = {"epochs": 1, "batch_size": 1, "patience": 0, "threads": 1, "accumulate": 1, "workers": 1}
+    for name, least in (counts | {"loader_workers": 0}).items():
         value = getattr(request, name)
         if value == "auto" and name == "batch_size":
             continue
@@ -57,6 +57,7 @@ def check_request(request: TrainRequest) -> None:
     Cadence(request.checkpoint_every)
     _check_steps(request)
     _check_sharing(request)
+    check_loader_workers(request)
     if request.stream not in (None, True, False):
         raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):

@@ -81,6 +81,7 @@ def choose(
     threads: int | None,
     precision: bool,
     stopping: Callable[[], Any],
+    rows: list[Batch] | None = None,
 ) -> Choice:
     """Try threads and precision on a training's first rows, and choose.
 
@@ -90,7 +91,7 @@ def choose(
         Is left as it is, as are network, optimizer and random numbers.
     loss : Loss
     batches : Any
-        Only rows in memory are tried on; a loader's would be taken from it.
+        Rows in memory are tried on as they are.
     total : int
         Steps of the training: no more than a tenth of them goes into trials.
     threads : int or None
@@ -99,13 +100,15 @@ def choose(
         Whether bf16 may be chosen.
     stopping : callable
         What somebody wants; ends the trials.
+    rows : list of Batch, optional
+        What to try on where the rows are not in memory.
     """
     now = torch.get_num_threads()
-    if not isinstance(batches, InMemory) or regime.grouped:
+    if (rows is None and not isinstance(batches, InMemory)) or regime.grouped:
         return Choice(regime, now, ("nothing tried: it takes rows in memory, one batch a step",))
     if regime.precision is not None and regime.precision.scaler is not None:
         return Choice(regime, now, ("nothing tried: it takes fp32 or bf16",))
-    rows = [_batch(batches, k) for k in range(min(batches.steps, 8))]
+    rows = rows or [_batch(batches, k) for k in range(min(batches.steps, 8))]
     facts: list[str] = []
     tried = [now, *({1, os.cpu_count() or 1} - {now})] if threads is None and _on_cpu(rows) else [now]
     other = _bf16(regime, rows) if precision else None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.core.training.batches import Batch, Batches, FromLoader, Several
+from maas_magics.core.training.from_dataset import FromDataset
 from maas_magics.core.training.full_step import FullStep
 
 PARTS = ("data", "forward", "backward", "optimizer", "compiled", "events", "validation", "compiling")
@@ -166,8 +167,11 @@ def advice(seconds: dict[str, float], steps: int, batches: Any, *, fast: bool) -
         part = seconds["validation"] / whole
         return f"Validation takes {part:.0%} of the training: hold out fewer rows, as with --validation 0.05."
     if share.get("data", 0.0) > 0.4:
-        own = isinstance(batches, FromLoader)
-        cure = "give the DataLoader num_workers=2 or more" if own else f"try {quicker}"
+        cure = f"try {quicker}"
+        if isinstance(batches, FromLoader):
+            cure = "give the DataLoader num_workers=2 or more"
+        elif isinstance(batches, FromDataset):
+            cure = "more cores would read it faster" if fast else "try --fast auto or --loader-workers 2"
         return f"The data takes {share['data']:.0%} of a step: {cure}."
     if share.get("events", 0.0) > 0.3:
         return f"Events and checkpoints take {share['events']:.0%} of a step: try a larger --checkpoint-every."

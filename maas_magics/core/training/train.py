@@ -34,6 +34,7 @@ from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.compiled import compiled_for
 from maas_magics.core.training.devices import find_device, threads
 from maas_magics.core.training.fast import again, choose
+from maas_magics.core.training.loader_trials import choose_for_loader
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import task_of
 from maas_magics.core.training.modules import fit_in, make_module, title_of
@@ -92,7 +93,8 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
                 raise OptionError(
                     "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."
                 )
-            return _run(request, context, *loaders.prepare_loader(request, task, device), device)
+            with loaders.prepared_loader(request, task, device) as made:
+                return _run(request, context, *made, device)
         request = loaders.materialise(request)
     found = _prepared(request, task, context.tell, lambda: _pause(context))
     prepared = found.prepared
@@ -271,19 +273,15 @@ def _run(
     chosen: dict[str, Any] = {"batch_size": made.rows}
     found: tuple[str, ...] = ()
     if request.fast is not None:
-        if "threads" in before:
-            choice = again(regime, before, device)
-        else:
-            with threads(cpu, parameters, made.rows, wide):
-                choice = choose(
-                    regime,
-                    objective.loss,
-                    made.batches,
-                    total=total,
-                    threads=cpu,
-                    precision=request.precision == "fp32",
-                    stopping=context.stopping,
-                )
+        asked: Any = {"threads": cpu, "precision": request.precision == "fp32", "stopping": context.stopping}
+        with threads(cpu, parameters, made.rows, wide):
+            if "threads" in before:
+                choice = again(regime, before, device)
+            elif isinstance(batches, InMemory):
+                choice = choose(regime, objective.loss, made.batches, total=total, **asked)
+            else:
+                asked |= {"total": epochs * batches.steps, "workers": request.loader_workers}
+                choice = choose_for_loader(regime, objective.loss, batches, **asked)
         regime, cpu, found = choice.regime, choice.threads, choice.facts
         chosen |= choice.kept
     profiler = Profiler(device) if request.profile else None
