@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from maas_magics.core.training.lr_range import Range, lr_range
 from maas_magics.core.training.memory_format import arrange
 from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.patterns import rates_of
+from maas_magics.core.training.pooling import pool_first
 from maas_magics.core.training.precision import Precision, make_precision
 from maas_magics.core.training.prepare import Prepared
 from maas_magics.core.training.rates import ByShare, make_rates
@@ -39,8 +41,8 @@ class Assembled:
     batches : Batches
         Grouped where several make a step.
     regime : Regime
-    arranged : bool
-        Whether the weights of convolutions are in channels-last order.
+    restore : callable
+        Puts layers and weights of the network back into the order that they had; may be called twice.
     facts : dict of str to str
         What was chosen, for a person.
     search : Range or None
@@ -50,7 +52,7 @@ class Assembled:
     optimizer: Optimizer
     batches: Batches
     regime: Regime
-    arranged: bool
+    restore: Callable[[], None]
     facts: dict[str, str]
     search: Range | None = None
 
@@ -118,7 +120,14 @@ def assemble(
     freezing = Freezing(net, request.freeze, request.unfreeze) if request.freeze or request.unfreeze else None
     example = _example(prepared, device)
     precision = make_precision(request.precision, net, example, device)
+    undo = pool_first(net, example)
     arranged = arrange(net, example, device, request.precision)
+
+    def restore() -> None:
+        if arranged is not None:
+            arranged.undo()
+        undo()
+
     chosen = chosen_optimizer(request, recipe)
     name = chosen.name
     optimizer = Optimizer(
@@ -160,7 +169,7 @@ def assemble(
     if request.lr == "auto":
         schedule += ", rate found" if search is not None else ", no better rate found"
     facts = _facts(request, name, optimizer.first_lr, schedule, batches)
-    return Assembled(optimizer, steps, regime, arranged, facts, search)
+    return Assembled(optimizer, steps, regime, restore, facts, search)
 
 
 def _searched(

@@ -30,11 +30,11 @@ from maas_magics.core.publish import publish
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.assemble import assemble, chosen_optimizer
-from maas_magics.core.training.batches import Batches, InMemory
+from maas_magics.core.training.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.compiled import compiled_for
-from maas_magics.core.training.devices import find_device, threads
+from maas_magics.core.training.devices import find_device, keep_freed_memory, threads
 from maas_magics.core.training.fast import choose
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.losses import make_loss, task_of
@@ -215,7 +215,8 @@ def _in_memory(
     rows: Any, size: int, device: torch.device, draw: Callable[[torch.Generator], Tensor] | None = None
 ) -> InMemory:
     inputs, target = rows
-    return InMemory(tuple(x.to(device) for x in inputs), target.to(device), size, draw=draw)
+    inputs = tuple(x.to(device) for x in inputs)
+    return InMemory(inputs, target.to(device), size, measure=rows_at_once(inputs), draw=draw)
 
 
 def _run(
@@ -249,6 +250,8 @@ def _run(
     epochs = request.epochs if request.epochs is not None else recipe.epochs
     mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
     loss = make_loss(request.loss, answers, weights, smoothing)
+    if device.type == "cpu":
+        keep_freed_memory()
     made = assemble(
         request,
         recipe,
@@ -336,7 +339,7 @@ def _run(
     if request.workers > 1:
         assert isinstance(batches, InMemory)  # nothing else passes the checks
         assert held is None or isinstance(held, InMemory)
-        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        made.restore()
         work = Work(
             request=request,
             architecture=architecture if declared else "",
@@ -374,8 +377,7 @@ def _run(
             f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the network's answers in eval mode.",
         )
     net.to("cpu").zero_grad(set_to_none=True)
-    if made.arranged:
-        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    made.restore()
     plan_told = {**facts, "monitor": monitor}
     manifest = _manifest(request, prepared, history, architecture, declared, parameters, plan_told, seconds, net)
     watched = history.best_metrics.get(monitor, history.best_metrics["loss"])
