@@ -120,13 +120,13 @@ def assemble(
     freezing = Freezing(net, request.freeze, request.unfreeze) if request.freeze or request.unfreeze else None
     example = _example(prepared, device)
     precision = make_precision(request.precision, net, example, device)
-    undo = pool_first(net, example)
+    poolings = pool_first(net, example)
     arranged = arrange(net, example, device, request.precision)
 
     def restore() -> None:
         if arranged is not None:
             arranged.undo()
-        undo()
+        poolings.undo()
 
     chosen = chosen_optimizer(request, recipe)
     name = chosen.name
@@ -165,6 +165,7 @@ def assemble(
         clip=request.clip,
         average=Average(optimizer, request.ema) if request.ema is not None else None,
         freezing=freezing,
+        poolings=poolings,
     )
     if request.lr == "auto":
         schedule += ", rate found" if search is not None else ", no better rate found"

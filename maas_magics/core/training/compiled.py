@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from maas_magics.api.events import Level
 from maas_magics.core.training.batches import Batch, InMemory, Several
 from maas_magics.core.training.compiler import CannotCompile, Compilation, find_compiler
+from maas_magics.core.training.devices import clock_for
 from maas_magics.core.training.group_graph import Group, Untraceable, state_of, trace
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.regime import Regime
@@ -240,7 +242,8 @@ class Compiled:
         regime = self._regime
         inputs, target = self._first(steps)
         autocast = regime.precision.autocast if regime.precision is not None else None
-        return trace(regime.net, regime.optimizer, self._loss, inputs, target, steps, autocast)
+        with regime.poolings.undone() if regime.poolings is not None else nullcontext():
+            return trace(regime.net, regime.optimizer, self._loss, inputs, target, steps, autocast)
 
     def _first(self, steps: int) -> Batch:
         """The first rows of the data, as many as so many steps take."""
@@ -305,10 +308,10 @@ class Compiled:
 
 
 def _now(tensor: Tensor) -> float:
-    """Seconds, once the device has done what it was asked for."""
+    """Seconds, once the device has done what it was asked for; of one thread those that it was given."""
     if tensor.device.type == "cuda":
         torch.cuda.synchronize(tensor.device)
-    return time.perf_counter()
+    return clock_for(tensor.device, torch.get_num_threads())()
 
 
 def why_not(regime: Regime, batches: Any) -> str:

@@ -39,9 +39,7 @@ class Arrangement:
         self._net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def arrange(
-    net: nn.Module, example: tuple[Tensor, ...], device: torch.device, precision: str
-) -> Arrangement | None:
+def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, precision: str) -> Arrangement | None:
     """Put the weights of a network with 2-D convolutions into channels-last order, where that is faster.
 
     Convolutions, batch-norms and poolings hand the order on from the weights, so inputs need no conversion. A network

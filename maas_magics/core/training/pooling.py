@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,44 @@ Place = tuple[nn.Sequential, str, str]
 """A row of layers, and the names in it of a ReLU and of the pooling that follows."""
 
 
-def pool_first(net: nn.Module, example: tuple[Tensor, ...]) -> Callable[[], None]:
+class Poolings:
+    """Max-poolings that were put before the ReLU that they follow.
+
+    Parameters
+    ----------
+    places : list of Place
+    """
+
+    def __init__(self, places: list[Place]) -> None:
+        self._places, self._first = places, False
+        self.first()
+
+    def first(self) -> None:
+        """Let them go before; may be called twice."""
+        if not self._first:
+            self._turn()
+
+    def undo(self) -> None:
+        """Put the layers into the order that they had; may be called twice."""
+        if self._first:
+            self._turn()
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Within it the layers are in the order that they had: a compiler makes more of that."""
+        self.undo()
+        try:
+            yield
+        finally:
+            self.first()
+
+    def _turn(self) -> None:
+        for place in self._places:
+            _swap(place)
+        self._first = not self._first
+
+
+def pool_first(net: nn.Module, example: tuple[Tensor, ...]) -> Poolings:
     """Let each max-pooling that follows a ReLU in an ``nn.Sequential`` go before it.
 
     The largest number of a window is the same before and after a ReLU, or becomes 0 either way; a gradient goes to the
@@ -34,29 +72,22 @@ def pool_first(net: nn.Module, example: tuple[Tensor, ...]) -> Callable[[], None
 
     Returns
     -------
-    callable
-        Puts the layers back into the order that they had.
+    Poolings
+        None of them where it was not done.
     """
     places = list(_places(net))
-    if not places:
-        return lambda: None
+    return Poolings(places if places and _equal(net, example) else [])
+
+
+def _equal(net: nn.Module, example: tuple[Tensor, ...]) -> bool:
+    """Whether a network answers and learns the same in both orders."""
     try:
         twins = [copy.deepcopy(net) for _ in range(2)]
-        for place in list(_places(twins[1])):
-            _swap(place)
+        Poolings(list(_places(twins[1])))
         usual, swapped = (_answers(twin, example) for twin in twins)
     except Exception:  # whatever the network raises, which the training will tell
-        return lambda: None
-    if len(usual) != len(swapped) or not all(map(_same, usual, swapped)):
-        return lambda: None
-    for place in places:
-        _swap(place)
-
-    def undo() -> None:
-        while places:
-            _swap(places.pop())
-
-    return undo
+        return False
+    return len(usual) == len(swapped) and all(map(_same, usual, swapped))
 
 
 def _places(net: nn.Module) -> Iterator[Place]:

@@ -16,6 +16,7 @@ from maas_magics.core.training.freeze import Freezing
 from maas_magics.core.training.full_step import FullStep
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.pooling import Poolings
 from maas_magics.core.training.precision import Precision
 from maas_magics.core.training.profile import ProfiledBatches, ProfiledStep, Profiler
 from maas_magics.core.training.rates import Rates
@@ -41,6 +42,8 @@ class Regime:
     freezing : Freezing or None
     profiler : Profiler or None
         Times the parts of steps.
+    poolings : Poolings or None
+        Layers of the network that are in another order.
     """
 
     net: nn.Module
@@ -53,6 +56,7 @@ class Regime:
     average: Average | None = None
     freezing: Freezing | None = None
     profiler: Profiler | None = None
+    poolings: Poolings | None = None
 
     def begin(self, epoch: int) -> None:
         """Put the network into training mode; thaw what learns from this epoch on. May be called twice."""
