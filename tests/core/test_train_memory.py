@@ -1,15 +1,17 @@
-"""Rows of an evaluation batch, and memory that stays with the process from step to step."""
+"""Rows of an evaluation batch, memory that stays from step to step, and the clock of trials."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
 from maas_magics.core.training.batches import MEASURE_ROWS, InMemory, rows_at_once
+from maas_magics.core.training.devices import clock_for
 
 FAULTS = """
 import resource, torch
@@ -54,3 +56,11 @@ def test_an_evaluation_batch_has_a_training_batch_at_least() -> None:
 def test_memory_that_a_step_frees_is_there_for_the_next_one() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     assert int(done.stdout) < BLOCK_PAGES
+
+
+def test_two_ways_on_one_thread_are_compared_by_the_time_that_it_had() -> None:
+    clock = clock_for(torch.device("cpu"), 1)
+    begun, waited = clock(), time.perf_counter()
+    time.sleep(0.05)
+    assert clock() - begun < time.perf_counter() - waited
+    assert clock_for(torch.device("cpu"), 2) is clock_for(torch.device("cuda"), 1) is time.perf_counter
