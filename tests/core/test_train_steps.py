@@ -457,6 +457,51 @@ def test_a_network_that_needs_its_numbers_in_the_usual_order_is_left_alone():
     assert not arrange(nn.Linear(3, 3), (torch.randn(2, 3),), CPU, "fp32")
 
 
+class Pooled(nn.Module):
+    """A flatten behind a max-pooling, whose gradient comes in the usual order."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(channels, 8, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1, groups=2)
+        self.relu, self.pool, self.head = nn.ReLU(), nn.MaxPool2d(3, 2), nn.Linear(6 * 9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.relu(self.second(self.relu(self.first(x)))))
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gradient_comes_in_the_order_of_its_layer(channels):
+    torch.manual_seed(SEED)
+    made = torch.Generator().manual_seed(2)
+    rows = torch.randn(48, channels, 8, 8, generator=made), torch.randint(0, 3, (48,), generator=made)
+    net = Pooled(channels)
+    swift = copy.deepcopy(net)
+    arrangement = arrange(swift, (rows[0][:2],), CPU, "fp32")
+    assert arrangement is not None
+    assert arrangement.turned == {"pool"}  # what lies before it gets its gradient in order then
+    found: list[bool] = []
+
+    def see(module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        outputs.register_hook(lambda g: found.append(g.is_contiguous(memory_format=torch.channels_last)))
+
+    watching = swift.pool.register_forward_hook(see)
+    functional.cross_entropy(swift(rows[0]), rows[1]).backward()
+    watching.remove()
+    assert found == [True]
+    swift.zero_grad()
+    one, other = (ours(each, rows, name="SGD", epochs=2)[0] for each in (net, swift))
+    assert distance(net, one) > 1e-3
+    assert distance(one, other) < 1e-5
+    for _ in range(2):
+        arrangement.undo()
+    assert not any(module._forward_hooks for module in swift.modules())
+    assert swift.second.weight.is_contiguous()
+    assert swift(rows[0]).requires_grad  # and still works, as under no gradient
+    with torch.inference_mode():
+        assert not swift(rows[0]).requires_grad
+
+
 def test_schedules_have_no_name_twice():
     assert len({name.lower() for name in (*SCHEDULES, *TORCH, "plateau")}) == len(SCHEDULES) + len(TORCH) + 1
     assert set(ARGUMENTS) == set(TORCH)

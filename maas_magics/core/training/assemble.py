@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,6 @@ class Assembled:
     regime : Regime
     rules : Rules
         What it was made of.
-    arranged : bool
-        Whether the weights of convolutions are in channels-last order.
     facts : dict of str to str
         What was chosen, for a person.
     search : Range or None
@@ -61,7 +60,6 @@ class Assembled:
     batches: Batches
     regime: Regime
     rules: Rules
-    arranged: bool
     facts: dict[str, str]
     search: Range | None
     rows: int
@@ -82,6 +80,7 @@ def assemble(
     loss: Loss,
     tell: Callable[[str], None],
     stopping: Callable[[], Any],
+    undo: ExitStack,
     elsewhere: bool = False,
 ) -> Assembled:
     """Optimizer and rules of a training.
@@ -103,6 +102,8 @@ def assemble(
         Gets a sentence, also while the training runs.
     stopping : callable
         What somebody wants; ends trials.
+    undo : ExitStack
+        Gets what puts the network back into the order that it had.
     elsewhere : bool
         Whether workers train on devices of another kind, and find out there which arithmetic they have.
 
@@ -124,6 +125,8 @@ def assemble(
     else:
         precision = make_precision(rules.precision, net, example, device)
     arranged = arrange(net, example, device, rules.precision)
+    if arranged is not None:
+        undo.callback(arranged.undo)
     optimizer, freezing = make_learner(rules, net)
     found = None
     if request.batch_size == "auto":
@@ -155,7 +158,7 @@ def assemble(
     size = str(rows or "loader")
     size += "" if request.accumulate == 1 else f" × {request.accumulate}"
     facts = _facts(request, rules.optimizer.name, optimizer.first_lr, schedule, size, found)
-    return Assembled(optimizer, steps, regime, rules, arranged, facts, search, rows or 32, size)
+    return Assembled(optimizer, steps, regime, rules, facts, search, rows or 32, size)
 
 
 def _sized(

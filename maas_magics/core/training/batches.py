@@ -29,6 +29,10 @@ MEASURE_LIMIT = 4096
 """Most rows of one evaluation batch: larger ones leave the cache and are slower."""
 
 
+MEASURE_ROWS, MEASURE_NUMBERS = 512, 2**16
+"""Rows of an evaluation batch; and numbers of it, where a row is an array that a CPU works on in its cache."""
+
+
 class Batches(Protocol):
     """What the loop trains on."""
 
@@ -63,7 +67,7 @@ class InMemory:
         inputs: tuple[Tensor, ...],
         target: Tensor,
         batch_size: int,
-        measure: int = 512,
+        measure: int = MEASURE_ROWS,
         draw: Callable[[torch.Generator], Tensor] | None = None,
     ) -> None:
         self.inputs = inputs
@@ -162,3 +166,13 @@ def _length(thing: Any) -> int:
         return len(thing)
     except TypeError:
         return 0
+
+
+def rows_at_once(inputs: tuple[Tensor, ...]) -> int:
+    """Rows of an evaluation batch of such inputs, unless a training batch has more.
+
+    What a network makes of an image or a series is larger than what it gets: 512 of them leave the cache of a CPU,
+    and the memory that they take comes anew from the system each time.
+    """
+    wide = [x[0].numel() for x in inputs if x.dim() > 2 and len(x) and x.device.type == "cpu"]
+    return max(1, min(MEASURE_ROWS, MEASURE_NUMBERS // max(1, *wide))) if wide else MEASURE_ROWS

@@ -15,6 +15,7 @@ from torch import Tensor
 from maas_magics.api.events import Level
 from maas_magics.core.training.batches import Batch, InMemory, Several
 from maas_magics.core.training.compiler import CannotCompile, Compilation, find_compiler
+from maas_magics.core.training.devices import clock_for
 from maas_magics.core.training.group_graph import Group, Untraceable, state_of, trace
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.regime import Regime
@@ -305,10 +306,10 @@ class Compiled:
 
 
 def _now(tensor: Tensor) -> float:
-    """Seconds, once the device has done what it was asked for."""
+    """Seconds, once the device has done what it was asked for; of one thread those that it was given."""
     if tensor.device.type == "cuda":
         torch.cuda.synchronize(tensor.device)
-    return time.perf_counter()
+    return clock_for(tensor.device, torch.get_num_threads())()
 
 
 def why_not(regime: Regime, batches: Any) -> str:

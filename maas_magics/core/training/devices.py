@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -12,6 +13,24 @@ from maas_magics.api.errors import OptionError
 
 SMALL_STEP = 4e7
 """Weights × rows of a step below which a second thread costs more than it brings."""
+
+KEPT_BLOCK = 31 * 2**20
+"""Bytes of a block; a little below the largest whose freeing teaches glibc anything."""
+
+
+def keep_freed_memory() -> None:
+    """Let blocks of memory stay with this process when they are freed, so that the next step finds them there.
+
+    glibc gives large blocks back to the system, and takes them anew a step later, page by page, which costs as much as
+    an activation function. What it takes for large follows the largest block that was ever freed (``mallopt(3)``,
+    *dynamic mmap threshold*). This one is never written to, so it is no memory. Other allocators do not care.
+    """
+    torch.empty(KEPT_BLOCK, dtype=torch.uint8)
+
+
+def clock_for(device: torch.device, threads: int) -> Callable[[], float]:
+    """Seconds to compare two ways by: of a single thread those that it was given, whatever its neighbours do."""
+    return time.thread_time if device.type == "cpu" and threads == 1 else time.perf_counter
 
 
 def find_device(name: str) -> torch.device:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.core.training.batches import Batch, InMemory
+from maas_magics.core.training.devices import clock_for
 from maas_magics.core.training.losses import Loss
 from maas_magics.core.training.precision import Precision, trial
 from maas_magics.core.training.regime import Regime
@@ -171,11 +172,12 @@ def _race(
 ) -> dict[Any, float]:
     """Seconds of a step in each way: medians of timings in turns."""
     found: dict[Any, list[float]] = {name: [] for name in ways}
+    clock = clock_for(rows[0][1].device, max(threads for _, threads in ways.values()))
     for number in range(rounds + 1):
         for name, (regime, threads) in ways.items():
             with use_threads(threads), taken_back(regime.net, regime.optimizer):
                 regime.begin(1)
-                seconds = _timed(regime, loss, rows, steps if number else 1)
+                seconds = _timed(regime, loss, rows, steps if number else 1, clock)
             if number:
                 found[name].append(seconds)
         if number and stopping():
@@ -183,16 +185,18 @@ def _race(
     return {name: median(seconds) for name, seconds in found.items()}
 
 
-def _timed(regime: Regime, loss: Loss, rows: list[Batch], steps: int) -> float:
+def _timed(
+    regime: Regime, loss: Loss, rows: list[Batch], steps: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds of one step, the first one apart."""
     step = replace(regime, average=None).step(loss)  # a trial is no part of the mean of the weights
     loss_before = step(*rows[0])
     float(loss_before)  # waits for the device
-    begun = time.perf_counter()
+    begun = clock()
     for k in range(steps):
         loss_before = step(*rows[k % len(rows)])
     float(loss_before)
-    return (time.perf_counter() - begun) / steps
+    return (clock() - begun) / steps
 
 
 def _steps(regime: Regime, loss: Loss, rows: list[Batch]) -> int:

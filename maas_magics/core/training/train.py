@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,12 +27,12 @@ from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
 from maas_magics.core.training import loaders
 from maas_magics.core.training.assemble import assemble
-from maas_magics.core.training.batches import Batches, InMemory
+from maas_magics.core.training.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.training.blocks import Blocks
 from maas_magics.core.training.checkpoint import Checkpoints, own_random
 from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.compiled import compiled_for
-from maas_magics.core.training.devices import find_device, threads
+from maas_magics.core.training.devices import find_device, keep_freed_memory, threads
 from maas_magics.core.training.fast import again, choose
 from maas_magics.core.training.loader_trials import choose_for_loader
 from maas_magics.core.training.loop import fit
@@ -218,10 +218,17 @@ def _in_memory(
     rows: Any, size: int, device: torch.device, draw: Callable[[torch.Generator], Tensor] | None = None
 ) -> InMemory:
     inputs, target = rows
-    return InMemory(tuple(x.to(device) for x in inputs), target.to(device), size, draw=draw)
+    inputs = tuple(x.to(device) for x in inputs)
+    return InMemory(inputs, target.to(device), size, measure=rows_at_once(inputs), draw=draw)
 
 
-def _run(
+def _run(*given: Any, **more: Any) -> TrainedModel:
+    """As `_trained`; a network that stands in another order for the training comes back as it was, however it ends."""
+    with ExitStack() as undo:
+        return _trained(*given, undo=undo, **more)
+
+
+def _trained(
     request: TrainRequest,
     context: Context,
     net: nn.Module,
@@ -231,6 +238,7 @@ def _run(
     held: Batches | None,
     device: torch.device,
     *,
+    undo: ExitStack,
     architecture: str = "",
     declared: bool = False,
 ) -> TrainedModel:
@@ -247,6 +255,8 @@ def _run(
         assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
         batches = batches.sized(before["batch_size"])
         request = msgspec.structs.replace(request, batch_size=batches.batch_size)
+    if device.type == "cpu":
+        keep_freed_memory()
     made = assemble(
         request,
         recipe,
@@ -260,6 +270,7 @@ def _run(
         loss=objective.loss,
         tell=lambda text: context.tell(text, "warning"),
         stopping=context.stopping,
+        undo=undo,
         elsewhere=here.type != device.type,
     )
     if request.precision == "fp16" and device.type == "cpu":
@@ -337,7 +348,7 @@ def _run(
     if request.workers > 1:
         assert isinstance(batches, InMemory)  # nothing else passes the checks
         assert held is None or isinstance(held, InMemory)
-        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        undo.close()
         work = Work(
             request=request,
             architecture=architecture if declared else "",
@@ -373,8 +384,7 @@ def _run(
         context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
     refuse_diverged(history, made.optimizer)
     net.to("cpu").zero_grad(set_to_none=True)
-    if made.arranged:
-        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    undo.close()
     return conclude(
         request,
         context,
