@@ -159,3 +159,30 @@ def test_another_way_to_be_fast_is_refused(lab: Any, rows: tuple[Tensor, Tensor]
     with pytest.raises(OptionError, match="no way 'very'"):
         lab.train(rows[0].numpy(), rows[1].numpy(), model=network(), fast="very")
     assert lab.session.model_names() == []
+
+
+def test_twice_the_batch_is_told_and_not_chosen(lab: Any, trials: Callable[[float], list[Any]]) -> None:
+    trials(float("inf"))
+    made = torch.Generator().manual_seed(1)
+    x, y = torch.randn(400, 6, generator=made).numpy(), torch.randint(0, 3, (400,), generator=made).numpy()
+    lab.train(x, y, model=network(), batch_size=16, epochs=1, fast="auto", compile=False)
+    facts = started(lab).facts
+    assert facts["fast"].startswith("batch size 16 (32 ") and "× the rows)" in facts["fast"]
+    assert facts["batch size"] == "16"
+
+
+def test_a_way_that_is_far_slower_is_timed_once(rows: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network().train()
+    optimizer = Optimizer(net, "Adam", 0.01, None, {})
+    regime = Regime(net, optimizer, make_rates(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min"))
+    asked: list[int] = []
+
+    def timed(regime: Any, loss: Any, rows: Any, steps: int, clock: Any) -> float:
+        asked.append(torch.get_num_threads())
+        return 5.0 if torch.get_num_threads() == 2 else 1.0
+
+    monkeypatch.setattr(fast, "_timed", timed)
+    ways = {1: (regime, 1), 2: (regime, 2)}
+    found = fast._race(ways, functional.cross_entropy, [((rows[0],), rows[1])], 3, 5, lambda: "")
+    assert found == {1: 1.0, 2: 5.0}
+    assert asked.count(2) == 2 and asked.count(1) == 6

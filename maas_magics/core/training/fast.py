@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maas_magics.core.training.batch_size import LEAST_STEPS
 from maas_magics.core.training.batches import Batch, InMemory
 from maas_magics.core.training.devices import clock_for
 from maas_magics.core.training.losses import Loss
@@ -35,6 +36,9 @@ SECONDS = 0.05
 
 MARGIN = 1.1
 """Times faster that a way must be to be chosen over the usual one."""
+
+HOPELESS = 2.0
+"""Times slower than the usual way after which a way is timed once only."""
 
 SHARE = 0.1
 """Share of the training that the trials may take."""
@@ -116,6 +120,7 @@ def choose(
     ways = (len(tried) if len(tried) > 1 else 0) + (2 if other is not None else 0)
     if not ways:
         return Choice(regime, now, ())
+    ways += 3  # a batch, and twice as much
     with taken_back(regime.net, regime.optimizer):
         regime.begin(1)
         steps = _steps(regime, loss, rows)
@@ -132,7 +137,26 @@ def choose(
         pair = {"fp32": regime, "bf16": other}
         regime, fact = _in_turn(pair, now, loss, rows, steps, rounds, stopping)
         facts.append(fact)
+    if isinstance(batches, InMemory) and batches.steps >= 2 * LEAST_STEPS and not stopping():
+        facts.insert(0, _twice_as_large(regime, now, loss, batches, rows, steps, rounds))
     return Choice(regime, now, tuple(facts))
+
+
+def _twice_as_large(
+    regime: Regime, threads: int, loss: Loss, batches: InMemory, rows: list[Batch], steps: int, rounds: int
+) -> str:
+    """What twice the batch would bring. It is told and not chosen: it would change what is learnt."""
+    size = batches.batch_size
+    larger = batches.sized(2 * size)
+    ways = (rows, [_batch(larger, k) for k in range(len(rows) // 2)])
+    found: tuple[list[float], list[float]] = ([], [])
+    clock = clock_for(batches.target.device, threads)
+    for _ in range(rounds):
+        for times, some in zip(found, ways, strict=True):
+            with use_threads(threads), taken_back(regime.net, regime.optimizer):
+                regime.begin(1)
+                times.append(_timed(regime, loss, some, steps, clock))
+    return f"batch size {size} ({2 * size} {2 * median(found[0]) / median(found[1]):.1f}× the rows)"
 
 
 def _in_turn(
@@ -171,6 +195,7 @@ def _race(
     stopping: Callable[[], Any],
 ) -> dict[Any, float]:
     """Seconds of a step in each way: medians of timings in turns."""
+    usual = next(iter(ways))
     found: dict[Any, list[float]] = {name: [] for name in ways}
     clock = clock_for(rows[0][1].device, max(threads for _, threads in ways.values()))
     for number in range(rounds + 1):
@@ -182,6 +207,10 @@ def _race(
                 found[name].append(seconds)
         if number and stopping():
             break
+        if number == 1:
+            ways = {
+                name: way for name, way in ways.items() if name == usual or found[name][0] < HOPELESS * found[usual][0]
+            }
     return {name: median(seconds) for name, seconds in found.items()}
 
 
