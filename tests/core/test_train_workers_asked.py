@@ -111,7 +111,7 @@ def test_suspended_shards_go_on_exactly(store: Path) -> None:
     with pytest.raises(Suspended):
         kept.run(lambda: "suspend" if len(kept.of(EpochEnd)) >= 4 else "")
     saved = kept.of(CheckpointSaved)[-1].step
-    assert Checkpoints(kept.folder).chosen_before() == {"batch_size": 16}, "what was found by trying stays"
+    assert Checkpoints(kept.folder).chosen_before()["batch_size"] == 16, "what was found by trying stays"
     result = kept.run()
     assert kept.of(Resumed)[0].step == saved
     alone = Kept(store.parent / "alone" / "store", **options).run()

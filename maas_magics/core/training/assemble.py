@@ -28,10 +28,14 @@ from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.out_of_memory import Division
 from maas_magics.core.training.precision import Precision, make_precision
 from maas_magics.core.training.prepare import Prepared
+from maas_magics.core.training.products import onednn_is_exact, onednn_pays, through_onednn
 from maas_magics.core.training.rates import ByShare
 from maas_magics.core.training.regime import Regime
 from maas_magics.core.training.rules import Rules, make_learner, make_regime, rules_of
 from maas_magics.core.training.schedules import constant
+
+USUAL = 32
+"""Rows of a batch where a loader does not tell."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def assemble(
     tell: Callable[[str], None],
     stopping: Callable[[], Any],
     undo: ExitStack,
+    onednn: bool | None = None,
     elsewhere: bool = False,
 ) -> Assembled:
     """Optimizer and rules of a training.
@@ -103,7 +108,9 @@ def assemble(
     stopping : callable
         What somebody wants; ends trials.
     undo : ExitStack
-        Gets what puts the network back into the order that it had.
+        Gets what puts the network, and the process, back into the order that they had.
+    onednn : bool, optional
+        Whether matrix products went to oneDNN in the run that is gone on with; found out where it is None.
     elsewhere : bool
         Whether workers train on devices of another kind, and find out there which arithmetic they have.
 
@@ -133,6 +140,11 @@ def assemble(
         assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
         found = _sized(request, net, optimizer, batches, loss, device, stopping)
         batches = batches.sized(found.size * request.workers)
+    if onednn is None:
+        onednn = not elsewhere and _onednn(request, net, example, batches)
+    rules = msgspec.structs.replace(rules, onednn=onednn and onednn_is_exact())
+    if rules.onednn:
+        undo.enter_context(through_onednn())
     search = None
     if request.lr == "auto":
         search = _searched(request, net, optimizer, batches, loss, precision)
@@ -157,8 +169,19 @@ def assemble(
     rows = getattr(batches, "batch_size", 0)
     size = str(rows or "loader")
     size += "" if request.accumulate == 1 else f" × {request.accumulate}"
-    facts = _facts(request, rules.optimizer.name, optimizer.first_lr, schedule, size, found)
-    return Assembled(optimizer, steps, regime, rules, facts, search, rows or 32, size)
+    facts = _facts(request, rules.optimizer.name, optimizer.first_lr, schedule, size, found, onednn=rules.onednn)
+    return Assembled(optimizer, steps, regime, rules, facts, search, rows or USUAL, size)
+
+
+def _onednn(request: TrainRequest, net: nn.Module, example: tuple[Tensor, ...], batches: Batches) -> bool:
+    """Whether matrix products are to go to oneDNN."""
+    if request.precision != "fp32":  # those in 16 bits do in any case
+        return False
+    rows = max(1, (getattr(batches, "batch_size", 0) or USUAL) // request.workers)
+    weights = sum(p.numel() for p in net.parameters())
+    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
+    with threads(request.threads, weights, rows, wide, share=request.workers):
+        return onednn_pays(net, example, rows)
 
 
 def _sized(
@@ -214,7 +237,7 @@ def _example(prepared: Prepared, device: torch.device) -> tuple[Tensor, ...]:
 
 
 def _facts(
-    request: TrainRequest, name: str, lr: float, schedule: str, size: str, found: Found | None
+    request: TrainRequest, name: str, lr: float, schedule: str, size: str, found: Found | None, *, onednn: bool
 ) -> dict[str, str]:
     """What a person sees of it; what is as usual goes without saying."""
     told = [name, f"lr {lr:g}", schedule]
@@ -226,6 +249,7 @@ def _facts(
         "ema": "" if request.ema is None else f"{request.ema:g}",
         "frozen": ", ".join(request.freeze),
         "balanced": "by label" if request.balance else "",
+        "products": "oneDNN products" if onednn else "",
     }
     each = f", {found.size} for a worker" if found is not None and request.workers > 1 else ""
     facts = {

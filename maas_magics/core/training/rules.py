@@ -49,6 +49,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         See `Freezing`.
     lr_of : dict of str to float
         See `rates_of`.
+    onednn : bool
+        Whether matrix products go to oneDNN; see `maas_magics.core.training.products`.
     """
 
     optimizer: ChosenOptimizer
@@ -63,6 +65,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     freeze: tuple[str, ...]
     unfreeze: dict[str, int]
     lr_of: dict[str, float]
+    onednn: bool = False
 
 
 def rules_of(request: TrainRequest, recipe: Recipe) -> Rules:

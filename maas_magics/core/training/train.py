@@ -249,8 +249,7 @@ def _trained(
     checkpoints = None
     if context.checkpoints is not None:
         checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, wanted=bool(request.resume))
-    tries = request.batch_size == "auto" or request.fast is not None
-    before = checkpoints.chosen_before() if checkpoints is not None and tries else {}
+    before = checkpoints.chosen_before() if checkpoints is not None else {}
     if request.batch_size == "auto" and "batch_size" in before:
         assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
         batches = batches.sized(before["batch_size"])
@@ -271,6 +270,7 @@ def _trained(
         tell=lambda text: context.tell(text, "warning"),
         stopping=context.stopping,
         undo=undo,
+        onednn=before.get("onednn"),
         elsewhere=here.type != device.type,
     )
     if request.precision == "fp16" and device.type == "cpu":
@@ -281,7 +281,7 @@ def _trained(
     wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     regime, cpu = made.regime, request.threads
     total = epochs * made.batches.steps
-    chosen: dict[str, Any] = {"batch_size": made.rows}
+    chosen: dict[str, Any] = {"batch_size": made.rows, "onednn": made.rules.onednn}
     found: tuple[str, ...] = ()
     if request.fast is not None:
         asked: Any = {"threads": cpu, "precision": request.precision == "fp32", "stopping": context.stopping}

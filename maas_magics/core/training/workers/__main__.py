@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Client
@@ -37,6 +38,7 @@ from maas_magics.core.training.modules import make_module
 from maas_magics.core.training.out_of_memory import Division, error_of, is_out_of_memory
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.precision import make_precision
+from maas_magics.core.training.products import through_onednn
 from maas_magics.core.training.rules import make_learner, make_regime
 from maas_magics.core.training.sampler import balanced_order
 from maas_magics.core.training.schedules import constant
@@ -234,7 +236,10 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
     if (folder / words.HELD).exists():
         held = HeldShare(*words.read_rows(folder / words.HELD, device), order.batch_size, group)
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    with threads(order.threads, parameters, order.batch_size // order.size, order.wide, share=order.size):
+    with (
+        threads(order.threads, parameters, order.batch_size // order.size, order.wide, share=order.size),
+        through_onednn() if rules.onednn else nullcontext(),
+    ):
         fit = SharedFit(
             net,
             optimizer,
