@@ -34,6 +34,9 @@ ROOMS = {
     "__init__": ("session functions", ""),
 }  # fmt: skip
 
+TRAINING = ("own", "rows", "steps", "trials", "compiling", "", "workers")
+"""Rooms of ``core/training``, the room itself among them: each may import those before it. Only `train` starts workers."""
+
 FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch"}
 """What a room may name under ``TYPE_CHECKING`` besides: nothing of it runs."""
 
@@ -153,6 +156,21 @@ def test_the_map_for_people_says_the_same() -> None:
     }
     order = [name for name, _ in lines]
     assert all(order.index(other) < order.index(name) for name, (rooms, _) in ROOMS.items() for other in rooms.split())
+
+
+def test_the_rooms_of_a_training_look_one_way() -> None:
+    place = "maas_magics.core.training."
+
+    def order(module: str) -> int:
+        first = module.removeprefix(place).partition(".")[0]
+        return TRAINING.index(first if first in TRAINING else "")
+
+    inside = [found for found in EVERY if found.importer.startswith(place) and found.target.startswith(place)]
+    back = [found for found in inside if order(found.importer) < order(found.target)]
+    assert {found.importer for found in back} == {place + "train"}
+    assert {found.target for found in back} == {place + "workers.launch"}
+    folders = {path.name for path in (PACKAGE / "core/training").iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(TRAINING) - {""}
 
 
 def test_a_remote_backend_reads_rows_and_runs_nothing() -> None:

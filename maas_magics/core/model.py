@@ -131,7 +131,7 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
     manifest, preprocess = read_manifest(folder), read_preprocess(folder)
     if net is None:
         if (folder / GRAPHS).is_file():
-            from maas_magics.core.training.graphs import unpack
+            from maas_magics.core.training.own.graphs import unpack
 
             net = unpack((folder / GRAPHS).read_bytes())
             net.load_state_dict(load_file(weights or folder / WEIGHTS))

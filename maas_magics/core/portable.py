@@ -44,7 +44,7 @@ def pack(request: R, send: Send, allow_code: bool = False) -> R:
         If the rows cannot be read, or the module cannot be sent.
     """
     if isinstance(request, TrainRequest):
-        from maas_magics.core.training import loaders
+        from maas_magics.core.training.rows import loaders
 
         if loaders.is_loader(request.data):
             request = loaders.materialise(request)  # type: ignore[assignment]
@@ -67,8 +67,8 @@ def pack(request: R, send: Send, allow_code: bool = False) -> R:
 
 def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code:
     """A module as its exported graphs where that can be; as its source where that may run."""
-    from maas_magics.core.training.graphs import pack as pack_module
-    from maas_magics.core.training.modules import title_of
+    from maas_magics.core.training.own.graphs import pack as pack_module
+    from maas_magics.core.training.own.modules import title_of
     from maas_magics.core.training.train import module_and_rows
 
     net, rows = module_and_rows(request)
@@ -123,11 +123,11 @@ def unpack(request: R, context: Context) -> R:
     if isinstance(model, Code):
         if not context.allow_code:
             raise Refused("No code that was sent is run here.", "The service's owner may use --allow-code.")
-        from maas_magics.core.training.source import run_source
+        from maas_magics.core.training.own.source import run_source
 
         changes["model"] = run_source(model.text)
     elif isinstance(model, Graph):
-        from maas_magics.core.training.graphs import unpack as unpack_module
+        from maas_magics.core.training.own.graphs import unpack as unpack_module
 
         if context.uploads is None:
             raise DataError("The request names a module that was not sent.", "Send it first.")

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training import optimizers
-from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.plan import Plan
-from maas_magics.core.training.schedules import Schedule, constant, cosine
-from maas_magics.core.training.step import TrainStep, make_backward
+from maas_magics.core.training.rows.batches import InMemory
+from maas_magics.core.training.steps import optimizers
+from maas_magics.core.training.steps.optimizers import Optimizer
+from maas_magics.core.training.steps.schedules import Schedule, constant, cosine
+from maas_magics.core.training.steps.step import TrainStep, make_backward
 
 BATCH, EPOCHS, SEED, RATE, DECAY = 16, 4, 3, 0.01, 0.01
 

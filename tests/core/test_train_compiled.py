@@ -18,19 +18,19 @@ from torch.nn import functional
 
 from maas_magics.api.events import Message
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training import compiled as compiling
-from maas_magics.core.training import compiler
-from maas_magics.core.training.batches import InMemory
-from maas_magics.core.training.compiled import Compiled, GroupStep, Several, why_not
-from maas_magics.core.training.compiler import CannotCompile, Compilation, find_compiler
-from maas_magics.core.training.group_graph import Untraceable, trace
+from maas_magics.core.training.compiling import compiled as compiling
+from maas_magics.core.training.compiling import compiler
+from maas_magics.core.training.compiling.compiled import Compiled, GroupStep, Several, why_not
+from maas_magics.core.training.compiling.compiler import CannotCompile, Compilation, find_compiler
+from maas_magics.core.training.compiling.group_graph import Untraceable, trace
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.optimizers import Optimizer
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.precision import Precision
-from maas_magics.core.training.rates import ByShare, make_rates
-from maas_magics.core.training.regime import Regime
-from maas_magics.core.training.schedules import constant
+from maas_magics.core.training.rows.batches import InMemory
+from maas_magics.core.training.steps.optimizers import Optimizer
+from maas_magics.core.training.steps.precision import Precision
+from maas_magics.core.training.steps.rates import ByShare, make_rates
+from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.schedules import constant
 
 BATCH, SEED, RATE = 8, 3, 0.01
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from maas_magics.api.errors import Diverged, MaasError, OptionError, Stopped
 from maas_magics.api.events import EpochEnd, Finished, Started, Step
-from maas_magics.core.training.optimizers import optimizer_names
-from maas_magics.core.training.schedules import SCHEDULES
+from maas_magics.core.training.steps.optimizers import optimizer_names
+from maas_magics.core.training.steps.schedules import SCHEDULES
 
 N = 64
 X = np.sin(np.arange(N * 4.0)).reshape(N, 4).astype("float32")

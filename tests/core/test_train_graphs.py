@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 from maas_magics.api.errors import ModelError
 from maas_magics.core.exporters.examples import quiet
-from maas_magics.core.training import graph_filter, graph_format, graph_operators, graphs
-from maas_magics.core.training.graphs import ExportedModule, pack, unpack
+from maas_magics.core.training.own import graph_filter, graph_format, graph_operators, graphs
+from maas_magics.core.training.own.graphs import ExportedModule, pack, unpack
 
 SIZES = (1, 2, 7, 64)
 

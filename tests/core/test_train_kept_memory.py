@@ -10,12 +10,12 @@ import time
 import pytest
 import torch
 
-from maas_magics.core.training.batches import MEASURE_ROWS, InMemory, rows_at_once
-from maas_magics.core.training.devices import clock_for
+from maas_magics.core.training.rows.batches import MEASURE_ROWS, InMemory, rows_at_once
+from maas_magics.core.training.steps.devices import clock_for
 
 FAULTS = """
 import resource, torch
-from maas_magics.core.training.devices import keep_freed_memory
+from maas_magics.core.training.steps.devices import keep_freed_memory
 torch.set_num_threads(1)
 keep_freed_memory()
 def step():

@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from maas_magics.api.events import Profiled
-from maas_magics.core.training.batches import FromLoader, InMemory
-from maas_magics.core.training.from_dataset import FromDataset
-from maas_magics.core.training.loader_workers import Readers
-from maas_magics.core.training.profile import advice
+from maas_magics.core.training.rows.batches import FromLoader, InMemory
+from maas_magics.core.training.rows.from_dataset import FromDataset
+from maas_magics.core.training.rows.loader_workers import Readers
+from maas_magics.core.training.steps.profile import advice
 from maas_magics.widgets.chart import HEIGHT, PROFILE, draw, height, svg
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import rows

@@ -21,24 +21,24 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.accumulate import Grouped
-from maas_magics.core.training.batches import FromLoader, InMemory
-from maas_magics.core.training.blocks import Blocks, Kept, Spill
 from maas_magics.core.training.checkpoint import FILES, Cadence, Checkpoints
-from maas_magics.core.training.ema import Average
-from maas_magics.core.training.freeze import Freezing
-from maas_magics.core.training.from_dataset import FromDataset
-from maas_magics.core.training.loader_workers import Readers
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.losses import make_loss
-from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.patterns import rates_of
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.precision import Precision
-from maas_magics.core.training.rates import make_rates
-from maas_magics.core.training.regime import Regime
-from maas_magics.core.training.sampler import BalancedOrder
-from maas_magics.core.training.schedules import SCHEDULES
+from maas_magics.core.training.rows.accumulate import Grouped
+from maas_magics.core.training.rows.batches import FromLoader, InMemory
+from maas_magics.core.training.rows.blocks import Blocks, Kept, Spill
+from maas_magics.core.training.rows.from_dataset import FromDataset
+from maas_magics.core.training.rows.loader_workers import Readers
+from maas_magics.core.training.rows.sampler import BalancedOrder
+from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.steps.freeze import Freezing
+from maas_magics.core.training.steps.losses import make_loss
+from maas_magics.core.training.steps.optimizers import Optimizer
+from maas_magics.core.training.steps.patterns import rates_of
+from maas_magics.core.training.steps.precision import Precision
+from maas_magics.core.training.steps.rates import make_rates
+from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.schedules import SCHEDULES
 
 rng = np.random.default_rng(0)
 X = torch.from_numpy(rng.normal(size=(90, 6)).astype(np.float32))

@@ -15,23 +15,23 @@ from torch.utils.data import WeightedRandomSampler
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.accumulate import Grouped
-from maas_magics.core.training.batches import InMemory
-from maas_magics.core.training.ema import Average
-from maas_magics.core.training.freeze import Freezing
-from maas_magics.core.training.graphs import pack, unpack
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.losses import make_loss, mass_of
-from maas_magics.core.training.memory_format import arrange
-from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.patterns import rates_of
+from maas_magics.core.training.own.graphs import pack, unpack
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.precision import Precision
-from maas_magics.core.training.rates import TORCH, make_rates
-from maas_magics.core.training.regime import Regime
-from maas_magics.core.training.sampler import BalancedOrder
-from maas_magics.core.training.schedules import SCHEDULES, constant
-from maas_magics.core.training.step import TrainStep
+from maas_magics.core.training.rows.accumulate import Grouped
+from maas_magics.core.training.rows.batches import InMemory
+from maas_magics.core.training.rows.sampler import BalancedOrder
+from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.steps.freeze import Freezing
+from maas_magics.core.training.steps.losses import make_loss, mass_of
+from maas_magics.core.training.steps.memory_format import arrange
+from maas_magics.core.training.steps.optimizers import Optimizer
+from maas_magics.core.training.steps.patterns import rates_of
+from maas_magics.core.training.steps.precision import Precision
+from maas_magics.core.training.steps.rates import TORCH, make_rates
+from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.schedules import SCHEDULES, constant
+from maas_magics.core.training.steps.step import TrainStep
 
 BATCH, EPOCHS, SEED, RATE = 16, 4, 3, 0.01
 CPU = torch.device("cpu")

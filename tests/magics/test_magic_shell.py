@@ -572,9 +572,9 @@ def test_completion(text: str, offered: list[str], ip: Any, cell: Run) -> None:
 
 
 def test_what_is_offered_is_what_there_is() -> None:
-    from maas_magics.core.training.precision import PRECISIONS
-    from maas_magics.core.training.rates import PLATEAU, TORCH
-    from maas_magics.core.training.schedules import SCHEDULES
+    from maas_magics.core.training.steps.precision import PRECISIONS
+    from maas_magics.core.training.steps.rates import PLATEAU, TORCH
+    from maas_magics.core.training.steps.schedules import SCHEDULES
     from maas_magics.magics import train
 
     assert set(train.SCHEDULES) == {*SCHEDULES, PLATEAU, *TORCH}

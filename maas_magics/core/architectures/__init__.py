@@ -49,7 +49,7 @@ class Recipe:
         Name in ``torch.optim``.
     lr, weight_decay : float
     schedule : str
-        See `maas_magics.core.training.schedules`.
+        See `maas_magics.core.training.steps.schedules`.
     epochs, batch_size, patience : int
         A patience of 0 trains all epochs.
     label_smoothing : float

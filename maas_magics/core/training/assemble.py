@@ -16,23 +16,23 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.memory import free_memory
-from maas_magics.core.training.accumulate import Grouped
-from maas_magics.core.training.batch_size import Found, find_batch_size
-from maas_magics.core.training.batches import Batches, InMemory
-from maas_magics.core.training.blocks import Blocks
-from maas_magics.core.training.devices import threads
-from maas_magics.core.training.losses import Loss, mass_of
-from maas_magics.core.training.lr_range import Range, lr_range
-from maas_magics.core.training.memory_format import arrange
-from maas_magics.core.training.optimizers import Optimizer
-from maas_magics.core.training.out_of_memory import Division
-from maas_magics.core.training.precision import Precision, make_precision
-from maas_magics.core.training.prepare import Prepared
-from maas_magics.core.training.products import onednn_is_exact, onednn_pays, through_onednn
-from maas_magics.core.training.rates import ByShare
-from maas_magics.core.training.regime import Regime
-from maas_magics.core.training.rules import Rules, make_learner, make_regime, rules_of
-from maas_magics.core.training.schedules import constant
+from maas_magics.core.training.rows.accumulate import Grouped
+from maas_magics.core.training.rows.batches import Batches, InMemory
+from maas_magics.core.training.rows.blocks import Blocks
+from maas_magics.core.training.rows.prepare import Prepared
+from maas_magics.core.training.steps.devices import threads
+from maas_magics.core.training.steps.losses import Loss, mass_of
+from maas_magics.core.training.steps.memory_format import arrange
+from maas_magics.core.training.steps.optimizers import Optimizer
+from maas_magics.core.training.steps.out_of_memory import Division
+from maas_magics.core.training.steps.precision import Precision, make_precision
+from maas_magics.core.training.steps.products import onednn_is_exact, onednn_pays, through_onednn
+from maas_magics.core.training.steps.rates import ByShare
+from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.rules import Rules, make_learner, make_regime, rules_of
+from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.trials.batch_size import Found, find_batch_size
+from maas_magics.core.training.trials.lr_range import Range, lr_range
 
 USUAL = 32
 """Rows of a batch where a loader does not tell."""

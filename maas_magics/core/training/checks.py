@@ -10,9 +10,9 @@ from torch import nn
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.training.checkpoint import Cadence
-from maas_magics.core.training.loaders import check_loader_workers, is_loader
-from maas_magics.core.training.optimizers import ELEMENTWISE, find_optimizer
-from maas_magics.core.training.precision import PRECISIONS
+from maas_magics.core.training.rows.loaders import check_loader_workers, is_loader
+from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
+from maas_magics.core.training.steps.precision import PRECISIONS
 
 
 def check_request(request: TrainRequest) -> None:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.core.data.decode import Decode, truth
-from maas_magics.core.training.batches import Batches
 from maas_magics.core.training.metrics import evaluate
-from maas_magics.core.training.out_of_memory import give_back, is_out_of_memory
 from maas_magics.core.training.plan import Plan
+from maas_magics.core.training.rows.batches import Batches
+from maas_magics.core.training.steps.out_of_memory import give_back, is_out_of_memory
 
 
 @torch.inference_mode()

@@ -15,10 +15,10 @@ from maas_magics.core.context import Context, versions
 from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model
 from maas_magics.core.publish import publish
-from maas_magics.core.training.modules import describe
-from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.own.modules import describe
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.prepare import Prepared
+from maas_magics.core.training.rows.prepare import Prepared
+from maas_magics.core.training.steps.optimizers import Optimizer
 
 
 def refuse_diverged(history: History, optimizer: Optimizer) -> None:

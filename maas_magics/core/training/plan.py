@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.compiled import Compiled
-from maas_magics.core.training.losses import Loss
+from maas_magics.core.training.compiling.compiled import Compiled
 from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric
-from maas_magics.core.training.regime import Regime
-from maas_magics.core.training.schedules import Schedule
+from maas_magics.core.training.steps.losses import Loss
+from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.schedules import Schedule
 
 
 @dataclass(frozen=True)

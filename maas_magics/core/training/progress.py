@@ -14,12 +14,13 @@ from maas_magics.api.errors import OptionError, StoreError
 from maas_magics.api.events import CheckpointSaved, Event, Message, Resumed
 from maas_magics.core.context import Stopping
 from maas_magics.core.data.decode import Decode
-from maas_magics.core.training.batches import Batches
-from maas_magics.core.training.checkpoint import Checkpoints, State, packed, random_state, restore_random, unpacked
-from maas_magics.core.training.optimizers import Optimizer
+from maas_magics.core.training.checkpoint import Checkpoints, State
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rates import ByShare
-from maas_magics.core.training.regime import Regime
+from maas_magics.core.training.rows.batches import Batches
+from maas_magics.core.training.steps.optimizers import Optimizer
+from maas_magics.core.training.steps.random_numbers import packed, random_state, restore_random, unpacked
+from maas_magics.core.training.steps.rates import ByShare
+from maas_magics.core.training.steps.regime import Regime
 
 KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "best", "best_value", "counted")
 """Counts and values of `Progress` that a checkpoint holds as they are."""

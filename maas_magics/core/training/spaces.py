@@ -11,9 +11,9 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.api.space import FIELDS, Choices, Parameter, Range, Space
 from maas_magics.core.architectures import architectures
 from maas_magics.core.training.checks import check_request
-from maas_magics.core.training.losses import task_of
-from maas_magics.core.training.optimizers import find_optimizer
-from maas_magics.core.training.schedules import schedule
+from maas_magics.core.training.steps.losses import task_of
+from maas_magics.core.training.steps.optimizers import find_optimizer
+from maas_magics.core.training.steps.schedules import schedule
 
 WHOLE = ("batch_size", "epochs", "patience")
 NAMES: dict[str, Any] = {"optimizer": find_optimizer, "schedule": schedule, "model": architectures.get}

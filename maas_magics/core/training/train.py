@@ -25,28 +25,29 @@ from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
-from maas_magics.core.training import loaders
 from maas_magics.core.training.assemble import assemble
-from maas_magics.core.training.batches import Batches, InMemory, rows_at_once
-from maas_magics.core.training.blocks import Blocks
-from maas_magics.core.training.checkpoint import Checkpoints, own_random
+from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.checks import check_request, check_workers
-from maas_magics.core.training.compiled import compiled_for
-from maas_magics.core.training.devices import find_device, keep_freed_memory, threads
-from maas_magics.core.training.fast import again, choose
-from maas_magics.core.training.loader_trials import choose_for_loader
+from maas_magics.core.training.compiling.compiled import compiled_for
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.losses import task_of
-from maas_magics.core.training.modules import fit_in, make_module, title_of
 from maas_magics.core.training.objective import make_objective
-from maas_magics.core.training.out_of_memory import error_of, is_out_of_memory
 from maas_magics.core.training.outcome import conclude, refuse_diverged
+from maas_magics.core.training.own.modules import fit_in, make_module, title_of
 from maas_magics.core.training.plan import Plan
-from maas_magics.core.training.prepare import Prepared, layout_of, prepare, read, with_answers
-from maas_magics.core.training.profile import Profiler, advice
-from maas_magics.core.training.sampler import balanced_order
-from maas_magics.core.training.schedules import constant
-from maas_magics.core.training.streaming import Stream, streamed_source
+from maas_magics.core.training.rows import loaders
+from maas_magics.core.training.rows.batches import Batches, InMemory, rows_at_once
+from maas_magics.core.training.rows.blocks import Blocks
+from maas_magics.core.training.rows.prepare import Prepared, layout_of, prepare, read, with_answers
+from maas_magics.core.training.rows.sampler import balanced_order
+from maas_magics.core.training.rows.streaming import Stream, streamed_source
+from maas_magics.core.training.steps.devices import find_device, keep_freed_memory, threads
+from maas_magics.core.training.steps.losses import task_of
+from maas_magics.core.training.steps.out_of_memory import error_of, is_out_of_memory
+from maas_magics.core.training.steps.profile import Profiler, advice
+from maas_magics.core.training.steps.random_numbers import own_random
+from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.trials.fast import again, choose
+from maas_magics.core.training.trials.loader_trials import choose_for_loader
 from maas_magics.core.training.workers.launch import Work, fit_in_workers
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)

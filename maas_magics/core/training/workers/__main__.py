@@ -30,19 +30,19 @@ from maas_magics.api.events import Event, Message, encode
 from maas_magics.api.wire import encode_error
 from maas_magics.core.architectures import architectures
 from maas_magics.core.context import Stopping
-from maas_magics.core.training.devices import cores, threads
-from maas_magics.core.training.graphs import ExportedModule, unpack
-from maas_magics.core.training.losses import Loss, make_loss, mass_of
-from maas_magics.core.training.memory_format import arrange
-from maas_magics.core.training.modules import make_module
-from maas_magics.core.training.out_of_memory import Division, error_of, is_out_of_memory
+from maas_magics.core.training.own.graphs import ExportedModule, unpack
+from maas_magics.core.training.own.modules import make_module
+from maas_magics.core.training.own.source import run_source
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.precision import make_precision
-from maas_magics.core.training.products import through_onednn
-from maas_magics.core.training.rules import make_learner, make_regime
-from maas_magics.core.training.sampler import balanced_order
-from maas_magics.core.training.schedules import constant
-from maas_magics.core.training.source import run_source
+from maas_magics.core.training.rows.sampler import balanced_order
+from maas_magics.core.training.steps.devices import cores, threads
+from maas_magics.core.training.steps.losses import Loss, make_loss, mass_of
+from maas_magics.core.training.steps.memory_format import arrange
+from maas_magics.core.training.steps.out_of_memory import Division, error_of, is_out_of_memory
+from maas_magics.core.training.steps.precision import make_precision
+from maas_magics.core.training.steps.products import through_onednn
+from maas_magics.core.training.steps.rules import make_learner, make_regime
+from maas_magics.core.training.steps.schedules import constant
 from maas_magics.core.training.workers import order as words
 from maas_magics.core.training.workers.group import PATIENCE, Group, HeldShare, Share, SharedFit, SharedStep, Sums
 from maas_magics.core.training.workers.order import Named, Order, Source

@@ -26,12 +26,12 @@ from maas_magics.core.context import Context
 from maas_magics.core.data.decode import Decode
 from maas_magics.core.model import features_of, save_weights
 from maas_magics.core.storage import staging
-from maas_magics.core.training import graphs
-from maas_magics.core.training.batches import InMemory
 from maas_magics.core.training.measure import figures_of
+from maas_magics.core.training.own import graphs
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.prepare import Prepared
-from maas_magics.core.training.rules import Rules
+from maas_magics.core.training.rows.batches import InMemory
+from maas_magics.core.training.rows.prepare import Prepared
+from maas_magics.core.training.steps.rules import Rules
 from maas_magics.core.training.workers import order as words
 from maas_magics.core.training.workers.agent import Agent
 from maas_magics.core.training.workers.order import Named, Order, Source

@@ -15,7 +15,7 @@ from torch import Tensor
 from maas_magics.api.requests import Task
 from maas_magics.core.architectures import Features
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.rules import Rules
+from maas_magics.core.training.steps.rules import Rules
 
 ORDER, WEIGHTS, TRAIN, HELD, RESULT = (
     "order.json",
@@ -25,7 +25,7 @@ ORDER, WEIGHTS, TRAIN, HELD, RESULT = (
     "result.safetensors",
 )
 NETWORK, LOSS = "network.zip", "loss.zip"
-"""Modules as graphs; see `maas_magics.core.training.graphs`."""
+"""Modules as graphs; see `maas_magics.core.training.own.graphs`."""
 
 TARGET = "target"
 

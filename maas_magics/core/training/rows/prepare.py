@@ -1,0 +1,250 @@
+"""From a request to rows ready for the loop: parted, split, understood, scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import DataError
+from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.core.architectures import architectures
+from maas_magics.core.data.answers import Answers, fit_answers, infer_task
+from maas_magics.core.data.columns import Array, Columns, Numeric, fit
+from maas_magics.core.data.columns import tensors as column_tensors
+from maas_magics.core.data.scaling import Layout
+from maas_magics.core.data.sources.arrays import column
+from maas_magics.core.data.split import split
+from maas_magics.core.data.target import part, target_names
+from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
+from maas_magics.core.manifest import Preprocess
+from maas_magics.core.model import tensors
+from maas_magics.core.sample import TARGET, digest
+from maas_magics.core.training.own.modules import title_of
+
+VALIDATION_SHARE = 0.15
+SAMPLE_ROWS = 1_000
+"""Held-out rows kept with the model, to verify exports on."""
+
+CHUNK = 100_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features and target of some rows."""
+
+    table: pa.Table
+    target: Array
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything fitted on the training rows.
+
+    Attributes
+    ----------
+    train, validation : tuple of (inputs of the network, encoded target)
+        ``validation`` has no rows when nothing was held out.
+    sample : pyarrow.Table
+        Some held-out rows as they came, the encoded target in the columns `TARGET`.
+    digest : str
+        Of the training rows and their target.
+    counts : Tensor or None
+        Training rows of each class, int64 (classes,), where ``train`` is but a sample of the rows.
+    """
+
+    preprocess: Preprocess
+    answers: Answers
+    transform: Transform
+    train: tuple[tuple[Tensor, ...], Tensor]
+    validation: tuple[tuple[Tensor, ...], Tensor] | None
+    sample: pa.Table
+    digest: str
+    counts: Tensor | None = None
+
+
+def read(
+    request: TrainRequest, task: Task | None, tell: Callable[[str], None]
+) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
+    """Training and validation rows as they came, names of the target, and whether they are arrays."""
+    source, table, values, names = part(request.data, request.target)
+    if values.ndim == 1 and table.num_rows < 2:
+        raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
+    rows = Rows(table, values)
+    held = request.validation
+    if held is None or isinstance(held, (int, float)):
+        share = held_share(held)
+        labels = values if values.ndim == 1 and (task or infer_task(values)) in ("binary", "multiclass") else None
+        train, validation = split(len(rows), share, request.seed, labels)
+        if not len(validation):
+            if share:
+                tell("There are too few rows to hold any out: the training rows choose the best epoch.")
+            return rows, None, names, source.arrays
+        return _take(rows, train), _take(rows, validation), names, source.arrays
+    target = request.target if target_names(request.target, names, len(rows)) else None
+    if target is None and not (isinstance(held, tuple) and len(held) == 2):
+        raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
+    _, other, answers, _ = part(held, target)
+    return rows, Rows(other, answers), names, source.arrays
+
+
+def held_share(asked: float | None) -> float:
+    """Share of the rows to hold out.
+
+    Raises
+    ------
+    DataError
+        If it is none, or would leave no row to learn from.
+    """
+    share = VALIDATION_SHARE if asked is None else float(asked)
+    if not 0 <= share < 1:
+        raise DataError(f"A share of {share:g} cannot be held out.", "--validation 0.2, or the name of another table")
+    return share
+
+
+def _take(rows: Rows, index: Array) -> Rows:
+    return Rows(rows.table.take(pa.array(index)), rows.target[index])
+
+
+def image_like(table: pa.Table) -> bool:
+    """Whether the features are one array of two or three axes a row, wide enough for a convolution."""
+    kind = table.schema.types[0]
+    if table.num_columns != 1 or not isinstance(kind, pa.FixedShapeTensorType):
+        return False
+    return len(kind.shape) in (2, 3) and sorted(kind.shape)[-2] >= 6
+
+
+def layout_of(request: TrainRequest, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
+    """Name of the architecture for some features, or of the module's class, and what it takes."""
+    if isinstance(request.model, str):
+        chosen = request.model if request.model != "auto" else "cnn" if image_like(table) else "mlp"
+        return chosen, architectures.get(chosen).layout
+    return title_of(request.model), "raw" if arrays else "flat"
+
+
+def check_image(columns: Columns, layout: Layout) -> None:
+    """Raise `DataError` where a network for images gets something else."""
+    if layout == "image" and image_shape(columns) is None:
+        raise DataError(
+            "This architecture takes one image-shaped array, of two or three axes a row.",
+            "--model mlp takes tables and rows of numbers.",
+        )
+
+
+def prepare(
+    train: Rows,
+    validation: Rows | None,
+    names: Sequence[str],
+    *,
+    layout: Layout,
+    scale: bool,
+    task: Task | None,
+    standardise: bool,
+    tell: Callable[[str], None],
+) -> Prepared:
+    """Fit preprocessing and answers on the training rows, and apply them to all.
+
+    Parameters
+    ----------
+    train, validation, names
+        As `read` gives them.
+    layout : Layout
+        What the network takes.
+    scale : bool
+        Whether numbers are scaled.
+    task : Task or None
+    standardise : bool
+        Whether regression targets are learnt in units of their standard deviation.
+    tell : callable
+        Gets a sentence about everything left out.
+    """
+    answers = fit_answers(train.target, names, task, standardise)
+    columns = fit(train.table, tell, vectors=layout in ("tabular", "flat"))
+    check_image(columns, layout)
+    raw = columns.encode(train.table)
+    refuse_infinite(columns, raw, layout)
+    scaling = fit_scaling(columns, layout, raw, scale)
+    preprocess = Preprocess(columns=columns, layout=layout, scaling=scaling)
+    transform = Transform(columns, layout, scaling)
+    target = torch.from_numpy(answers.encode(train.target))
+    held = None
+    sample = train
+    if validation is not None and len(validation):
+        held_raw = columns.encode(validation.table)
+        refuse_infinite(columns, held_raw, layout)
+        held = transformed(transform, columns, held_raw), torch.from_numpy(answers.encode(validation.target))
+        sample = validation
+    few = min(SAMPLE_ROWS, len(sample))
+    kept = sample.table.slice(0, few).select([c.name for c in columns.columns])
+    kept = kept.append_column(TARGET, column(answers.encode(sample.target[:few]), TARGET))
+    return Prepared(
+        preprocess,
+        answers,
+        transform,
+        (transformed(transform, columns, raw), target),
+        held,
+        kept,
+        digest(train.table, train.target),
+    )
+
+
+def with_answers(prepared: Prepared, answers: Answers) -> Prepared:
+    """The same rows with the target of two labels as one label of several, where ``answers`` takes it so."""
+    if answers.task == prepared.answers.task:
+        return replace(prepared, answers=answers)
+    train, held, sample = prepared.train, prepared.validation, prepared.sample
+    place = sample.column_names.index(TARGET)
+    index = column_tensors(sample.column(place))[:, 0].astype(np.int64)
+    return replace(
+        prepared,
+        answers=answers,
+        train=(train[0], _label_index(train[1])),
+        validation=None if held is None else (held[0], _label_index(held[1])),
+        sample=sample.set_column(place, TARGET, column(index, TARGET)),
+    )
+
+
+def _label_index(target: Tensor) -> Tensor:
+    return target[:, 0].to(torch.int64)
+
+
+@torch.inference_mode()
+def _transformed(transform: Transform, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return transform(*inputs)  # type: ignore[no-any-return]
+
+
+def transformed(transform: Transform, columns: Columns, raw: list[Array]) -> tuple[Tensor, ...]:
+    """What the network takes of raw rows, made in chunks to keep memory low."""
+    if transform.layout == "raw":
+        return tensors(columns, raw)
+    rows = len(raw[0])
+    parts = [
+        _transformed(transform, tensors(columns, [values[start : start + CHUNK] for values in raw]))
+        for start in range(0, max(rows, 1), CHUNK)
+    ]
+    return tuple(torch.cat(pieces).clone() for pieces in zip(*parts, strict=True))
+
+
+def refuse_infinite(columns: Columns, raw: list[Array], layout: str) -> None:
+    """Raise `DataError` for what no network learns from: infinite numbers, and missing ones in an array."""
+    for feature, values in zip(columns.columns, raw, strict=True):
+        if values.dtype.kind != "f":
+            continue
+        name = feature.name
+        if np.isinf(values).any():
+            raise DataError(
+                f"Column {name!r} holds {int(np.isinf(values).sum())} infinite values.",
+                "Mark them as missing: df = df.replace([np.inf, -np.inf], np.nan)",
+            )
+        if not isinstance(feature, Numeric) and np.isnan(values).any():
+            raise DataError(
+                f"Array {name!r} holds {int(np.isnan(values).sum())} missing values (NaN).",
+                "Fill them: np.nan_to_num(…), or give rows of numbers to --model mlp, which fills them itself.",
+            )

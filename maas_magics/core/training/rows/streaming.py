@@ -1,0 +1,318 @@
+"""Training on rows that memory does not hold: understood in one reading of them, encoded to disk in a second."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.core.data.columns import Array
+from maas_magics.core.data.reservoir import Reservoir, draws
+from maas_magics.core.data.sources import Rereadable, open_source
+from maas_magics.core.data.sources.arrays import column
+from maas_magics.core.data.survey import FeatureSurvey
+from maas_magics.core.data.target import answered, named, part, target_names
+from maas_magics.core.data.target_survey import TargetSurvey
+from maas_magics.core.data.transform import Transform
+from maas_magics.core.manifest import Preprocess
+from maas_magics.core.memory import free_memory, in_words
+from maas_magics.core.sample import TARGET, Digest
+from maas_magics.core.training.rows.blocks import Blocks, Kept, Spill, check_room
+from maas_magics.core.training.rows.prepare import (
+    SAMPLE_ROWS,
+    VALIDATION_SHARE,
+    Prepared,
+    check_image,
+    held_share,
+    layout_of,
+    refuse_infinite,
+    transformed,
+)
+
+MEMORY_SHARE = 0.2
+"""Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
+as it came, parted, as raw arrays, and as what the network takes."""
+
+SPLIT, SAMPLE = 0, 1
+"""Streams of draws: which rows are held out, and which are in the sample."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is in memory at a time.
+
+    Attributes
+    ----------
+    chunk : int
+        Bytes of the rows that are read from the source at a time.
+    sample, sample_rows : int
+        Bytes and rows, whichever are fewer, of the sample of training rows that is kept while the rest is read.
+    block : int
+        Bytes of encoded rows that are read from one place of the disk.
+    window : int
+        Blocks that are mixed: with them 16 MiB, larger ones leave the cache and are up to three times slower.
+    held : int
+        Rows that are held out at most where no share was asked for, since the outputs of all are in memory.
+    """
+
+    chunk: int = 4 * 2**20
+    sample: int = 64 * 2**20
+    sample_rows: int = 100_000
+    block: int = 2**18
+    window: int = 64
+    held: int = 200_000
+
+
+def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rereadable | None:
+    """The data of a request that is to be streamed; None where it is trained on in memory.
+
+    Raises
+    ------
+    OptionError
+        If streaming was asked for and the data is no file, or the target no column of it.
+    """
+    data, asked = request.data, request.stream
+    if asked is False:
+        return None
+    file = isinstance(data, (str, os.PathLike, Rereadable))
+    source = open_source(data) if file else None
+    if not isinstance(source, Rereadable):
+        if asked:
+            raise OptionError("Only files are streamed; this data is in memory already.", "Give a path, or no --stream")
+        return None
+    size, free = source.size(), free_memory()
+    if not asked and size <= MEMORY_SHARE * free:
+        return None
+    if request.target is None:
+        first = next(iter(source.chunks(1)), None)
+        shown = ", ".join(first.column_names[:12]) if first is not None else ""
+        raise DataError("No target was named.", f"--target COLUMN, one of: {shown}")
+    if not target_names(request.target, (), -1):
+        if asked:
+            raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
+        return None
+    tell(
+        f"The rows take {in_words(size)} in memory, of which {in_words(free)} are free: they are streamed from disk, "
+        "in random order within windows of blocks."
+    )
+    return source
+
+
+class Stream:
+    """Rows of a file, read a chunk at a time.
+
+    The first reading tells what `maas_magics.core.data.survey` says, with figures of the training rows only, and
+    counts them. Rows are held out by a draw for each row, the same at each reading; the first row of each label is
+    always trained on. Unlike in memory, shares of labels in both parts are alike by chance only.
+
+    Parameters
+    ----------
+    request : TrainRequest
+    source : Rereadable
+    task : Task or None
+    tell : callable
+        Gets a sentence about everything left out.
+    pause : callable
+        Called after each chunk; may raise to end the reading.
+    sizes : Sizes
+    """
+
+    def __init__(
+        self,
+        request: TrainRequest,
+        source: Rereadable,
+        task: Task | None,
+        tell: Callable[[str], None],
+        pause: Callable[[], None] = lambda: None,
+        sizes: Sizes | None = None,
+    ) -> None:
+        self._request, self._source, self._task = request, source, task
+        self._tell, self._pause, self._sizes = tell, pause, sizes or Sizes()
+        first = next(iter(source.chunks(1000)), None)
+        if first is None or not first.num_rows:
+            raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
+        self._names = target_names(request.target, first.column_names, -1)
+        self.chosen, self.layout = layout_of(request, named(first, self._names)[0], source.arrays)
+        wide = max(1, first.nbytes // first.num_rows)
+        self._chunk = max(1, self._sizes.chunk // wide)
+        self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
+        self._share = self._held_share(source.size() / wide)
+        self._first: Array = np.empty(0, dtype=np.int64)
+        self.rows = self.held = 0
+        while (found := self._survey()) is None:
+            pass  # a type of the file's columns turned out to be wider, and is known now
+        self.prepared, self.extremes = found
+
+    def _held_share(self, rows: float) -> float:
+        asked = self._request.validation
+        if asked is None:
+            return min(VALIDATION_SHARE, self._sizes.held / max(rows, 1))
+        return held_share(asked) if isinstance(asked, (int, float)) else 0.0
+
+    def _parts(self, source: Any) -> Iterator[tuple[pa.Table, Array, int]]:
+        """Features, target, and place of the first row, of the rows whose target is there."""
+        start = 0
+        for table in source.chunks(self._chunk):
+            self._pause()
+            features, columns = named(table, self._names)
+            features, values = answered(features, self._names, columns)
+            if len(values):
+                yield features, values, start
+            start += len(values)
+
+    def _held_out(self, start: int, rows: int) -> Array:
+        held = draws(start, rows, self._request.seed, SPLIT) < self._share
+        always = self._first[(self._first >= start) & (self._first < start + rows)]
+        held[always - start] = False
+        return np.asarray(held)
+
+    def _survey(self) -> tuple[Prepared, Array] | None:
+        """What the rows are; None where a column's type became another one half-way."""
+        target, digest = TargetSurvey(self._names, self._task), Digest()
+        sample, kept = Reservoir(self._most), Reservoir(SAMPLE_ROWS)
+        survey: FeatureSurvey | None = None
+        schema, dtype = None, None
+        self.rows = self.held = 0
+        for features, values, start in self._parts(self._source):
+            if survey is None:
+                schema, dtype = features.schema, values.dtype
+                survey = FeatureSurvey(features.schema, self.layout)
+            elif not features.schema.equals(schema) or values.dtype != dtype:
+                return None
+            target.meet(values, start)
+            self._first = target.first
+            held = self._held_out(start, len(values))
+            drawn = draws(start, len(values), self._request.seed, SAMPLE)
+            whole = features.append_column(TARGET, _arrow(values))
+            if held.any():
+                kept.add(whole.filter(pa.array(held)), drawn[held])
+                whole, values, drawn = whole.filter(pa.array(~held)), values[~held], drawn[~held]
+            target.add(values)
+            survey.add(whole)
+            sample.add(whole, drawn)
+            digest.add(whole)
+            self.rows += len(values)
+            self.held += int(held.sum())
+        if survey is None:
+            raise DataError(
+                f"The target {', '.join(self._names)!r} is missing in every row.", "Give rows with the answers."
+            )
+        if self.rows + self.held < 2:
+            raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
+        if not self.rows:
+            raise DataError("Every row is held out; there is none to learn from.", "--validation 0.2")
+        if self._share and not self.held:
+            self._tell("There are too few rows to hold any out: the training rows choose the best epoch.")
+        prepared = self._understood(survey, target, sample, kept, str(digest))
+        return prepared, target.extremes if prepared.answers.task == "regression" else np.zeros((0, 1))
+
+    def _understood(
+        self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
+    ) -> Prepared:
+        rows, values = _parted(sample.table())
+        named_model = isinstance(self._request.model, str)
+        answers = target.answers(not self._source.arrays or named_model)
+        columns = survey.columns(rows, self._tell)
+        check_image(columns, self.layout)
+        raw = columns.encode(rows)
+        refuse_infinite(columns, raw, self.layout)
+        scaling = survey.scaling(columns, raw, self._request.preprocess == "auto")
+        transform = Transform(columns, self.layout, scaling)
+        others = next(self._validation(), None)
+        shown = kept.table()
+        few, known = others or (_parted(shown) if shown is not None else (rows, values))
+        few, known = few.slice(0, SAMPLE_ROWS).select([c.name for c in columns.columns]), known[:SAMPLE_ROWS]
+        return Prepared(
+            Preprocess(columns=columns, layout=self.layout, scaling=scaling),
+            answers,
+            transform,
+            (transformed(transform, columns, raw), torch.from_numpy(answers.encode(values))),
+            None,
+            few.append_column(TARGET, column(answers.encode(known), TARGET)),
+            digest,
+            torch.from_numpy(target.counts(answers)),
+        )
+
+    def _validation(self) -> Iterator[tuple[pa.Table, Array]]:
+        """Rows of the validation data, where it is data of its own."""
+        held = self._request.validation
+        if held is None or isinstance(held, (int, float)):
+            return
+        if isinstance(held, tuple) and len(held) == 2:
+            _, table, values, _ = part(held, None)
+            yield table, values
+            return
+        for features, values, _ in self._parts(open_source(held)):
+            yield features, values
+
+    def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:
+        columns = prepared.preprocess.columns
+        raw = columns.encode(features)
+        refuse_infinite(columns, raw, self.layout)
+        inputs = transformed(prepared.transform, columns, raw)
+        return [*inputs, torch.from_numpy(prepared.answers.encode(values))]
+
+    @contextmanager
+    def written(
+        self, prepared: Prepared, folder: Path, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[Blocks, Blocks | None]]:
+        """Training and validation rows on disk, for as long as the block lasts.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            `prepared` of this stream, with the answers that the network gives.
+        folder : Path
+            Where the disk is that takes them.
+
+        Raises
+        ------
+        StoreError
+            If the disk is too small for them.
+        DataError
+            If the file is not what it was when it was read before.
+        """
+        kinds = self._kinds(prepared)
+        width = sum(kind.width for kind in kinds)
+        check_room(folder, (self.rows + self.held) * width)
+        with Spill(folder, kinds) as train, Spill(folder, kinds) as held:
+            for features, values, start in self._parts(self._source):
+                rows = self._encoded(prepared, features, values)
+                out = torch.from_numpy(self._held_out(start, len(values)))
+                held.append([tensor[out] for tensor in rows])
+                train.append([tensor[~out] for tensor in rows])
+            if (train.rows, held.rows) != (self.rows, self.held):
+                raise DataError("The data changed while it was read.", "Train again once it stays as it is.")
+            for features, values in self._validation():
+                held.append(self._encoded(prepared, features, values))
+            block = max(1, self._sizes.block // max(width, 1))
+            made = [Blocks(rows, batch_size, device, block, self._sizes.window) for rows in (train, held)]
+            yield made[0], made[1] if held.rows else None
+
+    def _kinds(self, prepared: Prepared) -> list[Kept]:
+        """Tensors of a row; codes of categories and labels are narrower on disk."""
+        inputs, target = prepared.train
+        kinds = [Kept(values.dtype, values.dtype, tuple(values.shape[1:])) for values in (*inputs, target)]
+        if self.layout == "tabular":
+            kinds[1] = replace(kinds[1], disk=torch.int16)
+        if target.dtype == torch.int64:
+            kinds[-1] = replace(kinds[-1], disk=torch.int32)
+        return kinds
+
+
+def _arrow(values: Array) -> pa.Array:
+    return column(values, TARGET) if values.ndim > 1 else pa.array(values)
+
+
+def _parted(table: pa.Table) -> tuple[pa.Table, Array]:
+    return answered(table.drop_columns([TARGET]), (TARGET,), [table.column(TARGET)])

@@ -1,0 +1,1 @@
+"""A step, and the rules that steps go by."""

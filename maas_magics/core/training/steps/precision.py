@@ -1,0 +1,108 @@
+"""Arithmetic in 16 bits around weights that stay in 32."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.training.steps.random_numbers import random_state, restore_random
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("fp32", *DTYPES)
+
+
+class Precision:
+    """Automatic mixed precision of a training: which arithmetic, and for fp16 a scale of the loss.
+
+    Small gradients vanish in fp16, so the loss is multiplied by a number that adapts, and a step whose gradients
+    overflow is left out (`torch.amp.GradScaler`).
+
+    Parameters
+    ----------
+    name : {"bf16", "fp16"}
+    device : torch.device
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name = name
+        self.autocast = torch.autocast(device.type, DTYPES[name])
+        self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {} if self.scaler is None else self.scaler.state_dict()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        if self.scaler is not None and state:
+            self.scaler.load_state_dict(state)
+
+
+def make_precision(name: str, net: nn.Module, example: tuple[Tensor, ...], device: torch.device) -> Precision | None:
+    """How a network's steps are computed; None for fp32.
+
+    Parameters
+    ----------
+    name : {"fp32", "bf16", "fp16"}
+    net : nn.Module
+        Is left as it is.
+    example : tuple of Tensor
+        Two rows that it takes, on its device.
+    device : torch.device
+
+    Raises
+    ------
+    OptionError
+        If this device, or a layer of the network on it, has no such arithmetic.
+    """
+    if name == "fp32":
+        return None
+    if name not in DTYPES:
+        raise OptionError(f"There is no precision {name!r}.", did_you_mean(name, PRECISIONS))
+    other = "--precision bf16" if name == "fp16" else "--precision fp32"
+    try:
+        made = Precision(name, device)
+    except RuntimeError as error:
+        raise OptionError(f"{device} has no {name}: {_first(error)}", other) from None
+    # A device may lack a kernel for one layer only, so the network itself is asked, in fp32 as well:
+    # what fails there too is no matter of precision, and is told by the training.
+    found = trial(net, example, made.autocast)
+    if found is not None and trial(net, example) is None:
+        raise OptionError(f"The network cannot be trained in {name} on {device}: {_first(found)}", other)
+    return made
+
+
+def trial(net: nn.Module, example: tuple[Tensor, ...], within: Any = None) -> Exception | None:
+    """What a copy of a network raises in a forward and a backward pass in training mode; None if nothing.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Is left as it is, as are all random numbers.
+    example : tuple of Tensor
+    within : context manager, optional
+        Around the forward pass.
+    """
+    kept = random_state()
+    try:
+        twin = copy.deepcopy(net).train()
+        with torch.enable_grad():
+            with within or nullcontext():
+                outputs = twin(*example)
+            loss = outputs.float().square().mean()
+            if loss.requires_grad:
+                loss.backward()
+    except Exception as error:  # whatever the network raises
+        return error.with_traceback(None)
+    finally:
+        restore_random(kept)
+    return None
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
