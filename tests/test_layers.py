@@ -35,7 +35,7 @@ ROOMS = {
 }  # fmt: skip
 
 TRAINING = ("own", "rows", "steps", "trials", "compiling", "", "workers")
-"""Rooms of ``core/training``, the room itself among them: each may import those before it. Only `train` starts workers."""
+"""Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts workers."""
 
 FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch"}
 """What a room may name under ``TYPE_CHECKING`` besides: nothing of it runs."""
@@ -167,7 +167,7 @@ def test_the_rooms_of_a_training_look_one_way() -> None:
 
     inside = [found for found in EVERY if found.importer.startswith(place) and found.target.startswith(place)]
     back = [found for found in inside if order(found.importer) < order(found.target)]
-    assert {found.importer for found in back} == {place + "train"}
+    assert {found.importer for found in back} == {place + "run"}
     assert {found.target for found in back} == {place + "workers.launch"}
     folders = {path.name for path in (PACKAGE / "core/training").iterdir() if (path / "__init__.py").exists()}
     assert folders == set(TRAINING) - {""}

@@ -335,7 +335,7 @@ def test_an_error_of_the_users_metric_is_the_users(lab: Lab) -> None:
 def test_what_cannot_be_shared_is_refused_before_anything_starts(
     options: dict[str, Any], told: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maas_magics.core.training.train.fit_in_workers", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("maas_magics.core.training.run.fit_in_workers", lambda *_: pytest.fail("started"))
     with pytest.raises(OptionError, match=told) as caught:
         lab.train(X, Y, model=net(), **options)
     assert caught.value.hint

@@ -51,13 +51,14 @@ class Choice:
     Attributes
     ----------
     regime : Regime
-    threads : int
+    threads : int or None
+        None where nothing was tried and nothing asked for.
     facts : tuple of str
         One entry for each thing that was tried: ``"bf16 (1.4×)"``, ``"fp32 (bf16 0.6×)"``.
     """
 
     regime: Regime
-    threads: int
+    threads: int | None
     facts: tuple[str, ...]
 
     def __str__(self) -> str:

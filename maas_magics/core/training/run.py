@@ -1,0 +1,281 @@
+"""One training, from a network and its rows to a published version."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from maas_magics.api.events import Profiled, RateSearch, Started
+from maas_magics.api.requests import TrainRequest
+from maas_magics.api.results import TrainedModel
+from maas_magics.core.architectures import Recipe
+from maas_magics.core.context import Context
+from maas_magics.core.training.assemble import Assembled, assemble
+from maas_magics.core.training.checkpoint import Checkpoints
+from maas_magics.core.training.compiling.compiled import compiled_for
+from maas_magics.core.training.loop import fit
+from maas_magics.core.training.objective import make_objective
+from maas_magics.core.training.outcome import conclude, refuse_diverged
+from maas_magics.core.training.own.modules import title_of
+from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.rows.batches import Batches, InMemory
+from maas_magics.core.training.rows.blocks import Blocks
+from maas_magics.core.training.rows.prepare import Prepared
+from maas_magics.core.training.steps.devices import keep_freed_memory, threads
+from maas_magics.core.training.steps.profile import Profiler, advice
+from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.trials.fast import Choice, again, choose
+from maas_magics.core.training.trials.loader_trials import choose_for_loader
+from maas_magics.core.training.workers.launch import Work, fit_in_workers
+
+
+class Run:
+    """A training, ready to begin; called once.
+
+    Parameters
+    ----------
+    request, context
+    net : nn.Module
+        On its device. One that stands in another order for the training comes back as it was, however it ends.
+    prepared, recipe
+    batches, held : Batches
+        Rows to train on, and those that it is measured on.
+    device : torch.device
+        What was asked for; workers go there by themselves.
+    architecture : str
+        Its name, or that of what makes the module; empty for the name of the module's class.
+    declared : bool
+        Whether the network can be made by that name.
+    """
+
+    def __init__(
+        self,
+        request: TrainRequest,
+        context: Context,
+        net: nn.Module,
+        prepared: Prepared,
+        recipe: Recipe,
+        batches: Batches,
+        held: Batches | None,
+        device: torch.device,
+        architecture: str = "",
+        declared: bool = False,
+    ) -> None:
+        self._context, self._net, self._prepared, self._recipe = context, net, prepared, recipe
+        self._held, self._device, self._declared = held, device, declared
+        self._title = architecture or title_of(net)
+        self._objective = make_objective(request, recipe, prepared, device)
+        self._epochs = request.epochs if request.epochs is not None else recipe.epochs
+        self._parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+        self._wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
+        self._checkpoints = None
+        if context.checkpoints is not None:
+            self._checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, wanted=bool(request.resume))
+        self._before = self._checkpoints.chosen_before() if self._checkpoints is not None else {}
+        if request.batch_size == "auto" and "batch_size" in self._before:
+            assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
+            batches = batches.sized(self._before["batch_size"])
+            request = msgspec.structs.replace(request, batch_size=batches.batch_size)
+        self._request, self._batches = request, batches
+
+    def __call__(self) -> TrainedModel:
+        """Fit, choose the best epoch, publish.
+
+        Raises
+        ------
+        MaasError
+            For what does not fit the network, the data or the device, before anything is written; and for what ends a
+            training.
+        """
+        with ExitStack() as undo:
+            made = self._assembled(undo)
+            choice = self._choice(made)
+            profiler = Profiler(self._device) if self._request.profile else None
+            plan = self._plan(made, choice, profiler)
+            facts = self._facts(made, choice)
+            self._tell(made, plan, facts)
+            begun = time.perf_counter()
+            history = self._shared(made, choice, plan, undo) if self._shares else self._alone(made, choice, plan)
+            seconds = time.perf_counter() - begun
+            parts = profiler.result() if profiler is not None else {}
+            if profiler is not None:
+                told = advice(parts, profiler.steps, self._batches, fast=self._request.fast is not None)
+                self._context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
+            refuse_diverged(history, made.optimizer)
+            self._net.to("cpu").zero_grad(set_to_none=True)
+        return conclude(
+            self._request,
+            self._context,
+            self._net,
+            self._prepared,
+            plan,
+            history,
+            architecture=self._title,
+            declared=self._declared,
+            facts=facts,
+            seconds=seconds,
+            parts=parts,
+        )
+
+    @property
+    def _shares(self) -> bool:
+        return self._request.workers > 1
+
+    def _assembled(self, undo: ExitStack) -> Assembled:
+        request, objective, cpu = self._request, self._objective, self._device.type == "cpu"
+        if cpu:
+            keep_freed_memory()
+        made = assemble(
+            request,
+            self._recipe,
+            self._net,
+            self._prepared,
+            self._batches,
+            torch.device("cpu") if self._shares else self._device,
+            epochs=self._epochs,
+            mode=objective.mode,
+            weights=objective.weights,
+            loss=objective.loss,
+            tell=lambda text: self._context.tell(text, "warning"),
+            stopping=self._context.stopping,
+            undo=undo,
+            onednn=self._before.get("onednn"),
+            elsewhere=self._shares and not cpu,
+        )
+        if request.precision == "fp16" and cpu:
+            self._context.tell(
+                "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
+            )
+        return made
+
+    def _choice(self, made: Assembled) -> Choice:
+        """What was found to be fast, where somebody asked for that."""
+        request, batches, loss = self._request, self._batches, self._objective.loss
+        if request.fast is None:
+            return Choice(made.regime, request.threads, ())
+        asked: Any = {
+            "threads": request.threads,
+            "precision": request.precision == "fp32",
+            "stopping": self._context.stopping,
+        }
+        with threads(request.threads, self._parameters, made.rows, self._wide):
+            if "threads" in self._before:
+                return again(made.regime, self._before, self._device)
+            if isinstance(batches, InMemory):
+                return choose(made.regime, loss, made.batches, total=self._epochs * made.batches.steps, **asked)
+            asked |= {"total": self._epochs * batches.steps, "workers": request.loader_workers}
+            return choose_for_loader(made.regime, loss, batches, **asked)
+
+    def _plan(self, made: Assembled, choice: Choice, profiler: Profiler | None) -> Plan:
+        request, objective = self._request, self._objective
+        return Plan(
+            loss=objective.loss,
+            answers=self._prepared.answers,
+            metrics=objective.metrics,
+            monitor=objective.monitor,
+            mode=objective.mode,
+            epochs=self._epochs,
+            patience=request.patience if request.patience is not None else self._recipe.patience,
+            schedule=constant,
+            seed=request.seed,
+            regime=replace(choice.regime, profiler=profiler),
+        )
+
+    def _facts(self, made: Assembled, choice: Choice) -> dict[str, str]:
+        """What a person sees of it."""
+        request, answers, precision = self._request, self._prepared.answers, choice.regime.precision
+        facts = {
+            "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
+            "architecture": self._title,
+            **made.facts,
+            "device": str(self._device),
+            **({"precision": precision.name} if precision is not None else {}),
+            **({"fast": str(choice)} if choice.facts else {}),
+        }
+        if self._shares:
+            facts["workers"] = f"{request.workers} processes{', sharded' if request.shard else ''}"
+        return facts
+
+    def _tell(self, made: Assembled, plan: Plan, facts: dict[str, str]) -> None:
+        self._context.emit(
+            Started(
+                title=f"train {self._request.name}",
+                epochs=plan.epochs,
+                steps_per_epoch=made.batches.steps,
+                samples=self._batches.rows,
+                parameters=self._parameters,
+                monitor=plan.monitor,
+                mode=plan.mode,
+                facts=facts,
+            )
+        )
+        if made.search is not None:
+            search = made.search
+            self._context.emit(RateSearch(rates=search.rates, losses=search.losses, chosen=search.chosen))
+
+    def _kept(self, made: Assembled, choice: Choice) -> tuple[dict[str, str], dict[str, Any]]:
+        """What a checkpoint must have been made of to be gone on with, and what it holds of what was found."""
+        marks = {
+            "seed": str(self._request.seed),
+            "table": self._prepared.digest,
+            "network": f"{self._title}, {self._parameters} parameters",
+            "optimizer": type(made.optimizer.inner).__name__,
+            "batch size": made.size,
+        }
+        chosen = {"batch_size": made.rows, "onednn": made.rules.onednn}
+        return marks, chosen | (choice.kept if self._request.fast is not None else {})
+
+    def _alone(self, made: Assembled, choice: Choice, plan: Plan) -> History:
+        """Train in this process."""
+        request, context, checkpoints = self._request, self._context, self._checkpoints
+        if checkpoints is not None:
+            checkpoints.marks, checkpoints.chosen = self._kept(made, choice)
+        with threads(choice.threads, self._parameters, made.rows, self._wide):
+            if request.compile or (request.compile is None and request.fast is not None):
+                total = self._epochs * made.batches.steps
+                compiled = compiled_for(choice.regime, made.batches, plan.loss, context.tell, total)
+                plan = replace(plan, compiled=compiled)
+            try:
+                return fit(
+                    self._net,
+                    made.optimizer,
+                    made.batches,
+                    self._held,
+                    plan,
+                    context.emit,
+                    context.stopping,
+                    checkpoints,
+                )
+            finally:
+                if plan.compiled is not None:
+                    plan.compiled.close()
+
+    def _shared(self, made: Assembled, choice: Choice, plan: Plan, undo: ExitStack) -> History:
+        """Train in workers, which read the checkpoints, and arrange their networks themselves."""
+        batches, held, weights = self._batches, self._held, self._objective.weights
+        assert isinstance(batches, InMemory)  # nothing else passes the checks
+        assert held is None or isinstance(held, InMemory)
+        undo.close()
+        marks, chosen = self._kept(made, choice)
+        work = Work(
+            request=self._request,
+            architecture=self._title if self._declared else "",
+            net=self._net,
+            prepared=self._prepared,
+            train=batches.sized(made.rows),
+            held=held,
+            plan=plan,
+            device=self._device.type,
+            rules=made.rules,
+            weights=None if weights is None else weights.tolist(),
+            smoothing=self._objective.smoothing,
+            marks=marks,
+            chosen=chosen,
+        )
+        return fit_in_workers(work, self._context)
