@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from maas_magics.core.training.rows.accumulate import Grouped
 from maas_magics.core.training.rows.batches import Batches, InMemory
 from maas_magics.core.training.rows.blocks import Blocks
 from maas_magics.core.training.rows.prepare import Prepared
-from maas_magics.core.training.steps.devices import threads
 from maas_magics.core.training.steps.losses import Loss, mass_of
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.optimizers import Optimizer
@@ -84,6 +83,7 @@ def assemble(
     loss: Loss,
     tell: Callable[[str], None],
     stopping: Callable[[], Any],
+    within: Callable[[int], AbstractContextManager[Any]],
     undo: ExitStack,
     onednn: bool | None = None,
     elsewhere: bool = False,
@@ -107,6 +107,8 @@ def assemble(
         Gets a sentence, also while the training runs.
     stopping : callable
         What somebody wants; ends trials.
+    within : callable
+        From the rows of a batch to a context with the threads that it would train on.
     undo : ExitStack
         Gets what puts the network, and the process, back into the order that they had.
     onednn : bool, optional
@@ -138,10 +140,10 @@ def assemble(
     found = None
     if request.batch_size == "auto":
         assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
-        found = _sized(request, net, optimizer, batches, loss, device, stopping)
+        found = _sized(request, net, optimizer, batches, loss, within, stopping)
         batches = batches.sized(found.size * request.workers)
     if onednn is None:
-        onednn = not elsewhere and _onednn(request, net, example, batches)
+        onednn = not elsewhere and _onednn(request, net, example, batches, within)
     rules = msgspec.structs.replace(rules, onednn=onednn and onednn_is_exact())
     if rules.onednn:
         undo.enter_context(through_onednn())
@@ -173,14 +175,18 @@ def assemble(
     return Assembled(optimizer, steps, regime, rules, facts, search, rows or USUAL, size)
 
 
-def _onednn(request: TrainRequest, net: nn.Module, example: tuple[Tensor, ...], batches: Batches) -> bool:
+def _onednn(
+    request: TrainRequest,
+    net: nn.Module,
+    example: tuple[Tensor, ...],
+    batches: Batches,
+    within: Callable[[int], AbstractContextManager[Any]],
+) -> bool:
     """Whether matrix products are to go to oneDNN."""
     if request.precision != "fp32":  # those in 16 bits do in any case
         return False
     rows = max(1, (getattr(batches, "batch_size", 0) or USUAL) // request.workers)
-    weights = sum(p.numel() for p in net.parameters())
-    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
-    with threads(request.threads, weights, rows, wide, share=request.workers):
+    with within(rows):
         return onednn_pays(net, example, rows)
 
 
@@ -190,19 +196,18 @@ def _sized(
     optimizer: Optimizer,
     batches: InMemory | Blocks,
     loss: Loss,
-    device: torch.device,
+    within: Callable[[int], AbstractContextManager[Any]],
     stopping: Callable[[], Any],
 ) -> Found:
     """How many rows fit into a batch: into a worker's part of it, where there are several that share the machine."""
     workers = request.workers
+    device = next(net.parameters()).device
     precision = None if request.precision == "fp32" else Precision(request.precision, device)
-    weights = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
     return find_batch_size(
         Regime(net, optimizer, ByShare(optimizer, constant, 1), precision=precision, clip=request.clip),
         loss,
         batches if workers == 1 else batches.sized(max(2, batches.batch_size // workers)),
-        within=lambda size: threads(request.threads, weights, size, wide, share=workers),
+        within=within,
         stopping=stopping,
         group=request.accumulate * workers,
         free=lambda: free_memory() // workers,

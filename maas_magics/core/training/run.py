@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -123,6 +123,12 @@ class Run:
             parts=parts,
         )
 
+    def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
+        """A context with the threads that were chosen or asked for, or that batches of some rows are best trained on."""
+        request = self._request
+        number = request.threads if number is None else number
+        return threads(number, self._parameters, rows, self._wide, share=request.workers)
+
     @property
     def _shares(self) -> bool:
         return self._request.workers > 1
@@ -144,6 +150,7 @@ class Run:
             loss=objective.loss,
             tell=lambda text: self._context.tell(text, "warning"),
             stopping=self._context.stopping,
+            within=self._threads,
             undo=undo,
             onednn=self._before.get("onednn"),
             elsewhere=self._shares and not cpu,
@@ -164,7 +171,7 @@ class Run:
             "precision": request.precision == "fp32",
             "stopping": self._context.stopping,
         }
-        with threads(request.threads, self._parameters, made.rows, self._wide):
+        with self._threads(made.rows):
             if "threads" in self._before:
                 return again(made.regime, self._before, self._device)
             if isinstance(batches, InMemory):
@@ -236,7 +243,7 @@ class Run:
         request, context, checkpoints = self._request, self._context, self._checkpoints
         if checkpoints is not None:
             checkpoints.marks, checkpoints.chosen = self._kept(made, choice)
-        with threads(choice.threads, self._parameters, made.rows, self._wide):
+        with self._threads(made.rows, choice.threads):
             if request.compile or (request.compile is None and request.fast is not None):
                 total = self._epochs * made.batches.steps
                 compiled = compiled_for(choice.regime, made.batches, plan.loss, context.tell, total)
