@@ -124,7 +124,7 @@ class Run:
         )
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
-        """A context with the threads that were chosen or asked for, or that batches of some rows are best trained on."""
+        """A context with the threads that were chosen or asked for, or that such batches are best trained on."""
         request = self._request
         number = request.threads if number is None else number
         return threads(number, self._parameters, rows, self._wide, share=request.workers)
