@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
@@ -13,8 +15,11 @@ import msgspec
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import JobNotFound, MaasError, Stopped, did_you_mean
 from maas_magics.api.events import FINAL_STATES, Event, Finished
+from maas_magics.api.wire import decode_error, encode_error
 
 R = TypeVar("R")
+
+PACKAGE = __name__.partition(".")[0]
 
 NAP = 0.2
 """Seconds of one wait; an interrupt is heard between two."""
@@ -152,7 +157,9 @@ class LoggedJob(BaseJob[R]):
         with self._changed:
             self._wait(timeout, self._changed.wait)
         if self._error is not None:
-            raise self._error
+            # Whoever gets an error adds frames to it, and what they hold: the job keeps another one for the next.
+            error, self._error = self._error, _twin(self._error)
+            raise error
         assert self._result is not None
         return self._result
 
@@ -173,7 +180,7 @@ class LoggedJob(BaseJob[R]):
 
     def fail(self, error: BaseException) -> None:
         """End with an error, which whoever waits for the result gets."""
-        self._error = error
+        self._error = _trimmed(error)
         self._end("stopped" if isinstance(error, Stopped) else "failed")
 
     def _add(self, event: Event) -> None:
@@ -190,6 +197,30 @@ class LoggedJob(BaseJob[R]):
 
     def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
         """What is written down before anybody hears of the end."""
+
+
+def _trimmed(error: BaseException) -> BaseException:
+    """An error without our own frames before the first one of somebody else's: they hold the data of the job."""
+    found = error.__traceback__
+    while found is not None and found.tb_frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
+        found = found.tb_next
+    if found is not None or isinstance(error, MaasError):
+        error = error.with_traceback(found)
+    traceback.clear_frames(error.__traceback__)
+    return error
+
+
+def _twin(error: BaseException) -> BaseException:
+    """The same error without a traceback."""
+    try:
+        twin = copy.copy(error)
+    except Exception:  # whatever the making of an error of somebody else's raises
+        twin = error
+    return twin.with_traceback(None) if type(twin) is type(error) and twin is not error else _kept(error)
+
+
+def _kept(error: BaseException) -> MaasError:
+    return decode_error(encode_error(error), type(error).__name__)
 
 
 def whole_id(id: str, known: Sequence[str]) -> str:

@@ -99,9 +99,9 @@ def tensors(columns: Columns, raw: Sequence[Array]) -> tuple[Tensor, ...]:
 
 
 def save_weights(net: nn.Module, file: Path) -> None:
-    """Write a module's state as safetensors."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
-    save_file(state, file)
+    """Write a module's state as safetensors; extra state of its own that is no tensor stays with the module."""
+    tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, file)
 
 
 def features_of(columns: Columns, transform: Transform) -> Features:

@@ -70,6 +70,8 @@ class LocalBackend:
     def submit(self, request: Request[R], key: str = "") -> Job[R]:
         """Queue a training behind those that run; start anything else at once."""
         title, model = tasks.title(request)
+        for each in list(self._jobs.values()):
+            each.catch_up()
         earlier = self.trainings.find(request)
         if isinstance(request, TrainRequest):
             request = self.trainings.whole(request, earlier)  # type: ignore[assignment]

@@ -63,6 +63,7 @@ class LocalJob(LoggedJob[R]):
         self._suspended = self._paused = False
         self._again = again
         self._told: set[str] = set()
+        self._owed: tuple[State, bytes | None] | None = None
 
     def stop(self) -> None:
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
@@ -163,12 +164,22 @@ class LocalJob(LoggedJob[R]):
         self._flush(state, None if isinstance(self._result, Prediction) else encode_outcome(self._result, self._error))
 
     def _flush(self, state: State, outcome: bytes | None = None) -> None:
-        """Write down what is new; a journal that cannot be written costs its record, never the job."""
+        """Write down what is new; a journal that cannot be written now costs its record a while, never the job."""
         fresh = self._log.events[self._written :]
-        with contextlib.suppress(StoreError):
+        try:
             self._journal.append(self.id, fresh, state, outcome)
+        except StoreError:
+            self._owed = (state, outcome)
+        else:
             self._written += len(fresh)
+            self._owed = None
         self.look()
+
+    def catch_up(self) -> None:
+        """Write down an end that could not be written when it came."""
+        with self._changed:
+            if self._owed is not None and self.done:
+                self._flush(*self._owed)
 
 
 class JournalJob(BaseJob[R]):

@@ -225,7 +225,11 @@ class Pool(threading.Thread):
         why = "signal " + str(-code) if code is not None and code < 0 else f"exit code {code}"
         text = f"The worker process died ({why})." if code is not None else "The worker process died."
         if deaths < ATTEMPTS:
-            text += " The job goes on from its last checkpoint." if kept else " The job begins anew."
+            text += (
+                " The job goes on from its last checkpoint."
+                if self._backend.trainings.has(id)
+                else " The job begins anew."
+            )
             event = Message(seq=seq + 1, time=time.time(), text=text, level="warning")
             self._journal.append(id, [event], "queued")
             return

@@ -42,6 +42,10 @@ class Trainings:
         """Checkpoints of a job."""
         return self._place / id
 
+    def has(self, id: str) -> bool:
+        """Whether a job has a checkpoint."""
+        return any(self.folder(id).glob("checkpoint-*.pt"))
+
     def find(self, request: Request[Any]) -> str:
         """Job that a request goes on from; empty where it goes on from none.
 
@@ -59,7 +63,7 @@ class Trainings:
             if self._goes_on(info, owner):
                 word = "resume" if info.state == "paused" else "attach"
                 raise OptionError(f"The job {info.id} ({info.title}) is {info.state}.", f"%maas {word} {info.id}")
-            if self.folder(info.id).is_dir():
+            if self.has(info.id):
                 return info.id
         raise OptionError(f"There is no checkpoint of a training of {request.name!r}.", "Drop --resume.")
 
@@ -112,7 +116,7 @@ class Trainings:
 
     def ended(self, info: JobInfo) -> None:
         """Keep no more than the newest checkpoints of a name, and none of models that were removed."""
-        if not self.folder(info.id).is_dir():
+        if not self.has(info.id):
             return
         names = self._names()
         for other, _ in self._journal.jobs():

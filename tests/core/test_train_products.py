@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from conftest import Lab
 from torch import Tensor, nn
 
 from maas_magics.api.events import CheckpointSaved, Resumed, Started
 from maas_magics.core.training.steps.products import _Products, onednn_is_exact, onednn_pays, through_onednn
-from tests.core.conftest import Lab
 
 x86 = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has one library for products")
 gains = pytest.mark.skipif(

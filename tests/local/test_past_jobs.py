@@ -150,6 +150,11 @@ def test_a_journal_that_cannot_be_written_costs_its_record_but_not_the_job(
     locker.close()
     again = backend.submit(TrainRequest(name="b", data=X, target=X[:, 0], model="linear", epochs=1))
     assert again.result(30).ref == "b:1" and [info.state for info in backend.jobs()] == ["succeeded", "stopped"]
+    assert [info.state for info in LocalBackend(str(store)).jobs()] == ["succeeded", "stopped"], "it was written later"
+    further = backend.submit(TrainRequest(name="a", resume=True))
+    next(event for event in further.events() if isinstance(event, EpochEnd))
+    further.stop()
+    assert further.result(30).ref == "a:2"
 
 
 def test_answers_belong_to_whoever_asked(store: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.errors import MaasError, OptionError, StoreError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.local.backend import LocalBackend
 
@@ -78,6 +78,25 @@ def test_of_each_name_the_newest_state_is_kept(tmp_path: Path) -> None:
     while len(folders(tmp_path)) != 1 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(folders(tmp_path)) == 1
+
+
+def test_a_training_that_could_keep_nothing_leaves_the_state_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    backend = LocalBackend(str(tmp_path))
+    first = backend.submit(request(epochs=2))
+    first.result(60)
+    with monkeypatch.context() as disk:
+        disk.setattr("maas_magics.core.training.checkpoint.os.fsync", full)
+        second = backend.submit(request(epochs=2))
+        with pytest.raises(StoreError, match="No space left"):
+            second.result(60)
+    backend.submit(request(name="other", epochs=1)).result(60)  # by then the one before is cleared up after
+    assert tmp_path / "jobs" / first.info.id in folders(tmp_path)
+    assert backend.submit(request(epochs=4, resume=True)).result(60).epochs == 4
 
 
 def test_removing_a_model_removes_its_state_at_once_and_a_version_does_not(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 from maas_magics.api.errors import OptionError, StoreError
 
 FILES = ("checkpoint-a.pt", "checkpoint-b.pt")
+DELIVERED = "delivered"
+"""A file that says that what the training came to has been published."""
 
 DIGEST = 32
 """Bytes of the SHA-256 of the rest, with which a file begins."""
@@ -129,6 +132,7 @@ class Checkpoints:
         growing = file.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / DELIVERED).unlink(missing_ok=True)
             packed = io.BytesIO()
             torch.save(state, packed)
             data = packed.getbuffer()
@@ -148,13 +152,24 @@ class Checkpoints:
         if self._turn:
             (self.folder / FILES[self._turn % 2]).unlink(missing_ok=True)
 
+    @property
+    def delivered(self) -> bool:
+        """Whether the training that ended here has been published."""
+        return (self.folder / DELIVERED).exists()
+
+    def deliver(self) -> None:
+        """Note that it has been published. Without a checkpoint there is nothing to note."""
+        if any((self.folder / name).exists() for name in FILES):
+            with suppress(OSError):  # it would be published once more
+                (self.folder / DELIVERED).touch()
+
     def newest(self) -> tuple[State | None, int]:
-        """The newest whole state, if there is one, and how many broken ones were passed over."""
+        """The newest whole state, if there is one, and how many broken ones that are newer were passed over."""
         if self._read is not None:
             read, self._read = self._read, None
             return read
         found: list[tuple[int, int, State]] = []
-        broken = 0
+        broken: list[int] = []
         for turn, name in enumerate(FILES):
             file = self.folder / name
             if not file.is_file():
@@ -166,14 +181,15 @@ class Checkpoints:
                 state = torch.load(io.BytesIO(memoryview(data)[DIGEST:]), weights_only=True)
                 found.append((state["step"], turn, state))
             except Exception:  # torch has no base class for what a broken file may raise
-                broken += 1
+                broken.append(file.stat().st_mtime_ns)
         if not found:
-            return None, broken
+            return None, len(broken)
         _, turn, state = max(found, key=lambda entry: entry[0])
         self._turn = turn + 1
-        return state, broken
+        written = (self.folder / FILES[turn]).stat().st_mtime_ns
+        return state, sum(time >= written for time in broken)
 
     def clear(self) -> None:
         """Remove what was written."""
-        for name in FILES:
+        for name in (*FILES, DELIVERED):
             (self.folder / name).unlink(missing_ok=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class Fit(Progress):
             self._plan.compiled.begin(self._step)
         if self._checkpoints is not None:
             self._checkpoints.cadence.begin(self._step)
-        while self._epoch <= self._plan.epochs and not self._history.stopped:
+        while self._epoch <= self._plan.epochs and not self._history.stopped and not self._over:
             try:
                 stop = self._train_epoch()
             except Diverged as error:
@@ -88,7 +89,7 @@ class Fit(Progress):
                 break
             if self._due(self._step, epoch_end=True):
                 self._save()
-        if not self._history.diverged:
+        if not self._history.diverged and not self._over:
             self._save(last=True)
         if self._best is None:
             raise Stopped("Training was stopped before anything could be kept.")
@@ -112,10 +113,13 @@ class Fit(Progress):
         cadence = self._checkpoints.cadence if self._checkpoints is not None else None
         counts = cadence is not None and cadence.counts
         stop: Stopping = ""
-        for inputs, target in self._batches():
-            stop = stopping()
-            if stop:
+        batches, steps = self._batches(), self._train.steps
+        while True:
+            # Before the next rows are drawn: what they draw from the random numbers belongs to the step after.
+            stop = stopping() if not steps or done < steps else ""
+            if stop or (batch := next(batches, None)) is None:
                 break
+            inputs, target = batch
             if wanted():
                 give_way()
             several = inputs.group if type(inputs) is Several else None
@@ -176,9 +180,7 @@ class Fit(Progress):
         now = random_state()
         self._order.set_state(self._begin["order"])
         restore_random(self._begin["random"])
-        batches = self._train.epoch(self._order, self._done)
-        first = next(batches, None)  # a loader draws from the random numbers when its first batch is asked for
-        batches = batches if first is None else chain([first], batches)
+        batches = self._train.epoch(self._order, self._done)  # a loader draws its rows up to there anew
         restore_random(now)
         return batches
 
@@ -198,7 +200,7 @@ class Fit(Progress):
             history.curves.setdefault(name, []).append(number)
         if better:
             self._best_value, history.best_epoch, history.best_metrics = value, epoch, held or figures
-            self._best = {name: tensor.detach().clone() for name, tensor in self._net.state_dict().items()}
+            self._best = {name: _copied(value) for name, value in self._net.state_dict().items()}
         self._emit(
             EpochEnd(
                 epoch=epoch,
@@ -239,6 +241,11 @@ def fit(
 ) -> History:
     """Train ``net`` in place and leave the weights of its best epoch in it; see `Fit`."""
     return Fit(net, optimizer, train, validation, plan, emit, stopping, checkpoints).run()
+
+
+def _copied(value: Any) -> Any:
+    """A tensor, or what a module of its own has as extra state."""
+    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
 
 
 def _diverged(epoch: int, step: int, optimizer: Optimizer, loss: float) -> Diverged:

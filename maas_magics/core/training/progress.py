@@ -18,6 +18,7 @@ from maas_magics.core.training.checkpoint import Checkpoints, State
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.batches import Batches
 from maas_magics.core.training.steps.optimizers import Optimizer
+from maas_magics.core.training.steps.own_state import load_own_state, own_state
 from maas_magics.core.training.steps.random_numbers import packed, random_state, restore_random, unpacked
 from maas_magics.core.training.steps.rates import ByShare
 from maas_magics.core.training.steps.regime import Regime
@@ -58,6 +59,8 @@ class Progress:
         self._begun = False
         self._begin: State = {}
         self._counted = 0
+        self._over = False
+        """Whether it came to its end before, and was only not published."""
         self._spent, self._started = 0.0, time.perf_counter()
 
     @property
@@ -78,6 +81,8 @@ class Progress:
         state = {name: getattr(self, f"_{name}") for name in KEPT}
         state |= {
             "net": self._net.state_dict(),
+            "own": own_state(self._net),
+            "epochs": self._plan.epochs,
             "optimizer": self._optimizer.inner.state_dict(),
             "base": self._optimizer.base,
             "regime": self._regime.state(),
@@ -111,12 +116,13 @@ class Progress:
         if self._checkpoints is None:
             return
         state, broken = self._checkpoints.newest()
+        if state is None and self._checkpoints.wanted:
+            what = "The checkpoints are broken." if broken else "There is no checkpoint to go on from."
+            raise OptionError(what, "Drop --resume.")
         if broken:
             what = "the one before is used" if state else "there is none before it, so training begins anew"
             self._emit(Message(text=f"The newest checkpoint is broken; {what}.", level="warning"))
         if state is None:
-            if self._checkpoints.wanted:
-                raise OptionError("There is no checkpoint to go on from.", "Drop --resume.")
             return
         for what, mark in self._checkpoints.marks.items():
             if state["marks"].get(what) != mark:
@@ -125,6 +131,7 @@ class Progress:
                 )
         try:
             self._net.load_state_dict(state["net"])
+            load_own_state(self._net, state["own"])
             self._optimizer.load(state["optimizer"], state["base"])
             self._regime.load(state["regime"])
         except (RuntimeError, ValueError, KeyError) as error:
@@ -138,11 +145,18 @@ class Progress:
         self._spent = state["spent"]
         restore_random(unpacked(state["now"]))
         self._order.set_state(state["after"])
-        if state["ended"]:
+        if state["ended"] and not (
+            self._checkpoints.delivered or self._history.stopped or state["epochs"] != self._plan.epochs
+        ):
+            self._over = True
+            self._emit(Message(text="The training had come to its end; what is left is to publish it."))
+        elif state["ended"]:
             self._history.stopped = False
             self._counted = self._history.epochs
             if self._epoch > self._plan.epochs:
                 raise OptionError(
                     f"The training has done its {self._history.epochs} epochs.", f"--epochs {2 * self._history.epochs}"
                 )
-        self._emit(Resumed(epoch=self._epoch, step=self._step, samples=self._samples + self._rows))
+        self._emit(
+            Resumed(epoch=min(self._epoch, self._plan.epochs), step=self._step, samples=self._samples + self._rows)
+        )

@@ -109,7 +109,7 @@ class Run:
                 self._context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
             refuse_diverged(history, made.optimizer)
             self._net.to("cpu").zero_grad(set_to_none=True)
-        return conclude(
+        result = conclude(
             self._request,
             self._context,
             self._net,
@@ -122,6 +122,9 @@ class Run:
             seconds=seconds,
             parts=parts,
         )
+        if self._checkpoints is not None:
+            self._checkpoints.deliver()
+        return result
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
         """A context with the threads that were chosen or asked for, or that such batches are best trained on."""
@@ -228,11 +231,22 @@ class Run:
 
     def _kept(self, made: Assembled, choice: Choice) -> tuple[dict[str, str], dict[str, Any]]:
         """What a checkpoint must have been made of to be gone on with, and what it holds of what was found."""
+        request, rules = self._request, made.rules
+        loss = (
+            request.loss
+            if isinstance(request.loss, str)
+            else getattr(request.loss, "__name__", type(request.loss).__name__)
+        )
+        chosen_optimizer = (rules.optimizer.name, rules.optimizer.weight_decay, dict(rules.optimizer.params))
         marks = {
-            "seed": str(self._request.seed),
+            "seed": str(request.seed),
             "table": self._prepared.digest,
-            "network": f"{self._title}, {self._parameters} parameters",
-            "optimizer": type(made.optimizer.inner).__name__,
+            "network": f"{self._title}, {self._parameters} parameters {dict(request.params)}",
+            "loss": f"{loss} {request.label_smoothing} {request.class_weights}",
+            "optimizer": f"{chosen_optimizer}",
+            "schedule": f"{rules.schedule} {rules.schedule_params}",
+            "precision": rules.precision,
+            "average of the weights": f"{rules.ema}",
             "batch size": made.size,
         }
         chosen = {"batch_size": made.rows, "onednn": made.rules.onednn}

@@ -30,7 +30,9 @@ class Grouped:
 
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Any]:
         """Every group once, those before ``start`` left out."""
-        batches = self._batches.epoch(generator, start * self._size)
+        return self._groups(self._batches.epoch(generator, start * self._size))
+
+    def _groups(self, batches: Iterator[Batch]) -> Iterator[Any]:
         while group := tuple(islice(batches, self._size)):
             yield group, torch.cat([target for _, target in group])
 

@@ -144,8 +144,11 @@ class FromLoader:
         self.rows = _length(getattr(loader, "dataset", None)) or self.steps * (getattr(loader, "batch_size", None) or 1)
 
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
-        """Every row once, in the loader's own order; the batches before ``start`` are read and left out."""
-        return islice(self.whole(), start, None)
+        """Every row once, in the loader's own order; the batches before ``start`` are read now, and left out."""
+        batches = self.whole()
+        for _ in range(start):
+            next(batches, None)
+        return batches
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in the loader's own order."""

@@ -86,7 +86,9 @@ class FullStep(TrainStep):
         self._zero()
         batches = inputs if self._grouped else ((inputs, target),)
         parts = zip(batches, self._shares(batches), strict=True)
-        losses = [self._one(part, answers, share) for (part, answers), share in parts]
+        losses = []
+        for (part, answers), share in parts:  # no comprehension: its frame would keep this step alive in a traceback
+            losses.append(self._one(part, answers, share))
         return losses[0] if len(losses) == 1 else sum(losses)
 
     def _joined(self, loss: float | Tensor) -> float | Tensor:
@@ -115,6 +117,7 @@ class FullStep(TrainStep):
         """What each batch counts in the mean over all rows of a group."""
         if len(batches) == 1:
             return [1.0]
-        counts = [len(target) if self._mass is None else float(self._mass(target)) for _, target in batches]
+        mass = self._mass
+        counts = [len(target) if mass is None else float(mass(target)) for _, target in batches]
         whole = sum(counts)
         return [count / whole for count in counts] if whole else counts

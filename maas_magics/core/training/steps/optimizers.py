@@ -176,7 +176,7 @@ class Optimizer:
             self.inner.zero_grad()
 
     def load(self, state: dict[str, Any], base: list[float]) -> None:
-        """Take up a state, and its learning rates where those asked for first were the same.
+        """Take up a state. Where another learning rate is asked for, what a schedule made of the first one is kept.
 
         Raises
         ------
@@ -188,7 +188,8 @@ class Optimizer:
         self.inner.load_state_dict(state)
         for group, mine, its in zip(self.inner.param_groups, self.base, base, strict=True):
             if mine != its:
-                group["lr"] = mine
+                group["lr"] = mine * (group["lr"] / its if its else 1.0)
+                group["initial_lr"] = mine
 
     def gradients(self) -> list[Tensor]:
         """Every gradient of what learns, as few tensors as there are; zeros for a parameter that has none."""

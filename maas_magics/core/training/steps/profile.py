@@ -84,9 +84,11 @@ class ProfiledBatches:
 
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
         """What the batches give."""
+        return self._timed(iter(self._batches.epoch(generator, start)))
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         profiler = self._profiler
         profiler.enter()
-        batches = iter(self._batches.epoch(generator, start))
         prepared = getattr(self._batches, "preparing", 0.0)
         try:
             while True:

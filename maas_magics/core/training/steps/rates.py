@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -99,7 +100,9 @@ class ByTorch:
     """
 
     def __init__(self, optimizer: Optimizer, name: str, params: Mapping[str, Any], warmup: int) -> None:
-        self._inner: Any = getattr(lr_scheduler, name)(optimizer.inner, **params)
+        self._make = partial(getattr(lr_scheduler, name), optimizer.inner, **params)
+        self._params, self._taken = dict(params), 0
+        self._inner: Any = self._make()
         # The step that torch looks for may be a kernel that is called directly.
         optimizer.inner._opt_called = True  # type: ignore[attr-defined]
         self._groups = optimizer.inner
@@ -115,7 +118,7 @@ class ByTorch:
             for group, first in zip(self._groups.param_groups, self._first, strict=True):
                 group["lr"] = first * share
         elif self._by_step and step > self._warmup:
-            self._inner.step()
+            self._advance()
 
     def after_epoch(self, step: int, watched: float) -> None:
         """One step of a scheduler that goes by epochs."""
@@ -124,16 +127,29 @@ class ByTorch:
         if self._watches:
             self._inner.step(watched)
         else:
-            self._inner.step()
+            self._advance()
+
+    def _advance(self) -> None:
+        self._inner.step()
+        self._taken += 1
 
     def state(self) -> dict[str, Any]:
-        """Figures of the scheduler."""
-        state: dict[str, Any] = self._inner.state_dict()
-        return state
+        """Figures of the scheduler, and the arguments that it was made with."""
+        return {"inner": self._inner.state_dict(), "params": self._params, "taken": self._taken}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self._inner.load_state_dict(state)
+        """Go on from a checkpoint; of a training that has become longer, where the longer schedule would be."""
+        if state["params"] == self._params or self._watches:
+            self._inner.load_state_dict(state["inner"])
+            if hasattr(self._inner, "base_lrs"):
+                self._inner.base_lrs = [group["initial_lr"] for group in self._groups.param_groups]
+            self._taken = state["taken"]
+            return
+        for group, first in zip(self._groups.param_groups, self._first, strict=True):
+            group["lr"] = group["initial_lr"] = first
+        self._inner, self._taken = self._make(), 0
+        for _ in range(state["taken"]):
+            self._advance()
 
 
 def make_rates(
