@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import queue
 import threading
@@ -33,6 +34,9 @@ from maas_magics.local.trainings import Trainings
 
 R = TypeVar("R")
 
+PATIENCE = 10.0
+"""Seconds that the end of a process waits for a training to keep its state."""
+
 
 class LocalBackend:
     """Runs requests here.
@@ -57,7 +61,8 @@ class LocalBackend:
         self.data: Uploads = Uploads(self.models.work / "data")
         self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)
         self._jobs: dict[str, LocalJob[Any]] = {}
-        self._queue: queue.SimpleQueue[tuple[LocalJob[Any], Request[Any]]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[LocalJob[Any], Request[Any]] | None] = queue.SimpleQueue()
+        self._leaving = False
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()
         self._owner = this_process()
@@ -92,11 +97,22 @@ class LocalBackend:
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="maas-magics-worker", daemon=True)
                 self._worker.start()
+                atexit.register(self._leave)
         return job
 
     def _work(self) -> None:
-        while True:
-            self._run(*self._queue.get())
+        while (item := self._queue.get()) is not None and not self._leaving:
+            self._run(*item)
+
+    def _leave(self) -> None:
+        """Have a training keep its state before the process ends, which torch's threads would not survive else."""
+        self._leaving = True
+        for job in list(self._jobs.values()):
+            if not job.done:
+                job.suspend()
+        self._queue.put(None)
+        if self._worker is not None:
+            self._worker.join(PATIENCE)
 
     def _run(self, job: LocalJob[Any], request: Request[Any]) -> None:
         folder = self.trainings.folder(job.id) if isinstance(request, TrainRequest) else None

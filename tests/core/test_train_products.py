@@ -82,6 +82,14 @@ def test_the_setting_of_a_process_is_put_back() -> None:
         matmul.fp32_precision = "ieee"  # somebody says so meanwhile
     assert matmul.fp32_precision == "ieee"
     matmul.fp32_precision = "none"
+    with through_onednn():
+        assert torch.get_float32_matmul_precision() in ("medium", "highest"), "the older switch can be read"
+    assert torch.get_float32_matmul_precision() == "highest"
+    with through_onednn():
+        torch.set_float32_matmul_precision("high")
+    assert torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")
+    matmul.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "none"
 
 
 @x86

@@ -19,7 +19,7 @@ from conftest import Lab
 from test_train_workers import Kept
 from torch import Tensor, nn
 
-from maas_magics.api.errors import OptionError, Suspended
+from maas_magics.api.errors import ModelError, OptionError, Suspended
 from maas_magics.api.events import EpochEnd, Message, Resumed, Step
 from maas_magics.core.training.checkpoint import FILES, Checkpoints
 
@@ -233,3 +233,36 @@ def test_a_failed_training_keeps_nothing_alive(options: dict[str, Any], lab: Lab
     assert job is not None
     with pytest.raises(ValueError, match="seventh"):
         job.result()
+
+
+# --- what an epoch is chosen by ---
+
+
+def test_a_figure_that_is_no_number_leaves_the_choice_to_the_loss(tmp_path: Path) -> None:
+    def odd(target: Any, prediction: Any) -> float:
+        return float("nan")
+
+    training = kept(tmp_path, epochs=20, metrics=(odd,), monitor="odd", lr=0.01)
+    result = training.run()
+    assert result.best_epoch == 1 + int(np.argmin(result.history["val_loss"])) > 1
+    (told,) = training.of(Message)
+    assert "compared by their loss" in told.text and told.level == "warning"
+
+
+def test_a_figure_of_rows_that_are_not_held_out_is_refused(lab: Lab) -> None:
+    with pytest.raises(OptionError, match="figure of held-out rows"):
+        lab.train(X, (Y > 0).astype(int), validation=0.0, monitor="accuracy")
+
+
+def test_what_cannot_be_trained_is_refused(lab: Lab) -> None:
+    labels = torch.from_numpy((Y > 0).astype(np.int64))
+    rows = torch.utils.data.TensorDataset(torch.from_numpy(X), labels)
+    with pytest.raises(OptionError, match="not counted beforehand"):
+        lab.train(rows, model=nn.Linear(5, 2), class_weights="balanced")
+    with pytest.warns(DeprecationWarning, match="jit"):
+        traced = torch.jit.trace(nn.Linear(5, 1), torch.ones(2, 5))
+    with pytest.raises(ModelError, match="TorchScript"):
+        lab.train(X, Y, model=traced)
+    for seed in (-1, 2**70):
+        with pytest.raises(OptionError, match="seed is"):
+            lab.train(X, Y, seed=seed)

@@ -18,7 +18,7 @@ import pytest
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import DataError, JobNotFound, MaasError
-from maas_magics.api.events import EpochEnd, Finished, Message, Started
+from maas_magics.api.events import EpochEnd, Finished, Message, Resumed, Started
 from maas_magics.api.requests import PredictRequest, TrainRequest
 from maas_magics.core.journal import Journal
 from maas_magics.local.backend import LocalBackend
@@ -155,6 +155,30 @@ def test_a_journal_that_cannot_be_written_costs_its_record_but_not_the_job(
     next(event for event in further.events() if isinstance(event, EpochEnd))
     further.stop()
     assert further.result(30).ref == "a:2"
+
+
+LEAVES = (
+    CODE[: CODE.index("sys.stdin")]
+    + """
+from maas_magics.api.events import EpochEnd
+next(event for event in job.events() if isinstance(event, EpochEnd))
+"""
+)
+
+
+def test_a_process_that_ends_keeps_what_its_training_came_to(store: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAVES, str(store), "10000000"], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    backend = LocalBackend(str(store))
+    assert backend.jobs()[0].state == "failed"
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    again = TrainRequest(name="m", data=X, target=X[:, 0], model="linear", epochs=10_000_000, resume=True)
+    job = backend.submit(again)
+    seen = next(event for event in job.events() if isinstance(event, (Resumed, Finished)))
+    job.stop()
+    assert isinstance(seen, Resumed) and seen.epoch > 1 and job.result(60).stopped
 
 
 def test_answers_belong_to_whoever_asked(store: Path) -> None:

@@ -54,6 +54,8 @@ def check_request(request: TrainRequest) -> None:
         raise OptionError(
             "A size of batches is found on rows that are given as such, not on a loader's.", "--batch-size 64"
         )
+    if not 0 <= request.seed < 2**63:
+        raise OptionError(f"seed is {request.seed}; a whole number from 0 was expected.", "--seed 0")
     Cadence(request.checkpoint_every)
     _check_steps(request)
     _check_sharing(request)

@@ -192,8 +192,14 @@ class Fit(Progress):
         held = self._measure()
         history.epochs = epoch
         watched = (held or figures).get(plan.monitor, figures["loss"])
-        value = watched if plan.mode == "min" else -watched
-        sound = math.isfinite((held or figures)["loss"])
+        loss = (held or figures)["loss"]
+        sound = math.isfinite(loss)
+        # Where the watched figure is no number, as that of held-out rows of one label only, the loss chooses.
+        value = (0, watched if plan.mode == "min" else -watched) if math.isfinite(watched) else (1, loss)
+        if value[0] and sound and not self._blind:
+            self._blind = True
+            text = f"{plan.monitor} is {watched} for the held-out rows; such epochs are compared by their loss."
+            self._emit(Message(text=text, level="warning"))
         better = self._best is None or (sound and (value < self._best_value or not self._good))
         lr = self._optimizer.lr
         for name, number in {**figures, **{f"val_{k}": v for k, v in held.items()}, "lr": lr}.items():

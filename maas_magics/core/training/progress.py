@@ -49,7 +49,8 @@ class Progress:
         self._train = self._regime.timed(plan.compiled or train)
         self._history = History()
         self._best: dict[str, Tensor] | None = None
-        self._best_value = math.inf
+        self._best_value = (1, math.inf)
+        self._blind = False
         self._order = torch.Generator().manual_seed(plan.seed)
         self._decode = Decode(plan.answers).to(next(net.parameters()).device)
         self._epoch = 1

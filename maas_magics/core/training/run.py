@@ -11,6 +11,7 @@ import msgspec
 import torch
 from torch import nn
 
+from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
@@ -71,6 +72,9 @@ class Run:
         self._held, self._device, self._declared = held, device, declared
         self._title = architecture or title_of(net)
         self._objective = make_objective(request, recipe, prepared, device)
+        if held is None and self._objective.monitor != "loss":
+            monitor = self._objective.monitor
+            raise OptionError(f"{monitor} is a figure of held-out rows, and there are none.", "--validation 0.2")
         self._epochs = request.epochs if request.epochs is not None else recipe.epochs
         self._parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
         self._wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
@@ -244,6 +248,7 @@ class Run:
             "network": f"{self._title}, {self._parameters} parameters {dict(request.params)}",
             "loss": f"{loss} {request.label_smoothing} {request.class_weights}",
             "optimizer": f"{chosen_optimizer}",
+            "figure to watch": self._objective.monitor,
             "schedule": f"{rules.schedule} {rules.schedule_params}",
             "precision": rules.precision,
             "average of the weights": f"{rules.ema}",

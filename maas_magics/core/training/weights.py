@@ -38,6 +38,11 @@ def class_weights(asked: Any, answers: Answers, target: Tensor, counts: Tensor |
     if isinstance(asked, str):
         if asked != "balanced":
             raise OptionError(f"There are no class weights {asked!r}.", "--class-weights balanced, or a dict of labels")
+        if counts is None and not len(target):
+            told = ", ".join(f"{label!r}: 1.0" for label in labels[:2])
+            raise OptionError(
+                "A loader's or dataset's labels are not counted beforehand.", f"A dict of weights: {{{told}, …}}"
+            )
         counts = class_counts(target, len(labels)) if counts is None else counts
         return balanced_weights(counts)
     if not isinstance(asked, dict) and len(asked) > len(labels):

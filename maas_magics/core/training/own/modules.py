@@ -29,10 +29,12 @@ def make_module(model: Any, inputs: int, outputs: int) -> nn.Module:
     ModelError
         If it makes something else.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("A TorchScript module cannot be trained.", "Give the module that it was made of.")
     if isinstance(model, nn.Module):
         try:
             return copy.deepcopy(model)
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, RuntimeError, ValueError) as error:
             raise ModelError(f"The module cannot be copied: {error}") from None
     if inspect.isclass(model) and issubclass(model, nn.Module):
         raise ModelError(f"{model.__name__} is a class; a module was expected.", f"Make one: net = {model.__name__}(…)")

@@ -88,13 +88,21 @@ def through_onednn() -> Iterator[None]:
     if not _is_free():
         yield
         return
-    matmul = _onednn.matmul
-    matmul.fp32_precision = "bf16"
+    matmul, other = _onednn.matmul, torch.backends.cuda.matmul
+    if torch.cuda.is_available():
+        matmul.fp32_precision = "bf16"
+    else:  # the older switch, which is also that of CUDA: whoever reads it finds one word
+        torch.set_float32_matmul_precision("medium")
     try:
         yield
     finally:
-        if matmul.fp32_precision == "bf16":
-            matmul.fp32_precision = "none"
+        now = matmul.fp32_precision
+        if torch.cuda.is_available():
+            matmul.fp32_precision = "none" if now == "bf16" else now
+        elif now != "tf32":  # else somebody has used the older switch meanwhile
+            torch.set_float32_matmul_precision("highest")
+            matmul.fp32_precision = "none" if now == "bf16" else now
+            other.fp32_precision = "none"
 
 
 def _is_free() -> bool:
