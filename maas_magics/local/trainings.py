@@ -37,6 +37,8 @@ class Trainings:
         self._names = names
         self._journal = journal
         self._asked: dict[str, TrainRequest] = {}
+        self._taken_up: dict[str, tuple[TrainRequest | None, list[int]]] = {}
+        """By job: the request that it went on from, and when what it took up was written."""
 
     def folder(self, id: str) -> Path:
         """Checkpoints of a job."""
@@ -87,7 +89,7 @@ class Trainings:
             if request.data is None:
                 raise OptionError("There is no data to learn from.", "--data df --target column")
             return request
-        before = self._asked.get(earlier)
+        before = self._line(earlier)
         if before is None and (written := self._journal.request(earlier)) is not None:
             found: Any = decode_request(written)
             before = found
@@ -107,16 +109,31 @@ class Trainings:
 
     def begin(self, id: str, request: TrainRequest, earlier: str) -> None:
         """Note a request for later, and give its job the checkpoints that it goes on from."""
-        self._asked = {key: kept for key, kept in self._asked.items() if kept.name != request.name} | {id: request}
+        self._asked[id] = request
         if earlier:
+            before = self._line(earlier)
             try:
                 os.replace(self.folder(earlier), self.folder(id))
             except OSError as error:
                 raise MaasError(f"The checkpoints of the job {earlier} cannot be taken up: {error}") from None
+            self._asked.pop(earlier, None)
+            self._taken_up.pop(earlier, None)
+            self._taken_up[id] = before, self._written(id)
+
+    def _line(self, id: str) -> TrainRequest | None:
+        """The request that the checkpoints of a job were made by, where it was made here."""
+        before, written = self._taken_up.get(id, (None, []))
+        if before is not None and written == self._written(id):
+            return before  # nothing came of what was said since
+        return self._asked.get(id)
+
+    def _written(self, id: str) -> list[int]:
+        return sorted(file.stat().st_mtime_ns for file in self.folder(id).glob("checkpoint-*.pt"))
 
     def ended(self, info: JobInfo) -> None:
         """Keep no more than the newest checkpoints of a name, and none of models that were removed."""
         if not self.has(info.id):
+            self._asked.pop(info.id, None)
             return
         names = self._names()
         for other, _ in self._journal.jobs():
@@ -133,5 +150,7 @@ class Trainings:
 
     def forget(self, id: str) -> None:
         """Remove the checkpoints of a job."""
+        self._asked.pop(id, None)
+        self._taken_up.pop(id, None)
         with contextlib.suppress(OSError):
             shutil.rmtree(self.folder(id))

@@ -99,6 +99,17 @@ def test_a_training_that_could_keep_nothing_leaves_the_state_of_the_one_before(
     assert backend.submit(request(epochs=4, resume=True)).result(60).epochs == 4
 
 
+def test_a_line_that_was_refused_is_not_the_one_that_is_gone_on_with(tmp_path: Path) -> None:
+    backend = LocalBackend(str(tmp_path))
+    backend.submit(request(epochs=2)).result(60)
+    for wrong in ({"batch_size": 7}, {"seed": 4}):
+        with pytest.raises(OptionError, match="another"):
+            backend.submit(TrainRequest(name="m", resume=True, epochs=4, **wrong)).result(60)
+    with pytest.raises(MaasError):
+        backend.submit(request(metrics=("no such",))).result(60)
+    assert backend.submit(TrainRequest(name="m", resume=True, epochs=4)).result(60).epochs == 4
+
+
 def test_removing_a_model_removes_its_state_at_once_and_a_version_does_not(tmp_path: Path) -> None:
     backend = LocalBackend(str(tmp_path))
     ids = {}
