@@ -98,6 +98,13 @@ def test_more_epochs_are_trained_whether_or_not_the_fewer_were_published(tmp_pat
     assert kept(tmp_path, epochs=6).run().epochs == 6
 
 
+def test_fewer_epochs_than_were_done_are_refused(tmp_path: Path) -> None:
+    cut(kept(tmp_path), 3)
+    with pytest.raises(OptionError, match=r"has done 3 epochs already"):
+        kept(tmp_path, epochs=2).run()
+    assert kept(tmp_path).run().epochs == 5
+
+
 # --- other options ---
 
 

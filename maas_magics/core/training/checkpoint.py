@@ -168,7 +168,7 @@ class Checkpoints:
         if self._read is not None:
             read, self._read = self._read, None
             return read
-        found: list[tuple[int, int, State]] = []
+        found: list[tuple[tuple[int, int], int, State]] = []
         broken: list[int] = []
         for turn, name in enumerate(FILES):
             file = self.folder / name
@@ -179,7 +179,7 @@ class Checkpoints:
                 if hashlib.sha256(memoryview(data)[DIGEST:]).digest() != data[:DIGEST]:
                     raise ValueError("not what was written")
                 state = torch.load(io.BytesIO(memoryview(data)[DIGEST:]), weights_only=True)
-                found.append((state["step"], turn, state))
+                found.append(((state["step"], state["epoch"]), turn, state))
             except Exception:  # torch has no base class for what a broken file may raise
                 broken.append(file.stat().st_mtime_ns)
         if not found:

@@ -146,6 +146,9 @@ class Progress:
         self._spent = state["spent"]
         restore_random(unpacked(state["now"]))
         self._order.set_state(state["after"])
+        if not state["ended"] and self._history.epochs > self._plan.epochs:
+            done = self._history.epochs
+            raise OptionError(f"The training has done {done} epochs already.", f"--epochs {done + 1}, or more.")
         if state["ended"] and not (
             self._checkpoints.delivered or self._history.stopped or state["epochs"] != self._plan.epochs
         ):
