@@ -103,6 +103,7 @@ class LocalBackend:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None and not self._leaving:
             self._run(*item)
+            del item  # while this waits for the next, nobody is to hold the rows of the last
 
     def _leave(self) -> None:
         """Have a training keep its state before the process ends, which torch's threads would not survive else."""

@@ -78,10 +78,13 @@ def test_the_end_is_waited_for_with_a_limit_and_awaited() -> None:
 def test_what_it_raised_is_raised_as_often_as_one_asks(error: BaseException, state: str, text: str) -> None:
     job = Sum([1, error])
     job.go.set()
+    raised = []
     for _ in range(2):
         with pytest.raises(type(error)) as caught:
             job.result(30)
-        assert caught.value is error
+        raised.append(caught.value)
+    assert raised[0] is error and str(raised[1]) == str(error)
+    assert raised[1] is not error, "whoever asks adds frames to what is raised, and the job is not to hold them"
     last = list(job.events())[-1]
     assert isinstance(last, Finished) and (last.state, last.error) == (state, text) and job.info.state == state
 
