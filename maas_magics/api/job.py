@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -211,15 +212,11 @@ def _trimmed(error: BaseException) -> BaseException:
 
 
 def _twin(error: BaseException) -> BaseException:
-    """The same error without a traceback."""
-    try:
+    """The same error without a traceback; its words where it cannot be copied."""
+    with suppress(Exception):  # whatever the making of an error of somebody else's raises
         twin = copy.copy(error)
-    except Exception:  # whatever the making of an error of somebody else's raises
-        twin = error
-    return twin.with_traceback(None) if type(twin) is type(error) and twin is not error else _kept(error)
-
-
-def _kept(error: BaseException) -> MaasError:
+        if type(twin) is type(error) and twin is not error:
+            return twin.with_traceback(None)
     return decode_error(encode_error(error), type(error).__name__)
 
 

@@ -1,10 +1,8 @@
 """``python -m maas_magics.core.training.compiling.compile_process FOLDER``: a graph becomes machine code.
 
-In a process of its own:
-
-A compiler takes half a minute and most of it is Python, which would slow a training in the same process down. The
-folder holds ``graph.pt``, which the process that asks wrote into a folder of its own a moment before; what comes out is
-``step.so``, then ``done.json`` with its digest, or ``failed.txt``.
+It has a process of its own, since a compiler takes half a minute and most of it is Python, which would slow a training
+in the same process down. The folder holds ``graph.pt``, which the process that asks wrote into a folder of its own a
+moment before; what comes out is ``step.so``, then ``done.json`` with its digest, or ``failed.txt``.
 """
 
 from __future__ import annotations
