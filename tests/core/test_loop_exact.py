@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -67,7 +68,9 @@ def plain(net: Net, rows: tuple[Tensor, Tensor], name: str, schedule: Schedule, 
     x, y = rows
     net = copy.deepcopy(net).train()
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = getattr(torch.optim, name)(trained, lr=RATE, weight_decay=DECAY, **params)
+    kind = getattr(torch.optim, name)
+    decay = {"weight_decay": DECAY} if "weight_decay" in inspect.signature(kind).parameters else {}
+    optimizer = kind(trained, lr=RATE, **decay, **params)
     drawn = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)
     step, steps = 0, EPOCHS * -(-len(y) // BATCH)
@@ -101,6 +104,13 @@ def distance(one: nn.Module, other: nn.Module) -> float:
         ("AdamW", {"maximize": False, "foreach": True}),
         ("Adagrad", {}),
         ("RMSprop", {}),
+        ("ASGD", {}),
+        ("Adadelta", {"rho": 0.5}),
+        ("Adafactor", {}),
+        ("Adamax", {}),
+        ("NAdam", {}),
+        ("RAdam", {}),
+        ("Rprop", {}),
     ],
 )
 def test_the_weights_are_those_of_a_plain_loop(

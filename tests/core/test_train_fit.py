@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from maas_magics.api.errors import Diverged, MaasError, OptionError, Stopped
 from maas_magics.api.events import EpochEnd, Finished, Started, Step
@@ -44,11 +45,37 @@ def _wait_for(lab, kind: type, number: int = 1, job=None) -> None:
 
 @pytest.mark.parametrize("name", [name for name in optimizer_names() if name not in ("SparseAdam", "Muon")])
 def test_every_optimizer_of_torch_learns(lab, name):
+    """Where each must: all rows in every step, and a loss with one valley, so no processor's rounding matters."""
     lr = {"Adadelta": 1.0, "Rprop": 0.01}.get(name, 0.05)
-    for model in ("linear", "mlp"):
-        losses = lab.train(X, REAL, model=model, optimizer=name, lr=lr, epochs=4, validation=0).history["loss"]
-        assert np.isfinite(losses).all()
-        assert losses[-1] < losses[0]
+    options = {"optimizer": name, "lr": lr, "epochs": 4, "validation": 0, "batch_size": N}
+    losses = lab.train(X, REAL, model="linear", **options).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert lab.messages == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, True),
+        ({"validation": 0, "batch_size": N}, False),
+        ({"validation": 0, "batch_size": N // 2, "accumulate": 2}, False),
+        ({"optimizer": "Adam"}, False),
+    ],
+)
+def test_lbfgs_on_mini_batches_is_told_to_be_unsound(lab, options, told):
+    lab.train(X, REAL, **{"optimizer": "LBFGS", "batch_size": 16, "validation": 0.25} | options)
+    said = "LBFGS on mini-batches is not sound: it takes the change from one batch's gradient to the next's for "
+    said += "curvature, and the loss may rise; --batch-size 48 is what it is made for."
+    assert lab.messages == ([said] if told else [])
+
+
+def test_lbfgs_on_a_loader_of_several_batches_is_told_to_be_unsound(lab):
+    rows = TensorDataset(torch.from_numpy(X), torch.from_numpy(REAL)[:, None])
+    for size in (16, N):
+        lab.train(DataLoader(rows, size), model=_net(), optimizer="LBFGS")
+        told = [text for text in lab.messages if "one batch of all rows is what it is made for" in text]
+        assert len(told) == (size < N)
 
 
 @pytest.mark.parametrize("name", ["SparseAdam", "Muon"])

@@ -152,6 +152,8 @@ def assemble(
         search = _searched(request, net, optimizer, batches, loss, precision)
         rules = msgspec.structs.replace(rules, first_lr=search.chosen if search is not None else None)
     steps = batches if request.accumulate == 1 else Grouped(batches, request.accumulate)
+    if optimizer.needs_closure and steps.steps != 1:
+        tell(_of_all_rows(rules.optimizer.name, batches))
     regime = make_regime(
         rules,
         net,
@@ -173,6 +175,15 @@ def assemble(
     size += "" if request.accumulate == 1 else f" × {request.accumulate}"
     facts = _facts(request, rules.optimizer.name, optimizer.first_lr, schedule, size, found, onednn=rules.onednn)
     return Assembled(optimizer, steps, regime, rules, facts, search, rows or USUAL, size)
+
+
+def _of_all_rows(optimizer: str, batches: Batches) -> str:
+    """What is wrong with mini-batches for an optimizer that goes by curvature: each has a loss of its own."""
+    rows = f"--batch-size {batches.rows}" if isinstance(batches, (InMemory, Blocks)) else "one batch of all rows"
+    return (
+        f"{optimizer} on mini-batches is not sound: it takes the change from one batch's gradient to the next's for "
+        f"curvature, and the loss may rise; {rows} is what it is made for."
+    )
 
 
 def _onednn(
