@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Lab
-from test_train_workers import LABELS, Kept, X, Y, linux, marked, near, net, until, weights, workers
+from test_train_workers import LABELS, Kept, Killing, X, Y, linux, marked, near, net, weights
 from torch import Tensor, nn
 
 from maas_magics.api.errors import MaasError, ModelError, OptionError, Suspended
@@ -28,9 +26,14 @@ in bf16 is rounded by up to 2⁻⁹, and the gradient is a sum of differently ro
 
 PARTS: dict[str, Any] = {"freeze": ("0.*",), "unfreeze": {"0.weight": 3}, "lr_of": {"2.*": 3e-3}}
 
-ASKED: dict[str, dict[str, Any]] = {
+PLAIN: dict[str, dict[str, Any]] = {
     "clip, average, parts, rate found": {"target": Y, "model": net(), "clip": 0.5, "ema": 0.9, "lr": "auto", **PARTS},
-    "balanced, accumulated, clip": {
+    "accumulated, class weights": {"target": LABELS, "class_weights": "balanced", "accumulate": 3, "batch_size": 11},
+}
+
+SHARDED: dict[str, dict[str, Any]] = {
+    "clip, average, parts, rate found": PLAIN["clip, average, parts, rate found"],
+    "by name, balanced, accumulated, clip": {
         "target": LABELS,
         "model": "mlp",
         "params": {"dropout": 0.0},
@@ -39,24 +42,13 @@ ASKED: dict[str, dict[str, Any]] = {
         "balance": True,
         "clip": 1.0,
     },
-}
-
-SHARDED: dict[str, dict[str, Any]] = {
     "fp16 that never overflows": {"target": LABELS, "precision": "fp16", "clip": 0.3, "lr": 0.01},
 }
 
-NOT_SHARDED: dict[str, dict[str, Any]] = {
-    "accumulated, class weights": {"target": LABELS, "class_weights": "balanced", "accumulate": 3, "batch_size": 11},
-    "not by the weight": {"target": Y, "model": net(), "optimizer": "Adafactor", "weight_decay": 0.1, **PARTS},
-}
 
-
-@pytest.mark.parametrize(
-    ("case", "shard"),
-    [*((case, False) for case in (*ASKED, *NOT_SHARDED)), *((case, True) for case in (*ASKED, *SHARDED))],
-)
+@pytest.mark.parametrize(("case", "shard"), [*((case, False) for case in PLAIN), *((case, True) for case in SHARDED)])
 def test_two_processes_learn_what_one_does(case: str, shard: bool, lab: Lab) -> None:
-    options = {"epochs": 4, "seed": 3, "batch_size": 32} | (ASKED | NOT_SHARDED | SHARDED)[case]
+    options = {"epochs": 4, "seed": 3, "batch_size": 32} | (SHARDED if shard else PLAIN)[case]
     one = lab.train(X, name="one", **options)
     searches = [e for e in lab.last.events(follow=False) if isinstance(e, RateSearch)]
     two = lab.train(X, name="two", workers=2, shard=shard, **options)
@@ -66,6 +58,8 @@ def test_two_processes_learn_what_one_does(case: str, shard: bool, lab: Lab) -> 
     assert two.history["val_loss"] == pytest.approx(one.history["val_loss"], abs=most)
     found = [e for e in lab.last.events(follow=False) if isinstance(e, RateSearch)]
     assert [e.chosen for e in found] == [e.chosen for e in searches] and len(found) == (options.get("lr") == "auto")
+    started = next(e for e in lab.last.events(follow=False) if isinstance(e, Started))
+    assert started.facts["workers"] == ("2 processes, sharded" if shard else "2 processes")
 
 
 def test_in_bf16_they_come_as_near_as_its_digits_allow(lab: Lab) -> None:
@@ -122,14 +116,12 @@ def test_suspended_shards_go_on_exactly(store: Path) -> None:
 
 @linux
 def test_a_killed_worker_costs_nothing_but_time(lab: Lab) -> None:
-    options = {"target": LABELS, "epochs": 60, "batch_size": 8, "accumulate": 2, "clip": 0.5, "ema": 0.9}
+    options = {"target": LABELS, "epochs": 20, "batch_size": 8, "accumulate": 2, "clip": 0.5, "ema": 0.9}
     options |= {"balance": True, "checkpoint_every": "40", "lr_of": {"*bias": 1e-3}}
     lab.train(X, name="one", **options)
-    job = lab.start(X, name="two", workers=2, **options)
-    until(job, CheckpointSaved)
-    os.kill(workers()[1], signal.SIGKILL)
+    job = lab.start(X, name="two", workers=2, metrics=(Killing(1),), **options)
     result = job.result(120)
-    assert any(isinstance(e, Resumed) for e in job.events(follow=False)) and result.epochs == 60
+    assert any(isinstance(e, Resumed) for e in job.events(follow=False)) and result.epochs == 20
     near(weights(lab, "one"), weights(lab, "two"))
 
 
