@@ -15,6 +15,7 @@ import maas_magics.session
 from maas_magics.api.events import Message
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, TrainedModel
+from maas_magics.core import publish
 from maas_magics.local.job import LocalJob
 from maas_magics.session import Session
 
@@ -73,6 +74,21 @@ def lab(store: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab(store)
     monkeypatch.setattr(maas_magics.session, "_session", made.session)
     return made
+
+
+@pytest.fixture
+def unexported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules are published without their ONNX export: a second for each training that is other tests' matter.
+
+    A test that is about the whole version asks for `exported`.
+    """
+    if "exported" not in request.fixturenames:
+        monkeypatch.setattr(publish, "export_to", lambda *_: None)
+
+
+@pytest.fixture
+def exported() -> None:
+    """Modules are published as they are for a person."""
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
 from maas_magics.api.wire import decode_request, encode_request
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 N = 64
 X = np.sin(np.arange(N * 4.0)).reshape(N, 4).astype("float32")
 THREE = np.digitize(X[:, 0], [-0.5, 0.5])
@@ -260,7 +262,7 @@ def test_a_loss_that_breaks_in_the_first_epoch_is_an_error_still(lab):
     assert lab.session.model_names() == []
 
 
-def test_an_epoch_whose_held_out_loss_is_no_number_is_never_the_best(lab):
+def test_an_epoch_whose_held_out_loss_is_no_number_is_never_the_best(lab, exported):
     class Breaks(nn.Module):
         """Answers nothing useful in eval mode until it was called a while, and again later."""
 

@@ -24,6 +24,8 @@ from maas_magics.core.training.trials import fast
 from maas_magics.core.training.trials.fast import choose
 from maas_magics.core.training.trials.snapshot import taken_back
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 
 def network() -> nn.Module:
     """Dropout, batch statistics, and numbers of its own from torch's generator."""

@@ -25,6 +25,8 @@ THREE = np.digitize(X[:, 0], [-0.5, 0.5])
 REAL = (X @ [1.0, -2.0, 0.5, 3.0]).astype("float32")
 SLOW = {"model": "linear", "batch_size": 1, "epochs": 100_000, "validation": 0.2}
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 
 def _net(outputs: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, outputs))

@@ -41,7 +41,10 @@ from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.trials import fast, loader_trials
 from maas_magics.core.training.trials.loader_trials import numbers, told
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.usefixtures("unexported"),
+]
 
 N = 70
 CPU = torch.device("cpu")

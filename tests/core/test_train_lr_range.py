@@ -18,6 +18,8 @@ from maas_magics.core.training.trials.lr_range import steepest
 from maas_magics.widgets.chart import HEIGHT, SEARCH, draw, height
 from maas_magics.widgets.history import History
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 
 @pytest.fixture
 def rows(rng: np.random.Generator) -> tuple[Any, Any]:

@@ -33,6 +33,8 @@ from maas_magics.core.training.steps.schedules import constant
 from maas_magics.core.training.trials import batch_size
 from maas_magics.core.training.trials.batch_size import Found, find_batch_size
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 TOO_MUCH = 2**60
 """Bytes that no machine gives."""
 

@@ -15,6 +15,8 @@ import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, ModelError, NotFound, OptionError
 from maas_magics.core.architectures import architectures
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 N = 48
 X = np.sin(np.arange(N * 4.0)).reshape(N, 4).astype("float32")
 TWO = (X[:, 0] > 0).astype(int)

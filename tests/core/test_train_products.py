@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from maas_magics.api.events import CheckpointSaved, Resumed, Started
 from maas_magics.core.training.steps.products import _Products, onednn_is_exact, onednn_pays, through_onednn
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 x86 = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has one library for products")
 gains = pytest.mark.skipif(
     not onednn_pays(nn.Linear(1024, 1024), (torch.zeros(2, 1024),), 512), reason="MKL is as fast on this processor"

@@ -19,6 +19,8 @@ from maas_magics.widgets.chart import HEIGHT, PROFILE, draw, height, svg
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import rows
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 LOADER = FromLoader([], None, torch.device("cpu"))
 DATASET = FromDataset(Readers((), list), 0, torch.arange(9), 3, lambda y: y, torch.device("cpu"))
 MEMORY = InMemory((torch.zeros(8, 2),), torch.zeros(8), 4)

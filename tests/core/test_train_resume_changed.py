@@ -23,6 +23,8 @@ from maas_magics.api.errors import ModelError, OptionError, Suspended
 from maas_magics.api.events import EpochEnd, Message, Resumed, Step
 from maas_magics.core.training.checkpoint import FILES, Checkpoints
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 made = np.random.default_rng(0)
 X = made.normal(size=(120, 5)).astype(np.float32)
 Y = (X @ np.array([1, -2, 0.5, 0, 0], dtype=np.float32)).astype(np.float32)

@@ -28,6 +28,8 @@ from maas_magics.core.store import Store
 from maas_magics.core.training.train import train
 from maas_magics.core.training.workers import agent
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 rng = np.random.default_rng(0)
 X = rng.normal(size=(403, 6)).astype(np.float32)
 Y = (X[:, 0] - 2 * X[:, 1] + np.sin(3 * X[:, 2])).astype(np.float32)

@@ -18,6 +18,8 @@ from maas_magics.api.events import CheckpointSaved, EpochEnd, RateSearch, Resume
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.own.source import run_source
 
+pytestmark = pytest.mark.usefixtures("unexported")
+
 assert marked  # no worker outlives its training
 
 BF16 = 2**-7

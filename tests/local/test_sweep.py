@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -97,10 +98,10 @@ def test_what_was_tried_already_is_not_trained_again() -> None:
 
 def test_a_module_of_ones_own_is_swept_and_stays_at_hand() -> None:
     x, net = FRAME[["a", "b", "c"]].to_numpy("float32"), nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-    result = sweep(data=x, target=FRAME.y.to_numpy(), model=net, space="lr=1e-3..1e-1 log", trials=3)
+    result = sweep(data=x, target=FRAME.y.to_numpy(), model=net, space="lr=1e-3..1e-1 log", trials=2)
     assert result.model.info.exports == ("onnx",) and len(maas.predict("m", x)) == 120
     assert isinstance(maas.load("m"), nn.Sequential)
-    assert [info.title for info in maas.jobs()].count(f"train m.sweep-{maas.jobs()[0].model[8:]}") == 3
+    assert [info.title for info in maas.jobs()].count(f"train m.sweep-{maas.jobs()[0].model[8:]}") == 2
 
 
 def test_a_trial_that_diverges_costs_only_itself() -> None:
@@ -244,7 +245,15 @@ def test_steady_text_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_it_leaves_one_version_and_no_checkpoints(store: Path) -> None:
     sweep(trials=3)
-    assert names() == ["m:1"] and not [folder for folder in (store / "jobs").glob("*") if any(folder.iterdir())]
+    assert names() == ["m:1"]
+
+    def kept() -> list[str]:
+        return [name for _, _, names in os.walk(store / "jobs") for name in names]
+
+    deadline = time.monotonic() + 60
+    while kept() and time.monotonic() < deadline:  # the last trial tidies up a moment later
+        time.sleep(0.02)
+    assert not kept()
 
 
 def test_the_session_lists_finds_and_stops_its_sweeps() -> None:
@@ -282,10 +291,9 @@ def test_the_rows_of_an_ended_sweep_are_not_held() -> None:
     job: Any = maas.train("m", rows, target, model="linear", epochs=2, sweep="lr=[0.1]", trials=1, background=True)
     job.result(60)
     del rows
-    for _ in range(50):
+    deadline = time.monotonic() + 60
+    while held() is not None and time.monotonic() < deadline:  # the worker's thread lets go of it a moment later
         gc.collect()
-        if held() is None:
-            break
         time.sleep(0.02)
     assert held() is None and len(job.trials) == 1 and job.best == job.trials[0]
 
