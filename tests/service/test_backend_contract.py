@@ -409,7 +409,7 @@ def test_a_function_of_the_users_runs_in_the_kernel_alone(used: tuple[Backend, J
 
 def asked(backend: Backend) -> Job[Any]:
     """A job that costs little."""
-    return backend.submit(PredictRequest(model="m", data=X))
+    return backend.submit(EvaluateRequest(model="m", data=X, target=Y))
 
 
 def test_a_job_is_found_by_the_beginning_of_its_id(used: tuple[Backend, Job[Any]]) -> None:
