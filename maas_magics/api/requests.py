@@ -43,6 +43,8 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
         Inferred from the target when None.
     loss : Any
         ``"auto"``, a loss by name, or a callable ``(outputs, target) -> scalar tensor``.
+    outputs : {"logits", "probabilities", "values"} or None
+        What the network's outputs are, which decides how they become answers; what the loss takes them for when None.
     optimizer : str or None
         Name in ``torch.optim``; the architecture's own when None.
     optimizer_params : dict of str to Any
@@ -137,6 +139,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     task: Task | None = None
     loss: Any = "auto"
+    outputs: Literal["logits", "probabilities", "values"] | None = None
     optimizer: str | None = None
     optimizer_params: dict[str, Any] = {}
     lr: float | Literal["auto"] | None = None

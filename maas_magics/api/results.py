@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -225,6 +225,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
     def _rows(self) -> list[tuple[str, str, str]]:
         check = self.verification
+        before, after = check.latency_before, check.latency_after
         return [
             ("max |Δ|", "", f"{check.max_abs_diff:.1e} on {check.rows:,} rows (accepted: {check.tolerance:.0e})"),
             *(
@@ -233,8 +234,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             ),
             ("size", size(check.bytes_before), size(check.bytes_after)),
             *(
-                (f"ms at batch {batch}", f"{ms:.3f}", f"{check.latency_after.get(batch, float('nan')):.3f}")
-                for batch, ms in check.latency_before.items()
+                (f"ms at batch {batch}", _milliseconds(before, batch), _milliseconds(after, batch))
+                for batch in sorted({*before, *after}, key=int)
             ),
         ]
 
@@ -263,3 +264,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     columns: dict[str, Any]
+
+
+def _milliseconds(measured: Mapping[str, float], batch: str) -> str:
+    return f"{measured[batch]:.3f}" if batch in measured else "–"

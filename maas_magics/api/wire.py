@@ -40,10 +40,13 @@ class Graph(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
         SHA-256 of the archive.
     name : str
         Name of its class.
+    inputs : tuple of str
+        Names of the arrays that it takes, in order; none for a row of numbers.
     """
 
     digest: str
     name: str = "module"
+    inputs: tuple[str, ...] = ()
 
 
 class Code(msgspec.Struct, frozen=True, tag=True, tag_field="$"):

@@ -43,7 +43,7 @@ class Graph(nn.Module):
 
     def forward(self, *columns: Tensor) -> Tensor:
         """Probabilities (n, classes), or predictions (n,) or (n, k)."""
-        decoded: Tensor = self.decode(self.net(*self.transform(*columns)))
+        decoded: Tensor = self.decode(self.net(*self.transform(*columns)), columns[0].shape[0])
         return decoded
 
 
@@ -65,6 +65,13 @@ class Model:
         self.graph = Graph(
             Transform(preprocess.columns, preprocess.layout, preprocess.scaling), net, Decode(manifest.answers)
         ).eval()
+
+    def exported(self) -> Graph:
+        """The graph that an export is made of."""
+        from maas_magics.core.training.own.modules import baked
+
+        net = baked(self.net)
+        return self.graph if net is self.net else Graph(self.graph.transform, net, self.graph.decode).eval()
 
     def renamed(self, name: str, version: int) -> Model:
         """The same network under another reference."""

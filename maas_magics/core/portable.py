@@ -71,7 +71,7 @@ def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code
     from maas_magics.core.training.own.modules import title_of
     from maas_magics.core.training.train import module_and_rows
 
-    net, rows = module_and_rows(request)
+    net, rows, names = module_and_rows(request)
     try:
         data = pack_module(net, rows)
     except ModelError as error:
@@ -83,7 +83,7 @@ def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code
         raise ModelError(f"The module cannot be sent: {error.message}", f"{hint}.") from None
     digest = hashlib.sha256(data).hexdigest()
     send(io.BytesIO(data), digest, len(data))
-    return Graph(digest, title_of(net))
+    return Graph(digest, title_of(net), names)
 
 
 def _names(target: Any) -> bool:
@@ -127,6 +127,7 @@ def unpack(request: R, context: Context) -> R:
 
         changes["model"] = run_source(model.text)
     elif isinstance(model, Graph):
+        from maas_magics.core.training.own.arguments import NAMES
         from maas_magics.core.training.own.graphs import unpack as unpack_module
 
         if context.uploads is None:
@@ -134,6 +135,8 @@ def unpack(request: R, context: Context) -> R:
         archive = context.uploads.path(model.digest).read_bytes()
         net = unpack_module(archive)
         net.title, net.archive = model.name, archive  # type: ignore[assignment]
+        if model.inputs:
+            setattr(net, NAMES, model.inputs)
         changes["model"] = net
     return msgspec.structs.replace(request, **changes) if changes else request
 

@@ -105,6 +105,12 @@ COMMAND = Command(
             "LOSS",
             offer=("mse", "l1", "huber", "smooth_l1", "cross_entropy", "bce"),
         ),
+        Option(
+            ("--outputs",),
+            "what the network's outputs are, where the loss does not tell",
+            choices=("logits", "probabilities", "values"),
+            metavar="KIND",
+        ),
         Option(("--optimizer",), "name in torch.optim", text, "NAME", offer=OPTIMIZERS),
         Option(("--optimizer-set",), "further arguments of the optimizer", pair, "KEY=VALUE", "+"),
         Option(("--lr",), "learning rate; auto finds one", real_or_auto, "RATE", offer=("auto",)),

@@ -114,7 +114,7 @@ class Architecture:
                 f"This architecture has no hyperparameter {unknown!r}.", did_you_mean(unknown, self.defaults)
             )
         try:
-            return self.network(features, outputs, task=task, **params)
+            return self.network(features, outputs, task=task, **params).float()  # whatever is the default dtype
         except (TypeError, ValueError, RuntimeError) as error:
             given = ", ".join(f"{name}={value!r}" for name, value in params.items())
             raise OptionError(f"The network cannot be built with {given or 'these features'}: {error}") from None

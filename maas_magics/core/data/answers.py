@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -14,6 +14,13 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.columns import Array
 
 Label = bool | int | float | str
+
+Link = Literal["", "identity", "sigmoid", "softmax", "exp"]
+"""What turns outputs into answers; empty for what the task has: a sigmoid, a softmax, nothing for quantities."""
+
+Family = Literal["quantities", "labels", "classes", "choice"]
+"""What a loss is for, where the task hangs on the target as well: numbers; yes or no, once or several times; one of
+several classes, each with an output; or one label, of two with one output."""
 
 MOST_CLASSES = 20
 """Whole numbers with more different values than this are quantities, not labels."""
@@ -35,6 +42,10 @@ class Answers(msgspec.Struct, frozen=True):
         Whether a regression target is one number a row rather than a row of numbers.
     low, high : tuple of float
         Regression: range that predictions are kept in; empty for none.
+    link : Link
+        How outputs become answers: what the loss takes them for.
+    shape : tuple of int or None
+        Regression: numbers of a row's answer, where the network gives other ones than the target has, as quantiles.
     """
 
     task: Task
@@ -45,6 +56,19 @@ class Answers(msgspec.Struct, frozen=True):
     flat: bool = True
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    link: Link = ""
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def decoding(self) -> Link:
+        """How outputs become answers."""
+        usual: dict[Task, Link] = {"regression": "identity", "multiclass": "softmax"}
+        return self.link or usual.get(self.task, "sigmoid")
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of one row's answer of a regression."""
+        return self.shape if self.shape is not None else () if self.flat else (len(self.center),)
 
     @property
     def outputs(self) -> int:
@@ -68,7 +92,7 @@ class Answers(msgspec.Struct, frozen=True):
     def specs(self) -> tuple[TensorSpec, ...]:
         """Outputs of an exported model."""
         if self.task == "regression":
-            return (TensorSpec("prediction", "FP32", (-1,) if self.flat else (-1, self.outputs)),)
+            return (TensorSpec("prediction", "FP32", (-1, *self.row)),)
         probabilities = TensorSpec("probabilities", "FP32", (-1, len(self.labels)))
         if self.task == "multilabel":
             return TensorSpec("prediction", "BOOL", (-1, len(self.names))), probabilities
@@ -120,7 +144,7 @@ class Answers(msgspec.Struct, frozen=True):
         return index.astype(np.float32)[:, None] if self.task == "binary" else index
 
 
-def fit_answers(values: Array, names: Sequence[str], task: Task | None, standardise: bool) -> Answers:
+def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None, standardise: bool) -> Answers:
     """Understand a target.
 
     Parameters
@@ -128,9 +152,9 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
     values : ndarray, shape (n,) or (n, k)
         Without missing values.
     names : sequence of str
-    task : Task or None
-        Inferred when None: text, booleans and whole numbers of at most 20 different values are labels, other numbers
-        quantities; several columns are labels where each holds nothing but 0 and 1.
+    task : Task, Family or None
+        Inferred when it is no task: text, booleans and whole numbers of at most 20 different values are labels, other
+        numbers quantities; several columns are labels where each holds nothing but 0 and 1.
     standardise : bool
         Whether a regression target is learnt in units of its standard deviation.
 
@@ -139,7 +163,7 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | None, standard
     DataError
         If there is one class or one value only, or the task does not fit the values.
     """
-    task = task or infer_task(values)
+    task = infer_task(values, task)
     flat = values.ndim == 1
     if not flat and len(names) < values.shape[1]:
         names = [f"{names[0]}{i}" for i in range(values.shape[1])]
@@ -183,8 +207,15 @@ def within(answers: Answers, values: Array) -> Answers:
     )
 
 
-def infer_task(values: Array) -> Task:
-    """Task that a target's values speak for; see `fit_answers`."""
+def infer_task(values: Array, asked: Task | Family | None = None) -> Task:
+    """Task that a target's values speak for, as far as it was not asked for; see `fit_answers`."""
+    match asked:
+        case "binary" | "multiclass" | "multilabel" | "regression":
+            return asked
+        case "quantities":
+            return "regression"
+        case "labels" | "classes" | "choice":
+            return _labels_of(values, asked)
     kind = values.dtype.kind
     if values.ndim > 1:
         return "multilabel" if kind in "biuf" and set(np.unique(values[:10_000]).tolist()) <= {0, 1} else "regression"
@@ -197,6 +228,16 @@ def infer_task(values: Array) -> Task:
         return "binary" if kind in "iu" or set(different.tolist()) <= {0.0, 1.0} else "regression"
     few = len(different) <= MOST_CLASSES and len(different) * 2 <= len(values)
     return "multiclass" if few else "regression"
+
+
+def _labels_of(values: Array, family: Family) -> Task:
+    """Task of a loss for labels. Shares between 0 and 1 stand for labels that are not certain, and are quantities."""
+    if values.ndim > 1:
+        return "regression" if family == "classes" else infer_task(values)
+    different = np.unique(values.astype(str) if values.dtype.kind == "O" else values)
+    if values.dtype.kind == "f" and not np.all(different == np.floor(different)):
+        return "regression"
+    return "binary" if family == "labels" or (family == "choice" and len(different) <= 2) else "multiclass"
 
 
 def floats(values: Array, names: Sequence[str]) -> Array:

@@ -113,7 +113,7 @@ def _spec(column: Column) -> TensorSpec:
 # --- fitting ---
 
 
-def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool) -> Columns:
+def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool, keep: bool = False) -> Columns:
     """Kinds of the columns of a table of training rows.
 
     Parameters
@@ -124,13 +124,15 @@ def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool) -> Colum
         Gets a sentence about every column that is left out.
     vectors : bool
         Whether an array in each row is taken as that many numbers, rather than handed on as it is.
+    keep : bool
+        Whether numbers stay that are one only, as for a module, which expects so many.
 
     Raises
     ------
     DataError
         If no column is of use, or one holds something no model takes.
     """
-    found = [column for name in table.column_names if (column := _fit(name, table.column(name), tell, vectors))]
+    found = [column for name in table.column_names if (column := _fit(name, table.column(name), tell, vectors, keep))]
     if not found:
         raise DataError(
             "No column is of use as a feature: each is empty, constant, or names single rows.",
@@ -139,7 +141,9 @@ def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool) -> Colum
     return Columns(tuple(found))
 
 
-def _fit(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vectors: bool) -> Column | None:
+def _fit(
+    name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vectors: bool, keep: bool = False
+) -> Column | None:
     kind = values.type
     if isinstance(kind, pa.FixedShapeTensorType):
         if vectors:
@@ -158,7 +162,7 @@ def _fit(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vector
     if is_text(kind):
         return _fit_category(name, values, tell)
     if is_moment(kind) or is_number(kind):
-        if pc.count_distinct(values, mode="all").as_py() == 1:
+        if not keep and pc.count_distinct(values, mode="all").as_py() == 1:
             tell(f"Column {name!r} has one value only and is left out.")
             return None
         return Moment(name) if is_moment(kind) else Numeric(name)
@@ -235,6 +239,40 @@ def dates(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return None
 
 
+def fit_arrays(table: pa.Table) -> Columns:
+    """Columns of arrays that a module takes each as it is: none is left out, or becomes another kind.
+
+    Raises
+    ------
+    DataError
+        If one holds something no module takes, or lacks values.
+    """
+    return Columns(tuple(_fit_array(name, table.column(name)) for name in table.column_names))
+
+
+def _fit_array(name: str, values: pa.ChunkedArray) -> Column:
+    kind = values.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return Tensor(name, tuple(kind.shape), _dtype(kind.value_type))
+    if is_text(kind):
+        counted = as_text(values).unique().drop_null().to_pylist()
+        return Category(name, tuple(sorted(counted)))
+    if is_moment(kind):
+        return Moment(name)
+    if not is_number(kind):
+        raise DataError(f"Column {name!r} holds {kind}, which no module takes.", "Turn it into numbers.")
+    if values.null_count:
+        raise DataError(
+            f"Array {name!r} holds {values.null_count} missing values.", "Fill them: a module gets arrays as they are."
+        )
+    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return Tensor(name, (), _dtype(kind) if plain else "float64")
+
+
+def _dtype(kind: pa.DataType) -> str:
+    return "bool" if pa.types.is_boolean(kind) else str(np.dtype(kind.to_pandas_dtype()).name)
+
+
 # --- encoding ---
 
 
@@ -254,7 +292,10 @@ def tensors(values: pa.ChunkedArray) -> Array:
     if len(values) == 0:
         return np.empty((0, *values.type.shape), dtype=values.type.value_type.to_pandas_dtype())
     whole = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
-    return np.asarray((whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole).to_numpy_ndarray())
+    array = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    if pa.types.is_boolean(values.type.value_type):  # Arrow has bits of them, numpy bytes
+        return np.asarray(array.storage.flatten().to_numpy(zero_copy_only=False)).reshape(-1, *values.type.shape)
+    return np.asarray(array.to_numpy_ndarray())
 
 
 def _mismatch(name: str, found: Any, expected: str, hint: str) -> DataError:
@@ -309,18 +350,26 @@ def _encode_category(column: Category, values: pa.ChunkedArray) -> Array:
 
 
 def _encode_tensor(column: Tensor, values: pa.ChunkedArray) -> Array:
-    kind = values.type
-    if not isinstance(kind, pa.FixedShapeTensorType):
-        if column.shape == () and is_number(kind):
-            return numbers(values).astype(column.dtype)
-        raise _mismatch(column.name, str(kind), f"arrays of shape {column.shape}", "Give an array of that shape.")
-    if tuple(kind.shape) != column.shape:
-        raise _mismatch(
-            column.name, f"arrays of shape {tuple(kind.shape)}", f"shape {column.shape}", "Reshape it: .reshape(…)"
-        )
-    found = tensors(values)
-    if found.dtype.kind == "f" and np.dtype(column.dtype).kind in "iu":
-        raise _mismatch(column.name, str(found.dtype), column.dtype, f"Convert it: .astype({column.dtype!r})")
+    kind, name = values.type, column.name
+    if column.shape == () and is_number(kind):
+        if values.null_count:
+            raise DataError(f"Array {name!r} holds {values.null_count} missing values.", "Fill them.")
+        timed = pa.types.is_duration(kind) or pa.types.is_time(kind) or pa.types.is_decimal(kind)
+        found = numbers(values) if timed else np.asarray(values.to_numpy())
+    elif not isinstance(kind, pa.FixedShapeTensorType):
+        raise _mismatch(name, str(kind), f"arrays of shape {column.shape}", "Give an array of that shape.")
+    else:
+        found = tensors(values)
+        if column.shape == () and found.shape[1:] == (1,):
+            found = found.reshape(-1)
+    if found.shape[1:] != column.shape:
+        raise _mismatch(name, f"arrays of shape {found.shape[1:]}", f"shape {column.shape}", "Reshape it: .reshape(…)")
+    wanted = np.dtype(column.dtype)
+    whole = found.dtype.kind in "bui"
+    if (found.dtype.kind == "f" and wanted.kind in "iu") or (
+        wanted.kind == "b" and not (whole and bool(((found == 0) | (found == 1)).all()))
+    ):
+        raise _mismatch(name, str(found.dtype), column.dtype, f"Convert it: .astype({column.dtype!r})")
     return found.astype(column.dtype, copy=False)
 
 

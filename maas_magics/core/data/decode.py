@@ -14,7 +14,8 @@ class Decode(nn.Module):
     def __init__(self, answers: Answers) -> None:
         super().__init__()
         self.task = answers.task
-        self.flat = answers.flat
+        self.link = answers.decoding
+        self.row = list(answers.row)
         self.clamp = bool(answers.low)
         for name in ("low", "high"):
             self.register_buffer(name, torch.tensor(getattr(answers, name), dtype=torch.float32), persistent=False)
@@ -25,17 +26,31 @@ class Decode(nn.Module):
         self.center: Tensor
         self.scale: Tensor
 
-    def forward(self, outputs: Tensor) -> Tensor:
-        """Outputs (n, k) to probabilities (n, classes), or predictions (n,) or (n, k)."""
+    def forward(self, outputs: Tensor, rows: int | None = None) -> Tensor:
+        """Outputs to probabilities (n, classes), or predictions (n, …).
+
+        Parameters
+        ----------
+        outputs : Tensor
+            (n, …), or anything with as many numbers where ``rows`` is given: a network that squeezes leaves a single
+            row without its axis.
+        rows : int, optional
+            How many there are.
+        """
+        values = outputs.reshape(outputs.shape[0] if rows is None else rows, -1)
+        if self.link == "softmax":
+            values = torch.softmax(values, dim=1)
+        elif self.link == "sigmoid":
+            values = torch.sigmoid(values)
+        elif self.link == "exp":
+            values = torch.exp(values)
         if self.task == "regression":
-            values = outputs.reshape(outputs.shape[0], -1) * self.scale + self.center
+            values = values * self.scale + self.center
             if self.clamp:
                 values = torch.minimum(torch.maximum(values, self.low), self.high)
-            return values.squeeze(1) if self.flat else values
-        if self.task == "multiclass":
-            return torch.softmax(outputs, dim=1)
-        probability = torch.sigmoid(outputs.reshape(outputs.shape[0], -1))
-        return torch.cat([1 - probability, probability], dim=1) if self.task == "binary" else probability
+            return values.reshape(values.shape[0], *self.row).to(torch.float32)
+        values = values.to(torch.float32)
+        return torch.cat([1 - values, values], dim=1) if self.task == "binary" else values
 
     def table(self, outputs: Tensor) -> Tensor:
         """Network outputs as metrics take them: probabilities (n, classes), or quantities (n, k)."""

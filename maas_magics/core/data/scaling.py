@@ -31,6 +31,8 @@ class Scaling(msgspec.Struct, frozen=True):
         Numbers that were missing somewhere, and get a 0/1 companion.
     clip : float
         Standard deviations that scaled numbers are squeezed smoothly into; 0 leaves them as they are.
+    dtype : str
+        Of what a network gets of the ``flat`` layout.
     """
 
     fill: tuple[float, ...] = ()
@@ -38,3 +40,4 @@ class Scaling(msgspec.Struct, frozen=True):
     scale: tuple[float, ...] = ()
     indicators: tuple[int, ...] = ()
     clip: float = 0.0
+    dtype: str = "float32"

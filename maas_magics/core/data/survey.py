@@ -23,6 +23,7 @@ from maas_magics.core.data.columns import (
     category,
     dates,
     fit,
+    fit_arrays,
     is_moment,
     is_number,
     is_text,
@@ -94,7 +95,7 @@ class ColumnSurvey:
         if self._zones is not None:
             self._measure(Moment(self.name), values)
 
-    def column(self, sample: pa.ChunkedArray, tell: Callable[[str], None]) -> Column | None:
+    def column(self, sample: pa.ChunkedArray, tell: Callable[[str], None], keep: bool = False) -> Column | None:
         """What the column is, as `maas_magics.core.data.columns.fit` has it; None where it is of no use.
 
         Parameters
@@ -103,6 +104,8 @@ class ColumnSurvey:
             Some of its values, by which one of very many texts is judged.
         tell : callable
             Gets a sentence if it is left out.
+        keep : bool
+            Whether numbers stay that are one only.
         """
         if isinstance(self.kind, pa.FixedShapeTensorType) or not self._known:
             return _alone(self.name, sample, tell, self.vectors)
@@ -111,7 +114,7 @@ class ColumnSurvey:
             return None
         if is_text(self.kind) and not (self._zones is not None and len(self._zones) == 1):
             return self._category(sample, tell)
-        if not self.figures.missing[0] and self.figures.low[0] == self.figures.high[0]:
+        if not keep and not self.figures.missing[0] and self.figures.low[0] == self.figures.high[0]:
             tell(f"Column {self.name!r} has one value only and is left out.")
             return None
         return Numeric(self.name) if is_number(self.kind) else Moment(self.name)
@@ -167,7 +170,10 @@ class FeatureSurvey:
         DataError
             If there is none.
         """
-        found = [survey.column(sample.column(survey.name), tell) for survey in self._surveys]
+        if self.layout == "raw":
+            return fit_arrays(sample.select([survey.name for survey in self._surveys]))
+        keep = self.layout == "flat"
+        found = [survey.column(sample.column(survey.name), tell, keep) for survey in self._surveys]
         kept = tuple(column for column in found if column is not None)
         if not kept:
             raise DataError(

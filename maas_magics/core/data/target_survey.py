@@ -11,9 +11,11 @@ import numpy as np
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
-from maas_magics.core.data.answers import MOST_CLASSES, Answers, fit_answers, floats
+from maas_magics.core.data.answers import MOST_CLASSES, Answers, Family, fit_answers, floats
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.running import Running
+
+QUANTITIES = ("regression", "quantities")
 
 MOST_LABELS = 100_000
 """Different labels that a target may have."""
@@ -28,11 +30,11 @@ class TargetSurvey:
     Parameters
     ----------
     names : sequence of str
-    task : Task or None
+    task : Task, Family or None
         As asked for.
     """
 
-    def __init__(self, names: Sequence[str], task: Task | None) -> None:
+    def __init__(self, names: Sequence[str], task: Task | Family | None) -> None:
         self.names, self.task = tuple(names), task
         self.figures = Running()
         self.rows = 0
@@ -71,8 +73,8 @@ class TargetSurvey:
         return np.array([row - start for row in self._first.values() if row >= start], dtype=np.int64)
 
     def _most(self, values: Array) -> int:
-        labels = values.dtype.kind == "O" or self.task in ("binary", "multiclass")
-        return MOST_LABELS if labels and self.task != "regression" else MOST_CLASSES
+        labels = values.dtype.kind == "O" or self.task in ("binary", "multiclass", "labels", "classes", "choice")
+        return MOST_LABELS if labels and self.task not in QUANTITIES else MOST_CLASSES
 
     @property
     def first(self) -> Array:
@@ -83,7 +85,7 @@ class TargetSurvey:
         """Take in the target of some training rows."""
         self.rows += len(values)
         self._dtype = values.dtype
-        if values.dtype.kind != "O" or self.task == "regression":
+        if values.dtype.kind != "O" or self.task in QUANTITIES:
             self.figures.add(floats(values, self.names).reshape(len(values), -1))
         if values.ndim > 1:
             self._look(values)

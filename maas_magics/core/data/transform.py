@@ -103,6 +103,7 @@ class Transform(nn.Module):
         self.columns = columns
         self.layout = layout
         self.clip = scaling.clip
+        self.dtype = getattr(torch, scaling.dtype)
         self.indicators = list(scaling.indicators)
         numbers = columns.of(Numeric) + columns.of(Moment)
         wide = all(isinstance(column, Numeric) and column.width > 1 for column in numbers)
@@ -128,7 +129,7 @@ class Transform(nn.Module):
             torch.nn.functional.one_hot(categorical[:, i], len(column.values) + 1)[:, 1:].to(torch.float32)
             for i, column in enumerate(self.columns.of(Category))
         ]
-        return (torch.cat([numeric, *hot], dim=1),)
+        return (torch.cat([numeric, *hot], dim=1).to(self.dtype),)
 
     def _numeric(self, inputs: tuple[Tensor, ...]) -> Tensor:
         pairs = [(c, x) for c, x in zip(self.columns.columns, inputs, strict=True) if _is_number(c)]

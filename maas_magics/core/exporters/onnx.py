@@ -18,6 +18,7 @@ from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Category, Columns
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example, quiet
+from maas_magics.core.exporters.reasons import hint, plain_attention, told
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
@@ -108,10 +109,10 @@ def _core(model: Model) -> Any:
 
     inputs = example(model)
     axes = tuple({0: "batch"} for _ in inputs)
-    with quiet():
+    with quiet(), plain_attention():
         try:
             program = torch.onnx.export(
-                model.graph,
+                model.exported(),
                 inputs,
                 dynamo=True,
                 dynamic_shapes=(axes,),
@@ -123,13 +124,7 @@ def _core(model: Model) -> Any:
                 optimize=True,
             )
         except Exception as error:  # torch raises many unrelated kinds here
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            cause = error.__cause__ or error.__context__
-            told = next((line for line in str(cause).splitlines() if line.strip()), reason) if cause else reason
-            raise ExportError(
-                f"torch cannot trace {type(model.net).__name__}: {told[:200]}",
-                "Take data-dependent Python (if, for, .item()) out of its forward.",
-            ) from error
+            raise ExportError(f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)) from error
     if program is None:
         raise ExportError("torch made no ONNX program.", "--format pt2")
     proto = program.model_proto
@@ -181,10 +176,10 @@ def _sharpen(graph: Any, program: Any) -> None:
 
 
 def _apart(names: Sequence[str], taken: set[str]) -> list[str]:
-    """The names, with ``_`` behind those that are taken."""
+    """The names, with ``_`` behind those that are taken, or empty."""
     found: list[str] = []
     for name in names:
-        while name in taken:
+        while name in taken or not name:  # an empty name is no value to ONNX
             name += "_"
         taken = {*taken, name}
         found.append(name)

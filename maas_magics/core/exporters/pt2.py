@@ -14,6 +14,7 @@ from maas_magics.api.signature import Signature
 from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example, quiet
+from maas_magics.core.exporters.reasons import hint, plain_attention, told
 from maas_magics.core.manifest import read_preprocess
 from maas_magics.core.model import Model, tensors
 
@@ -35,14 +36,12 @@ class Pt2:
         inputs = example(model)
         batch = torch.export.Dim("batch", min=1)
         try:
-            with quiet():
-                program = torch.export.export(model.graph, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
+            with quiet(), plain_attention():
+                program = torch.export.export(
+                    model.exported(), inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),)
+                )
         except Exception as error:  # torch raises many unrelated kinds here
-            told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ExportError(
-                f"torch cannot trace {type(model.net).__name__}: {told[:200]}",
-                "Take data-dependent Python (if, for, .item()) out of its forward.",
-            ) from error
+            raise ExportError(f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)) from error
         for module in program.graph_module.modules():
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
                 for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):

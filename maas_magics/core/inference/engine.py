@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from maas_magics.api.errors import StoreError
+from maas_magics.api.errors import DataError, StoreError
 from maas_magics.core.data.columns import Array
 
 SMALL = 8 * 2**20
@@ -43,8 +43,24 @@ class Engine:
         self._outputs = [value.name for value in self.session.get_outputs()]
 
     def run(self, raw: Sequence[Array]) -> dict[str, Array]:
-        """Outputs by name for raw arrays in the order of the signature."""
-        return dict(zip(self._outputs, self.session.run(None, dict(zip(self._inputs, raw, strict=True))), strict=True))
+        """Outputs by name for raw arrays in the order of the signature.
+
+        Raises
+        ------
+        DataError
+            If the graph fails on them, as for a number past an embedding.
+        """
+        try:
+            found = self.session.run(None, dict(zip(self._inputs, raw, strict=True)))
+        except Exception as error:  # ONNX Runtime has no base class for its errors
+            raise unanswered(error) from error
+        return dict(zip(self._outputs, found, strict=True))
+
+
+def unanswered(error: Exception) -> DataError:
+    """What is told of rows that a model fails on."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return DataError(f"The model cannot answer this: {lines[0][:300]}")
 
 
 def _providers() -> list[str]:

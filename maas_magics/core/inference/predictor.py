@@ -13,7 +13,7 @@ from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.core.data.columns import Array, Columns
 from maas_magics.core.data.sources import Source
-from maas_magics.core.inference.engine import Engine
+from maas_magics.core.inference.engine import Engine, unanswered
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.manifest import read_manifest, read_preprocess
 
@@ -70,16 +70,16 @@ class Predictor:
         if self.engine is not None:
             return self.engine.run(raw)[self.answers.specs[-1].name]
         assert self._model is not None
-        return self._model.run(raw)
+        try:
+            return self._model.run(raw)
+        except Exception as error:  # whatever a module of the user's raises
+            raise unanswered(error) from error
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs of the signature for its inputs, all at once."""
         raw = fit_inputs(self.columns.specs, inputs)
         if self.engine is not None:
-            try:
-                return self.engine.run(raw)
-            except Exception as error:  # ONNX Runtime has no base class for its errors
-                raise DataError(f"The model cannot answer this: {str(error).splitlines()[0][:300]}") from error
+            return self.engine.run(raw)
         wanted = True if self.answers.labels else None
         found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=wanted))
         if self._named is self._codes and self._labels is not None:

@@ -132,11 +132,17 @@ def make_metrics(asked: Sequence[Any], answers: Answers) -> dict[str, Metric]:
     if answers.task == "multilabel":
         known = {name: metric for name, metric in known.items() if name != "balanced_accuracy"}
     found: dict[str, Metric] = {}
-    for item in asked or USUAL[answers.task]:
+    usual = USUAL[answers.task] if answers.shape is None else ()
+    for item in asked or usual:
         if _of_torchmetrics(item):
             found |= _instances(item, answers) if not inspect.isclass(item) else {item.__name__: _made(item, answers)}
         elif callable(item):
             found[getattr(item, "__name__", type(item).__name__)] = _called(item)
+        elif answers.shape is not None:
+            raise OptionError(
+                f"The metric {item!r} compares a row's answer with its target; the network answers {answers.shape}.",
+                "Give a function of (answers, target).",
+            )
         elif item in known:
             found[item] = known[item]
         elif item[:1].isupper():

@@ -67,5 +67,5 @@ def make_objective(request: TrainRequest, recipe: Recipe, prepared: Prepared, de
     weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
     weights = weights.to(device) if weights is not None else None
     mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
-    loss = make_loss(request.loss, answers, weights, smoothing)
+    loss = make_loss(request.loss, answers, weights, smoothing, prepared.form)
     return Objective(loss, metrics, monitor, mode, weights, smoothing)

@@ -23,7 +23,8 @@ from maas_magics.core.training.compiling.compiled import compiled_for
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
-from maas_magics.core.training.own.modules import title_of
+from maas_magics.core.training.own.fit_in import contradiction, few_rows
+from maas_magics.core.training.own.modules import ask, settle, title_of
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.batches import Batches, InMemory
 from maas_magics.core.training.rows.blocks import Blocks
@@ -113,6 +114,8 @@ class Run:
                 self._context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
             refuse_diverged(history, made.optimizer)
             self._net.to("cpu").zero_grad(set_to_none=True)
+            settle(self._net)
+            self._doubt()
         result = conclude(
             self._request,
             self._context,
@@ -129,6 +132,16 @@ class Run:
         if self._checkpoints is not None:
             self._checkpoints.deliver()
         return result
+
+    def _doubt(self) -> None:
+        """Say so where what the network answers at the end speaks against that which it is taken for."""
+        rows = self._held if isinstance(self._held, InMemory) else self._batches
+        if self._declared or not isinstance(rows, InMemory):
+            return
+        inputs = tuple(x[: few_rows(rows.inputs)].cpu() for x in rows.inputs)
+        doubt = contradiction(self._prepared.answers, ask(self._net, inputs))
+        if doubt:
+            self._context.tell(doubt, "warning")
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
         """A context with the threads that were chosen or asked for, or that such batches are best trained on."""

@@ -6,27 +6,31 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import OptionError
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.errors import ModelError, OptionError
+from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.api.results import TrainedModel
 from maas_magics.core import turns
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context
-from maas_magics.core.data.answers import within
+from maas_magics.core.data.answers import Family, within
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
 from maas_magics.core.training.checks import check_request, check_workers
-from maas_magics.core.training.own.modules import fit_in, make_module
+from maas_magics.core.training.own.blame import as_ours
+from maas_magics.core.training.own.fit_in import OtherTask
 from maas_magics.core.training.rows import loaders
 from maas_magics.core.training.rows.batches import Batches, InMemory, rows_at_once
-from maas_magics.core.training.rows.prepare import Prepared, layout_of, prepare, read, with_answers
+from maas_magics.core.training.rows.changed import with_answers
+from maas_magics.core.training.rows.own_module import OneByOne, fitted, own_module
+from maas_magics.core.training.rows.prepare import Prepared, layout_of, prepare, read, standardises
 from maas_magics.core.training.rows.sampler import balanced_order
 from maas_magics.core.training.rows.streaming import Stream, streamed_source
 from maas_magics.core.training.run import Run
@@ -34,6 +38,11 @@ from maas_magics.core.training.steps.devices import find_device
 from maas_magics.core.training.steps.losses import task_of
 from maas_magics.core.training.steps.out_of_memory import error_of, is_out_of_memory
 from maas_magics.core.training.steps.random_numbers import own_random
+
+T = TypeVar("T")
+
+MOST_TURNS = 4
+"""How often a training is begun anew because its loss, or its module, turns out to take something else."""
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
 """How a module of the user's is trained where nothing else is said."""
@@ -56,10 +65,13 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
         try:
             return _train(request, context)
         except BaseException as error:
+            ours = as_ours(error, "The training fails") if isinstance(error, Exception) else None
             _release(error)
             if is_out_of_memory(error):
                 raise error_of(error) from None
-            raise
+            if ours is None or ours is error:
+                raise
+            raise ours from error
 
 
 def _release(error: BaseException | None) -> None:
@@ -71,7 +83,26 @@ def _release(error: BaseException | None) -> None:
 
 def _train(request: TrainRequest, context: Context) -> TrainedModel:
     device = find_device(request.device)
-    task = task_of(request.loss, request.task)
+    return _decided(request, lambda request, task, raw: _train_for(request, context, device, task, raw))
+
+
+def _decided(request: TrainRequest, use: Callable[[TrainRequest, Task | Family | None, bool], T]) -> T:
+    """Use a request with the task that its loss turns out to be for, and columns that go to a module one by one."""
+    task: Task | Family | None = task_of(request.loss, request.task, request.outputs)
+    raw = False
+    for _ in range(MOST_TURNS):
+        try:
+            return use(request, task, raw)
+        except OtherTask as other:
+            task, raw = other.family, raw or other.raw
+        except OneByOne as made:
+            request = msgspec.structs.replace(request, model=made.net)
+    raise ModelError("The loss takes another target each time.", "Say what is learnt: --task")
+
+
+def _train_for(
+    request: TrainRequest, context: Context, device: torch.device, task: Task | Family | None, raw: bool
+) -> TrainedModel:
     named = isinstance(request.model, str)
     if loaders.is_loader(request.data):
         if not named:
@@ -79,25 +110,27 @@ def _train(request: TrainRequest, context: Context) -> TrainedModel:
                 raise OptionError(
                     "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."
                 )
-            with loaders.prepared_loader(request, task, device) as made:
+            with loaders.prepared_loader(request, task, device, context.tell) as made:
                 return Run(request, context, *made, device)()
         request = loaders.materialise(request)
-    found = _prepared(request, task, context.tell, lambda: _pause(context))
+    found = _prepared(request, task, context.tell, lambda: _pause(context), raw=raw)
     prepared = found.prepared
-    rows, task = found.rows, prepared.answers.task
+    rows = found.rows
     if named:
         architecture = architectures.get(found.chosen)
-        recipe = architecture.recipe(rows, task)
-        if recipe.clamp and task == "regression":
+        recipe = architecture.recipe(rows, prepared.answers.task)
+        if recipe.clamp and prepared.answers.task == "regression" and not callable(request.loss):
             prepared = with_answers(prepared, within(prepared.answers, found.learnt))
         features = features_of(prepared.preprocess.columns, prepared.transform)
-        net = architecture.build(features, prepared.answers.outputs, task, request.params)
+        net = architecture.build(features, prepared.answers.outputs, prepared.answers.task, request.params)
         initialise = getattr(net, "initialise", None)
         if callable(initialise):
             initialise(*prepared.train[0])
+        if callable(request.loss) or request.outputs is not None:
+            prepared = fitted(request, net, prepared, [], context.tell)
     else:
         recipe = MODULE
-        net, prepared = _own_module(request, prepared, found.layout)
+        net, prepared = own_module(request, prepared, found.layout, context.tell)
     size = request.batch_size if isinstance(request.batch_size, int) else recipe.batch_size
     if request.workers > 1 and found.stream is not None:
         raise OptionError("Rows that are read from disk go to one process.", "--workers 1")
@@ -136,7 +169,12 @@ def _pause(context: Context) -> None:
 
 
 def _prepared(
-    request: TrainRequest, task: Any, tell: Callable[[str], None], pause: Callable[[], None] = lambda: None
+    request: TrainRequest,
+    task: Task | Family | None,
+    tell: Callable[[str], None],
+    pause: Callable[[], None] = lambda: None,
+    *,
+    raw: bool = False,
 ) -> _Found:
     source = streamed_source(request, tell)
     if source is not None:
@@ -151,10 +189,16 @@ def _prepared(
         layout=layout,
         scale=request.preprocess == "auto",
         task=task,
-        standardise=not array or isinstance(request.model, str),
+        standardise=not raw and standardises(request, array),
         tell=tell,
+        asked_target=_target_of(request),
     )
     return _Found(chosen, layout, len(train_rows), train_rows.target, prepared)
+
+
+def _target_of(request: TrainRequest) -> Any:
+    pair = isinstance(request.data, tuple) and len(request.data) == 2
+    return request.data[1] if request.target is None and pair else request.target
 
 
 @contextmanager
@@ -174,28 +218,22 @@ def _batches(
     yield _in_memory(prepared.train, size, device, draw), held
 
 
-def _own_module(request: TrainRequest, prepared: Prepared, layout: Any) -> tuple[nn.Module, Prepared]:
-    """The user's module, its lazy layers made, and the target as its outputs ask for it."""
-    if request.params:
-        raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
-    first = prepared.train[0][0]
-    net = make_module(request.model, first[0].numel(), prepared.answers.outputs)
-    few = tuple(values[:2] for values in prepared.train[0])
-    flat = prepared.transform.names if layout == "flat" else []
-    answers = fit_in(net, few, prepared.answers, flat, callable(request.loss))
-    return net, with_answers(prepared, answers)
-
-
-def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The module of a request as its training begins, and a few rows that it takes.
+def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...]]:
+    """The module of a request as its training begins, a few rows that it takes, and the names of its arrays.
 
     For a place that trains it elsewhere: what is fitted on the rows is fitted there once more.
     """
-    with turns.training(), torch.random.fork_rng(devices=[]):
+
+    def made(request: TrainRequest, task: Task | Family | None, raw: bool) -> tuple[nn.Module, Prepared, Layout]:
         torch.manual_seed(request.seed)
-        found = _prepared(request, task_of(request.loss, request.task), lambda text: None)
-        net, prepared = _own_module(request, found.prepared, found.layout)
-    return net, tuple(values[:8] for values in prepared.train[0])
+        found = _prepared(request, task, lambda text: None, raw=raw)
+        return *own_module(request, found.prepared, found.layout, lambda text: None), found.layout
+
+    with turns.training(), torch.random.fork_rng(devices=[]):
+        net, prepared, layout = _decided(request, made)
+    columns = prepared.preprocess.columns.columns
+    arrays = tuple(column.name for column in columns) if layout == "raw" else ()
+    return net, tuple(values[:8] for values in prepared.train[0]), arrays
 
 
 def _in_memory(

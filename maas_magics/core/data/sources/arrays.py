@@ -85,13 +85,15 @@ def column(values: np.ndarray[Any, Any], name: str) -> pa.Array:
 
 def tensor_column(values: np.ndarray[Any, Any]) -> pa.Array:
     """Numbers of two or more axes as a fixed-shape-tensor column, without a copy where the layout allows it."""
-    values = np.ascontiguousarray(values.astype(np.uint8) if values.dtype.kind == "b" else values)
-    if 0 in values.shape:
-        empty = pa.array([], pa.from_numpy_dtype(values.dtype))
+    # An axis of one may have any stride, which numpy takes for contiguous, and Arrow does not.
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if 0 in values.shape or values.dtype.kind == "b":
+        items = pa.array(flat)
+        kind = pa.fixed_shape_tensor(items.type, values.shape[1:])
         width = int(np.prod(values.shape[1:]))
-        kind = pa.fixed_shape_tensor(empty.type, values.shape[1:])
-        return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(empty, width))
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+        lists = pa.FixedSizeListArray.from_arrays(items, width) if width else pa.array([], kind.storage_type)
+        return pa.ExtensionArray.from_storage(kind, lists)
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(flat.reshape(values.shape))
 
 
 def to_numpy(data: Any) -> np.ndarray[Any, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from maas_magics.api.errors import ModelError
 from maas_magics.core.exporters.examples import quiet
+from maas_magics.core.exporters.reasons import hint, plain_attention
 from maas_magics.core.training.own import graph_format as pt2
 from maas_magics.core.training.own.graph_filter import DTYPES
 from maas_magics.core.turns import tracing
@@ -58,9 +58,7 @@ def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Export
         fixed = FIXED in str(error)
         raise ModelError(
             f"torch cannot trace {kind}: {'it fixes the number of rows' if fixed else reason(error)}.",
-            "Let its forward take any number of rows: x.shape[0], not a constant."
-            if fixed
-            else "Take data-dependent Python (if, for, .item()) out of its forward.",
+            "Let its forward take any number of rows: x.shape[0], not a constant." if fixed else hint(error),
         ) from error
     answers = program.call_spec.out_spec
     if answers is None or not answers.is_leaf():
@@ -95,13 +93,8 @@ def hushed() -> Iterator[None]:
 @contextlib.contextmanager
 def _plain() -> Iterator[None]:
     """Encoders keep their plain operators, and torch does not print the graph of a module that it gives up."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with plain_attention():
+        yield
 
 
 def payload(program: torch.export.ExportedProgram, module: nn.Module, paths: Mapping[str, str]) -> bytes:

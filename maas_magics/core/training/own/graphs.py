@@ -7,7 +7,6 @@ that comes out of one is unpickled or evaluated; see `graph_filter`.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable
 
 import safetensors.torch
@@ -20,6 +19,7 @@ from maas_magics.core.training.own import graph_format as pt2
 from maas_magics.core.training.own.graph_export import hushed, move, payload, reason, trace
 from maas_magics.core.training.own.graph_filter import MAX_BYTES, MAX_GRAPH_BYTES, Checked, Kind, Part, check
 from maas_magics.core.training.own.graph_format import refuse
+from maas_magics.core.training.own.modules import copied
 from maas_magics.core.turns import tracing
 
 GRAPHS = {True: "train.pt2", False: "eval.pt2"}
@@ -116,7 +116,7 @@ def pack(module: nn.Module, example: tuple[Tensor, ...]) -> bytes:
         )
     try:
         with tracing():
-            net = copy.deepcopy(module)
+            net = copied(module)
             programs = {mode: trace(net.train(mode), example) for mode in GRAPHS}
             data = _archive(net, programs)
             _compare(net, _open(data), example)

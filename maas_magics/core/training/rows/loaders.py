@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.architectures import Recipe
-from maas_magics.core.data.answers import Answers, infer_task
+from maas_magics.core.data.answers import Answers, Family, infer_task
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.data.scaling import Scaling
@@ -28,7 +28,9 @@ from maas_magics.core.data.target import TARGET as NAME
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.sample import TARGET, digest
-from maas_magics.core.training.own.modules import ask, fit_in, make_module
+from maas_magics.core.training.own.fit_in import Asked, few_rows, fit_in
+from maas_magics.core.training.own.loss import Given
+from maas_magics.core.training.own.modules import ask, make_module
 from maas_magics.core.training.rows.batches import Batches, FromLoader, InMemory, single
 from maas_magics.core.training.rows.from_dataset import FromDataset
 from maas_magics.core.training.rows.loader_rows import in_order
@@ -91,17 +93,23 @@ def reading(parts: tuple[Any, ...], workers: int, pin: bool = False) -> Iterator
 
 @contextmanager
 def prepared_loader(
-    request: TrainRequest, task: Task | None, device: torch.device
+    request: TrainRequest, task: Task | Family | None, device: torch.device, tell: Callable[[str], None]
 ) -> Iterator[tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]]:
     """A module, what its data is, and batches of it, for as long as the block lasts."""
     train, held = _sources(request)
     parts = tuple(part.data for part in (train, held) if part is not None and part.mapped)
     with reading(parts, request.loader_workers or 0, device.type == "cuda") as readers:
-        yield _prepared(request, task, device, train, held, readers)
+        yield _prepared(request, task, device, train, held, readers, tell)
 
 
 def _prepared(
-    request: TrainRequest, task: Task | None, device: torch.device, train: Part, held: Part | None, readers: Readers
+    request: TrainRequest,
+    task: Task | Family | None,
+    device: torch.device,
+    train: Part,
+    held: Part | None,
+    readers: Readers,
+    tell: Callable[[str], None],
 ) -> tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]:
     first = next(train.items(readers), None)
     if first is None:
@@ -117,17 +125,35 @@ def _prepared(
         )
     )
     width = target.shape[1] if target.dim() == 2 else 1
-    task = task or infer_loader_task(target)
-    net = make_module(request.model, inputs[0][0].numel(), width)
+    told = infer_loader_task(target, task)
+    net = make_module(request.model, inputs[0][:1].numel(), width)
     net.eval()
-    answers = _answers(task, target, net, inputs, train.classes)
-    answers = fit_in(net, inputs, answers, [], callable(request.loss))
-    encode = _encoder(answers)
+    answers = _answers(told, target, net, inputs, train.classes)
+    asked = Asked(request.loss, request.outputs, request.task, Given(target.dim(), target.dtype))
+    few = few_rows(inputs)
+    fitted, form = fit_in(
+        net,
+        tuple(x[:few] for x in inputs),
+        _encoder(answers)(target)[:few],
+        answers,
+        [],
+        asked,
+        tell,
+    )
+    before, answers = _encoder(answers), fitted
+    encode = before if told == fitted.task else _encoder(fitted)
     sample = _sample((held or train).items(readers), columns, encode)
     preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
     empty = torch.empty(0)
     prepared = Prepared(
-        preprocess, answers, Transform(columns, "raw", Scaling()), ((empty,), empty), None, sample, digest(sample)
+        preprocess,
+        answers,
+        Transform(columns, "raw", Scaling()),
+        ((empty,), empty),
+        None,
+        sample,
+        digest(sample),
+        form=form,
     )
     recipe = Recipe(epochs=20, batch_size=train.batch_size)
     net.to(device)
@@ -209,17 +235,20 @@ def tensors_of(dataset: Any) -> tuple[Tensor, ...] | None:
     return None
 
 
-def infer_loader_task(target: Tensor) -> Task:
+def infer_loader_task(target: Tensor, asked: Task | Family | None = None) -> Task:
     """Task that a batch's target speaks for: whole numbers are labels."""
-    if target.dim() == 1 and not target.is_floating_point():
+    if asked is None and target.dim() == 1 and not target.is_floating_point():
         return "binary" if target.dtype == torch.bool else "multiclass"
-    return infer_task(target.numpy()) if target.dim() == 2 else "regression"
+    if asked is None and target.dim() < 2:
+        return "regression"
+    return infer_task(target.numpy(), asked)
 
 
 def _answers(task: Task, target: Tensor, net: nn.Module, inputs: tuple[Tensor, ...], classes: Any) -> Answers:
     width = target.shape[1] if target.dim() == 2 else 1
     if task == "regression":
-        return Answers(task, (NAME,), (), (0.0,) * width, (1.0,) * width, target.dim() == 1)
+        several = (NAME,) if target.dim() == 1 else tuple(f"{NAME}{i}" for i in range(width))
+        return Answers(task, several, (), (0.0,) * width, (1.0,) * width, target.dim() == 1)
     if task == "multilabel":
         return Answers(task, tuple(f"{NAME}{i}" for i in range(width)), (False, True), flat=False)
     if task == "binary":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,8 @@ from torch import Tensor
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.architectures import architectures
-from maas_magics.core.data.answers import Answers, fit_answers, infer_task
-from maas_magics.core.data.columns import Array, Columns, Numeric, fit
-from maas_magics.core.data.columns import tensors as column_tensors
+from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task
+from maas_magics.core.data.columns import Array, Columns, Numeric, fit, fit_arrays
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
@@ -24,6 +24,9 @@ from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.model import tensors
 from maas_magics.core.sample import TARGET, digest
+from maas_magics.core.training.own.arguments import takes_by_name
+from maas_magics.core.training.own.known_losses import in_any_units, known
+from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, given_by
 from maas_magics.core.training.own.modules import title_of
 
 VALIDATION_SHARE = 0.15
@@ -58,6 +61,10 @@ class Prepared:
         Of the training rows and their target.
     counts : Tensor or None
         Training rows of each class, int64 (classes,), where ``train`` is but a sample of the rows.
+    form : Form or None
+        How a loss of the user's gets its arguments.
+    given : Given
+        How the target came.
     """
 
     preprocess: Preprocess
@@ -68,10 +75,12 @@ class Prepared:
     sample: pa.Table
     digest: str
     counts: Tensor | None = None
+    form: Form | None = None
+    given: Given = UNKNOWN
 
 
 def read(
-    request: TrainRequest, task: Task | None, tell: Callable[[str], None]
+    request: TrainRequest, task: Task | Family | None, tell: Callable[[str], None]
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays."""
     source, table, values, names = part(request.data, request.target)
@@ -81,7 +90,7 @@ def read(
     held = request.validation
     if held is None or isinstance(held, (int, float)):
         share = held_share(held)
-        labels = values if values.ndim == 1 and (task or infer_task(values)) in ("binary", "multiclass") else None
+        labels = values if values.ndim == 1 and infer_task(values, task) in ("binary", "multiclass") else None
         train, validation = split(len(rows), share, request.seed, labels)
         if not len(validation):
             if share:
@@ -122,11 +131,30 @@ def image_like(table: pa.Table) -> bool:
 
 
 def layout_of(request: TrainRequest, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
-    """Name of the architecture for some features, or of the module's class, and what it takes."""
+    """Name of the architecture for some features, or of the module's class, and what it takes.
+
+    Columns that are arguments of a module go to them one by one, also those of a table.
+    """
     if isinstance(request.model, str):
         chosen = request.model if request.model != "auto" else "cnn" if image_like(table) else "mlp"
         return chosen, architectures.get(chosen).layout
-    return title_of(request.model), "raw" if arrays else "flat"
+    one_by_one = arrays or takes_by_name(request.model, table.column_names)
+    return title_of(request.model), "raw" if one_by_one else "flat"
+
+
+def standardises(request: TrainRequest, arrays: bool) -> bool:
+    """Whether quantities are learnt in units of their standard deviation.
+
+    A module gets those of arrays as they are, and so does a loss of the user's own, or one that is not the same in
+    other units.
+    """
+    named = isinstance(request.model, str)
+    if arrays and not named:
+        return False
+    takes = known(request.loss) if callable(request.loss) else None
+    if takes is None:
+        return named or not callable(request.loss)
+    return in_any_units(takes)
 
 
 def check_image(columns: Columns, layout: Layout) -> None:
@@ -145,9 +173,10 @@ def prepare(
     *,
     layout: Layout,
     scale: bool,
-    task: Task | None,
+    task: Task | Family | None,
     standardise: bool,
     tell: Callable[[str], None],
+    asked_target: Any = None,
 ) -> Prepared:
     """Fit preprocessing and answers on the training rows, and apply them to all.
 
@@ -159,14 +188,19 @@ def prepare(
         What the network takes.
     scale : bool
         Whether numbers are scaled.
-    task : Task or None
+    task : Task, Family or None
     standardise : bool
         Whether regression targets are learnt in units of their standard deviation.
     tell : callable
         Gets a sentence about everything left out.
+    asked_target : Any
+        The target as the request has it.
     """
     answers = fit_answers(train.target, names, task, standardise)
-    columns = fit(train.table, tell, vectors=layout in ("tabular", "flat"))
+    if layout == "raw":
+        columns = fit_arrays(train.table)
+    else:
+        columns = fit(train.table, tell, vectors=layout != "image", keep=layout == "flat")
     check_image(columns, layout)
     raw = columns.encode(train.table)
     refuse_infinite(columns, raw, layout)
@@ -192,27 +226,8 @@ def prepare(
         held,
         kept,
         digest(train.table, train.target),
+        given=given_by(asked_target, train.target),
     )
-
-
-def with_answers(prepared: Prepared, answers: Answers) -> Prepared:
-    """The same rows with the target of two labels as one label of several, where ``answers`` takes it so."""
-    if answers.task == prepared.answers.task:
-        return replace(prepared, answers=answers)
-    train, held, sample = prepared.train, prepared.validation, prepared.sample
-    place = sample.column_names.index(TARGET)
-    index = column_tensors(sample.column(place))[:, 0].astype(np.int64)
-    return replace(
-        prepared,
-        answers=answers,
-        train=(train[0], _label_index(train[1])),
-        validation=None if held is None else (held[0], _label_index(held[1])),
-        sample=sample.set_column(place, TARGET, column(index, TARGET)),
-    )
-
-
-def _label_index(target: Tensor) -> Tensor:
-    return target[:, 0].to(torch.int64)
 
 
 @torch.inference_mode()

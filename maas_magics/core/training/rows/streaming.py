@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.core.data.answers import Family
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.sources import Rereadable, open_source
@@ -27,6 +28,7 @@ from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.sample import TARGET, Digest
+from maas_magics.core.training.own.loss import given_by
 from maas_magics.core.training.rows.blocks import Blocks, Kept, Spill, check_room
 from maas_magics.core.training.rows.prepare import (
     SAMPLE_ROWS,
@@ -36,6 +38,7 @@ from maas_magics.core.training.rows.prepare import (
     held_share,
     layout_of,
     refuse_infinite,
+    standardises,
     transformed,
 )
 
@@ -119,7 +122,7 @@ class Stream:
     ----------
     request : TrainRequest
     source : Rereadable
-    task : Task or None
+    task : Task, Family or None
     tell : callable
         Gets a sentence about everything left out.
     pause : callable
@@ -131,7 +134,7 @@ class Stream:
         self,
         request: TrainRequest,
         source: Rereadable,
-        task: Task | None,
+        task: Task | Family | None,
         tell: Callable[[str], None],
         pause: Callable[[], None] = lambda: None,
         sizes: Sizes | None = None,
@@ -220,8 +223,7 @@ class Stream:
         self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
         rows, values = _parted(sample.table())
-        named_model = isinstance(self._request.model, str)
-        answers = target.answers(not self._source.arrays or named_model)
+        answers = target.answers(standardises(self._request, self._source.arrays))
         columns = survey.columns(rows, self._tell)
         check_image(columns, self.layout)
         raw = columns.encode(rows)
@@ -241,6 +243,7 @@ class Stream:
             few.append_column(TARGET, column(answers.encode(known), TARGET)),
             digest,
             torch.from_numpy(target.counts(answers)),
+            given=given_by(None, values),
         )
 
     def _validation(self) -> Iterator[tuple[pa.Table, Array]]:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maas_magics.api.errors import MaasError, ModelError, OptionError, did_you_mean
+from maas_magics.api.errors import ModelError, OptionError, did_you_mean
 from maas_magics.api.requests import Task
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.data.answers import Answers, Family
+from maas_magics.core.training.own.known_losses import known
+from maas_magics.core.training.own.loss import Form, OwnLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -25,23 +27,48 @@ CLASSES = ("cross_entropy",)
 LABELS = ("bce",)
 LOSSES = (*REGRESSION, *CLASSES, *LABELS)
 
+OUTPUTS = ("logits", "probabilities", "values")
+"""What a network's outputs may be said to be."""
 
-def task_of(loss: Any, task: Task | None) -> Task | None:
-    """Task that a loss by name implies, unless one was asked for.
+TINY = 1e-7
+"""Least probability that a logarithm is taken of."""
+
+
+def task_of(loss: Any, task: Task | None, outputs: str | None = None) -> Task | Family | None:
+    """Task or family of tasks that a loss, or what is said of the outputs, implies; one that was asked for counts.
 
     Raises
     ------
     OptionError
-        If there is no loss of that name.
+        If there is no loss of that name, or they do not go together.
     """
-    if not isinstance(loss, str) or loss == "auto":
-        return task
-    if loss not in LOSSES:
+    if outputs is not None and outputs not in OUTPUTS:
+        raise OptionError(f"There are no outputs {outputs!r}.", did_you_mean(str(outputs), OUTPUTS))
+    if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
         raise OptionError(f"There is no loss {loss!r}.", did_you_mean(loss, LOSSES))
-    return "regression" if loss in REGRESSION and task is None else task
+    takes = known(loss) if callable(loss) else None
+    if outputs == "values" and (task not in (None, "regression") or loss in (*CLASSES, *LABELS)):
+        raise OptionError(
+            f"Values are of quantities; {f'the task is {task}' if task else f'the loss {loss!r} is for labels'}.",
+            "--outputs logits",
+        )
+    if task is not None:
+        if takes is not None and (task == "regression") != (takes.family == "quantities") and takes.family == "classes":
+            raise OptionError(f"The loss {name_of(loss)} is for labels; the task is regression.", "--loss mse")
+        return task
+    if outputs == "values":
+        return "quantities"
+    if takes is not None:
+        return takes.family
+    return "regression" if loss in REGRESSION else "choice" if loss in CLASSES else None
 
 
-def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: float) -> Loss:
+def name_of(loss: Any) -> str:
+    """Name of a loss, for a person."""
+    return loss if isinstance(loss, str) else str(getattr(loss, "__name__", type(loss).__name__))
+
+
+def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: float, form: Form | None = None) -> Loss:
     """Loss ``(outputs, target) -> scalar`` for a task.
 
     Parameters
@@ -52,9 +79,11 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
         One for each class.
     smoothing : float
         Share of the target spread over all classes.
+    form : Form, optional
+        How a callable gets its arguments; it is handed outputs and encoded target as they are without one.
     """
     if callable(loss):
-        return _checked(loss)
+        return OwnLoss(loss, form)
     task = answers.task
     if loss in REGRESSION or (loss == "auto" and task == "regression"):
         if task != "regression":
@@ -67,8 +96,14 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
             raise OptionError(
                 "The loss 'bce' is for one or several yes/no labels; the task is multiclass.", "--loss cross_entropy"
             )
-        return lambda outputs, target: functional.cross_entropy(
-            outputs, target, weight=weights, label_smoothing=smoothing
+        return _as_logits(
+            answers,
+            lambda outputs, target: functional.cross_entropy(
+                outputs if outputs.dim() > 1 else outputs.reshape(len(target), -1),
+                target,
+                weight=weights,
+                label_smoothing=smoothing,
+            ),
         )
     if loss == "cross_entropy" and task == "multilabel":
         raise OptionError("The loss 'cross_entropy' is for one label a row; the task is multilabel.", "--loss bce")
@@ -78,7 +113,7 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
         smooth = target * (1 - smoothing) + 0.5 * smoothing if smoothing else target
         return functional.binary_cross_entropy_with_logits(outputs, smooth, pos_weight=positive)
 
-    return _like_target(bce)
+    return _as_logits(answers, _like_target(bce))
 
 
 def mass_of(loss: Any, answers: Answers, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:
@@ -98,23 +133,20 @@ def _like_target(loss: Loss) -> Loss:
         if outputs.shape != target.shape:
             if outputs.numel() != target.numel():
                 raise ModelError(
-                    f"The network answers {tuple(outputs.shape)} where the target is {tuple(target.shape)}.",
-                    f"Its last layer should have {target.shape[-1]} outputs.",
+                    f"The network answers {tuple(outputs.shape)} where the target is {tuple(target.shape)}."
                 )
             outputs = outputs.reshape(target.shape)
+        if outputs.dtype != target.dtype and outputs.dtype == torch.float64:
+            target = target.double()
         return loss(outputs, target)
 
     return shaped
 
 
-def _checked(loss: Callable[..., Any]) -> Loss:
-    """A user's loss, whose answer is checked to be one number."""
-
-    def checked(outputs: Tensor, target: Tensor) -> Tensor:
-        value = loss(outputs, target)
-        if not isinstance(value, torch.Tensor) or value.numel() != 1:
-            found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            raise MaasError(f"The loss answers {found}, not one number as a tensor.", "End it with .mean()")
-        return value.reshape(())
-
-    return checked
+def _as_logits(answers: Answers, loss: Loss) -> Loss:
+    """A loss of logits, for a network that answers probabilities."""
+    if answers.decoding != "identity":
+        return loss
+    if answers.task == "multiclass":
+        return lambda outputs, target: loss(outputs.clamp(TINY, 1).log(), target)
+    return lambda outputs, target: loss(torch.logit(outputs, TINY), target)

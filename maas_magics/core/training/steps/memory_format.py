@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from maas_magics.core.training.own.modules import copied
 from maas_magics.core.training.steps.optimizers import channels_last_stride
 from maas_magics.core.training.steps.precision import trial
 
@@ -64,7 +64,7 @@ def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, p
     if not any(isinstance(module, CONVOLUTIONS) for module in net.modules()):
         return None
     try:
-        twin = copy.deepcopy(net).to(memory_format=LAST)  # type: ignore[call-overload]
+        twin = copied(net).to(memory_format=LAST)  # type: ignore[call-overload]
     except (TypeError, RuntimeError):
         return None
     turned = _watch(twin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.training.own.modules import copied
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -90,7 +90,7 @@ def trial(net: nn.Module, example: tuple[Tensor, ...], within: Any = None) -> Ex
     """
     kept = random_state()
     try:
-        twin = copy.deepcopy(net).train()
+        twin = copied(net).train()
         with torch.enable_grad():
             with within or nullcontext():
                 outputs = twin(*example)

@@ -1,0 +1,273 @@
+"""A module, its loss and its target, brought together: what its outputs are, and how they become answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from maas_magics.api.errors import ModelError, OptionError
+from maas_magics.api.requests import Task
+from maas_magics.core.data.answers import Answers, Family, Link
+from maas_magics.core.training.own.known_losses import Takes, known
+from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, Trial, try_loss
+from maas_magics.core.training.own.modules import ask, last_layer
+
+ROWS, NUMBERS = 61, 2**20
+"""Rows, and numbers of them, that a module and a loss are tried with at most. No usual width, so that none fits by
+chance."""
+
+WORDS: dict[Link, str] = {"identity": "probabilities", "exp": "log-probabilities"}
+
+OTHERWISE = "--outputs logits, probabilities or values says otherwise"
+
+
+class OtherTask(Exception):
+    """The loss is for another kind of target than the values alone spoke for, or for a ``raw`` one: not scaled."""
+
+    def __init__(self, family: Family, raw: bool = False) -> None:
+        super().__init__(family)
+        self.family, self.raw = family, raw
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request says of loss and outputs.
+
+    Attributes
+    ----------
+    loss : str or callable
+    outputs : {"logits", "probabilities", "values"} or None
+    task : Task or None
+    given : Given
+        How the target came.
+    declared : bool
+        Whether the network is one by name, whose outputs are what the task asks for.
+    """
+
+    loss: Any
+    outputs: Literal["logits", "probabilities", "values"] | None = None
+    task: Task | None = None
+    given: Given = UNKNOWN
+    declared: bool = False
+
+
+def few_rows(inputs: tuple[Tensor, ...]) -> int:
+    """How many rows to try a module with."""
+    width = sum(x[:1].numel() for x in inputs)
+    return max(8, min(ROWS, NUMBERS // max(1, width)))
+
+
+def fit_in(
+    net: nn.Module,
+    inputs: tuple[Tensor, ...],
+    target: Tensor,
+    answers: Answers,
+    names: list[str],
+    asked: Asked,
+    tell: Callable[[str], None],
+) -> tuple[Answers, Form | None]:
+    """Ask a module some rows, and check that it takes the features and answers the target.
+
+    Parameters
+    ----------
+    net : nn.Module
+    inputs : tuple of Tensor
+        Two rows or more.
+    target : Tensor
+        Encoded, of those rows.
+    answers : Answers
+    names : list of str
+        Names of the numbers of a flat input.
+    asked : Asked
+    tell : callable
+        Gets a sentence.
+
+    Returns
+    -------
+    answers : Answers
+        With what the loss takes the outputs for, and with one output for each of two classes as one label of several.
+    form : Form or None
+        How a loss of the user's gets its arguments; None for one by name.
+
+    Raises
+    ------
+    ModelError
+    OtherTask
+        If the loss is for quantities and the target was taken for labels, or the other way round.
+    """
+    two = tuple(x[:2] for x in inputs)
+    outputs = ask(net, two, names)
+    if not outputs.dim() or len(outputs) != len(two[0]):
+        raise ModelError(
+            f"The network answers {tuple(outputs.shape)} for {len(two[0])} rows; one answer for each row was expected."
+        )
+    row = tuple(outputs.shape[1:])
+    takes = known(asked.loss) if callable(asked.loss) else None
+    wide = _fitted(answers, row)
+    if wide is None or (not callable(asked.loss) and wide.classes != answers.classes):
+        raise _other(asked, takes, answers) or _misfit(net, two, outputs, answers)
+    if not callable(asked.loss):
+        if wide.shape is not None:
+            raise _misfit(net, two, outputs, answers)
+        return msgspec.structs.replace(wide, link=_said(wide, asked.outputs)), None
+    rows = few_rows(inputs)
+    inputs, target = tuple(x[:rows] for x in inputs), target[:rows]
+    target = recoded(answers, wide, target)
+    answered = ask(net, inputs, names)
+    trial = try_loss(asked.loss, takes, answered, target, wide, asked.given)
+    found = takes or (trial.watch.found if trial.watch is not None else None)
+    link = _said(wide, asked.outputs) or _seen(wide, found, trial)
+    if asked.task is None and asked.outputs != "values" and takes is None and found is not None:
+        _check_family(found.family, wide, target)
+    if link not in ("", "identity") and any(factor != 1 for factor in wide.scale):
+        raise OtherTask("quantities", raw=True)
+    fitted = msgspec.structs.replace(wide, link=link)
+    if not asked.declared and (takes is None or fitted.task != "regression"):
+        tell(_told(fitted, trial))
+    doubt = contradiction(fitted, answered)
+    if doubt:
+        tell(doubt)
+    return fitted, trial.form
+
+
+def _fitted(answers: Answers, row: tuple[int, ...]) -> Answers | None:
+    """The answers of a network with so many outputs a row; None where they are none."""
+    width = math.prod(row)
+    if answers.task == "regression":
+        fits = width == len(answers.center) and row in ((), (width,), (width, 1))
+        return answers if fits else msgspec.structs.replace(answers, shape=row)
+    if answers.task == "multilabel":
+        return answers if row == (len(answers.names),) else None
+    if answers.task == "binary" and row in ((), (1,)):
+        return answers
+    if len(row) != 1 or width < 2:
+        return None
+    classes = answers.classes
+    if width != len(classes):
+        if not all(isinstance(label, int) and not isinstance(label, bool) and 0 <= label < width for label in classes):
+            return None
+        classes = tuple(range(width))
+    return msgspec.structs.replace(answers, task="multiclass", classes=classes)
+
+
+def recoded(before: Answers, after: Answers, target: Tensor) -> Tensor:
+    """An encoded target as other answers have it, of the same labels among more, or of two as class indices."""
+    if before.task == "regression" or (before.task, before.classes) == (after.task, after.classes):
+        return target
+    index = target[:, 0].to(torch.int64) if before.task == "binary" else target
+    if before.classes == after.classes:
+        return index
+    return torch.tensor([after.classes.index(label) for label in before.classes], device=target.device)[index]
+
+
+def _other(asked: Asked, takes: Takes | None, answers: Answers) -> OtherTask | None:
+    """Another task, where a loss of the user's own is free to take whatever the network answers."""
+    free = callable(asked.loss) and takes is None and asked.task is None and asked.outputs is None
+    numbers = not any(isinstance(label, str) for label in answers.classes)
+    return OtherTask("quantities") if free and numbers and not asked.declared else None
+
+
+def _misfit(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, answers: Answers) -> ModelError:
+    wanted = answers.outputs
+    return ModelError(
+        f"The network answers {tuple(outputs.shape)} for {len(outputs)} rows; the target ({answers.task}) wants "
+        f"({len(outputs)}, {wanted}).",
+        f"Its last layer should have {wanted} outputs." if last_layer(net, inputs) else "",
+    )
+
+
+def _said(answers: Answers, outputs: str | None) -> Link:
+    """How outputs become answers by what the user says of them."""
+    if outputs is None or outputs == "values":
+        return ""
+    if outputs == "probabilities":
+        return "identity"
+    if answers.task == "regression":
+        raise OptionError("Logits are of labels; the task is regression.", "--outputs values")
+    return "softmax" if answers.task == "multiclass" else "sigmoid"
+
+
+def _seen(answers: Answers, found: Takes | None, trial: Trial) -> Link:
+    """How outputs become answers by what the loss does to them."""
+    link = found.link if found is not None else trial.watch.link if trial.watch is not None else ""
+    if answers.task == "regression":
+        return link if found is not None and answers.shape is None else ""
+    fits = {"softmax": answers.task == "multiclass", "sigmoid": answers.task != "multiclass"}
+    return link if fits.get(link, True) else ""
+
+
+def _check_family(family: Family, answers: Answers, target: Tensor) -> None:
+    if family == "quantities" and answers.task != "regression":
+        raise OtherTask("quantities")
+    whole = answers.task == "regression" and answers.flat and bool((target == target.round()).all())
+    if family == "classes" and whole:
+        raise OtherTask("classes")
+
+
+def _told(answers: Answers, trial: Trial) -> str:
+    if answers.task == "regression" and answers.decoding == "identity":
+        return f"The network's outputs are taken for values, and answered as they are; {OTHERWISE}."
+    kind = WORDS.get(answers.decoding, "logits")
+    if answers.task == "regression" and answers.decoding == "exp":
+        kind = "logarithms"
+    why = ", as the loss takes them" if trial.watch is None or trial.watch.link == answers.decoding else ""
+    done = {
+        "identity": "answered as they are",
+        "exp": "answered as their exp",
+        "softmax": "answered through a softmax",
+        "sigmoid": "answered through a sigmoid",
+    }[answers.decoding]
+    return f"The network's outputs are taken for {kind}{why}, and {done}; {OTHERWISE}."
+
+
+def contradiction(answers: Answers, outputs: Tensor) -> str:
+    """What speaks against that which outputs of some rows are taken for; empty where nothing does.
+
+    Parameters
+    ----------
+    answers : Answers
+    outputs : Tensor
+        (n, …)
+    """
+    if answers.task == "regression" or len(outputs) < 8:
+        return ""
+    values = outputs.detach().reshape(len(outputs), -1).double()
+    inside = ((values >= 0) & (values <= 1)).all(dim=1)
+    sums = values.exp().sum(dim=1) if answers.decoding == "exp" else values.sum(dim=1)
+    whole = (sums - 1).abs() < 1e-3
+    n = len(values)
+    match answers.decoding:
+        case "softmax":
+            if bool((inside & whole).all()):
+                return (
+                    f"The outputs of all {n} rows looked at lie within 0…1 and sum to 1, as probabilities do, but they "
+                    "are taken for logits. If the network ends in a softmax: --outputs probabilities, or leave it out."
+                )
+        case "sigmoid":
+            if bool(inside.all()):
+                return (
+                    f"The outputs of all {n} rows looked at lie within 0…1, as probabilities do, but they are taken "
+                    "for logits. If the network ends in a sigmoid: --outputs probabilities, or leave it out."
+                )
+        case "identity":
+            bad = ~inside | (~whole if answers.task == "multiclass" else False)
+            if bool(bad.any()):
+                return (
+                    f"The outputs of {int(bad.sum())} of {n} rows looked at are no probabilities"
+                    f"{' that sum to 1' if answers.task == 'multiclass' else ' within 0…1'}, but they are taken for "
+                    "such. If they are logits: --outputs logits."
+                )
+        case "exp":
+            bad = ~whole if answers.task == "multiclass" else (values > 1e-3).any(dim=1)
+            if bool(bad.any()):
+                return (
+                    f"The outputs of {int(bad.sum())} of {n} rows looked at are no log-probabilities, but they are "
+                    "taken for such. End the network with nn.LogSoftmax(dim=1), or use nn.CrossEntropyLoss()."
+                )
+    return ""

@@ -1,0 +1,143 @@
+"""What torch's own losses take their arguments for, whether given as a module, a function or a partial of one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from maas_magics.core.data.answers import Family, Link
+
+Target = Literal["index", "like", "signs"]
+"""How a loss takes the target: class indices (n,); floats in the shape of the outputs; those as −1 and 1."""
+
+
+class Takes(NamedTuple):
+    """What a loss takes: a family of targets, outputs that ``link`` makes answers of, and the target in a form."""
+
+    family: Family
+    link: Link
+    target: Target
+
+
+_QUANTITIES = Takes("quantities", "identity", "like")
+
+KNOWN: dict[str, Takes] = {
+    "cross_entropy": Takes("classes", "softmax", "index"),
+    "nll_loss": Takes("classes", "exp", "index"),
+    "multi_margin_loss": Takes("classes", "softmax", "index"),
+    "binary_cross_entropy": Takes("labels", "identity", "like"),
+    "binary_cross_entropy_with_logits": Takes("labels", "sigmoid", "like"),
+    "soft_margin_loss": Takes("labels", "sigmoid", "signs"),
+    "multilabel_soft_margin_loss": Takes("labels", "sigmoid", "like"),
+    "mse_loss": _QUANTITIES,
+    "l1_loss": _QUANTITIES,
+    "smooth_l1_loss": _QUANTITIES,
+    "huber_loss": _QUANTITIES,
+    "poisson_nll_loss": Takes("quantities", "exp", "like"),
+    "kl_div": Takes("quantities", "exp", "like"),
+}
+"""By the name of the function in ``torch.nn.functional``."""
+
+MODULES: dict[type[nn.Module], str] = {
+    nn.CrossEntropyLoss: "cross_entropy",
+    nn.NLLLoss: "nll_loss",
+    nn.MultiMarginLoss: "multi_margin_loss",
+    nn.BCELoss: "binary_cross_entropy",
+    nn.BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
+    nn.SoftMarginLoss: "soft_margin_loss",
+    nn.MultiLabelSoftMarginLoss: "multilabel_soft_margin_loss",
+    nn.MSELoss: "mse_loss",
+    nn.L1Loss: "l1_loss",
+    nn.SmoothL1Loss: "smooth_l1_loss",
+    nn.HuberLoss: "huber_loss",
+    nn.PoissonNLLLoss: "poisson_nll_loss",
+    nn.KLDivLoss: "kl_div",
+}
+
+LINKS: dict[str, Link] = {
+    "softmax": "softmax",
+    "log_softmax": "softmax",
+    "sigmoid": "sigmoid",
+    "logsigmoid": "sigmoid",
+    "log": "identity",
+}
+"""What a loss of the user's takes labels' outputs for, by what it does to them."""
+
+KEEPING = {
+    *("clamp", "clamp_min", "clamp_max", "clip", "to", "float", "double", "contiguous", "clone", "reshape", "view"),
+    *("squeeze", "unsqueeze", "flatten", "gather", "__getitem__", "permute", "transpose"),
+}
+"""What leaves outputs what they are."""
+
+
+def known(loss: Any) -> Takes | None:
+    """What a loss takes where it is one of torch's; None of any other."""
+    keywords: Mapping[str, Any] = {}
+    if isinstance(loss, functools.partial):
+        loss, keywords = loss.func, loss.keywords
+    if isinstance(loss, nn.Module):
+        name = next((name for kind, name in MODULES.items() if type(loss).forward is kind.forward), "")
+        keywords = vars(loss)
+    else:
+        name = getattr(loss, "__name__", "")
+        if name not in KNOWN or getattr(functional, name, None) is not loss:
+            return None
+    return _takes(name, keywords)
+
+
+def _takes(name: str, keywords: Mapping[str, Any]) -> Takes | None:
+    found = KNOWN.get(name)
+    if name == "poisson_nll_loss" and not keywords.get("log_input", True):
+        return _QUANTITIES
+    return found
+
+
+class Watch(TorchFunctionMode):
+    """Looks on while a loss is computed, for what it does to the outputs.
+
+    Attributes
+    ----------
+    found : Takes or None
+        Of the first of torch's losses that they are handed to.
+    link : Link
+        What is told by the first thing that is done to them.
+    """
+
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.found: Takes | None = None
+        self.link: Link = ""
+        self._outputs = [outputs]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function, and look at what it is given."""
+        kwargs = kwargs or {}
+        first = args[0] if args else kwargs.get("input")
+        name = getattr(func, "__name__", "")
+        ours = not self.link and isinstance(first, Tensor) and self._is_output(first)
+        if ours and name in KNOWN:
+            self.found = _takes(name, kwargs)
+            self.link = KNOWN[name].link if self.found is None else self.found.link
+        elif ours:
+            self.link = LINKS.get(name, "")
+        answer = func(*args, **kwargs)
+        plain = name in ("add", "__add__", "__radd__") and not any(isinstance(x, Tensor) for x in args[1:])
+        if ours and (name in KEEPING or plain) and isinstance(answer, Tensor):
+            self._outputs.append(answer)
+        return answer
+
+    def _is_output(self, tensor: Tensor) -> bool:
+        with torch._C.DisableTorchFunction():
+            place = tensor.untyped_storage().data_ptr()
+            return any(kept.untyped_storage().data_ptr() == place for kept in self._outputs)
+
+
+def in_any_units(takes: Takes) -> bool:
+    """Whether a loss of quantities is the same, but for a factor, in units of their standard deviation."""
+    return takes == _QUANTITIES
