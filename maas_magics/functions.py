@@ -60,6 +60,7 @@ def train(
     profile: bool = False,
     checkpoint_every: str | None = None,
     resume: bool | str = False,
+    csv: str | None = None,
     stream: bool | None = None,
     workers: int = 1,
     shard: bool = False,
@@ -139,6 +140,7 @@ def train(
         profile=profile,
         checkpoint_every=checkpoint_every,
         resume=False if sweep else resume,
+        csv=csv,
         stream=stream,
         workers=workers,
         shard=shard,
@@ -151,7 +153,9 @@ def train(
     return current().run(request, background=background, live=True, callbacks=callbacks, track=track)
 
 
-def evaluate(model: str, data: Any, target: Any = None, *, metrics: Sequence[Any] = ()) -> Metrics:
+def evaluate(
+    model: str, data: Any, target: Any = None, *, metrics: Sequence[Any] = (), csv: str | None = None
+) -> Metrics:
     """Score a model on rows that have the answers.
 
     Parameters
@@ -162,8 +166,10 @@ def evaluate(model: str, data: Any, target: Any = None, *, metrics: Sequence[Any
         As in `train`; the target defaults to the one the model was trained on.
     metrics : sequence of str or callable
         The task's usual ones when empty.
+    csv : str, optional
+        How CSV files are written, as in `train`.
     """
-    result = current().run(EvaluateRequest(model=model, data=data, target=target, metrics=tuple(metrics)))
+    result = current().run(EvaluateRequest(model=model, data=data, target=target, metrics=tuple(metrics), csv=csv))
     assert isinstance(result, Metrics)
     return result
 
@@ -188,7 +194,13 @@ def export(model: str, format: str = "onnx", *, tolerance: float = 1e-4, out: st
 
 
 def predict(
-    model: str, data: Any, *, probabilities: bool | None = None, top: int = 0, batch_size: int | None = None
+    model: str,
+    data: Any,
+    *,
+    probabilities: bool | None = None,
+    top: int = 0,
+    batch_size: int | None = None,
+    csv: str | None = None,
 ) -> Any:
     """Ask a model.
 
@@ -197,20 +209,22 @@ def predict(
     model : str
         ``NAME``, ``NAME:3`` or ``NAME@alias``.
     data : Any
-        A table, arrays, or a path or URL.
+        A table, arrays, or a path or URL, a folder of files, a pattern of their names, or a list of them.
     probabilities : bool, optional
         Every label's probability. Tables get them for up to 20 labels unless told otherwise; arrays only when asked.
     top : int
         The likeliest labels and their probabilities instead.
     batch_size : int, optional
         Rows asked at a time.
+    csv : str, optional
+        How CSV files are written, as in `train`.
 
     Returns
     -------
     A table of the same library as ``data`` with its index kept, or an array for arrays.
     """
     return current().predict(
-        PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size)
+        PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv)
     )
 
 

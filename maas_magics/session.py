@@ -227,10 +227,14 @@ class Session(Connection):
             from maas_magics.core.data.sources import as_numpy
 
             return as_numpy(found)
-        from maas_magics.core.data.sources import open_source
+        from maas_magics.core.data.sources import notes_of, open_source
 
-        source = open_source(data)  # once: a lazy table is worked out, and a stream read, a single time
-        prediction = self._asked(msgspec.structs.replace(request, data=source), source.rows)
+        source = open_source(data, request.csv)  # once: a lazy table is worked out, a stream read, a single time
+        for note in notes_of(source):
+            self._tell(note)
+        prediction = self._asked(msgspec.structs.replace(request, data=source, csv=None), source.rows)
+        for warning in prediction.warnings:
+            self._tell(warning)
         columns = prediction.columns
         if source.arrays:
             if "top_1" in columns:

@@ -118,6 +118,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     resume : bool or str
         Go on from the newest checkpoint of this name, or of the job with this id. Whatever the request leaves out is
         as in the request that made it.
+    csv : str or None
+        How CSV files are written, where their beginning does not tell: ``"sep=; decimal=, encoding=latin-1
+        missing=NA"``, each part if need be.
     stream : bool or None
         Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
     better_than : float or None
@@ -172,6 +175,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     profile: bool = False
     checkpoint_every: str | None = None
     resume: bool | str = False
+    csv: str | None = None
     stream: bool | None = None
     better_than: float | None = None
     workers: int = 1
@@ -190,12 +194,15 @@ class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):
         As in `TrainRequest`; the target defaults to the one the model was trained on.
     metrics : tuple of Any
         As in `TrainRequest`.
+    csv : str or None
+        As in `TrainRequest`.
     """
 
     model: str
     data: Any
     target: Any = None
     metrics: tuple[Any, ...] = ()
+    csv: str | None = None
 
 
 class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
@@ -234,6 +241,8 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         How many of the likeliest labels are wanted; 0 for the plain answer.
     batch_size : int or None
         Rows asked at a time.
+    csv : str or None
+        As in `TrainRequest`.
     """
 
     model: str
@@ -241,3 +250,4 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
     probabilities: bool | None = None
     top: int = 0
     batch_size: int | None = None
+    csv: str | None = None

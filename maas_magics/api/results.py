@@ -260,10 +260,23 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     columns : dict of str to Any
         Arrays of one entry a row; an answer of several values a row is a 2-D array, and
         labels of text are an Arrow dictionary array.
+    blank : int
+        Answers that rest on nothing but missing values, and texts that were not learnt.
     """
 
     model: str
     columns: dict[str, Any]
+    blank: int = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the answers."""
+        if not self.blank:
+            return ()
+        rows = len(next(iter(self.columns.values())))
+        which = "The answer rests" if rows == 1 else f"{self.blank:,} of {rows:,} answers rest"
+        each = "its row" if rows == 1 else "their rows"
+        return (f"{which} on nothing: every value of {each} is missing, or a text that was not learnt.",)
 
 
 def _milliseconds(measured: Mapping[str, float], batch: str) -> str:

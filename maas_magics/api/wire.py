@@ -25,10 +25,13 @@ class Uploaded(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
         SHA-256 of the stream.
     arrays : bool
         Whether the rows are arrays, not a table.
+    notes : tuple of str
+        What is to be told of how they were read.
     """
 
     digest: str
     arrays: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Graph(msgspec.Struct, frozen=True, tag=True, tag_field="$"):

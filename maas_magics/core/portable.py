@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
@@ -14,8 +14,10 @@ from maas_magics.api.errors import DataError, ModelError, Refused
 from maas_magics.api.requests import Request, TrainRequest
 from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.context import Context
-from maas_magics.core.data.sources import Source, open_source
-from maas_magics.core.data.sources.arrays import to_numpy
+from maas_magics.core.data.arrow import is_text
+from maas_magics.core.data.sources import Source, is_files, notes_of, open_source, typed
+from maas_magics.core.data.sources.arrays import of_column
+from maas_magics.core.data.sources.files import FileSource
 from maas_magics.core.data.stream import StreamSource, write_stream
 from maas_magics.core.data.target import TARGET
 
@@ -27,7 +29,7 @@ Send = Callable[[BinaryIO, str, int], None]
 DATA = ("data", "validation")
 
 
-def pack(request: R, send: Send, allow_code: bool = False) -> R:
+def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], Collection[str]] = tuple) -> R:
     """A request whose rows were sent ahead, and are named by digest.
 
     Parameters
@@ -37,6 +39,8 @@ def pack(request: R, send: Send, allow_code: bool = False) -> R:
         Brings bytes to where the request will run.
     allow_code : bool
         Whether source runs there.
+    texts : callable
+        Columns that the model of the request takes as text; asked for files only.
 
     Raises
     ------
@@ -51,14 +55,21 @@ def pack(request: R, send: Send, allow_code: bool = False) -> R:
     changes: dict[str, Any] = {}
     if isinstance(request, TrainRequest) and not isinstance(request.model, (str, Graph, Code)):
         changes["model"] = _module(request, send, allow_code)
+    csv = getattr(request, "csv", None)
+    read: list[str] = []
     for name in DATA:
         value = getattr(request, name, None)
         if value is None or isinstance(value, (int, float, Uploaded)):
             continue
-        if isinstance(value, tuple) and len(value) == 2:
+        if isinstance(value, tuple) and len(value) == 2 and not is_files(value):
             changes[name] = _rows(value[0], send), _rows(value[1], send, target=True)
-        else:
-            changes[name] = _rows(value, send)
+            continue
+        if is_files(value):
+            value = typed(open_source(value, csv), texts() if name == "data" else read)
+            changes["csv"] = None
+        changes[name] = _rows(value, send)
+        if isinstance(value, FileSource):
+            read = [field.name for field in value.schema if is_text(field.type)]
     target = getattr(request, "target", None)
     if target is not None and not isinstance(target, (str, int)) and not _names(target):
         changes["target"] = _rows(target, send, target=True)
@@ -93,13 +104,13 @@ def _names(target: Any) -> bool:
 def _rows(data: Any, send: Send, target: bool = False) -> Uploaded:
     if target and getattr(data, "ndim", 1) == 1:
         name = getattr(data, "name", None)
-        data = {str(name) if isinstance(name, str) else TARGET: to_numpy(data)}
+        data = {str(name) if isinstance(name, str) else TARGET: of_column(data)}
     source: Source = open_source(data)
     with tempfile.TemporaryFile() as file:
         digest, size = write_stream(source, file)
         file.seek(0)
         send(file, digest, size)
-    return Uploaded(digest, source.arrays)
+    return Uploaded(digest, source.arrays, notes_of(source))
 
 
 def unpack(request: R, context: Context) -> R:
@@ -144,4 +155,4 @@ def unpack(request: R, context: Context) -> R:
 def _opened(rows: Any, context: Context) -> StreamSource:
     if not isinstance(rows, Uploaded) or context.uploads is None:
         raise DataError("The request names rows that were not sent.", "Send them first.")
-    return StreamSource(context.uploads.path(rows.digest), rows.arrays)
+    return StreamSource(context.uploads.path(rows.digest), rows.arrays, rows.notes)

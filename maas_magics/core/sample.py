@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 
-from maas_magics.core.data.columns import Array, tensors
+from maas_magics.core.data.arrow import Array, tensors
 
 FILE = "sample.arrow"
 TARGET = "__target__"

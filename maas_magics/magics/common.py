@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maas_magics.magics import offers
-from maas_magics.magics.options import Option, commas
+from maas_magics.magics.options import Option, commas, text
 from maas_magics.magics.words import Names
 
 METRIC_NAMES = ("accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "rmse", "mae", "r2")
@@ -18,6 +18,15 @@ DATA = Option(
     "+",
     offer=offers.tables,
     required=True,
+)
+
+CSV = Option(
+    ("--csv",),
+    "how CSV files are written: sep=; decimal=, encoding=latin-1 missing=NA",
+    text,
+    "KEY=VALUE",
+    "+",
+    offer=("sep=;", "sep=tab", "decimal=,", "encoding=latin-1", "missing=NA"),
 )
 
 METRICS = Option(

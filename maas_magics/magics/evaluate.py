@@ -7,7 +7,7 @@ from typing import Any
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import EvaluateRequest
 from maas_magics.magics import offers
-from maas_magics.magics.common import DATA, METRICS, MODEL
+from maas_magics.magics.common import CSV, DATA, METRICS, MODEL
 from maas_magics.magics.options import Command, Option, text
 from maas_magics.magics.shell import Magic
 
@@ -25,6 +25,7 @@ COMMAND = Command(
             offer=offers.columns,
         ),
         METRICS,
+        CSV,
     ),
     example="%evaluate penguins --data held_out",
 )
@@ -43,5 +44,6 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
             data=data[0],
             target=data[1] if len(data) == 2 else None if target is None else magic.names.target(target, data[0]),
             metrics=values.get("metrics", ()),
+            csv=" ".join(values["csv"]) if "csv" in values else None,
         )
     )

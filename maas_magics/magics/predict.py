@@ -7,7 +7,7 @@ from typing import Any
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.magics import offers
-from maas_magics.magics.common import MODEL
+from maas_magics.magics.common import CSV, MODEL
 from maas_magics.magics.options import Command, Option, text, whole
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
@@ -28,6 +28,7 @@ COMMAND = Command(
         Option(("--top",), "the K likeliest labels with their probabilities", whole, "K"),
         Option(("--proba",), "every label's probability", switch=True),
         Option(("--batch-size",), "rows asked at a time", whole, "N"),
+        CSV,
         Option(("--out",), "variable that gets the answers instead of the cell's output", text, "VAR"),
     ),
     example="%predict penguins df.head()\n%%predict penguins\nisland,bill_length_mm\nDream,39.5",
@@ -58,6 +59,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
             probabilities=True if values.get("proba") else None,
             top=values.get("top", 0),
             batch_size=values.get("batch_size"),
+            csv=" ".join(values["csv"]) if "csv" in values else None,
         )
     )
     if out:

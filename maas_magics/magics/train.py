@@ -10,7 +10,7 @@ from typing import Any
 from maas_magics.api.errors import MaasError, ModelError, OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.magics import offers
-from maas_magics.magics.common import DATA, METRIC_NAMES, METRICS
+from maas_magics.magics.common import CSV, DATA, METRIC_NAMES, METRICS
 from maas_magics.magics.options import Command, Option, pair, real, text, whole
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
@@ -165,6 +165,7 @@ COMMAND = Command(
         Option(("--profile",), "show where the time of a step goes", switch=True),
         Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
         Option(("--resume",), "go on from the newest checkpoint, or with the newest sweep", switch=True),
+        CSV,
         Option(("--stream",), "read the file's rows from disk while training, however small it is", switch=True),
         Option(("--callback",), "functions that are told every event", callback, "FUNCTION", "+"),
         Option(("--track",), "tensorboard[=FOLDER], mlflow[=URI]", text, "WHERE", "+", offer=("tensorboard", "mlflow")),
@@ -210,6 +211,8 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         values |= {"model": factory(magic, cell), "source": cell}
     if "validation" in values:
         values["validation"] = _validation(names, values["validation"])
+    if "csv" in values:
+        values["csv"] = " ".join(values["csv"])
     weights = values.get("class_weights")
     if weights not in (None, "balanced"):
         values["class_weights"] = names.evaluate(weights)

@@ -23,6 +23,8 @@ FILE_ENDINGS = (
     ".feather",
     ".ipc",
     ".gz",
+    ".bz2",
+    ".zst",
 )
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, OptionError, ServiceError
-from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.requests import EvaluateRequest, PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.wire import encode_request
-from maas_magics.core.data.sources import Source, open_source
+from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.portable import pack
 from maas_magics.remote.client import Client
 from maas_magics.remote.job import AskingJob, RemoteJob
@@ -122,7 +122,7 @@ class RemoteBackend:
             info = JobInfo(uuid.uuid4().hex[:8], f"predict {request.model}", request.model, "running", 0.0)
             work: Any = AskingJob(info, lambda tell: self._predict(request, tell))
             return work  # type: ignore[no-any-return]
-        packed = pack(request, self.data.send, server(self._client).code)
+        packed = pack(request, self.data.send, server(self._client).code, lambda: self._texts(request))
         answer = self._client.request(
             "POST",
             "/v1/jobs",
@@ -130,6 +130,15 @@ class RemoteBackend:
             headers={"content-type": "application/msgpack", "idempotency-key": key or uuid.uuid4().hex},
         )
         return RemoteJob(msgspec.json.decode(answer.content, type=JobInfo), self._client)
+
+    def _texts(self, request: Request[Any]) -> list[str]:
+        """Columns that the model of a request takes or answers as text; none of one that is still to be trained."""
+        if not isinstance(request, (EvaluateRequest, PredictRequest)):
+            return []
+        info = self.models.get(request.model)
+        text = any(spec.name == "prediction" and spec.datatype == "BYTES" for spec in info.signature.outputs)
+        inputs = [spec.name for spec in info.signature.inputs if spec.datatype == "BYTES"]
+        return inputs + (list(info.target) if text else [])
 
     def job(self, id: str) -> Job[Any]:
         """A job by its id, or by the first characters of it."""
@@ -145,7 +154,9 @@ class RemoteBackend:
         return self._predict(request, lambda done, total: None)
 
     def _predict(self, request: PredictRequest, tell: Callable[[int, int], None]) -> Prediction:
-        source: Source = open_source(request.data)
+        source: Source = open_source(request.data, request.csv)
+        if getattr(source, "typed", None) is not None:
+            source = typed(source, self._texts(request))
         size = min(request.batch_size or ROWS, ROWS)
         if size < 1:
             raise OptionError("A batch size is at least 1.", "--batch-size 1024")
@@ -155,25 +166,27 @@ class RemoteBackend:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
         total = source.rows or 0
         # Every later chunk goes to the version that answered the first one.
-        model, columns = self._ask(first, request, request.model, source.arrays)
+        model, columns, blank = self._ask(first, request, request.model, source.arrays)
         parts, done = [columns], first.num_rows
         if done == total:
-            return Prediction(model=model, columns=columns)
+            return Prediction(model=model, columns=columns, blank=blank)
         tell(done, total)
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="maas-magics-ask") as threads:
-            waiting: deque[tuple[int, Future[tuple[str, dict[str, Any]]]]] = deque()
+            waiting: deque[tuple[int, Future[tuple[str, dict[str, Any], int]]]] = deque()
             for table in chain(chunks, (None,) * AHEAD):
                 if waiting and (table is None or len(waiting) == AHEAD):
                     rows, future = waiting.popleft()
-                    parts.append(future.result()[1])
+                    _, columns, more = future.result()
+                    parts.append(columns)
+                    blank += more
                     done += rows
                     tell(done, total)
                 if table is not None:
                     future = threads.submit(self._ask, table, request, model, source.arrays)
                     waiting.append((table.num_rows, future))
-        return Prediction(model=model, columns=join(parts))
+        return Prediction(model=model, columns=join(parts), blank=blank)
 
-    def _ask(self, table: Any, request: PredictRequest, model: str, arrays: bool) -> tuple[str, dict[str, Any]]:
+    def _ask(self, table: Any, request: PredictRequest, model: str, arrays: bool) -> tuple[str, dict[str, Any], int]:
         params: dict[str, Any] = {"top": request.top, "arrays": str(arrays).lower()}
         if request.probabilities is not None:
             params["probabilities"] = str(request.probabilities).lower()
@@ -184,7 +197,8 @@ class RemoteBackend:
             headers={"content-type": "application/vnd.apache.arrow.stream"},
             params=params,
         )
-        return answer.headers["x-model"], answers_of_bytes(answer.content)
+        blank = answer.headers.get("x-blank", "0")
+        return answer.headers["x-model"], answers_of_bytes(answer.content), int(blank) if blank.isdecimal() else 0
 
     def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
         """Tensors in, tensors out, by the Open Inference Protocol."""

@@ -15,9 +15,10 @@ from maas_magics.api.records import ModelRecord
 from maas_magics.api.requests import PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.signature import NUMPY, Signature, TensorSpec
-from maas_magics.core.data.columns import Array, Category, Columns, Moment, Numeric, is_moment, numbers, tensors
+from maas_magics.core.data.arrow import is_moment, numbers, tensors
+from maas_magics.core.data.columns import Array, Category, Columns, Moment, Numeric
 from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.sources import Source, open_source
+from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.remote import oip
 from maas_magics.remote.client import Client
 from maas_magics.remote.job import AskingJob
@@ -136,8 +137,9 @@ class InferenceBackend:
     def _predict(self, request: PredictRequest, tell: Any) -> Prediction:
         if request.top or request.probabilities:
             raise OptionError("This server answers what its model puts out.", "Drop --top and --proba.")
-        source = open_source(request.data)
         specs = oip.metadata(self._client, request.model).inputs
+        texts = [spec.name for spec in specs if spec.datatype == "BYTES"]
+        source = typed(open_source(request.data, request.csv), texts)
         parts, done, model = [], 0, request.model
         for table in source.chunks(request.batch_size or ROWS):
             if not table.num_rows:

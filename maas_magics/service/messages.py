@@ -30,7 +30,7 @@ PREFLIGHT: Headers = [
 
 READABLE = (
     b"access-control-expose-headers",
-    b"inference-header-content-length, retry-after, upload-offset, x-model, x-request-id",
+    b"inference-header-content-length, retry-after, upload-offset, x-blank, x-model, x-request-id",
 )
 """What they may read."""
 

@@ -99,7 +99,7 @@ def model_routes(backend: Backend) -> list[Route]:
             raise OptionError("top is a number of labels.", "?top=3")
         data = await request.body()
 
-        def answer() -> tuple[str, bytes]:
+        def answer() -> tuple[dict[str, str], bytes]:
             rows = Rows(data, params.get("arrays") == "true")
             found = backend.predict(
                 PredictRequest(
@@ -109,10 +109,10 @@ def model_routes(backend: Backend) -> list[Route]:
                     top=int(top),
                 )
             )
-            return found.model, answers_to_bytes(found.columns)
+            return {"x-model": found.model, "x-blank": str(found.blank)}, answers_to_bytes(found.columns)
 
-        ref, body = await asyncio.to_thread(answer)
-        return Response(body, media_type=ARROW, headers={"x-model": ref})
+        headers, body = await asyncio.to_thread(answer)
+        return Response(body, media_type=ARROW, headers=headers)
 
     async def offset(request: Request) -> Response:
         there = await asyncio.to_thread(backend.data.offset, request.path_params["digest"])

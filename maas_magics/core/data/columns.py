@@ -1,13 +1,13 @@
 """What each column of features is, fitted on the training rows and saved as JSON.
 
-`fit` looks at an Arrow table once; `Columns.encode` turns any later table into the raw
+`maas_magics.core.data.fitting.fit` looks at an Arrow table once; `Columns.encode` turns any later table into the raw
 arrays that a model's graph takes, and is all that happens to data outside the graph.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,17 @@ import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, did_you_mean
 from maas_magics.api.signature import DATATYPES, TensorSpec
+from maas_magics.core.data.arrow import (
+    as_text,
+    dates,
+    is_moment,
+    is_number,
+    is_text,
+    numbers,
+    read_numbers,
+    tensors,
+)
+from maas_magics.core.data.values import number_of
 
 Array = np.ndarray[Any, Any]
 
@@ -31,10 +42,14 @@ IDENTIFIER = 0.5
 
 
 class Numeric(msgspec.Struct, frozen=True, tag="numeric"):
-    """Numbers or booleans; missing values allowed. ``width`` > 1 for a vector in each row."""
+    """Numbers or booleans; missing values allowed. ``width`` > 1 for a vector in each row.
+
+    With ``texts``, texts stood among the numbers in training; one that spells no number counts as missing.
+    """
 
     name: str
     width: int = 1
+    texts: bool = False
 
 
 class Moment(msgspec.Struct, frozen=True, tag="moment"):
@@ -44,10 +59,24 @@ class Moment(msgspec.Struct, frozen=True, tag="moment"):
 
 
 class Category(msgspec.Struct, frozen=True, tag="category"):
-    """Text with few different values. Code 0 is missing or unseen, code ``i`` is ``values[i - 1]``."""
+    """Text with few different values. Code 0 is missing or unseen, code ``i`` is ``values[i - 1]``.
+
+    One rule holds for a text and the value it is, in a table, a CSV or JSON file, a cell, a service's tensor and an
+    exported graph: a text is itself, letter for letter, spaces, ``NA``, ``null``, ``true``, ``007`` and ``1e3``
+    included; the empty one alone is missing. What is no text is spelled as `maas_magics.core.data.values.text_of` has
+    it. Where values were not texts (``spelled``), their other usual spellings mean them as well: ``1.0`` and ``True``.
+    """
 
     name: str
     values: tuple[str, ...]
+    spelled: bool = False
+
+    @property
+    def spellings(self) -> tuple[tuple[str, int], ...]:
+        """Every text that means one of the values, with its code; the values themselves come first."""
+        known = {value: code for code, value in enumerate(self.values, start=1)}
+        others = ((other, code) for value, code in known.items() for other in _others(value)) if self.spelled else ()
+        return tuple(known.items()) + tuple({other: code for other, code in others if other not in known}.items())
 
 
 class Tensor(msgspec.Struct, frozen=True, tag="tensor"):
@@ -56,6 +85,16 @@ class Tensor(msgspec.Struct, frozen=True, tag="tensor"):
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+
+def _others(value: str) -> tuple[str, ...]:
+    """How Python and spreadsheets spell what is no text."""
+    if value in ("true", "false"):
+        return value.capitalize(), value.upper()
+    number = number_of(value)
+    if number is None or not math.isfinite(number):
+        return ()
+    return (repr(number),) if number != int(number) or abs(number) >= 1e16 else (f"{number:.1f}", str(int(number)))
 
 
 Column = Numeric | Moment | Category | Tensor
@@ -94,6 +133,34 @@ class Columns(msgspec.Struct, frozen=True):
             )
         return [_ENCODERS[type(column)](column, table.column(column.name)) for column in self.columns]
 
+    @property
+    def texts(self) -> list[str]:
+        """Names of the columns of text."""
+        return [column.name for column in self.columns if isinstance(column, Category)]
+
+    def blank(self, raw: Sequence[Array]) -> Array:
+        """Rows of raw arrays none of whose values tells anything: each is missing, or a text that is unknown.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+        """
+        found = np.ones(len(raw[0]), dtype=bool)
+        pairs = zip(self.columns, raw, strict=True)
+        for column, values in sorted(pairs, key=lambda pair: isinstance(pair[0], Category)):  # the costly ones last
+            match column:
+                case Numeric():
+                    found &= ~np.isfinite(values).any(axis=1)
+                case Moment():
+                    found &= values[:, 0] == NAT
+                case Category():
+                    found[found] = codes(column, values[found])[:, 0] == 0
+                case Tensor():
+                    found[:] = False
+            if not found.any():
+                break
+        return found
+
 
 def _spec(column: Column) -> TensorSpec:
     match column:
@@ -108,194 +175,6 @@ def _spec(column: Column) -> TensorSpec:
         case Tensor(name, shape, dtype):
             return TensorSpec(name, DATATYPES[dtype], (-1, *shape))
     raise AssertionError(column)
-
-
-# --- fitting ---
-
-
-def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool, keep: bool = False) -> Columns:
-    """Kinds of the columns of a table of training rows.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Features only.
-    tell : callable
-        Gets a sentence about every column that is left out.
-    vectors : bool
-        Whether an array in each row is taken as that many numbers, rather than handed on as it is.
-    keep : bool
-        Whether numbers stay that are one only, as for a module, which expects so many.
-
-    Raises
-    ------
-    DataError
-        If no column is of use, or one holds something no model takes.
-    """
-    found = [column for name in table.column_names if (column := _fit(name, table.column(name), tell, vectors, keep))]
-    if not found:
-        raise DataError(
-            "No column is of use as a feature: each is empty, constant, or names single rows.",
-            "Give at least one column that varies.",
-        )
-    return Columns(tuple(found))
-
-
-def _fit(
-    name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vectors: bool, keep: bool = False
-) -> Column | None:
-    kind = values.type
-    if isinstance(kind, pa.FixedShapeTensorType):
-        if vectors:
-            return Numeric(name, math.prod(kind.shape))
-        dtype = str(kind.value_type.to_pandas_dtype().__name__)
-        return Tensor(
-            name, tuple(kind.shape), {"float64": "float32", "float16": "float32", "bool": "uint8"}.get(dtype, dtype)
-        )
-    if is_text(kind):
-        values = as_text(values)
-    if len(values) == values.null_count:
-        tell(f"Column {name!r} is empty and is left out.")
-        return None
-    if is_text(kind) and (moments := dates(values)) is not None:
-        values, kind = moments, moments.type
-    if is_text(kind):
-        return _fit_category(name, values, tell)
-    if is_moment(kind) or is_number(kind):
-        if not keep and pc.count_distinct(values, mode="all").as_py() == 1:
-            tell(f"Column {name!r} has one value only and is left out.")
-            return None
-        return Moment(name) if is_moment(kind) else Numeric(name)
-    raise DataError(
-        f"Column {name!r} holds {kind}, which no model here takes.",
-        f"Turn it into numbers or text, or drop it: .drop(columns=[{name!r}])",
-    )
-
-
-def _fit_category(name: str, values: pa.ChunkedArray, tell: Callable[[str], None]) -> Category | None:
-    counts = pc.value_counts(values)
-    labels, numbers = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
-    counted = {label: number for label, number in zip(labels, numbers, strict=True) if label is not None}
-    return category(name, counted, values.null_count, tell)
-
-
-def category(name: str, counted: Mapping[str, int], missing: int, tell: Callable[[str], None]) -> Category | None:
-    """A column of texts from how often each occurs, and how many rows have none; None where it is of no use."""
-    by_count = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
-    present = sum(counted.values())
-    rows = present + missing
-    if len(by_count) + (missing > 0) < 2:
-        tell(f"Column {name!r} has one value only and is left out.")
-        return None
-    if len(by_count) > 20 and len(by_count) > IDENTIFIER * present:
-        tell(f"Column {name!r} has {len(by_count):,} different texts in {rows:,} rows and is left out.")
-        return None
-    least = min(RARE, max(1, rows // 100))
-    known = [label for label, number in by_count if number >= least]
-    if not known:
-        tell(f"Column {name!r} has no text that occurs {least} times and is left out.")
-        return None
-    if len(known) > MOST_CATEGORIES:
-        tell(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are told apart.")
-    return Category(name, tuple(sorted(known[:MOST_CATEGORIES])))
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is text, or a dictionary (pandas' and polars' categoricals)."""
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_dictionary)
-    return any(test(kind) for test in tests)
-
-
-def is_number(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is a number, a boolean, a length of time, or a time of day."""
-    types = pa.types
-    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_duration, types.is_time)
-    return any(test(kind) for test in tests)
-
-
-def is_moment(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is a date or a time stamp."""
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
-
-
-def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values as text. Empty text counts as missing, for a served model cannot tell the two apart."""
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    text = values.cast(pa.string())
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-
-
-def dates(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Texts that are all dates as ISO 8601 writes them, as moments; None where one is not, or there is none."""
-    text = as_text(values)
-    if text.null_count == len(text):
-        return None
-    for zone in (None, "UTC"):
-        try:
-            return text.cast(pa.timestamp("us", zone))
-        except pa.ArrowInvalid:
-            continue
-    return None
-
-
-def fit_arrays(table: pa.Table) -> Columns:
-    """Columns of arrays that a module takes each as it is: none is left out, or becomes another kind.
-
-    Raises
-    ------
-    DataError
-        If one holds something no module takes, or lacks values.
-    """
-    return Columns(tuple(_fit_array(name, table.column(name)) for name in table.column_names))
-
-
-def _fit_array(name: str, values: pa.ChunkedArray) -> Column:
-    kind = values.type
-    if isinstance(kind, pa.FixedShapeTensorType):
-        return Tensor(name, tuple(kind.shape), _dtype(kind.value_type))
-    if is_text(kind):
-        counted = as_text(values).unique().drop_null().to_pylist()
-        return Category(name, tuple(sorted(counted)))
-    if is_moment(kind):
-        return Moment(name)
-    if not is_number(kind):
-        raise DataError(f"Column {name!r} holds {kind}, which no module takes.", "Turn it into numbers.")
-    if values.null_count:
-        raise DataError(
-            f"Array {name!r} holds {values.null_count} missing values.", "Fill them: a module gets arrays as they are."
-        )
-    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return Tensor(name, (), _dtype(kind) if plain else "float64")
-
-
-def _dtype(kind: pa.DataType) -> str:
-    return "bool" if pa.types.is_boolean(kind) else str(np.dtype(kind.to_pandas_dtype()).name)
-
-
-# --- encoding ---
-
-
-def numbers(values: pa.ChunkedArray) -> Array:
-    """Numbers as float64, missing ones as NaN; a length of time, or a time of day, in seconds."""
-    if pa.types.is_duration(values.type):
-        return numbers(values.cast(pa.duration("us"), safe=False).cast(pa.int64())) / 1e6
-    if pa.types.is_time(values.type):
-        return numbers(values.cast(pa.time64("us"), safe=False).cast(pa.int64())) / 1e6
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.uint8())
-    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-
-
-def tensors(values: pa.ChunkedArray) -> Array:
-    """A fixed-shape-tensor column as one array, without a copy where it is one chunk."""
-    if len(values) == 0:
-        return np.empty((0, *values.type.shape), dtype=values.type.value_type.to_pandas_dtype())
-    whole = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
-    array = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-    if pa.types.is_boolean(values.type.value_type):  # Arrow has bits of them, numpy bytes
-        return np.asarray(array.storage.flatten().to_numpy(zero_copy_only=False)).reshape(-1, *values.type.shape)
-    return np.asarray(array.to_numpy_ndarray())
 
 
 def _mismatch(name: str, found: Any, expected: str, hint: str) -> DataError:
@@ -317,15 +196,24 @@ def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
         return (
             tensors(values).reshape(-1, column.width).astype(np.float32 if column.width > 1 else np.float64, copy=False)
         )
+    if is_text(kind) and (read := _read(column, values)) is not None:
+        values, kind = read, read.type
     if not is_number(kind) and not pa.types.is_null(kind):
         hint = f"Convert it: df[{name!r}] = pd.to_numeric(df[{name!r}])"
         if is_text(kind):
-            example = next((text for text in as_text(values.slice(0, 1000)).to_pylist() if text is not None), "")
+            some = as_text(values.slice(0, 1000)).to_pylist()
+            example = next((text for text in some if text is not None and number_of(text) is None), "")
             raise _mismatch(name, f"text ({example!r})", "numbers", hint)
         raise _mismatch(name, str(kind), "numbers", hint)
     if column.width > 1:
         raise _mismatch(name, "one number a row", f"rows of {column.width} numbers", "Give that width.")
     return numbers(values).reshape(-1, 1)
+
+
+def _read(column: Numeric, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Texts as the numbers they spell; None where one spells none, and none stood among the numbers in training."""
+    found = read_numbers(values)
+    return found if column.texts or found.null_count == as_text(values).null_count else None
 
 
 def _encode_moment(column: Moment, values: pa.ChunkedArray) -> Array:
@@ -338,7 +226,14 @@ def _encode_moment(column: Moment, values: pa.ChunkedArray) -> Array:
         values = moments
     elif not is_moment(kind) and not pa.types.is_null(kind):
         raise _mismatch(column.name, str(kind), "dates", hint)
-    whole = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False).cast(pa.int64())
+    fine = getattr(values.type, "unit", "s") == "ns"
+    try:
+        whole = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=not fine).cast(pa.int64())
+    except pa.ArrowInvalid:
+        raise DataError(
+            f"Column {column.name!r} holds a date that is too far away for microseconds, in which dates are kept.",
+            "Mark it as missing, or give numbers.",
+        ) from None
     return np.asarray(pc.fill_null(whole, NAT).to_numpy(), dtype=np.int64).reshape(-1, 1)
 
 
@@ -393,5 +288,7 @@ def codes(column: Category, text: Array) -> Array:
     -------
     ndarray of int64, shape (n, 1)
     """
-    found = pc.index_in(pa.array(text.ravel(), pa.string()), pa.array(column.values, pa.string()))
-    return np.asarray(pc.add(pc.fill_null(found, -1), 1).to_numpy(), dtype=np.int64).reshape(-1, 1)
+    spellings = column.spellings
+    place = pc.index_in(pa.array(text.ravel(), pa.string()), pa.array([word for word, _ in spellings], pa.string()))
+    code = np.array([0, *(number for _, number in spellings)], dtype=np.int64)
+    return np.asarray(code[np.asarray(pc.fill_null(place, -1).to_numpy()) + 1]).reshape(-1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +24,8 @@ class StreamSource:
     file : Path
     arrays : bool
         Whether the rows were arrays, not a table.
+    notes : sequence of str
+        What is to be told of how they were read.
 
     Raises
     ------
@@ -31,8 +33,9 @@ class StreamSource:
         If the file is no Arrow stream.
     """
 
-    def __init__(self, file: Path, arrays: bool) -> None:
+    def __init__(self, file: Path, arrays: bool, notes: Sequence[str] = ()) -> None:
         self.arrays = arrays
+        self.notes = tuple(notes)
         try:
             with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:
                 self._table = reader.read_all()

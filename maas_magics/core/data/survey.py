@@ -11,23 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.columns import (
-    IDENTIFIER,
-    Array,
-    Category,
-    Column,
-    Columns,
-    Moment,
-    Numeric,
-    as_text,
-    category,
-    dates,
-    fit,
-    fit_arrays,
-    is_moment,
-    is_number,
-    is_text,
-)
+from maas_magics.core.data.arrow import Array, as_text, dates, is_moment, is_number, is_text, read_numbers
+from maas_magics.core.data.columns import IDENTIFIER, Category, Column, Columns, Moment, Numeric
+from maas_magics.core.data.fitting import category, fit, fit_arrays, mostly_numbers, nothing_of_use, tell_mixed
 from maas_magics.core.data.running import Running
 from maas_magics.core.data.scaling import Layout, Scaling
 from maas_magics.core.data.transform import as_tensor, fit_scaling, side_by_side, standardised, turns
@@ -47,7 +33,9 @@ class ColumnSurvey:
     """
 
     def __init__(self, field: pa.Field, vectors: bool) -> None:
-        self.name, self.kind, self.vectors = field.name, field.type, vectors
+        self.field, self.name, self.vectors = field, field.name, vectors
+        self.texts = is_text(field.type) and mostly_numbers(field)
+        self.kind = pa.float64() if self.texts else field.type
         self.figures = Running()
         self._counted: Counter[str] = Counter()
         self._many = False
@@ -58,6 +46,8 @@ class ColumnSurvey:
     def add(self, values: pa.ChunkedArray) -> None:
         """Take in some rows."""
         self._rows += len(values)
+        if self.texts:
+            values = read_numbers(values)
         if isinstance(self.kind, pa.FixedShapeTensorType):
             if self.vectors:
                 self._measure(Numeric(self.name, math.prod(self.kind.shape)), values)
@@ -109,6 +99,8 @@ class ColumnSurvey:
         """
         if isinstance(self.kind, pa.FixedShapeTensorType) or not self._known:
             return _alone(self.name, sample, tell, self.vectors)
+        if self.texts:
+            tell_mixed(self.name, sample, tell)
         if self._nulls == self._rows:
             tell(f"Column {self.name!r} is empty and is left out.")
             return None
@@ -117,7 +109,7 @@ class ColumnSurvey:
         if not keep and not self.figures.missing[0] and self.figures.low[0] == self.figures.high[0]:
             tell(f"Column {self.name!r} has one value only and is left out.")
             return None
-        return Numeric(self.name) if is_number(self.kind) else Moment(self.name)
+        return Numeric(self.name, texts=self.texts) if is_number(self.kind) else Moment(self.name)
 
     @property
     def _known(self) -> bool:
@@ -129,7 +121,7 @@ class ColumnSurvey:
             if pc.count_distinct(texts).as_py() > IDENTIFIER * (len(texts) - texts.null_count):
                 tell(f"Column {self.name!r} has more than {MOST_TEXTS:,} different texts and is left out.")
                 return None
-        return category(self.name, self._counted, self._nulls, tell)
+        return category(self.field, self._counted, self._nulls, tell)
 
 
 def _alone(name: str, values: pa.ChunkedArray, tell: Callable[[str], None], vectors: bool) -> Column | None:
@@ -173,13 +165,16 @@ class FeatureSurvey:
         if self.layout == "raw":
             return fit_arrays(sample.select([survey.name for survey in self._surveys]))
         keep = self.layout == "flat"
-        found = [survey.column(sample.column(survey.name), tell, keep) for survey in self._surveys]
+        said: list[str] = []
+
+        def note(text: str) -> None:
+            said.append(text)
+            tell(text)
+
+        found = [survey.column(sample.column(survey.name), note, keep) for survey in self._surveys]
         kept = tuple(column for column in found if column is not None)
         if not kept:
-            raise DataError(
-                "No column is of use as a feature: each is empty, constant, or names single rows.",
-                "Give at least one column that varies.",
-            )
+            raise nothing_of_use(said)
         return Columns(kept)
 
     def scaling(self, columns: Columns, sample: list[Array], scale: bool) -> Scaling:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -11,15 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, did_you_mean
-from maas_magics.core.data.columns import Array, as_text, is_number, is_text, numbers, tensors
-from maas_magics.core.data.sources import Source, open_source
-from maas_magics.core.data.sources.arrays import column, to_numpy
+from maas_magics.core.data.arrow import Array, as_text, is_number, is_text, numbers, tensors
+from maas_magics.core.data.sources import Source, open_source, typed
+from maas_magics.core.data.sources.arrays import column, of_column
 
 TARGET = "y"
 """Name of a target that is an array."""
 
 
-def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ...]]:
+def part(
+    data: Any, target: Any, csv: str | None = None, texts: Collection[str] = ()
+) -> tuple[Source, pa.Table, Array, tuple[str, ...]]:
     """Features and target of all rows whose target is there.
 
     Parameters
@@ -27,6 +29,10 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
     data : Any
         Anything a source reads, or a pair of features and target.
     target : str, sequence of str, array or None
+    csv : str, optional
+        How CSV files are written.
+    texts : collection of str
+        Columns that are known to be text.
 
     Returns
     -------
@@ -42,7 +48,7 @@ def part(data: Any, target: Any) -> tuple[Source, pa.Table, Array, tuple[str, ..
     """
     if target is None and isinstance(data, tuple) and len(data) == 2:
         data, target = data
-    source = open_source(data)
+    source = typed(open_source(data, csv), texts)
     table = source.table()
     if not table.num_rows:
         raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
@@ -95,9 +101,9 @@ def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.Chunked
     columns = [_answers(values) for values in columns]
     if not table.num_columns:
         raise DataError("The data has no column beside the target.", "Give at least one column of features.")
-    present = pc.invert(pc.is_null(columns[0], nan_is_null=True))
+    present = _present(columns[0])
     for other in columns[1:]:
-        present = pc.and_(present, pc.invert(pc.is_null(other, nan_is_null=True)))
+        present = pc.and_(present, _present(other))
     kept = pc.sum(present).as_py() or 0
     if not kept:
         return table.slice(0, 0), np.empty(0)
@@ -108,6 +114,23 @@ def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.Chunked
         return table, np.stack(values, axis=1)
     only = values[0]
     return table, only[:, 0] if only.ndim == 2 and only.shape[1] == 1 else only
+
+
+def _present(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Rows that have an answer: of several numbers a row, those that have all of them."""
+    if not isinstance(values.type, pa.FixedShapeTensorType):
+        return pc.invert(pc.is_null(values, nan_is_null=True))
+    found = tensors(values)
+    axes = tuple(range(1, found.ndim))
+    return pa.chunked_array(
+        [
+            pa.array(
+                np.asarray(~np.isnan(found).any(axis=axes))
+                if found.dtype.kind == "f"
+                else np.ones(len(found), dtype=bool)
+            )
+        ]
+    )
 
 
 def target_names(target: Any, columns: Sequence[str], rows: int) -> tuple[str, ...]:
@@ -128,16 +151,17 @@ def _array_target(target: Any, rows: int) -> tuple[tuple[str, ...], list[pa.Chun
         table = open_source(target).table()
         names, columns = tuple(table.column_names), list(table.columns)
     else:
-        values = to_numpy(target)
-        if values.ndim == 0:
+        if isinstance(target, (str, bytes)) or getattr(target, "ndim", int(hasattr(target, "__len__"))) == 0:
             raise DataError(f"The target {target!r} is neither a column's name nor an array.", "--target COLUMN")
-        if values.ndim > 2:
+        values = of_column(target)
+        if getattr(values, "ndim", 1) > 2:
             raise DataError(
                 f"The target has shape {values.shape}; one or two axes were expected.", "Reshape it: .reshape(n, -1)"
             )
         name = getattr(target, "name", None)
         names = (str(name) if isinstance(name, str) else TARGET,)
-        columns = [pa.chunked_array([column(values, names[0])])]
+        made = column(values, names[0])
+        columns = [made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])]
     if len(columns[0]) != rows:
         raise DataError(
             f"The data has {rows:,} rows and the target {len(columns[0]):,}.", "Give one target for each row."

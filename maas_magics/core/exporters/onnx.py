@@ -207,8 +207,8 @@ def _encoders(columns: Columns, raw: Sequence[str], names: Sequence[str]) -> tup
                     [entry],
                     [name],
                     domain="ai.onnx.ml",
-                    keys_strings=list(column.values),
-                    values_int64s=list(range(1, len(column.values) + 1)),
+                    keys_strings=[text for text, _ in column.spellings],
+                    values_int64s=[code for _, code in column.spellings],
                     default_int64=0,
                 )
             )

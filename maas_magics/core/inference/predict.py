@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from maas_magics.api.results import Metrics, Prediction
 from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
-from maas_magics.core.data.sources import Rereadable, open_source
+from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.target import answered, named, part, target_names
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predictor import CHUNK, Predictor
@@ -31,13 +30,14 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
         Gets rows done and rows in all (0 while unknown) after each chunk.
     """
     predictor = loader.predictor(request.model)
-    if isinstance(request.data, np.ndarray) and not request.top and request.batch_size is None:
+    if type(request.data) is np.ndarray and not request.top and request.batch_size is None:
         outputs = predictor.array(request.data)
         if outputs is not None and (not request.probabilities or "probabilities" in outputs):
             return Prediction(model=predictor.ref, columns=outputs)
-    source = open_source(request.data)
-    gathered = gather(predictor.chunks(source, request), source.rows, progress)
-    return Prediction(model=predictor.ref, columns=predictor.named(gathered))
+    source = open_source(request.data, request.csv)
+    blank: list[int] = []
+    gathered = gather(predictor.chunks(source, request, blank.append), source.rows, progress)
+    return Prediction(model=predictor.ref, columns=predictor.named(gathered), blank=sum(blank))
 
 
 def gather(
@@ -87,7 +87,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     target = request.target
     if target is None and not pair:
         target = answers.names[0] if len(answers.names) == 1 else answers.names
-    decoded, encoded = _scored(predictor, request.data, target)
+    decoded, encoded = _scored(predictor, request.data, target, request.csv, context.tell)
     outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
     wanted = truth(answers, torch.from_numpy(encoded))
     return Metrics(
@@ -99,20 +99,33 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     )
 
 
-def _scored(predictor: Predictor, data: Any, target: Any) -> tuple[Array, Array]:
+def _scored(
+    predictor: Predictor, data: Any, target: Any, csv: str | None, tell: Callable[[str], None]
+) -> tuple[Array, Array]:
     """Answers and encoded target of every row that has one; of a file, only a chunk of its rows is in memory."""
-    source = open_source(data) if isinstance(data, (str, os.PathLike, Rereadable)) else None
+    source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
     names = target_names(target, (), -1)
+    texts = texts_of(predictor, names)
+    for note in notes_of(source) if source is not None else ():
+        tell(note)
     if not isinstance(source, Rereadable) or not names:
-        source, table, values, _ = part(data, target)
+        source, table, values, _ = part(source or data, target, None if source else csv, texts)
         _check_axes(predictor.answers, values)
         encoded = predictor.answers.encode(values)
         slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
         found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
         return found[""], encoded
+    source = typed(source, texts)
+    assert isinstance(source, Rereadable)
     while (scored := _scored_chunks(predictor, source, names)) is None:
         pass  # the type of the target turned out to be a wider one, and is known now
     return scored
+
+
+def texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
+    """Columns that a model takes as text, and its target where its labels are texts."""
+    labels = predictor.answers.classes
+    return predictor.columns.texts + (list(names) if labels and all(isinstance(label, str) for label in labels) else [])
 
 
 def _scored_chunks(predictor: Predictor, source: Rereadable, names: Sequence[str]) -> tuple[Array, Array] | None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.core.data.columns import Array, Columns
-from maas_magics.core.data.sources import Source
+from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.inference.engine import Engine, unanswered
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.manifest import read_manifest, read_preprocess
@@ -136,8 +136,10 @@ class Predictor:
         wanted = len(labels) <= MOST_PROBABILITIES if request.probabilities is None else request.probabilities
         return {"probabilities": decoded} if wanted else {}
 
-    def chunks(self, source: Source, request: PredictRequest) -> Iterator[dict[str, Array]]:
-        """Answers of a source, some rows at a time.
+    def chunks(
+        self, source: Source, request: PredictRequest, blank: Callable[[int], None] | None = None
+    ) -> Iterator[dict[str, Array]]:
+        """Answers of a source, some rows at a time; ``blank`` gets how many of them rest on nothing.
 
         Raises
         ------
@@ -150,10 +152,13 @@ class Predictor:
                 "A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024"
             )
         any_rows = False
-        for table in source.chunks(size):
+        for table in typed(source, self.columns.texts).chunks(size):
             if table.num_rows:
                 any_rows = True
-                yield self.answer(self.decoded(self.encode(table, source)), request)
+                raw = self.encode(table, source)
+                if blank is not None:
+                    blank(int(self.columns.blank(raw).sum()))
+                yield self.answer(self.decoded(raw), request)
         if not any_rows:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
 

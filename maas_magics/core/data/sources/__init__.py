@@ -6,7 +6,7 @@ columns for arrays, and can put answers back into the library the rows came from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,7 +51,7 @@ class Rereadable(Source, Protocol):
 
 
 class Opener(Protocol):
-    """What a module of this package registers."""
+    """What a module of this package registers; the one for files takes ``csv`` as well."""
 
     def accepts(self, data: Any) -> bool:
         """Whether it can read ``data``; must not import the library it is for."""
@@ -63,8 +63,14 @@ class Opener(Protocol):
 sources: Registry[Opener] = Registry("data source", __name__)
 
 
-def open_source(data: Any) -> Source:
+def open_source(data: Any, csv: str | None = None) -> Source:
     """Source of ``data``; an open source is its own.
+
+    Parameters
+    ----------
+    data : Any
+    csv : str, optional
+        How CSV files are written: ``"sep=; decimal=, encoding=latin-1 missing=NA"``.
 
     Raises
     ------
@@ -76,11 +82,31 @@ def open_source(data: Any) -> Source:
     for name in sources:
         opener = sources.get(name)
         if opener.accepts(data):
-            return opener.open(data)
+            if csv is None:
+                return opener.open(data)
+            if name != "files":
+                raise DataError(f"csv={csv!r} is about CSV files; this data is in memory.", "Leave it out.")
+            return opener.open(data, csv)  # type: ignore[call-arg]
     raise DataError(
         f"Cannot read data of type {type(data).__module__}.{type(data).__qualname__}.",
         "Give a pandas, polars, pyarrow or duckdb table, a numpy or torch array, a dict of arrays, or a path.",
     )
+
+
+def typed(source: Source, texts: Collection[str]) -> Source:
+    """A source that is asked for the columns ``texts`` letter for letter, where its format leaves their type open."""
+    method = getattr(source, "typed", None)
+    return source if method is None else method(texts)
+
+
+def notes_of(source: Source) -> tuple[str, ...]:
+    """Sentences about how a source is read, for a person."""
+    return tuple(getattr(source, "notes", ()))
+
+
+def is_files(data: Any) -> bool:
+    """Whether data is a path, a URL, or a list of them."""
+    return bool(sources.get("files").accepts(data))
 
 
 def comes_from(data: Any, *packages: str) -> bool:
@@ -117,20 +143,6 @@ def as_pandas(columns: Answers, index: Any = None) -> Any:
         for name, values in columns.items()
     }
     return pd.DataFrame(found, index=index, copy=False)
-
-
-def words(values: Iterable[Any]) -> pa.Array:
-    """Values of several kinds as text, each as Arrow would write it among its like."""
-    return pa.array([_word(value) for value in values], pa.string())
-
-
-def _word(value: Any) -> str | None:
-    try:
-        scalar = pa.scalar(value, from_pandas=True)
-        text: str | None = scalar.as_py() if pa.types.is_null(scalar.type) else scalar.cast(pa.string()).as_py()
-        return text
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        return str(value)
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:

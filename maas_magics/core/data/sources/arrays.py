@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.sources import ARRAY, Answers, as_numpy, comes_from, sources, words
+from maas_magics.core.data.files.places import looks_like_files
+from maas_magics.core.data.sources import ARRAY, Answers, as_numpy, comes_from, plain, sources
+from maas_magics.core.data.sources.frames import FrameSource
+from maas_magics.core.data.values import lengths, mixed, objects, times
+
+Values = Any
+"""An array of numpy, or one of Arrow."""
 
 
 class ArraySource:
@@ -17,15 +24,15 @@ class ArraySource:
 
     Parameters
     ----------
-    columns : dict of str to ndarray
-        One-dimensional arrays are plain columns, others tensors of one row each.
+    columns : dict of str to ndarray or pyarrow.Array
+        One-dimensional arrays are plain columns, others tensors of one row each. What is masked is missing.
     arrays : bool
         Whether answers go back as arrays.
     torch : bool
         Whether answers that are numbers go back as torch tensors.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray[Any, Any]], arrays: bool = True, torch: bool = False) -> None:
+    def __init__(self, columns: dict[str, Values], arrays: bool = True, torch: bool = False) -> None:
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(
@@ -46,7 +53,13 @@ class ArraySource:
             yield self._slice(start, start + rows)
 
     def _slice(self, start: int, stop: int) -> pa.Table:
-        return pa.table({name: column(values[start:stop], name) for name, values in self._columns.items()})
+        found = [(name, values[start:stop]) for name, values in self._columns.items()]
+        columns = [column(values, name) for name, values in found]
+        fields = [
+            pa.field(name, made.type, metadata=mixed(made, values) if _holds_objects(values) else None)
+            for (name, values), made in zip(found, columns, strict=True)
+        ]
+        return pa.table(columns, schema=pa.schema(fields))
 
     def restore(self, columns: Answers) -> Any:
         """Answers: a dict for a dict of columns, otherwise one array."""
@@ -62,25 +75,89 @@ def _as_torch(values: np.ndarray[Any, Any]) -> Any:
     return torch.from_numpy(values) if values.dtype.kind in "biuf" else values
 
 
-def column(values: np.ndarray[Any, Any], name: str) -> pa.Array:
-    """Array as an Arrow column: a plain one, or a fixed-shape tensor for each row."""
-    if values.dtype.kind not in "biufMmOUS":
+def _holds_objects(values: Values) -> bool:
+    return isinstance(values, np.ndarray) and values.dtype.kind == "O"
+
+
+def column(values: Values, name: str) -> pa.Array | pa.ChunkedArray:
+    """Array as an Arrow column: a plain one, or a fixed-shape tensor for each row; what is masked is missing.
+
+    Raises
+    ------
+    DataError
+        If it holds what no model takes.
+    """
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    kind = values.dtype.kind
+    if kind not in "biufMmOUST":
         raise DataError(
             f"Array {name!r} has dtype {values.dtype}, which no model takes.", "Convert it: .astype('float32')"
         )
-    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
-        values = values.astype(np.float64)
-    if values.ndim == 1:
-        try:
-            return pa.array(values.tolist() if values.dtype.kind in "OUS" else values, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            return words(values)
-    if values.dtype.kind not in "biuf":
+    if values.ndim > 1 and kind == "O":
+        values, kind = _numbers(values)
+    if values.ndim > 1 and kind not in "biuf":
         raise DataError(
             f"Array {name!r} has dtype {values.dtype} and {values.ndim} axes; an array of several axes holds numbers.",
             "Give mixed columns as a table: pd.DataFrame(...)",
         )
-    return tensor_column(values)
+    if kind == "f" and values.dtype.itemsize > 8:
+        values = values.astype(np.float64)
+    hidden = _hidden(values)
+    values = np.asarray(values)
+    if values.ndim > 1:
+        return tensor_column(values if hidden is None else _emptied(values, hidden))
+    try:
+        if kind == "M":
+            values = values if _as_it_is(values) else times(values)
+        elif kind == "m" and not _as_it_is(values):
+            values = lengths(values)
+    except DataError as error:
+        raise DataError(f"Array {name!r}: {error.message}", error.hint) from None
+    if kind in "OUST":
+        return objects(_items(values, hidden))
+    if hidden is not None and values.dtype.kind in "fMm":  # beside a mask, Arrow sees no NaN and no NaT
+        hidden = hidden | np.isnan(values)
+    return pa.array(values, from_pandas=True, mask=hidden)
+
+
+def _numbers(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str]:
+    """Objects of several axes as float64 where all of them are numbers, and what kind of array it is."""
+    hidden = _hidden(values)
+    found = objects(_items(values, hidden))
+    kind = found.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        return values, "O"
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(values.shape), "f"
+
+
+def _items(values: np.ndarray[Any, Any], hidden: np.ndarray[Any, Any] | None) -> list[Any]:
+    """Every value, one after the other, and None for those that are hidden."""
+    items: list[Any] = np.asarray(values).ravel().tolist()
+    if hidden is None:
+        return items
+    return [None if gone else item for item, gone in zip(items, hidden.ravel().tolist(), strict=True)]
+
+
+def _hidden(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """Which values are masked; None where none is."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return None
+    found = np.ma.getmaskarray(values)
+    return found if found.any() else None
+
+
+def _emptied(values: np.ndarray[Any, Any], hidden: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Numbers with NaN for those that are hidden, as the floats that hold all of them."""
+    found = values.astype(values.dtype if values.dtype.kind == "f" else np.float64)
+    found[hidden] = np.nan
+    return found
+
+
+def _as_it_is(values: np.ndarray[Any, Any]) -> bool:
+    """Whether Arrow has the very unit of some times."""
+    unit, count = np.datetime_data(values.dtype)
+    return count == 1 and unit in ("s", "ms", "us", "ns")
 
 
 def tensor_column(values: np.ndarray[Any, Any]) -> pa.Array:
@@ -97,17 +174,67 @@ def tensor_column(values: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def to_numpy(data: Any) -> np.ndarray[Any, Any]:
-    """Array of numpy, torch, or nested lists as a numpy array."""
+    """Array of numpy, torch, or nested lists as a numpy array; a masked one stays masked."""
+    if isinstance(data, np.ma.MaskedArray):
+        return data
     if comes_from(data, "torch"):
-        return np.asarray(data.detach().cpu().numpy())
+        return _of_torch(data)
     if comes_from(data, "pandas", "polars") and hasattr(data, "to_numpy"):
         return np.asarray(data.to_numpy())
+    if isinstance(data, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) and row.ndim for row in data):
+        try:
+            return np.ma.stack(data)
+        except ValueError:
+            raise _ragged() from None
+    if isinstance(data, (list, tuple)) and any(value is np.ma.masked for value in data):
+        return _objects(list(data))
     try:
-        values = np.asarray(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a masked value becomes NaN, which is what is wanted
+            values = np.asarray(data)
     except ValueError:
-        raise DataError("The rows differ in length, so they make no array.", "Give rows of equal length.") from None
-    # numpy writes what is missing among texts as "None" or "nan"
-    return np.asarray(data, dtype=object) if values.dtype.kind in "US" and not hasattr(data, "dtype") else values
+        raise _ragged() from None
+    if values.dtype.kind in "US" and not hasattr(data, "dtype"):
+        # numpy writes what is missing among texts as "None" or "nan"
+        return np.asarray(data, dtype=object)
+    return values
+
+
+def _ragged() -> DataError:
+    return DataError("The rows differ in length, so they make no array.", "Give rows of equal length.")
+
+
+def _of_torch(data: Any) -> np.ndarray[Any, Any]:
+    """A tensor of torch, however it is laid out; what a masked one hides is masked."""
+    if hasattr(data, "get_mask"):
+        return np.ma.MaskedArray(_of_torch(data.get_data()), mask=~_of_torch(data.get_mask()))
+    data = data.detach().cpu()
+    if data.is_nested:
+        raise DataError(
+            "A nested tensor has rows of different lengths, which no model here takes.",
+            "Pad them: torch.nested.to_padded_tensor(x, float('nan'))",
+        )
+    if str(data.layout) != "torch.strided":
+        data = data.to_dense()
+    if data.is_quantized:
+        data = data.dequantize()
+    if data.is_floating_point() and data.element_size() < 4 and str(data.dtype) != "torch.float16":
+        data = data.float()
+    return np.asarray(data.resolve_conj().resolve_neg().numpy())
+
+
+def of_column(values: Any) -> Values:
+    """One column that somebody gave by itself: an Arrow array where its library has one, which keeps what is missing.
+
+    Anything else goes by `to_numpy`.
+    """
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return plain(pa.table({ARRAY: values})).column(0)
+    if comes_from(values, "pandas", "polars") and getattr(values, "ndim", 1) == 1 and hasattr(values, "to_frame"):
+        return FrameSource(values).table().column(0)
+    if isinstance(values, (list, tuple)) and not any(isinstance(item, (list, tuple, np.ndarray)) for item in values):
+        return to_numpy(values) if all(isinstance(item, (int, float)) for item in values) else _objects(list(values))
+    return np.atleast_1d(to_numpy(values))
 
 
 @sources.register("arrays")
@@ -117,7 +244,7 @@ class Arrays:
     @staticmethod
     def accepts(data: Any) -> bool:
         """Anything that is an array, a mapping to arrays, or a list or tuple of rows."""
-        if isinstance(data, (str, bytes)) or hasattr(data, "__arrow_c_stream__"):
+        if isinstance(data, (str, bytes)) or hasattr(data, "__arrow_c_stream__") or looks_like_files(data):
             return False
         tensor = comes_from(data, "torch") and hasattr(data, "detach")
         return tensor or isinstance(data, (np.ndarray, Mapping, list, tuple)) or hasattr(data, "__array__")
@@ -126,10 +253,10 @@ class Arrays:
     def open(data: Any) -> ArraySource:
         """Arrays as a source; a list of dicts is read as rows of a table."""
         if isinstance(data, Mapping):
-            columns = {str(name): np.atleast_1d(to_numpy(values)) for name, values in data.items()}
+            columns = {str(name): of_column(values) for name, values in data.items()}
             if not columns:
                 raise DataError("The dict of arrays is empty.", "Give at least one array.")
-            return ArraySource(columns, arrays=any(values.ndim > 1 for values in columns.values()))
+            return ArraySource(columns, arrays=any(getattr(values, "ndim", 1) > 1 for values in columns.values()))
         if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
             names = list(dict.fromkeys(name for row in data for name in row))
             return ArraySource({str(name): _objects([row.get(name) for row in data]) for name in names}, False)

@@ -1,90 +1,140 @@
-"""CSV, Parquet, JSON lines and Arrow files, by path or URL."""
+"""CSV, Parquet, JSON and Arrow files, by path or URL; folders of them, patterns of their names, and lists."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from maas_magics.api.errors import DataError, did_you_mean
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.files.columnar import Ipc, Parquet
+from maas_magics.core.data.files.delimited import Delimited, head_of, other_format
+from maas_magics.core.data.files.dialect import read_dialect
+from maas_magics.core.data.files.documents import Documents
+from maas_magics.core.data.files.places import Place, find, first_line, looks_like_files, names_of
+from maas_magics.core.data.files.schemas import conform, key_types, unified
 from maas_magics.core.data.sources import Answers, as_arrow, as_pandas, plain, sources
 
-FORMATS = {
-    "csv": "csv",
-    "tsv": "csv",
-    "txt": "csv",
-    "parquet": "parquet",
-    "pq": "parquet",
-    "jsonl": "json",
-    "ndjson": "json",
-    "json": "json",
-    "arrow": "ipc",
-    "feather": "ipc",
-    "ipc": "ipc",
-}
-"""Dataset format of each file ending."""
 
+class Reader(Protocol):
+    """What reads the files of one format."""
 
-BUFFER = 2**20
-"""Bytes read at a time of each column of a Parquet file."""
+    def notes(self, places: list[Place]) -> list[str]:
+        """What was told from the files that a person may want to know."""
 
-COMPRESSED = 4
-"""How many times larger text is taken to be once it is unpacked."""
+    def schema(self, place: Place) -> pa.Schema:
+        """Columns of a file."""
 
-WIDER = {pa.null(): pa.int64(), pa.int64(): pa.float64()}
-"""What a column of a CSV file is read as when a value does not fit its type; text where nothing is named."""
+    def table(self, place: Place, schema: pa.Schema) -> pa.Table:
+        """All rows of a file."""
+
+    def batches(self, place: Place, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+        """Rows of a file, at most ``rows`` at a time."""
+
+    def size(self, place: Place, schema: pa.Schema) -> int:
+        """Bytes that the rows take in memory, as well as that can be told without reading them."""
+
+    def wider(self, error: pa.ArrowInvalid, place: Place, schema: pa.Schema) -> pa.Schema | None:
+        """Columns in wider types after a value did not fit; None if ``error`` is about something else."""
 
 
 class FileSource:
-    """A file, or a folder of files of one format, read in chunks."""
+    """Files of one format, read in chunks, with the columns that their folders name.
+
+    Parameters
+    ----------
+    data : path, URL, pattern of names, folder, or a list of them
+    csv : str, optional
+        How CSV files are written; see `maas_magics.core.data.files.dialect.read_dialect`.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read.
+    """
 
     arrays = False
     rows: int | None = None
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        filesystem, inner = _filesystem(path)
-        ending = _ending(inner)
-        if ending not in FORMATS:
-            ending = next((found for name in _inside(filesystem, inner) if (found := _ending(name)) in FORMATS), ending)
-        if ending not in FORMATS:
-            if filesystem.get_file_info(inner).type.name == "NotFound":
-                raise self._absent(path)
-            raise DataError(f"Cannot tell the format of {path!r} from its ending.", did_you_mean(ending, FORMATS))
-        import pyarrow.csv
-        import pyarrow.dataset
+    def __init__(self, data: Any, csv: str | None = None) -> None:
+        said = read_dialect(csv)
+        self._places, self.notes = find(data)
+        kind = self._places[0].kind
+        if csv and kind != "csv":
+            raise DataError(f"{names_of(self._places)} is not CSV, which csv={csv!r} speaks of.", "Leave it out.")
+        readers: dict[str, Callable[[], Reader]] = {
+            "csv": lambda: Delimited(said),
+            "json": Documents,
+            "parquet": Parquet,
+            "ipc": Ipc,
+        }
+        self._reader = readers[kind]()
+        self._now = self._places[0]
+        self._folders: set[str] = set()
+        self.schema = self._read_schema()
+        self.notes = [*self.notes, *self._reader.notes(self._places)]
 
-        kind: Any = FORMATS[ending]
-        if kind == "csv":
-            kind = pyarrow.dataset.CsvFileFormat(
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter="\t" if ending == "tsv" else ",", newlines_in_values=True
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True),
-            )
-        try:
-            self._open = partial(pyarrow.dataset.dataset, inner, format=kind, filesystem=filesystem)
-            self._dataset = self._open()
-        except FileNotFoundError:
-            raise self._absent(path) from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path!r} cannot be read: {_first_line(error)}") from None
+    def _read_schema(self) -> pa.Schema:
+        schemas = []
+        for place in self._places:
+            self._now = place
+            try:
+                schemas.append(self._reader.schema(place))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OSError, UnicodeError) as error:
+                raise self._unreadable(error) from None
+            if len(set(schemas[-1].names)) < len(schemas[-1].names):
+                doubled = next(name for name in schemas[-1].names if schemas[-1].names.count(name) > 1)
+                raise DataError(f"{place.name!r} has more than one column named {doubled!r}.", "Rename one of them.")
+        schema = unified(schemas)
+        for name, type_ in key_types([place.keys for place in self._places]).items():
+            if name not in schema.names:
+                schema = schema.append(pa.field(name, type_))
+                self._folders.add(name)
+        return schema
 
-    @staticmethod
-    def _absent(path: str) -> DataError:
-        return DataError(f"There is no file {path!r}.", f"The working folder is {os.getcwd()!r}.")
+    @property
+    def _own(self) -> pa.Schema:
+        """Columns that stand in the files themselves."""
+        return pa.schema([field for field in self.schema if field.name not in self._folders])
+
+    def _unreadable(self, error: BaseException) -> DataError:
+        """Why the file in hand cannot be read: what it really is, or what the reader says."""
+        place = self._now
+        if isinstance(error, FileNotFoundError):
+            return DataError(f"There is no file {place.path!r}.")
+        what = ""
+        if place.kind in ("csv", "json") and not place.packed:
+            what = other_format(head_of(place))
+        if what:
+            return DataError(f"{place.name!r} is not {place.ending.upper()}: it is {what}.", "Give it its own ending.")
+        if isinstance(error, UnicodeError) or "invalid UTF8" in str(error):
+            return DataError(f"{place.name!r} is not in the encoding it was read in.", 'csv="encoding=latin-1"')
+        return DataError(f"{place.name!r} cannot be read: {first_line(error)[:300]}")
+
+    def typed(self, texts: Collection[str]) -> FileSource:
+        """Read columns that are known to be texts as such, letter for letter."""
+        for at, field in enumerate(self.schema):
+            loose = isinstance(self._reader, (Delimited, Documents)) or all(field.name in p.keys for p in self._places)
+            number = isinstance(self._reader, Documents) and not pa.types.is_timestamp(field.type)
+            if field.name in texts and loose and not number:
+                self.schema = self.schema.set(at, field.with_type(pa.string()))
+        return self
 
     def table(self) -> pa.Table:
         """All rows."""
         while True:
             try:
-                return plain(self._dataset.to_table())
+                parts = []
+                for place in self._places:
+                    self._now = place
+                    parts.append(conform(self._reader.table(place, self._own), self.schema, place.keys))
+                return plain(pa.concat_tables(parts) if len(parts) > 1 else parts[0])
             except pa.ArrowInvalid as error:
                 self._widen(error)
+            except (pa.ArrowNotImplementedError, OSError, UnicodeError) as error:
+                raise self._unreadable(error) from None
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
         """All rows, at most ``rows`` at a time; only a few chunks are ever in memory."""
@@ -92,62 +142,38 @@ class FileSource:
         while not finished:
             seen = 0
             try:
-                for batch in self._batches(rows):
-                    fresh = batch.slice(min(max(done - seen, 0), batch.num_rows))
-                    seen += batch.num_rows
-                    done += fresh.num_rows
-                    if fresh.num_rows:
-                        yield plain(pa.Table.from_batches([fresh]))
+                for place in self._places:
+                    self._now = place
+                    for part in self._reader.batches(place, self._own, rows):
+                        fresh = part.slice(min(max(done - seen, 0), len(part)))
+                        seen += len(part)
+                        done += len(fresh)
+                        if len(fresh):
+                            yield plain(conform(fresh, self.schema, place.keys))
                 finished = True
             except pa.ArrowInvalid as error:
                 self._widen(error)
-            except OSError as error:
-                raise DataError(f"{self._path!r} cannot be read: {_first_line(error)}") from None
-
-    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """Batches in the order of the rows. A scan holds whole row groups of Parquet, which may be a whole file."""
-        if self._dataset.format.default_extname != "parquet":
-            yield from self._dataset.to_batches(batch_size=rows, batch_readahead=1, fragment_readahead=1)
-            return
-        import pyarrow.parquet
-
-        schema = self._dataset.schema
-        for fragment in self._dataset.get_fragments():
-            with (
-                fragment.open() as opened,
-                pyarrow.parquet.ParquetFile(opened, buffer_size=BUFFER, pre_buffer=False) as file,
-            ):
-                columns = [name for name in schema.names if name in file.schema_arrow.names]
-                for batch in file.iter_batches(rows, columns=columns):
-                    yield batch if batch.schema.equals(schema) else _conform(batch, schema)
-
-    def size(self) -> int:
-        """Bytes that all rows take in memory, told from the files' sizes, and of Parquet from its metadata."""
-        total = 0
-        for fragment in self._dataset.get_fragments():
-            if self._dataset.format.default_extname == "parquet":
-                total += _unpacked(fragment.metadata, self._dataset.schema)
-                continue
-            packed = fragment.path.lower().endswith((".gz", ".bz2", ".zst"))
-            total += self._dataset.filesystem.get_file_info(fragment.path).size * (COMPRESSED if packed else 1)
-        return total
+            except (pa.ArrowNotImplementedError, OSError, UnicodeError) as error:
+                raise self._unreadable(error) from None
 
     def _widen(self, error: pa.ArrowInvalid) -> None:
-        """Take a wider type for a column of a CSV file, whose types were told from its first megabyte.
+        """Take a wider type for a column, whose type was told from the first bytes of a file.
 
         Raises
         ------
         DataError
             If that is not what ``error`` is about.
         """
-        schema = self._dataset.schema
-        found = re.search(r"CSV column #(\d+):.*conversion error", str(error))
-        number = int(found[1]) if found is not None else -1
-        field = schema.field(number)
-        if number < 0 or pa.types.is_string(field.type):
-            raise DataError(f"{self._path!r} cannot be read: {_first_line(error)}") from None
-        wider = WIDER.get(field.type, pa.string())
-        self._dataset = self._open(schema=schema.set(number, field.with_type(wider)))
+        wider = self._reader.wider(error, self._now, self._own)
+        if wider is None:
+            raise self._unreadable(error) from None
+        for field in wider:
+            at = self.schema.get_field_index(field.name)
+            self.schema = self.schema.append(field) if at < 0 else self.schema.set(at, field)
+
+    def size(self) -> int:
+        """Bytes that all rows take in memory, told from the files' sizes, and of Parquet from its metadata."""
+        return sum(self._reader.size(place, self._own) for place in self._places)
 
     def restore(self, columns: Answers) -> Any:
         """Answers as a pandas table where pandas is installed, else as an Arrow table."""
@@ -156,74 +182,16 @@ class FileSource:
         return as_arrow(columns) if find_spec("pandas") is None else as_pandas(columns)
 
 
-def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch of one file of several in the types of the first, with nothing where a column is absent."""
-    there = batch.schema.names
-    columns = [
-        batch.column(field.name).cast(field.type) if field.name in there else pa.nulls(batch.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _unpacked(metadata: Any, schema: pa.Schema) -> int:
-    """Bytes of a Parquet file's rows in memory: texts as they are stored, which may repeat one another."""
-    wide = 0
-    for field in schema:
-        kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
-        try:
-            wide += max(1, kind.bit_width // 8)
-        except ValueError:
-            wide += kind.list_size * 8 if pa.types.is_fixed_size_list(kind) else 16
-    stored = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    return max(int(metadata.num_rows) * wide, int(stored))
-
-
-def _filesystem(path: str) -> tuple[Any, str]:
-    from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
-
-    if "://" not in path:
-        return LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
-    import fsspec
-
-    try:
-        filesystem, inner = fsspec.core.url_to_fs(path)
-    except (ImportError, ValueError) as error:
-        raise DataError(f"{path!r} cannot be opened: {_first_line(error)}") from None
-    return PyFileSystem(FSSpecHandler(filesystem)), inner
-
-
-def _ending(path: str) -> str:
-    """Ending of a file's name, without that of its compression."""
-    name = path.partition("?")[0].rstrip("/").rpartition("/")[2].lower()
-    for compression in (".gz", ".bz2", ".zst"):
-        name = name.removesuffix(compression)
-    return name.rpartition(".")[2] if "." in name else ""
-
-
-def _inside(filesystem: Any, folder: str) -> list[str]:
-    """Files of a folder, sorted; none where it is no folder."""
-    from pyarrow.fs import FileSelector
-
-    if filesystem.get_file_info(folder).type.name != "Directory":
-        return []
-    return sorted(info.path for info in filesystem.get_file_info(FileSelector(folder, recursive=True)) if info.is_file)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 @sources.register("files")
 class Files:
     """Opens paths and URLs."""
 
     @staticmethod
     def accepts(data: Any) -> bool:
-        """Strings and path objects."""
-        return isinstance(data, (str, os.PathLike))
+        """Strings, path objects, and lists of them."""
+        return isinstance(data, (str, os.PathLike)) or looks_like_files(data)
 
     @staticmethod
-    def open(data: Any) -> FileSource:
+    def open(data: Any, csv: str | None = None) -> FileSource:
         """Path or URL as a source."""
-        return FileSource(os.fspath(data))
+        return FileSource(data, csv)

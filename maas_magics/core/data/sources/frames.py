@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.sources import Answers, as_arrow, as_pandas, comes_from, plain, sources, words
+from maas_magics.core.data.sources import Answers, as_arrow, as_pandas, comes_from, plain, sources
+from maas_magics.core.data.values import mixed, objects
 
 LIBRARIES = {"pandas": ("pandas",), "polars": ("polars",), "duckdb": ("duckdb", "_duckdb")}
 """Top-level packages whose types each library's tables are."""
@@ -67,9 +68,10 @@ class FrameSource:
             part = self._data.iloc[start:stop].set_axis(range(len(names)), axis=1)
             if self._plain:
                 return pa.Table.from_pandas(part, preserve_index=False, nthreads=1).rename_columns(names)
-            return pa.table([_pandas_column(part.iloc[:, i]) for i in range(len(names))], names=names)
-        part = _arrow(self._data[start:stop]) if self._kind == "polars" else self._data.slice(start, stop - start)
-        return plain(part)
+            return _table(names, [_pandas_column(part.iloc[:, i]) for i in range(len(names))])
+        if self._kind == "polars":
+            return _polars_table(self._data[start:stop])
+        return plain(self._data.slice(start, stop - start))
 
     def restore(self, columns: Answers) -> Any:
         """Answers as a table of the same library; a pandas index is kept."""
@@ -102,20 +104,50 @@ def _arrow(data: Any) -> pa.Table:
         return getattr(data, method)()
 
 
-def _pandas_column(series: Any) -> pa.Array | pa.ChunkedArray:
-    """Column as Arrow; pandas' own kinds that Arrow has no numbers for go as moments, dense numbers, or text."""
+Column = tuple[pa.Array | pa.ChunkedArray, dict[bytes, bytes] | None]
+"""A column, and the metadata of its field."""
+
+
+def _table(names: list[str], columns: list[Column]) -> pa.Table:
+    fields = [
+        pa.field(name, values.type, metadata=metadata) for name, (values, metadata) in zip(names, columns, strict=True)
+    ]
+    return pa.table([values for values, _ in columns], schema=pa.schema(fields))
+
+
+def _polars_table(part: Any) -> pa.Table:
+    odd = [name for name, kind in part.schema.items() if str(kind) == "Object"]
+    if not odd:
+        return plain(_arrow(part))
+    whole = plain(_arrow(part.drop(odd))) if len(odd) < part.width else None
+    columns = [
+        _objects(part[name].to_list()) if name in odd or whole is None else (whole.column(name), None)
+        for name in part.columns
+    ]
+    return _table(list(part.columns), columns)
+
+
+def _objects(values: list[Any]) -> Column:
+    made = objects(values)
+    return made, mixed(made, values)
+
+
+def _pandas_column(series: Any) -> Column:
+    """Column as Arrow; pandas' own kinds that Arrow has no numbers for go as moments, dense numbers, or objects."""
     if hasattr(series.array, "to_timestamp"):
         series = series.dt.to_timestamp()
+    if series.dtype == object:
+        return _objects(series.tolist())
     try:
         values = pa.array(series, from_pandas=True)
         kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
         if not isinstance(kind, pa.BaseExtensionType):
-            return values
+            return values, None
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         dense = series.to_numpy()
         if dense.dtype.kind in "biuf":
-            return pa.array(dense, from_pandas=True)
-    return words(series.astype(object).where(series.notna(), None))
+            return pa.array(dense, from_pandas=True), None
+    return _objects(series.astype(object).tolist())
 
 
 @sources.register("frames")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.data.arrow import tensors as column_tensors
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.columns import tensors as column_tensors
 from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.transform import Transform

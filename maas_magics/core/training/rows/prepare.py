@@ -15,8 +15,11 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.architectures import architectures
 from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task
-from maas_magics.core.data.columns import Array, Columns, Numeric, fit, fit_arrays
+from maas_magics.core.data.arrow import is_text
+from maas_magics.core.data.columns import Array, Columns, Numeric
+from maas_magics.core.data.fitting import fit, fit_arrays, tell_words
 from maas_magics.core.data.scaling import Layout
+from maas_magics.core.data.sources import is_files, notes_of
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.data.target import part, target_names
@@ -83,7 +86,9 @@ def read(
     request: TrainRequest, task: Task | Family | None, tell: Callable[[str], None]
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays."""
-    source, table, values, names = part(request.data, request.target)
+    source, table, values, names = part(request.data, request.target, request.csv)
+    for note in notes_of(source):
+        tell(note)
     if values.ndim == 1 and table.num_rows < 2:
         raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
     rows = Rows(table, values)
@@ -100,8 +105,14 @@ def read(
     target = request.target if target_names(request.target, names, len(rows)) else None
     if target is None and not (isinstance(held, tuple) and len(held) == 2):
         raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
-    _, other, answers, _ = part(held, target)
+    csv = request.csv if is_files(held) else None
+    _, other, answers, _ = part(held, target, csv, texts_of(table, names if values.dtype == object else ()))
     return rows, Rows(other, answers), names, source.arrays
+
+
+def texts_of(table: pa.Table, labels: Sequence[str]) -> list[str]:
+    """Columns of rows that are read as text, so that other files are read alike."""
+    return [field.name for field in table.schema if is_text(field.type)] + list(labels)
 
 
 def held_share(asked: float | None) -> float:
@@ -197,6 +208,7 @@ def prepare(
         The target as the request has it.
     """
     answers = fit_answers(train.target, names, task, standardise)
+    tell_words(f"The target {', '.join(names)!r}", answers.classes, tell)
     if layout == "raw":
         columns = fit_arrays(train.table)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.data.answers import Family
 from maas_magics.core.data.columns import Array
+from maas_magics.core.data.fitting import tell_words
 from maas_magics.core.data.reservoir import Reservoir, draws
-from maas_magics.core.data.sources import Rereadable, open_source
+from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.survey import FeatureSurvey
 from maas_magics.core.data.target import answered, named, part, target_names
@@ -39,6 +39,7 @@ from maas_magics.core.training.rows.prepare import (
     layout_of,
     refuse_infinite,
     standardises,
+    texts_of,
     transformed,
 )
 
@@ -87,8 +88,7 @@ def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rerea
     data, asked = request.data, request.stream
     if asked is False:
         return None
-    file = isinstance(data, (str, os.PathLike, Rereadable))
-    source = open_source(data) if file else None
+    source = open_source(data, request.csv) if isinstance(data, Rereadable) or is_files(data) else None
     if not isinstance(source, Rereadable):
         if asked:
             raise OptionError("Only files are streamed; this data is in memory already.", "Give a path, or no --stream")
@@ -108,6 +108,8 @@ def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rerea
         f"The rows take {in_words(size)} in memory, of which {in_words(free)} are free: they are streamed from disk, "
         "in random order within windows of blocks."
     )
+    for note in notes_of(source):
+        tell(note)
     return source
 
 
@@ -152,6 +154,7 @@ class Stream:
         self._share = self._held_share(source.size() / wide)
         self._first: Array = np.empty(0, dtype=np.int64)
         self.rows = self.held = 0
+        self._texts: list[str] = []
         while (found := self._survey()) is None:
             pass  # a type of the file's columns turned out to be wider, and is known now
         self.prepared, self.extremes = found
@@ -189,6 +192,7 @@ class Stream:
         for features, values, start in self._parts(self._source):
             if survey is None:
                 schema, dtype = features.schema, values.dtype
+                self._texts = texts_of(features, self._names if values.dtype.kind == "O" else ())
                 survey = FeatureSurvey(features.schema, self.layout)
             elif not features.schema.equals(schema) or values.dtype != dtype:
                 return None
@@ -224,6 +228,7 @@ class Stream:
     ) -> Prepared:
         rows, values = _parted(sample.table())
         answers = target.answers(standardises(self._request, self._source.arrays))
+        tell_words(f"The target {', '.join(self._names)!r}", answers.classes, self._tell)
         columns = survey.columns(rows, self._tell)
         check_image(columns, self.layout)
         raw = columns.encode(rows)
@@ -255,7 +260,8 @@ class Stream:
             _, table, values, _ = part(held, None)
             yield table, values
             return
-        for features, values, _ in self._parts(open_source(held)):
+        csv = self._request.csv if is_files(held) else None
+        for features, values, _ in self._parts(typed(open_source(held, csv), self._texts)):
             yield features, values
 
     def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:

@@ -1,0 +1,161 @@
+"""Delimited text: CSV, TSV and their like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from maas_magics.core.data.files.dialect import HEAD, WORDS, Dialect, sniff
+from maas_magics.core.data.files.places import Place
+
+BLOCK = 2**20
+"""Bytes that types are told from, and that are read at a time."""
+
+WIDER = {pa.null(): pa.int64(), pa.int64(): pa.float64()}
+"""What a column is read as when a value does not fit its type; text where nothing is named."""
+
+OTHER_FORMATS = {
+    b"PK\x03\x04": "a ZIP archive, such as an Excel workbook",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\x1f\x8b": "compressed by gzip",
+    b"BZh": "compressed by bzip2",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"%PDF": "a PDF document",
+}
+"""What a file is whose bytes begin so."""
+
+
+def head_of(place: Place) -> bytes:
+    """The first bytes of a file, unpacked."""
+    with place.stream() as stream:
+        data: bytes = stream.read(HEAD)
+    return data
+
+
+def other_format(head: bytes) -> str:
+    """What a file of text really is, if not text."""
+    return next((what for magic, what in OTHER_FORMATS.items() if head.startswith(magic)), "")
+
+
+def options(dialect: Dialect, types: Mapping[str, pa.DataType] | None) -> dict[str, Any]:
+    """Options of Arrow's reader for a file."""
+    return {
+        "read_options": pyarrow.csv.ReadOptions(
+            block_size=BLOCK, skip_rows=dialect.skip, encoding=dialect.encoding.replace("utf-8-sig", "utf-8")
+        ),
+        "parse_options": pyarrow.csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            null_values=[*WORDS, *dialect.missing],
+            strings_can_be_null=False,
+            decimal_point=dialect.decimal,
+            column_types=dict(types or {}),
+        ),
+    }
+
+
+class Delimited:
+    """Reads files of delimited text, a block at a time.
+
+    Parameters
+    ----------
+    said : Dialect
+        What a person says of them.
+    """
+
+    def __init__(self, said: Dialect) -> None:
+        self.said = said
+        self.dialects: dict[str, Dialect] = {}
+
+    def dialect(self, place: Place) -> Dialect:
+        """How one of them is written."""
+        if place.path not in self.dialects:
+            self.dialects[place.path] = sniff(head_of(place), place.ending, self.said)
+        return self.dialects[place.path]
+
+    def notes(self, places: list[Place]) -> list[str]:
+        """What was told from the files, where it is not what their ending says."""
+        found: dict[str, str] = {}
+        for place in places:
+            dialect = self.dialect(place)
+            usual = "\t" if place.ending == "tsv" else ","
+            expected = {"separator": usual, "decimal": ".", "encoding": "utf-8"}
+            if any(getattr(dialect, key) != value for key, value in expected.items() if key not in dialect.told):
+                found.setdefault(str(dialect), place.name)
+        return [
+            f'{name!r} is read with {dialect}; csv="sep=," (--csv sep=,) says otherwise.'
+            for dialect, name in found.items()
+        ]
+
+    def schema(self, place: Place) -> pa.Schema:
+        """Columns of a file, as its first block tells them."""
+        with place.stream() as stream:
+            data = BytesIO(stream.read(2 * BLOCK))  # not the stream itself, which the reader would go on to read
+        return pyarrow.csv.open_csv(data, **options(self.dialect(place), None)).schema
+
+    def table(self, place: Place, schema: pa.Schema) -> pa.Table:
+        """All rows of a file."""
+        dialect = self.dialect(place)
+        with place.stream() as stream:
+            return self._given(pyarrow.csv.read_csv(stream, **options(dialect, _types(schema))), dialect)
+
+    def batches(self, place: Place, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+        """Rows of a file, at most ``rows`` at a time."""
+        dialect = self.dialect(place)
+        with place.stream() as stream:
+            for batch in pyarrow.csv.open_csv(stream, **options(dialect, _types(schema))):
+                whole = self._given(pa.Table.from_batches([batch]), dialect)
+                for start in range(0, len(whole), rows):
+                    yield whole.slice(start, rows)
+
+    def _given(self, table: pa.Table, dialect: Dialect) -> pa.Table:
+        """Rows without the texts that were said to be missing."""
+        if not dialect.missing:
+            return table
+        words = pa.array(dialect.missing)
+        for i, field in enumerate(table.schema):
+            if pa.types.is_string(field.type):
+                column = table.column(i)
+                gone = pa.compute.is_in(column, words)
+                table = table.set_column(i, field, pa.compute.if_else(gone, pa.scalar(None, pa.string()), column))
+        return table
+
+    def size(self, place: Place, schema: pa.Schema) -> int:
+        """Bytes that the rows take in memory, told from the size of the file."""
+        return place.size * (4 if place.packed else 1)
+
+    def wider(self, error: pa.ArrowInvalid, place: Place, schema: pa.Schema) -> pa.Schema | None:
+        """The columns with a wider type for the one that an error is about; None if it is about something else.
+
+        A file that turns out not to be UTF-8 after its first block is read as Latin-1 from then on.
+        """
+        dialect = self.dialect(place)
+        if "invalid UTF8" in str(error) and dialect.encoding == "utf-8" and "encoding" not in dialect.told:
+            self.dialects[place.path] = replace(dialect, encoding="cp1252")
+            return schema
+        found = re.search(r"CSV column #(\d+):.*conversion error", str(error))
+        if found is None:
+            return None
+        name = self.names(place)[int(found[1])]
+        at = schema.get_field_index(name)
+        if at < 0 or pa.types.is_string(schema.field(at).type):
+            return None
+        field = schema.field(at)
+        return schema.set(at, field.with_type(WIDER.get(field.type, pa.string())))
+
+    def names(self, place: Place) -> list[str]:
+        """Columns of a file in its own order."""
+        return list(self.schema(place).names)
+
+
+def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return {field.name: field.type for field in schema}

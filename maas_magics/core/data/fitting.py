@@ -1,0 +1,222 @@
+"""What each column of features is, told from the training rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import as_text, dates, is_moment, is_number, is_text, read_numbers
+from maas_magics.core.data.columns import (
+    IDENTIFIER,
+    MOST_CATEGORIES,
+    RARE,
+    Category,
+    Column,
+    Columns,
+    Moment,
+    Numeric,
+    Tensor,
+)
+from maas_magics.core.data.values import MIXED, number_of
+
+WORDS = 3
+"""Words a text, on average, from which a column is taken to hold sentences."""
+
+MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?", "-"})
+"""Texts that a person may want to be told about, for they may mean that nothing is there."""
+
+SENTENCES = "holds sentences"
+TO_NUMBERS = "Turn them into numbers first: TfidfVectorizer of scikit-learn, or an array of embeddings."
+
+
+def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool, keep: bool = False) -> Columns:
+    """Kinds of the columns of a table of training rows.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Features only.
+    tell : callable
+        Gets a sentence about every column that is left out.
+    vectors : bool
+        Whether an array in each row is taken as that many numbers, rather than handed on as it is.
+    keep : bool
+        Whether numbers stay that are one only, as for a module, which expects so many.
+
+    Raises
+    ------
+    DataError
+        If no column is of use, or one holds something no model takes.
+    """
+    said: list[str] = []
+
+    def note(text: str) -> None:
+        said.append(text)
+        tell(text)
+
+    found = [column for field in table.schema if (column := _fit(field, table.column(field.name), note, vectors, keep))]
+    if not found:
+        raise nothing_of_use(said)
+    return Columns(tuple(found))
+
+
+def nothing_of_use(said: Sequence[str]) -> DataError:
+    """Why no column can be learnt from, as far as ``said`` tells of the columns."""
+    free = next((text for text in said if SENTENCES in text), None)
+    if free is not None:
+        return DataError(f"No column is of use as a feature. {free.partition('. ')[0]}.", TO_NUMBERS)
+    return DataError(
+        "No column is of use as a feature: each is empty, constant, or names single rows.",
+        "Give at least one column that varies.",
+    )
+
+
+def tell_words(where: str, texts: Iterable[object], tell: Callable[[str], None]) -> None:
+    """Say so where a text that often stands for a missing value was learnt as what it is."""
+    odd = [text for text in texts if text in MISSING_WORDS]
+    if odd:
+        shown = ", ".join(map(repr, odd[:3]))
+        tell(
+            f"{where} has {shown} as a text like any other. Where it means missing in a CSV file, "
+            f'csv="missing={odd[0]}" (--csv missing={odd[0]}) says so.'
+        )
+
+
+def tell_sentences(name: str, counted: Mapping[str, int], tell: Callable[[str], None]) -> None:
+    """Say so where most of a column's texts are sentences, each of which is but one category."""
+    rows = sum(counted.values())
+    words = sum(len(text.split()) * number for text, number in counted.items())
+    if rows and words >= WORDS * rows:
+        example = max(counted, key=lambda text: (len(text.split()), text))
+        shown = example if len(example) <= 40 else example[:39] + "…"
+        tell(
+            f"Column {name!r} {SENTENCES} ({shown!r}). Each is taken as one category, not for its words, and one that "
+            f"was not learnt tells nothing. {TO_NUMBERS}"
+        )
+
+
+def _fit(
+    field: pa.Field, values: pa.ChunkedArray, tell: Callable[[str], None], vectors: bool, keep: bool
+) -> Column | None:
+    name, kind = field.name, values.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        if vectors:
+            return Numeric(name, math.prod(kind.shape))
+        dtype = str(kind.value_type.to_pandas_dtype().__name__)
+        return Tensor(
+            name, tuple(kind.shape), {"float64": "float32", "float16": "float32", "bool": "uint8"}.get(dtype, dtype)
+        )
+    if is_text(kind):
+        values = as_text(values)
+    if len(values) == values.null_count:
+        tell(f"Column {name!r} is empty and is left out.")
+        return None
+    texts = is_text(kind) and mostly_numbers(field)
+    if texts:
+        tell_mixed(name, values, tell)
+        values = read_numbers(values)
+        kind = values.type
+    if is_text(kind) and (moments := dates(values)) is not None:
+        values, kind = moments, moments.type
+    if is_text(kind):
+        return _fit_category(field, values, tell)
+    if is_moment(kind) or is_number(kind):
+        if not keep and pc.count_distinct(values, mode="all").as_py() == 1:
+            tell(f"Column {name!r} has one value only and is left out.")
+            return None
+        return Moment(name) if is_moment(kind) else Numeric(name, texts=texts)
+    raise DataError(
+        f"Column {name!r} holds {kind}, which no model here takes.",
+        f"Turn it into numbers or text, or drop it: .drop(columns=[{name!r}])",
+    )
+
+
+def _fit_category(field: pa.Field, values: pa.ChunkedArray, tell: Callable[[str], None]) -> Category | None:
+    counts = pc.value_counts(values)
+    labels, numbers = counts.field("values").to_pylist(), counts.field("counts").to_pylist()
+    counted = {label: number for label, number in zip(labels, numbers, strict=True) if label is not None}
+    return category(field, counted, values.null_count, tell)
+
+
+def category(field: pa.Field, counted: Mapping[str, int], missing: int, tell: Callable[[str], None]) -> Category | None:
+    """A column of texts from how often each occurs, and how many rows have none; None where it is of no use."""
+    name = field.name
+    tell_sentences(name, counted, tell)
+    by_count = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+    present = sum(counted.values())
+    rows = present + missing
+    if len(by_count) + (missing > 0) < 2:
+        tell(f"Column {name!r} has one value only and is left out.")
+        return None
+    if len(by_count) > 20 and len(by_count) > IDENTIFIER * present:
+        tell(f"Column {name!r} has {len(by_count):,} different texts in {rows:,} rows and is left out.")
+        return None
+    least = min(RARE, max(1, rows // 100))
+    known = [label for label, number in by_count if number >= least]
+    if not known:
+        tell(f"Column {name!r} has no text that occurs {least} times and is left out.")
+        return None
+    if len(known) > MOST_CATEGORIES:
+        tell(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are told apart.")
+    tell_words(f"Column {name!r}", known, tell)
+    if MIXED in (field.metadata or {}):
+        tell(f"Column {name!r} holds texts and numbers; each is taken as a text.")
+    return Category(name, tuple(sorted(known[:MOST_CATEGORIES])), _is_spelled(field))
+
+
+def _is_spelled(field: pa.Field) -> bool:
+    """Whether texts of a column stand for values that were not all texts."""
+    kind = field.type
+    return MIXED in (field.metadata or {}) or (pa.types.is_dictionary(kind) and not is_text(kind.value_type))
+
+
+def mostly_numbers(field: pa.Field) -> bool:
+    """Whether a column of texts is one of objects most of which were numbers."""
+    return (field.metadata or {}).get(MIXED) == b"numbers"
+
+
+def tell_mixed(name: str, values: pa.ChunkedArray, tell: Callable[[str], None]) -> None:
+    """Say which texts among numbers count as missing."""
+    text = as_text(values)
+    odd = [word for word in pc.unique(text).to_pylist() if word is not None and number_of(word) is None]
+    shown = ", ".join(map(repr, odd[:3])) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
+    tell(f"Column {name!r} holds texts among its numbers ({shown}); they count as missing.")
+
+
+def fit_arrays(table: pa.Table) -> Columns:
+    """Columns of arrays that a module takes each as it is: none is left out, or becomes another kind.
+
+    Raises
+    ------
+    DataError
+        If one holds something no module takes, or lacks values.
+    """
+    return Columns(tuple(_fit_array(name, table.column(name)) for name in table.column_names))
+
+
+def _fit_array(name: str, values: pa.ChunkedArray) -> Column:
+    kind = values.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return Tensor(name, tuple(kind.shape), _dtype(kind.value_type))
+    if is_text(kind):
+        counted = as_text(values).unique().drop_null().to_pylist()
+        return Category(name, tuple(sorted(counted)))
+    if is_moment(kind):
+        return Moment(name)
+    if not is_number(kind):
+        raise DataError(f"Column {name!r} holds {kind}, which no module takes.", "Turn it into numbers.")
+    if values.null_count:
+        raise DataError(
+            f"Array {name!r} holds {values.null_count} missing values.", "Fill them: a module gets arrays as they are."
+        )
+    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return Tensor(name, (), _dtype(kind) if plain else "float64")
+
+
+def _dtype(kind: pa.DataType) -> str:
+    return "bool" if pa.types.is_boolean(kind) else str(np.dtype(kind.to_pandas_dtype()).name)
