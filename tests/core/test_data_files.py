@@ -229,6 +229,8 @@ def test_what_is_said_of_a_csv_file_counts(lab, tmp_path):
     assert _read(path, "sep=; decimal=.")["a"].tolist() == ["1,5", "2,5"]
     path.write_bytes("a,c\n1,\xe4\n".encode("cp850"))
     assert _read(path, "encoding=cp850")["c"].tolist() == ["ä"]
+    _rows().to_csv(path, sep=";", index=False)
+    assert len(_read(path, "sep=").columns) == 4  # what is left of sep=; at the end of a line
     _rows().to_csv(path, sep="|", index=False)
     lab.train(path, "y", csv="sep=|")
     assert not any("is read with" in text for text in lab.messages)

@@ -22,7 +22,7 @@ WORDS = (
 )  # fmt: skip
 """What stands for a missing number."""
 
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
+SEPARATORS = {"": ";", "comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 KEYS = ("sep", "decimal", "encoding", "missing")
 HEAD = 2**18
 """Bytes by which a file is judged."""
@@ -68,6 +68,8 @@ class Dialect:
 def read_dialect(text: str | None) -> Dialect:
     """What somebody says of a file: ``sep=; decimal=, encoding=latin-1 missing=NA``, in any order.
 
+    An empty separator is the semicolon, which a notebook takes away from the end of a line.
+
     Raises
     ------
     OptionError
@@ -89,7 +91,7 @@ def read_dialect(text: str | None) -> Dialect:
                 codecs.lookup(value)
             except LookupError:
                 raise OptionError(f"{value!r} is not an encoding.", "For example: encoding=latin-1") from None
-        elif len(value := SEPARATORS.get(value, value)) != 1:
+        elif len(value := SEPARATORS.get(value, value) if key == "sep" or value else value) != 1:
             raise OptionError(f"{key}={value!r} is not one character.", f"For example: {key}=;")
         found["separator" if key == "sep" else key] = value
     if found.get("separator", ",") == found.get("decimal", "."):
