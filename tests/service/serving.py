@@ -87,8 +87,24 @@ class Service:
             self.process.stdout.close()
 
 
+class Address(str):
+    """URL of an application in this process."""
+
+    server: Any
+
+    def until_all_have_gone(self) -> None:
+        """Wait until the server knows that nobody is connected."""
+        while self.server.server_state.connections:
+            time.sleep(0.005)
+
+    def until_it_ends(self) -> None:
+        """Wait until the server takes nobody in any more."""
+        while any(listening.is_serving() for listening in self.server.servers):
+            time.sleep(0.005)
+
+
 @contextmanager
-def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[str]:
+def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[Address]:
     """URL of an application in this process."""
     app = create_app(backend, settings)
     server: Any = uvicorn.Server(configure(app, port=0, log_level="error"))
@@ -97,11 +113,13 @@ def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[st
     while not server.started:
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
+    address = Address(f"http://127.0.0.1:{port}")
+    address.server = server
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield address
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -132,7 +133,7 @@ class Slow:
         """As asked."""
         self.count += 1
         self.asked.set()
-        self.may.wait(10)
+        self.may.wait(60)
         return Inferred("net:1", {"y": inputs["x"]})
 
 
@@ -140,13 +141,13 @@ def test_a_client_that_hangs_up_costs_the_next_nothing() -> None:
     slow = Slow()
     with in_thread(slow) as url:  # type: ignore[arg-type]
         host, _, port = url.partition("://")[2].partition(":")
-        for _ in range(3):
+        for number in range(3):
             gone = socket.create_connection((host, int(port)))
             gone.sendall(asked(PATH, body()))
-            slow.asked.wait(10)
-            time.sleep(0.05)
+            while httpx2.get(f"{url}/v1/status").json()["waiting"] <= number:
+                time.sleep(0.005)
             gone.close()
-        time.sleep(0.1)
+            url.until_all_have_gone()
         slow.may.set()
         status, _, said = parts(spoken(url, asked(PATH, body(3.0))))
     assert status.startswith(b"HTTP/1.1 200")
@@ -160,9 +161,9 @@ def test_a_service_that_ends_answers_what_it_has() -> None:
     with in_thread(slow) as url:  # type: ignore[arg-type]
         thread = threading.Thread(target=lambda: told.append(spoken(url, asked(PATH, body(2.0), last=False))))
         thread.start()
-        slow.asked.wait(10)
-        threading.Timer(0.3, slow.may.set).start()
-    thread.join(10)
+        slow.asked.wait(60)
+        threading.Thread(target=lambda: (url.until_it_ends(), slow.may.set())).start()
+    thread.join(60)
     status, headers, said = parts(told[0])
     assert status.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in headers
