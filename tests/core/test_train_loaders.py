@@ -446,8 +446,12 @@ def test_trials_leave_the_training_as_it_is_to_the_bit(
     assert same(found[0][1], found[1][1])
 
 
-def test_what_is_read_faster_is_used_and_told(lab: Any, trials: Callable[[float], None]) -> None:
+def test_what_is_read_faster_is_used_and_told(
+    lab: Any, trials: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     trials(1.1)
+    monkeypatch.setattr(loader_trials._Trial, "step", lambda self: 0.001)  # whatever else this machine does
+    monkeypatch.setattr(loader_trials._Trial, "_with", lambda self, batches, number: 0.03 / number)
     plain = lab.train(Slow(), model=network(), epochs=2, batch_size=8).history
     quick = lab.train(Slow(), model=network(), epochs=2, batch_size=8, fast="auto", precision="bf16", threads=1)
     assert started(lab)["fast"].startswith("2 loader workers (")

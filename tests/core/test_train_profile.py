@@ -14,7 +14,7 @@ from maas_magics.api.events import Profiled
 from maas_magics.core.training.rows.batches import FromLoader, InMemory
 from maas_magics.core.training.rows.from_dataset import FromDataset
 from maas_magics.core.training.rows.loader_workers import Readers
-from maas_magics.core.training.steps.profile import advice
+from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.widgets.chart import HEIGHT, PROFILE, draw, height, svg
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import rows
@@ -54,12 +54,18 @@ def test_without_it_nothing_is_timed(lab: Any, rng: np.random.Generator) -> None
     assert not [e for e in lab.last.events(follow=False) if isinstance(e, Profiled)]
 
 
-def test_a_loader_that_dawdles_is_found(lab: Any) -> None:
-    import time
+def test_a_loader_that_dawdles_is_found(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def now(self: Profiler) -> float:
+        clock[0] += 0.001
+        return clock[0]
+
+    monkeypatch.setattr(Profiler, "now", now)
 
     class Slow(TensorDataset):
         def __getitem__(self, index: Any) -> Any:
-            time.sleep(0.003)
+            clock[0] += 0.003
             return super().__getitem__(index)
 
     data = Slow(torch.randn(64, 6), torch.randint(0, 3, (64,)))

@@ -110,9 +110,13 @@ def test_a_module_in_a_variable(cell: Run) -> None:
 
 
 def test_a_background_job_is_waited_for_by_the_next_magic(
-    cell: Run, ip: Any, capsys: pytest.CaptureFixture[str]
+    cell: Run, ip: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = cell("job = %train m --data df --target y --model linear --epochs 300 -b")
+    waited = threading.Event()
+    result = LocalJob.result
+    monkeypatch.setattr(LocalJob, "result", lambda self, timeout=None: (waited.set(), result(self, timeout))[1])
+    ip.user_ns["hold"] = lambda decoded, target: float(waited.wait(60))  # it cannot end before somebody waits for it
+    job = cell("job = %train m --data df --target y --model linear --epochs 3 --metrics hold -b")
     job = ip.user_ns["job"]
     assert isinstance(job, LocalJob) and isinstance(job, Job)
     assert len(cell("%predict m df")) == 80
@@ -488,7 +492,8 @@ def test_maas_follows_and_stops_jobs(cell: Run, ip: Any, capsys: pytest.CaptureF
 def test_a_job_that_is_attached_and_waited_for_gives_what_its_own_cell_gave(cell: Run, failing: Failing) -> None:
     cell("%train m --data df --target y --model linear --epochs 1000000 --patience 0 -b")
     cell("import maas_magics as maas")
-    cell("job = maas.jobs()[0].id\nimport threading\nthreading.Timer(0.5, maas.stop, [job]).start()")
+    cell("job = maas.jobs()[0].id\nnext(event for event in maas.attach(job).events() if 'EpochEnd' in repr(event))")
+    cell("import threading\nthreading.Timer(0.2, maas.stop, [job]).start()")
     assert cell("maas.attach(job, block=True)").stopped
     told = failing("%train n --data df --target nobody")
     assert told == failing("maas.attach(maas.jobs()[0].id, block=True)") and "nobody" in told

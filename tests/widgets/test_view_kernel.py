@@ -43,7 +43,7 @@ def book() -> nbformat.NotebookNode:
             IMPORT + "watch(train(epochs=3, warn='3 rows dropped'))",
             "watch(predict())",
             "job = train(epochs=3); watch(job, block=False)",
-            "import time; job.result(); time.sleep(1.5); print('later')",
+            "import threading as t; [one.join() for one in t.enumerate() if one.name == 'maas-view']; print('later')",
             "watch(train(fail_at=2))",
             "import sys; print('matplotlib.pyplot' in sys.modules, 'anywidget' in sys.modules)",
         )
@@ -124,8 +124,9 @@ def messages() -> Iterator[Any]:
 def test_twelve_hundred_steps_cost_few_messages(messages: Any) -> None:
     seen = messages(IMPORT + "watch(train(epochs=20, steps=60, pause=.005, warn='w'))")
     count = Counter(message["msg_type"] for message in seen)
-    assert count["comm_msg"] > 5, count
-    assert sum(count.values()) < 150, count
+    seconds = (seen[-1]["header"]["date"] - seen[0]["header"]["date"]).total_seconds()
+    assert count["comm_msg"] >= 2, count
+    assert sum(count.values()) < 40 + 18 * seconds, "as many as a person sees, however many steps there are"
     assert count["stream"] == count["error"] == 0
 
 
@@ -154,6 +155,6 @@ def test_a_program_gets_plain_html_in_the_first_output(messages: Any) -> None:
     assert set(first["data"]) == set(TABLE)
     updates = [m["content"] for m in seen if m["msg_type"] == "update_display_data"]
     early = [content for content in updates if "image/png" not in content["data"]][:-1]
-    assert len(early) >= 2
+    assert early
     assert all(content["transient"] == first["transient"] for content in early)
     assert not any(m["msg_type"].startswith("comm") for m in seen)
