@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Lab
+from test_train_resume import step_of
 from test_train_workers import Kept
 from torch import Tensor, nn
 
@@ -64,8 +65,8 @@ class Events(list):
 
 def training_over():
     import torch, io
-    newest = max(training.folder.glob("checkpoint-*.pt"), key=lambda file: file.stat().st_mtime_ns)
-    return torch.load(io.BytesIO(newest.read_bytes()[32:]), weights_only=True)["ended"]
+    kept = [io.BytesIO(file.read_bytes()[32:]) for file in training.folder.glob("checkpoint-*.pt")]
+    return any(torch.load(state, weights_only=True)["ended"] for state in kept)
 
 training.events = Events()
 training.run()
@@ -152,7 +153,7 @@ def test_another_learning_rate_keeps_what_the_schedule_did(tmp_path: Path) -> No
 
 def test_an_older_checkpoint_that_is_broken_matters_to_nobody(tmp_path: Path) -> None:
     cut(kept(tmp_path))
-    files = sorted((tmp_path / "checkpoints" / name for name in FILES), key=lambda file: file.stat().st_mtime_ns)
+    files = sorted((tmp_path / "checkpoints" / name for name in FILES), key=step_of)
     before = files[0].stat()
     files[0].write_bytes(b"junk")
     os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))
