@@ -216,17 +216,38 @@ def test_a_layer_without_such_arithmetic_is_told(lab):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.cell(x.unsqueeze(2))[0][:, -1])
 
-    lab.train(X, REAL, model=Recurrent(), precision="bf16")
-    assert lab.messages == []
-    try:
-        lab.train(X, REAL, model=Recurrent(), precision="fp16")
-    except OptionError as error:
-        assert "The network cannot be trained in fp16 on cpu" in error.message and error.hint == "--precision bf16"
-        assert lab.session.backend.models.get("m").version == 1
-        lab.train(X, REAL, precision="fp16")
-        assert "bf16 is the one" in lab.messages[0]
-    else:  # this processor has such a kernel
-        assert lab.session.backend.models.get("m").version == 2
+    for precision in ("bf16", "fp16"):
+        try:
+            lab.train(X, REAL, model=Recurrent(), name=precision, precision=precision)
+        except OptionError as error:  # few processors have such a kernel
+            assert f"The network cannot be trained in {precision} on cpu" in error.message
+            assert precision not in lab.session.model_names()
+            lab.train(X, REAL, model=Recurrent(), precision=error.hint.removeprefix("--precision "))
+    lab.train(X, REAL, precision="fp16")
+    assert "bf16 is the one" in lab.messages[0]
+
+
+def test_the_precision_that_is_named_instead_is_one_that_the_network_can_be_trained_in(lab):
+    class Picky(nn.Module):
+        """Has a layer for the given arithmetic alone."""
+
+        def __init__(self, *kinds: torch.dtype) -> None:
+            super().__init__()
+            self.dense, self.kinds = nn.Linear(4, 1), kinds
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answers = self.dense(x)
+            if answers.dtype not in self.kinds:
+                raise RuntimeError(f"no kernel for {answers.dtype}")
+            return answers
+
+    for kinds, hint in (
+        ((torch.float32, torch.bfloat16), "--precision bf16"),
+        ((torch.float32,), "--precision fp32"),
+    ):
+        with pytest.raises(OptionError, match="cannot be trained in fp16 on cpu: no kernel for torch.float16") as told:
+            lab.train(X, REAL, model=Picky(*kinds), precision="fp16")
+        assert told.value.hint == hint
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

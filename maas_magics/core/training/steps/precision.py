@@ -73,6 +73,8 @@ def make_precision(name: str, net: nn.Module, example: tuple[Tensor, ...], devic
     # what fails there too is no matter of precision, and is told by the training.
     found = trial(net, example, made.autocast)
     if found is not None and trial(net, example) is None:
+        if name == "fp16" and trial(net, example, torch.autocast(device.type, torch.bfloat16)) is not None:
+            other = "--precision fp32"
         raise OptionError(f"The network cannot be trained in {name} on {device}: {_first(found)}", other)
     return made
 
