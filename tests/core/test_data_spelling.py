@@ -175,6 +175,8 @@ def test_a_cell_is_read_as_it_is_typed(lab):
     assert read("k,v\na,1\n") == {"k": ["a"], "v": [1]}
     assert read("k,v\n b,1\n")["k"] == [" b"]
     assert read("k, v\na, 1\n") == {"k": ["a"], "v": [1]}
+    only = lab.train({"k": ["a", " b"] * 9, "y": [0, 1] * 9}, "y").info.signature.inputs
+    assert read_rows("k\n b\na\n", only)["k"].tolist() == [" b", "a"]
     assert read("v, k\n1, a\n") == {"v": [1], "k": ["a"]}
     assert read("v;k\n1,5;a\n") == {"v": [1.5], "k": ["a"]}
     assert read('k,v\n"a,b",NA\n')["k"] == ["a,b"]
@@ -218,3 +220,12 @@ def test_answers_that_rest_on_nothing_carry_a_warning(lab):
     ]
     lab.predict([{"review": "unseen", "n": None}])
     assert said[1] == "The answer rests on nothing: every value of its row is missing, or a text that was not learnt."
+
+
+def test_lists_in_json_are_the_arrays_that_they_spell(lab, rng):
+    v = rng.normal(size=(20, 3))
+    lab.train({"v": v, "n": np.arange(20)}, v[:, 0] * 2, model="mlp")
+    wanted = lab.predict({"v": v, "n": np.arange(20)})
+    rows = [{"v": row.tolist(), "n": i} for i, row in enumerate(v)]
+    assert np.allclose(lab.predict(rows)["prediction"], wanted, atol=1e-6)
+    assert np.allclose(_typed(lab, json.dumps(rows)), wanted, atol=1e-6)

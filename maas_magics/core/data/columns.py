@@ -186,7 +186,20 @@ def _empty(text: pa.ChunkedArray) -> bool:
     return bool(found.null_count == len(found))
 
 
+def _unlisted(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of numbers, as JSON has them, as arrays of one shape; what is no such lists as it is."""
+    if not (pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type)) or values.null_count:
+        return values
+    try:
+        found = np.asarray(values.to_pylist())
+    except ValueError:
+        return values
+    plain = found.dtype.kind in "iuf" and found.size
+    return pa.chunked_array([pa.FixedShapeTensorArray.from_numpy_ndarray(found)]) if plain else values
+
+
 def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
+    values = _unlisted(values) if column.width > 1 else values
     kind, name = values.type, column.name
     if isinstance(kind, pa.FixedShapeTensorType):
         if math.prod(kind.shape) != column.width:
@@ -245,6 +258,7 @@ def _encode_category(column: Category, values: pa.ChunkedArray) -> Array:
 
 
 def _encode_tensor(column: Tensor, values: pa.ChunkedArray) -> Array:
+    values = _unlisted(values) if column.shape else values
     kind, name = values.type, column.name
     if column.shape == () and is_number(kind):
         if values.null_count:

@@ -115,7 +115,7 @@ def _csv(text: str, inputs: Sequence[TensorSpec], only: TensorSpec | None) -> An
             f"Begin with a header: {delimiter.join(names[:6])}{' …' if len(names) > 6 else ''}",
         )
     # Cells after a delimiter and a space are taken without it where the header is written so.
-    spaced = header and re.search(f"{delimiter}(?! )", lines[0]) is None
+    spaced = header and delimiter in lines[0] and re.search(f"{delimiter}(?! )", lines[0]) is None
     rows = _cells(lines[1:] if header else lines, delimiter, skip=spaced)
     columns = cells if header else names if only is None else [str(i) for i in range(len(cells))]
     for number, row in enumerate(rows, start=1 + header):

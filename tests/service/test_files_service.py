@@ -1,0 +1,99 @@
+"""Files and values that a notebook names are read here and understood there, as in the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from serving import in_thread, remote
+
+from maas_magics.api.backend import Backend
+from maas_magics.api.events import Message
+from maas_magics.api.requests import EvaluateRequest, PredictRequest, TrainRequest
+from maas_magics.local.backend import LocalBackend
+
+WORDS = ["NA", "null", "007", "1e3", "true", "1.0", " a", "a", "2020-01-01"]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Backend, Backend]]:
+    """A kernel's backend and the service over it."""
+    torch.set_num_threads(1)
+    local = LocalBackend(str(tmp_path_factory.mktemp("files") / "store"))
+    with in_thread(local) as url, remote(url) as made:
+        yield local, made
+
+
+def _frame() -> pd.DataFrame:
+    n = 6 * len(WORDS)
+    return pd.DataFrame({"k": np.resize(WORDS, n), "v": np.arange(n) / 4, "y": np.resize(["NA", "no", "012"], n)})
+
+
+def _told(job: Any) -> list[str]:
+    return [event.text for event in job.events() if isinstance(event, Message)]
+
+
+def test_a_file_asks_and_scores_on_a_service_as_in_the_kernel(both: tuple[Backend, Backend], tmp_path: Path) -> None:
+    local, service = both
+    frame = _frame()
+    local.submit(TrainRequest(name="m", data=frame, target="y", model="linear", epochs=2)).result(60)
+    wanted = local.predict(PredictRequest(model="m", data=frame)).columns["probabilities"]
+    for part in (frame, frame[frame["k"] == "007"], frame[frame["k"] == "NA"]):
+        path = tmp_path / "rows.csv"
+        part.to_csv(path, index=False, sep=";")
+        found = service.predict(PredictRequest(model="m", data=path)).columns["probabilities"]
+        assert np.allclose(found, wanted[part.index], atol=1e-6)
+        scores = [made.submit(EvaluateRequest(model="m", data=data)).result(60)
+                  for made, data in ((local, part), (local, path), (service, path), (service, [path]))]  # fmt: skip
+        assert all(score.values == scores[0].values and score.rows == len(part) for score in scores)
+
+
+def test_a_training_on_a_service_tells_how_its_files_were_read(both: tuple[Backend, Backend], tmp_path: Path) -> None:
+    service = both[1]
+    for i in range(2):
+        _frame().to_csv(tmp_path / f"p{i}.csv", index=False, sep=";")
+    (tmp_path / "README.txt").write_text("words")
+    job = service.submit(TrainRequest(name="f", data=tmp_path, target="y", model="linear", epochs=1))
+    assert job.result(60).info.classes == ("012", "NA", "no")
+    told = _told(job)
+    assert any("is read with ';' between cells" in text for text in told)
+    assert any("not read: README.txt" in text for text in told)
+    job = service.submit(
+        TrainRequest(
+            name="f", data=str(tmp_path / "p*.csv"), target="y", model="linear", epochs=1, csv="sep=; missing=NA"
+        )
+    )
+    assert job.result(60).info.classes == ("012", "no")
+
+
+def test_masks_and_objects_travel(both: tuple[Backend, Backend]) -> None:
+    local, service = both
+    gone = np.arange(40) % 5 == 0
+    data = {
+        "a": np.ma.array(np.where(gone, -9999.0, np.arange(40.0)), mask=gone),
+        "b": [True, *(i / 2 for i in range(37)), "n/a", None],
+        "c": np.arange(40).astype("datetime64[M]"),
+    }
+    target = np.ma.array(np.where(gone, 1e6, np.arange(40) / 7), mask=gone)
+    models = [
+        made.submit(TrainRequest(name=name, data=data, target=target, model="linear", epochs=2)).result(60)
+        for made, name in ((local, "here"), (service, "there"))
+    ]
+    assert models[0].metrics == models[1].metrics
+    answers = [made.predict(PredictRequest(model=name, data=data)).columns["prediction"]
+               for made, name in ((local, "here"), (local, "there"), (service, "there"))]  # fmt: skip
+    assert np.allclose(answers[0], answers[1]) and np.allclose(answers[1], answers[2])
+    assert np.abs(answers[0]).max() < 100
+
+
+def test_answers_that_rest_on_nothing_are_told_by_a_service(both: tuple[Backend, Backend]) -> None:
+    local, service = both
+    local.submit(TrainRequest(name="n", data=_frame()[["k", "y"]], target="y", model="linear", epochs=1)).result(60)
+    found = service.predict(PredictRequest(model="n", data={"k": ["unseen", "NA", None]}))
+    assert found.blank == 2 and found.warnings[0].startswith("2 of 3 answers rest on nothing")
+    assert service.predict(PredictRequest(model="n", data={"k": ["NA"]})).warnings == ()
