@@ -179,7 +179,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     rows : int
         Rows both were asked.
     max_abs_diff, tolerance : float
-        Largest absolute difference of any output, and the one accepted.
+        Largest difference of any output, and the one accepted: of probabilities; of quantities in standard deviations
+        of the target, or as a share of the largest where the target was learnt as it is.
     metrics_before, metrics_after : dict of str to float
         On the model's validation rows.
     bytes_before, bytes_after : int

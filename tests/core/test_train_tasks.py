@@ -30,16 +30,16 @@ LABELS: dict[str, tuple[Any, str, list[Any], type]] = {
     "booleans": (TWO == 1, "binary", [False, True], bool),
     "nullable booleans": (pd.array(TWO == 1, dtype="boolean"), "binary", [False, True], bool),
     "zero and one": (TWO, "binary", [0, 1], int),
-    "zero and one as floats": (TWO.astype(float), "binary", [0, 1], int),
+    "zero and one as floats": (TWO.astype(float), "binary", [0, 1], float),
     "two whole numbers": (TWO * 4 - 1, "binary", [-1, 3], int),
     "two texts as a category": (pd.Categorical(np.array(["u", "v"])[TWO]), "binary", ["u", "v"], str),
     "three texts": (np.array(["a", "b", "c"])[THREE], "multiclass", ["a", "b", "c"], str),
     "three whole numbers": (THREE * 10, "multiclass", [0, 10, 20], int),
     "small unsigned numbers": (THREE.astype("uint8"), "multiclass", [0, 1, 2], int),
-    "whole numbers as floats": (THREE * 10.0, "multiclass", [0, 10, 20], int),
+    "whole numbers as floats": (THREE * 10.0, "multiclass", [0, 10, 20], float),
     "whole numbers as a category": (pd.Categorical(THREE), "multiclass", [0, 1, 2], int),
     "nullable whole numbers": (pd.array(THREE, dtype="Int64"), "multiclass", [0, 1, 2], int),
-    "decimals": ([decimal.Decimal(int(i)) for i in THREE], "multiclass", [0, 1, 2], int),
+    "decimals": ([decimal.Decimal(int(i)) for i in THREE], "multiclass", [0, 1, 2], decimal.Decimal),
     "texts and numbers": (np.array([1, "one", "uno"], dtype=object)[THREE], "multiclass", ["1", "one", "uno"], str),
 }
 
@@ -75,7 +75,7 @@ def test_quantities_are_recognised_and_answered_in_one_column(lab, kind):
     assert (info.task, info.classes) == ("regression", ())
     answers = lab.predict(_table(0))
     assert list(answers.columns) == ["prediction"]
-    assert answers["prediction"].dtype == "float32"
+    assert answers["prediction"].dtype == "float64"
 
 
 def test_several_columns_of_zero_and_one_are_labels_of_their_own(lab):
@@ -125,7 +125,7 @@ def test_arrays_of_two_axes_are_targets_too(lab, target, task, shape):
 def test_the_task_can_be_chosen(lab, target, task):
     assert lab.train(_table(target), "y", task=task).info.task == task
     answers = lab.predict(_table(0))["prediction"]
-    assert (answers.dtype == "float32") == (task == "regression" or target.dtype.kind == "f")
+    assert answers.dtype == ("float64" if task == "regression" else target.dtype)
 
 
 @pytest.mark.parametrize(

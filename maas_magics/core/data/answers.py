@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
-from maas_magics.api.signature import TensorSpec
+from maas_magics.api.signature import DATATYPES, Datatype, TensorSpec
 from maas_magics.core.data.columns import Array
-
-Label = bool | int | float | str
+from maas_magics.core.data.labels import Label, is_decimal, is_text, key, kind_of, names_of, plain, typed
+from maas_magics.core.data.running import Running, figures
 
 Link = Literal["", "identity", "sigmoid", "softmax", "exp"]
 """What turns outputs into answers; empty for what the task has: a sigmoid, a softmax, nothing for quantities."""
@@ -46,6 +46,8 @@ class Answers(msgspec.Struct, frozen=True):
         How outputs become answers: what the loss takes them for.
     shape : tuple of int or None
         Regression: numbers of a row's answer, where the network gives other ones than the target has, as quantiles.
+    kind : str
+        What the labels are; see `maas_magics.core.data.labels`.
     """
 
     task: Task
@@ -58,6 +60,7 @@ class Answers(msgspec.Struct, frozen=True):
     high: tuple[float, ...] = ()
     link: Link = ""
     shape: tuple[int, ...] | None = None
+    kind: str = ""
 
     @property
     def decoding(self) -> Link:
@@ -86,29 +89,28 @@ class Answers(msgspec.Struct, frozen=True):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the probabilities' columns."""
-        return self.names if self.task == "multilabel" else tuple(str(label) for label in self.classes)
+        return self.names if self.task == "multilabel" else names_of(self.label_array)
+
+    @property
+    def standardised(self) -> bool:
+        """Whether quantities are learnt in other units than they are told in."""
+        return any(self.center) or any(scale != 1 for scale in self.scale)
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
-        """Outputs of an exported model."""
+        """Outputs of an exported model. Quantities that are scaled back have more digits than float32 holds."""
         if self.task == "regression":
-            return (TensorSpec("prediction", "FP32", (-1, *self.row)),)
+            datatype: Datatype = "FP64" if self.standardised else "FP32"
+            return (TensorSpec("prediction", datatype, (-1, *self.row)),)
         probabilities = TensorSpec("probabilities", "FP32", (-1, len(self.labels)))
         if self.task == "multilabel":
             return TensorSpec("prediction", "BOOL", (-1, len(self.names))), probabilities
-        datatype = {"b": "BOOL", "i": "INT64", "f": "FP32", "O": "BYTES"}[self.label_array.dtype.kind]
-        return TensorSpec("prediction", datatype, (-1,)), probabilities  # type: ignore[arg-type]
+        return TensorSpec("prediction", DATATYPES[self.label_array.dtype.name], (-1,)), probabilities
 
     @property
     def label_array(self) -> Array:
-        """Labels as an array that a class index picks from."""
-        if all(isinstance(label, bool) for label in self.classes):
-            return np.array(self.classes, dtype=bool)
-        if all(isinstance(label, int) for label in self.classes):
-            return np.array(self.classes, dtype=np.int64)
-        if all(isinstance(label, (int, float)) for label in self.classes):
-            return np.array(self.classes, dtype=np.float32)
-        return np.array([str(label) for label in self.classes], dtype=object)
+        """Labels as they came, as an array that a class index picks from."""
+        return typed(self.classes, self.kind)
 
     def encode(self, values: Array) -> Array:
         """Target of some rows as the loss takes it.
@@ -128,20 +130,25 @@ class Answers(msgspec.Struct, frozen=True):
             For a label the model was not trained on, or a missing value.
         """
         if self.task == "regression":
-            numbers = floats(values, self.names)
-            standard = (numbers.reshape(len(numbers), -1) - np.array(self.center)) / np.array(self.scale)
+            standard = (self.quantities(values) - np.array(self.center)) / np.array(self.scale)
             return np.asarray(standard, dtype=np.float32)
         if self.task == "multilabel":
             return floats(values, self.names).astype(np.float32)
-        known = {label: i for i, label in enumerate(self.classes)}
+        known = {key(label, self.kind): i for i, label in enumerate(self.label_array.tolist())}
+        given = values.tolist()
         try:
-            index = np.array([known[_plain(label)] for label in values.tolist()], dtype=np.int64)
+            places = {label: known[key(label, self.kind)] for label in set(given)}
         except KeyError as error:
             raise DataError(
                 f"The target holds {error.args[0]!r}, a label the model was not trained on.",
                 f"It knows: {', '.join(map(repr, self.classes[:12]))}.",
             ) from None
+        index = np.array([places[label] for label in given], dtype=np.int64)
         return index.astype(np.float32)[:, None] if self.task == "binary" else index
+
+    def quantities(self, values: Array) -> Array:
+        """Quantities of some rows in their own units, float64 (n, k)."""
+        return floats(values, self.names).reshape(len(values), -1)
 
 
 def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None, standardise: bool) -> Answers:
@@ -174,11 +181,7 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None,
                 f"The target {', '.join(map(repr, names))} has the value {numbers[0, 0]:g} in every row.",
                 "Give rows in which it varies.",
             )
-        center, scale = numbers.mean(axis=0), numbers.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        if not standardise:
-            center, scale = np.zeros_like(center), np.ones_like(scale)
-        return Answers(task, tuple(names), (), tuple(center.tolist()), tuple(scale.tolist()), flat)
+        return scaled(Answers(task, tuple(names), flat=flat), figures(numbers), standardise)
     if task == "multilabel":
         if flat or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
             raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
@@ -187,21 +190,28 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None,
         raise DataError(
             f"A {task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel"
         )
-    kinds = {_plain(label) for label in values.tolist()}
-    mixed = len({isinstance(label, str) for label in kinds}) > 1
-    classes = tuple(sorted(kinds, key=str if mixed else None))
+    kind = kind_of(values)
+    classes = tuple(plain(label, kind) for label in sorted(set(values.tolist())))
     if len(classes) < 2:
         raise DataError(
             f"The target {names[0]!r} has one class only: {classes[0]!r}.", "Give rows of at least two classes."
         )
     if task == "binary" and len(classes) > 2:
         raise DataError(f"The target {names[0]!r} has {len(classes)} classes, not two.", "--task multiclass")
-    return Answers(task, tuple(names), classes)
+    return Answers(task, tuple(names), classes, kind=kind)
+
+
+def scaled(answers: Answers, found: Running, standardise: bool) -> Answers:
+    """The answers with the figures of the training targets, quantities."""
+    center, scale = found.mean, np.where(found.spread > 0, found.spread, 1.0)
+    if not standardise:
+        center, scale = np.zeros_like(center), np.ones_like(scale)
+    return msgspec.structs.replace(answers, center=tuple(center.tolist()), scale=tuple(scale.tolist()))
 
 
 def within(answers: Answers, values: Array) -> Answers:
     """The same answers, with predicted quantities kept in the range of ``values``, the training targets."""
-    numbers = floats(values, answers.names).reshape(len(values), -1)
+    numbers = answers.quantities(values)
     return msgspec.structs.replace(
         answers, low=tuple(numbers.min(axis=0).tolist()), high=tuple(numbers.max(axis=0).tolist())
     )
@@ -209,6 +219,7 @@ def within(answers: Answers, values: Array) -> Answers:
 
 def infer_task(values: Array, asked: Task | Family | None = None) -> Task:
     """Task that a target's values speak for, as far as it was not asked for; see `fit_answers`."""
+    values = values.astype(np.float64) if is_decimal(values) else values
     match asked:
         case "binary" | "multiclass" | "multilabel" | "regression":
             return asked
@@ -219,7 +230,7 @@ def infer_task(values: Array, asked: Task | Family | None = None) -> Task:
     kind = values.dtype.kind
     if values.ndim > 1:
         return "multilabel" if kind in "biuf" and set(np.unique(values[:10_000]).tolist()) <= {0, 1} else "regression"
-    if kind in "OUSb":
+    if is_text(values) or kind == "b":
         return "binary" if len(set(values.tolist())) <= 2 else "multiclass"
     different = np.unique(values)
     if kind == "f" and not np.all(different == np.floor(different)):
@@ -248,10 +259,3 @@ def floats(values: Array, names: Sequence[str]) -> Array:
         raise DataError(
             f"The target {', '.join(names)!r} holds text, which is no quantity.", "--task multiclass learns labels."
         ) from None
-
-
-def _plain(label: Any) -> Label:
-    """A label as a plain Python value; 1.0 and 1 are the same label."""
-    if isinstance(label, float) and label.is_integer():
-        return int(label)
-    return label if isinstance(label, (bool, int, float)) else str(label)

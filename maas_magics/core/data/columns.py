@@ -42,14 +42,16 @@ IDENTIFIER = 0.5
 
 
 class Numeric(msgspec.Struct, frozen=True, tag="numeric"):
-    """Numbers or booleans; missing values allowed. ``width`` > 1 for a vector in each row.
+    """Numbers or booleans; missing values allowed.
 
-    With ``texts``, texts stood among the numbers in training; one that spells no number counts as missing.
+    ``width`` > 1 for a vector in each row, which is ``exact`` where float32 is too coarse for it. With ``texts``, texts
+    stood among the numbers in training; one that spells no number counts as missing.
     """
 
     name: str
     width: int = 1
     texts: bool = False
+    exact: bool = False
 
 
 class Moment(msgspec.Struct, frozen=True, tag="moment"):
@@ -166,8 +168,8 @@ def _spec(column: Column) -> TensorSpec:
     match column:
         case Numeric(name, 1):
             return TensorSpec(name, "FP64", (-1, 1))
-        case Numeric(name, width):
-            return TensorSpec(name, "FP32", (-1, width))
+        case Numeric(name, width, exact):
+            return TensorSpec(name, "FP64" if exact else "FP32", (-1, width))
         case Moment(name):
             return TensorSpec(name, "INT64", (-1, 1))
         case Category(name):
@@ -206,9 +208,8 @@ def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
             raise _mismatch(
                 name, f"rows of {math.prod(kind.shape)} numbers", f"rows of {column.width} numbers", "Give that width."
             )
-        return (
-            tensors(values).reshape(-1, column.width).astype(np.float32 if column.width > 1 else np.float64, copy=False)
-        )
+        coarse = column.width > 1 and not column.exact
+        return tensors(values).reshape(-1, column.width).astype(np.float32 if coarse else np.float64, copy=False)
     if is_text(kind) and (read := _read(column, values)) is not None:
         values, kind = read, read.type
     if not is_number(kind) and not pa.types.is_null(kind):

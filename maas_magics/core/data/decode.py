@@ -7,9 +7,15 @@ from torch import Tensor, nn
 
 from maas_magics.core.data.answers import Answers
 
+TINY = 1e-30
+"""Size below which a figure nears the end of float32."""
+
 
 class Decode(nn.Module):
-    """From the network's outputs to probabilities, or to numbers in the target's units."""
+    """From the network's outputs to probabilities, or to numbers in the target's units.
+
+    Quantities are scaled back in float64: at 5 million ± 1, float32 has steps of a half.
+    """
 
     def __init__(self, answers: Answers) -> None:
         super().__init__()
@@ -17,12 +23,13 @@ class Decode(nn.Module):
         self.link = answers.decoding
         self.row = list(answers.row)
         self.clamp = bool(answers.low)
-        for name in ("low", "high"):
-            self.register_buffer(name, torch.tensor(getattr(answers, name), dtype=torch.float32), persistent=False)
+        self.standardised = answers.standardised
+        # ONNX Runtime compares in float32 what is added with 0, and leaves it out.
+        self.tiny = any(0 < abs(center) < TINY for center in answers.center)
+        for name in ("low", "high", "center", "scale"):
+            self.register_buffer(name, torch.tensor(getattr(answers, name), dtype=torch.float64), persistent=False)
         self.low: Tensor
         self.high: Tensor
-        self.register_buffer("center", torch.tensor(answers.center, dtype=torch.float32), persistent=False)
-        self.register_buffer("scale", torch.tensor(answers.scale, dtype=torch.float32), persistent=False)
         self.center: Tensor
         self.scale: Tensor
 
@@ -45,10 +52,18 @@ class Decode(nn.Module):
         elif self.link == "exp":
             values = torch.exp(values)
         if self.task == "regression":
-            values = values * self.scale + self.center
+            if self.standardised:
+                values = values.to(torch.float64)
+                if self.tiny:
+                    values = (values + self.center / self.scale) * self.scale
+                else:
+                    values = values * self.scale + self.center
+            else:
+                values = values.to(torch.float32)
             if self.clamp:
-                values = torch.minimum(torch.maximum(values, self.low), self.high)
-            return values.reshape(values.shape[0], *self.row).to(torch.float32)
+                low, high = self.low.to(values.dtype), self.high.to(values.dtype)
+                values = torch.minimum(torch.maximum(values, low), high)
+            return values.reshape(values.shape[0], *self.row)
         values = values.to(torch.float32)
         return torch.cat([1 - values, values], dim=1) if self.task == "binary" else values
 
@@ -64,7 +79,11 @@ def decided(answers: Answers, decoded: Tensor) -> Tensor:
 
 
 def truth(answers: Answers, target: Tensor) -> Tensor:
-    """Encoded target as metrics take it: class indices (n,), labels (n, k), or quantities in their own units (n, k)."""
+    """Encoded target as metrics take it: class indices (n,), labels (n, k), or quantities in their own units (n, k).
+
+    Quantities are float64.
+    """
     if answers.task == "regression":
-        return target * target.new_tensor(answers.scale) + target.new_tensor(answers.center)
+        exact = target.to(torch.float64).reshape(len(target), -1)
+        return exact * exact.new_tensor(answers.scale) + exact.new_tensor(answers.center)
     return target[:, 0].to(torch.int64) if answers.task == "binary" else target

@@ -13,10 +13,18 @@ import pyarrow.compute as pc
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array, as_text, dates, is_moment, is_number, is_text, read_numbers
 from maas_magics.core.data.columns import IDENTIFIER, Category, Column, Columns, Moment, Numeric
+from maas_magics.core.data.exact import as_exact
 from maas_magics.core.data.fitting import category, fit, fit_arrays, mostly_numbers, nothing_of_use, tell_mixed
 from maas_magics.core.data.running import Running
 from maas_magics.core.data.scaling import Layout, Scaling
-from maas_magics.core.data.transform import as_tensor, fit_scaling, side_by_side, standardised, turns
+from maas_magics.core.data.transform import (
+    as_tensor,
+    fit_scaling,
+    side_by_side,
+    standardised,
+    standardised_pixels,
+    turns,
+)
 
 MOST_TEXTS = 100_000
 """Different texts of a column that are counted; past it the rarer half of them is forgotten."""
@@ -50,9 +58,9 @@ class ColumnSurvey:
             values = read_numbers(values)
         if isinstance(self.kind, pa.FixedShapeTensorType):
             if self.vectors:
-                self._measure(Numeric(self.name, math.prod(self.kind.shape)), values)
+                self._measure(Numeric(self.name, math.prod(self.kind.shape), exact=True), values)
             elif len(self.kind.shape) > 1:
-                self._measure(Numeric(self.name, math.prod(self.kind.shape)), values, pixels=True)
+                self._measure(Numeric(self.name, math.prod(self.kind.shape), exact=True), values, pixels=True)
         elif is_text(self.kind):
             self._read(as_text(values))
         elif is_moment(self.kind) or is_number(self.kind):
@@ -171,8 +179,10 @@ class FeatureSurvey:
             said.append(text)
             tell(text)
 
-        found = [survey.column(sample.column(survey.name), note, keep) for survey in self._surveys]
-        kept = tuple(column for column in found if column is not None)
+        found = [(survey, survey.column(sample.column(survey.name), note, keep)) for survey in self._surveys]
+        kept = tuple(
+            as_exact(column, survey.kind, self.layout, survey.figures) for survey, column in found if column is not None
+        )
         if not kept:
             raise nothing_of_use(said)
         return Columns(kept)
@@ -183,8 +193,7 @@ class FeatureSurvey:
         if self.layout == "raw":
             return Scaling()
         if self.layout == "image":
-            mean, spread, _ = figures[columns.columns[0].name].filled(np.zeros(1))
-            return Scaling(center=(float(mean[0]),), scale=(1.0 / max(float(spread[0]), 1e-12),))
+            return standardised_pixels(figures[columns.columns[0].name])
         fill = np.array(fit_scaling(columns, self.layout, sample, False).fill)
         numbers = [figures[c.name] for c in columns.columns if isinstance(c, (Numeric, Moment))]
         if not numbers:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, did_you_mean
 from maas_magics.core.data.arrow import Array, as_text, is_number, is_text, numbers, tensors
+from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
 
@@ -111,7 +112,7 @@ def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.Chunked
         table, columns = table.filter(present), [values.filter(present) for values in columns]
     values = [_values(name, item) for name, item in zip(names, columns, strict=True)]
     if len(values) > 1:
-        return table, np.stack(values, axis=1)
+        return table, np.stack([v.astype(np.float64) if is_decimal(v) else v for v in values], axis=1)
     only = values[0]
     return table, only[:, 0] if only.ndim == 2 and only.shape[1] == 1 else only
 
@@ -178,7 +179,7 @@ def _answers(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _values(name: str, values: pa.ChunkedArray) -> Array:
-    """Target column as numpy: text as str objects, booleans, int64, or float64."""
+    """Target column as numpy: text as str objects, decimals as such, numbers of their own type, times as seconds."""
     kind = values.type
     if isinstance(kind, pa.FixedShapeTensorType):
         found = tensors(values)
@@ -194,9 +195,13 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
     if is_text(kind):
         return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
     if pa.types.is_integer(kind):
-        return np.asarray(values.to_numpy(), dtype=np.int64)
+        return np.asarray(values.to_numpy())
+    if pa.types.is_decimal(kind):
+        decimals = np.empty(len(values), dtype=object)
+        decimals[:] = values.to_pylist()
+        return decimals
     if is_number(kind):
-        found = numbers(values)
+        found = np.asarray(values.to_numpy()) if pa.types.is_floating(kind) else numbers(values)
         if np.isinf(found).any():
             raise DataError(f"The target {name!r} holds infinite values.", "Drop those rows.")
         return found

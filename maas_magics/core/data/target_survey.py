@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 
-import msgspec
 import numpy as np
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
-from maas_magics.core.data.answers import MOST_CLASSES, Answers, Family, fit_answers, floats
+from maas_magics.core.data.answers import MOST_CLASSES, Answers, Family, fit_answers, floats, scaled
 from maas_magics.core.data.columns import Array
+from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.running import Running
 
 QUANTITIES = ("regression", "quantities")
@@ -73,7 +73,7 @@ class TargetSurvey:
         return np.array([row - start for row in self._first.values() if row >= start], dtype=np.int64)
 
     def _most(self, values: Array) -> int:
-        labels = values.dtype.kind == "O" or self.task in ("binary", "multiclass", "labels", "classes", "choice")
+        labels = is_text(values) or self.task in ("binary", "multiclass", "labels", "classes", "choice")
         return MOST_LABELS if labels and self.task not in QUANTITIES else MOST_CLASSES
 
     @property
@@ -85,7 +85,7 @@ class TargetSurvey:
         """Take in the target of some training rows."""
         self.rows += len(values)
         self._dtype = values.dtype
-        if values.dtype.kind != "O" or self.task in QUANTITIES:
+        if not is_text(values) or self.task in QUANTITIES:
             self.figures.add(floats(values, self.names).reshape(len(values), -1))
         if values.ndim > 1:
             self._look(values)
@@ -103,11 +103,7 @@ class TargetSurvey:
     def answers(self, standardise: bool) -> Answers:
         """The fitted target, as `maas_magics.core.data.answers.fit_answers` has it of all rows."""
         answers = fit_answers(self._few(), self.names, self.task, standardise)
-        if answers.task != "regression" or not standardise:
-            return answers
-        center, spread, _ = self.figures.filled(np.zeros_like(self.figures.mean))
-        scale = np.where(spread > 0, spread, 1.0)
-        return msgspec.structs.replace(answers, center=tuple(center.tolist()), scale=tuple(scale.tolist()))
+        return scaled(answers, self.figures, standardise) if answers.task == "regression" else answers
 
     def _few(self) -> Array:
         """Values that speak for the same task and the same labels as all do."""

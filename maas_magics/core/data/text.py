@@ -55,7 +55,7 @@ def read_rows(text: str, inputs: Sequence[TensorSpec]) -> Any:
             return np.asarray([row[only.name] for row in rows])
         return _table(_objects({name: [row.get(name) for row in rows] for row in rows for name in row}, texts))
     try:
-        values = np.asarray(rows, dtype=np.float32 if only is not None else object)
+        values = np.asarray(rows, dtype=np.float64 if only is not None else object)
     except (ValueError, TypeError):
         raise DataError("The rows are no array of numbers.", "Type rows of equal length: [[1, 2], [3, 4]]") from None
     if only is not None:
@@ -131,7 +131,7 @@ def _csv(text: str, inputs: Sequence[TensorSpec], only: TensorSpec | None) -> An
     if only is None:
         return _table(table)
     try:
-        values = np.stack([np.asarray(column.to_numpy(), dtype=np.float32) for column in table.columns], axis=1)
+        values = np.stack([np.asarray(column.to_numpy(), dtype=np.float64) for column in table.columns], axis=1)
         return values.reshape(-1, *only.shape[1:])
     except ValueError:
         raise DataError(

@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from maas_magics.core.data.columns import NAT, Array, Category, Column, Columns, Moment, Numeric
 from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.running import Running, figures
 from maas_magics.core.data.scaling import Layout, Scaling
 
 CLIP = 10.0
 """Standard deviations that scaled numbers stay within."""
+
+ROUNDING = 4 * float(np.finfo(np.float64).eps)
+"""Numbers whose standard deviation is at most this share of the largest of them vary by rounding alone."""
+
+COARSE_PIXELS = ("float16", "float32", "uint8", "int8", "uint16", "int16", "bool")
+"""Types of arrays whose numbers float32 holds."""
 
 PERIODS = (365.2425, 7.0, 1.0)
 """Days after which a year, a week and a day repeat."""
@@ -30,8 +37,8 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     if layout == "raw":
         return Scaling()
     if layout == "image":
-        pixels = raw[0].astype(np.float64)
-        return Scaling(center=(float(pixels.mean()),), scale=(1.0 / max(float(pixels.std()), 1e-12),))
+        pixels = raw[0]
+        return standardised_pixels(figures(pixels.reshape(-1, 1)))
     numeric = [
         (column, as_tensor(array)) for column, array in zip(columns.columns, raw, strict=True) if _is_number(column)
     ]
@@ -48,15 +55,21 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     if not scale:
         return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), indicators)
     filled = np.where(missing, fill, values)
-    center, spread = filled.mean(axis=0), filled.std(axis=0)
-    return standardised(fill, center, spread, np.abs(filled).max(axis=0, initial=0.0), indicators)
+    found = figures(filled)
+    return standardised(fill, found.mean, found.spread, found.largest, indicators)
 
 
 def standardised(fill: Array, center: Array, spread: Array, largest: Array, indicators: tuple[int, ...]) -> Scaling:
     """Figures that take away ``center`` and divide by ``spread``, each (p,); numbers that do not vary become 0."""
-    flat = spread <= 1e-12 * np.maximum(1.0, largest)
+    flat = spread <= ROUNDING * largest
     factor = np.where(flat, 0.0, 1 / np.where(flat, 1.0, spread))
     return Scaling(tuple(fill.tolist()), tuple(center.tolist()), tuple(factor.tolist()), indicators, CLIP)
+
+
+def standardised_pixels(found: Running) -> Scaling:
+    """Figures that standardise all pixels alike, from those of pixels as one column."""
+    spread = float(found.spread[0])
+    return Scaling(center=(float(found.mean[0]),), scale=(1 / spread if spread else 0.0,))
 
 
 def as_tensor(values: Array) -> Tensor:
@@ -85,6 +98,8 @@ def side_by_side(columns: Sequence[tuple[Column, Tensor]], turns: Tensor) -> Ten
         for turn in turns:
             phase = days * turn
             parts += [torch.sin(phase), torch.cos(phase)]
+    if len({part.dtype for part in parts}) > 1:
+        parts = [part.to(torch.float64) for part in parts]
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
@@ -106,8 +121,11 @@ class Transform(nn.Module):
         self.dtype = getattr(torch, scaling.dtype)
         self.indicators = list(scaling.indicators)
         numbers = columns.of(Numeric) + columns.of(Moment)
-        wide = all(isinstance(column, Numeric) and column.width > 1 for column in numbers)
-        dtype = torch.float32 if wide or layout == "image" else torch.float64
+        if layout == "image":
+            coarse = columns.of(TensorColumn)[0].dtype in COARSE_PIXELS
+        else:
+            coarse = all(isinstance(column, Numeric) and column.width > 1 and not column.exact for column in numbers)
+        dtype = torch.float32 if coarse else torch.float64
         self.register_buffer("turns", turns(), persistent=False)
         self.turns: Tensor
         for name in ("fill", "center", "scale"):
@@ -121,7 +139,7 @@ class Transform(nn.Module):
         if self.layout == "raw":
             return inputs
         if self.layout == "image":
-            return ((inputs[0].to(torch.float32) - self.center.to(torch.float32)) * self.scale.to(torch.float32),)
+            return (((inputs[0].to(self.center.dtype) - self.center) * self.scale).to(torch.float32),)
         numeric, categorical = self._numeric(inputs), self._categorical(inputs)
         if self.layout == "tabular":
             return numeric, categorical

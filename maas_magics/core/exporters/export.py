@@ -15,6 +15,7 @@ from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact, Verification
 from maas_magics.core import turns
 from maas_magics.core.context import Context
+from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.decode import truth
 from maas_magics.core.delivery import deliver
@@ -86,10 +87,11 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         raise ExportError(
             f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."
         )
-    apart = float(np.abs(before.astype(np.float64) - after.astype(np.float64)).max(initial=0.0))
+    apart = difference(model.manifest.answers, before, after)
+    unit = " standard deviations of the target" if model.manifest.answers.standardised else ""
     if not apart <= tolerance:
         raise ToleranceExceeded(
-            f"The {format} file differs from the model by up to {apart:.1e}; {tolerance:.0e} was accepted. "
+            f"The {format} file differs from the model by up to {apart:.1e}{unit}; {tolerance:.0e} was accepted. "
             "Nothing was published.",
             f"--tolerance {10 ** np.ceil(np.log10(apart)):.0e} accepts it."
             if np.isfinite(apart)
@@ -116,6 +118,19 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     )
     (folder / ARTIFACT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
     return artifact
+
+
+def difference(answers: Answers, before: Array, after: Array) -> float:
+    """Largest difference of two sets of answers: of probabilities as they are, of quantities by their size.
+
+    That is the target's standard deviation where it is known, else the largest answer beyond 1: sums in another order
+    change a price of a million by more than a share of one.
+    """
+    apart = np.abs(before.astype(np.float64) - after.astype(np.float64))
+    if answers.task == "regression":
+        largest = np.abs(before.astype(np.float64)).max(initial=1.0)
+        apart = apart / (np.array(answers.scale) if answers.standardised else largest)
+    return float(apart.max(initial=0.0))
 
 
 def _metrics(model: Model, answers: Array, target: Array) -> dict[str, float]:

@@ -232,9 +232,13 @@ class _Labels:
             self.nodes = [onnx.helper.make_node("GreaterOrEqual", [decoded, f"{inner}/labels/half"], ["prediction"])]
             return
         labels = answers.label_array
-        kind = onnx.TensorProto.STRING if labels.dtype == object else onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
-        values: Any = [str(label).encode() for label in labels] if labels.dtype == object else labels
-        self.constants = [onnx.helper.make_tensor(f"{inner}/labels/values", kind, [len(labels)], values)]
+        name = f"{inner}/labels/values"
+        texts: Any = [str(label).encode() for label in labels]
+        self.constants = [
+            onnx.helper.make_tensor(name, onnx.TensorProto.STRING, [len(labels)], texts)
+            if labels.dtype == object
+            else onnx.numpy_helper.from_array(labels, name)
+        ]
         self.nodes = [
             onnx.helper.make_node("ArgMax", [decoded], [f"{inner}/labels/index"], axis=1, keepdims=0),
             onnx.helper.make_node(

@@ -13,6 +13,7 @@ from maas_magics.api.results import Metrics, Prediction
 from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
+from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.target import answered, named, part, target_names
 from maas_magics.core.inference.loader import Loader
@@ -87,9 +88,9 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     target = request.target
     if target is None and not pair:
         target = answers.names[0] if len(answers.names) == 1 else answers.names
-    decoded, encoded = _scored(predictor, request.data, target, request.csv, context.tell)
+    decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
     outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
-    wanted = truth(answers, torch.from_numpy(encoded))
+    wanted = torch.from_numpy(known) if answers.task == "regression" else truth(answers, torch.from_numpy(known))
     return Metrics(
         model=predictor.ref,
         rows=len(decoded),
@@ -102,7 +103,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
 def _scored(
     predictor: Predictor, data: Any, target: Any, csv: str | None, tell: Callable[[str], None]
 ) -> tuple[Array, Array]:
-    """Answers and encoded target of every row that has one; of a file, only a chunk of its rows is in memory."""
+    """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
     source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
     names = target_names(target, (), -1)
     texts = texts_of(predictor, names)
@@ -111,10 +112,10 @@ def _scored(
     if not isinstance(source, Rereadable) or not names:
         source, table, values, _ = part(source or data, target, None if source else csv, texts)
         _check_axes(predictor.answers, values)
-        encoded = predictor.answers.encode(values)
+        known = _known(predictor.answers, values)
         slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
         found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
-        return found[""], encoded
+        return found[""], known
     source = typed(source, texts)
     assert isinstance(source, Rereadable)
     while (scored := _scored_chunks(predictor, source, names)) is None:
@@ -124,8 +125,9 @@ def _scored(
 
 def texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
     """Columns that a model takes as text, and its target where its labels are texts."""
-    labels = predictor.answers.classes
-    return predictor.columns.texts + (list(names) if labels and all(isinstance(label, str) for label in labels) else [])
+    answers = predictor.answers
+    text = answers.kind in ("", TEXT) and any(isinstance(label, str) for label in answers.classes)
+    return predictor.columns.texts + (list(names) if text else [])
 
 
 def _scored_chunks(predictor: Predictor, source: Rereadable, names: Sequence[str]) -> tuple[Array, Array] | None:
@@ -142,17 +144,22 @@ def _scored_chunks(predictor: Predictor, source: Rereadable, names: Sequence[str
         dtype = values.dtype
         _check_axes(predictor.answers, values)
         try:
-            encoded = predictor.answers.encode(values)
+            known = _known(predictor.answers, values)
         except DataError as error:  # the rest of the file may tell that these were no whole numbers, but texts
             unknown = unknown or error
         if unknown is None:
-            parts.append((predictor.decoded(predictor.encode(features, source)), encoded))
+            parts.append((predictor.decoded(predictor.encode(features, source)), known))
     if unknown is not None:
         raise unknown
     if not parts:
         raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
-    decoded, known = zip(*parts, strict=True)
-    return np.concatenate(decoded), np.concatenate(known)
+    answered_, known_ = zip(*parts, strict=True)
+    return np.concatenate(answered_), np.concatenate(known_)
+
+
+def _known(answers: Answers, values: Array) -> Array:
+    """Target of some rows: labels as the loss takes them, quantities as they came, float64 (n, k)."""
+    return answers.quantities(values) if answers.task == "regression" else answers.encode(values)
 
 
 def _check_axes(answers: Answers, values: Array) -> None:

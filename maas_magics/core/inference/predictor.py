@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
+from maas_magics.api.signature import NUMPY
 from maas_magics.core.data.columns import Array, Columns
+from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.inference.engine import Engine, unanswered
 from maas_magics.core.inference.inputs import fit_inputs
@@ -57,7 +59,9 @@ class Predictor:
         specs = self.columns.specs
         only = specs[0] if len(specs) == 1 else None
         self._plain = (
-            only if only is not None and only.datatype not in ("BYTES", "FP64") and len(only.shape) > 1 else None
+            only
+            if only is not None and only.datatype != "BYTES" and len(only.shape) > 1 and only.shape != (-1, 1)
+            else None
         )
         self._labels = self.answers.label_array if self.answers.classes else None
         text = self._labels is not None and self._labels.dtype.kind == "O"
@@ -83,15 +87,16 @@ class Predictor:
         wanted = True if self.answers.labels else None
         found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=wanted))
         if self._named is self._codes and self._labels is not None:
-            found["prediction"] = self._labels[found["prediction"]]
+            found["prediction"] = np.array(self.answers.labels, dtype=object)[found["prediction"]]
         return found
 
     def array(self, values: Array) -> dict[str, Array] | None:
         """The short path for one array of the model's own shape and type, no longer than a chunk; else None."""
         spec = self._plain
-        if spec is None or values.shape[1:] != spec.shape[1:] or self.engine is None or values.dtype != np.float32:
+        if spec is None or values.shape[1:] != spec.shape[1:] or self.engine is None or not 0 < len(values) <= CHUNK:
             return None
-        return self.engine.run([values]) if spec.datatype == "FP32" and 0 < len(values) <= CHUNK else None
+        fits = spec.datatype in ("FP32", "FP64") and values.dtype == NUMPY[spec.datatype]
+        return self.engine.run([values]) if fits and self.answers.kind != DECIMAL else None
 
     def answer(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
         """Columns of answers for decoded rows; labels of text as their places in the list of labels."""
@@ -125,10 +130,9 @@ class Predictor:
         """Columns of answers, the places of labels as Arrow dictionaries of the labels."""
         if self._named is not self._codes:
             return dict(columns)
+        labels = pa.array(self._labels, pa.large_string() if self.answers.kind != DECIMAL else None)
         return {
-            name: pa.DictionaryArray.from_arrays(values, pa.array(self._labels, pa.large_string()))
-            if values.dtype == self._codes.dtype
-            else values
+            name: pa.DictionaryArray.from_arrays(values, labels) if values.dtype == self._codes.dtype else values
             for name, values in columns.items()
         }
 

@@ -44,4 +44,6 @@ def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dic
 def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:
     """Loss and every metric of some outputs."""
     figures = {"loss": float(plan.loss(outputs, target))}
+    if outputs.device != decode.center.device:  # it computes in float64, which not every device does
+        outputs, target = outputs.to(decode.center.device), target.to(decode.center.device)
     return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))

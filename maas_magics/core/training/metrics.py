@@ -17,7 +17,7 @@ Metric = Callable[[Tensor, Tensor], float]
 """``metric(decoded, target)``.
 
 Labels: ``decoded`` is probabilities (n, classes), ``target`` int64 (n,); several labels a row: both (n, labels);
-quantities: both float32 (n, k) in the target's own units.
+quantities: both float64 (n, k) in the target's own units.
 """
 
 
@@ -87,7 +87,10 @@ def log_loss(decoded: Tensor, target: Tensor) -> float:
 
 def rmse(decoded: Tensor, target: Tensor) -> float:
     """Root of the mean squared error."""
-    return float((decoded.double() - target.double()).square().mean().sqrt())
+    apart = decoded.double() - target.double()
+    size = apart.abs().max()
+    # Squares of very large or very small differences would leave the range of float64.
+    return float(size * (apart / size).square().mean().sqrt()) if 0 < size < torch.inf else float(size)
 
 
 def mae(decoded: Tensor, target: Tensor) -> float:
@@ -97,9 +100,14 @@ def mae(decoded: Tensor, target: Tensor) -> float:
 
 def r2(decoded: Tensor, target: Tensor) -> float:
     """Share of the variance explained, mean over outputs."""
-    residual = (decoded.double() - target.double()).square().sum(0)
-    total = (target.double() - target.double().mean(0)).square().sum(0)
-    return float(torch.where(total > 0, 1 - residual / total.clamp(min=1e-300), float("nan")).nanmean())
+    true = target.double()
+    around = true - true[:1]
+    around = around - around.mean(0)
+    size = around.abs().amax(0)
+    size = torch.where(size > 0, size, 1.0)
+    residual = ((decoded.double() - true) / size).square().sum(0)
+    total = (around / size).square().sum(0)
+    return float(torch.where(total > 0, 1 - residual / total, float("nan")).nanmean())
 
 
 LABELS: dict[str, Metric] = {

@@ -52,7 +52,8 @@ class Progress:
         self._best_value = (1, math.inf)
         self._blind = False
         self._order = torch.Generator().manual_seed(plan.seed)
-        self._decode = Decode(plan.answers).to(next(net.parameters()).device)
+        device = next(net.parameters()).device
+        self._decode = Decode(plan.answers).to("cpu" if device.type == "mps" else device)
         self._epoch = 1
         self._step = self._samples = 0
         self._done = self._rows = 0

@@ -128,7 +128,11 @@ def as_numpy(values: Any) -> np.ndarray[Any, Any]:
 
 def as_arrow(columns: Answers) -> pa.Table:
     """Answers as an Arrow table."""
-    return pa.table({n: v.cast(pa.string()) if isinstance(v, pa.DictionaryArray) else v for n, v in columns.items()})
+    return pa.table({n: _undictionaried(v) if isinstance(v, pa.DictionaryArray) else v for n, v in columns.items()})
+
+
+def _undictionaried(values: pa.DictionaryArray) -> pa.Array:
+    return values.cast(pa.string()) if pa.types.is_large_string(values.type.value_type) else values.dictionary_decode()
 
 
 def as_pandas(columns: Answers, index: Any = None) -> Any:
@@ -138,7 +142,9 @@ def as_pandas(columns: Answers, index: Any = None) -> Any:
     text = pd.StringDtype(na_value=np.nan) if int(pd.__version__.partition(".")[0]) >= 3 else None
     found = {
         name: text.__from_arrow__(values.cast(pa.large_string()))
-        if text is not None and isinstance(values, pa.DictionaryArray)
+        if text is not None
+        and isinstance(values, pa.DictionaryArray)
+        and pa.types.is_large_string(values.type.value_type)
         else as_numpy(values)
         for name, values in columns.items()
     }

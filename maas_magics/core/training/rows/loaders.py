@@ -21,6 +21,7 @@ from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.answers import Answers, Family, infer_task
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
@@ -252,11 +253,16 @@ def _answers(task: Task, target: Tensor, net: nn.Module, inputs: tuple[Tensor, .
     if task == "multilabel":
         return Answers(task, tuple(f"{NAME}{i}" for i in range(width)), (False, True), flat=False)
     if task == "binary":
-        return Answers(task, (NAME,), (False, True) if target.dtype == torch.bool else (0, 1))
+        return Answers(task, (NAME,), (False, True) if target.dtype == torch.bool else (0, 1), kind=_kind(target))
     outputs = ask(net, inputs)
     count = outputs.shape[1] if outputs.dim() == 2 else 0
-    names = tuple(map(str, classes)) if classes is not None and len(classes) == count else tuple(range(count))
-    return Answers(task, (NAME,), names)
+    if classes is not None and len(classes) == count:
+        return Answers(task, (NAME,), tuple(map(str, classes)), kind=TEXT)
+    return Answers(task, (NAME,), tuple(range(count)), kind=_kind(target))
+
+
+def _kind(target: Tensor) -> str:
+    return str(target.dtype).removeprefix("torch.")
 
 
 def _encoder(answers: Answers) -> Callable[[Tensor], Tensor]:

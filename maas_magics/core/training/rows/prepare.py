@@ -17,6 +17,7 @@ from maas_magics.core.architectures import architectures
 from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task
 from maas_magics.core.data.arrow import is_text
 from maas_magics.core.data.columns import Array, Columns, Numeric
+from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.fitting import fit, fit_arrays, tell_words
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources import is_files, notes_of
@@ -213,6 +214,7 @@ def prepare(
         columns = fit_arrays(train.table)
     else:
         columns = fit(train.table, tell, vectors=layout != "image", keep=layout == "flat")
+        columns = exactly(columns, train.table, layout)
     check_image(columns, layout)
     raw = columns.encode(train.table)
     refuse_infinite(columns, raw, layout)

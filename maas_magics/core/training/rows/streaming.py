@@ -18,6 +18,7 @@ from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.data.answers import Family
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.fitting import tell_words
+from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
@@ -320,7 +321,11 @@ class Stream:
 
 
 def _arrow(values: Array) -> pa.Array:
-    return column(values, TARGET) if values.ndim > 1 else pa.array(values)
+    if values.ndim > 1:
+        return column(values, TARGET)
+    if is_decimal(values):  # of one column, and so of one scale
+        return pa.array(values, pa.decimal256(76, max(0, -int(values[0].as_tuple().exponent))))
+    return pa.array(values)
 
 
 def _parted(table: pa.Table) -> tuple[pa.Table, Array]:

@@ -1,0 +1,132 @@
+"""A label comes back as it came, of whatever type it is and wherever it is asked for."""
+
+from __future__ import annotations
+
+import decimal
+import json
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from maas_magics.api.backend import Inferred
+from maas_magics.remote.oip import _tensor
+from maas_magics.service.oip import Call, write_answer
+
+N = 90
+THREE = np.arange(N) % 3
+X = (np.arange(N) % 3)[:, None] + np.random.default_rng(0).normal(scale=0.1, size=(N, 2))
+
+KINDS = {
+    "fractions": np.array([0.1, 0.2, 0.3]),
+    "fractions in float32": np.array([0.1, 0.2, 0.3], dtype="float32"),
+    "fractions in float16": np.array([0.1, 0.2, 0.3], dtype="float16"),
+    "floats beyond whole numbers": np.array([1e300, 2e-300, -0.5]),
+    "whole floats": np.array([1.0, 2.0, 3.0]),
+    "large whole floats": np.array([1e20, 2e20, 3e20]),
+    "unsigned beyond int64": np.array([2**63 + 5, 2**63 + 6, 2**64 - 1], dtype="uint64"),
+    "whole numbers that float64 merges": np.array([2**53, 2**53 + 1, 2**53 + 2]),
+    "booleans": np.array([True, False, True]),
+    "texts": np.array(["ü", "1", "True"], dtype=object),
+    **{
+        kind: np.array([1, 2, 3], dtype=kind)
+        for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+    },
+}
+
+
+def same(found: np.ndarray, label: np.ndarray) -> None:
+    assert found.dtype == label.dtype
+    assert set(found.tolist()) <= set(label.tolist())
+    assert (found == label).mean() > 0.6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_label_comes_back_with_its_value_and_its_type(lab, kind):
+    label = KINDS[kind][THREE]
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": label})
+    model = lab.train(frame, "y", task="binary" if kind == "booleans" else "multiclass", epochs=12, lr=0.1)
+    torch = lab.predict(frame)
+    spec = model.info.signature.outputs[0]
+    assert spec.datatype == {"O": "BYTES"}.get(label.dtype.kind, spec.datatype)
+    same(torch["prediction"].to_numpy().astype(label.dtype, copy=False), label)
+    if label.dtype != object:
+        assert torch["prediction"].dtype == label.dtype
+    for name, value in zip(model.info.classes, sorted(set(label.tolist())), strict=True):
+        assert f"probability_{name}" in torch.columns
+        assert np.array([name]).astype(label.dtype)[0] == value or label.dtype.kind == "b"
+    evaluated = lab.evaluate(frame)
+    assert evaluated["accuracy"] == pytest.approx((torch["prediction"].to_numpy() == label).mean())
+    lab.export(format="onnx")
+    same(lab.predict(frame)["prediction"].to_numpy().astype(label.dtype, copy=False), label)
+    assert lab.predict(frame, top=2)["top_1"].tolist() == torch["prediction"].tolist()
+    inputs = {name: frame[[name]].to_numpy() for name in "ab"}
+    inferred = lab.session.backend.infer("m", inputs)
+    assert inferred.outputs["prediction"].dtype == label.dtype
+    for binary in (False, True):
+        assert told(inferred, binary).tolist() == torch["prediction"].tolist()
+
+
+def told(inferred: Inferred, binary: bool) -> np.ndarray:
+    """The labels of an answer as a client reads them."""
+    body, head = write_answer(Call({}, "", binary, {"prediction": binary}), inferred)
+    answer = json.loads(body[:head])["outputs"][0]
+    values = np.array(answer.get("data", []), dtype=inferred.outputs["prediction"].dtype)
+    if not binary:
+        return values
+    from maas_magics.remote.oip import _Output
+
+    size = answer["parameters"]["binary_data_size"]
+    output = _Output(answer["name"], tuple(answer["shape"]), answer["datatype"])
+    return _tensor(output, body[head : head + size])
+
+
+@pytest.mark.parametrize("library", ["pandas", "pyarrow", "polars"])
+def test_decimals_come_back_as_decimals(lab, library):
+    labels = [decimal.Decimal("1.10"), decimal.Decimal("2.20"), decimal.Decimal("123456789012345678.90")]
+    table = pa.table({"a": X[:, 0], "y": pa.array([labels[i] for i in THREE], pa.decimal128(38, 2))})
+    frame = {"pandas": table.to_pandas, "pyarrow": lambda: table, "polars": lambda: pl.from_arrow(table)}[library]()
+    model = lab.train(frame, "y", task="multiclass", epochs=12, lr=0.1)
+    assert model.info.classes == ("1.10", "2.20", "123456789012345678.90")
+    assert model.info.signature.outputs[0].datatype == "BYTES"
+    for _ in range(2):
+        answers = lab.predict(frame)["prediction"]
+        found = answers.to_pylist() if library == "pyarrow" else answers.to_list()
+        assert set(found) == set(labels) and all(isinstance(label, decimal.Decimal) for label in found)
+        lab.export(format="onnx")
+    assert set(lab.session.backend.infer("m", {"a": X[:, :1]}).outputs["prediction"].tolist()) <= {*model.info.classes}
+    assert lab.evaluate(frame)["accuracy"] > 0.6
+
+
+def test_an_array_of_labels_comes_back_as_one(lab):
+    label = KINDS["fractions"][THREE]
+    lab.train(X.astype("float32"), label, task="multiclass", epochs=12, lr=0.1)
+    lab.export(format="onnx")
+    for rows in (X, X.astype("float32")):
+        found = lab.predict(rows, probabilities=False)
+        same(found["prediction"] if isinstance(found, dict) else found, label)
+
+
+def test_a_label_is_known_in_another_type_that_holds_the_same_value(lab):
+    frame = pd.DataFrame({"a": X[:, 0], "y": KINDS["fractions in float32"][THREE]})
+    lab.train(frame, "y", task="multiclass", epochs=12, lr=0.1)
+    expected = lab.evaluate(frame)["accuracy"]
+    assert lab.evaluate(frame.assign(y=KINDS["fractions"][THREE]))["accuracy"] == expected
+    decimals = [decimal.Decimal(str(value)) for value in KINDS["fractions"][THREE]]
+    assert lab.evaluate(frame.assign(y=decimals))["accuracy"] == expected
+
+
+def test_labels_of_a_file_that_is_streamed_come_back_as_they_came(lab, tmp_path):
+    for number, label in enumerate((KINDS["fractions in float32"], KINDS["unsigned beyond int64"])):
+        file = tmp_path / f"{number}.parquet"
+        table = pa.table({"a": X[:, 0], "y": label[THREE]})
+        pa.parquet.write_table(table, file)
+        lab.train(str(file), "y", stream=True, task="multiclass", epochs=12, lr=0.1)
+        same(lab.predict(table)["prediction"].to_numpy(), label[THREE])
+    decimals = pa.array([decimal.Decimal(i) / 10 for i in THREE.tolist()], pa.decimal128(5, 1))
+    pa.parquet.write_table(pa.table({"a": X[:, 0], "y": decimals}), tmp_path / "d.parquet", row_group_size=20)
+    lab.train(str(tmp_path / "d.parquet"), "y", stream=True, task="multiclass", epochs=2)
+    assert set(lab.predict(pa.table({"a": X[:, 0]}))["prediction"].to_pylist()) <= set(decimals.to_pylist())
