@@ -95,6 +95,8 @@ class EpochEnd(_Event, frozen=True, kw_only=True):
         Figures of the training rows; always has ``loss``.
     validation : dict of str to float
         Figures of the validation rows; empty when there are none.
+    baseline : dict of str to float
+        Figures of always answering the mean, or the most frequent label, to the validation rows.
     lr : float
         Learning rate of the first parameter group at the epoch's last step.
     seconds : float
@@ -108,6 +110,7 @@ class EpochEnd(_Event, frozen=True, kw_only=True):
     samples: int
     train: dict[str, float]
     validation: dict[str, float] = {}
+    baseline: dict[str, float] = {}
     lr: float = 0.0
     seconds: float = 0.0
     best: bool = False

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from maas_magics.api.results import ModelInfo
+from maas_magics.api.results import ModelInfo, always
 from maas_magics.api.tables import figure, html_table, size, text_table
 
 PLANNED = ("task", "architecture", "device")
@@ -65,12 +65,18 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         infos = [record.info for record in self.records]
         names = dict.fromkeys(name for info in infos for name in info.metrics)
         nan = float("nan")
+        first = next((name for name in ("accuracy", "rmse") if any(name in info.baseline for info in infos)), "")
         plans = dict.fromkeys(name for record in self.records for name in record.plan if name not in PLANNED)
         rows = [
             ("task", *(info.task for info in infos)),
             ("architecture", *(info.architecture for info in infos)),
             ("parameters", *(f"{info.parameters:,}" for info in infos)),
             *((f"validation {name}", *(figure(info.metrics.get(name, nan)) for info in infos)) for name in names),
+            *(
+                [(f"{first}, {always({first: 0.0})}", *(figure(info.baseline.get(first, nan)) for info in infos))]
+                if first
+                else []
+            ),
             ("best epoch", *(f"{record.best_epoch} of {record.epochs}" for record in self.records)),
             *((name, *(record.plan.get(name, "–") for record in self.records)) for name in plans),
             ("size", *(size(record.bytes) for record in self.records)),

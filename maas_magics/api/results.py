@@ -11,6 +11,21 @@ from maas_magics.api.signature import Signature
 from maas_magics.api.tables import figure, html_table, size, text_table
 
 
+def always(baseline: Mapping[str, float]) -> str:
+    """What a baseline answers to every row, for a person."""
+    if {"rmse", "mae", "r2"} & set(baseline):
+        return "always the mean"
+    return "a constant answer" if set(baseline) <= {"loss"} else "most frequent label"
+
+
+def with_baseline(figures: Mapping[str, float], baseline: Mapping[str, float]) -> str:
+    """Figures in a line, the first metric beside that of a constant answer."""
+    known = [name for name in figures if name in baseline]
+    first = next((name for name in known if name != "loss"), known[0] if known else "")
+    beside = f" ({always(baseline)}: {figure(baseline[first])})" if first else ""
+    return ", ".join(f"{name} {figure(value)}{beside if name == first else ''}" for name, value in figures.items())
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the store knows of one version of a model.
 
@@ -25,6 +40,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         Labels in the order of the probabilities; empty for regression.
     metrics : dict of str to float
         Figures of the validation rows at the best epoch.
+    baseline : dict of str to float
+        The same figures of always answering the mean, or the most frequent label, of the training rows.
     created : float
         Seconds since the Unix epoch.
     parameters : int
@@ -46,6 +63,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     target: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     metrics: dict[str, float] = {}
+    baseline: dict[str, float] = {}
     created: float = 0.0
     parameters: int = 0
     signature: Signature = Signature((), ())
@@ -75,6 +93,8 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         Whether it was stopped before its last epoch by a person.
     diverged : bool
         Whether the loss became NaN or infinite after ``best_epoch``, which ended the training.
+    notes : tuple of str
+        What speaks against its use: figures that are no better than a constant's, a loss that grew, labels of one row.
     profile : dict of str to float
         With ``--profile``, seconds of the whole training that went into ``data``, ``forward``, ``backward``,
         ``optimizer``, ``events`` and ``validation``, and into ``compiled`` steps and ``compiling`` where there are any.
@@ -87,6 +107,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     stopped: bool = False
     diverged: bool = False
+    notes: tuple[str, ...] = ()
     profile: dict[str, float] = {}
 
     @property
@@ -98,6 +119,11 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     def metrics(self) -> dict[str, float]:
         """Figures of the validation rows at the best epoch."""
         return self.info.metrics
+
+    @property
+    def baseline(self) -> dict[str, float]:
+        """The same figures of always answering the mean, or the most frequent label, of the training rows."""
+        return self.info.baseline
 
     @property
     def _ending(self) -> str:
@@ -114,10 +140,11 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def __repr__(self) -> str:
-        figures = ", ".join(f"{name} {figure(value)}" for name, value in self.metrics.items())
+        figures = with_baseline(self.metrics, self.baseline)
         ending = self._ending if self.diverged else ""
         epochs = f"epoch {self.best_epoch} of {self.epochs}{ending}"
-        return f"<TrainedModel {self.ref} · {self.info.task} · {epochs} · {figures}>"
+        notes = "".join(f"\n⚠ {text}" for text in self.notes)
+        return f"<TrainedModel {self.ref} · {self.info.task} · {epochs} · {figures}>{notes}"
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +160,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         Labels of the confusion matrix.
     confusion : list of list of int
         Rows of true labels, columns of answers; empty unless the task has one label a row.
+    baseline : dict of str to float
+        The same figures of always answering the mean, or the most frequent label, of the training rows.
     """
 
     model: str
@@ -140,6 +169,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, float]
     classes: tuple[str, ...] = ()
     confusion: list[list[int]] = []
+    baseline: dict[str, float] = {}
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
@@ -155,15 +185,15 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         return iter(self.values)
 
     def __repr__(self) -> str:
-        figures = ", ".join(f"{name} {figure(value)}" for name, value in self.values.items())
-        return f"<Metrics {self.model} · {self.rows:,} rows · {figures}>"
+        return f"<Metrics {self.model} · {self.rows:,} rows · {with_baseline(self.values, self.baseline)}>"
 
     def _repr_html_(self) -> str:
-        parts = [
-            html_table(
-                [(name, figure(value)) for name, value in self.values.items()], f"{self.model}, {self.rows:,} rows"
-            )
-        ]
+        rows: list[tuple[str, ...]] = [(name, figure(value)) for name, value in self.values.items()]
+        head: tuple[str, ...] = ()
+        if self.baseline:
+            rows = [(*row, figure(self.baseline.get(row[0], float("nan")))) for row in rows]
+            head = ("", "model", always(self.baseline))
+        parts = [html_table(rows, f"{self.model}, {self.rows:,} rows", head)]
         if self.confusion and len(self.classes) <= 20:
             head = ("true ↓ answer →", *self.classes)
             body = [(label, *map(str, row)) for label, row in zip(self.classes, self.confusion, strict=True)]

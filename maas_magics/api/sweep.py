@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeGuard
 import msgspec
 
 from maas_magics.api.backend import Job
-from maas_magics.api.results import TrainedModel
+from maas_magics.api.results import TrainedModel, always
 from maas_magics.api.space import Space
 from maas_magics.api.tables import figure, html_table
 
@@ -92,7 +92,11 @@ class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
 
     def _repr_html_(self) -> str:
         rows = [(name, shown(value)) for name, value in self.params.items()]
-        rows += [(self.monitor, figure(self.best.figure or 0.0)), ("model", self.ref)]
+        rows.append((self.monitor, figure(self.best.figure or 0.0)))
+        baseline = self.model.baseline
+        if (name := self.monitor.removeprefix("val_")) in baseline:
+            rows.append((f"{self.monitor}, {always(baseline)}", figure(baseline[name])))
+        rows.append(("model", self.ref))
         return html_table(rows, f"best of {len(self.trials)} trials: {self.best.number}")
 
 

@@ -54,6 +54,8 @@ class History:
     messages : deque of Message
     search : RateSearch or None
     profile : Profiled or None
+    baseline : dict of str to float
+        Figures of a constant answer to the validation rows.
     finished : Finished or None
     curves : dict of str to Curve
         By name: ``"step/loss"``, ``"train/loss"``, ``"validation/accuracy"`` …; x counts steps.
@@ -76,6 +78,7 @@ class History:
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.search: RateSearch | None = None
         self.profile: Profiled | None = None
+        self.baseline: dict[str, float] = {}
         self.finished: Finished | None = None
         self.curves: dict[str, Curve] = {}
         self.raises = False
@@ -145,6 +148,7 @@ class History:
 
     def _end_epoch(self, event: EpochEnd) -> None:
         self.last, self.epoch = event, event.epoch
+        self.baseline = event.baseline or self.baseline
         self.loss = event.train.get("loss", self.loss)
         if event.best:
             self.best = event

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from maas_magics.api.events import EpochEnd
+from maas_magics.api.results import always
 from maas_magics.api.tables import figure, html_table, text_table
 from maas_magics.widgets.history import History
 
@@ -107,10 +108,13 @@ def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
     if history.best_epoch:
         table.append(("best epoch", str(history.best_epoch)))
     if end and end.validation:
-        table.append(("", "train", "validation"))
+        columns = [("train", end.train), ("validation", end.validation)]
+        if history.baseline:
+            columns.append((always(history.baseline), history.baseline))
+        table.append(("", *(head for head, _ in columns)))
         names = dict.fromkeys((*end.train, *end.validation))
         nan = float("nan")
-        table += [(name, figure(end.train.get(name, nan)), figure(end.validation.get(name, nan))) for name in names]
+        table += [(name, *(figure(figures.get(name, nan)) for _, figures in columns)) for name in names]
     elif end:
         table += [(name, figure(value)) for name, value in end.train.items()]
     if volatile:
@@ -126,7 +130,7 @@ def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
 def summary(history: History, *, volatile: bool = True) -> dict[str, str]:
     """Table output of a job that is over, as a MIME bundle."""
     body = rows(history, volatile=volatile)
-    wide = [row for row in body if len(row) == 3]
+    wide = [row for row in body if len(row) > 2]
     long = [row for row in body if len(row) == 2 and wide]
     # A long text in a column of figures would tear the columns apart: such rows are a table of their own.
     tables = ([html_table(wide[1:], head=wide[0])] if wide else []) + [html_table(long or body)]

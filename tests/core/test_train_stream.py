@@ -116,9 +116,9 @@ def test_what_is_fitted_is_what_memory_fits(target: Any, model: Any, table: pd.D
     assert (one.indicators, one.clip) == (other.indicators, other.clip)
     for name in ("fill", "center", "scale"):
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-9)
-    for name in ("center", "scale"):
+    for name in ("center", "scale", "usual"):
         assert getattr(got.answers, name) == pytest.approx(getattr(expected.answers, name), rel=1e-9)
-    plain = {"center": (), "scale": ()}
+    plain = {"center": (), "scale": (), "usual": ()}
     assert msgspec.structs.replace(got.answers, **plain) == msgspec.structs.replace(expected.answers, **plain)
     # In memory the rows were put in random order by the split; the same rows are there.
     assert found.rows == len(rows)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
 from maas_magics.api.signature import DATATYPES, Datatype, TensorSpec
-from maas_magics.core.data.columns import Array
-from maas_magics.core.data.labels import Label, is_decimal, is_text, key, kind_of, names_of, plain, typed
+from maas_magics.core.data.arrow import Array, dates
+from maas_magics.core.data.labels import TEXT, Label, is_decimal, is_text, key, kind_of, names_of, plain, typed
 from maas_magics.core.data.running import Running, figures
 
 Link = Literal["", "identity", "sigmoid", "softmax", "exp"]
@@ -48,6 +50,8 @@ class Answers(msgspec.Struct, frozen=True):
         Regression: numbers of a row's answer, where the network gives other ones than the target has, as quantiles.
     kind : str
         What the labels are; see `maas_magics.core.data.labels`.
+    usual : tuple of float
+        Mean of each quantity, or share of each label, in the training rows; empty where they were not counted.
     """
 
     task: Task
@@ -61,6 +65,7 @@ class Answers(msgspec.Struct, frozen=True):
     link: Link = ""
     shape: tuple[int, ...] | None = None
     kind: str = ""
+    usual: tuple[float, ...] = ()
 
     @property
     def decoding(self) -> Link:
@@ -170,7 +175,7 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None,
     DataError
         If there is one class or one value only, or the task does not fit the values.
     """
-    task = infer_task(values, task)
+    asked, task = task, infer_task(values, task)
     flat = values.ndim == 1
     if not flat and len(names) < values.shape[1]:
         names = [f"{names[0]}{i}" for i in range(values.shape[1])]
@@ -185,28 +190,46 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None,
     if task == "multilabel":
         if flat or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
             raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
-        return Answers(task, tuple(names), (False, True), flat=False)
+        shares = tuple(floats(values, names).mean(axis=0).tolist())
+        return Answers(task, tuple(names), (False, True), flat=False, usual=shares)
     if not flat:
         raise DataError(
             f"A {task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel"
         )
-    kind = kind_of(values)
-    classes = tuple(plain(label, kind) for label in sorted(set(values.tolist())))
+    kind, counts = kind_of(values), Counter(values.tolist())
+    if kind == TEXT and not asked and len(counts) > MOST_CLASSES:
+        _refuse_dates(names[0], list(counts))
+    classes = tuple(plain(label, kind) for label in sorted(counts))
     if len(classes) < 2:
         raise DataError(
             f"The target {names[0]!r} has one class only: {classes[0]!r}.", "Give rows of at least two classes."
         )
     if task == "binary" and len(classes) > 2:
         raise DataError(f"The target {names[0]!r} has {len(classes)} classes, not two.", "--task multiclass")
-    return Answers(task, tuple(names), classes, kind=kind)
+    return Answers(task, tuple(names), classes, kind=kind, usual=shares_of(counts[label] for label in sorted(counts)))
+
+
+def shares_of(counts: Iterable[int]) -> tuple[float, ...]:
+    """How large a part of the rows each label has."""
+    numbers = list(counts)
+    return tuple(number / sum(numbers) for number in numbers)
+
+
+def _refuse_dates(name: str, texts: list[str]) -> None:
+    if dates(pa.chunked_array([pa.array(texts, pa.string())])) is not None:
+        raise DataError(
+            f"The target {name!r} holds {len(texts):,} different dates, which are neither labels nor quantities.",
+            "Turn them into numbers, such as days since the first, or --task multiclass takes each for a label.",
+        )
 
 
 def scaled(answers: Answers, found: Running, standardise: bool) -> Answers:
     """The answers with the figures of the training targets, quantities."""
+    usual = tuple(found.mean.tolist())
     center, scale = found.mean, np.where(found.spread > 0, found.spread, 1.0)
     if not standardise:
         center, scale = np.zeros_like(center), np.ones_like(scale)
-    return msgspec.structs.replace(answers, center=tuple(center.tolist()), scale=tuple(scale.tolist()))
+    return msgspec.structs.replace(answers, center=tuple(center.tolist()), scale=tuple(scale.tolist()), usual=usual)
 
 
 def within(answers: Answers, values: Array) -> Answers:

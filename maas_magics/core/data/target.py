@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, did_you_mean
-from maas_magics.core.data.arrow import Array, as_text, is_number, is_text, numbers, tensors
+from maas_magics.core.data.arrow import Array, as_text, is_moment, is_number, is_text, numbers, tensors
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
@@ -205,4 +205,9 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
         if np.isinf(found).any():
             raise DataError(f"The target {name!r} holds infinite values.", "Drop those rows.")
         return found
+    if is_moment(kind):
+        raise DataError(
+            f"The target {name!r} holds dates, which are neither labels nor quantities.",
+            "Turn them into numbers, such as days since the first, or into text to have each taken for a label.",
+        )
     raise DataError(f"The target {name!r} holds {kind}, which cannot be learnt.", "Give labels or numbers.")

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 
+import msgspec
 import numpy as np
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
-from maas_magics.core.data.answers import MOST_CLASSES, Answers, Family, fit_answers, floats, scaled
+from maas_magics.core.data.answers import MOST_CLASSES, Answers, Family, fit_answers, floats, scaled, shares_of
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.running import Running
@@ -103,7 +104,11 @@ class TargetSurvey:
     def answers(self, standardise: bool) -> Answers:
         """The fitted target, as `maas_magics.core.data.answers.fit_answers` has it of all rows."""
         answers = fit_answers(self._few(), self.names, self.task, standardise)
-        return scaled(answers, self.figures, standardise) if answers.task == "regression" else answers
+        if answers.task == "regression":
+            return scaled(answers, self.figures, standardise)
+        if answers.task == "multilabel":
+            return msgspec.structs.replace(answers, usual=tuple(self.figures.mean.tolist()))
+        return msgspec.structs.replace(answers, usual=shares_of(self.counts(answers).tolist()))
 
     def _few(self) -> Array:
         """Values that speak for the same task and the same labels as all do."""

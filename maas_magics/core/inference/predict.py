@@ -79,6 +79,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     import torch
 
     from maas_magics.core.data.decode import truth
+    from maas_magics.core.training.baseline import baseline
     from maas_magics.core.training.metrics import confusion, make_metrics
     from maas_magics.core.training.metrics import evaluate as figures
 
@@ -91,10 +92,12 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
     outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
     wanted = torch.from_numpy(known) if answers.task == "regression" else truth(answers, torch.from_numpy(known))
+    metrics = make_metrics(request.metrics, answers)
     return Metrics(
         model=predictor.ref,
         rows=len(decoded),
-        values=figures(make_metrics(request.metrics, answers), outputs, wanted),
+        values=figures(metrics, outputs, wanted),
+        baseline=baseline(metrics, answers, wanted),
         classes=answers.labels if answers.task in ("binary", "multiclass") else (),
         confusion=confusion(answers, outputs, wanted),
     )

@@ -15,7 +15,7 @@ from maas_magics.api.errors import Diverged, Stopped, Suspended
 from maas_magics.api.events import EpochEnd, Event, Message, Step
 from maas_magics.core.context import Stopping
 from maas_magics.core.training.checkpoint import Checkpoints
-from maas_magics.core.training.measure import measure
+from maas_magics.core.training.measure import answer, baseline_of, figures_of
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.progress import Progress
 from maas_magics.core.training.rows.batches import Batch, Batches, Several
@@ -113,6 +113,7 @@ class Fit(Progress):
         cadence = self._checkpoints.cadence if self._checkpoints is not None else None
         counts = cadence is not None and cadence.counts
         stop: Stopping = ""
+        unknown = math.isnan(self._history.first)
         batches, steps = self._batches(), self._train.steps
         while True:
             # Before the next rows are drawn: what they draw from the random numbers belongs to the step after.
@@ -141,6 +142,8 @@ class Fit(Progress):
                     loss_sum = self._read(waiting, loss_sum, step)
             else:
                 loss_sum += loss * n
+                if unknown:
+                    unknown = self._note_first(loss)
                 if not math.isfinite(loss):
                     if several is not None:
                         place, loss = several.bad
@@ -162,12 +165,19 @@ class Fit(Progress):
         if not waiting:
             return total
         losses = torch.stack([loss for loss, _ in waiting]).tolist()
+        self._note_first(losses[0])
         for place, (loss, (_, n)) in enumerate(zip(losses, waiting, strict=True), start=1):
             if not math.isfinite(loss):
                 raise _diverged(self._epoch, step - len(losses) + place, self._optimizer, loss)
             total += loss * n
         waiting.clear()
         return total
+
+    def _note_first(self, loss: float) -> bool:
+        """Keep the loss of the first step; answers whether there is none yet."""
+        if math.isnan(self._history.first):
+            self._history.first = loss
+        return False
 
     def _batches(self) -> Iterator[Batch]:
         """What is left of the epoch, in the order that it began with."""
@@ -214,6 +224,7 @@ class Fit(Progress):
                 samples=self._samples,
                 train=figures,
                 validation=held,
+                baseline=history.baseline,
                 lr=lr,
                 seconds=self._spent + time.perf_counter() - self._started,
                 best=better,
@@ -232,7 +243,12 @@ class Fit(Progress):
 
     def _measure(self) -> dict[str, float]:
         """Figures of the held-out rows; none where there are none."""
-        return {} if self._held is None else measure(self._net, self._decode, self._held, self._plan)
+        if self._held is None:
+            return {}
+        outputs, target = answer(self._net, self._held)
+        if not self._history.baseline:
+            self._history.baseline = baseline_of(target, self._plan)
+        return figures_of(outputs, target, self._decode, self._plan)
 
 
 def fit(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.core.data.decode import Decode, truth
+from maas_magics.core.training.baseline import baseline, constant_loss
 from maas_magics.core.training.metrics import evaluate
 from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.rows.batches import Batches
@@ -36,9 +37,19 @@ def _outputs(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([_outputs(net, tuple(x[part] for x in inputs)) for part in (slice(half), slice(half, None))])
 
 
-def measure(net: nn.Module, decode: Decode, batches: Batches, plan: Plan) -> dict[str, float]:
-    """Loss and every metric on some rows."""
-    return figures_of(*answer(net, batches), decode, plan)
+def baseline_of(target: Tensor, plan: Plan) -> dict[str, float]:
+    """Figures of a constant answer to rows of an encoded target; the loss too where it is one by name."""
+    with torch.inference_mode():
+        target = target.cpu()
+        known = truth(plan.answers, target)
+        return constant_loss_of(plan, known, target) | baseline(plan.metrics, plan.answers, known)
+
+
+def constant_loss_of(plan: Plan, known: Tensor, target: Tensor) -> dict[str, float]:
+    """Loss of a constant answer, of a loss by name that can be had on the CPU."""
+    if plan.constant_loss is None or not len(target):
+        return {}
+    return {"loss": constant_loss(plan.constant_loss, plan.answers, known, target)}
 
 
 def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:

@@ -34,6 +34,8 @@ class Objective:
         Of classes, on the device.
     smoothing : float
         Of labels.
+    constant_loss : Loss or None
+        The same loss on a CPU, by which constant answers are judged; None for one of the user's own.
     """
 
     loss: Loss
@@ -42,6 +44,7 @@ class Objective:
     mode: Literal["min", "max"]
     weights: Tensor | None
     smoothing: float
+    constant_loss: Loss | None
 
 
 def make_objective(request: TrainRequest, recipe: Recipe, prepared: Prepared, device: torch.device) -> Objective:
@@ -65,7 +68,8 @@ def make_objective(request: TrainRequest, recipe: Recipe, prepared: Prepared, de
         )
     smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
     weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
+    by_name = None if callable(request.loss) else make_loss(request.loss, answers, weights, smoothing)
     weights = weights.to(device) if weights is not None else None
     mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
     loss = make_loss(request.loss, answers, weights, smoothing, prepared.form)
-    return Objective(loss, metrics, monitor, mode, weights, smoothing)
+    return Objective(loss, metrics, monitor, mode, weights, smoothing, by_name)

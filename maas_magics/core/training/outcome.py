@@ -12,17 +12,31 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
 from maas_magics.core.context import Context, versions
+from maas_magics.core.data.decode import truth
 from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model
 from maas_magics.core.publish import publish
+from maas_magics.core.training.baseline import DIVERGED, better, constant_loss, labels_of_one_row, no_better
 from maas_magics.core.training.own.modules import describe
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.prepare import Prepared
 from maas_magics.core.training.steps.optimizers import Optimizer
 
 
-def refuse_diverged(history: History, optimizer: Optimizer) -> None:
-    """Raise `Diverged` where not even the best epoch has a loss on the held-out rows that is a number."""
+def refuse_diverged(history: History, optimizer: Optimizer, plan: Plan, prepared: Prepared) -> None:
+    """Raise `Diverged` where nothing was learnt but large numbers.
+
+    Either not even the best epoch has a loss on the held-out rows that is a number, or no epoch's training loss was
+    near that of the first step or of a constant answer, and the answers are no better than a constant.
+    """
+    most = _most_loss(history, plan, prepared)
+    lowest = min((loss for loss in history.curves["loss"] if math.isfinite(loss)), default=math.inf)
+    if math.isfinite(history.best_metrics["loss"]) and lowest > most and not better(history):
+        raise Diverged(
+            f"The training loss grew from {history.first:.3g} to {lowest:.3g} and more, at a learning rate of "
+            f"{optimizer.first_lr:g}: it diverged.",
+            f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the features for values of very different size.",
+        )
     loss = history.best_metrics["loss"]
     if not math.isfinite(loss):
         raise Diverged(
@@ -30,6 +44,36 @@ def refuse_diverged(history: History, optimizer: Optimizer) -> None:
             f"{optimizer.lr:g}.",
             f"Try a lower one: --lr {optimizer.first_lr / 10:g}. Check the network's answers in eval mode.",
         )
+
+
+def _most_loss(history: History, plan: Plan, prepared: Prepared) -> float:
+    """Training loss beyond which a training has diverged; infinite where there is nothing to compare it with."""
+    usual = _learnt_baseline(plan, prepared)
+    if not usual:
+        return math.inf
+    return DIVERGED * max(usual["loss"], abs(history.first) if math.isfinite(history.first) else 0.0)
+
+
+def _learnt_baseline(plan: Plan, prepared: Prepared) -> dict[str, float]:
+    """Loss of a constant answer to the training rows, where none were held out."""
+    target = prepared.train[1]
+    if plan.constant_loss is None or not len(target):
+        return {}
+    return {"loss": constant_loss(plan.constant_loss, plan.answers, truth(plan.answers, target), target)}
+
+
+def _doubts(history: History, plan: Plan, prepared: Prepared) -> list[str]:
+    """What speaks against the use of a training."""
+    found = [no_better(history)]
+    last, most = history.curves["loss"][-1], _most_loss(history, plan, prepared)
+    if math.isinf(most) and plan.constant_loss is None:
+        most = 1e3 * abs(history.first)
+    if not history.diverged and last > most:
+        found.append(
+            f"The training loss grew from {history.first:.3g} to {last:.3g}: it diverged. The weights of epoch "
+            f"{history.best_epoch} are kept; a lower learning rate may bring better ones."
+        )
+    return [text for text in found if text]
 
 
 def conclude(
@@ -45,6 +89,7 @@ def conclude(
     facts: dict[str, str],
     seconds: float,
     parts: dict[str, float],
+    rows: int,
 ) -> TrainedModel:
     """Publish a network, unless it should have become better than it is.
 
@@ -64,10 +109,16 @@ def conclude(
         That the training took.
     parts : dict of str to float
         Seconds of the parts of steps, where they were timed.
+    rows : int
+        That it learnt from.
     """
+    doubts = _doubts(history, plan, prepared)
+    for text in doubts:
+        context.tell(text, "warning")
+    doubts += [text for text in (labels_of_one_row(prepared.answers, rows),) if text]
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     told = {**facts, "monitor": plan.monitor}
-    manifest = _manifest(request, prepared, history, architecture, declared, parameters, told, seconds, net)
+    manifest = _manifest(request, prepared, plan, history, architecture, declared, parameters, told, seconds, net)
     watched = history.best_metrics.get(plan.monitor, history.best_metrics["loss"])
     better = request.better_than is None or (
         watched < request.better_than if plan.mode == "min" else watched > request.better_than
@@ -84,12 +135,14 @@ def conclude(
         stopped=history.stopped,
         diverged=history.diverged,
         profile=parts,
+        notes=tuple(doubts),
     )
 
 
 def _manifest(
     request: TrainRequest,
     prepared: Prepared,
+    plan: Plan,
     history: History,
     architecture: str,
     declared: bool,
@@ -107,6 +160,7 @@ def _manifest(
         target=answers.names,
         classes=answers.labels if answers.classes else (),
         metrics={name: value for name, value in history.best_metrics.items() if math.isfinite(value)},
+        baseline=history.baseline or _learnt_baseline(plan, prepared),
         created=time.time(),
         parameters=parameters,
         signature=Signature(prepared.preprocess.columns.specs, answers.specs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +31,8 @@ class Plan:
     """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
     compiled: Compiled | None = None
     """The training batches, several at a time where their steps are compiled."""
+    constant_loss: Loss | None = None
+    """The loss on a CPU, by which constant answers are judged; None for one of the user's own."""
 
 
 @dataclass
@@ -42,6 +45,10 @@ class History:
     curves: dict[str, list[float]] = field(default_factory=dict)
     stopped: bool = False
     diverged: bool = False
+    first: float = math.nan
+    """Loss of the first step."""
+    baseline: dict[str, float] = field(default_factory=dict)
+    """Figures of a constant answer to the held-out rows."""
 
 
 def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min", "max"]:

@@ -112,7 +112,7 @@ class Run:
             if profiler is not None:
                 told = advice(parts, profiler.steps, self._batches, fast=self._request.fast is not None)
                 self._context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
-            refuse_diverged(history, made.optimizer)
+            refuse_diverged(history, made.optimizer, plan, self._prepared)
             self._net.to("cpu").zero_grad(set_to_none=True)
             settle(self._net)
             self._doubt()
@@ -128,6 +128,7 @@ class Run:
             facts=facts,
             seconds=seconds,
             parts=parts,
+            rows=self._batches.rows,
         )
         if self._checkpoints is not None:
             self._checkpoints.deliver()
@@ -212,6 +213,7 @@ class Run:
             schedule=constant,
             seed=request.seed,
             regime=replace(choice.regime, profiler=profiler),
+            constant_loss=objective.constant_loss,
         )
 
     def _facts(self, made: Assembled, choice: Choice) -> dict[str, str]:

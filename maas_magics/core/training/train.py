@@ -23,6 +23,7 @@ from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
+from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.own.blame import as_ours
 from maas_magics.core.training.own.fit_in import OtherTask
@@ -132,6 +133,8 @@ def _train_for(
         recipe = MODULE
         net, prepared = own_module(request, prepared, found.layout, context.tell)
     size = request.batch_size if isinstance(request.batch_size, int) else recipe.batch_size
+    if doubt := labels_of_one_row(prepared.answers, rows):
+        context.tell(doubt, "warning")
     if request.workers > 1 and found.stream is not None:
         raise OptionError("Rows that are read from disk go to one process.", "--workers 1")
     check_workers(request, device, rows if request.batch_size == "auto" else min(size, rows))

@@ -150,14 +150,14 @@ def _fitted(answers: Answers, row: tuple[int, ...]) -> Answers | None:
         return None
     classes = answers.classes
     if width != len(classes):
-        if not all(_is_index(label) and 0 <= label < width for label in classes):
+        if not all(_is_index(label, width) for label in classes):
             return None
-        classes = tuple(range(width))
-    return msgspec.structs.replace(answers, task="multiclass", classes=classes)
+        return msgspec.structs.replace(answers, task="multiclass", classes=tuple(range(width)), usual=())
+    return msgspec.structs.replace(answers, task="multiclass")
 
 
-def _is_index(label: Any) -> bool:
-    return isinstance(label, (int, float)) and not isinstance(label, bool) and label == int(label)
+def _is_index(label: Any, width: int) -> bool:
+    return isinstance(label, (int, float)) and not isinstance(label, bool) and label in range(width)
 
 
 def recoded(before: Answers, after: Answers, target: Tensor) -> Tensor:

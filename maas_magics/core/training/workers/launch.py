@@ -14,19 +14,20 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from maas_magics.api.errors import ModelError, Suspended, TrainingError
-from maas_magics.api.events import Message, decode
+from maas_magics.api.events import EpochEnd, Message, decode
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.wire import decode_error
 from maas_magics.core.context import Context
 from maas_magics.core.data.decode import Decode
 from maas_magics.core.model import features_of, save_weights
 from maas_magics.core.storage import staging
-from maas_magics.core.training.measure import figures_of
+from maas_magics.core.training.measure import baseline_of, figures_of
 from maas_magics.core.training.own import graphs
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.batches import InMemory
@@ -203,6 +204,7 @@ class _Watch:
         self._first: Connection | None = None
         self._wish = ""
         self._decode = Decode(work.plan.answers)
+        self._baseline = {} if work.held is None else baseline_of(work.held.target, work.plan)
         self._agent = Agent(folder, work.request.workers, lambda why: self._inbox.put((why, None)))
         self._over = False
 
@@ -239,7 +241,10 @@ class _Watch:
                 text = f"{word}. All workers start again, from the last checkpoint if there is one."
                 self._context.emit(Message(text=text, level="warning"))
             case words.Told(event):
-                self._context.emit(decode(event))
+                told = decode(event)
+                if isinstance(told, EpochEnd):
+                    told = msgspec.structs.replace(told, baseline=self._baseline)
+                self._context.emit(told)
             case words.Outputs() as outputs:
                 assert line is not None
                 _say(line, words.Figures(self._figures(outputs)))
@@ -251,7 +256,7 @@ class _Watch:
                 state = load_file(self._folder / words.RESULT)
                 self._work.net.load_state_dict(self._work.net.state_dict() | state)
                 self._work.net.eval()
-                return History(**history)
+                return History(**{**history, "baseline": self._baseline})
         return None
 
     def _figures(self, word: words.Outputs) -> dict[str, float]:
