@@ -168,7 +168,7 @@ def _spec(column: Column) -> TensorSpec:
     match column:
         case Numeric(name, 1):
             return TensorSpec(name, "FP64", (-1, 1))
-        case Numeric(name, width, exact):
+        case Numeric(name, width, exact=exact):
             return TensorSpec(name, "FP64" if exact else "FP32", (-1, width))
         case Moment(name):
             return TensorSpec(name, "INT64", (-1, 1))
