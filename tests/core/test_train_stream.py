@@ -97,8 +97,11 @@ def empty() -> None:
     told.clear()
 
 
-@pytest.mark.parametrize("model", ["mlp", torch.nn.LazyLinear(1)], ids=["tabular", "flat"])
-@pytest.mark.parametrize("target", TARGETS, ids=str)
+@pytest.mark.parametrize(
+    ("target", "model"),
+    [*((target, "mlp") for target in TARGETS), *((target, torch.nn.LazyLinear(1)) for target in ("label", "price"))],
+    ids=lambda value: value if isinstance(value, str) else "flat" if isinstance(value, torch.nn.Module) else str(value),
+)
 def test_what_is_fitted_is_what_memory_fits(target: Any, model: Any, table: pd.DataFrame, tmp_path: Path) -> None:
     file = files(table, tmp_path)["parquet"]
     request = TrainRequest(name="m", data=str(file), target=target, model=model, validation=0.0)

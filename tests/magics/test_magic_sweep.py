@@ -164,7 +164,7 @@ def test_a_notebook_keeps_picture_and_table(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_static_output_is_the_same_in_two_runs(tmp_path: Path) -> None:
-    runs = [executed(tmp_path / name, MAAS_UI="static")[1] for name in ("one", "two")]
+    runs = [executed(tmp_path / name, SWEEP, MAAS_UI="static")[1] for name in ("one", "two")]
     assert runs[0] == runs[1] and kinds(runs[0]) == [CHART, TABLE, TABLE]
     assert "seconds" not in runs[0][1].data["text/plain"]
 
