@@ -263,7 +263,12 @@ def paused(backend: Backend, name: str) -> tuple[Job[Any], int]:
     raise AssertionError("every training had ended before it was paused")
 
 
-def test_a_paused_training_lets_others_run_and_goes_on_to_the_same_end(backend: Backend) -> None:
+def whole(place: Path, **given: Any) -> TrainedModel:
+    """A training in this process, from its beginning to its end."""
+    return LocalBackend(str(place / "here")).submit(quick(**given)).result(120)
+
+
+def test_a_paused_training_lets_others_run_and_goes_on_to_the_same_end(backend: Backend, tmp_path: Path) -> None:
     job, epochs = paused(backend, "m")
     assert any(isinstance(event, Paused) for event in job.events(follow=False))
     assert backend.submit(quick("other")).result(60).ref == "other:1"
@@ -273,8 +278,8 @@ def test_a_paused_training_lets_others_run_and_goes_on_to_the_same_end(backend: 
         job.result(0.3)
     backend.job(job.info.id).resume()
     found = job.result(120)
-    whole = backend.submit(quick("whole", epochs=epochs, patience=0)).result(120)
-    assert found.history == whole.history and found.best_epoch == whole.best_epoch
+    expected = whole(tmp_path, epochs=epochs, patience=0)
+    assert found.history == expected.history and found.best_epoch == expected.best_epoch
     with pytest.raises(MaasError, match="has ended: succeeded"):
         job.pause()
     with pytest.raises(MaasError, match="%train m --resume"):
@@ -309,14 +314,14 @@ def test_what_is_no_training_cannot_be_paused(used: tuple[Backend, Job[Any]]) ->
         job.pause()
 
 
-def test_a_training_goes_on_for_more_epochs_by_its_name_alone(backend: Backend) -> None:
+def test_a_training_goes_on_for_more_epochs_by_its_name_alone(backend: Backend, tmp_path: Path) -> None:
     constant = {"patience": 0, "schedule": "constant"}
     backend.submit(quick("m", epochs=4, **constant)).result(60)
     with pytest.raises(MaasError, match="has done its 4 epochs"):
         backend.submit(TrainRequest(name="m", resume=True)).result(60)
     found = backend.submit(TrainRequest(name="m", resume=True, epochs=7)).result(60)
-    whole = backend.submit(quick("whole", epochs=7, **constant)).result(60)
-    assert found.ref == "m:2" and found.epochs == 7 and found.history == whole.history
+    expected = whole(tmp_path, epochs=7, **constant)
+    assert found.ref == "m:2" and found.epochs == 7 and found.history == expected.history
     stopped = backend.submit(endless("m"))
     begun(stopped)
     stopped.stop()
