@@ -22,7 +22,7 @@ settings.register_profile("steady", derandomize=True, deadline=None, database=No
 settings.load_profile("steady")
 
 
-PROCESSES = ("service/", "browser/", "core/test_train_workers", "core/test_train_resume")
+PROCESSES = ("service/", "browser/")
 """Tests of several processes that wait for each other, which a busy machine may hold up."""
 
 
