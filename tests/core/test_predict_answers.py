@@ -15,7 +15,7 @@ from torch import nn
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import DataError, InvalidName, ModelNotFound, OptionError
-from maas_magics.core.inference.predict import gather
+from maas_magics.core.inference.gather import gather
 
 N = 60
 X = np.sin(np.arange(N * 3.0)).reshape(N, 3).astype("float32")

@@ -23,7 +23,8 @@ class Engine:
         ONNX file.
     shared : bool
         Whether the processor is shared with a server's other work: threads that wait then sleep, and a small
-        model runs on the thread that asks.
+        model runs on the thread that asks. Memory of a run is then given back after it: ONNX Runtime's arena would
+        keep the most that any run took.
     """
 
     def __init__(self, file: Path, shared: bool = False) -> None:
@@ -31,6 +32,7 @@ class Engine:
         options.log_severity_level = 3
         if shared:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.enable_cpu_mem_arena = False
             if file.stat().st_size < SMALL:
                 options.intra_op_num_threads = 1
         try:

@@ -53,6 +53,8 @@ def _fit(spec: TensorSpec, values: Array) -> Array:
                 f"The model takes {spec}.",
             )
         values = values.astype(wanted)
+    elif not values.flags.aligned:  # bytes as they came
+        values = values.copy()
     if values.ndim == 1 and spec.shape[1:] == (1,):
         values = values.reshape(-1, 1)
     if values.ndim != len(spec.shape) or any(

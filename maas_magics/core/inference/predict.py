@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from maas_magics.core.data.columns import Array
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.target import answered, named, part, target_names
+from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predictor import CHUNK, Predictor
 
@@ -39,33 +40,6 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
     blank: list[int] = []
     gathered = gather(predictor.chunks(source, request, blank.append), source.rows, progress)
     return Prediction(model=predictor.ref, columns=predictor.named(gathered), blank=sum(blank))
-
-
-def gather(
-    chunks: Iterable[dict[str, Array]], rows: int | None, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Array]:
-    """Columns of all chunks, each written to its place at once where the number of rows is known."""
-    whole: dict[str, Array] = {}
-    parts: list[dict[str, Array]] = []
-    done = 0
-    for chunk in chunks:
-        size = len(next(iter(chunk.values())))
-        if rows == size:
-            whole = chunk
-        elif rows is None:
-            parts.append(chunk)
-        else:
-            whole = whole or {
-                name: np.empty((rows, *values.shape[1:]), dtype=values.dtype) for name, values in chunk.items()
-            }
-            for name, values in chunk.items():
-                whole[name][done : done + size] = values
-        done += size
-        if progress is not None:
-            progress(done, rows or 0)
-    if parts:
-        whole = {name: np.concatenate([part.pop(name) for part in parts]) for name in tuple(parts[0])}
-    return whole
 
 
 def evaluate(request: EvaluateRequest, context: Context) -> Metrics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from maas_magics.core.data.columns import Array, Columns
 from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.inference.engine import Engine, unanswered
+from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.manifest import read_manifest, read_preprocess
 
@@ -26,6 +28,12 @@ WEIGHTS = "weights.safetensors"
 
 CHUNK = 4_096
 """Rows read and asked at a time."""
+
+CHUNK_BYTES = 16 * 2**20
+"""Bytes of tensors asked at a time, where a row is large."""
+
+FEW = 16
+"""Rows that are asked at once, however large they are."""
 
 MOST_PROBABILITIES = 20
 """Labels up to which every probability is told without being asked for."""
@@ -80,7 +88,20 @@ class Predictor:
             raise unanswered(error) from error
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs of the signature for its inputs, all at once."""
+        """Outputs of the signature for its inputs, some rows at a time.
+
+        What is held beside inputs and outputs is what one chunk takes.
+        """
+        rows = _length(next(iter(inputs.values()), None))
+        if rows <= FEW or rows <= (size := _chunk(inputs)) or {_length(values) for values in inputs.values()} != {rows}:
+            return self._infer(inputs)
+        first = self._infer(_rows(inputs, 0, size))
+        if any(values.shape[:1] != (size,) for values in first.values()):  # an output that is of all rows at once
+            return self._infer(inputs)
+        rest = (self._infer(_rows(inputs, start, size)) for start in range(size, rows, size))
+        return gather(chain((first,), rest), rows)
+
+    def _infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         raw = fit_inputs(self.columns.specs, inputs)
         if self.engine is not None:
             return self.engine.run(raw)
@@ -171,3 +192,17 @@ class Predictor:
         if source.arrays and len(self.columns.columns) == 1 and table.num_columns == 1:
             table = table.rename_columns([self.columns.columns[0].name])
         return self.columns.encode(table)
+
+
+def _length(values: Array | None) -> int:
+    return len(values) if values is not None and values.ndim else 0
+
+
+def _chunk(inputs: Mapping[str, Array]) -> int:
+    """Rows to ask at a time."""
+    row = sum(values.nbytes // max(1, _length(values)) for values in inputs.values())
+    return max(1, min(CHUNK, CHUNK_BYTES // max(1, row)))
+
+
+def _rows(inputs: Mapping[str, Array], start: int, size: int) -> dict[str, Array]:
+    return {name: values[start : start + size] for name, values in inputs.items()}
