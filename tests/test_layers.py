@@ -22,7 +22,7 @@ ROOMS = {
                     "torchmetrics"),
     "local": ("api core", "msgspec"),
     "remote": ("api core", "msgspec numpy pyarrow httpx2 keyring"),
-    "service": ("api", "msgspec numpy pyarrow starlette uvicorn prometheus_client"),
+    "service": ("api", "msgspec numpy pyarrow starlette httptools uvicorn prometheus_client"),
     "trackers": ("api", "msgspec tensorboard mlflow"),
     "listening": ("api trackers", ""),
     "sweeps": ("api core listening", "msgspec optuna"),

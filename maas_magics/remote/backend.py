@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
-from maas_magics.api.errors import DataError, OptionError, ServiceError
+from maas_magics.api.errors import DataError, MaasError, OptionError, ServiceError
 from maas_magics.api.requests import EvaluateRequest, PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.wire import encode_request
@@ -29,14 +29,27 @@ from maas_magics.remote.predictions import answers_of_bytes, join, rows_to_bytes
 
 R = TypeVar("R")
 
+OURS = "/maas/v1"
+"""Where a service of this release answers what is no part of the Open Inference Protocol."""
+
 CHUNK = 4 * 2**20
 """Bytes of one request of an upload."""
 
 ROWS = 16_384
 """Rows of one request for answers."""
 
+MOST = 16 * 2**20
+"""Bytes of one request for answers, as far as rows allow."""
+
 AHEAD = 2
 """Requests for answers on their way at a time, so that this side and the other work at once."""
+
+
+def _parts(table: Any) -> Iterator[Any]:
+    """Rows of a table, in parts that one request holds."""
+    rows = max(1, table.num_rows * MOST // max(1, table.nbytes))
+    for start in range(0, table.num_rows, rows):
+        yield table.slice(start, rows)
 
 
 class RemoteData:
@@ -52,7 +65,7 @@ class RemoteData:
 
     def offset(self, digest: str) -> int:
         """Bytes that are there; −1 once all are there and were checked."""
-        return int(self._client.request("HEAD", f"/v1/data/{digest}").headers["upload-offset"])
+        return int(self._client.request("HEAD", f"/maas/v1/data/{digest}").headers["upload-offset"])
 
     def append(self, digest: str, offset: int, chunk: bytes, total: int) -> int:
         """Send bytes from ``offset`` on; answers like `offset`."""
@@ -62,7 +75,9 @@ class RemoteData:
             "content-type": "application/offset+octet-stream",
         }
         return int(
-            self._client.request("PATCH", f"/v1/data/{digest}", content=chunk, headers=headers).headers["upload-offset"]
+            self._client.request("PATCH", f"/maas/v1/data/{digest}", content=chunk, headers=headers).headers[
+                "upload-offset"
+            ]
         )
 
     def send(self, file: BinaryIO, digest: str, size: int) -> None:
@@ -105,9 +120,17 @@ class RemoteBackend:
         Raises
         ------
         ServiceError
-            If it is another kind of server.
+            If it is another kind of server, or of an older release.
         """
-        answer = self._client.request("GET", "/v1/loaded", patience=3.0)
+        try:
+            answer = self._client.request("GET", f"{OURS}/loaded", patience=3.0)
+        except MaasError as error:
+            if error.message != "There is nothing at this path.":
+                raise
+            raise ServiceError(
+                f"{self._client.url} runs an older release of maas_magics.",
+                "Let it end, and start it anew; %connect local starts one here.",
+            ) from None
         try:
             msgspec.json.decode(answer.content, type=dict[str, bool])
         except msgspec.MsgspecError:
@@ -125,7 +148,7 @@ class RemoteBackend:
         packed = pack(request, self.data.send, server(self._client).code, lambda: self._texts(request))
         answer = self._client.request(
             "POST",
-            "/v1/jobs",
+            "/maas/v1/jobs",
             content=encode_request(packed),
             headers={"content-type": "application/msgpack", "idempotency-key": key or uuid.uuid4().hex},
         )
@@ -142,12 +165,12 @@ class RemoteBackend:
 
     def job(self, id: str) -> Job[Any]:
         """A job by its id, or by the first characters of it."""
-        answer = self._client.request("GET", f"/v1/jobs/{quote(id, safe='') or '-'}")
+        answer = self._client.request("GET", f"/maas/v1/jobs/{quote(id, safe='') or '-'}")
         return RemoteJob(msgspec.json.decode(answer.content, type=JobInfo), self._client)
 
     def jobs(self) -> Sequence[JobInfo]:
         """Every job known, newest first."""
-        return msgspec.json.decode(self._client.request("GET", "/v1/jobs").content, type=tuple[JobInfo, ...])
+        return msgspec.json.decode(self._client.request("GET", "/maas/v1/jobs").content, type=tuple[JobInfo, ...])
 
     def predict(self, request: PredictRequest) -> Prediction:
         """Ask a model."""
@@ -160,7 +183,7 @@ class RemoteBackend:
         size = min(request.batch_size or ROWS, ROWS)
         if size < 1:
             raise OptionError("A batch size is at least 1.", "--batch-size 1024")
-        chunks = (table for table in source.chunks(size) if table.num_rows)
+        chunks = (part for table in source.chunks(size) for part in _parts(table))
         first = next(chunks, None)
         if first is None:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
@@ -192,7 +215,7 @@ class RemoteBackend:
             params["probabilities"] = str(request.probabilities).lower()
         answer = self._client.request(
             "POST",
-            f"/v1/models/{quote(model, safe=':@')}/predict",
+            f"/maas/v1/models/{quote(model, safe=':@')}/predict",
             content=rows_to_bytes(table),
             headers={"content-type": "application/vnd.apache.arrow.stream"},
             params=params,
@@ -218,16 +241,16 @@ class RemoteBackend:
 
     def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
         """Files of an export, by name."""
-        path = f"/v1/models/{quote(model, safe=':@')}/exports/{quote(variant, safe='')}"
+        path = f"/maas/v1/models/{quote(model, safe=':@')}/exports/{quote(variant, safe='')}"
         return msgspec.msgpack.decode(self._client.request("GET", path).content, type=dict[str, bytes])
 
     def traffic(self) -> Mapping[str, float]:
         """What is asked of the models."""
-        return msgspec.json.decode(self._client.request("GET", "/v1/status").content, type=dict[str, float])
+        return msgspec.json.decode(self._client.request("GET", "/maas/v1/status").content, type=dict[str, float])
 
     def loaded(self) -> Mapping[str, bool]:
         """Models that are open (True) or were closed by `unload` (False)."""
-        return msgspec.json.decode(self._client.request("GET", "/v1/loaded").content, type=dict[str, bool])
+        return msgspec.json.decode(self._client.request("GET", "/maas/v1/loaded").content, type=dict[str, bool])
 
     def close(self) -> None:
         """Close every connection."""

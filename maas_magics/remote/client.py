@@ -36,7 +36,8 @@ class Client:
         self.url = url.rstrip("/")
         self._token = token
         verify: Any = ssl.create_default_context(cafile=certificate) if certificate else True
-        self._http = httpx2.Client(timeout=TIMEOUT, verify=verify, trust_env=not _loopback(url))
+        plain = {"accept-encoding": "identity"}
+        self._http = httpx2.Client(timeout=TIMEOUT, verify=verify, trust_env=not _loopback(url), headers=plain)
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"

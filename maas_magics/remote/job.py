@@ -40,13 +40,13 @@ class RemoteJob(BaseJob[R]):
     def info(self) -> JobInfo:
         """Id, title, model and present state."""
         if self._info.state not in FINAL_STATES:
-            answer = self._client.request("GET", f"/v1/jobs/{self.id}")
+            answer = self._client.request("GET", f"/maas/v1/jobs/{self.id}")
             self._info = msgspec.json.decode(answer.content, type=JobInfo)
         return self._info
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
         """Replay every event with ``seq > after``, and follow the rest; a broken connection is taken up again."""
-        path = f"/v1/jobs/{self.id}/events"
+        path = f"/maas/v1/jobs/{self.id}/events"
         until = time.monotonic() + PATIENCE
         pause = 0.1
         while True:
@@ -82,7 +82,7 @@ class RemoteJob(BaseJob[R]):
         limit = None if timeout is None else time.monotonic() + timeout
         while True:
             left = WAIT if limit is None else min(WAIT, max(0.0, limit - time.monotonic()))
-            answer = self._client.request("GET", f"/v1/jobs/{self.id}/result", params={"wait": f"{left:.3f}"})
+            answer = self._client.request("GET", f"/maas/v1/jobs/{self.id}/result", params={"wait": f"{left:.3f}"})
             if answer.status_code == 200:
                 result: R = decode_outcome(request_kind(self._info.title), answer.content)
                 return result
@@ -91,15 +91,15 @@ class RemoteJob(BaseJob[R]):
 
     def stop(self) -> None:
         """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
-        self._client.request("POST", f"/v1/jobs/{self.id}/stop", repeat=False)
+        self._client.request("POST", f"/maas/v1/jobs/{self.id}/stop", repeat=False)
 
     def pause(self) -> None:
         """Keep the state of a training on disk, and let others run."""
-        self._client.request("POST", f"/v1/jobs/{self.id}/pause")
+        self._client.request("POST", f"/maas/v1/jobs/{self.id}/pause")
 
     def resume(self) -> None:
         """Go on where `pause` left off."""
-        self._client.request("POST", f"/v1/jobs/{self.id}/resume")
+        self._client.request("POST", f"/maas/v1/jobs/{self.id}/resume")
 
     def __repr__(self) -> str:  # without asking the service
         return f"<Job {self._info.id} · {self._info.title} · {self._info.state}>"

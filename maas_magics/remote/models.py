@@ -25,37 +25,37 @@ class RemoteModels:
 
     def list(self) -> Sequence[ModelInfo]:
         """Newest version of every model, by name."""
-        return self._several("/v1/models")
+        return self._several("/maas/v1/models")
 
     def get(self, ref: str) -> ModelInfo:
         """What ``NAME``, ``NAME:3`` or ``NAME@alias`` names."""
-        answer = self._client.request("GET", f"/v1/models/{_in_path(ref)}")
+        answer = self._client.request("GET", f"/maas/v1/models/{_in_path(ref)}")
         info: ModelInfo = msgspec.json.decode(answer.content, type=ModelInfo)
         return info
 
     def versions(self, name: str) -> Sequence[ModelInfo]:
         """Every version of a model, oldest first."""
-        return self._several(f"/v1/models/{_in_path(name)}/versions")
+        return self._several(f"/maas/v1/models/{_in_path(name)}/versions")
 
     def record(self, ref: str) -> ModelRecord:
         """All that is written down of a version."""
-        answer = self._client.request("GET", f"/v1/models/{_in_path(ref)}/record")
+        answer = self._client.request("GET", f"/maas/v1/models/{_in_path(ref)}/record")
         found: ModelRecord = msgspec.json.decode(answer.content, type=ModelRecord)
         return found
 
     def publish(self, candidate: str, name: str) -> ModelInfo:
         """Make a candidate of a sweep the next version of a model."""
-        path = f"/v1/models/{_in_path(candidate)}/published/{_in_path(name)}"
+        path = f"/maas/v1/models/{_in_path(candidate)}/published/{_in_path(name)}"
         info: ModelInfo = msgspec.json.decode(self._client.request("PUT", path, repeat=False).content, type=ModelInfo)
         return info
 
     def alias(self, ref: str, alias: str) -> None:
         """Make ``NAME@alias`` name the version that ``ref`` names now."""
-        self._client.request("PUT", f"/v1/models/{_in_path(ref)}/aliases/{_in_path(alias)}")
+        self._client.request("PUT", f"/maas/v1/models/{_in_path(ref)}/aliases/{_in_path(alias)}")
 
     def delete(self, ref: str) -> None:
         """Remove a version (``NAME:3``) or a whole model (``NAME``)."""
-        self._client.request("DELETE", f"/v1/models/{_in_path(ref)}", repeat=False)
+        self._client.request("DELETE", f"/maas/v1/models/{_in_path(ref)}", repeat=False)
 
     def _several(self, path: str) -> Sequence[ModelInfo]:
         found: tuple[ModelInfo, ...] = msgspec.json.decode(

@@ -19,6 +19,7 @@ from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.place import default_place
 from maas_magics.api.secrets import read_token
 from maas_magics.service.app import create_app
+from maas_magics.service.budget import give_back_at_once
 from maas_magics.service.settings import LOOPBACK, Settings
 from maas_magics.service.tokens import SCOPES, Token, TokenFile, Tokens, digest_of
 from maas_magics.service.transport import configure
@@ -57,10 +58,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory", type=float, default=float("inf"), help="megabytes of weights kept open")
     add("--rate", type=float, default=0.0, help="requests a second of one token; 0 for no limit")
     add("--body-limit", type=float, default=64.0, help="megabytes of one request's body")
+    add(
+        "--request-memory",
+        type=float,
+        default=Settings.request_memory / 2**20,
+        help="megabytes that requests may hold at a time, with what is made of them and their answers",
+    )
     add("--tls-cert", type=Path, help="certificate, PEM", default=argparse.SUPPRESS)
     add("--tls-key", type=Path, help="its private key, PEM", default=argparse.SUPPRESS)
     add("--allow-code", action="store_true", help="run modules that are sent as source")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="another Host name to answer to; * for all")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another Host name to answer to, beside those of this machine; * for all",
+    )
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="a web page's origin that may ask")
     add("--access-log", default="", metavar="FILE", help="file that gets a line of JSON for each request")
     add("--root-path", default="", help="prefix of the proxy in front, whether it is kept or not")
@@ -87,6 +100,7 @@ def serve(words: Sequence[str]) -> None:
             raise OptionError(f"There is no file {str(file)!r}.")
     from maas_magics.local.pool import ServiceBackend
 
+    give_back_at_once()
     backend = ServiceBackend(
         options.get("store") or default_place(),
         jobs=max(1, options["jobs"]),
@@ -145,17 +159,27 @@ def _settings(options: dict[str, Any]) -> Settings:
             "maas-magics token add NAME --tokens FILE, then --tokens FILE"
             + (" (or --no-auth, on this machine only)" if _loopback(host) else ""),
         )
-    names = {host, *options["allow_host"], *LOOPBACK}
+    elsewhere = not _loopback(host)
+    names = {host, *options["allow_host"], *LOOPBACK, *(own_names() if elsewhere else ())}
     return Settings(
         tokens=tokens if known else None,
         hosts=frozenset(names),
+        addresses=elsewhere,
         origins=frozenset(options["allow_origin"]),
         rate=options["rate"],
         body_limit=int(options["body_limit"] * 2**20),
+        request_memory=int(options["request_memory"] * 2**20),
         max_batch=max(1, options["max_batch"]),
         max_delay=options["max_delay"] / 1000,
         access_log=options["access_log"],
     )
+
+
+def own_names() -> set[str]:
+    """Names by which this machine goes."""
+    name = socket.gethostname()
+    short = name.partition(".")[0]
+    return {found.lower() for found in (name, short, f"{short}.local", socket.getfqdn()) if found}
 
 
 def _loopback(host: str) -> bool:

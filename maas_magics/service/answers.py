@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 
 from maas_magics.api.errors import MaasError
 from maas_magics.api.wire import encode_error
+from maas_magics.service.coding import Bytes, packed
 from maas_magics.service.gate import Gate, Visit, retry_after, status_of
 from maas_magics.service.log import AccessLog, Entry
-from maas_magics.service.messages import JSON, READABLE, Headers
+from maas_magics.service.messages import BINARY, JSON, READABLE, Headers
 from maas_magics.service.metrics import Metrics
 
 _WORDS = {404: "There is nothing at this path.", 405: "The method is not for this path."}
@@ -36,9 +38,23 @@ class Answers:
     def own(self, visit: Visit) -> Headers:
         """Headers of the service's own."""
         own = [(b"x-request-id", visit.id.encode())]
-        if visit.origin and self._gate.welcomes(visit):
-            own += [(b"access-control-allow-origin", visit.origin), (b"vary", b"origin"), READABLE]
+        head = visit.head
+        if head.origin and self._gate.welcomes(head):
+            own += [(b"access-control-allow-origin", head.origin), (b"vary", b"origin"), READABLE]
         return own
+
+    def whole(self, visit: Visit, parts: Sequence[Bytes], header: int | None) -> tuple[int, Headers, list[Bytes]]:
+        """Status, headers and body of an answer to a request for inference, packed where its client likes that."""
+        body, coding = packed(parts, visit.head.accept)
+        headers = [JSON] if header is None else [BINARY, (b"inference-header-content-length", b"%d" % header)]
+        if coding:
+            headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
+        return 200, headers, body
+
+    def refused(self, visit: Visit, error: Exception) -> tuple[int, Headers, list[Bytes]]:
+        """The same of an error."""
+        status, headers, body = self.refusal(visit, error)
+        return status, headers, [body]
 
     def refusal(self, visit: Visit, error: Exception) -> tuple[int, Headers, bytes]:
         """Status, headers and body of an error; of one not raised on purpose nothing but where to look."""
@@ -63,7 +79,9 @@ class Answers:
         self._metrics.request(route, status, seconds)
         if self._log.is_open:
             ms = int(seconds * 1e6) / 1000
-            self._log.write(Entry(time.time(), visit.id, visit.client, method, path[:200], status, ms, visit.model))
+            self._log.write(
+                Entry(time.time(), visit.id, visit.head.client, method, path[:200], status, ms, visit.model)
+            )
 
 
 def print_error(visit: Visit, error: Exception) -> None:

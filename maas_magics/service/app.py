@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -17,17 +18,20 @@ from starlette.routing import BaseRoute, Match, Route, Router
 from maas_magics.api.backend import Backend
 from maas_magics.service.answers import Answers, print_error
 from maas_magics.service.batcher import Batcher
-from maas_magics.service.control import control_routes
-from maas_magics.service.gate import Gate, Visit, scope_for
+from maas_magics.service.coding import PIECE, Bytes
+from maas_magics.service.control import control_routes, status_routes
+from maas_magics.service.gate import OWN, Gate, Head, Visit, limits_for, scope_for
 from maas_magics.service.infer import Inference
 from maas_magics.service.jobs import job_routes
 from maas_magics.service.log import AccessLog
-from maas_magics.service.messages import BINARY, JSON, PREFLIGHT, Headers, Message, Receive, Send, read_body
+from maas_magics.service.messages import OLD, PREFLIGHT, Headers, Message, Packing, Receive, Send, read_body
 from maas_magics.service.metrics import Metrics
 from maas_magics.service.models import model_routes
 from maas_magics.service.openapi import describe
 from maas_magics.service.settings import Settings
 from maas_magics.service.short import ShortPath
+from maas_magics.service.tensors import LARGE
+from maas_magics.service.threads import FOR_CONTROL, Rows, Threads
 
 
 class App:
@@ -55,14 +59,21 @@ class App:
             getattr(backend, "opened", None),
         )
         metrics.now_waiting = lambda: self._batcher.waiting
-        self._inference = Inference(backend, self._gate, self._batcher)
-        self.short_path = ShortPath(self._gate, self._batcher, self._inference, self._answers)
+        self._rows = Rows()
+        self._inference = Inference(backend, self._gate, self._batcher, self._rows)
+        self.short_path = ShortPath(self._gate, self._batcher, self._inference, self._answers, self._rows)
         """For servers that can take it."""
+        widths = self._inference.widths
         self._router = Router(
             [
                 *control_routes(backend, settings, metrics, lambda: self._batcher.alive),
-                *job_routes(backend),
-                *model_routes(backend),
+                *_own(
+                    [
+                        *status_routes(metrics),
+                        *job_routes(backend),
+                        *model_routes(backend, widths, self._rows),
+                    ]
+                ),
                 Route("/openapi.json", _described, methods=["GET"]),
                 *routes,
             ]
@@ -81,44 +92,58 @@ class App:
                 path = path.removeprefix(root)
                 scope["path"] = root + path
         method: str = scope["method"]
-        visit = self._gate.visit(scope["headers"])
+        old = path.startswith("/v1/")
+        if old:  # where our own paths were before
+            path = OWN + path
+            scope["path"] = scope.get("root_path", "") + path
+        visit = self._gate.visit(Head(scope["headers"]))
         model = self._inference.target(path)
         route, status = "refused", 200
         try:
-            if visit.asks and visit.origin and method == "OPTIONS":
+            if visit.head.asks and visit.head.origin and method == "OPTIONS":
                 route, status = "preflight", 204
                 self._gate.enter(visit, "")
-                await self._send(visit, send, 204, b"", PREFLIGHT)
+                await self._send(visit, send, 204, PREFLIGHT, [b""])
             elif model is not None:
                 route = "infer"
                 self._gate.enter(visit, "predict")
                 if method != "POST":
                     raise HTTPException(405, headers={"allow": "POST"})
-                body, header = await self._inference.answer(visit, model, receive)
-                head = [JSON] if header is None else [BINARY, (b"inference-header-content-length", b"%d" % header)]
-                await self._send(visit, send, 200, body, head)
+                parts, header = await self._inference.answer(visit, model, receive)
+                large = visit.head.accept and sum(map(len, parts)) > LARGE
+                whole = self._answers.whole
+                told = await self._rows.run(whole, visit, parts, header) if large else whole(visit, parts, header)
+                await self._send(visit, send, *told)
             else:
-                self._gate.enter(visit, scope_for(method, path))
-                route, status = await self._others(visit, scope, receive, send, method)
+                self._gate.enter(visit, scope_for(method, path), path)
+                route, status = await self._others(visit, scope, receive, send, old)
         except Exception as error:
             status = await self._refuse(visit, send, error)
+        finally:
+            self._gate.release(visit)
         self._answers.record(visit, route, method, path, status)
 
-    async def _others(self, visit: Visit, scope: Message, receive: Receive, send: Send, method: str) -> tuple[str, int]:
+    async def _others(self, visit: Visit, scope: Message, receive: Receive, send: Send, old: bool) -> tuple[str, int]:
         """Whatever is not inference, through the router, its body read and checked first; route and status."""
         status = 0
+        send = Packing(send, visit.head.accept)
 
         async def told(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._answers.own(visit)]
+                more = [*self._answers.own(visit), *(OLD if old else ())]
+                message["headers"] = [*message.get("headers", ()), *more]
             await send(message)
 
         scope["app"] = self  # the router then raises what it finds nothing for
+        scope["hold"] = partial(self._gate.hold, visit)
         try:
-            if method not in ("GET", "HEAD"):
-                receive = _replayed(await read_body(visit, self._gate, receive), receive)
+            if scope["method"] not in ("GET", "HEAD"):
+                limit, becomes = limits_for(scope["path"])
+                body = await read_body(visit, self._gate, receive, self._rows, limit)
+                self._gate.hold(visit, becomes * len(body))
+                receive = _replayed(body, receive)
             await self._router(scope, receive, told)  # type: ignore[arg-type]
         except Exception as error:
             if not status:
@@ -139,25 +164,35 @@ class App:
 
     async def _refuse(self, visit: Visit, send: Send, error: Exception) -> int:
         """Tell an error, and its status."""
-        status, headers, body = self._answers.refusal(visit, error)
-        await self._send(visit, send, status, body, headers)
+        status, headers, parts = self._answers.refused(visit, error)
+        await self._send(visit, send, status, headers, parts)
         return status
 
-    async def _send(self, visit: Visit, send: Send, status: int, body: bytes, headers: Headers) -> None:
-        length = (b"content-length", b"%d" % len(body))
-        await send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, length, *self._answers.own(visit)]}
-        )
-        await send({"type": "http.response.body", "body": body})
+    async def _send(self, visit: Visit, send: Send, status: int, headers: Headers, parts: Sequence[Bytes]) -> None:
+        """Send an answer, a large one no faster than its client reads."""
+        length = (b"content-length", b"%d" % sum(map(len, parts)))
+        own = self._answers.own(visit)
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, length, *own]})
+        if sum(map(len, parts)) <= PIECE:
+            await send({"type": "http.response.body", "body": b"".join(parts)})
+            return
+        for part in parts:
+            for start in range(0, len(part), PIECE):
+                piece = bytes(memoryview(part)[start : start + PIECE])
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._batcher.start(asyncio.get_running_loop())
+                loop = asyncio.get_running_loop()
+                loop.set_default_executor(Threads("maas-magics-control", FOR_CONTROL))
+                self._batcher.start(loop)
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await asyncio.to_thread(self._batcher.stop)
+                self._rows.close()
                 self._log.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -177,11 +212,16 @@ def create_app(backend: Backend, settings: Settings | None = None, extra_routes:
     return App(backend, settings or Settings(), extra_routes)
 
 
+def _own(routes: Sequence[Route]) -> list[Route]:
+    """Routes under the prefix of our own."""
+    return [Route(OWN + route.path, route.endpoint, methods=list(route.methods or ())) for route in routes]
+
+
 async def _described(request: Request) -> Response:
     return Response(describe(), media_type="application/json")
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def _replayed(body: Bytes, receive: Receive) -> Receive:
     """A ``receive`` that gives a body that was read already."""
     given = False
 

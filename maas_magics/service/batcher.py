@@ -9,15 +9,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
 
 from maas_magics.api.backend import Inferred
 from maas_magics.api.errors import MaasError, ModelClosed, NotFound, StoreError
+from maas_magics.service.budget import Overloaded
+from maas_magics.service.shares import Batch, Share, whole
 
 Array = np.ndarray[Any, Any]
-Answer = Inferred | Exception
+Answer = Inferred | Share | Exception
 Key = tuple[Any, ...]
 
 WORKERS = 4
@@ -32,10 +35,6 @@ OF_THE_MODEL = (NotFound, ModelClosed, StoreError)
 MOST_NAMES = 10_000
 
 
-class Overloaded(MaasError):
-    """More requests wait than may."""
-
-
 class Asker(Protocol):
     """Whoever waits for an answer."""
 
@@ -47,7 +46,7 @@ class Asker(Protocol):
         """Take the answer; called in the event loop's thread."""
 
 
-class Promise(asyncio.Future[Inferred]):
+class Promise(asyncio.Future["Inferred | Share"]):
     """A future as an asker."""
 
     gone = property(asyncio.Future.done)
@@ -267,6 +266,7 @@ class Batcher:
                 self._loop.call_soon_threadsafe(self._deliver, batch, *done)
             except RuntimeError:  # the loop is closed, and nobody waits
                 return
+            del batch, done  # while this waits for the next, nobody is to hold the rows of the last
 
     def _run(self, batch: list[Asked]) -> tuple[list[Answer], float, float]:
         """Answers of a batch, when it began, and when it ended."""
@@ -280,7 +280,7 @@ class Batcher:
     def _ask(self, model: str, inputs: list[dict[str, Array]], rows: list[int]) -> list[Answer]:
         try:
             if len(inputs) == 1:
-                return [self._infer(model, inputs[0])]
+                return [whole(self._infer(model, inputs[0]))]
             merged = {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
             found = self._infer(model, merged)
             total = sum(rows)
@@ -290,13 +290,9 @@ class Batcher:
             if len(inputs) == 1 or isinstance(error, OF_THE_MODEL):
                 return [error] * len(inputs)
             return [self._ask(model, [one], [count])[0] for one, count in zip(inputs, rows, strict=True)]
-        answers: list[Answer] = []
-        start = 0
-        for count in rows:
-            stop = start + count
-            answers.append(Inferred(found.model, {name: values[start:stop] for name, values in found.outputs.items()}))
-            start = stop
-        return answers
+        batch = Batch(found)
+        stops = accumulate(rows)
+        return [Share(batch, stop - count, stop) for count, stop in zip(rows, stops, strict=True)]
 
     def _deliver(self, batch: list[Asked], answers: list[Answer], began: float, ended: float) -> None:
         self._busy.discard(batch[0].key[0])

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, ModelNotFound
 from maas_magics.api.results import ModelInfo
 from maas_magics.api.signature import TensorSpec
 from maas_magics.service.jobs import JSON
@@ -27,12 +27,18 @@ _STATES = {False: {"state": "READY", "reason": ""}, True: {"state": "UNAVAILABLE
 
 def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive: Callable[[], bool]) -> list[Route]:
     """Routes of the protocol, but inference; ``alive`` says whether that is answered."""
-    began = time.time()
 
     async def info(request: Request) -> ModelInfo:
         params = request.path_params
         ref = params["model"] + (f":{params['version']}" if "version" in params else "")
         return await asyncio.to_thread(backend.models.get, ref)
+
+    async def open_one(request: Request) -> ModelInfo:
+        """The same, but of one that was not unloaded."""
+        found = await info(request)
+        if (await asyncio.to_thread(backend.loaded)).get(found.ref) is False:
+            raise ModelNotFound(f"The model {found.ref} is not loaded.", "Load it first.")
+        return found
 
     async def health(request: Request) -> Response:
         ready = alive()
@@ -43,7 +49,7 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
         return _json({**told, "code": bool(getattr(backend, "allow_code", False))})
 
     async def model(request: Request) -> Response:
-        found = await info(request)
+        found = await open_one(request)
         numbers = [found.version]
         if "version" not in request.path_params:
             numbers = [entry.version for entry in await asyncio.to_thread(backend.models.versions, found.name)]
@@ -59,11 +65,11 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
 
     async def ready(request: Request) -> Response:
         found = await info(request)
-        closed = backend.loaded().get(found.ref) is False
+        closed = (await asyncio.to_thread(backend.loaded)).get(found.ref) is False
         return _json({"name": found.name, "ready": not closed}, 503 if closed else 200)
 
     async def config(request: Request) -> Response:
-        found = await info(request)
+        found = await open_one(request)
         return _json(
             {
                 "name": found.name,
@@ -79,7 +85,7 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
     async def stats(request: Request) -> Response:
         refs = list(metrics.models)
         if "model" in request.path_params:
-            found = await info(request)
+            found = await open_one(request)
             several = [] if "version" in request.path_params else [r for r in refs if r.startswith(f"{found.name}:")]
             refs = several or [found.ref]
         return _json({"model_stats": [metrics.models.get(ref, ModelStatistics()).told(ref) for ref in refs]})
@@ -108,6 +114,33 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
     async def told(request: Request) -> Response:
         return Response(metrics.told(), media_type="text/plain; version=0.0.4")
 
+    one = "/v2/models/{model}"
+    numbered = one + "/versions/{version}"
+    routes = [
+        Route("/v2/health/live", health, methods=["GET"]),
+        Route("/v2/health/ready", health, methods=["GET"]),
+        Route("/v2", server, methods=["GET"]),
+        Route("/v2/", server, methods=["GET"]),
+        Route("/v2/models/stats", stats, methods=["GET"]),
+        Route("/v2/repository/index", index, methods=["POST"]),
+        Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
+        Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
+        Route("/metrics", told, methods=["GET"]),
+    ]
+    for path in (one, numbered):
+        routes += [
+            Route(path, model, methods=["GET"]),
+            Route(path + "/ready", ready, methods=["GET"]),
+            Route(path + "/config", config, methods=["GET"]),
+            Route(path + "/stats", stats, methods=["GET"]),
+        ]
+    return routes
+
+
+def status_routes(metrics: Metrics) -> list[Route]:
+    """What the service does, for our own clients."""
+    began = time.time()
+
     async def status(request: Request) -> Response:
         rows = sum(found.rows for found in metrics.models.values())
         asked = sum(found.requests for found in metrics.models.values())
@@ -122,28 +155,7 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
             }
         )
 
-    one = "/v2/models/{model}"
-    numbered = one + "/versions/{version}"
-    routes = [
-        Route("/v2/health/live", health, methods=["GET"]),
-        Route("/v2/health/ready", health, methods=["GET"]),
-        Route("/v2", server, methods=["GET"]),
-        Route("/v2/", server, methods=["GET"]),
-        Route("/v2/models/stats", stats, methods=["GET"]),
-        Route("/v2/repository/index", index, methods=["POST"]),
-        Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
-        Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
-        Route("/v1/status", status, methods=["GET"]),
-        Route("/metrics", told, methods=["GET"]),
-    ]
-    for path in (one, numbered):
-        routes += [
-            Route(path, model, methods=["GET"]),
-            Route(path + "/ready", ready, methods=["GET"]),
-            Route(path + "/config", config, methods=["GET"]),
-            Route(path + "/stats", stats, methods=["GET"]),
-        ]
-    return routes
+    return [Route("/v1/status", status, methods=["GET"])]
 
 
 def _every_version(backend: Backend) -> list[ModelInfo]:
@@ -153,8 +165,8 @@ def _every_version(backend: Backend) -> list[ModelInfo]:
 async def _object(request: Request) -> dict[str, Any]:
     """A body that is a JSON object; an empty one when there is none."""
     try:
-        found: dict[str, Any] = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
-        return found
+        found = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any] | None)
+        return found or {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise DataError("The body is no JSON object.", '{"ready": true}') from None
 

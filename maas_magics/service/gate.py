@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import re
 import secrets
 import time
-import zlib
 
 from maas_magics.api.errors import (
-    DataError,
     MaasError,
     ModelClosed,
     NotFound,
     Refused,
     StoreError,
 )
-from maas_magics.service.batcher import Overloaded
+from maas_magics.service.budget import Budget, Overloaded, TooLarge
+from maas_magics.service.coding import Bytes, unpacked
 from maas_magics.service.oip import Unsupported
 from maas_magics.service.settings import Settings
 
@@ -25,12 +25,14 @@ SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MOST_HOSTS = 100
 """``Host`` headers that are remembered as good."""
 
-OPEN = frozenset({"/v2/health/live", "/v2/health/ready", "/openapi.json"})
+HEALTH = frozenset({"/v2/health/live", "/v2/health/ready"})
+"""Paths that answer whatever ``Host`` is asked: probes send the address that they found."""
+
+OPEN = HEALTH | {"/openapi.json"}
 """Paths that anybody may get."""
 
-
-class TooLarge(DataError):
-    """A body beyond the limit."""
+OWN = "/maas"
+"""Prefix of what is no part of the Open Inference Protocol."""
 
 
 class Unknown(Refused):
@@ -64,50 +66,60 @@ def scope_for(method: str, path: str) -> str:
     """Scope that a request needs; empty for none."""
     if path in OPEN and method in ("GET", "HEAD"):
         return ""
-    if path.startswith(("/v1/jobs", "/v1/data")):
+    if path.startswith((f"{OWN}/v1/jobs", f"{OWN}/v1/data")):
         return "train"
-    if path.startswith("/v1/models") and (method in ("PUT", "DELETE")):
+    if path.startswith(f"{OWN}/v1/models") and (method in ("PUT", "DELETE")):
         return "train"
     if path.startswith("/v2/repository/models/"):
         return "admin"
     return "predict"
 
 
-class Visit:
-    """One request, as far as its head tells.
+def limits_for(path: str) -> tuple[int, int]:
+    """Bytes that a body for a path may have, 0 for as many as any; and what each becomes when it is read."""
+    if path.endswith("/predict") or f"{OWN}/v1/data" in path:
+        return 0, 1
+    if path.endswith(f"{OWN}/v1/jobs"):
+        return 0, 8
+    return 2**20, 16
+
+
+class Head:
+    """What the head of a request says; that of the next request may be the same.
 
     Attributes
     ----------
-    id : str
-        The client's own where it is sane.
-    client : str
-        Name of its token.
     length : int
         Bytes that its body announces; −1 if it does not say.
-    coding : bytes
-        ``Content-Encoding``.
+    coding, accept : bytes
+        ``Content-Encoding`` and ``Accept-Encoding``.
     header : bytes or None
         Bytes of JSON before tensors in binary.
+    host, token : bytes
     origin : bytes
         Of the web page that sends it.
     asks : bytes
         Method that a web page asks whether it may use.
-    model : str
-        ``name:version`` that answered.
-    began : float
-        When its head came.
+    id : str
+        The client's own for this request, where it is sane.
+    path, model : str
+        Where it goes, and the model that is asked; told by whoever knows.
+    client : str
+        Name of its token.
+    passed : object
+        What it was let in for.
     """
 
     __slots__ = (
-        "asks", "began", "client", "coding", "header", "host", "id", "length", "model", "origin",
+        "accept", "asks", "client", "coding", "header", "host", "id", "length", "model", "origin", "passed", "path",
         "token",
     )  # fmt: skip
 
-    def __init__(self, headers: list[tuple[bytes, bytes]], ids: itertools.count[int], prefix: str) -> None:
-        self.began = time.perf_counter()
-        self.id = self.client = self.model = ""
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self.id = self.client = self.path = self.model = ""
+        self.passed: object = None
         self.length = -1
-        self.asks = self.coding = self.host = self.origin = self.token = b""
+        self.accept = self.asks = self.coding = self.host = self.origin = self.token = b""
         self.header: bytes | None = None
         for name, value in headers:
             if name == b"host":
@@ -118,6 +130,8 @@ class Visit:
                 self.length = int(value) if value.isdigit() and len(value) < 16 else -1
             elif name == b"content-encoding":
                 self.coding = value.lower()
+            elif name == b"accept-encoding":
+                self.accept = value
             elif name == b"inference-header-content-length":
                 self.header = value
             elif name == b"origin":
@@ -127,11 +141,35 @@ class Visit:
             elif name == b"x-request-id":
                 told = value.decode("latin-1")
                 self.id = told if SANE.fullmatch(told) else ""
-        self.id = self.id or f"{prefix}{next(ids):x}"
+
+
+class Visit:
+    """One request.
+
+    Attributes
+    ----------
+    head : Head
+    id : str
+    model : str
+        ``name:version`` that answered.
+    began : float
+        When its head came.
+    held : int
+        Bytes of memory that it was given.
+    """
+
+    __slots__ = ("began", "head", "held", "id", "model")
+
+    def __init__(self, head: Head, id: str) -> None:
+        self.began = time.perf_counter()
+        self.head = head
+        self.id = id
+        self.model = ""
+        self.held = 0
 
 
 class Gate:
-    """Lets a request in, or raises why not.
+    """Lets a request in, or raises why not; and gives it the memory that it takes.
 
     Parameters
     ----------
@@ -140,7 +178,9 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._tokens = settings.tokens
         self.body_limit = settings.body_limit
+        self.budget = Budget(settings.request_memory)
         self._hosts = {host.encode().lower() for host in settings.hosts}
         self._any_host = b"*" in self._hosts
         self._met: set[bytes] = set()
@@ -149,52 +189,82 @@ class Gate:
         self._prefix = secrets.token_hex(4) + "-"
         self._buckets: dict[str, list[float]] = {}
 
-    def visit(self, headers: list[tuple[bytes, bytes]]) -> Visit:
-        """Read a request's head."""
-        return Visit(headers, self._ids, self._prefix)
+    def visit(self, head: Head) -> Visit:
+        """A request with a head."""
+        return Visit(head, head.id or f"{self._prefix}{next(self._ids):x}")
 
-    def enter(self, visit: Visit, scope: str) -> None:
-        """Check where it is for, who sends it, and how often.
+    def enter(self, visit: Visit, scope: str, path: str = "") -> None:
+        """Check where it is for, who sends it, how often, and how much.
 
         Parameters
         ----------
         visit : Visit
         scope : str
             What it needs; see `scope_for`.
+        path : str
+            Told where health may be asked.
 
         Raises
         ------
-        Refused
+        MaasError
         """
-        if not (self._any_host or visit.host in self._met):
-            self._check_host(visit.host)
-        if visit.origin and not self.welcomes(visit):
+        head = visit.head
+        passed = scope, self._tokens.version if self._tokens is not None else 0
+        if head.passed != passed:
+            self._check(head, scope, path)
+            head.passed = passed
+        if scope and self._settings.rate:
+            self._count(head.client)
+
+    def _check(self, head: Head, scope: str, path: str) -> None:
+        """Check all that stays the same as long as a head does, and the tokens."""
+        if not (self._any_host or head.host in self._met or (not scope and path in HEALTH)):
+            self._check_host(head.host)
+        if head.origin and not self.welcomes(head):
             raise Refused("This service does not answer web pages of that origin.", "--allow-origin ORIGIN")
         if not scope:
             return
-        tokens = self._settings.tokens
-        if tokens is not None:
-            client = tokens.find(visit.token[7:].strip()) if visit.token[:7].lower() == b"bearer " else None
+        if self._tokens is not None:
+            client = self._tokens.find(head.token[7:].strip()) if head.token[:7].lower() == b"bearer " else None
             if client is None:
                 raise Unknown(
-                    "The token is not known here." if visit.token else "A token is needed.",
+                    "The token is not known here." if head.token else "A token is needed.",
                     "Send it: Authorization: Bearer TOKEN",
                 )
-            visit.client = client.name
+            head.client = client.name
             if scope not in client.scopes:
                 raise Refused(f"The token {client.name!r} lacks the scope {scope!r}.", "Ask the service's owner.")
-        if self._settings.rate:
-            self._count(visit.client)
-        if visit.length > self.body_limit:
+        if head.length > self.body_limit:
             raise self.too_large()
 
-    def welcomes(self, visit: Visit) -> bool:
+    def hold(self, visit: Visit, size: int) -> None:
+        """Give a request memory.
+
+        Raises
+        ------
+        TooLarge, Overloaded
+        """
+        self.budget.take(size, visit.held)
+        visit.held += size
+
+    def release(self, visit: Visit) -> None:
+        """Take back the memory of a request."""
+        if visit.held:
+            size, visit.held = visit.held, 0
+            self.budget.give(size)
+
+    def welcomes(self, head: Head) -> bool:
         """Whether pages of the request's origin may read the answer."""
-        return bool(self._origins & {visit.origin, b"*"})
+        return bool(self._origins & {head.origin, b"*"})
 
     def _check_host(self, host: bytes) -> None:
-        if _name(host) not in self._hosts:
-            raise Refused("This service does not answer to that host name.", "Its owner may use --allow-host.")
+        name = _name(host)
+        if name not in self._hosts and not (self._settings.addresses and _is_address(name)):
+            shown = name[:80].decode("latin-1")
+            raise Refused(
+                f"This service does not answer to the host name {shown!r}.",
+                f"Its owner may start it --allow-host {shown if SANE.fullmatch(shown) else 'NAME'}",
+            )
         if len(self._met) < MOST_HOSTS:
             self._met.add(host)
 
@@ -213,7 +283,7 @@ class Gate:
             raise Impatient(f"More than {rate:g} requests a second.", "Wait a second.")
         bucket[0] -= 1.0
 
-    def plain(self, visit: Visit, body: bytes) -> bytes:
+    def plain(self, visit: Visit, body: Bytes) -> Bytes:
         """A body as it was before it was compressed.
 
         Raises
@@ -221,23 +291,19 @@ class Gate:
         DataError
             If it cannot be decompressed, or becomes too large.
         """
-        if visit.coding in (b"", b"identity"):
-            return body
-        if visit.coding not in (b"gzip", b"x-gzip", b"deflate"):
-            raise DataError(f"Bodies in {visit.coding[:40].decode('latin-1')!r} are not read.", "gzip or deflate")
-        limit = self.body_limit
-        kinds = (31,) if visit.coding != b"deflate" else (15, -15)  # some send deflate without zlib's frame
-        for bits in kinds:
-            inflate = zlib.decompressobj(bits)
-            try:
-                found = inflate.decompress(body, limit + 1)
-            except zlib.error:
-                continue
-            if len(found) > limit:
-                raise self.too_large()
-            if inflate.eof and not inflate.unused_data:
-                return found
-        raise DataError("The compressed body cannot be read.")
+        try:
+            return unpacked(body, visit.head.coding, self.body_limit, lambda size: self.hold(visit, size))
+        except OverflowError:
+            raise self.too_large() from None
+
+
+def _is_address(name: bytes) -> bool:
+    """Whether a host is an IP address: no name that somebody else could make lead here."""
+    try:
+        ipaddress.ip_address(name.decode("latin-1").partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _name(host: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,50 +13,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
+from maas_magics.service.given import Given
 from maas_magics.service.jobs import JSON
+from maas_magics.service.threads import Rows
+from maas_magics.service.widths import Widths
 
 ARROW = "application/vnd.apache.arrow.stream"
 
 
-class Rows:
-    """Rows that came in a request, as a backend reads them.
-
-    Parameters
-    ----------
-    data : bytes
-        An Arrow stream.
-    arrays : bool
-        Whether they are arrays, not a table.
-    """
-
-    def __init__(self, data: bytes, arrays: bool) -> None:
-        self.arrays = arrays
-        try:
-            with pa.ipc.open_stream(data) as reader:
-                self._table = reader.read_all()
-            self._table.validate(full=True)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowSerializationError, OSError) as error:
-            raise DataError(f"The body is no Arrow stream: {str(error).splitlines()[0][:200]}") from None
-        self.rows: int | None = self._table.num_rows
-
-    def table(self) -> pa.Table:
-        """All rows."""
-        return self._table
-
-    def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """All rows, at most ``rows`` at a time."""
-        for start in range(0, max(self._table.num_rows, 1), rows):
-            yield self._table.slice(start, rows)
-
-    def restore(self, columns: Any) -> Any:
-        """Answers as they are."""
-        return columns
-
-
-def model_routes(backend: Backend) -> list[Route]:
-    """Routes of the models of a backend, of rows for them, and of data for its jobs."""
+def model_routes(backend: Backend, widths: Widths, rows: Rows) -> list[Route]:
+    """Routes of the models of a backend, of rows for them, and of data for its jobs; rows are read in ``rows``."""
 
     async def models(request: Request) -> Response:
         return _json(await asyncio.to_thread(backend.models.list))
@@ -100,18 +67,18 @@ def model_routes(backend: Backend) -> list[Route]:
         data = await request.body()
 
         def answer() -> tuple[dict[str, str], bytes]:
-            rows = Rows(data, params.get("arrays") == "true")
+            model = request.path_params["ref"]
+            given = Given(data, params.get("arrays") == "true", request.scope["hold"])
+            given.hold_answer(widths.measure(model), int(top))
             found = backend.predict(
                 PredictRequest(
-                    model=request.path_params["ref"],
-                    data=rows,
-                    probabilities=None if told is None else told == "true",
-                    top=int(top),
+                    model=model, data=given, probabilities=None if told is None else told == "true", top=int(top)
                 )
             )
+            widths.answered(model, found.model)
             return {"x-model": found.model, "x-blank": str(found.blank)}, answers_to_bytes(found.columns)
 
-        headers, body = await asyncio.to_thread(answer)
+        headers, body = await rows.run(answer)
         return Response(body, media_type=ARROW, headers=headers)
 
     async def offset(request: Request) -> Response:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
-from maas_magics.api.backend import Inferred
 from maas_magics.api.errors import DataError
 from maas_magics.api.signature import NUMPY, Signature
+from maas_magics.service.budget import Hold
 from maas_magics.service.tensors import (
-    DATATYPES,
     LARGE,
     Array,
-    check_finite,
+    Bytes,
     check_shape,
     dtype_of,
     list_of,
     of_bytes,
     of_json,
-    to_bytes,
+    packer,
 )
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
+Parameters = dict[str, Any] | None
+
+EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "model_configuration", "statistics")
 """Extensions of the protocol that are spoken, as a server's metadata lists them."""
 
 MOST_TENSORS = 10_000
@@ -39,37 +40,51 @@ class _Input(msgspec.Struct):
     shape: tuple[_Size, ...]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = None
+
+
+class _Floats(msgspec.Struct):
+    """An input as it comes most often."""
+
+    name: str
+    shape: tuple[_Size, ...]
+    datatype: Literal["FP32", "FP64"]
+    data: list[float]
+    parameters: Parameters = None
 
 
 class _Output(msgspec.Struct):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = None
 
 
 class _Asked(msgspec.Struct, kw_only=True):
-    id: str = ""
-    parameters: dict[str, Any] = {}
-    outputs: list[_Output] = []
+    id: str | None = None
+    parameters: Parameters = None
+    outputs: list[_Output] | None = None
+
+
+class _FloatsBody(_Asked, kw_only=True):
+    inputs: list[_Floats]
 
 
 class _Body(_Asked, kw_only=True):
     inputs: list[_Input]
 
 
-class _Told(msgspec.Struct, omit_defaults=True):
-    name: str
-    shape: tuple[int, ...]
-    datatype: str
-    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+class Wanted(msgspec.Struct, frozen=True):
+    """How an output is told.
 
+    Attributes
+    ----------
+    binary : bool
+        Whether as bytes.
+    most : int
+        How many of its largest values, with their places; 0 for all of it as it is.
+    """
 
-class _Answer(msgspec.Struct, omit_defaults=True):
-    model_name: str
-    model_version: str
-    outputs: list[_Told]
-    id: str = ""
+    binary: bool = False
+    most: int = 0
 
 
 class Call(msgspec.Struct):
@@ -82,33 +97,40 @@ class Call(msgspec.Struct):
         The client's own, given back.
     binary : bool
         Whether outputs go as bytes where nothing else is said of them.
-    outputs : dict of str to bool
-        Outputs that are wanted, and whether as bytes; all when empty.
+    outputs : dict of str to Wanted
+        Outputs that are wanted, and how; all when empty.
     """
 
     inputs: dict[str, Array]
-    id: str
-    binary: bool
-    outputs: dict[str, bool]
+    id: str = ""
+    binary: bool = False
+    outputs: dict[str, Wanted] = {}
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the largest values of an output are asked for."""
+        return any(wanted.most for wanted in self.outputs.values())
 
 
 def _flat_input(datatype: str) -> Any:
     """An input whose values are a flat list of its datatype."""
     fields = [("name", str), ("shape", tuple[_Size, ...]), ("data", list_of(datatype))]
-    more: Any = ("parameters", dict[str, Any], {})
+    more: Any = ("parameters", Parameters, None)
     return msgspec.defstruct(f"_{datatype}", [*fields, more], tag_field="datatype", tag=datatype)
 
 
-_FLAT = {_flat_input(datatype): np.dtype(name) for datatype, name in NUMPY.items()}
+_DTYPES = {datatype: np.dtype(name) for datatype, name in NUMPY.items()}
+_FLAT = {_flat_input(datatype): _DTYPES[datatype] for datatype in NUMPY}
 _flat: Any = reduce(or_, _FLAT)  # the datatype of an input says which it is
 _FlatBody: Any = msgspec.defstruct("_FlatBody", [("inputs", list[_flat])], bases=(_Asked,), kw_only=True)
 _flat_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_FlatBody)
 
+_floats_decoder = msgspec.json.Decoder(_FloatsBody)
 _decoder = msgspec.json.Decoder(_Body)
 _encoder = msgspec.json.Encoder()
 
 
-def read_call(body: bytes, header: int | None) -> Call:
+def read_call(body: Bytes, header: int | None, hold: Hold | None = None) -> Call:
     """A request's body.
 
     Parameters
@@ -116,6 +138,8 @@ def read_call(body: bytes, header: int | None) -> Call:
     body : bytes
     header : int or None
         Bytes of JSON at its beginning, where tensors in binary follow; all is JSON when None.
+    hold : callable, optional
+        Takes memory for what is made of a large body.
 
     Raises
     ------
@@ -123,12 +147,13 @@ def read_call(body: bytes, header: int | None) -> Call:
         If it is no such request.
     """
     if header is None and len(body) < LARGE:
-        try:
-            asked = _flat_decoder.decode(body)
+        for decoder in (_floats_decoder, _flat_decoder) if b'"FP32"' in body else (_flat_decoder,):
+            try:
+                asked = decoder.decode(body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue  # it is of several kinds, or nested, or wrong, and the long way finds out
             if (flat := _flat_inputs(asked.inputs)) is not None:
                 return _call(flat, asked)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # it is nested, or wrong, and the long way finds out
     if header is not None and header > len(body):
         raise DataError(f"The header counts {header:,} bytes of JSON; the body has {len(body):,}.")
     try:
@@ -139,31 +164,38 @@ def read_call(body: bytes, header: int | None) -> Call:
         raise DataError(
             "The request has no inputs.", 'Send "inputs": [{"name": …, "shape": …, "datatype": …, "data": …}].'
         )
-    return _call(_inputs(asked.inputs, memoryview(body)[header if header is not None else len(body) :]), asked)
+    blobs = memoryview(body)[header if header is not None else len(body) :]
+    return _call(_inputs(asked.inputs, blobs, hold), asked)
 
 
 def _flat_inputs(asked: list[Any]) -> dict[str, Array] | None:
     """Arrays of inputs that were decoded at once; None where anything is out of the ordinary."""
     inputs: dict[str, Array] = {}
     for one in asked:
-        size = check_shape(one.name, one.shape)
-        if size != len(one.data) or "binary_data_size" in one.parameters or one.name in inputs:
+        name, shape, data = one.name, one.shape, one.data
+        size = check_shape(name, shape)
+        if size != len(data) or name in inputs or (one.parameters and "binary_data_size" in one.parameters):
             return None
         try:
-            inputs[one.name] = np.array(one.data, _FLAT[type(one)]).reshape(one.shape)
+            if type(one) is _Floats:
+                pack = packer(one.datatype, size)
+                assert pack is not None
+                inputs[name] = np.frombuffer(pack.pack(*data), _DTYPES[one.datatype]).reshape(shape)
+            else:
+                inputs[name] = np.array(data, _FLAT[type(one)]).reshape(shape)
         except OverflowError:
             return None
     return inputs or None
 
 
-def _inputs(asked: list[_Input], blobs: memoryview) -> dict[str, Array]:
+def _inputs(asked: list[_Input], blobs: memoryview, hold: Hold | None) -> dict[str, Array]:
     """Arrays of inputs, from JSON or from the bytes that follow it."""
     at = 0
     inputs: dict[str, Array] = {}
     for one in asked:
         if one.name in inputs:
             raise DataError(f"The input {one.name[:80]!r} is there twice.")
-        size = one.parameters.get("binary_data_size")
+        size = one.parameters.get("binary_data_size") if one.parameters else None
         if size is None:
             if not len(one.data):
                 raise DataError(f"The input {one.name[:80]!r} has no data.")
@@ -171,7 +203,7 @@ def _inputs(asked: list[_Input], blobs: memoryview) -> dict[str, Array]:
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(blobs) - at:
             raise DataError(f"The input {one.name[:80]!r} counts {str(size)[:20]} bytes; {len(blobs) - at:,} are left.")
-        inputs[one.name] = of_bytes(one.name, one.datatype, one.shape, blobs[at : at + size])
+        inputs[one.name] = of_bytes(one.name, one.datatype, one.shape, blobs[at : at + size], hold)
         at += size
     if at != len(blobs):
         raise DataError(f"{len(blobs) - at:,} bytes follow the last input.")
@@ -179,20 +211,24 @@ def _inputs(asked: list[_Input], blobs: memoryview) -> dict[str, Array]:
 
 
 def _call(inputs: dict[str, Array], asked: _Asked) -> Call:
-    binary = asked.parameters.get("binary_data_output") is True
-    outputs: dict[str, bool] = {}
-    for output in asked.outputs:
-        if output.parameters.get("classification"):
-            raise Unsupported("Classification is not offered.", "The outputs hold labels and probabilities.")
-        outputs[output.name] = bool(output.parameters.get("binary_data", binary))
-    return Call(inputs, asked.id, binary, outputs)
+    if not (asked.parameters or asked.outputs):
+        return Call(inputs, asked.id or "")
+    binary = (asked.parameters or {}).get("binary_data_output") is True
+    outputs: dict[str, Wanted] = {}
+    for output in asked.outputs or ():
+        told = output.parameters or {}
+        most = told.get("classification") or 0
+        if type(most) is not int or most < 0:
+            raise DataError("classification is a number of labels.", '"parameters": {"classification": 3}')
+        outputs[output.name] = Wanted(bool(told.get("binary_data", binary)), most)
+    return Call(inputs, asked.id or "", binary, outputs)
 
 
 class Unsupported(DataError):
     """A part of the protocol that is not offered."""
 
 
-def read_raw(body: bytes, signature: Signature) -> Call:
+def read_raw(body: Bytes, signature: Signature) -> Call:
     """A body that is nothing but the bytes of a model's only input.
 
     Raises
@@ -206,41 +242,10 @@ def read_raw(body: bytes, signature: Signature) -> Call:
     if spec.datatype == "BYTES":
         shape: tuple[int, ...] = (1, *map(abs, spec.shape[1:]))
         text = body if len(body) >= 4 and int.from_bytes(body[:4], "little") == len(body) - 4 else None
-        data = text if text is not None else len(body).to_bytes(4, "little") + body
-        return Call({spec.name: of_bytes(spec.name, "BYTES", shape, memoryview(data))}, "", True, {})
+        data = text if text is not None else len(body).to_bytes(4, "little") + bytes(body)
+        return Call({spec.name: of_bytes(spec.name, "BYTES", shape, memoryview(data))}, binary=True)
     row = check_shape(spec.name, (1, *map(abs, spec.shape[1:]))) * dtype_of(spec.name, spec.datatype).itemsize
     if not body or len(body) % row:
         raise DataError(f"{len(body):,} bytes are no rows of {row:,} bytes each.", f"The model takes {spec}.")
     shape = (len(body) // row, *map(abs, spec.shape[1:]))
-    return Call({spec.name: of_bytes(spec.name, spec.datatype, shape, memoryview(body))}, "", True, {})
-
-
-def write_answer(call: Call, found: Inferred) -> tuple[bytes, int | None]:
-    """A response's body, and how many bytes of it are JSON where bytes of tensors follow.
-
-    Raises
-    ------
-    DataError
-        If an output is asked for that is not there, or cannot be told in JSON.
-    """
-    wanted = call.outputs or dict.fromkeys(found.outputs, call.binary)
-    told: list[_Told] = []
-    blobs: list[bytes] = []
-    for name, binary in wanted.items():
-        values = found.outputs.get(name)
-        if values is None:
-            raise DataError(f"The model has no output {name[:80]!r}.", f"There is: {', '.join(found.outputs)}.")
-        output = _Told(name, values.shape, DATATYPES[values.dtype])
-        if binary:
-            blobs.append(to_bytes(values))
-            output.parameters = {"binary_data_size": len(blobs[-1])}
-        else:
-            output.data = values.ravel().tolist()
-        told.append(output)
-    model, _, version = found.model.partition(":")
-    head = _encoder.encode(_Answer(model, version, told, call.id))
-    if b"null" in head:  # what the encoder makes of a float that is no number, unless it stands in a text
-        for name, binary in wanted.items():
-            if not binary:
-                check_finite(name, found.outputs[name])
-    return (b"".join((head, *blobs)), len(head)) if blobs else (head, None)
+    return Call({spec.name: of_bytes(spec.name, spec.datatype, shape, memoryview(body))}, binary=True)

@@ -19,10 +19,14 @@ class Settings:
         Who may ask for what; anybody for anything when None.
     hosts, origins : frozenset of str
         ``Host`` names it answers to, and web pages that may ask it; ``*`` for all.
+    addresses : bool
+        Whether it answers to any IP address as well.
     rate : float
         Requests a second of one token; 0 for no limit.
     body_limit : int
         Most bytes of a request's body, before and after decompression.
+    request_memory : int
+        Most bytes that all requests hold at a time, with what is made of them and their answers.
     max_batch : int
         Rows that are asked at once.
     max_delay : float
@@ -36,8 +40,10 @@ class Settings:
     tokens: Tokens | None = None
     hosts: frozenset[str] = LOOPBACK
     origins: frozenset[str] = field(default_factory=frozenset)
+    addresses: bool = False
     rate: float = 0.0
     body_limit: int = 64 * 2**20
+    request_memory: int = 2**30
     max_batch: int = 256
     max_delay: float = 0.0
     queue_limit: int = 4096

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from functools import lru_cache
 from typing import Annotated, Any
@@ -12,8 +13,10 @@ import numpy as np
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.signature import NUMPY
+from maas_magics.service.budget import Hold, check_rows
 
 Array = np.ndarray[Any, Any]
+Bytes = bytes | bytearray | memoryview
 
 MOST_AXES = 32
 
@@ -28,6 +31,15 @@ MOST_LONG = 2**31
 
 LARGE = 2**20
 """Bytes of a body from which it is read beside the event loop, its values counted before they are made."""
+
+SLICE = 2**16
+"""Values of a large tensor that are read at a time: between two slices other threads have their turn."""
+
+_VALUE, _LIST = 64, 96
+"""Bytes of memory that a value, and a list, of JSON may take at most while it is read."""
+
+_PLAIN = {"FP32": "f", "FP64": "d"}
+"""Datatypes whose values are packed at once, and their letter."""
 
 
 def _kind(dtype: np.dtype[Any]) -> Any:
@@ -52,6 +64,8 @@ def list_of(datatype: str) -> Any:
 
 
 _FLAT = {datatype: msgspec.json.Decoder(list_of(datatype)) for datatype in _KINDS}
+
+_OPENED, _CLOSED, _COMMA = re.compile(rb"\s*\[\s*(?=[^\[\s])"), re.compile(rb"\]\s*\Z"), re.compile(b",")
 
 
 @lru_cache(1_000)
@@ -110,8 +124,14 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
     """
     dtype = dtype_of(name, datatype)
     size = check_shape(name, shape)
-    if len(data) > LARGE and dtype.kind != "O" and (given := bytes(data).count(b",") + 1) != size:
-        raise _miscounted(name, shape, size, given)
+    if len(data) > LARGE and dtype.kind == "O":
+        check_rows(shape[0])
+    elif len(data) > LARGE:
+        if (given := count(data, b",") + 1) != size:
+            raise _miscounted(name, shape, size, given)
+        check_rows(shape[0])
+        if (found := _in_slices(datatype, dtype, size, memoryview(data))) is not None:
+            return found.reshape(shape)
     try:
         values = _FLAT[datatype].decode(data)
         if len(values) != size:
@@ -124,6 +144,45 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
         return np.array(values, dtype=dtype).reshape(shape)
     except OverflowError:
         raise _unfit(name, datatype) from None
+
+
+def _in_slices(datatype: str, dtype: np.dtype[Any], size: int, data: memoryview) -> Array | None:
+    """Values of a long flat list, some at a time; None for any other."""
+    opened, closed = _OPENED.match(data), _CLOSED.search(data, len(data) - 64)
+    if opened is None or closed is None:
+        return None
+    found = np.empty(size, dtype)
+    done, at, end = 0, opened.end(), closed.start()
+    piece = max(1, len(data) * SLICE // size)
+    try:
+        while at < end:
+            comma = _COMMA.search(data, min(at + piece, end), end)
+            stop = comma.start() if comma is not None else end
+            values = _FLAT[datatype].decode(b"".join((b"[", data[at:stop], b"]")))
+            found[done : done + len(values)] = values
+            done += len(values)
+            at = stop + 1
+    except (msgspec.MsgspecError, OverflowError, ValueError):
+        return None  # whoever reads it as a whole finds out what is wrong
+    return found if done == size else None
+
+
+def count(data: bytes | bytearray | memoryview, byte: bytes) -> int:
+    """How often a byte is there."""
+    view = memoryview(data)
+    return sum(bytes(view[start : start + LARGE]).count(byte) for start in range(0, len(view), LARGE))
+
+
+def weight(body: bytes | bytearray | memoryview) -> int:
+    """Bytes of memory that a body of JSON may take while it is read, beside itself."""
+    return _VALUE * count(body, b",") + _LIST * (count(body, b"[") + count(body, b"{"))
+
+
+@lru_cache(256)
+def packer(datatype: str, size: int) -> struct.Struct | None:
+    """What packs a list of so many values of a datatype; None where numpy has to."""
+    letter = _PLAIN.get(datatype)
+    return struct.Struct(f"<{size}{letter}") if letter is not None else None
 
 
 def _of_lists(
@@ -158,8 +217,10 @@ def _unfit(name: str, datatype: str) -> DataError:
     return DataError(f"A value of {name[:80]!r} does not fit {datatype}.")
 
 
-def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview) -> Array:
+def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview, hold: Hold | None = None) -> Array:
     """Array from its bytes: little-endian, or texts with their lengths before them. BF16 becomes FP32.
+
+    A large one stays where it came, aligned or not.
 
     Raises
     ------
@@ -169,25 +230,31 @@ def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview)
     size = check_shape(name, shape)
     dtype = np.dtype("<u2") if datatype == "BF16" else dtype_of(name, datatype)
     if dtype.kind == "O":
+        if len(data) < 4 * size:
+            raise DataError(f"The tensor {name[:80]!r} has too few bytes for {size:,} texts.")
+        check_rows(shape[0])
+        if hold is not None:
+            hold(_VALUE * size + 2 * len(data))
         return _texts(name, size, data).reshape(shape)
     if len(data) != size * dtype.itemsize:
         raise DataError(
             f"The tensor {name[:80]!r} has {len(data):,} bytes; {datatype} in the shape {list(shape)[:8]} has "
             f"{size * dtype.itemsize:,}."
         )
+    check_rows(shape[0])
     array = np.frombuffer(data, dtype.newbyteorder("<"))
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         raise DataError(f"A value of {name[:80]!r} is no BOOL: 0 and 1 are.")
     if datatype == "BF16":  # the upper half of a float32
+        if hold is not None:
+            hold(3 * 4 * size)
         return (array.astype("<u4") << 16).view("<f4").astype(np.float32, copy=False).reshape(shape)
-    if not array.flags.aligned:  # bytes of several tensors follow one another without gaps
+    if not array.flags.aligned and len(data) < LARGE:  # bytes of several tensors follow one another without gaps
         array = array.copy()
     return array.astype(dtype, copy=False).reshape(shape)
 
 
 def _texts(name: str, size: int, data: memoryview) -> Array:
-    if len(data) < 4 * size:
-        raise DataError(f"The tensor {name[:80]!r} has too few bytes for {size:,} texts.")
     whole, end = bytes(data), len(data)
     texts: list[str] = []
     at = 0
@@ -224,10 +291,12 @@ def check_finite(name: str, values: Array) -> None:
         )
 
 
-def to_bytes(values: Array) -> bytes:
-    """Bytes of an array, as `of_bytes` reads them."""
+def to_bytes(values: Array) -> bytes | memoryview:
+    """Bytes of an array, as `of_bytes` reads them; of numbers without a copy where they lie in order."""
     if values.dtype.kind != "O":
-        return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+        if values.nbytes < SLICE and values.dtype.str[0] != ">":
+            return values.tobytes()
+        return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
     parts: list[bytes] = []
     for value in values.ravel().tolist():
         text = str(value).encode()

@@ -61,12 +61,19 @@ class Tokens:
         self._known = self._own
         self._looked = -LOOK
         self._stamp: object = None
+        self._version = 1
 
-    def find(self, token: bytes) -> Token | None:
-        """The client that a token belongs to; every comparison takes the same time."""
+    @property
+    def version(self) -> int:
+        """A number that changes when the clients do."""
         if self._file is not None and (now := time.monotonic()) - self._looked > LOOK:
             self._looked = now
             self._look(self._file)
+        return self._version
+
+    def find(self, token: bytes) -> Token | None:
+        """The client that a token belongs to; every comparison takes the same time."""
+        assert self.version
         digest = digest_of(token)
         found = None
         for known in self._known:
@@ -80,6 +87,7 @@ class Tokens:
             self._stamp = stamp
             try:
                 self._known = (*self._own, *file.read())
+                self._version += 1
             except StoreError as error:  # whoever asks must not read where it is; those known before stay known
                 print(error.message, file=sys.stderr)
 

@@ -5,105 +5,103 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from maas_magics.service.corked import Corked
+from maas_magics.service.gate import Head, Visit
 from maas_magics.service.messages import SLOW
-from maas_magics.service.short import Cycle
+from maas_magics.service.short import LONG_HEAD, Cycle, ShortPath
 
 MOST_HEAD = 2**16
 """Bytes that the head of a request may have."""
 
-SMALL = 2**16
-"""Bytes up to which it costs less to copy a body than to send it by itself."""
-
-
-class Corked:
-    """A transport that keeps what is written until more comes, or until the event loop's next turn.
-
-    The server writes the head and the body of an answer one after the other; sent at once they take one call of
-    the system and one packet, which is a fifth of what a small answer costs.
-
-    Parameters
-    ----------
-    transport : asyncio.Transport
-    """
-
-    __slots__ = ("_call_soon", "_held", "_transport", "_write", "is_closing")
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self._write = transport.write
-        self._call_soon = asyncio.get_running_loop().call_soon
-        self._held = b""
-        self.is_closing = transport.is_closing
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Keep a head; send it with what follows."""
-        if not self._held:
-            self._held = data
-            self._call_soon(self.flush)
-            return
-        held, self._held = self._held, b""
-        if len(data) <= SMALL:
-            self._write(held + data)
-        else:
-            self._write(held)
-            self._write(data)
-
-    def send(self, data: bytes) -> None:
-        """Send a whole answer."""
-        self.flush()
-        self._write(data)
-
-    def flush(self) -> None:
-        """Send what is kept."""
-        if self._held:
-            held, self._held = self._held, b""
-            if not self.is_closing():
-                self._write(held)
-
-    def close(self) -> None:
-        """Close after everything was sent."""
-        self.flush()
-        self._transport.close()
-
-
-_Protocol: Any = AutoHTTPProtocol
+_Protocol: Any = HttpToolsProtocol
 
 
 class Protocol(_Protocol):  # type: ignore[misc]
     """The server's own protocol on such transports; a request must not be too slow, nor its head too long.
 
-    Whatever comes at once passes without a clock.
+    Whatever comes at once passes without a clock. A request whose head came before, byte for byte, need not be read:
+    what its head says is known.
     """
 
     cycle: Any
+    parser: Any
 
     def connection_made(self, transport: Any) -> None:
         """Begin with a connection."""
         self._head = 0
         self._clock: asyncio.TimerHandle | None = None
+        self._between = True
+        """Whether the next byte begins a request."""
+        self._offered = b""
+        self._owed: Visit | None = None
+        self._unsent = 0
+        self._slow: asyncio.TimerHandle | None = None
+        self._active = 0.0
+        self._short: ShortPath | None = getattr(self.app, "short_path", None)
+        self._known: dict[bytes, Head] = self._short.known if self._short is not None else {}
         super().connection_made(Corked(transport))
         self._set_clock()
 
     def _set_clock(self) -> None:
         self._stop_clock()
-        self._clock = asyncio.get_running_loop().call_later(SLOW, self.transport.close)
+        self._clock = self.loop.call_later(SLOW, self.transport.close)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
 
+    # --- what comes in ---
+
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        super().data_received(data)
+        begins = self._between
+        end = data.find(b"\r\n\r\n", 0, LONG_HEAD) + 4 if begins else 0
+        if end > 3 and self._is_again(data, end):
+            return
+        before = self.cycle
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        self._watch(len(data))
+        cycle = self.cycle
+        if end <= 3 or not self._between or cycle is before or type(cycle) is not Cycle or not cycle.keep_alive:
+            return
+        if len(data) - end == cycle.visit.head.length and self._short is not None:
+            self._short.remember(data[:end], cycle.visit.head)
+
+    def _feed(self, data: bytes) -> None:
+        """Read what came; an offer to speak another protocol is passed over, which HTTP allows."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if not self._offered:
+                    return  # CONNECT, which was answered
+                data = self._offered + data[offer.args[0] :]
+                self._offered = b""
+                self.parser = httptools.HttpRequestParser(self)  # the other one may take the connection for closed
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+
+    def _without_offer(self) -> bytes:
+        """The head that was read, without the offer: what follows it is read as of any other request."""
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in (b"upgrade", b"connection")]
+        told = b",".join([value for name, value in self.headers if name == b"connection"])
+        kept = [word.strip() for word in told.split(b",") if word.strip().lower() in (b"close", b"keep-alive")]
+        return b"".join([line, *lines, *(b"connection: %b\r\n" % word for word in kept), b"\r\n"])
+
+    def _watch(self, size: int) -> None:
+        """Start and stop the clock of a request that comes bit by bit."""
         if self.scope is None or "path" not in self.scope:
-            self._head += len(data)
+            self._head += size
             if self._head > MOST_HEAD:
                 self.transport.close()
             elif self._clock is None:
@@ -114,21 +112,47 @@ class Protocol(_Protocol):  # type: ignore[misc]
             self._stop_clock()
             self._head = 0
 
+    def _is_again(self, data: bytes, end: int) -> bool:
+        """Answer a whole request whose head is known."""
+        head = self._known.get(data[:end])
+        if head is None or len(data) - end != head.length or self._short is None:
+            return False
+        if self.flow.write_paused or not (self.cycle is None or self.cycle.response_complete):
+            return False
+        cycle = self._short.again(head)
+        if cycle is None:
+            return False
+        if self._clock is not None:
+            self._stop_clock()
+        cycle.connect(self.transport, True, self.server_state.default_headers, self._answered)
+        cycle.body = data[end:]
+        self.cycle = cycle
+        cycle.answer()
+        return True
+
+    def on_message_begin(self) -> None:
+        """Begin with a request."""
+        self._between = False
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """Choose the way of a request: the short one for inference, where nothing else is on its way."""
-        short = getattr(self.app, "short_path", None)
+        upgrade = self.parser.should_upgrade()
+        if upgrade and self.parser.get_method() != b"CONNECT":
+            self._offered = self._without_offer()
+            return
         if (
-            short is not None
+            self._short is not None
             and (self.cycle is None or self.cycle.response_complete)
             and self.parser.get_method() == b"POST"
-            and not (self.expect_100_continue or self.flow.write_paused or self.parser.should_upgrade())
+            and not (self.expect_100_continue or self.flow.write_paused or upgrade)
         ):
-            cycle = short.begin(self.url, self.root_path, self.headers)
+            cycle = self._short.begin(self.url, self.root_path, self.headers)
             if cycle is not None:
                 keep = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-                cycle.connect(self.transport, keep, self.server_state.default_headers, self.on_response_complete)
+                cycle.connect(self.transport, keep, self.server_state.default_headers, self._answered)
                 self.cycle = cycle
-                self.scope["path"] = cycle.path
+                self.scope["path"] = cycle.visit.head.path
                 return
         super().on_headers_complete()
 
@@ -141,14 +165,78 @@ class Protocol(_Protocol):  # type: ignore[misc]
 
     def on_message_complete(self) -> None:
         """End with a body."""
+        if self._offered:
+            return  # its body comes yet
+        self._between = True
         if type(self.cycle) is Cycle:
             self.cycle.answer()
         else:
             super().on_message_complete()
 
+    # --- what goes out ---
+
+    def _answered(self, visit: Visit) -> None:
+        """Go on after an answer of the short path; like the server's own, but one timer serves many answers."""
+        self.server_state.total_requests += 1
+        if self.flow.write_paused:
+            self._owed = visit  # what is on its way takes memory until the client has read it
+        elif self._short is not None:
+            self._short.gate.release(visit)
+        if self.pipeline or self.flow.read_paused:
+            super().on_response_complete()
+        elif not self.transport.is_closing():
+            self._active = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._keep(self.timeout_keep_alive)
+
+    def _keep(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Hang up on a client that asks no more."""
+        self.timeout_keep_alive_task = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return  # whoever answers keeps the time anew
+        left = self._active + self.timeout_keep_alive - self.loop.time()
+        if left > 0.01 and self._active:
+            self._keep(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def pause_writing(self) -> None:
+        """Wait for a client that reads more slowly than it is sent to, as long as it reads at all."""
+        super().pause_writing()
+        self._look_at_reader()
+
+    def _look_at_reader(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if self._slow is not None and unsent >= self._unsent:
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        self._slow = self.loop.call_later(SLOW, self._look_at_reader)
+
+    def resume_writing(self) -> None:
+        """Go on with a client that has read what it was sent."""
+        super().resume_writing()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Give back what a client that reads slowly was owed."""
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        if self._owed is not None and self._short is not None:
+            self._short.gate.release(self._owed)
+            self._owed = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End with it."""
         self._stop_clock()
+        self._settle()
+        self._unset_keepalive_if_required()
+        if type(self.cycle) is Cycle:
+            self.cycle.leave()
         super().connection_lost(exc)
 
 

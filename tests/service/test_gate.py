@@ -49,7 +49,7 @@ def test_each_path_needs_the_scope_that_fits_it() -> None:
     needed = {(path, method.upper()): scope_for(method.upper(), path) for path, method, *_ in OPERATIONS}
     assert {path for (path, _), scope in needed.items() if not scope} == OPEN
     for (path, method), scope in needed.items():
-        changes = path.startswith(("/v1/jobs", "/v1/data")) or method in ("PUT", "DELETE")
+        changes = path.startswith(("/maas/v1/jobs", "/maas/v1/data")) or method in ("PUT", "DELETE")
         assert scope in SCOPES or path in OPEN
         assert (scope == "train") == changes
         assert (scope == "admin") == path.startswith("/v2/repository/models")
@@ -61,7 +61,7 @@ def test_a_token_opens_what_its_scopes_say(scope: str, clients: tuple[str, Token
     token = file.add("somebody", [scope])
     asked = {
         "predict": httpx2.post(f"{url}/v2/models/net/infer", json=ONES, headers=bearer(token)),
-        "train": httpx2.get(f"{url}/v1/jobs", headers=bearer(token)),
+        "train": httpx2.get(f"{url}/maas/v1/jobs", headers=bearer(token)),
         "admin": httpx2.post(f"{url}/v2/repository/models/net/load", headers=bearer(token)),
     }
     for needed, answer in asked.items():
@@ -77,7 +77,7 @@ def test_without_a_token_that_is_known_nothing_but_health_answers(sent: Any, cli
     answers = [
         httpx2.post(f"{url}/v2/models/net/infer", json=ONES, headers=sent),
         httpx2.get(f"{url}/v2", headers=sent),
-        httpx2.get(f"{url}/v1/jobs", headers=sent),
+        httpx2.get(f"{url}/maas/v1/jobs", headers=sent),
         httpx2.get(f"{url}/metrics", headers=sent),
         httpx2.get(f"{url}/nowhere", headers=sent),
     ]
@@ -157,9 +157,9 @@ def test_a_page_that_is_named_may_ask_what_it_may_send(clients: tuple[str, Token
     ("path", "allowed"),
     [
         ("/v2/models/net/infer", {"POST"}),
-        ("/v1/jobs", {"GET", "HEAD", "POST"}),
-        ("/v1/models/net", {"GET", "HEAD", "DELETE"}),
-        ("/v1/data/" + "0" * 64, {"HEAD", "PATCH"}),
+        ("/maas/v1/jobs", {"GET", "HEAD", "POST"}),
+        ("/maas/v1/models/net", {"GET", "HEAD", "DELETE"}),
+        ("/maas/v1/data/" + "0" * 64, {"HEAD", "PATCH"}),
         ("/v2/health/ready", {"GET", "HEAD"}),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_method_that_is_not_there_is_told_which_are(path: str, allowed: set[st
     assert answer.json()["error"] == "The method is not for this path."
 
 
-@pytest.mark.parametrize("path", ["/v2/models/net/infer", "/v1/jobs", "/v1/models/net/predict"])
+@pytest.mark.parametrize("path", ["/v2/models/net/infer", "/maas/v1/jobs", "/maas/v1/models/net/predict"])
 def test_bodies_have_a_limit_packed_and_unpacked(path: str, here: LocalBackend) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
     assert len(bomb) < 100_000
@@ -232,7 +232,9 @@ class Failing:
     loaded = jobs = lambda self: self.models
 
 
-@pytest.mark.parametrize("path", ["/v2/models/net/infer", "/v2/models/net", "/v1/models", "/v1/loaded", "/v1/jobs"])
+@pytest.mark.parametrize(
+    "path", ["/v2/models/net/infer", "/v2/models/net", "/maas/v1/models", "/maas/v1/loaded", "/maas/v1/jobs"]
+)
 def test_a_mistake_of_ones_own_tells_nothing_but_where_to_look(path: str, capfd: pytest.CaptureFixture[str]) -> None:
     with in_thread(Failing()) as url:  # type: ignore[arg-type]
         answer = httpx2.request("POST" if path.endswith("infer") else "GET", url + path, json=ONES)
@@ -249,9 +251,9 @@ def test_a_body_or_a_head_that_does_not_come_ends_the_connection(
     head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     body = json.dumps(ONES).encode()
     with in_thread(here) as url:
-        for path in (b"/v2/models/net/infer", b"/v1/jobs"):
+        for path in (b"/v2/models/net/infer", b"/maas/v1/jobs"):
             assert spoken(url, head % (path, 1000), b"{") == b""
-        for begun in (b"", b"POST /v1/jobs HTTP/1.1\r\nHost: loc"):
+        for begun in (b"", b"POST /maas/v1/jobs HTTP/1.1\r\nHost: loc"):
             assert spoken(url, begun) == b""
         # Slow, but something comes: all in all it takes longer than a client may say nothing, each piece far shorter.
         monkeypatch.setattr("maas_magics.service.transport.SLOW", 2.0)
@@ -316,7 +318,7 @@ def test_metrics_and_log_tell_what_happened(here: LocalBackend, tmp_path: Path) 
             httpx2.post(f"{url}/v2/models/net/infer", json=ONES, headers=bearer("secret"))
         httpx2.post(f"{url}/v2/models/nobody/infer", json=ONES, headers=bearer("secret"))
         told = httpx2.get(f"{url}/metrics", headers=bearer("secret")).text
-        status = httpx2.get(f"{url}/v1/status", headers=bearer("secret")).json()
+        status = httpx2.get(f"{url}/maas/v1/status", headers=bearer("secret")).json()
     assert 'maas_requests_total{route="infer",status="200"} 3.0' in told
     assert 'maas_requests_total{route="infer",status="404"} 1.0' in told
     assert 'maas_rows_total{model="net:2"} 3.0' in told and "maas_request_seconds_bucket" in told
@@ -420,7 +422,7 @@ def test_tls_from_end_to_end(certificate: tuple[Path, Path], tmp_path: Path) -> 
     try:
         assert service.url.startswith("https://")
         client = service.client(str(cert))
-        assert client.request("GET", "/v1/jobs").json() == []
+        assert client.request("GET", "/maas/v1/jobs").json() == []
         client.close()
         with pytest.raises(ServiceError, match="is not trusted") as caught:
             Client(service.url, lambda: "").request("GET", "/v2", patience=0)
@@ -443,7 +445,7 @@ def test_behind_proxies_that_strip_the_prefix_or_keep_it(tmp_path: Path) -> None
     service = Service(tmp_path, "--root-path", "/user/ada/proxy/8000")
     try:
         for prefix in ("", "/user/ada/proxy/8000"):
-            for path, status in (("/v2", 200), ("/v1/jobs", 200), ("/v2/models/nobody", 404)):
+            for path, status in (("/v2", 200), ("/maas/v1/jobs", 200), ("/v2/models/nobody", 404)):
                 assert httpx2.get(service.url + prefix + path, headers=service.headers).status_code == status
             asked = httpx2.post(f"{service.url}{prefix}/v2/models/nobody/infer", json=ONES, headers=service.headers)
             assert asked.status_code == 404 and "no model 'nobody'" in asked.json()["error"]

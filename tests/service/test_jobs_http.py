@@ -191,11 +191,13 @@ def test_what_is_trained_there_is_what_is_trained_here(
 def test_a_repeated_submit_makes_one_job(served: Service, backend: RemoteBackend) -> None:
     body = encode_request(pack(request(epochs=1), backend.data.send))
     headers = {**served.headers, "idempotency-key": "k"}
-    answers = [httpx2.post(f"{served.url}/v1/jobs", content=body, headers=headers) for _ in range(3)]
+    answers = [httpx2.post(f"{served.url}/maas/v1/jobs", content=body, headers=headers) for _ in range(3)]
     assert len({answer.json()["id"] for answer in answers}) == 1 and answers[0].status_code == 201
     assert len(backend.jobs()) == 1
     backend.job(answers[0].json()["id"]).result(60)
-    assert httpx2.post(f"{served.url}/v1/jobs", content=body, headers=headers).json()["id"] == answers[0].json()["id"]
+    assert (
+        httpx2.post(f"{served.url}/maas/v1/jobs", content=body, headers=headers).json()["id"] == answers[0].json()["id"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_a_repeated_submit_makes_one_job(served: Service, backend: RemoteBackend
     ],
 )
 def test_a_request_reads_no_file_of_the_service(asked: Any, told: str, served: Service, backend: RemoteBackend) -> None:
-    answer = httpx2.post(f"{served.url}/v1/jobs", content=encode_request(asked), headers=served.headers)
+    answer = httpx2.post(f"{served.url}/maas/v1/jobs", content=encode_request(asked), headers=served.headers)
     assert answer.status_code in (400, 403) and told in answer.json()["error"] and backend.jobs() == ()
 
 
@@ -226,7 +228,7 @@ def test_bytes_that_are_no_request(served: Service, backend: RemoteBackend) -> N
         encode_request(request(data=Uploaded("0" * 64)))[:-3],
         b"\x91" * 5000,
     ):
-        answer = httpx2.post(f"{served.url}/v1/jobs", content=body, headers=served.headers)
+        answer = httpx2.post(f"{served.url}/maas/v1/jobs", content=body, headers=served.headers)
         assert answer.status_code == 400 and answer.json()["kind"] == "OptionError"
 
 
@@ -237,13 +239,13 @@ def test_events_are_server_sent_and_go_on_after_the_last_one_seen(served: Servic
     job = backend.submit(request())
     events = list(job.events())
     with httpx2.stream(
-        "GET", f"{served.url}/v1/jobs/{job.info.id}/events", headers={**served.headers, "last-event-id": "2"}
+        "GET", f"{served.url}/maas/v1/jobs/{job.info.id}/events", headers={**served.headers, "last-event-id": "2"}
     ) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         told = list(httpx2.EventSource(answer))
     assert [event.id for event in told] == [str(event.seq) for event in events[2:]]
     assert told[-1].event == "Finished"
-    answer = httpx2.get(f"{served.url}/v1/jobs/{job.info.id}/events?after=x", headers=served.headers)
+    answer = httpx2.get(f"{served.url}/maas/v1/jobs/{job.info.id}/events?after=x", headers=served.headers)
     assert answer.status_code == 400
 
 
@@ -290,7 +292,7 @@ def test_clients_killed_in_mid_stream_leave_the_job_and_the_service_as_they_were
     until(job, EpochEnd)
     before = open_files()
     for _ in range(3):
-        words = [sys.executable, "-c", FOLLOW, f"{served.url}/v1/jobs/{job.info.id}/events", served.token]
+        words = [sys.executable, "-c", FOLLOW, f"{served.url}/maas/v1/jobs/{job.info.id}/events", served.token]
         with subprocess.Popen(words, stdout=subprocess.PIPE) as client:
             assert client.stdout is not None
             assert any(b"EpochEnd" in line for line in client.stdout)

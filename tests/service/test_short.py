@@ -144,7 +144,7 @@ def test_a_client_that_hangs_up_costs_the_next_nothing() -> None:
         for number in range(3):
             gone = socket.create_connection((host, int(port)))
             gone.sendall(asked(PATH, body()))
-            while httpx2.get(f"{url}/v1/status").json()["waiting"] <= number:
+            while httpx2.get(f"{url}/maas/v1/status").json()["waiting"] <= number:
                 time.sleep(0.005)
             gone.close()
             url.until_all_have_gone()
