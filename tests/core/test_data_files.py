@@ -69,6 +69,10 @@ def test_the_folders_of_a_partition_are_columns(lab, tmp_path, ending):
         found["kind"].where(found["kind"].notna(), None).tolist()
         == frame["kind"].where(frame["kind"].notna(), None).tolist()
     )
+    for data in (f"{tmp_path}/t/*/*/*.{ending}", sorted((tmp_path / "t").glob("*/*/*"))):
+        assert sorted(_read(data)["year"].tolist()) == sorted(frame["year"].tolist())
+    one = _read(tmp_path / "t/year=2024")
+    assert set(one["year"]) == {2024} and len(one) == 20
     lab.train(tmp_path / "t", "year", epochs=2)
     assert lab.session.backend.models.get("m").classes == ("2023", "2024")
     lab.train(tmp_path / "t", "kind")
@@ -331,6 +335,7 @@ def test_json_lines_whose_values_are_of_several_kinds_are_read(tmp_path):
         (b"[[1, 2], [3]]", "differ in length"),
         ('[{"a": "m\xfcll"}]'.encode("latin-1"), "is not UTF-8"),
         (b"[]", "has no rows"),
+        (b"PK\x03\x04", "is not JSON: it is a ZIP archive"),
     ],
 )
 def test_json_that_is_no_table_is_refused_for_its_true_reason(tmp_path, data, said):

@@ -30,7 +30,8 @@ WORDS = 3
 MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?", "-"})
 """Texts that a person may want to be told about, for they may mean that nothing is there."""
 
-SENTENCES = "holds sentences"
+SENTENCES = "holds free text"
+ONE_EACH = " Each is taken as one category, not for its words, and one that was not learnt tells nothing."
 TO_NUMBERS = "Turn them into numbers first: TfidfVectorizer of scikit-learn, or an array of embeddings."
 
 
@@ -69,7 +70,7 @@ def nothing_of_use(said: Sequence[str]) -> DataError:
     """Why no column can be learnt from, as far as ``said`` tells of the columns."""
     free = next((text for text in said if SENTENCES in text), None)
     if free is not None:
-        return DataError(f"No column is of use as a feature. {free.partition('. ')[0]}.", TO_NUMBERS)
+        return DataError(f"No column is of use as a feature. {free.partition(ONE_EACH)[0]}", TO_NUMBERS)
     return DataError(
         "No column is of use as a feature: each is empty, constant, or names single rows.",
         "Give at least one column that varies.",
@@ -94,10 +95,7 @@ def tell_sentences(name: str, counted: Mapping[str, int], tell: Callable[[str], 
     if rows and words >= WORDS * rows:
         example = max(counted, key=lambda text: (len(text.split()), text))
         shown = example if len(example) <= 40 else example[:39] + "…"
-        tell(
-            f"Column {name!r} {SENTENCES} ({shown!r}). Each is taken as one category, not for its words, and one that "
-            f"was not learnt tells nothing. {TO_NUMBERS}"
-        )
+        tell(f"Column {name!r} {SENTENCES} (sentences such as {shown!r}).{ONE_EACH} {TO_NUMBERS}")
 
 
 def _fit(

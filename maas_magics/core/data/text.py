@@ -53,7 +53,8 @@ def read_rows(text: str, inputs: Sequence[TensorSpec]) -> Any:
             raise DataError("Some of the rows are objects, and some are not.", 'Type each as {"column": value}.')
         if only is not None and set(rows[0]) == {only.name}:
             return np.asarray([row[only.name] for row in rows])
-        return _table(_objects({name: [row.get(name) for row in rows] for row in rows for name in row}, texts))
+        names = dict.fromkeys(name for row in rows for name in row)
+        return _table(_objects({name: [row.get(name) for row in rows] for name in names}, texts))
     try:
         values = np.asarray(rows, dtype=np.float64 if only is not None else object)
     except (ValueError, TypeError):

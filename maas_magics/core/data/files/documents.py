@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.json
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.files.delimited import other_format
+from maas_magics.core.data.files.dialect import HEAD
 from maas_magics.core.data.files.places import Place
 from maas_magics.core.data.files.schemas import unified
 from maas_magics.core.data.values import mixed, objects
@@ -46,6 +48,9 @@ class Documents:
         if place.path not in self._whole:
             with place.stream() as stream:
                 data = bytes(stream.read())
+            what = other_format(data[:HEAD])
+            if what:
+                raise DataError(f"{place.name!r} is not JSON: it is {what}.", "Give it its own ending.")
             self._whole[place.path] = document(data, place.name)
         return self._whole[place.path]
 

@@ -113,7 +113,7 @@ def find(data: Any) -> tuple[list[Place], list[str]]:
         raise DataError(f"There is no file {path!r}.", f"The working folder is {os.getcwd()!r}.")
     if info.type.name == "Directory":
         return _folder(filesystem, inner.rstrip("/"), path)
-    place = Place(filesystem, inner, {})
+    place = Place(filesystem, inner, _keys_above(inner))
     if not place.kind:
         raise DataError(f"Cannot tell the format of {path!r} from its ending.", did_you_mean(place.ending, FORMATS))
     return [place], []
@@ -175,7 +175,7 @@ def _folder(filesystem: Any, folder: str, shown: str) -> tuple[list[Place], list
     if others:
         names = ", ".join(others[:5]) + (f" and {len(others) - 5:,} more" if len(others) > 5 else "")
         notes.append(f"Of the folder {shown!r}, {len(taken):,} parts are read; not read: {names}.")
-    return [Place(filesystem, path, _keys(inside[path])) for path in taken], notes
+    return [Place(filesystem, path, _keys_above(path) | _keys(inside[path])) for path in taken], notes
 
 
 def _group(path: str) -> str:
@@ -187,6 +187,15 @@ def _group(path: str) -> str:
 def _aside(inner: str) -> bool:
     """Whether a file's name, or a folder's above it, says that it is no data; a partition may begin like that."""
     return any(word.startswith((".", "_")) and "=" not in word for word in inner.split("/"))
+
+
+def _keys_above(path: str) -> dict[str, str | None]:
+    """Columns that the folders right above a file name, up to the first that names none."""
+    words = path.split("/")
+    start = len(words) - 1
+    while start and "=" in words[start - 1]:
+        start -= 1
+    return _keys("/".join(words[start:]))
 
 
 def _keys(inner: str) -> dict[str, str | None]:
