@@ -72,6 +72,7 @@ class HeardJob(BaseJob[R]):
     def __init__(self, job: Job[R], callbacks: Sequence[Callback]) -> None:
         super().__init__(job.info)
         self._job = job
+        self.outlives = getattr(job, "outlives", False)
         self._callbacks = list(callbacks)
         self._log = EventLog()
         self._over = threading.Event()

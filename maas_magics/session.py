@@ -190,7 +190,8 @@ class Session(Connection):
     def _finish(self, job: Job[R]) -> R | Job[R]:
         """Result of a job, or the job itself once it is paused.
 
-        Waits in the main thread, where an interrupt stops the job cleanly and is then raised.
+        Waits in the main thread, where an interrupt stops the job cleanly and is then raised; the interrupt that comes
+        before a kernel's end stops nothing that outlives it.
         """
         try:
             while True:
@@ -203,7 +204,9 @@ class Session(Connection):
                     if state == "paused":
                         return job
         except KeyboardInterrupt:
-            job.stop()
+            from maas_magics.widgets.wish import stop_if_wished
+
+            stop_if_wished(job)
             raise
 
     def wait_for(self, ref: str) -> None:
@@ -258,7 +261,9 @@ class Session(Connection):
             assert isinstance(found, Prediction)
             return found
         except KeyboardInterrupt:
-            job.stop()
+            from maas_magics.widgets.wish import stop_if_wished
+
+            stop_if_wished(job)
             raise
 
     def read_rows(self, text: str, model: str) -> Any:

@@ -90,6 +90,9 @@ class BaseJob(Generic[R]):
         As it is known now.
     """
 
+    outlives = True
+    """Whether it goes on when the process that asked for it ends."""
+
     def __init__(self, info: JobInfo) -> None:
         self._info = info
 
@@ -136,6 +139,8 @@ class LoggedJob(BaseJob[R]):
     events : sequence of Event
         What an earlier process told of it.
     """
+
+    outlives = False
 
     def __init__(self, info: JobInfo, events: Sequence[Event] = ()) -> None:
         super().__init__(info)

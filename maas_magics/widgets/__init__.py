@@ -30,7 +30,8 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
     job : Job
         Need not have started yet, and may be over.
     block : bool
-        Wait for the end. An interrupt then stops the job gracefully, a second one hard.
+        Wait for the end. An interrupt then stops the job gracefully, a second one hard; one that only comes before
+        the end of the kernel stops no job that outlives it.
     log : bool
         Whether losses have a logarithmic axis at first.
 
@@ -52,7 +53,9 @@ def watch(job: Job[Any], *, block: bool = True, log: bool = False) -> None:
         view.open(follower)
         follower.start()
     except KeyboardInterrupt:
-        job.stop()
+        from maas_magics.widgets.wish import stop_if_wished
+
+        stop_if_wished(job)
         raise
     if not block:
         return
@@ -76,7 +79,8 @@ def _view(job: Job[Any], static: bool, block: bool, log: bool) -> View:
     from maas_magics.api.sweep import is_sweep
     from maas_magics.widgets.notebook import NotebookView, SweepView
 
-    return SweepView(job, blocking=block) if is_sweep(job) else NotebookView(log=log, blocking=block)
+    again = f"%maas attach {job.info.id}" if getattr(job, "outlives", False) else ""
+    return SweepView(job, blocking=block) if is_sweep(job) else NotebookView(log=log, blocking=block, again=again)
 
 
 def _leave(job: Job[Any], history: History, log: bool) -> None:

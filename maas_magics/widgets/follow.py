@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from maas_magics.api.backend import Job
 from maas_magics.api.events import Message
 from maas_magics.widgets.history import History
+from maas_magics.widgets.wish import is_wish
 
 SAME_PRESS = 3.0
 """Seconds in which an interrupt after a click on Stop is the view's own second try, not a second wish."""
@@ -83,12 +84,13 @@ class Follower:
     def wait(self) -> None:
         """Wait until the job is over and its last state is shown, or until it is paused; the view then lives on.
 
-        An interrupt stops the job gracefully and the wait goes on; a second one stops it hard.
+        An interrupt stops the job gracefully and the wait goes on; a second one stops it hard. Neither is said of the
+        one that comes before the end of the kernel, which a job elsewhere outlives.
 
         Raises
         ------
         KeyboardInterrupt
-            After an interrupt: once the end is shown, or at once after the second.
+            After an interrupt: once the end is shown, or at once after the second, or when the kernel ends.
         Exception
             Whatever reading the events raised.
         """
@@ -103,6 +105,8 @@ class Follower:
                     continue
                 self._stop_at, self._stop_wanted = time.monotonic(), False
                 self._wake()
+                if interrupt is None and not is_wish(self._job):
+                    raise
                 self._stop()
                 if interrupt:
                     raise

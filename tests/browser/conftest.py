@@ -51,6 +51,9 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     env = {"PYTHONPATH": path, "MAAS_STORE": str(folder / "store"), "MAAS_UI": ""}
     with start_lab(folder, env=env, settings={THEME: {"theme": "JupyterLab Dark"}}) as server:
         yield server
+        # Cells may have started the service of this store, which outlives their kernels.
+        stop = "from maas_magics.session import current; current().stop_serving(None)"
+        subprocess.run([sys.executable, "-c", stop], env=os.environ | env, check=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
