@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 PACKAGE = __name__.partition(".")[0]
 
+GOING = ("queued", "running")
+
 NAP = 0.2
 """Seconds of one wait; an interrupt is heard between two."""
 
@@ -114,8 +116,16 @@ class BaseJob(Generic[R]):
         return asyncio.to_thread(self.result).__await__()
 
     def __repr__(self) -> str:
+        return job_text(self.info)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What stays in a notebook: a text that is true whenever it is looked at, for a job goes on and it does not."""
         info = self.info
-        return f"<Job {info.id} · {info.title} · {info.state}>"
+        clock = time.strftime("%H:%M:%S", time.localtime(info.created if info.state in GOING else time.time()))
+        word = (
+            f"since {clock}" if info.state in GOING else f"paused at {clock}" if info.state == "paused" else info.state
+        )
+        printer.text(f"<Job {info.id} · {info.title} · {word}>")
 
     def _wait(self, timeout: float | None, nap: Callable[[float], object]) -> None:
         """Wait for the end; ``nap`` waits for so many seconds, or until something changes."""
@@ -223,6 +233,11 @@ def _twin(error: BaseException) -> BaseException:
         if type(twin) is type(error) and twin is not error:
             return twin.with_traceback(None)
     return decode_error(encode_error(error), type(error).__name__)
+
+
+def job_text(info: JobInfo, moment: str = "") -> str:
+    """One line: id, title and state, and of when that is if it is not now."""
+    return f"<Job {info.id} · {info.title} · {info.state}{moment}>"
 
 
 def whole_id(id: str, known: Sequence[str]) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
 
 from maas_magics.api.backend import JobInfo
-from maas_magics.api.errors import ServiceError, Stopped
+from maas_magics.api.errors import MaasError, ServiceError, Stopped
 from maas_magics.api.events import FINAL_STATES, Event, Finished, Progress, decode_json
-from maas_magics.api.job import BaseJob, LoggedJob, not_paused
+from maas_magics.api.job import BaseJob, LoggedJob, job_text, not_paused
 from maas_magics.api.wire import decode_outcome, request_kind
 from maas_magics.remote.client import PATIENCE, Client
 
@@ -39,8 +39,11 @@ class RemoteJob(BaseJob[R]):
     @property
     def info(self) -> JobInfo:
         """Id, title, model and present state."""
+        return self._look()
+
+    def _look(self, patience: float = PATIENCE) -> JobInfo:
         if self._info.state not in FINAL_STATES:
-            answer = self._client.request("GET", f"/maas/v1/jobs/{self.id}")
+            answer = self._client.request("GET", f"/maas/v1/jobs/{self.id}", patience=patience)
             self._info = msgspec.json.decode(answer.content, type=JobInfo)
         return self._info
 
@@ -101,8 +104,18 @@ class RemoteJob(BaseJob[R]):
         """Go on where `pause` left off."""
         self._client.request("POST", f"/maas/v1/jobs/{self.id}/resume")
 
-    def __repr__(self) -> str:  # without asking the service
-        return f"<Job {self._info.id} · {self._info.title} · {self._info.state}>"
+    def __repr__(self) -> str:
+        try:
+            return job_text(self._look(patience=0.0))
+        except MaasError:
+            return job_text(self._info, ", when last heard of")
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        text = repr(self)
+        if "when last" in text:
+            printer.text(text)
+        else:
+            super()._repr_pretty_(printer, cycle)
 
 
 class AskingJob(LoggedJob[R]):
