@@ -12,6 +12,23 @@ from maas_magics.api.signature import NUMPY, Signature, TensorSpec
 
 UTILITIES = "tritonclient.utils import np_to_triton_dtype"
 
+BOX = "position:relative;margin:4px 0;padding:6px 10px;border:1px solid #80889066;border-radius:6px"
+LINES = (
+    "white-space:pre-wrap;overflow-wrap:anywhere;max-height:15em;overflow:auto;margin:0;padding:0 64px 0 0;"
+    "text-align:left;background:none"
+)
+
+# A page that is not served safely has no clipboard for scripts: there the lines are at least selected.
+COPY = (
+    '<button type="button" title="copy to the clipboard" style="position:absolute;top:5px;right:6px;padding:1px 8px;'
+    "font:inherit;font-size:11px;color:inherit;background:none;border:1px solid #80889066;border-radius:6px;"
+    'cursor:pointer" onclick="const b=this,p=b.nextElementSibling;getSelection().selectAllChildren(p);'
+    "(navigator.clipboard?navigator.clipboard.writeText(p.textContent):document.execCommand('copy')?"
+    "Promise.resolve():Promise.reject()).then(()=>{b.textContent='Copied';getSelection().removeAllRanges()},"
+    "()=>{b.textContent='Ctrl+C'});setTimeout(()=>{b.textContent='Copy'},2000)\">Copy</button>"
+)
+"""A button that copies what stands behind it."""
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where other programs ask a model, and how. Holds no secret.
@@ -91,12 +108,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return {"text/plain": self.report(), "text/html": self._html()}
 
     def _html(self) -> str:
-        box = "<pre style='white-space:pre-wrap;margin:4px 0;text-align:left'>"
-        return (
-            f"<div><b>{escape(self.model)}</b> answers at {escape(self.infer)}"
-            f"<details open><summary>curl</summary>{box}{escape(self.curl)}</pre></details>"
-            f"<details><summary>Python</summary>{box}{escape(self.python)}</pre></details></div>"
+        lines = [("curl", self.curl, " open"), ("Python", self.python, "")]
+        parts = "".join(
+            f"<details{is_open}><summary>{name}</summary>"
+            f'<div style="{BOX}">{COPY}<pre style="{LINES}">{escape(text)}</pre></div></details>'
+            for name, text, is_open in lines
         )
+        return f"<div><b>{escape(self.model)}</b> answers at {escape(self.infer)}{parts}</div>"
 
 
 def _shape(spec: TensorSpec) -> list[int]:

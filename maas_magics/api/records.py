@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -11,6 +12,15 @@ from maas_magics.api.tables import figure, html_table, size, text_table
 
 PLANNED = ("task", "architecture", "device")
 """Parts of a plan that a comparison shows elsewhere, or not at all."""
+
+LOWER = {"mse", "rmse", "mae", "mape", "smape", "rmsle", "brier", "ece", "nll", "perplexity", "hamming"}
+"""Figures, by a word of their name, of which the smaller is the better."""
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a figure of this name is the better the smaller it is; a name that says nothing is a score."""
+    words = name.lower()
+    return "loss" in words or "error" in words or not LOWER.isdisjoint(words.split("_"))
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,10 +94,36 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         ]
         return ("", *(info.ref for info in infos)), rows
 
+    def best(self) -> dict[int, set[int]]:
+        """By row of `cells`, the columns with the best validation figure; none where all are equal."""
+        infos = [record.info for record in self.records]
+        found: dict[int, set[int]] = {}
+        for row, cells in enumerate(self.cells()[1]):
+            name = cells[0].removeprefix("validation ")
+            values = [info.metrics.get(name, math.nan) for info in infos]
+            sound = [value for value in values if not math.isnan(value)]
+            # What cannot be told apart as it is written is equal.
+            if name == cells[0] or len(sound) < 2 or len(set(cells[1:])) == 1:
+                continue
+            best = figure(min(sound) if lower_is_better(name) else max(sound))
+            found[row] = {column for column, cell in enumerate(cells) if column and cell == best}
+        return found
+
     def __repr__(self) -> str:
         head, rows = self.cells()
-        return text_table(rows, head)
+        best = self.best()
+        marked = [
+            tuple(f"{cell} ★" if column in best.get(row, ()) else cell for column, cell in enumerate(cells))
+            for row, cells in enumerate(rows)
+        ]
+        return text_table(marked, head)
 
     def _repr_html_(self) -> str:
         head, rows = self.cells()
-        return html_table(rows, head=head)
+        strong = {(row, column) for row, columns in self.best().items() for column in columns}
+        marked = [
+            tuple(f"★ {cell}" if (row, column) in strong else cell for column, cell in enumerate(cells))
+            for row, cells in enumerate(rows)
+        ]
+        same = [row for row, cells in enumerate(rows) if len(cells) > 2 and len(set(cells[1:])) == 1]
+        return html_table(marked, head=head, ends=True, strong=strong, faint=same)

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from html import escape
 
-CELL = "text-align:left;padding:2px 12px 2px 0"
+# JupyterLab stripes the rows of a table by these colours; what else a page does to tables is undone one by one.
+PLAIN = ("--jp-layout-color0", "--jp-rendermime-table-row-background", "--jp-rendermime-table-row-hover-background")
+TABLE = (
+    "border-collapse:collapse;border:none;margin:4px 0;width:auto;table-layout:auto;font-variant-numeric:tabular-nums;"
+    + ";".join(f"{name}:transparent" for name in PLAIN)
+)
+CELL = "border:none;vertical-align:top"
+GAP = 18
+EDGE = ";border-bottom:1px solid #80889066"
+CAPTION = "text-align:left;font-weight:600;padding:4px 0;caption-side:top"
+STRONG = ";font-weight:700;color:#2f9e6b"
+FAINT = ";opacity:.55"
+
+_NUMBER = re.compile(r"[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?( ?(%|B|kB|MB|GB|★))?|[-+−]?(inf|nan)", re.IGNORECASE)
 
 
 def figure(value: float) -> str:
@@ -28,23 +42,62 @@ def size(count: float) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Rows in aligned columns."""
+    """Rows in aligned columns; columns of numbers end where their heads end."""
     every = [*([head] if head else []), *rows]
     if not every:
         return ""
-    widths = [max(len(row[i]) for row in every if i < len(row)) for i in range(max(map(len, every)))]
+    many = max(map(len, every))
+    widths = [max(len(row[i]) for row in every if i < len(row)) for i in range(many)]
+    ends = [_is_numeric(rows, i) for i in range(many)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in every
+        "  ".join(
+            cell.rjust(width) if end else cell.ljust(width) for cell, width, end in zip(row, widths, ends, strict=False)
+        ).rstrip()
+        for row in every
     )
 
 
-def html_table(rows: Sequence[Sequence[str]], caption: str = "", head: Sequence[str] = ()) -> str:
-    """Rows as an HTML table; every cell is escaped."""
-    title = (
-        f'<caption style="text-align:left;font-weight:600;padding:4px 0">{escape(caption)}</caption>' if caption else ""
-    )
-    top = "<tr>" + "".join(f'<th style="{CELL}">{escape(cell)}</th>' for cell in head) + "</tr>" if head else ""
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
-    )
-    return f'<table style="border-collapse:collapse;margin:2px 0">{title}{top}{body}</table>'
+def html_table(
+    rows: Sequence[Sequence[str]],
+    caption: str = "",
+    head: Sequence[str] = (),
+    *,
+    ends: bool = False,
+    strong: Collection[tuple[int, int]] = (),
+    faint: Collection[int] = (),
+) -> str:
+    """Rows as an HTML table, the one look of all tables; every cell is escaped.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+    caption : str
+    head : sequence of str
+    ends : bool
+        Whether all columns but the first end at one line, as columns of numbers always do.
+    strong : collection of (int, int)
+        Rows and columns of cells that stand out.
+    faint : collection of int
+        Rows that stand back.
+    """
+    many = max(map(len, [head, *rows]), default=0)
+    right = [(ends and i > 0) or _is_numeric(rows, i) for i in range(many)]
+
+    def line(row: Sequence[str], tag: str, place: int, style: str) -> str:
+        cells = "".join(
+            f'<{tag} style="{CELL};padding:2px 0 2px {GAP if i else 0}px;text-align:{"right" if right[i] else "left"}'
+            f'{style}{STRONG if (place, i) in strong else ""}">{escape(cell)}</{tag}>'
+            for i, cell in enumerate([*row, *[""] * (many - len(row))])
+        )
+        return f"<tr>{cells}</tr>"
+
+    title = f'<caption style="{CAPTION}">{escape(caption)}</caption>' if caption else ""
+    top = line(head, "th", -1, EDGE) if head else ""
+    body = "".join(line(row, "td", place, FAINT if place in faint else "") for place, row in enumerate(rows))
+    return f'<table style="{TABLE}">{title}{top}{body}</table>'
+
+
+def _is_numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Whether a column holds figures, and perhaps gaps, alone."""
+    cells = [row[column] for row in rows if column < len(row) and row[column] not in ("", "–")]
+    return bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)

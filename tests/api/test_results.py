@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from maas_magics.api.records import Comparison, ModelRecord
 from maas_magics.api.requests import ExportRequest, PredictRequest, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel, Verification
 from maas_magics.api.signature import DATATYPES, NUMPY, Signature, TensorSpec
@@ -89,3 +90,45 @@ def test_tables_align_and_escape() -> None:
     assert text_table([]) == ""
     html = html_table([("<script>",)], "<b>", ("<i>",))
     assert not any(tag in html for tag in ("<script>", "<b>", "<i>")) and "&lt;script&gt;" in html
+
+
+def test_numbers_end_at_one_line_and_no_row_is_shorter_than_the_table() -> None:
+    rows = [("loss", "0.5", "ok"), ("rows", "12,345"), ("size", "–", "x")]
+    assert text_table(rows, ("", "n", "t")).splitlines() == [
+        "           n  t",
+        "loss     0.5  ok",
+        "rows  12,345",
+        "size       –  x",
+    ]
+    root = ElementTree.fromstring(html_table(rows, "c", ("", "n", "t")))
+    lines = root.findall("tr")
+    assert {len(line) for line in lines} == {3}
+    assert all(
+        "text-align:right" in line[1].attrib["style"] and "text-align:left" in line[2].attrib["style"] for line in lines
+    )
+    assert "--jp-rendermime-table-row-background:transparent" in root.attrib["style"], "no stripes of the page's own"
+
+
+@pytest.mark.parametrize(
+    ("name", "lower"),
+    [("loss", True), ("log_loss", True), ("rmse", True), ("val_mae", True), ("my_error", True), ("brier", True),
+     ("accuracy", False), ("r2", False), ("auc", False), ("maestro", False)],
+)  # fmt: skip
+def test_a_comparison_marks_the_better_value_and_dims_what_is_equal(name: str, lower: bool) -> None:
+    values = (0.25, 0.75, 0.5)
+    records = tuple(
+        ModelRecord(
+            info=ModelInfo(name="m", version=i, task="binary", architecture="mlp", metrics={name: value, "same": 1.0})
+        )
+        for i, value in enumerate(values, 1)
+    )
+    found = Comparison(records=records, table=None)
+    best = "0.25" if lower else "0.75"
+    row = next(line for line in repr(found).splitlines() if f"validation {name}" in line)
+    assert f"{best} ★" in row and row.count("★") == 1
+    root = ElementTree.fromstring(found._repr_html_())
+    cells = {line[0].text: line for line in root.findall("tr")}
+    strong = [cell.text for cell in cells[f"validation {name}"] if "font-weight:700" in cell.attrib["style"]]
+    assert strong == [f"★ {best}"]
+    faint = {head for head, line in cells.items() if all("opacity" in cell.attrib["style"] for cell in line)}
+    assert {"task", "validation same"} <= faint and f"validation {name}" not in faint

@@ -124,7 +124,6 @@ USUAL = {
     "multilabel": ("accuracy", "f1"),
     "regression": ("rmse", "mae", "r2"),
 }
-LOWER_IS_BETTER = {"loss", "log_loss", "rmse", "mae"}
 
 
 def make_metrics(asked: Sequence[Any], answers: Answers) -> dict[str, Metric]:

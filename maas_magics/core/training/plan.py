@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from maas_magics.api.records import lower_is_better
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.training.compiling.compiled import Compiled
-from maas_magics.core.training.metrics import LOWER_IS_BETTER, Metric
+from maas_magics.core.training.metrics import Metric
 from maas_magics.core.training.steps.losses import Loss
 from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.schedules import Schedule
@@ -55,5 +56,4 @@ def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min"
     """Whether a smaller or a larger figure is better: as the metric says, or by its name."""
     if higher_is_better is not None:
         return "max" if higher_is_better else "min"
-    lower = monitor in LOWER_IS_BETTER or "error" in monitor.lower() or "loss" in monitor.lower()
-    return "min" if lower else "max"
+    return "min" if lower_is_better(monitor) else "max"
