@@ -86,6 +86,9 @@ class Fit(Progress):
                 self._end_epoch()
             self._history.stopped = bool(stop)
             if self._impatient():
+                if self._history.epochs < self._plan.epochs:
+                    what, epochs = self._plan.monitor, self._plan.patience
+                    self._emit(Message(text=f"early stop: no better {what} for {epochs} epoch{'s' * (epochs != 1)}"))
                 break
             if self._due(self._step, epoch_end=True):
                 self._save()
