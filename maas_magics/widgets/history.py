@@ -27,7 +27,7 @@ from maas_magics.widgets.curves import Curve, Point
 WINDOW = 10.0
 """Seconds over which the present speed is measured."""
 
-MESSAGES = 200
+MESSAGES = 1000
 """Messages that are kept; a job that says more has its oldest ones dropped."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+import uuid
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import traitlets
 
 from maas_magics.widgets.curves import Point
 from maas_magics.widgets.history import History
-from maas_magics.widgets.words import best_figures, position, rate
+from maas_magics.widgets.words import best_figures, position, rate, told_facts
 
 STATIC = Path(__file__).with_name("static")
 
@@ -28,20 +29,26 @@ KEPT = 16
 """Widgets that stay answerable after their job, for pages that still show them."""
 
 
-def header(history: History, *, stopping: bool) -> dict[str, Any]:
-    """Everything about a history but its curves, ready for JSON: figures are text, unknown numbers are None."""
+def header(history: History, *, stopping: bool, kept: bool = True) -> dict[str, Any]:
+    """Everything about a history but its curves, ready for JSON: figures are text, unknown numbers are None.
+
+    Parameters
+    ----------
+    history : History
+    stopping : bool
+        Whether somebody asked for the end.
+    kept : bool
+        Whether what stays of a job that is over stands in the notebook already; before, nobody is told of the end.
+    """
     started, best = history.started, history.best
-    facts = list(started.facts.values()) if started else []
-    if started and started.parameters:
-        facts.append(f"{started.parameters:,} parameters")
     notes = [[message.level, message.text] for message in history.messages][-NOTES:]
     if history.finished and history.finished.error:
         notes.append(["error", history.finished.error])
     return {
         "seq": history.seq,
         "title": history.title,
-        "state": "stopping" if stopping and not history.final else history.state,
-        "facts": " · ".join(facts),
+        "state": _state(history, stopping, kept),
+        "facts": told_facts(history),
         "where": position(history),
         "fraction": history.fraction,
         "epochs": started.epochs if started else 0,
@@ -55,6 +62,13 @@ def header(history: History, *, stopping: bool) -> dict[str, Any]:
     }
 
 
+def _state(history: History, stopping: bool, kept: bool) -> str:
+    """One word for a page."""
+    if history.final:
+        return history.state if kept else "finishing"
+    return "stopping" if stopping else history.state
+
+
 class Packer:
     """Packs what a page has not seen yet of a history.
 
@@ -63,12 +77,18 @@ class Packer:
 
     Parameters
     ----------
-    **traits : bool
-        What every header says besides: whether the loss axis is logarithmic, whether a cell waits.
+    **traits : bool or str
+        What every header says besides: whether the loss axis is logarithmic, whether a cell waits, ….
+
+    Attributes
+    ----------
+    kept : bool
+        See `header`.
     """
 
-    def __init__(self, **traits: bool) -> None:
-        self._traits = traits
+    def __init__(self, **traits: bool | str) -> None:
+        self.traits = traits
+        self.kept = False
         self._seq = 0
         self._seen: dict[str, float] = {}
 
@@ -77,7 +97,7 @@ class Packer:
         curves = {name: curve.points for name, curve in history.curves.items()}
         if not full:
             curves = {name: _after(points, self._seen.get(name)) for name, points in curves.items()}
-        head = header(history, stopping=stopping) | self._traits
+        head = header(history, stopping=stopping, kept=self.kept) | self.traits
         head |= {"full": full, "after": self._seq, "curves": [[name, len(points)] for name, points in curves.items()]}
         text = json.dumps(head, separators=(",", ":")).encode()
         values = array("f", (value for points in curves.values() for point in points for value in point))
@@ -110,12 +130,12 @@ class LiveWidget(anywidget.AnyWidget):
         Called for a click on Stop, on any thread; must return at once.
     on_pause : callable
         Called with True for a click on Pause and False for one on Resume, in the same way.
-    on_ready : callable
-        Called whenever a page shows the widget.
     log : bool
         Logarithmic axis of the loss.
     blocking : bool
         Whether a cell waits for the job, so that an interrupt reaches it.
+    again : str
+        Line that shows the job again when this kernel is gone; empty if the job goes with it.
     """
 
     _esm = "\n".join((STATIC / name).read_text() for name in ("chart.js", "live.js"))
@@ -129,14 +149,18 @@ class LiveWidget(anywidget.AnyWidget):
         *,
         on_stop: Callable[[], None],
         on_pause: Callable[[bool], None],
-        on_ready: Callable[[], None],
         log: bool,
         blocking: bool,
+        again: str = "",
     ) -> None:
-        self._history, self._history_lock, self._on_stop, self._on_ready = history, lock, on_stop, on_ready
-        self._on_pause = on_pause
-        self._packer, self._stopping, self._paints, self._heard = Packer(log=log, blocking=blocking), False, 0, False
+        self._history, self._history_lock, self._on_stop, self._on_pause = history, lock, on_stop, on_pause
+        self._stopping, self._paints, self._heard = False, 0, False
+        self._still: dict[str, str] = {}
+        self._shown = 0
+        self.mark = uuid.uuid4().hex[:12]
+        self._packer = Packer(log=log, blocking=blocking, again=again, mark=self.mark)
         super().__init__()
+        self._packer.traits["id"] = self.model_id
         self.on_msg(self._receive)
         # ipykernel 7.4.0 hands a click to the thread that last painted, which is busy training, instead of to the
         # subshell that the page chose. Versions before and after ask no such thing of a comm.
@@ -150,9 +174,32 @@ class LiveWidget(anywidget.AnyWidget):
         """State as of now: a page that was reloaded gets the whole history."""
         state: dict[str, Any] = super().get_state(key, drop_defaults)
         if "snapshot" in state:
+            self._shown += 1
             with self._history_lock:
                 state["snapshot"] = self._packer.pack(self._history, full=True, stopping=self._stopping)
         return state
+
+    def keep(self, still: dict[str, str], *, final: bool = False) -> None:
+        """Take what stands beside this view, for pages whose copy of it no update of the kernel's reaches.
+
+        A page that was opened since the view appeared has lost the tie between an output and its name; it gets the
+        view by asking for its state, which the first page need not do.
+
+        Parameters
+        ----------
+        still : dict of str to str
+            MIME bundle.
+        final : bool
+            Whether this is what stays; pages hear of the end only now.
+        """
+        self._still = still
+        if final:
+            self._packer.kept = True
+        if self._shown > 1 or final:
+            self._send_still()
+
+    def _send_still(self) -> None:
+        self.send({"t": "still", "data": self._still})
 
     def paint(self, *, stopping: bool = False) -> None:
         """Send what is new."""
@@ -183,7 +230,8 @@ class LiveWidget(anywidget.AnyWidget):
                     self._heard = True
                     if content.get("seq") != self._history.seq:
                         self._send_packet(full=True)
-                self._on_ready()
+                if self._still and self._shown > 1:
+                    self._send_still()
             case "sync":
                 with self._history_lock:
                     self._send_packet(full=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from IPython import get_ipython
 from IPython.display import display
 
+from maas_magics.widgets import busy
 from maas_magics.widgets.follow import Follower
 from maas_magics.widgets.history import History
-from maas_magics.widgets.still import bundles
+from maas_magics.widgets.still import beside, bundles
 from maas_magics.widgets.words import baseline
 
 if TYPE_CHECKING:
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 WIDGET = "application/vnd.jupyter.widget-view+json"
 EMPTY = {"text/html": "", "text/plain": ""}
 
-GRACE = 4.0
-"""Seconds in which a page that shows widgets has answered, if it can answer at all."""
-
-SLOW = 1.0
-"""Least seconds between two paints of the plain HTML beside a widget that may be visible or not."""
+SLOW, SLOWEST = 2.0, 30.0
+"""Least seconds between two pictures beside the widget, at first and in a long job; a fiftieth of its time between."""
 
 
 def headless() -> bool:
@@ -35,19 +32,13 @@ def headless() -> bool:
     return content.get("allow_stdin") is False
 
 
-def silent_host() -> bool:
-    """Whether the front end is known to show widgets but not to deliver their answers during a cell."""
-    return "google.colab" in sys.modules or "__vsc_ipynb_file__" in get_ipython().user_ns
-
-
 class NotebookView:
     """Two outputs made in the calling cell, so that the end of a background job lands there too.
 
-    The first carries the live widget and becomes the chart; the second is empty and becomes the table.
-    Replacing the first would take a live widget away, and a page that stays silent may well show one:
-    a kernel hears nothing during a cell unless the page has a channel of its own. So the first is
-    replaced before the end only where no page can be (`headless`); a page that stays silent gets its
-    plain HTML in the second.
+    The first carries the live widget and becomes the chart; the second becomes the table, and until then is the
+    picture of what the widget shows, which the widget hides: a notebook that is saved at any moment, opened by whoever
+    has no widget, shows it. The first is replaced before the end only where no page can be (`headless`), since that
+    would take a live widget away.
 
     Parameters
     ----------
@@ -55,14 +46,17 @@ class NotebookView:
         Logarithmic axis of the loss.
     blocking : bool
         Whether the calling cell waits for the end.
+    again : str
+        Line that shows the job again; empty if it cannot outlive this kernel.
     """
 
-    def __init__(self, *, log: bool, blocking: bool) -> None:
+    def __init__(self, *, log: bool, blocking: bool, again: str = "") -> None:
         self._log = log
         self._blocking = blocking
+        self._again = again
         self._widget: LiveWidget | None = None
-        self._answered = silent_host()
-        self._second_used = False
+        self._begun = self._due = 0.0
+        self._paused = False
 
     @property
     def interval(self) -> float:
@@ -71,7 +65,8 @@ class NotebookView:
 
     def open(self, follower: Follower) -> None:
         """Make both outputs."""
-        self._second_due = time.monotonic() + GRACE
+        self._begun = time.monotonic()
+        self._due = self._begun + SLOW
         first: dict[str, Any] = dict(baseline(follower.history))
         if not headless():
             from maas_magics.widgets.live import LiveWidget
@@ -81,17 +76,17 @@ class NotebookView:
                 follower.lock,
                 on_stop=follower.request_stop,
                 on_pause=follower.request_pause,
-                on_ready=self._on_ready,
                 log=self._log,
                 blocking=self._blocking,
+                again=self._again,
             )
+            first = dict(EMPTY)
             first[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+            busy.opened(self._widget.model_id)
         show: Callable[..., Any] = display
         self._first = show(first, raw=True, display_id=True)
-        self._second = show(EMPTY, raw=True, display_id=True)
-
-    def _on_ready(self) -> None:
-        self._answered = True
+        second = EMPTY if self._widget is None else beside(follower.history, self._widget.mark, again=self._again)
+        self._second = show(second, raw=True, display_id=True)
 
     def paint(self, history: History, *, stopping: bool) -> None:
         """Show the present state."""
@@ -99,24 +94,27 @@ class NotebookView:
             self._first.update(baseline(history, stopping=stopping), raw=True)
             return
         self._widget.paint(stopping=stopping)
-        if self._answered and self._second_used:
-            self._second.update(EMPTY, raw=True)
-            self._second_used = False
-        elif not self._answered and time.monotonic() > self._second_due:
-            self._second.update(baseline(history, stopping=stopping), raw=True)
-            self._second_used, self._second_due = True, time.monotonic() + SLOW
+        now = time.monotonic()
+        if now > self._due or (history.state == "paused") != self._paused:
+            self._paused = history.state == "paused"
+            self._due = now + min(max(SLOW, (now - self._begun) / 50), SLOWEST)
+            still = beside(history, self._widget.mark, again=self._again)
+            self._second.update(still, raw=True)
+            self._widget.keep(still)
 
     def close(self, history: History) -> None:
-        """Replace both outputs by the static twin."""
-        if self._widget is not None:
-            # A page that was reloaded meanwhile keeps the widget, which an update of the output no longer reaches.
-            self._widget.paint()
-            self._widget.retire()
+        """Replace both outputs by the static twin; a page hears of the end when that is done."""
         outputs = [(EMPTY, {}), (EMPTY, {})] if history.refused else bundles(history, log=self._log)
         for handle, (data, metadata) in zip((self._first, self._second), outputs, strict=False):
             handle.update(data, raw=True, metadata=metadata)
-        if len(outputs) == 1 and self._second_used:
+        if len(outputs) == 1 and self._widget is not None:
             self._second.update(EMPTY, raw=True)
+        if self._widget is not None:
+            # A page that was opened meanwhile keeps the widget, which an update of the output does not reach.
+            self._widget.keep(beside(history, self._widget.mark), final=True)
+            self._widget.paint()
+            self._widget.retire()
+            busy.closed(self._widget.model_id)
 
 
 class SweepView(NotebookView):
@@ -132,7 +130,7 @@ class SweepView(NotebookView):
     def __init__(self, sweep: Sweep, *, blocking: bool) -> None:
         super().__init__(log=False, blocking=blocking)
         self._sweep = sweep
-        self._shown: object = None
+        self._table_shown: object = None
 
     def open(self, follower: Follower) -> None:
         """Make the three outputs."""
@@ -146,8 +144,8 @@ class SweepView(NotebookView):
 
         super().paint(history, stopping=stopping)
         trials = self._sweep.trials
-        if trials != self._shown:
-            self._shown = trials
+        if trials != self._table_shown:
+            self._table_shown = trials
             self._table.update(table(self._sweep), raw=True)
 
     def close(self, history: History) -> None:

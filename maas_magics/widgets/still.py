@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from base64 import b64encode
+from html import escape
 from typing import Any
 
 from maas_magics.widgets.follow import Follower
 from maas_magics.widgets.history import History
-from maas_magics.widgets.words import final_line, summary
+from maas_magics.widgets.words import MUTED, baseline, final_line, line, summary
 
 Bundle = tuple[dict[str, Any], dict[str, Any]]
 """MIME data and its metadata."""
@@ -34,6 +36,43 @@ def bundles(history: History, *, log: bool = False, volatile: bool = True) -> li
     chart = chart_bundle(history, log=log, volatile=volatile)
     table: Bundle = (dict(summary(history, volatile=volatile)), {})
     return [chart, table] if chart else [table]
+
+
+def beside(history: History, mark: str, *, again: str = "") -> dict[str, str]:
+    """What stands beside a live view, for every page that opens the notebook without it, as a MIME bundle.
+
+    Parameters
+    ----------
+    history : History
+        Of a job that runs, or is over.
+    mark : str
+        Letters and digits that name the view; the view itself hides what bears them.
+    again : str
+        Line that shows the job again.
+    """
+    from maas_magics.widgets.sketch import sketch
+
+    picture = sketch(history)
+    source = b64encode(picture.encode()).decode()
+    words = final_line(history) if history.final else line(history)
+    image = (
+        f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/svg+xml;base64,{source}">'
+        if picture
+        else ""
+    )
+    if history.final:
+        told = summary(history)
+        html = image + told["text/html"]
+    else:
+        told = baseline(history)
+        seen = f"as of {time.strftime('%H:%M:%S')}" + (f"; {again} shows it now" if again else "")
+        html = f'{told["text/html"]}{image}<div style="color:{MUTED}">{escape(seen)}</div>'
+    # A live view that is not there leaves a word about that, in the output before this one.
+    alone = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .maas-still-{mark}):not(:has(.maas)) {{ display: none }}"
+    return {
+        "text/html": f'<style>{alone}</style><div class="maas-still-{mark}">{html}</div>',
+        "text/plain": told["text/plain"],
+    }
 
 
 class StillView:

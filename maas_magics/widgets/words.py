@@ -11,6 +11,14 @@ from maas_magics.widgets.history import History
 
 # Mid-tones that can be read on white and on near-black alike: a saved output cannot know the theme.
 TRAIN, VALIDATION, BEST, MUTED = "#3d84d6", "#d9742b", "#2f9e6b", "#808890"
+OPEN = 8
+"""Notes that are shown without being folded."""
+
+WARNED = ";color:#b8821b"
+
+MACHINE = ("device", "products", "fast")
+"""Facts that hang on the machine."""
+
 STATE_COLOURS = {"succeeded": BEST, "failed": "#d64545", "stopped": "#c08a1e"}
 
 
@@ -99,6 +107,22 @@ def final_line(history: History, *, volatile: bool = True) -> str:
     return " · ".join(parts)
 
 
+def facts(history: History, *, volatile: bool = True) -> list[tuple[str, str]]:
+    """What runs, by name: task, network, optimizer, batch size …; without ``volatile`` the same on every machine."""
+    started = history.started
+    if started is None:
+        return []
+    told = [(name, text) for name, text in started.facts.items() if volatile or name not in MACHINE]
+    told = [("network" if name == "architecture" else name, text) for name, text in told]
+    return told + ([("parameters", f"{started.parameters:,}")] if started.parameters else [])
+
+
+def told_facts(history: History) -> list[str]:
+    """The same, each as what stands by itself: ``"batch size 128"``, ``"41,354 parameters"``."""
+    form = {"parameters": "{} parameters", "batch size": "batch size {}"}
+    return [form.get(name, "{}").format(text) for name, text in facts(history)]
+
+
 def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
     """Summary of a job that is over, one tuple of cells a row; without ``volatile`` the same in every run."""
     table: list[tuple[str, ...]] = [("state", outcome(history))]
@@ -121,14 +145,14 @@ def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
         speed = rate(history).split(" ")
         table += [(speed[1], speed[0])] if len(speed) == 2 else []
         table.append(("time", duration(history.seconds)))
+    table += facts(history, volatile=volatile)
     if history.profile is not None:
         table.append(("time of a step", history.profile.advice))
-    table += [("warning", text) for text in history.warnings]
     return table
 
 
 def summary(history: History, *, volatile: bool = True) -> dict[str, str]:
-    """Table output of a job that is over, as a MIME bundle."""
+    """Table output of a job that is over, as a MIME bundle; every note that was told stands below."""
     body = rows(history, volatile=volatile)
     wide = [row for row in body if len(row) > 2]
     long = [row for row in body if len(row) == 2 and wide]
@@ -137,9 +161,27 @@ def summary(history: History, *, volatile: bool = True) -> dict[str, str]:
     html = (
         f"<b>{escape(history.title)}</b>"
         f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0 40px">{"".join(tables)}</div>'
+        f"{notes(history)}"
+    )
+    told = "".join(
+        f"\n{'warning' if message.level == 'warning' else 'note'}: {message.text}" for message in history.messages
     )
     text = f"{history.title}\n{text_table(long or body)}" + (f"\n\n{text_table(wide)}" if wide else "")
-    return {"text/html": html, "text/plain": text}
+    return {"text/html": html, "text/plain": text + ("\n" + told if told else "")}
+
+
+def notes(history: History) -> str:
+    """Every note of a job as HTML: warnings first and marked; many others are folded."""
+    warned = [_note(f"⚠ {text}", WARNED) for text in history.warnings]
+    others = [_note(f"· {message.text}") for message in history.messages if message.level != "warning"]
+    folded = "".join(others)
+    if len(others) > OPEN:
+        folded = f"<details><summary>{len(others)} notes</summary>{folded}</details>"
+    return f'<div style="margin:6px 0 2px;font-size:13px">{"".join(warned)}{folded}</div>' if warned or others else ""
+
+
+def _note(text: str, style: str = "") -> str:
+    return f'<div style="padding-left:16px;text-indent:-16px{style}">{escape(text)}</div>'
 
 
 def baseline(history: History, *, stopping: bool = False) -> dict[str, str]:
@@ -153,6 +195,10 @@ def baseline(history: History, *, stopping: bool = False) -> dict[str, str]:
         else ""
     )
     title, _, rest = now.partition("  ")
-    notes = "".join(f"<div>⚠ {escape(text)}</div>" for text in history.warnings)
-    html = f"<div><b>{escape(title)}</b> &nbsp;{escape(rest).replace('  ', ' &nbsp;·&nbsp; ')}{bar}{notes}</div>"
+    told = " · ".join(told_facts(history))
+    about = f'<div style="color:{MUTED}">{escape(told)}</div>' if told else ""
+    html = (
+        f"<div><b>{escape(title)}</b> &nbsp;{escape(rest).replace('  ', ' &nbsp;·&nbsp; ')}{about}{bar}"
+        f"{notes(history)}</div>"
+    )
     return {"text/html": html, "text/plain": now}

@@ -6,15 +6,19 @@ import math
 import struct
 import sys
 from base64 import b64decode
+from html import unescape
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+from msgspec.structs import replace
 from test_view_history import log
 
 from maas_magics.api.events import EpochEnd, Finished, Message, Progress, Started
 from maas_magics.widgets.chart import HEIGHT, WIDTH
 from maas_magics.widgets.history import History
-from maas_magics.widgets.still import bundles
+from maas_magics.widgets.live import header
+from maas_magics.widgets.sketch import sketch
+from maas_magics.widgets.still import beside, bundles
 from maas_magics.widgets.words import baseline, final_line, line, summary
 
 
@@ -92,3 +96,69 @@ def test_a_line_says_how_far_it_is() -> None:
     assert text.startswith("train m  epoch 3/3  loss ")
     assert text.endswith("left")
     assert "stopping…" in line(History.of(log()[:25]), stopping=True)
+
+
+def told() -> History:
+    """A run that said what it does, left columns out, and ended early."""
+    facts = {
+        "task": "binary",
+        "architecture": "mlp",
+        "optimizer": "AdamW, lr 0.01",
+        "batch size": "32",
+        "device": "cpu",
+    }
+    events = log()
+    start = replace(events[0], facts=facts, parameters=4321)
+    notes = [Message(text=f"Column 'c{i}' is empty and is left out.") for i in range(30)]
+    notes.append(Message(text="7 rows have no target.", level="warning"))
+    notes.append(Message(text="early stop: no better loss for 25 epochs"))
+    every = [start, *events[1:-1], *notes, events[-1]]
+    return History.of(replace(event, seq=seq, time=seq / 10) for seq, event in enumerate(every, 1))
+
+
+def test_the_final_picture_keeps_what_the_live_one_said() -> None:
+    history = told()
+    for volatile in (True, False):
+        told_at_end = summary(history, volatile=volatile)
+        for text in (told_at_end["text/plain"], unescape(told_at_end["text/html"])):
+            for part in (
+                "train m",
+                "binary",
+                "mlp",
+                "AdamW, lr 0.01",
+                "batch size",
+                "4,321",
+                "early stop: no better loss",
+            ):
+                assert part in text, part
+            assert all(message.text in text for message in history.messages)
+
+
+def test_what_stands_beside_a_live_view_is_a_picture_with_words() -> None:
+    running = History.of(event for event in log()[:25])
+    shown = beside(running, "a1", again="%maas attach j1")
+    drawn = b64decode(shown["text/html"].partition("svg+xml;base64,")[2].partition('"')[0])
+    root = ElementTree.fromstring(drawn)
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}g")) == 2
+    assert "as of" in shown["text/html"] and "%maas attach j1" in shown["text/html"]
+    assert "epoch 3/3" in shown["text/plain"]
+    over = beside(told(), "a1")
+    assert "as of" not in over["text/html"] and "succeeded" in over["text/html"] and "svg+xml" in over["text/html"]
+
+
+def test_a_sketch_takes_what_is_no_number_and_what_never_changes() -> None:
+    start = Started(title="train <m>", epochs=1, steps_per_epoch=4)
+    for losses in ((math.nan,), (math.inf, 1.0), (0.0, 0.0), (-1e30, 1e30), (5.0,)):
+        ends = [
+            EpochEnd(epoch=i, step=4 * i, samples=32, train={"loss": loss}, validation={"<a&b>": loss})
+            for i, loss in enumerate(losses, 1)
+        ]
+        drawn = sketch(History.of([start, *ends]))
+        assert not drawn or ElementTree.fromstring(drawn) is not None
+    assert sketch(History.of([start])) == ""
+
+
+def test_the_end_is_told_when_what_stays_is_there() -> None:
+    history = History.of(log())
+    assert header(history, stopping=False, kept=False)["state"] == "finishing"
+    assert header(history, stopping=False)["state"] == "succeeded"

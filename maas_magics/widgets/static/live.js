@@ -56,6 +56,18 @@ function absorb(state, packet) { // false if a delta before this one is missing
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
+const WIDGET = "application/vnd.jupyter.widget-view+json";
+
+function put(model, id, data) { // beside the view, in a notebook whose outputs have lost the names that the kernel knows
+  for (const cell of model.widget_manager?.context?.model?.cells ?? []) {
+    for (let i = 0; i + 1 < (cell.outputs?.length ?? 0); i++) {
+      if (cell.outputs.get(i).data?.[WIDGET]?.model_id !== id) continue;
+      if (cell.outputs.get(i + 1).data?.["text/html"] !== undefined) cell.outputs.set(i + 1, { output_type: "display_data", data, metadata: {} });
+      return;
+    }
+  }
+}
+
 const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
 class View {
@@ -63,7 +75,7 @@ class View {
     this.model = model; this.state = state;
     this.title = make("span", { className: "maas-title" });
     this.chip = make("span", { className: "maas-chip", role: "status" });
-    this.facts = make("span", { className: "maas-facts" });
+    this.facts = make("div", { className: "maas-facts" });
     this.hold = make("button", { className: "maas-hold", type: "button", onclick: () => this.wish() }, "Pause");
     this.stop = make("button", { className: "maas-stop", type: "button", onclick: () => this.ask() }, "Stop");
     this.fill = make("i", { className: "maas-fill" });
@@ -74,8 +86,8 @@ class View {
     this.best = make("div", { className: "maas-best" });
     this.notes = make("ul", { className: "maas-notes", ariaLabel: "messages" });
     this.root = make("section", { className: "maas" },
-      make("header", { className: "maas-top" }, this.title, this.chip, this.facts, this.hold, this.stop),
-      this.bar, this.figures, this.charts, this.best, this.notes);
+      make("header", { className: "maas-top" }, this.title, this.chip, make("span", { className: "maas-gap" }), this.hold, this.stop),
+      this.facts, this.bar, this.figures, this.charts, this.best, this.notes, this.alone = make("style"));
     el.append(this.root);
     this.resize = new ResizeObserver(() => this.draw());
     this.resize.observe(this.charts);
@@ -133,22 +145,24 @@ class View {
     root.setAttribute("aria-label", head.title);
     root.dataset.state = shown.replace(" ", "-"); root.dataset.seq = head.seq;
     setText(this.title, head.title);
-    setText(this.chip, shown === "stopping" ? "stopping…" : shown);
-    setText(this.facts, head.facts);
-    this.facts.title = head.facts;
-    this.stop.hidden = over;
+    setText(this.chip, shown.endsWith("ing") && shown !== "running" ? `${shown}…` : shown);
+    if (this.facts.childElementCount !== head.facts.length) this.facts.replaceChildren(...head.facts.map((text) => make("span", {}, text)));
+    // The picture for pages without this view stands right below it.
+    setText(this.alone, `.maas-still-${head.mark}, .jp-OutputArea-child:has(.maas-still-${head.mark}) { display: none }`);
+    const ends = over || head.state === "finishing";
+    this.stop.hidden = ends;
     const paused = head.state === "paused";
     state.free ||= paused; // the cell that waited has ended
     if (state.wish === (paused ? "pause" : "resume")) state.wish = "";
-    this.hold.hidden = over || !head.epochs;
+    this.hold.hidden = ends || !head.epochs;
     this.hold.disabled = state.gone || state.asked || Boolean(state.wish);
     setText(this.hold, paused ? "Resume" : state.wish === "pause" ? "Pausing…" : "Pause");
     if (!this.hold.disabled) this.hold.title = paused ? "go on from the state on disk" : "keep the state on disk, and let others run";
     this.stop.disabled = state.gone || shown === "stopping";
     if (!state.asked || state.gone) this.stop.title = state.gone ? "the kernel is gone" : "stop and keep the best weights";
     const known = head.fraction !== null, percent = known ? 100 * head.fraction : 0;
-    this.bar.classList.toggle("maas-unknown", !known && !over && !state.gone);
-    this.bar.style.setProperty("--ticks", head.epochs > 1 && head.epochs <= 60 ? `${100 / head.epochs}%` : "200%");
+    this.bar.classList.toggle("maas-unknown", !known && !ends && !state.gone);
+    this.bar.style.setProperty("--ticks", !ends && head.epochs > 1 && head.epochs <= 60 ? `${100 / head.epochs}%` : "200%");
     this.fill.style.width = `${percent}%`;
     known ? (this.bar.ariaValueNow = String(Math.round(percent))) : this.bar.removeAttribute("aria-valuenow");
     this.bar.ariaValueText = head.where || shown;
@@ -157,10 +171,11 @@ class View {
     for (const panel of this.panels) panel.update(state);
     const best = head.best;
     this.best.hidden = !best;
-    if (best) this.best.replaceChildren(make("span", { className: "maas-star", ariaHidden: "true" }), `best epoch ${best.epoch}`,
+    if (best) this.best.replaceChildren(make("span", { className: "maas-star", ariaHidden: "true" }), make("b", {}, `best epoch ${best.epoch}`),
       ...best.figures.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, value))));
-    this.notes.hidden = !head.notes.length;
-    this.notes.replaceChildren(...head.notes.map(([level, text]) => make("li", { className: `maas-${level}` }, text)));
+    const notes = state.gone && !over && head.again ? [...head.notes, ["warning", `The kernel is gone; the job goes on: ${head.again}`]] : head.notes;
+    this.notes.hidden = !notes.length;
+    this.notes.replaceChildren(...notes.map(([level, text]) => make("li", { className: `maas-${level}` }, text)));
   }
 
   lay() { // panels appear with their first points: a prediction has none
@@ -174,7 +189,7 @@ class View {
 
   tick() { // time goes on between two messages
     const { head, received, gone } = this.state;
-    const since = FINAL.has(head.state) || head.state === "paused" || gone || !head.seconds ? 0 : (performance.now() - received) / 1000;
+    const since = FINAL.has(head.state) || head.state === "finishing" || head.state === "paused" || gone || !head.seconds ? 0 : (performance.now() - received) / 1000;
     const items = [head.where, head.speed, head.seconds ? duration(head.seconds + since) : "", head.left !== null && !gone ? `${duration(head.left - since)} left` : ""];
     const text = items.filter(Boolean);
     if (this.figures.dataset.text === text.join("|")) return;
@@ -185,7 +200,7 @@ class View {
 
 // A factory: `initialize` and `render` get different proxies of one model, and share `state` here.
 export default () => {
-  const state = { head: { seq: -1, curves: [] }, curves: new Map(), views: new Set(), received: 0, asked: false, wish: "", free: false, heard: false, welcome: false, gone: false };
+  const state = { head: { seq: -1, curves: [], facts: [] }, curves: new Map(), views: new Set(), received: 0, asked: false, wish: "", free: false, heard: false, welcome: false, gone: false };
   return {
     initialize({ model }) {
       absorb(state, unpack(dataView(model.get("snapshot"))));
@@ -193,6 +208,7 @@ export default () => {
         state.heard ||= message.t === "stopping" || message.t === "heard"; state.gone = false;
         state.welcome ||= message.t === "welcome";
         if (message.t === "stopping") state.asked = true;
+        if (message.t === "still") put(model, state.head.id, message.data);
         const whole = message.t === "paint" ? absorb(state, unpack(dataView(buffers[0]))) : true;
         for (const view of state.views) { view.draw(); if (!whole) view.send({ t: "sync" }); }
       });
