@@ -131,6 +131,19 @@ class Connection:
             return f"{ref} is closed."
         return "The service has stopped." if stop_local(work) else "No service of this store runs on this machine."
 
+    def local_service(self) -> tuple[str, dict[str, bool]] | None:
+        """Address of this machine's service of the local store, with the models that are open (True) or closed there.
+
+        None if there is none, or cells run there themselves; none is started.
+        """
+        from maas_magics.core.storage import open_storage
+        from maas_magics.remote.connect import find_local
+
+        if self._here or find_local(open_storage(self.store)[1]) is None:
+            return None
+        service = self._local_service()[0]
+        return service.place, dict(service.loaded())
+
     def model_names(self) -> list[str]:
         """Names of the models, without loading what runs them."""
         if self._remote:

@@ -61,9 +61,23 @@ def _status(magic: Magic, values: dict[str, Any]) -> None:
         ("jobs", f"{len(going)} going, {len(jobs) - len(going)} ended"),
         *((f"job {info.id}", f"{info.title}: {info.state}") for info in going),
         *_traffic(backend.traffic()),
-        *((f"model {ref}", "open" if is_open else "closed") for ref, is_open in backend.loaded().items()),
+        *_loaded(backend.loaded()),
+        *_service(magic),
     ]
     _table(magic, rows, (), "")
+
+
+def _loaded(models: Mapping[str, bool]) -> list[tuple[str, str]]:
+    return [(f"model {ref}", "open" if is_open else "closed") for ref, is_open in models.items()]
+
+
+def _service(magic: Magic) -> list[tuple[str, str]]:
+    """What `%serve` started, and what it answers for, where the cells run elsewhere."""
+    found = magic.session.local_service()
+    if found is None:
+        return []
+    place, models = found
+    return [("service", f"{place}; %serve --stop ends it"), *((f"{row[0]} served", row[1]) for row in _loaded(models))]
 
 
 def _traffic(told: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -68,6 +68,10 @@ def test_what_serve_prints_works_when_it_is_pasted(
     assert isinstance(endpoint, Endpoint) and endpoint.infer.endswith("/v2/models/m/infer")
     shown = capsys.readouterr().out
     assert endpoint.curl in shown and endpoint.python in shown
+    cell("%maas status")
+    shown = capsys.readouterr().out
+    assert "this kernel" in shown and f"{endpoint.url}; %serve --stop ends it" in shown
+    assert [line.split() for line in shown.splitlines() if "served" in line] == [["model", "m:1", "served", "open"]]
     told = subprocess.run(["bash", "-c", endpoint.curl], capture_output=True, text=True)
     assert ('"model_name":"m"' in told.stdout and '"data":["no"]' in told.stdout) or '"data":["yes"]' in told.stdout
     script = tmp_path / "ask.py"
@@ -80,6 +84,8 @@ def test_what_serve_prints_works_when_it_is_pasted(
     assert "is not loaded" in told.stdout
     cell("%serve --stop")
     assert "The service has stopped." in capsys.readouterr().out
+    cell("%maas status")
+    assert "%serve --stop" not in capsys.readouterr().out
     cell("%serve --stop")
     assert "No service" in capsys.readouterr().out
 
