@@ -19,6 +19,7 @@ NAMES = (
     "checkpoints",
     "seeds",
     "view",
+    "reload",
     "tables",
     "serving",
     "remote",

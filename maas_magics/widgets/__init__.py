@@ -72,6 +72,11 @@ def _view(job: Job[Any], static: bool, block: bool, log: bool) -> View:
         from maas_magics.widgets.still import StillView
 
         return StillView()
+    if "marimo" in sys.modules:
+        from maas_magics.widgets.marimo import MarimoView, in_marimo
+
+        if in_marimo():
+            return MarimoView()
     if not in_kernel():
         from maas_magics.widgets.terminal import TerminalView
 

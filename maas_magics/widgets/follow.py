@@ -63,7 +63,9 @@ class Follower:
         self._lost: Exception | None = None
         self._broken: Exception | None = None
         self._reader = threading.Thread(target=self._read, name="maas-events", daemon=True)
-        self._painter = threading.Thread(target=self._run, name="maas-view", daemon=True)
+        # Some front ends take what is painted from threads of their own kind alone.
+        thread: type[threading.Thread] = getattr(view, "thread", threading.Thread)
+        self._painter = thread(target=self._run, name="maas-view", daemon=True)
 
     def start(self) -> None:
         """Begin to follow."""
