@@ -18,6 +18,15 @@ R = TypeVar("R")
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 
 
+SPLITS = ("time", "group")
+"""Kinds of splits that a column decides."""
+
+
+def is_named_split(validation: Any) -> bool:
+    """Whether ``validation`` names a column that decides which rows are held out: ``time:COLUMN``, ``group:COLUMN``."""
+    return isinstance(validation, str) and validation.partition(":")[0] in SPLITS and ":" in validation
+
+
 class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Anything a backend runs; ``R`` is what comes back."""
 
@@ -87,7 +96,16 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     monitor : str or None
         Validation figure that chooses the best epoch: ``"loss"`` or a metric's name.
     validation : Any
-        Share of the rows held out (0 ≤ share < 1), or data of the same form as ``data``.
+        Share of the rows held out (0 ≤ share < 1), data of the same form as ``data``, or a column that decides:
+        ``"time:COLUMN"`` or ``"time:COLUMN:SHARE"`` holds out the latest rows, ``"group:COLUMN"`` or
+        ``"group:COLUMN:SHARE"`` all rows of some groups, drawn by the seed. The column stays a feature unless dropped.
+    weights : str or None
+        Column with the weight of each row, from 0, in the loss, and in the loss and our metrics of held-out rows; it is
+        no feature. Times the class weights, where there are any.
+    drop : tuple of str
+        Columns that are no features.
+    features : tuple of str
+        The only columns that are features; all but the target's where empty.
     metrics : tuple of Any
         Names of metrics, or callables ``(outputs, target) -> float``; the task's usual ones when empty.
     class_weights : Any
@@ -162,6 +180,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     patience: int | None = None
     monitor: str | None = None
     validation: Any = None
+    weights: str | None = None
+    drop: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     metrics: tuple[Any, ...] = ()
     class_weights: Any = None
     balance: bool = False

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from maas_magics.api.errors import DataError, ModelError, Refused
-from maas_magics.api.requests import Request, TrainRequest
+from maas_magics.api.requests import Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.context import Context
 from maas_magics.core.data.arrow import is_text
@@ -59,7 +59,11 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
     read: list[str] = []
     for name in DATA:
         value = getattr(request, name, None)
-        if value is None or isinstance(value, (int, float, Uploaded)):
+        if (
+            value is None
+            or isinstance(value, (int, float, Uploaded))
+            or (name == "validation" and is_named_split(value))
+        ):
             continue
         if isinstance(value, tuple) and len(value) == 2 and not is_files(value):
             changes[name] = _rows(value[0], send), _rows(value[1], send, target=True)

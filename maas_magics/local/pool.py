@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, Refused, Stopped
 from maas_magics.api.events import FINAL_STATES, Finished, Message
-from maas_magics.api.requests import ExportRequest, Request, TrainRequest
+from maas_magics.api.requests import ExportRequest, Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, Uploaded, encode_outcome, encode_request
 from maas_magics.core import tasks
 from maas_magics.core.journal import Journal
@@ -110,7 +110,7 @@ class ServiceBackend(LocalBackend):
             for rows in parts:
                 if isinstance(rows, Uploaded):
                     self.data.path(rows.digest)
-                elif name == "data" or (name == "validation" and isinstance(rows, str)):
+                elif name == "data" or (name == "validation" and isinstance(rows, str) and not is_named_split(rows)):
                     raise Refused("A service reads no files of its own.", "Send the rows, and name them by digest.")
 
     def close(self) -> None:

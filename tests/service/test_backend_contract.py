@@ -105,6 +105,18 @@ def test_a_profile_and_a_search_for_a_rate_come_back(backend: Backend) -> None:
     assert events[RateSearch].chosen == model.history["lr"][0]
 
 
+@pytest.mark.parametrize("validation", ["time:when", "group:who:0.3", 0.2])
+def test_columns_are_weights_and_decide_what_is_held_out(validation: Any, used: tuple[Backend, Job[Any]]) -> None:
+    backend, _ = used
+    table = {"a": X[:, 0], "b": X[:, 1], "when": np.arange(60), "who": np.arange(60) % 7, "w": np.arange(60) % 3}
+    request = quick("columns", data=table | {"y": Y}, target="y", weights="w", drop=("who",), validation=validation)
+    model = backend.submit(request).result(60)
+    assert [spec.name for spec in model.info.signature.inputs] == ["a", "b", "when"]
+    assert all(np.isfinite(value) for value in model.metrics.values())
+    with pytest.raises(MaasError, match="no column 'ww'"):
+        backend.submit(quick("columns", data=table | {"y": Y}, target="y", weights="ww")).result(60)
+
+
 def test_train_export_evaluate_predict(backend: Backend) -> None:
     model = backend.submit(quick()).result(30)
     assert isinstance(model, TrainedModel) and model.ref == "m:1" and backend.models.get("m") == model.info

@@ -40,11 +40,13 @@ def constant(answers: Answers, known: Tensor) -> Tensor:
     return known.double().mean(0)
 
 
-def baseline(metrics: Mapping[str, Metric], answers: Answers, known: Tensor) -> dict[str, float]:
+def baseline(
+    metrics: Mapping[str, Metric], answers: Answers, known: Tensor, weights: Tensor | None = None
+) -> dict[str, float]:
     """The package's own figures of a constant answer to some rows; those of a user's metric are not told."""
     ours = {*LABELS.values(), *QUANTITIES.values()}
     said = constant(answers, known).expand(len(known), -1)
-    found = evaluate({name: metric for name, metric in metrics.items() if metric in ours}, said, known)
+    found = evaluate({name: metric for name, metric in metrics.items() if metric in ours}, said, known, weights)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.requests import TrainRequest, is_named_split
+from maas_magics.core.data.roles import roles_of
 from maas_magics.core.training.checkpoint import Cadence
 from maas_magics.core.training.rows.loaders import check_loader_workers, is_loader
 from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
@@ -57,6 +58,7 @@ def check_request(request: TrainRequest) -> None:
     if not 0 <= request.seed < 2**63:
         raise OptionError(f"seed is {request.seed}; a whole number from 0 was expected.", "--seed 0")
     Cadence(request.checkpoint_every)
+    _check_columns(request)
     _check_steps(request)
     _check_sharing(request)
     check_loader_workers(request)
@@ -66,6 +68,24 @@ def check_request(request: TrainRequest) -> None:
         raise MaasError(
             f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."
         )
+
+
+def _check_columns(request: TrainRequest) -> None:
+    """What is said of columns, as far as it can be told without them."""
+    roles_of(request)
+    asked = {
+        "--weights": request.weights is not None,
+        "--drop": bool(request.drop),
+        "--features": bool(request.features),
+        f"--validation {request.validation}": is_named_split(request.validation),
+    }
+    word = next((word for word, is_asked in asked.items() if is_asked), None)
+    if word is not None and is_loader(request.data):
+        raise OptionError(
+            f"{word} names a column of a table; a dataset or loader has none.", "Give the rows as a table."
+        )
+    if request.weights is not None and request.workers > 1:
+        raise OptionError("Rows that count differently are for one process.", "--workers 1, or drop --weights.")
 
 
 def _check_steps(request: TrainRequest) -> None:

@@ -11,6 +11,7 @@ from maas_magics.core.training.metrics import evaluate
 from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.rows.batches import Batches
 from maas_magics.core.training.steps.out_of_memory import give_back, is_out_of_memory
+from maas_magics.core.training.steps.weighting import Weighted
 
 
 @torch.inference_mode()
@@ -41,8 +42,9 @@ def baseline_of(target: Tensor, plan: Plan) -> dict[str, float]:
     """Figures of a constant answer to rows of an encoded target; the loss too where it is one by name."""
     with torch.inference_mode():
         target = target.cpu()
-        known = truth(plan.answers, target)
-        return constant_loss_of(plan, known, target) | baseline(plan.metrics, plan.answers, known)
+        plain, weights = plan.loss.parted(target) if isinstance(plan.loss, Weighted) else (target, None)
+        known = truth(plan.answers, plain)
+        return constant_loss_of(plan, known, target) | baseline(plan.metrics, plan.answers, known, weights)
 
 
 def constant_loss_of(plan: Plan, known: Tensor, target: Tensor) -> dict[str, float]:
@@ -54,7 +56,13 @@ def constant_loss_of(plan: Plan, known: Tensor, target: Tensor) -> dict[str, flo
 
 def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:
     """Loss and every metric of some outputs."""
-    figures = {"loss": float(plan.loss(outputs, target))}
-    if outputs.device != decode.center.device:  # it computes in float64, which not every device does
-        outputs, target = outputs.to(decode.center.device), target.to(decode.center.device)
-    return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target))
+    weights = None
+    if isinstance(plan.loss, Weighted):
+        figures = {"loss": float(plan.loss.measured(outputs, target))}
+        target, weights = plan.loss.parted(target)
+    else:
+        figures = {"loss": float(plan.loss(outputs, target))}
+    here = decode.center.device
+    if outputs.device != here:  # it computes in float64, which not every device does
+        outputs, target, weights = outputs.to(here), target.to(here), None if weights is None else weights.to(here)
+    return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target), weights)

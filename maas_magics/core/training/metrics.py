@@ -21,35 +21,54 @@ quantities: both float64 (n, k) in the target's own units.
 """
 
 
-def _counts(decoded: Tensor, target: Tensor) -> Tensor:
-    """Confusion matrix (true, answered), int64 (classes, classes)."""
+Weights = Tensor | None
+"""How much each row counts, (n,); all alike when None."""
+
+
+def _counts(decoded: Tensor, target: Tensor, weights: Weights = None) -> Tensor:
+    """Confusion matrix (true, answered), int64 (classes, classes); float64 with weights."""
     k = decoded.shape[1]
-    return torch.bincount(target * k + decoded.argmax(dim=1), minlength=k * k).reshape(k, k)
+    weights = None if weights is None else weights.double()
+    return torch.bincount(target * k + decoded.argmax(dim=1), weights, minlength=k * k).reshape(k, k)
 
 
-def accuracy(decoded: Tensor, target: Tensor) -> float:
+def _mean(values: Tensor, weights: Weights) -> Tensor:
+    """Mean of (n,) or (n, k) values."""
+    if weights is None:
+        return values.mean()
+    each = values.double().reshape(len(values), -1).mean(dim=1)
+    return (each * weights).sum() / weights.double().sum()
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of each column of (n, k) values, or of (n,) ones."""
+    return (values.T * weights.double()).T.sum(0) / weights.double().sum()
+
+
+def accuracy(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """Share of right labels."""
     right = (decoded >= 0.5) == target.bool() if target.ndim == 2 else decoded.argmax(dim=1) == target
-    return float(right.double().mean())
+    return float(_mean(right.double(), weights))
 
 
-def balanced_accuracy(decoded: Tensor, target: Tensor) -> float:
+def balanced_accuracy(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """Mean recall of the classes that occur."""
-    counts = _counts(decoded, target).double()
+    counts = _counts(decoded, target, weights).double()
     present = counts.sum(dim=1) > 0
     return float((counts.diagonal()[present] / counts.sum(dim=1)[present]).mean())
 
 
-def f1(decoded: Tensor, target: Tensor) -> float:
+def f1(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """F1 of the second of two classes, else the mean over classes or labels, as scikit-learn's."""
     if target.ndim == 2:
         answered, true = decoded >= 0.5, target.bool()
-        hit, wrong = (answered & true).sum(0).double(), (answered ^ true).sum(0).double()
+        each_row = torch.ones(len(true), dtype=torch.float64) if weights is None else weights.double()
+        hit, wrong = (((answered & true).T * each_row).sum(1), ((answered ^ true).T * each_row).sum(1))
     else:
-        counts = _counts(decoded, target).double()
+        counts = _counts(decoded, target, weights).double()
         hit = counts.diagonal()
         wrong = counts.sum(0) + counts.sum(1) - 2 * hit
-    each = torch.where(hit + wrong > 0, 2 * hit / (2 * hit + wrong).clamp(min=1), 0.0)
+    each = torch.where(hit + wrong > 0, 2 * hit / (2 * hit + wrong).clamp(min=1e-300), 0.0)
     if target.ndim == 1:
         if decoded.shape[1] == 2:
             return float(each[1])
@@ -57,8 +76,15 @@ def f1(decoded: Tensor, target: Tensor) -> float:
     return float(each.mean())
 
 
-def _auc(score: Tensor, positive: Tensor) -> float:
+def _auc(score: Tensor, positive: Tensor, weights: Weights = None) -> float:
     """Area under the ROC curve from ranks (Mann and Whitney), ties by their mean rank."""
+    if weights is not None:
+        _, place = torch.unique(score, return_inverse=True)
+        negative = torch.bincount(place, torch.where(positive, 0.0, weights.double()))
+        below = negative.cumsum(0) - negative / 2
+        mass = torch.where(positive, weights.double(), 0.0)
+        whole = float(mass.sum() * negative.sum())
+        return float((mass * below[place]).sum()) / whole if whole else float("nan")
     p = int(positive.sum())
     n = len(positive) - p
     if not p or not n:
@@ -68,45 +94,48 @@ def _auc(score: Tensor, positive: Tensor) -> float:
     return (float(ranks[inverse][positive].sum()) - p * (p + 1) / 2) / (p * n)
 
 
-def auc(decoded: Tensor, target: Tensor) -> float:
+def auc(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """Area under the ROC curve; the mean of one-against-rest for several classes or labels."""
     if target.ndim == 1 and decoded.shape[1] == 2:
-        return _auc(decoded[:, 1], target == 1)
+        return _auc(decoded[:, 1], target == 1, weights)
     hot = target.bool() if target.ndim == 2 else torch.nn.functional.one_hot(target, decoded.shape[1]).bool()
-    each = torch.tensor([_auc(decoded[:, i], hot[:, i]) for i in range(decoded.shape[1])])
+    each = torch.tensor([_auc(decoded[:, i], hot[:, i], weights) for i in range(decoded.shape[1])])
     return float(each[~each.isnan()].mean())
 
 
-def log_loss(decoded: Tensor, target: Tensor) -> float:
+def log_loss(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """Mean negative logarithm of the probability of what is true."""
     p = decoded.double().clamp(1e-12, 1 - 1e-12)
     if target.ndim == 2:
-        return float(-(target * p.log() + (1 - target) * (1 - p).log()).mean())
-    return float(-p[torch.arange(len(p)), target].log().mean())
+        return float(-_mean(target * p.log() + (1 - target) * (1 - p).log(), weights))
+    return float(-_mean(p[torch.arange(len(p)), target].log(), weights))
 
 
-def rmse(decoded: Tensor, target: Tensor) -> float:
+def rmse(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """Root of the mean squared error."""
     apart = decoded.double() - target.double()
     size = apart.abs().max()
     # Squares of very large or very small differences would leave the range of float64.
-    return float(size * (apart / size).square().mean().sqrt()) if 0 < size < torch.inf else float(size)
+    return float(size * _mean((apart / size).square(), weights).sqrt()) if 0 < size < torch.inf else float(size)
 
 
-def mae(decoded: Tensor, target: Tensor) -> float:
+def mae(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """Mean absolute error."""
-    return float((decoded.double() - target.double()).abs().mean())
+    return float(_mean((decoded.double() - target.double()).abs(), weights))
 
 
-def r2(decoded: Tensor, target: Tensor) -> float:
+def r2(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     """Share of the variance explained, mean over outputs."""
     true = target.double()
     around = true - true[:1]
-    around = around - around.mean(0)
+    around = around - (around.mean(0) if weights is None else _weighted(around, weights))
     size = around.abs().amax(0)
     size = torch.where(size > 0, size, 1.0)
-    residual = ((decoded.double() - true) / size).square().sum(0)
-    total = (around / size).square().sum(0)
+    residual, total = ((decoded.double() - true) / size).square(), (around / size).square()
+    if weights is None:
+        residual, total = residual.sum(0), total.sum(0)
+    else:
+        residual, total = _weighted(residual, weights), _weighted(total, weights)
     return float(torch.where(total > 0, 1 - residual / total, float("nan")).nanmean())
 
 
@@ -160,9 +189,13 @@ def make_metrics(asked: Sequence[Any], answers: Answers) -> dict[str, Metric]:
     return found
 
 
-def evaluate(metrics: dict[str, Metric], decoded: Tensor, target: Tensor) -> dict[str, float]:
-    """Every metric of some rows."""
-    return {name: float(metric(decoded, target)) for name, metric in metrics.items()}
+def evaluate(metrics: dict[str, Metric], decoded: Tensor, target: Tensor, weights: Weights = None) -> dict[str, float]:
+    """Every metric of some rows; ours count each by its weight, others all alike."""
+    ours = {*LABELS.values(), *QUANTITIES.values()} if weights is not None else ()
+    return {
+        name: float(metric(decoded, target, weights) if metric in ours else metric(decoded, target))  # type: ignore[call-arg]
+        for name, metric in metrics.items()
+    }
 
 
 def _called(metric: Callable[..., Any]) -> Metric:

@@ -15,6 +15,7 @@ from maas_magics.core.training.metrics import Metric, make_metrics
 from maas_magics.core.training.plan import mode_of
 from maas_magics.core.training.rows.prepare import Prepared
 from maas_magics.core.training.steps.losses import Loss, make_loss
+from maas_magics.core.training.steps.weighting import Weighted, rowwise
 from maas_magics.core.training.weights import class_weights
 
 
@@ -66,7 +67,13 @@ def make_objective(request: TrainRequest, recipe: Recipe, prepared: Prepared, de
         raise OptionError(
             "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
         )
+    mean = prepared.mean_weight
     smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
+    if mean is not None:
+        each = rowwise(request.loss, answers, smoothing, prepared.form)
+        weighted = Weighted(each, prepared.train[1][:1], mean)
+        mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
+        return Objective(weighted, metrics, monitor, mode, None, smoothing, None)
     weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
     by_name = None if callable(request.loss) else make_loss(request.loss, answers, weights, smoothing)
     weights = weights.to(device) if weights is not None else None

@@ -223,6 +223,7 @@ class Run:
             "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
             "architecture": self._title,
             **made.facts,
+            **({"weights": request.weights} if request.weights else {}),
             "device": str(self._device),
             **({"precision": precision.name} if precision is not None else {}),
             **({"fast": str(choice)} if choice.facts else {}),

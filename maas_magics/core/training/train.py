@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.api.requests import Task, TrainRequest, is_named_split
 from maas_magics.api.results import TrainedModel
 from maas_magics.core import turns
 from maas_magics.core.architectures import Recipe, architectures
@@ -25,6 +25,7 @@ from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
 from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.checks import check_request, check_workers
+from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.own.blame import as_ours
 from maas_magics.core.training.own.fit_in import OtherTask
 from maas_magics.core.training.rows import loaders
@@ -145,7 +146,9 @@ def _train_for(
         if found.stream is not None:
             raise OptionError("Rows that are read from disk come in an order of their own.", "--class-weights balanced")
         draw = balanced_order(prepared.answers, prepared.train[1])
-    with _batches(found, prepared, size, here, context, draw) as (batches, held):
+    counting = Counting.of(request, prepared)
+    with _batches(found, prepared, size, here, context, draw, counting) as (batches, held):
+        prepared = replace(prepared, mean_weight=counting.mean())
         return Run(request, context, net, prepared, recipe, batches, held, device, found.chosen, named)()
 
 
@@ -195,6 +198,7 @@ def _prepared(
         standardise=not raw and standardises(request, array),
         tell=tell,
         asked_target=_target_of(request),
+        labels=is_named_split(request.validation),
     )
     return _Found(chosen, layout, len(train_rows), train_rows.target, prepared)
 
@@ -212,13 +216,18 @@ def _batches(
     device: torch.device,
     context: Context,
     draw: Callable[[torch.Generator], Tensor] | None,
+    counting: Counting,
 ) -> Iterator[tuple[Batches, Batches | None]]:
     if found.stream is not None:
-        with found.stream.written(prepared, context.store.work, size, device) as batches:
+        with found.stream.written(prepared, context.store.work, size, device, counting) as batches:
             yield batches
         return
-    held = _in_memory(prepared.validation, size, device) if prepared.validation is not None else None
-    yield _in_memory(prepared.train, size, device, draw), held
+    (inputs, target), held, (weights, others) = prepared.train, None, prepared.weights or (None, None)
+    train = inputs, counting.joined(target, weights)
+    if prepared.validation is not None:
+        inputs, target = prepared.validation
+        held = _in_memory((inputs, counting.joined(target, others, held=True)), size, device)
+    yield _in_memory(train, size, device, draw), held
 
 
 def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...]]:

@@ -19,6 +19,7 @@ from maas_magics.core.data.arrow import is_text
 from maas_magics.core.data.columns import Array, Columns, Numeric
 from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.fitting import fit, fit_arrays, tell_words
+from maas_magics.core.data.roles import SHARE, held_by, roles_of
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources import is_files, notes_of
 from maas_magics.core.data.sources.arrays import column
@@ -33,11 +34,14 @@ from maas_magics.core.training.own.known_losses import in_any_units, known
 from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, given_by
 from maas_magics.core.training.own.modules import title_of
 
-VALIDATION_SHARE = 0.15
+VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
 """Held-out rows kept with the model, to verify exports on."""
 
 CHUNK = 100_000
+
+WEIGHTS = "__weights__"
+"""Column of the weights where rows are digested."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Rows:
 
     table: pa.Table
     target: Array
+    weights: Array | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -81,19 +86,31 @@ class Prepared:
     counts: Tensor | None = None
     form: Form | None = None
     given: Given = UNKNOWN
+    weights: tuple[Tensor, Tensor | None] | None = None
+    """Of the training rows and the held-out ones, float64; those of the sample where ``train`` is one."""
+    mean_weight: float | None = None
+    """Of the training rows, classes included; None where all rows count alike."""
 
 
 def read(
     request: TrainRequest, task: Task | Family | None, tell: Callable[[str], None]
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays."""
+    roles = roles_of(request)
     source, table, values, names = part(request.data, request.target, request.csv)
     for note in notes_of(source):
         tell(note)
     if values.ndim == 1 and table.num_rows < 2:
         raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
-    rows = Rows(table, values)
+    whole = table
+    table, weights, key = roles.parted(table)
+    rows = Rows(table, values, weights)
     held = request.validation
+    if roles.split is not None:
+        assert key is not None
+        out = held_by(roles.split, key, request.seed)
+        draw = np.random.default_rng(request.seed).permutation(len(rows))
+        return _take(rows, draw[~out[draw]]), _take(rows, draw[out[draw]]), names, source.arrays
     if held is None or isinstance(held, (int, float)):
         share = held_share(held)
         labels = values if values.ndim == 1 and infer_task(values, task) in ("binary", "multiclass") else None
@@ -107,8 +124,9 @@ def read(
     if target is None and not (isinstance(held, tuple) and len(held) == 2):
         raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
     csv = request.csv if is_files(held) else None
-    _, other, answers, _ = part(held, target, csv, texts_of(table, names if values.dtype == object else ()))
-    return rows, Rows(other, answers), names, source.arrays
+    _, other, answers, _ = part(held, target, csv, texts_of(whole, names if values.dtype == object else ()))
+    other, weights, _ = roles.parted(other, held=True)
+    return rows, Rows(other, answers, weights), names, source.arrays
 
 
 def texts_of(table: pa.Table, labels: Sequence[str]) -> list[str]:
@@ -131,7 +149,8 @@ def held_share(asked: float | None) -> float:
 
 
 def _take(rows: Rows, index: Array) -> Rows:
-    return Rows(rows.table.take(pa.array(index)), rows.target[index])
+    weights = None if rows.weights is None else rows.weights[index]
+    return Rows(rows.table.take(pa.array(index)), rows.target[index], weights)
 
 
 def image_like(table: pa.Table) -> bool:
@@ -189,6 +208,7 @@ def prepare(
     standardise: bool,
     tell: Callable[[str], None],
     asked_target: Any = None,
+    labels: bool = False,
 ) -> Prepared:
     """Fit preprocessing and answers on the training rows, and apply them to all.
 
@@ -207,8 +227,13 @@ def prepare(
         Gets a sentence about everything left out.
     asked_target : Any
         The target as the request has it.
+    labels : bool
+        Whether labels of held-out rows alone are labels as well: where a column decides which rows are held out, a
+        label may be new in them, and no network should be measured without those rows.
     """
     answers = fit_answers(train.target, names, task, standardise)
+    if labels and answers.classes and answers.task != "multilabel" and validation is not None:
+        answers = fit_answers(np.concatenate([train.target, validation.target]), names, task, standardise)
     tell_words(f"The target {', '.join(names)!r}", answers.classes, tell)
     if layout == "raw":
         columns = fit_arrays(train.table)
@@ -239,9 +264,21 @@ def prepare(
         (transformed(transform, columns, raw), target),
         held,
         kept,
-        digest(train.table, train.target),
+        digest(_weighed(train), train.target),
         given=given_by(asked_target, train.target),
+        weights=_weights(train, validation if held is not None else None),
     )
+
+
+def _weighed(rows: Rows) -> pa.Table:
+    return rows.table if rows.weights is None else rows.table.append_column(WEIGHTS, pa.array(rows.weights))
+
+
+def _weights(train: Rows, held: Rows | None) -> tuple[Tensor, Tensor | None] | None:
+    if train.weights is None:
+        return None
+    other = None if held is None or held.weights is None else torch.from_numpy(held.weights)
+    return torch.from_numpy(train.weights), other
 
 
 @torch.inference_mode()

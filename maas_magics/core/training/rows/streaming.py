@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,11 @@ from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.data.answers import Family
 from maas_magics.core.data.columns import Array
+from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.fitting import tell_words
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.reservoir import Reservoir, draws
+from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.survey import FeatureSurvey
@@ -34,6 +36,7 @@ from maas_magics.core.training.rows.blocks import Blocks, Kept, Spill, check_roo
 from maas_magics.core.training.rows.prepare import (
     SAMPLE_ROWS,
     VALIDATION_SHARE,
+    WEIGHTS,
     Prepared,
     check_image,
     held_share,
@@ -43,6 +46,7 @@ from maas_magics.core.training.rows.prepare import (
     texts_of,
     transformed,
 )
+from maas_magics.core.training.steps.weighting import joined
 
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
@@ -50,6 +54,23 @@ as it came, parted, as raw arrays, and as what the network takes."""
 
 SPLIT, SAMPLE = 0, 1
 """Streams of draws: which rows are held out, and which are in the sample."""
+
+
+class Part(NamedTuple):
+    """Rows that are read together: ``start`` is the place of the first, ``key`` what they are split by."""
+
+    features: pa.Table
+    target: Array
+    start: int
+    weights: Array | None
+    key: pa.ChunkedArray | None
+
+
+class Counts(Protocol):
+    """What puts weights beside targets."""
+
+    def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
+        """Target with the weights of its rows beside it."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +169,17 @@ class Stream:
         if first is None or not first.num_rows:
             raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
         self._names = target_names(request.target, first.column_names, -1)
-        self.chosen, self.layout = layout_of(request, named(first, self._names)[0], source.arrays)
+        self._roles = roles_of(request)
+        features, _, _ = self._roles.parted(named(first, self._names)[0])
+        self.chosen, self.layout = layout_of(request, features, source.arrays)
         wide = max(1, first.nbytes // first.num_rows)
         self._chunk = max(1, self._sizes.chunk // wide)
         self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
         self._share = self._held_share(source.size() / wide)
         self._first: Array = np.empty(0, dtype=np.int64)
+        self._cut = Cut(self._roles.split, request.seed, self._sizes.sample_rows) if self._roles.split else None
+        if self._cut is not None:
+            self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None)
         self.rows = self.held = 0
         self._texts: list[str] = []
         while (found := self._survey()) is None:
@@ -166,18 +192,23 @@ class Stream:
             return min(VALIDATION_SHARE, self._sizes.held / max(rows, 1))
         return held_share(asked) if isinstance(asked, (int, float)) else 0.0
 
-    def _parts(self, source: Any) -> Iterator[tuple[pa.Table, Array, int]]:
-        """Features, target, and place of the first row, of the rows whose target is there."""
+    def _parts(self, source: Any, *, held: bool = False) -> Iterator[Part]:
+        """The rows whose target is there, a part of them at a time."""
         start = 0
         for table in source.chunks(self._chunk):
             self._pause()
             features, columns = named(table, self._names)
             features, values = answered(features, self._names, columns)
             if len(values):
-                yield features, values, start
+                features, weights, key = self._roles.parted(features, held=held)
+                yield Part(features, values, start, weights, key)
             start += len(values)
 
-    def _held_out(self, start: int, rows: int) -> Array:
+    def _held_out(self, part: Part) -> Array:
+        start, rows = part.start, len(part.target)
+        if self._cut is not None:
+            assert part.key is not None
+            return self._cut(part.key)
         held = draws(start, rows, self._request.seed, SPLIT) < self._share
         always = self._first[(self._first >= start) & (self._first < start + rows)]
         held[always - start] = False
@@ -190,7 +221,8 @@ class Stream:
         survey: FeatureSurvey | None = None
         schema, dtype = None, None
         self.rows = self.held = 0
-        for features, values, start in self._parts(self._source):
+        for rows in self._parts(self._source):
+            features, values, start, weights, _ = rows
             if survey is None:
                 schema, dtype = features.schema, values.dtype
                 self._texts = texts_of(features, self._names if values.dtype.kind == "O" else ())
@@ -198,17 +230,19 @@ class Stream:
             elif not features.schema.equals(schema) or values.dtype != dtype:
                 return None
             target.meet(values, start)
-            self._first = target.first
-            held = self._held_out(start, len(values))
+            if self._cut is None:
+                self._first = target.first
+            held = self._held_out(rows)
             drawn = draws(start, len(values), self._request.seed, SAMPLE)
             whole = features.append_column(TARGET, _arrow(values))
             if held.any():
                 kept.add(whole.filter(pa.array(held)), drawn[held])
                 whole, values, drawn = whole.filter(pa.array(~held)), values[~held], drawn[~held]
+                weights = None if weights is None else weights[~held]
             target.add(values)
             survey.add(whole)
             sample.add(whole, drawn)
-            digest.add(whole)
+            digest.add(whole if weights is None else whole.append_column(WEIGHTS, pa.array(weights)))
             self.rows += len(values)
             self.held += int(held.sum())
         if survey is None:
@@ -238,7 +272,7 @@ class Stream:
         transform = Transform(columns, self.layout, scaling)
         others = next(self._validation(), None)
         shown = kept.table()
-        few, known = others or (_parted(shown) if shown is not None else (rows, values))
+        few, known = others[:2] if others else (_parted(shown) if shown is not None else (rows, values))
         few, known = few.slice(0, SAMPLE_ROWS).select([c.name for c in columns.columns]), known[:SAMPLE_ROWS]
         return Prepared(
             Preprocess(columns=columns, layout=self.layout, scaling=scaling),
@@ -252,18 +286,18 @@ class Stream:
             given=given_by(None, values),
         )
 
-    def _validation(self) -> Iterator[tuple[pa.Table, Array]]:
+    def _validation(self) -> Iterator[Part]:
         """Rows of the validation data, where it is data of its own."""
         held = self._request.validation
-        if held is None or isinstance(held, (int, float)):
+        if held is None or isinstance(held, (int, float)) or self._cut is not None:
             return
         if isinstance(held, tuple) and len(held) == 2:
             _, table, values, _ = part(held, None)
-            yield table, values
+            table, weights, key = self._roles.parted(table, held=True)
+            yield Part(table, values, 0, weights, key)
             return
         csv = self._request.csv if is_files(held) else None
-        for features, values, _ in self._parts(typed(open_source(held, csv), self._texts)):
-            yield features, values
+        yield from self._parts(typed(open_source(held, csv), self._texts), held=True)
 
     def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:
         columns = prepared.preprocess.columns
@@ -274,7 +308,7 @@ class Stream:
 
     @contextmanager
     def written(
-        self, prepared: Prepared, folder: Path, batch_size: int, device: torch.device
+        self, prepared: Prepared, folder: Path, batch_size: int, device: torch.device, counting: Counts
     ) -> Iterator[tuple[Blocks, Blocks | None]]:
         """Training and validation rows on disk, for as long as the block lasts.
 
@@ -284,6 +318,9 @@ class Stream:
             `prepared` of this stream, with the answers that the network gives.
         folder : Path
             Where the disk is that takes them.
+        batch_size, device
+        counting : Counts
+            Puts the weights of rows beside their target.
 
         Raises
         ------
@@ -292,26 +329,33 @@ class Stream:
         DataError
             If the file is not what it was when it was read before.
         """
-        kinds = self._kinds(prepared)
+        kinds = self._kinds(prepared, counting)
         width = sum(kind.width for kind in kinds)
         check_room(folder, (self.rows + self.held) * width)
         with Spill(folder, kinds) as train, Spill(folder, kinds) as held:
-            for features, values, start in self._parts(self._source):
-                rows = self._encoded(prepared, features, values)
-                out = torch.from_numpy(self._held_out(start, len(values)))
-                held.append([tensor[out] for tensor in rows])
-                train.append([tensor[~out] for tensor in rows])
+            for part in self._parts(self._source):
+                rows = self._encoded(prepared, part.features, part.target)
+                out = torch.from_numpy(self._held_out(part))
+                weights = None if part.weights is None else torch.from_numpy(part.weights)
+                for spill, mask in ((held, out), (train, ~out)):
+                    *inputs, target = (tensor[mask] for tensor in rows)
+                    beside = None if weights is None else weights[mask]
+                    spill.append([*inputs, counting.joined(target, beside, held=spill is held)])
             if (train.rows, held.rows) != (self.rows, self.held):
                 raise DataError("The data changed while it was read.", "Train again once it stays as it is.")
-            for features, values in self._validation():
-                held.append(self._encoded(prepared, features, values))
+            for part in self._validation():
+                *inputs, target = self._encoded(prepared, part.features, part.target)
+                beside = None if part.weights is None else torch.from_numpy(part.weights)
+                held.append([*inputs, counting.joined(target, beside, held=True)])
             block = max(1, self._sizes.block // max(width, 1))
             made = [Blocks(rows, batch_size, device, block, self._sizes.window) for rows in (train, held)]
             yield made[0], made[1] if held.rows else None
 
-    def _kinds(self, prepared: Prepared) -> list[Kept]:
+    def _kinds(self, prepared: Prepared, counting: Counts) -> list[Kept]:
         """Tensors of a row; codes of categories and labels are narrower on disk."""
         inputs, target = prepared.train
+        if self._roles.weights is not None:
+            target = joined(target[:0], torch.empty(0))
         kinds = [Kept(values.dtype, values.dtype, tuple(values.shape[1:])) for values in (*inputs, target)]
         if self.layout == "tabular":
             kinds[1] = replace(kinds[1], disk=torch.int16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,7 +69,14 @@ def name_of(loss: Any) -> str:
     return loss if isinstance(loss, str) else str(getattr(loss, "__name__", type(loss).__name__))
 
 
-def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: float, form: Form | None = None) -> Loss:
+def make_loss(
+    loss: Any,
+    answers: Answers,
+    weights: Tensor | None,
+    smoothing: float,
+    form: Form | None = None,
+    reduction: str = "mean",
+) -> Loss:
     """Loss ``(outputs, target) -> scalar`` for a task.
 
     Parameters
@@ -81,6 +89,8 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
         Share of the target spread over all classes.
     form : Form, optional
         How a callable gets its arguments; it is handed outputs and encoded target as they are without one.
+    reduction : {"mean", "none"}
+        ``"none"`` gives a loss for each number of the target; not for a callable.
     """
     if callable(loss):
         return OwnLoss(loss, form)
@@ -88,7 +98,8 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
     if loss in REGRESSION or (loss == "auto" and task == "regression"):
         if task != "regression":
             raise OptionError(f"The loss {loss!r} is for quantities; the task is {task}.", "--loss auto")
-        return _like_target(REGRESSION.get(loss, functional.mse_loss))
+        plain: Callable[..., Tensor] = REGRESSION.get(loss, functional.mse_loss)
+        return _like_target(plain if reduction == "mean" else partial(plain, reduction=reduction))
     if task == "regression":
         raise OptionError(f"The loss {loss!r} is for labels; the task is regression.", "--loss mse")
     if task == "multiclass":
@@ -103,6 +114,7 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
                 target,
                 weight=weights,
                 label_smoothing=smoothing,
+                reduction=reduction,
             ),
         )
     if loss == "cross_entropy" and task == "multilabel":
@@ -111,7 +123,7 @@ def make_loss(loss: Any, answers: Answers, weights: Tensor | None, smoothing: fl
 
     def bce(outputs: Tensor, target: Tensor) -> Tensor:
         smooth = target * (1 - smoothing) + 0.5 * smoothing if smoothing else target
-        return functional.binary_cross_entropy_with_logits(outputs, smooth, pos_weight=positive)
+        return functional.binary_cross_entropy_with_logits(outputs, smooth, pos_weight=positive, reduction=reduction)
 
     return _as_logits(answers, _like_target(bce))
 

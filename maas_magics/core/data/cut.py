@@ -1,0 +1,66 @@
+"""Where rows that are only passing by are cut into those that are trained on and those that are held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.columns import Array
+from maas_magics.core.data.reservoir import Reservoir, draws
+from maas_magics.core.data.roles import NamedSplit, groups_held, keys, threshold, times
+
+MOST_GROUPS = 2_000_000
+"""Groups that are counted at most."""
+
+
+class Cut:
+    """Which rows a named split holds out; found in one reading of its column.
+
+    Parameters
+    ----------
+    split : NamedSplit
+    seed : int
+    rows : int
+        Times that are looked at, at most: where there are more, the share that is held out is that of a sample.
+    """
+
+    def __init__(self, split: NamedSplit, seed: int, rows: int) -> None:
+        self._split, self._seed, self._rows = split, seed, rows
+        self._from: float = 0
+        self._held: Array = np.empty(0, np.uint64)
+
+    def find(self, parts: Iterable[pa.ChunkedArray]) -> None:
+        """Read the column.
+
+        Raises
+        ------
+        DataError
+            If it leaves no rows to hold out.
+        """
+        name, share = self._split.column, self._split.share
+        if self._split.kind == "time":
+            sample, start = Reservoir(self._rows), 0
+            for values in parts:
+                found = times(name, values)
+                sample.add(pa.table({"": found}), draws(start, len(found), self._seed, 2))
+                start += len(found)
+            table = sample.table()
+            self._from = threshold(name, np.empty(0) if table is None else table.column("").to_numpy(), share)
+            return
+        counts: Counter[int] = Counter()
+        for values in parts:
+            each, rows = np.unique(keys(values, self._seed), return_counts=True)
+            counts.update(dict(zip(each.tolist(), rows.tolist(), strict=True)))
+            if len(counts) > MOST_GROUPS:
+                raise DataError(f"The column {name!r} holds more than {MOST_GROUPS:,} groups.", "--validation 0.2")
+        self._held = groups_held(name, counts, share)
+
+    def __call__(self, values: pa.ChunkedArray) -> Array:
+        """Which of some rows are held out, bool (n,)."""
+        if self._split.kind == "time":
+            return np.asarray(times(self._split.column, values) >= self._from)
+        return np.isin(keys(values, self._seed), self._held)

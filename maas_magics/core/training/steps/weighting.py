@@ -1,0 +1,98 @@
+"""Rows that count differently in the loss: their weights stand beside their target, so they go wherever it goes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import OptionError
+from maas_magics.core.data.answers import Answers
+from maas_magics.core.training.own.loss import Form, OwnLoss
+from maas_magics.core.training.steps.losses import make_loss
+
+Rowwise = Callable[[Tensor, Tensor], Tensor]
+"""``(outputs, target) -> losses``, one for each number of the target, or for each row."""
+
+
+def joined(target: Tensor, weights: Tensor) -> Tensor:
+    """Target and weights of rows, (n, k + 1), in floats that hold the target exactly."""
+    dtype = target.dtype if target.is_floating_point() else torch.float32  # exact for 16 million labels
+    flat = target.flatten(1) if target.dim() > 1 else target[:, None]
+    return torch.cat([flat.to(dtype), weights.reshape(-1, 1).to(dtype)], dim=1)
+
+
+class Weighted:
+    """Loss of rows that count differently: their mean, each times its weight over the mean weight of all that train.
+
+    So every batch counts as many rows as it has, whatever their weights, as it does without any; equal weights change
+    nothing; a row of weight 0 has no part in the gradient.
+
+    Parameters
+    ----------
+    rowwise : Rowwise
+    like : Tensor
+        Some encoded target, without weights.
+    mean : float
+        Mean weight of the training rows.
+    """
+
+    def __init__(self, rowwise: Rowwise, like: Tensor, mean: float) -> None:
+        self._rowwise, self._flat, self._dtype, self._mean = rowwise, like.dim() == 1, like.dtype, mean
+
+    def parted(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Target as it was, and the weights (n,)."""
+        target = rows[:, 0] if self._flat else rows[:, :-1]
+        return target.to(self._dtype), rows[:, -1]
+
+    def __call__(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Loss of a batch."""
+        losses, weights = self._losses(outputs, rows)
+        return (losses * weights).mean() / self._mean
+
+    def measured(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Loss of all of some rows: their weighted mean; NaN where all weights are 0."""
+        losses, weights = self._losses(outputs, rows)
+        return (losses.double() * weights).sum() / weights.double().sum()
+
+    def _losses(self, outputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        target, weights = self.parted(rows)
+        losses = self._rowwise(outputs, target)
+        losses = losses.reshape(len(weights), -1).mean(dim=1) if losses.dim() != 1 else losses
+        return losses, weights.to(losses.dtype)
+
+
+def rowwise(loss: Any, answers: Answers, smoothing: float, form: Form | None) -> Rowwise:
+    """Losses of single rows for a loss by name, one of ``torch.nn``, or a function that takes a ``reduction``.
+
+    Parameters
+    ----------
+    loss, answers, smoothing, form
+        As `make_loss` takes them.
+
+    Raises
+    ------
+    OptionError
+        For any other loss, which gives one figure for a batch.
+    """
+    if not callable(loss):
+        return make_loss(loss, answers, None, smoothing, reduction="none")
+    if isinstance(getattr(loss, "reduction", None), str):
+        loss = copy.copy(loss)
+        loss.reduction = "none"
+        return OwnLoss(loss, form).value
+    try:
+        takes = "reduction" in inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        takes = False
+    if not takes:
+        raise OptionError(
+            "A loss of your own gives one figure for a batch, so its rows cannot be weighted.",
+            "Give it the parameter reduction='none', or put the weights into the target.",
+        )
+    return OwnLoss(partial(loss, reduction="none"), form).value
