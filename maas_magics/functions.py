@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from maas_magics.api.arguments import declared
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.events import Event
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@declared
 def train(
     name: str,
     data: Any = None,
@@ -47,8 +49,11 @@ def train(
     patience: int | None = None,
     monitor: str | None = None,
     validation: Any = None,
-    metrics: Sequence[Any] = (),
-    class_weights: Any = None,
+    weights: str | None = None,
+    drop: str | Sequence[str] = (),
+    features: str | Sequence[str] = (),
+    metrics: str | Sequence[str | Callable[..., Any]] = (),
+    class_weights: str | Mapping[Any, float] | Sequence[float] | None = None,
     balance: bool = False,
     label_smoothing: float | None = None,
     preprocess: Literal["auto", "none"] = "auto",
@@ -127,7 +132,10 @@ def train(
         patience=patience,
         monitor=monitor,
         validation=validation,
-        metrics=tuple(metrics),
+        weights=weights,
+        drop=(drop,) if isinstance(drop, str) else tuple(drop),
+        features=(features,) if isinstance(features, str) else tuple(features),
+        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics),
         class_weights=class_weights,
         balance=balance,
         label_smoothing=label_smoothing,
@@ -153,8 +161,14 @@ def train(
     return current().run(request, background=background, live=True, callbacks=callbacks, track=track)
 
 
+@declared
 def evaluate(
-    model: str, data: Any, target: Any = None, *, metrics: Sequence[Any] = (), csv: str | None = None
+    model: str,
+    data: Any,
+    target: Any = None,
+    *,
+    metrics: str | Sequence[str | Callable[..., Any]] = (),
+    csv: str | None = None,
 ) -> Metrics:
     """Score a model on rows that have the answers.
 
@@ -169,11 +183,13 @@ def evaluate(
     csv : str, optional
         How CSV files are written, as in `train`.
     """
-    result = current().run(EvaluateRequest(model=model, data=data, target=target, metrics=tuple(metrics), csv=csv))
+    asked = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    result = current().run(EvaluateRequest(model=model, data=data, target=target, metrics=asked, csv=csv))
     assert isinstance(result, Metrics)
     return result
 
 
+@declared
 def export(model: str, format: str = "onnx", *, tolerance: float = 1e-4, out: str | None = None) -> Artifact:
     """Convert a model, verify the file against the model, and pack it.
 
@@ -193,6 +209,7 @@ def export(model: str, format: str = "onnx", *, tolerance: float = 1e-4, out: st
     return result
 
 
+@declared
 def predict(
     model: str,
     data: Any,
@@ -228,21 +245,25 @@ def predict(
     )
 
 
+@declared
 def load(model: str) -> nn.Module:
     """The trained network of a model as a torch module in eval mode."""
     return current().load(model)
 
 
+@declared
 def models() -> list[ModelInfo]:
     """Newest version of every model."""
     return list(current().backend.models.list())
 
 
+@declared
 def jobs() -> list[JobInfo]:
     """Every job, newest first, with the sweeps of this session."""
     return current().jobs()
 
 
+@declared
 def status() -> dict[str, Any]:
     """Where requests run, and what is there."""
     session = current()
@@ -255,6 +276,7 @@ def status() -> dict[str, Any]:
     }
 
 
+@declared
 def attach(job: str, *, block: bool = False) -> Any:
     """Show the live view of a job again, from its first event on.
 
@@ -272,6 +294,7 @@ def attach(job: str, *, block: bool = False) -> Any:
     return current().attach(job, wait=block)
 
 
+@declared
 def stop(job: str) -> None:
     """Stop a job gracefully; its best checkpoint is kept. A second call drops the work in hand.
 
@@ -280,11 +303,13 @@ def stop(job: str) -> None:
     current().job(job).stop()
 
 
+@declared
 def logs(job: str) -> list[Event]:
     """Events of a job so far."""
     return list(current().job(job).events(follow=False))
 
 
+@declared
 def compare(*models: str) -> Comparison:
     """Put versions of models side by side; in a notebook their curves are shown as well.
 
@@ -301,11 +326,13 @@ def compare(*models: str) -> Comparison:
     return current().compare(models)
 
 
+@declared
 def alias(model: str, alias: str) -> None:
     """Make ``NAME@alias`` name the version that ``model`` names now."""
     current().backend.models.alias(model, alias)
 
 
+@declared
 def remove(model: str) -> None:
     """Remove a version (``NAME:3``), or a whole model (``NAME``)."""
     current().backend.models.delete(model)
