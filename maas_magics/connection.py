@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from maas_magics.api.backend import Backend
 from maas_magics.api.endpoint import Endpoint
+from maas_magics.api.errors import MaasError
 from maas_magics.api.place import default_place
 
 
@@ -117,6 +118,18 @@ class Connection:
         name = info.ref if ":" in ref or "@" in ref else info.name
         return Endpoint(model=name, url=backend.place, token=token, signature=info.signature)
 
+    def served(self) -> set[str]:
+        """Versions that are open on the service that is connected, or on this machine's service of the store."""
+        from maas_magics.core.storage import open_storage
+        from maas_magics.remote.connect import find_local
+
+        backend = self.backend
+        if not self._remote:
+            if find_local(open_storage(self.store)[1]) is None:
+                return set()
+            backend = self._local_service()[0]
+        return {ref for ref, is_open in backend.loaded().items() if is_open}
+
     def stop_serving(self, ref: str | None) -> str:
         """Close one model, or stop this machine's service; says what was done."""
         from maas_magics.core.storage import open_storage
@@ -151,6 +164,38 @@ class Connection:
         from maas_magics.core.storage import open_storage
 
         return open_storage(self.store)[0].names()
+
+    def version_names(self, name: str) -> list[str]:
+        """Numbers and aliases of a model's versions; none where there is no such model."""
+        try:
+            found = self.backend.models.versions(name)
+        except MaasError:
+            return []
+        return [*(str(info.version) for info in found), *(alias for info in found for alias in info.aliases)]
+
+    def columns_of(self, path: str) -> list[str]:
+        """Names of the columns of a file of this machine; none where it cannot be read."""
+        from pathlib import Path
+
+        from maas_magics.core.data.sources import open_source
+
+        if "://" in path or not Path(path).expanduser().exists():
+            return []
+        try:
+            return next((list(part.column_names) for part in open_source(path).chunks(1)), [])
+        except MaasError:
+            return []
+
+    def lost_with(self, ref: str) -> str:
+        """What makes the removal of a version or a model worth a question; empty where nothing does."""
+        info = self.backend.models.get(ref)
+        found = self.backend.models.versions(info.name) if ref == info.name else [info]
+        used = [f"{one.name}@{alias}" for one in found for alias in one.aliases]
+        open_ones = self.served()
+        used += [f"{one.ref} on a service" for one in found if one.ref in open_ones]
+        several = f"{info.name} has {len(found)} versions" if len(found) > 1 else ""
+        asked = f"{', '.join(used)} {'is' if len(used) == 1 else 'are'} in use" if used else ""
+        return ", and ".join(filter(None, (several, asked))) + "." if several or asked else ""
 
 
 def _reach(url: str, token: Callable[[], str], certificate: str | None, *, only_inference: bool) -> Backend:

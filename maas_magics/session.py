@@ -11,7 +11,7 @@ import msgspec
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.endpoint import Endpoint
-from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.errors import JobNotFound, MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.job import whole_id
 from maas_magics.api.records import Comparison
@@ -89,6 +89,8 @@ class Session(Connection):
         if name is None:
             self.wait_for(getattr(request, "model", ""))
         out = getattr(request, "out", None)
+        if out and "\0" in out:
+            raise OptionError(f"{out!r} is no path.", "--out FOLDER")
         if out and self._remote:
             request = msgspec.structs.replace(request, out=None)
         job: Job[R] = listen(request, self.backend.submit(request))
@@ -150,6 +152,36 @@ class Session(Connection):
         if self._sweeps and id not in self._sweeps:
             id = whole_id(id, [info.id for info in self.jobs()])
         return self._sweeps.get(id) or self.backend.job(id)
+
+    def job_of(self, word: str | None = None, *, going: bool = False) -> Job[Any]:
+        """A job by its id, or by the model that it makes or asks; the newest where nothing is named.
+
+        Parameters
+        ----------
+        word : str, optional
+            Name of a model, an id, or its first characters.
+        going : bool
+            Look among those that have not ended first.
+
+        Raises
+        ------
+        JobNotFound
+        """
+        jobs = self.jobs()
+        if word is None:
+            if not jobs:
+                raise JobNotFound("There is no job yet.", "%train NAME --data df --target column -b makes one.")
+            found = jobs
+        elif any(info.id == word for info in jobs):
+            return self.job(word)
+        else:
+            name = word.partition(":")[0].partition("@")[0]
+            about = [info for info in jobs if info.model == name]
+            found = [info for info in about if info.title.startswith(("train ", "sweep "))] or about
+        if not found:
+            return self.job(str(word))
+        left = [info for info in found if info.state not in FINAL_STATES] if going else []
+        return self.job((left or found)[0].id)
 
     def attach(self, id: str, *, wait: bool = False) -> Any:
         """Show a job again from its first event on, and hand it out; with ``wait`` its result, as `run` does."""
@@ -271,6 +303,12 @@ class Session(Connection):
         from maas_magics.core.data.text import read_rows
 
         return read_rows(text, self.backend.models.get(model).signature.inputs)
+
+    def read_text(self, text: str, model: str) -> Any:
+        """One row that is a text, for a model that takes one."""
+        from maas_magics.core.data.text import one_text
+
+        return one_text(text, self.backend.models.get(model).signature.inputs)
 
     def load(self, ref: str) -> nn.Module:
         """The trained network of a version, in eval mode."""

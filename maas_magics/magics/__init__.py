@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from maas_magics.magics import maas
 from maas_magics.magics.completion import make_matcher
 from maas_magics.magics.options import HelpAsked
+from maas_magics.magics.scope import References, make_return, scope_of
 from maas_magics.magics.shell import Magic
+from maas_magics.magics.words import uncommented
 
 if TYPE_CHECKING:
     from maas_magics.session import Session
@@ -22,12 +24,15 @@ BODIES = ("train", "predict", "maas")
 
 def register(shell: Any, session: Session) -> None:
     """Bring every magic and its completion into a shell."""
-    magic = Magic(shell, session)
+    names = (*maas.MAGICS, "maas")
     for name, module in {**maas.MAGICS, "maas": maas}.items():
-        function = _function(magic, name, module)
+        function = _function(shell, session, name, module)
         shell.register_magic_function(function, "line_cell" if name in BODIES else "line", name)
     unregister_completion(shell)
+    _forget(shell)
     shell.Completer.custom_matchers.append(make_matcher(session, shell))
+    shell.ast_transformers.append(References(names))
+    shell.input_transformer_manager.token_transformers.append(make_return(names))
 
 
 def unregister(shell: Any) -> None:
@@ -36,6 +41,7 @@ def unregister(shell: Any) -> None:
         for kind in ("line", "cell"):
             shell.magics_manager.magics[kind].pop(name, None)
     unregister_completion(shell)
+    _forget(shell)
 
 
 def unregister_completion(shell: Any) -> None:
@@ -44,17 +50,27 @@ def unregister_completion(shell: Any) -> None:
     matchers[:] = [matcher for matcher in matchers if getattr(matcher, "matcher_identifier", "") != "maas_magics"]
 
 
-def _function(magic: Magic, name: str, module: ModuleType) -> Any:
+def _forget(shell: Any) -> None:
+    """Take out what reads cells for the sake of magics in functions."""
+    for made, ours in (
+        (shell.ast_transformers, lambda one: isinstance(one, References)),
+        (shell.input_transformer_manager.token_transformers, lambda one: one.__module__ == References.__module__),
+    ):
+        made[:] = [one for one in made if not ours(one)]
+
+
+def _function(shell: Any, session: Session, name: str, module: ModuleType) -> Any:
     from IPython.core.magic import no_var_expand
 
     @no_var_expand
     def function(line: str, cell: str | None = None) -> Any:
+        scope = scope_of(shell)
         try:
-            value = module.run(magic, line, cell)
+            value = module.run(Magic(shell, session, scope), line, cell)
         except HelpAsked as asked:
             print(asked)
             return None
-        return None if _silenced(magic.shell, name, line) else value
+        return None if not scope.inside and _silenced(shell, name, line) else value
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = maas.overview() if name == "maas" else module.COMMAND.help()
@@ -68,4 +84,4 @@ def _silenced(shell: Any, name: str, line: str) -> bool:
     Python, which fails on a file's name such as ``3.csv`` once the work is done.
     """
     taken = f"= get_ipython().run_line_magic({name!r}, {line!r})"
-    return line.rstrip().endswith(";") and taken not in shell.history_manager.input_hist_parsed[-1]
+    return uncommented(line).endswith(";") and taken not in shell.history_manager.input_hist_parsed[-1]

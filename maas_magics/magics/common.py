@@ -34,5 +34,6 @@ METRICS = Option(
     "metrics as a,b: ours, classes of torchmetrics, functions",
     commas,
     "NAMES",
-    offer=METRIC_NAMES,
+    offer=lambda typed: [*METRIC_NAMES, *offers.functions(typed)],
+    listed=True,
 )

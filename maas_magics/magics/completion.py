@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.errors import MaasError
 from maas_magics.magics import maas
-from maas_magics.magics.options import Command, Typed
-from maas_magics.magics.words import Names, split
+from maas_magics.magics.options import Command, Option
+from maas_magics.magics.scope import local_names
+from maas_magics.magics.typed import Typed
+from maas_magics.magics.words import Names, split, uncommented
 
 if TYPE_CHECKING:
     from maas_magics.session import Session
 
-LINE = re.compile(r"^\s*(?:[\w, ]+=\s*)?%{1,2}(train|evaluate|export|predict|maas)\s(.*)$", re.DOTALL)
+LINE = re.compile(
+    rf"^(?:[^#'\"]*:)?\s*(?:[\w,. ]+=\s*|return\s+)?%{{1,2}}({'|'.join((*maas.MAGICS, 'maas'))})\s(.*)$", re.DOTALL
+)
 
 OPENED = re.compile(r"""(?:^|\s)((["'])[^"']*)$""")
 """A last word whose quotes are still open: spaces belong to it."""
@@ -26,26 +31,44 @@ def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
 
     def match(context: Any) -> Any:
         found = LINE.match(context.text_until_cursor)
-        if found is None:
-            return SimpleMatcherResult(completions=[], suppress=False)
-        offered, word = complete(found[1], found[2], session, shell.user_ns)
+        commented = (
+            found is not None and not OPENED.search(found[2]) and len(uncommented(found[2])) < len(found[2].strip())
+        )
+        if found is None or commented:
+            return SimpleMatcherResult(completions=[], suppress=commented)
+        above = "\n".join(context.full_text.split("\n")[: context.cursor_line])
+        variables, local = {**shell.user_global_ns, **shell.user_ns}, local_names(above, context.text_until_cursor)
+        offered, word = complete(found[1], found[2], session, variables, local)
         quoted = [f'"{value}"' if re.search(r"\s", value) else value for value in offered]
         kind = "param" if word.startswith("-") else "value"
         typed = word.lstrip("\"'")
         shown = [SimpleCompletion(text, type=kind) for text in quoted if text.lstrip('"').startswith(typed)]
-        return SimpleMatcherResult(completions=shown, matched_fragment=word, suppress=bool(shown))
+        return SimpleMatcherResult(completions=shown, matched_fragment=word, suppress=bool(shown), ordered=True)
 
     matcher: Callable[[Any], Any] = context_matcher(identifier="maas_magics", priority=200)(match)
     return matcher
 
 
-def complete(name: str, line: str, session: Session, variables: dict[str, Any]) -> tuple[list[str], str]:
-    """What the last word of a magic's line may become, and that word."""
+def complete(
+    name: str, line: str, session: Session, variables: dict[str, Any], local: list[str]
+) -> tuple[list[str], str]:
+    """What the last word of a magic's line may become, and that word.
+
+    Parameters
+    ----------
+    name, line : str
+        Of the magic, up to the cursor.
+    session : Session
+    variables : dict
+        The notebook's.
+    local : list of str
+        Names of the function around, whose values nobody knows yet.
+    """
     opened = OPENED.search(line)
-    start = opened.start(1) if opened else line.rfind(" ") + 1
+    start = opened.start(1) if opened else max(line.rfind(" "), line.rfind("\t")) + 1
     head, word = line[:start], line[start:]
     try:
-        words = split(head)
+        words: list[str] = split(head)
     except MaasError:
         return [], word
     command: Command | None
@@ -53,16 +76,74 @@ def complete(name: str, line: str, session: Session, variables: dict[str, Any]) 
         if not words:
             return [*maas.SUBCOMMANDS, *maas.MAGICS], word
         name = words.pop(0)
-        command = (
-            maas.SUBCOMMANDS[name][0]
-            if name in maas.SUBCOMMANDS
-            else maas.MAGICS[name].COMMAND
-            if name in maas.MAGICS
-            else None
-        )
+        if name in maas.SUBCOMMANDS:
+            command = maas.SUBCOMMANDS[name][0]
+        else:
+            command = maas.MAGICS[name].COMMAND if name in maas.MAGICS else None
     else:
         command = maas.MAGICS[name].COMMAND
     if command is None:
         return [], word
-    typed = Typed(Names(variables), words, session.model_names, lambda: [info.id for info in session.jobs()])
-    return command.complete(typed, word), word
+    typed = Typed(
+        Names({name: value for name, value in variables.items() if name not in local}),
+        words,
+        word,
+        local,
+        session.model_names,
+        lambda: [info.id for info in session.jobs()],
+        session.version_names,
+        session.columns_of,
+    )
+    return offered(command, typed), word
+
+
+def offered(command: Command, typed: Typed) -> list[str]:
+    """What the word being typed may become: options that are required first, values as they are declared."""
+    if typed.word.startswith("-"):
+        flag, equals, value = typed.word.partition("=")
+        option = next((option for option in command.options if flag in option.flags), None)
+        if equals and option is not None:
+            return [f"{flag}={found}" for found in _values(option, typed, value)]
+        return _flags(command, typed)
+    positionals = [option for option in command.options if option.positional]
+    filled = _filled(command, typed)
+    given = [option for flag in typed.words for option in command.options if flag in option.flags]
+    last = given[-1] if given else None
+    if last is not None and typed.words[-1] not in last.flags and (last.many != "+" or filled < len(positionals)):
+        last = None
+    if last is None or last.switch:
+        last = positionals[filled] if filled < len(positionals) else None
+    if last is None and positionals and positionals[-1].many == "+":
+        last = positionals[-1]
+    values = [] if last is None else _values(last, typed, typed.word)
+    return values or ([] if typed.word else _flags(command, typed))
+
+
+def _flags(command: Command, typed: Typed) -> list[str]:
+    """Options that are not on the line, those that are required first."""
+    words = {word.partition("=")[0] for word in typed.words}
+    left = [option for option in command.options if not option.positional and not words & set(option.flags)]
+    return [max(option.flags, key=len) for option in sorted(left, key=lambda option: not option.needed)]
+
+
+def _values(option: Option, typed: Typed, word: str) -> list[str]:
+    if option.switch:
+        return []
+    before, comma, _ = word.rpartition(",") if option.listed else ("", "", "")
+    found = option.offers(replace(typed, word=word.rpartition(",")[2] if comma else word))
+    taken = set(before.split(",")) if comma else set()
+    return [f"{before}{comma}{value}" for value in found if value not in taken]
+
+
+def _filled(command: Command, typed: Typed) -> int:
+    """How many positionals stand on the line already."""
+    count, taking = 0, ""
+    for word in typed.words:
+        option = next((option for option in command.options if word in option.flags), None)
+        if option is not None or word.startswith("-"):
+            taking = "" if option is None or option.switch or "=" in word else option.many or "1"
+        elif not taking:
+            count += 1
+        elif taking != "+":
+            taking = ""
+    return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from maas_magics.magics import offers
 from maas_magics.magics.options import Command, Option, text
 from maas_magics.magics.shell import Magic
 
@@ -19,8 +20,20 @@ COMMAND = Command(
             "?",
             offer=("kernel", "local"),
         ),
-        Option(("--token-file",), "file with the token; else the variable MAAS_TOKEN, or the keyring", text, "FILE"),
-        Option(("--certificate",), "file with the certificate that the service is known by", text, "FILE"),
+        Option(
+            ("--token-file",),
+            "file with the token; else the variable MAAS_TOKEN, or the keyring",
+            text,
+            "FILE",
+            offer=offers.files,
+        ),
+        Option(
+            ("--certificate",),
+            "file with the certificate that the service is known by",
+            text,
+            "FILE",
+            offer=offers.files,
+        ),
     ),
     example="%connect local\n%connect https://gpu.example.org:8000 --token-file ~/gpu.token\n%connect kernel",
 )

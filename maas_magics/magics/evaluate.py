@@ -8,7 +8,7 @@ from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import EvaluateRequest
 from maas_magics.magics import offers
 from maas_magics.magics.common import CSV, DATA, METRICS, MODEL
-from maas_magics.magics.options import Command, Option, text
+from maas_magics.magics.options import Command, Option, typed
 from maas_magics.magics.shell import Magic
 
 COMMAND = Command(
@@ -20,9 +20,10 @@ COMMAND = Command(
         Option(
             ("--target", "-t"),
             "column with the answers; the one it was trained on if left out",
-            text,
+            typed,
             "COLUMN",
             offer=offers.columns,
+            listed=True,
         ),
         METRICS,
         CSV,

@@ -17,7 +17,7 @@ COMMAND = Command(
         MODEL,
         Option(("--format", "-f"), "onnx, pt2 or safetensors", text, "FORMAT", offer=offers.formats),
         Option(("--tolerance",), "largest difference of any output that is accepted (1e-4)", real, "D"),
-        Option(("--out", "-o"), "folder or file that gets a copy", text, "PATH"),
+        Option(("--out", "-o"), "folder or file that gets a copy", text, "PATH", offer=offers.files),
     ),
     example="%export penguins\n%export penguins --format pt2 --out penguins.pt2",
 )

@@ -22,25 +22,31 @@ from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import figure, html_table, text_table
 from maas_magics.magics import connect, evaluate, export, offers, predict, serve, train
 from maas_magics.magics.common import MODEL
-from maas_magics.magics.options import Command, HelpAsked, Option, Typed, text
+from maas_magics.magics.hints import meant
+from maas_magics.magics.options import Command, HelpAsked, Option, text
 from maas_magics.magics.shell import Magic
-from maas_magics.magics.words import Names
+from maas_magics.magics.words import Names, uncommented
 
 NEWEST = 50
 """Jobs that are listed at most, besides those that go on and the sweeps."""
 
 
-def _ids(typed: Typed) -> list[str]:
-    return typed.jobs()
-
-
 def _id(names: Names, word: str) -> str:
-    """Id of a job: as it stands, or of the job that a variable holds."""
-    held = getattr(names.variables.get(word), "info", None)
-    return str(getattr(held, "id", word))
+    """Id of a job or name of a model: as it stands, or of the job that a variable holds."""
+    found = getattr(names.held(word), "info", None)
+    return str(getattr(found, "id", word))
 
 
-ID = Option(("id",), "job, the first characters of it, or a variable that holds one", _id, "ID", offer=_ids)
+ID = Option(
+    ("id",),
+    "job: its id or the first characters, the model it trains, or a variable that holds it; the newest if left out",
+    _id,
+    "JOB",
+    "?",
+    offer=offers.jobs,
+)
+WAIT = Option(("--wait", "-w"), "wait until it has ended", switch=True)
+YES = Option(("--yes", "-y"), "remove what is more than one version, or in use", switch=True)
 
 
 def _table(magic: Magic, rows: Sequence[Sequence[str]], head: Sequence[str], empty: str) -> None:
@@ -121,12 +127,16 @@ def _jobs(magic: Magic, values: dict[str, Any]) -> None:
     _table(magic, rows, ("job", "", "state", "since"), "There is no job yet.")
 
 
+def _job(magic: Magic, values: dict[str, Any], *, going: bool = False) -> Any:
+    return magic.session.job_of(values.get("id"), going=going)
+
+
 def _attach(magic: Magic, values: dict[str, Any]) -> Any:
-    return magic.session.attach(values["id"], wait=values.get("wait", False))
+    return magic.session.attach(_job(magic, values).info.id, wait=values.get("wait", False))
 
 
 def _stop(magic: Magic, values: dict[str, Any]) -> None:
-    job = magic.session.job(values["id"])
+    job = _job(magic, values, going=True)
     if job.info.state in FINAL_STATES:
         magic.show(f"The job {job.info.id} has ended already: {job.info.state}.")
         return
@@ -140,19 +150,19 @@ def _stop(magic: Magic, values: dict[str, Any]) -> None:
 
 
 def _pause(magic: Magic, values: dict[str, Any]) -> None:
-    job = magic.session.job(values["id"])
+    job = _job(magic, values, going=True)
     job.pause()
     magic.show(f"Pausing {job.info.title} ({job.info.id}); %maas resume {job.info.id} goes on.")
 
 
 def _resume(magic: Magic, values: dict[str, Any]) -> Any:
-    job = magic.session.job(values["id"])
+    job = _job(magic, values, going=True)
     job.resume()
     return magic.session.attach(job.info.id, wait=values.get("wait", False))
 
 
 def _logs(magic: Magic, values: dict[str, Any]) -> None:
-    lines = [line for event in magic.session.job(values["id"]).events(follow=False) if (line := _line(event))]
+    lines = [line for event in _job(magic, values).events(follow=False) if (line := _line(event))]
     magic.show("\n".join(lines) or "Nothing yet.")
 
 
@@ -180,6 +190,10 @@ def _line(event: Event) -> str:
 
 
 def _rm(magic: Magic, values: dict[str, Any]) -> None:
+    if not values.get("yes"):
+        told = magic.session.lost_with(values["name"])
+        if told:
+            raise OptionError(told, f"%maas rm {values['name']} --yes removes it all the same.")
     magic.session.backend.models.delete(values["name"])
     magic.show(f"Removed {values['name']}.")
 
@@ -222,7 +236,7 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             Command(
                 "maas attach",
                 "Show a job's live view again.",
-                (ID, Option(("--wait", "-w"), "wait until it has ended", switch=True)),
+                (ID, WAIT),
             ),
             _attach,
         ),
@@ -232,7 +246,7 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             Command(
                 "maas resume",
                 "Go on with a training that was paused.",
-                (ID, Option(("--wait", "-w"), "wait until it has ended", switch=True)),
+                (ID, WAIT),
             ),
             _resume,
         ),
@@ -246,12 +260,12 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             ),
             _compare,
         ),
-        (Command("maas rm", "Remove a version, NAME:3, or a whole model, NAME.", (MODEL,)), _rm),
+        (Command("maas rm", "Remove a version, NAME:3, or a whole model, NAME.", (MODEL, YES)), _rm),
         (
             Command(
                 "maas alias",
                 "Give a version a name of its own: NAME@ALIAS.",
-                (MODEL, Option(("alias",), "the alias", text, "ALIAS")),
+                (MODEL, Option(("alias",), "the alias", text, "ALIAS", offer=offers.aliases)),
             ),
             _alias,
         ),
@@ -280,13 +294,14 @@ COMMAND = Command("maas", "Everything around models and jobs.", ())
 
 def run(magic: Magic, line: str, cell: str | None) -> Any:
     """Dispatch to a subcommand."""
-    word, _, rest = line.strip().removesuffix(";").strip().partition(" ")
+    word, _, rest = uncommented(line).removesuffix(";").strip().partition(" ")
     if word in ("", "--help", "-h"):
         raise HelpAsked(overview())
     if word in MAGICS:
         return MAGICS[word].run(magic, rest, cell)
     if word not in SUBCOMMANDS:
-        raise OptionError(f"%maas has no subcommand {word!r}.", did_you_mean(word, (*SUBCOMMANDS, *MAGICS)))
+        known = (*SUBCOMMANDS, *MAGICS)
+        raise OptionError(f"%maas has no subcommand {word!r}.", meant(word, known) or did_you_mean("", known))
     if cell is not None:
         raise OptionError(f"%%maas {word} takes no cell.", f"%maas {word}")
     command, act = SUBCOMMANDS[word]

@@ -5,45 +5,31 @@ from __future__ import annotations
 import argparse
 import ast
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.tables import text_table
-from maas_magics.magics.words import Names, split
+from maas_magics.magics import offers
+from maas_magics.magics.hints import meant
+from maas_magics.magics.typed import Typed
+from maas_magics.magics.words import Names, Quoted, split
+
+MARK = "\0"
+"""Stands before a word in quotes, which is never an option."""
 
 Convert = Callable[[Names, str], Any]
-Offer = Callable[["Typed"], Iterable[str]]
-
-
-@dataclass(frozen=True)
-class Typed:
-    """A line that is being typed, for completion.
-
-    Attributes
-    ----------
-    names : Names
-    words : list of str
-        Words before the one that is being typed.
-    models, jobs : callable
-        Names of the models in the store, ids of the jobs.
-    """
-
-    names: Names
-    words: list[str]
-    models: Callable[[], list[str]]
-    jobs: Callable[[], list[str]]
-
-    def value_of(self, *flags: str) -> str | None:
-        """Word that follows a flag, or the first positional when no flag is given."""
-        if not flags:
-            return next((word for word in self.words if not word.startswith("-")), None)
-        return next((after for word, after in zip(self.words, self.words[1:], strict=False) if word in flags), None)
+Offer = Callable[[Typed], Iterable[str]]
 
 
 def text(names: Names, word: str) -> str:
     """The word itself."""
+    return str(word)
+
+
+def typed(names: Names, word: str) -> str:
+    """The word with its quotes, for whoever looks at more than it."""
     return word
 
 
@@ -62,6 +48,10 @@ def commas(names: Names, word: str) -> tuple[Any, ...]:
     return tuple(names.choice(part.strip()) for part in word.split(",") if part.strip())
 
 
+NUMBERS: dict[Convert, Offer] = {whole: offers.whole_numbers, real: offers.numbers}
+"""Variables that are offered for what is a number."""
+
+
 def literal(word: str) -> Any:
     """A Python literal, several separated by commas as a tuple, else text."""
     try:
@@ -75,7 +65,7 @@ def pair(names: Names, word: str) -> tuple[str, Any]:
     key, equals, value = word.partition("=")
     if not equals or not key.isidentifier():
         raise OptionError(f"{word!r} is no key=value.", "For example: hidden=256,128")
-    found = names.variables.get(value) if value.isidentifier() else None
+    found = names.held(value)
     return key, found if isinstance(found, (int, float, str, bool, tuple, list)) else literal(value)
 
 
@@ -103,6 +93,8 @@ class Option:
         The only values there are.
     required : bool
         Whether it must be given; a positional must, unless it takes ``"?"`` words.
+    listed : bool
+        Whether one word holds several values, between commas.
     """
 
     flags: tuple[str, ...]
@@ -114,6 +106,12 @@ class Option:
     offer: Offer | Sequence[str] = ()
     choices: tuple[str, ...] = ()
     required: bool = False
+    listed: bool = False
+
+    def offers(self, typed: Typed) -> Sequence[str]:
+        """Values to complete."""
+        offer = self.offer or NUMBERS.get(self.convert, self.choices)
+        return list(offer(typed)) if callable(offer) else offer
 
     @property
     def key(self) -> str:
@@ -139,6 +137,10 @@ class Option:
         return self.required or (self.positional and self.many != "?")
 
 
+def _marked(word: str) -> str:
+    return f"{word.flag}{MARK}{word}" if isinstance(word, Quoted) else word
+
+
 class HelpAsked(Exception):
     """Somebody typed ``--help``; carries the text."""
 
@@ -161,6 +163,10 @@ class Command:
     options : tuple of Option
     example : str
         A line or two to copy.
+    body : str
+        What is said of a cell.
+    groups : dict of str to str
+        Keys of options by the heading that they stand under in the help.
     """
 
     name: str
@@ -168,6 +174,7 @@ class Command:
     options: tuple[Option, ...]
     example: str = ""
     body: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
     _parsers: list[argparse.ArgumentParser] = field(default_factory=list, compare=False)
 
     def parser(self) -> argparse.ArgumentParser:
@@ -196,20 +203,14 @@ class Command:
             For an unknown option, a value of the wrong kind, or a missing one.
         HelpAsked
         """
-        words = [names.expand(word) for word in split(line)]
+        words = [_marked(names.expand(word)) for word in split(line)]
         if "--help" in words or "-h" in words:
             raise HelpAsked(self.help())
-        known = {flag for option in self.options for flag in option.flags}
-        for word in words:
-            flag = word.partition("=")[0]
-            if flag.startswith("--") and flag not in known:
-                raise OptionError(
-                    f"%{self.name} has no option {flag}.", did_you_mean(flag, [k for k in known if k.startswith("--")])
-                )
+        self._check_flags(words)
         parsed, unknown = self.parser().parse_known_intermixed_args(words)
         if unknown:
             what = "has no option" if unknown[0].startswith("-") else "cannot tell what this is for:"
-            raise OptionError(f"%{self.name} {what} {unknown[0]}", f"%{self.usage}")
+            raise OptionError(f"%{self.name} {what} {unknown[0].replace(MARK, '')}", f"%{self.usage}")
         found = vars(parsed)
         missing = next((option for option in self.options if option.needed and found[option.key] in (None, [])), None)
         if missing is not None:
@@ -225,7 +226,26 @@ class Command:
                 values[option.key] = self._convert(option, names, given)
         return values
 
+    def _check_flags(self, words: Sequence[str]) -> None:
+        """Raise for an option that there is not, and for one that is given twice."""
+        known = {flag: option for option in self.options for flag in option.flags if not option.positional}
+        seen: set[str] = set()
+        for word in words:
+            flag = word.partition("=")[0]
+            option = known.get(flag)
+            if option is None and flag.startswith("--"):
+                hint = meant(flag, [other for other in known if other.startswith("--")])
+                raise OptionError(f"%{self.name} has no option {flag}.", hint or f"%{self.name} --help lists them.")
+            if option is None:
+                continue
+            if option.key in seen:
+                every = f", with all its values: {option.usage} …" if option.many else "."
+                raise OptionError(f"{max(option.flags, key=len)} stands twice on the line.", f"Give it once{every}")
+            seen.add(option.key)
+
     def _convert(self, option: Option, names: Names, word: str) -> Any:
+        if word.startswith(MARK):
+            word = Quoted(word[len(MARK) :])
         if option.choices and word not in option.choices:
             raise OptionError(
                 f"{max(option.flags, key=len)}: there is no {word!r}.", did_you_mean(word, option.choices)
@@ -244,46 +264,20 @@ class Command:
 
     def help(self) -> str:
         """The help text."""
-        rows = []
+        rows = {}
         for option in self.options:
             flags = ", ".join(sorted(option.flags, key=len))
-            rows.append((f"  {option.usage.replace(max(option.flags, key=len), flags, 1)}", option.help))
-        parts = [f"usage: %{self.usage}", self.summary, text_table([*rows, ("  -h, --help", "this text")])]
+            rows[option.key] = f"  {option.usage.replace(max(option.flags, key=len), flags, 1)}", option.help
+        rows["help"] = "  -h, --help", "this text"
+        lines = dict(zip(rows, text_table(list(rows.values())).splitlines(), strict=True))
+        grouped = {key: head for head, keys in self.groups.items() for key in keys.split()}
+        listed = [line for key, line in lines.items() if key not in grouped and key != "help"]
+        for head in self.groups:
+            listed += ["", f"{head}:", *(line for key, line in lines.items() if grouped.get(key) == head)]
+        listed += [*([""] if self.groups else []), lines["help"]]
+        parts = [f"usage: %{self.usage}", self.summary, "\n".join(listed)]
         if self.body:
             parts.append(self.body)
         if self.example:
             parts.append("for example:\n" + textwrap.indent(self.example, "  "))
         return "\n\n".join(parts)
-
-    def complete(self, typed: Typed, word: str) -> list[str]:
-        """What the word being typed may become."""
-        if word.startswith("-"):
-            return sorted(
-                max(o.flags, key=len)
-                for o in self.options
-                if not o.positional and max(o.flags, key=len) not in typed.words
-            )
-        positionals = [option for option in self.options if option.positional]
-        filled = self._filled(typed)
-        given = [option for flag in typed.words for option in self.options if flag in option.flags]
-        last = given[-1] if given else None
-        if last is not None and typed.words[-1] not in last.flags and (last.many != "+" or filled < len(positionals)):
-            last = None
-        if last is None or last.switch:
-            last = positionals[filled] if filled < len(positionals) else None
-        if last is None:
-            return []
-        return list(last.offer(typed) if callable(last.offer) else last.choices or last.offer)
-
-    def _filled(self, typed: Typed) -> int:
-        """How many positionals stand on the line already."""
-        count, taking = 0, ""
-        for word in typed.words:
-            option = next((option for option in self.options if word in option.flags), None)
-            if option is not None or word.startswith("-"):
-                taking = "" if option is None or option.switch or "=" in word else option.many or "1"
-            elif not taking:
-                count += 1
-            elif taking != "+":
-                taking = ""
-        return count

@@ -10,7 +10,7 @@ from maas_magics.magics import offers
 from maas_magics.magics.common import CSV, MODEL
 from maas_magics.magics.options import Command, Option, text, whole
 from maas_magics.magics.shell import Magic
-from maas_magics.magics.words import Names
+from maas_magics.magics.words import Names, Quoted
 
 COMMAND = Command(
     "predict",
@@ -19,8 +19,8 @@ COMMAND = Command(
         MODEL,
         Option(
             ("data",),
-            "table or array in a variable, an expression, a path or URL",
-            Names.data,
+            "table or array in a variable, an expression, a path or URL; a text in quotes",
+            Names.rows,
             "DATA",
             "?",
             offer=offers.tables,
@@ -29,9 +29,10 @@ COMMAND = Command(
         Option(("--proba",), "every label's probability", switch=True),
         Option(("--batch-size",), "rows asked at a time", whole, "N"),
         CSV,
-        Option(("--out",), "variable that gets the answers instead of the cell's output", text, "VAR"),
+        Option(("--out",), "variable that gets the answers, in place of the output", text, "VAR", offer=offers.names),
     ),
-    example="%predict penguins df.head()\n%%predict penguins\nisland,bill_length_mm\nDream,39.5",
+    example='%predict penguins df.head()\n%predict sentiment "I love this"\n'
+    "%%predict penguins\nisland,bill_length_mm\nDream,39.5",
     body="As a cell magic, the cell holds the rows: CSV with a header, JSON, or one JSON object a line.",
 )
 
@@ -49,9 +50,16 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         values["data"] = magic.session.read_rows(cell, name)
     elif "data" not in values:
         raise OptionError("%predict needs rows.", f"%predict {name} df, or %%predict {name} and rows in the cell")
+    elif isinstance(values["data"], Quoted):
+        values["data"] = magic.session.read_text(str(values["data"]), name)
     out = values.get("out", "")
     if out and not out.isidentifier():
         raise OptionError(f"--out: {out!r} is no variable name.", "--out answers")
+    if out in magic.scope.locals:
+        raise OptionError(
+            f"--out: {out!r} is a variable of the function, which only the function can set.",
+            f"{out} = %predict {name} …",
+        )
     answers = magic.session.predict(
         PredictRequest(
             model=name,

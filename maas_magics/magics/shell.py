@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from maas_magics.magics.scope import Scope
 from maas_magics.magics.words import Names
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ class Magic:
 
     shell: Any
     session: Session
+    scope: Scope
 
     @property
     def names(self) -> Names:
-        """The notebook's variables."""
-        return Names(self.shell.user_ns)
+        """The variables where the magic stands."""
+        return Names(self.scope.variables)
 
     def show(self, plain: str, html: str = "") -> None:
         """Display a text, as HTML where that can be shown."""

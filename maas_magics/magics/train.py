@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from maas_magics.api.errors import MaasError, ModelError, OptionError
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.requests import TrainRequest, is_named_split
 from maas_magics.magics import offers
 from maas_magics.magics.common import CSV, DATA, METRIC_NAMES, METRICS
-from maas_magics.magics.options import Command, Option, pair, real, text, whole
+from maas_magics.magics.options import Command, Option, pair, real, text, typed, whole
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
 
@@ -37,6 +37,7 @@ SCHEDULES = (
     "ReduceLROnPlateau",
     "StepLR",
 )
+LOSSES = ("mse", "l1", "huber", "smooth_l1", "cross_entropy", "bce")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -50,12 +51,12 @@ def rate_of(names: Names, word: str) -> tuple[str, float]:
 
 def real_or_auto(names: Names, word: str) -> float | str:
     """A number, or ``auto``."""
-    return word if word == "auto" else real(names, word)
+    return "auto" if word == "auto" else real(names, word)
 
 
 def whole_or_auto(names: Names, word: str) -> int | str:
     """A whole number, or ``auto``."""
-    return word if word == "auto" else whole(names, word)
+    return "auto" if word == "auto" else whole(names, word)
 
 
 def epoch_of(names: Names, word: str) -> tuple[str, int]:
@@ -80,6 +81,21 @@ def callback(names: Names, word: str) -> Any:
     return found
 
 
+def columns(names: Names, word: str) -> tuple[str, ...]:
+    """Names of columns, separated by commas; in quotes, white space around them belongs to none."""
+    return tuple(part.strip() for part in word.split(",") if part.strip())
+
+
+GROUPS = {
+    "data": "data csv target features drop weights validation class_weights balance preprocess stream loader_workers",
+    "network": "model set freeze unfreeze outputs",
+    "training": "task loss label_smoothing optimizer optimizer_set lr weight_decay schedule schedule_set warmup lr_of "
+    "epochs batch_size accumulate clip ema patience monitor metrics seed sweep trials",
+    "speed": "device threads workers shard precision compile fast profile",
+    "service": "background checkpoint_every resume callback track",
+}
+"""Options by the heading that they stand under in the help."""
+
 COMMAND = Command(
     "train",
     "Fit a model to data, live, and publish it as a new version.",
@@ -87,23 +103,28 @@ COMMAND = Command(
         Option(("name",), "name of the model", metavar="NAME", offer=offers.models),
         dataclasses.replace(DATA, required=False),
         Option(
-            ("--target", "-t"), "column to learn, several as a,b, or an array", text, "COLUMN", offer=offers.columns
+            ("--target", "-t"),
+            "column to learn, several as a,b, or an array",
+            typed,
+            "COLUMN",
+            offer=offers.columns,
+            listed=True,
         ),
         Option(
             ("--model", "-m"),
             "architecture by name, or a torch module in a variable",
-            text,
+            typed,
             "MODEL",
             offer=offers.architectures,
         ),
-        Option(("--set",), "hyperparameters of the architecture", pair, "KEY=VALUE", "+"),
+        Option(("--set",), "hyperparameters of the architecture", pair, "KEY=VALUE", "+", offer=offers.settings),
         Option(("--task",), "what is learnt; inferred from the target", choices=TASKS, metavar="TASK"),
         Option(
             ("--loss",),
             "mse, l1, huber, smooth_l1, cross_entropy, bce, or a function",
             lambda n, w: n.choice(w),
             "LOSS",
-            offer=("mse", "l1", "huber", "smooth_l1", "cross_entropy", "bce"),
+            offer=lambda typed: [*LOSSES, *offers.functions(typed)],
         ),
         Option(
             ("--outputs",),
@@ -112,8 +133,21 @@ COMMAND = Command(
             metavar="KIND",
         ),
         Option(("--optimizer",), "name in torch.optim", text, "NAME", offer=OPTIMIZERS),
-        Option(("--optimizer-set",), "further arguments of the optimizer", pair, "KEY=VALUE", "+"),
-        Option(("--lr",), "learning rate; auto finds one", real_or_auto, "RATE", offer=("auto",)),
+        Option(
+            ("--optimizer-set",),
+            "further arguments of the optimizer",
+            pair,
+            "KEY=VALUE",
+            "+",
+            offer=offers.arguments("--optimizer", "torch.optim"),
+        ),
+        Option(
+            ("--lr",),
+            "learning rate; auto finds one",
+            real_or_auto,
+            "RATE",
+            offer=offers.or_auto(offers.numbers),
+        ),
         Option(("--weight-decay",), "weight decay", real, "W"),
         Option(
             ("--schedule",),
@@ -122,13 +156,26 @@ COMMAND = Command(
             "NAME",
             offer=SCHEDULES,
         ),
-        Option(("--schedule-set",), "arguments of plateau or of that class", pair, "KEY=VALUE", "+"),
+        Option(
+            ("--schedule-set",),
+            "arguments of plateau or of that class",
+            pair,
+            "KEY=VALUE",
+            "+",
+            offer=offers.arguments("--schedule", "torch.optim.lr_scheduler"),
+        ),
         Option(("--warmup",), "share of the training, or steps, of a rise before the schedule", real, "SHARE"),
         Option(("--lr-of",), "learning rates by pattern, as head.*=1e-3", rate_of, "PATTERN=RATE", "+"),
         Option(("--freeze",), "patterns of parameters that stay as they are", text, "PATTERN", "+"),
         Option(("--unfreeze",), "what learns from an epoch on, as encoder.*@5", epoch_of, "PATTERN@EPOCH", "+"),
         Option(("--epochs", "-e"), "most epochs", whole, "N"),
-        Option(("--batch-size",), "rows of one batch; auto finds how many fit", whole_or_auto, "N", offer=("auto",)),
+        Option(
+            ("--batch-size",),
+            "rows of one batch; auto finds how many fit",
+            whole_or_auto,
+            "N",
+            offer=offers.or_auto(offers.whole_numbers),
+        ),
         Option(("--accumulate",), "batches of one step", whole, "N"),
         Option(("--clip",), "largest norm of the gradient", real, "NORM"),
         Option(("--precision",), "fp32, bf16 or fp16 arithmetic", choices=PRECISIONS, metavar="KIND"),
@@ -141,7 +188,25 @@ COMMAND = Command(
             "NAME",
             offer=("loss", *METRIC_NAMES),
         ),
-        Option(("--validation",), "share of rows held out, or another table", text, "SHARE", offer=offers.tables),
+        Option(
+            ("--validation",),
+            "share held out, time:COLUMN, group:COLUMN, or another table",
+            typed,
+            "SHARE",
+            offer=offers.splits,
+        ),
+        Option(("--weights",), "column with the weight of each row", text, "COLUMN", offer=offers.columns_only),
+        Option(
+            ("--drop",),
+            "columns that are no features, as a,b",
+            columns,
+            "COLUMNS",
+            offer=offers.columns_only,
+            listed=True,
+        ),
+        Option(
+            ("--features",), "the only features, as a,b", columns, "COLUMNS", offer=offers.columns_only, listed=True
+        ),
         METRICS,
         Option(("--class-weights",), "balanced, or a dict in a variable", text, "WEIGHTS", offer=("balanced",)),
         Option(("--balance",), "draw the rows with each label equally likely", switch=True),
@@ -163,11 +228,11 @@ COMMAND = Command(
             metavar="auto",
         ),
         Option(("--profile",), "show where the time of a step goes", switch=True),
-        Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N"),
+        Option(("--checkpoint-every",), "500 counts steps, 30s seconds", text, "N", offer=("30s", "500")),
         Option(("--resume",), "go on from the newest checkpoint, or with the newest sweep", switch=True),
         CSV,
         Option(("--stream",), "read the file's rows from disk while training, however small it is", switch=True),
-        Option(("--callback",), "functions that are told every event", callback, "FUNCTION", "+"),
+        Option(("--callback",), "functions told every event", callback, "FUNCTION", "+", offer=offers.functions),
         Option(("--track",), "tensorboard[=FOLDER], mlflow[=URI]", text, "WHERE", "+", offer=("tensorboard", "mlflow")),
         Option(("--sweep",), "values to search: lr=1e-4..1e-1 log, hidden=[64,128]", text, "SPACE"),
         Option(("--trials",), "trainings of a sweep", whole, "N"),
@@ -177,6 +242,7 @@ COMMAND = Command(
     '%train penguins --data df --target species --sweep "lr=1e-4..1e-1 log, dropout=0.0..0.5" --trials 20',
     body="As a cell magic, the cell builds the network: it ends with an nn.Module, and finds `inputs` and\n"
     "`outputs`, the sizes of its first and last layer, ready to use.",
+    groups=GROUPS,
 )
 
 
@@ -244,6 +310,8 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
 
 
 def _validation(names: Names, word: str) -> Any:
+    if is_named_split(word):
+        return str(word)
     try:
         return float(word)
     except ValueError:
@@ -276,9 +344,10 @@ def factory(magic: Magic, cell: str) -> Callable[[int, int], Any]:
     else:
         raise ModelError("The cell does not end with a network.", "Make its last line the module, or name = module.")
     body = compile(tree, "<%%train>", "exec", dont_inherit=True)
+    # In a function, what the cell defines stays there.
+    space = dict(magic.scope.variables) if magic.scope.inside else magic.shell.user_ns
 
     def build(inputs: int, outputs: int) -> Any:
-        space = magic.shell.user_ns
         before = {key: space[key] for key in ("inputs", "outputs") if key in space}
         space.update(inputs=inputs, outputs=outputs)
         try:

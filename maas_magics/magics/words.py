@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import glob
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from maas_magics.api.errors import OptionError, did_you_mean
 
 OPENING = {"(": ")", "[": "]", "{": "}"}
+QUOTES = "\"'"
 FILE_ENDINGS = (
     ".csv",
     ".tsv",
@@ -28,43 +31,103 @@ FILE_ENDINGS = (
 )
 
 
+class Quoted(str):
+    """A word that stood in quotes: text, never a variable or an expression.
+
+    Attributes
+    ----------
+    flag : str
+        ``--out=``, where the quotes follow that.
+    """
+
+    flag = ""
+
+
+FLAG = re.compile(r"--?[A-Za-z][\w-]*=")
+"""What may stand before quotes that are a whole value."""
+
+
 def split(line: str) -> list[str]:
-    """Words of a line. White space inside brackets or quotes does not part them; quotes around a whole word fall away.
+    """Words of a line; a comment behind them falls away.
+
+    White space inside brackets or quotes does not part words. Quotes around a whole word, or around the whole value
+    behind ``--option=``, make it `Quoted`; a backslash before a quote or a backslash takes it as it is there.
 
     Raises
     ------
     OptionError
         If a quote or a bracket is left open.
     """
+    words, end, left, escapes = _read(line)
+    if left:
+        raise OptionError(
+            f"The line ends inside {'quotes' if left in QUOTES else 'brackets'}: {words[-1]!r}.",
+            f"Close them with {left}",
+        )
+    if words and line[:end].rstrip().endswith(";"):
+        words[-1] = words[-1].removesuffix(";")
+    return [_bare(word, escapes) for word in words if word]
+
+
+def uncommented(line: str) -> str:
+    """A line without the comment behind it, and without white space at its ends."""
+    return line[: _read(line)[1]].strip()
+
+
+def _read(line: str) -> tuple[list[str], int, str, bool]:
+    """What `_scan` finds, and whether backslashes escape: not where that leaves quotes open, as at a folder's end."""
+    found = _scan(line, escapes=True)
+    if found[2] and found[2] in QUOTES:
+        plain = _scan(line, escapes=False)
+        if not plain[2]:
+            return (*plain, False)
+    return (*found, True)
+
+
+def _scan(line: str, escapes: bool) -> tuple[list[str], int, str]:
+    """Words as they stand, where the comment begins, and what is left open."""
     words: list[str] = []
-    word, quote, closing, inside = "", "", [], False
-    for char in line.strip().removesuffix(";"):
+    word, quote, closing, place = "", "", list[str](), 0
+    while place < len(line):
+        char = line[place]
         if quote:
-            quote = "" if char == quote else quote
-        elif char in "\"'":
+            if char == "\\" and escapes:
+                place += 1
+                char += line[place : place + 1]
+            elif char == quote:
+                quote = ""
+        elif char in QUOTES:
             quote = char
         elif char in OPENING:
             closing.append(OPENING[char])
-        elif closing and char == closing[-1]:
-            closing.pop()
-        elif char.isspace() and not closing:
-            if inside:
-                words.append(_bare(word))
-            word, inside = "", False
-            continue
-        word, inside = word + char, True
-    if quote or closing:
-        raise OptionError(
-            f"The line ends inside {'quotes' if quote else 'brackets'}: {word!r}.",
-            f"Close them with {quote or closing[-1]}",
-        )
-    return [*words, _bare(word)] if inside else words
+        elif closing:
+            if char == closing[-1]:
+                closing.pop()
+        elif char.isspace():
+            if word:
+                words.append(word)
+            word = char = ""
+        elif char == "#" and (not word or word[-1] in "\"')]};"):
+            break
+        word += char
+        place += 1
+    return ([*words, word] if word else words), min(place, len(line)), quote or (closing[-1] if closing else "")
 
 
-def _bare(word: str) -> str:
-    if len(word) >= 2 and word[0] == word[-1] and word[0] in "\"'" and word[0] not in word[1:-1]:
-        return word[1:-1]
-    return word
+def _bare(word: str, escapes: bool) -> str:
+    """A word without the quotes around it; as it stands where they are not around the whole of it."""
+    found = FLAG.match(word)
+    flag = found[0] if found else ""
+    value = word[len(flag) :]
+    if len(value) < 2 or value[0] not in QUOTES or value[-1] != value[0]:
+        return word
+    inside, quote = value[1:-1], value[0]
+    rest = re.sub(r"\\.", "", inside, flags=re.DOTALL) if escapes else inside
+    if quote in rest:
+        return word
+    quoted = Quoted(re.sub(r"\\([\\\"'])", r"\1", inside) if escapes else inside)
+    quoted.flag = flag
+    return quoted
 
 
 def _single(word: str) -> bool:
@@ -91,8 +154,11 @@ class Names:
     def expand(self, word: str) -> str:
         """A word that is ``$name`` or ``{expression}`` as its value in text; any other word as it is.
 
-        Only whole words are looked at, so braces and dollar signs inside a text stay what they are.
+        Only whole words are looked at, and none in quotes, so braces and dollar signs inside a text stay what they are.
+        A value that is a text and names no variable is as if in quotes: it is never run.
         """
+        if isinstance(word, Quoted):
+            return word
         if word.startswith("$") and word[1:].isidentifier():
             expression = word[1:]
         elif word.startswith("{") and _single(word):
@@ -100,6 +166,8 @@ class Names:
         else:
             return word
         value = self.evaluate(expression)
+        if isinstance(value, str) and value not in self.variables:
+            return Quoted(value)
         return str(value) if isinstance(value, (str, int, float, bool)) else expression
 
     def evaluate(self, expression: str) -> Any:
@@ -111,35 +179,65 @@ class Names:
             If it has none.
         """
         try:
-            return eval(expression, {"__builtins__": __builtins__}, self.variables)
+            # As the one scope of the expression: functions and comprehensions in it see no other.
+            return eval(expression, {"__builtins__": __builtins__, **self.variables})
         except NameError as error:
             missing = error.name or expression
             raise OptionError(f"There is no variable {missing!r}.", did_you_mean(missing, self._offered())) from None
         except Exception as error:
             raise OptionError(f"{expression!r} cannot be evaluated: {type(error).__name__}: {error}") from None
 
-    def data(self, word: str) -> Any:
-        """A variable, an expression of variables, or a path or URL."""
-        if word in self.variables:
-            return self.variables[word]
-        if "://" in word or word.lower().endswith(FILE_ENDINGS) or os.path.exists(os.path.expanduser(word)):
-            return word
+    def held(self, word: str) -> Any:
+        """What a variable, or an attribute of one, holds; None for any other word, and for one in quotes."""
+        if isinstance(word, Quoted):
+            return None
+        root, dot, _ = word.partition(".")
+        if not dot or root not in self.variables or not all(part.isidentifier() for part in word.split(".")):
+            return self.variables.get(word)
         return self.evaluate(word)
+
+    def data(self, word: str) -> Any:
+        """A variable, an expression of variables, or a path or URL; in quotes, a path or URL.
+
+        Raises
+        ------
+        OptionError
+            For quotes around what is a variable or an expression of one.
+        """
+        found = self.rows(word)
+        if isinstance(found, Quoted):
+            if _root(word) in self.variables:
+                raise OptionError(
+                    f"{str(word)!r} is a text, as quotes make it.", f"Without quotes it is the variable: {word}"
+                )
+            return str(found)
+        return found
+
+    def rows(self, word: str) -> Any:
+        """The same; and in quotes, what is neither path nor URL stays a text, `Quoted`."""
+        if word in self.variables and not isinstance(word, Quoted):
+            return self.variables[word]
+        if is_place(word):
+            return str(word)
+        return word if isinstance(word, Quoted) else self.evaluate(word)
 
     def number(self, word: str, kind: type[int] | type[float]) -> int | float:
         """A number, or a variable that holds one."""
-        value = self.variables.get(word, word) if word.isidentifier() else word
+        value = self.held(word)
+        value = word if value is None else value
         try:
             number = kind(value)
             if isinstance(value, bool) or (isinstance(value, float) and number != value == value):
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
-            raise OptionError(f"{word!r} is no {'whole ' if kind is int else ''}number.") from None
+            raise OptionError(f"{str(word)!r} is no {'whole ' if kind is int else ''}number.") from None
         return number
 
     def module(self, word: str) -> Any:
         """A torch module or class in a variable, else the word itself, an architecture's name."""
-        value = self.variables.get(word)
+        if isinstance(word, Quoted):
+            return str(word)
+        value = self.held(word)
         if value is not None and (is_module(value) or isinstance(value, type) or callable(value)):
             return value
         if not word.isidentifier() and not word.replace("-", "_").isidentifier():
@@ -148,25 +246,44 @@ class Names:
 
     def choice(self, word: str) -> Any:
         """A function in a variable, else the word itself, a registered name."""
-        value = self.variables.get(word)
-        return value if callable(value) else word
+        value = self.held(word)
+        return value if callable(value) else str(word)
 
     def target(self, word: str, data: Any) -> Any:
         """A column's name, several separated by commas, or an array in a variable."""
         columns = column_names(data)
         if word in columns:
-            return word
-        if word in self.variables and not isinstance(self.variables[word], str):
-            return self.variables[word]
+            return str(word)
+        if not isinstance(word, Quoted):
+            value = self.held(word)
+            if value is not None and not isinstance(value, str):
+                return value
         parts = tuple(part.strip() for part in word.split(","))
         if len(parts) > 1 and set(parts) <= set(columns):
             return parts
-        if any(char in word for char in ("([" if columns else "([.")):
+        if not isinstance(word, Quoted) and any(char in word for char in ("([" if columns else "([.")):
             return self.evaluate(word)
-        return parts if len(parts) > 1 else word
+        return parts if len(parts) > 1 else str(word)
 
     def _offered(self) -> list[str]:
         return [name for name, value in self.variables.items() if not name.startswith("_") and column_names(value)]
+
+
+def is_place(word: str) -> bool:
+    """Whether a word is a URL, ends like a file, or names files that exist."""
+    if "://" in word or word.lower().endswith(FILE_ENDINGS):
+        return True
+    path = os.path.expanduser(word)
+    try:
+        return os.path.exists(path) or (not path.isspace() and any(c in path for c in "*?[") and bool(glob.glob(path)))
+    except (ValueError, OSError):  # a null character, or more than a name may hold
+        return False
+
+
+def _root(expression: str) -> str:
+    """The name that an expression begins with."""
+    found = re.match(r"\s*([^\W\d]\w*)\s*(?:$|[.\[(])", expression)
+    return found[1] if found else ""
 
 
 def column_names(data: Any) -> list[str]:

@@ -180,7 +180,21 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%train m --epochs 3", "%train needs --data DATA."),
         ("%train m --resume", "There is no checkpoint of a training of 'm'."),
         ("%train m --data df --target y --checkpoint-every often", "Checkpoints every 'often' cannot be meant."),
-        ("%maas logs", "%maas logs needs ID."),
+        ("%maas logs", "There is no job yet."),
+        ("%maas attach", "There is no job yet."),
+        ("%maas stop m", "There is no job 'm'."),
+        ("%maas list", "%maas has no subcommand 'list'.\n  → Did you mean 'models'?"),
+        ("%maas lgos", "Did you mean 'logs'?"),
+        ("%export m --to there", "%export has no option --to.\n  → Did you mean '--out'?"),
+        ("%train m --data df --target y --arch mlp", "no option --arch.\n  → Did you mean '--model'?"),
+        ("%train m --data df --target y --learning-rate 1", "Did you mean '--lr'?"),
+        ("%train m --data df --target y --pretrained", "no option --pretrained.\n  → %train --help lists them."),
+        ("%train m --data df --target y --hosts x", "no option --hosts.\n  → %train --help lists them."),
+        ("%train m --data df --target y --redact x", "no option --redact.\n  → %train --help lists them."),
+        ("%train m --data df --target y --to x", "no option --to.\n  → %train --help lists them."),
+        ("%train m --data df --target y --epochs 1 -e 2", "--epochs stands twice on the line.\n  → Give it once."),
+        ("%train m --data df --data df --target y", "--data stands twice on the line."),
+        ('%train m --data "df" --target y', "--data: 'df' is a text, as quotes make it.\n  → Without quotes it is the"),
         ("%maas rm", "%maas rm needs NAME."),
         ("%maas alias nobody x", "There is no model 'nobody'."),
         ("%%maas models\nbody", "%%maas models takes no cell."),
@@ -403,7 +417,9 @@ def test_a_cell_and_a_model_are_one_too_many(failing: Failing) -> None:
 # --- %maas ---
 
 
-def test_maas_shows_models_versions_and_aliases(cell: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maas_shows_models_versions_and_aliases(
+    cell: Run, failing: Failing, capsys: pytest.CaptureFixture[str]
+) -> None:
     cell(TRAIN)
     cell(TRAIN)
     cell(TRAIN.replace("train m ", "train other "))
@@ -415,9 +431,13 @@ def test_maas_shows_models_versions_and_aliases(cell: Run, capsys: pytest.Captur
     cell("%maas models m;")
     told = capsys.readouterr().out
     assert "m:1" in told and "m:2" in told and "production" in told and "other" not in told
+    told = failing("%maas rm m")
+    assert "m has 2 versions, and m@production is in use." in told and "%maas rm m --yes" in told
+    assert "in use" in failing("%maas rm m@production") and "in use" in failing("%maas rm m:1")
     cell("%maas rm m:2")
     assert "Removed m:2." in capsys.readouterr().out
-    cell("%maas rm m")
+    assert "m@production is in use." in failing("%maas rm m") and "--yes removes it" in failing("%maas rm m")
+    cell("%maas rm m --yes")
     cell("%maas models")
     assert "other:1" in capsys.readouterr().out
     cell("%maas status")
@@ -489,6 +509,35 @@ def test_maas_follows_and_stops_jobs(cell: Run, ip: Any, capsys: pytest.CaptureF
     assert "train m: stopped" in capsys.readouterr().err
 
 
+def test_a_job_is_named_by_its_model_or_is_the_newest(
+    cell: Run, ip: Any, failing: Failing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell("%train a --data df --target y --model linear --epochs 1")
+    cell("long = %train b --data df --target y --model linear --epochs 1000000 --patience 0 -b")
+    cell("%predict a df")
+    long = ip.user_ns["long"]
+    next(event for event in long.events() if isinstance(event, EpochEnd))
+    assert cell("%maas attach") is long and cell("%maas attach b") is long and cell("%maas attach b:3") is long
+    cell("%maas pause b")
+    while long.info.state != "paused":
+        time.sleep(0.01)
+    assert cell("%maas resume b") is long
+    assert "There is no job 'c'." in failing("%maas stop c")
+    cell("%maas stop")
+    assert f"Stopping train b ({long.info.id})" in capsys.readouterr().out
+    long.result(30)
+    cell("again = %train a --data df --target y --model linear --epochs 1000000 --patience 0 -b")
+    next(event for event in ip.user_ns["again"].events() if isinstance(event, EpochEnd))
+    cell("%maas stop a")
+    assert ip.user_ns["again"].result(30).stopped
+    capsys.readouterr()
+    cell("%maas logs")
+    assert "started train a" in capsys.readouterr().out
+    cell("%maas logs b")
+    assert "started train b" in capsys.readouterr().out
+    assert cell("%maas attach a --wait").ref == "a:2"
+
+
 def test_a_job_that_is_attached_and_waited_for_gives_what_its_own_cell_gave(cell: Run, failing: Failing) -> None:
     cell("%train m --data df --target y --model linear --epochs 1000000 --patience 0 -b")
     cell("import maas_magics as maas")
@@ -528,6 +577,28 @@ def test_automagic_runs_until_the_word_is_a_variable(ip: Any, cell: Run) -> None
     assert "maas_magics.magics" in sys.modules
 
 
+# --- quotes ---
+
+
+def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: Failing, tmp_path: Path) -> None:
+    ip.user_ns["said"] = pd.DataFrame({"text": ["df", "I love this", "n"] * 20, "mood": ["bad", "good", "so"] * 20})
+    cell("%train mood --data said --target mood --model mlp --epochs 60 --patience 0 --batch-size 8")
+    for line in (
+        '%predict mood "I love this"',
+        "%predict mood 'I love this'  # and I mean it",
+        "%predict mood {' '.join(['I', 'love', 'this'])}",
+    ):
+        answers = cell(line)
+        assert len(answers) == 1 and answers.iloc[0, 0] == "good"
+    assert len(cell("%predict mood 'df'")) == 1, "a text, though it is the name of a table"
+    assert cell("%predict mood \"__import__('os').getcwd()\" --top 1") is not None
+    cell(f"said.to_csv({str(tmp_path / 'my rows.csv')!r})")
+    assert len(cell(f'%predict mood "{tmp_path}/my rows.csv"')) == 60
+    cell(TRAIN)
+    told = failing('%predict m "I love this"')
+    assert "one text, and no file; the model takes a, big b, code" in told
+
+
 # --- completion ---
 
 
@@ -547,6 +618,34 @@ def test_automagic_runs_until_the_word_is_a_variable(ip: Any, cell: Run) -> None
         ("%train m --data X ", ["X", "df", "y"]),
         ("%train m --data X y --model li", ["linear"]),
         ("%train -b ", ["kept"]),
+        ("%train m --data rows.csv --target ", ["x", '"y z"']),
+        ("%train m --target a,b --data rows.csv -m lin", ["linear"]),
+        ("%train m --data ro", ["rows.csv"]),
+        ("%train m --data df --target a,co", ["a,code"]),
+        ("%train m --data df --metrics accuracy,f", ["accuracy,f1", "accuracy,fit_me"]),
+        ("%train m --data df --loss fi", ["fit_me"]),
+        ("%train m --data df --callback fi", ["fit_me"]),
+        ("%train m --data df --epochs ", ["n"]),
+        ("%train m --data df --lr a", ["auto"]),
+        ("%train m --data df --model mlp --set hi", ["hidden="]),
+        ("%train m --data df --task=multil", ["--task=multilabel"]),
+        ("%train m --data df --optimizer SGD --optimizer-set mom", ["momentum="]),
+        ("return %train m --data df --task bi", ["binary"]),
+        ("def f(x): return %train m --data df --task bi", ["binary"]),
+        ("%serve ke", ["kept"]),
+        ("%serve --s", ["--stop"]),
+        ("%connect lo", ["local"]),
+        ("%connect local --token-file ro", ["rows.csv"]),
+        ("%export kept --out ro", ["rows.csv"]),
+        ("%predict kept df --out d", ["df"]),
+        ("%predict kept:", ["kept:1"]),
+        ("%predict kept@", ["kept@best"]),
+        ("%maas rm kept@b", ["kept@best"]),
+        ("%maas rm kept --", ["--yes"]),
+        ("%maas alias kept ", ["best"]),
+        ("%maas compare kept:1 kept@", ["kept@best"]),
+        ("%maas stop ke", ["kept"]),
+        ("%maas logs ke", ["kept"]),
         ("%train --epochs=3 ", ["kept"]),
         ("%train --epochs 3 ", ["kept"]),
         ("%train m --data df --model ", ["cnn", "linear", "mlp", "net"]),
@@ -570,10 +669,46 @@ def test_automagic_runs_until_the_word_is_a_variable(ip: Any, cell: Run) -> None
         ("%maas rm ke", ["kept"]),
     ],
 )
-def test_completion(text: str, offered: list[str], ip: Any, cell: Run) -> None:
+def test_completion(
+    text: str, offered: list[str], ip: Any, cell: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cell(TRAIN.replace("train m ", "train kept "))
-    cell("net = nn.Linear(3, 1)")
+    cell("%maas alias kept best")
+    cell("net = nn.Linear(3, 1)\ndef fit_me(outputs, target): pass")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("rows.csv").write_text("x,y z\n1,2\n")
     assert sorted(completions(ip, text)) == sorted(offered)
+
+
+def test_every_option_of_every_magic_completes_in_the_order_of_use(ip: Any) -> None:
+    from maas_magics.magics import maas as words
+
+    commands = {name: module.COMMAND for name, module in words.MAGICS.items()}
+    commands |= {f"maas {name}": command for name, (command, _) in words.SUBCOMMANDS.items()}
+    for name, command in commands.items():
+        flags = [option for option in command.options if not option.positional]
+        wanted = [max(option.flags, key=len) for option in sorted(flags, key=lambda option: not option.needed)]
+        found = completions(ip, f"%{name} --")
+        assert found == wanted, name
+        for option in flags:
+            assert option.switch or option.offer or option.choices or name == "train" or option.offers, option
+    assert completions(ip, "%train m --")[:2] == ["--data", "--target"]
+    assert completions(ip, "%train m ")[:2] == ["--data", "--target"]
+    assert completions(ip, "%evaluate m ")[0] == "--data"
+
+
+def test_the_help_of_a_training_stands_in_groups() -> None:
+    from maas_magics.magics.train import COMMAND, GROUPS
+
+    told = COMMAND.help()
+    assert [line.rstrip(":") for line in told.splitlines() if line in {f"{head}:" for head in GROUPS}] == list(GROUPS)
+    assert list(GROUPS) == ["data", "network", "training", "speed", "service"]
+    grouped = [key for keys in GROUPS.values() for key in keys.split()]
+    assert sorted(grouped) == sorted(option.key for option in COMMAND.options if not option.positional)
+    assert all(
+        told.count(f"  {option.usage.split()[0]} ") or option.flags[1:] or option.switch for option in COMMAND.options
+    )
 
 
 def test_what_is_offered_is_what_there_is() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maas_magics.api.errors import OptionError
 from maas_magics.magics.options import Command, HelpAsked, Option, commas, literal, pair, real, text, whole
-from maas_magics.magics.words import Names, column_names, split
+from maas_magics.magics.words import Names, Quoted, column_names, split
 
 DF = pd.DataFrame({"a": [1, 2], "b c": [3, 4]})
 SPACE = {
@@ -49,6 +49,18 @@ NAMES = Names(SPACE)
         ("m 'a'+'b'", ["m", "'a'+'b'"]),
         ("m $x ${y} 100% a{b}c", ["m", "$x", "${y}", "100%", "a{b}c"]),
         ("m ü 模型 💡", ["m", "ü", "模型", "💡"]),
+        ('m df  # what it\'s about: (see "below"', ["m", "df"]),
+        ("m df; # silent", ["m", "df"]),
+        ("# nothing else", []),
+        ("m df.head()# close behind", ["m", "df.head()"]),
+        ("m '#' \"a # b\" # c", ["m", "#", "a # b"]),
+        ("m {d['#']} df['# #'] # c", ["m", "{d['#']}", "df['# #']"]),
+        ("m s3://bucket/a#b a#b", ["m", "s3://bucket/a#b", "a#b"]),
+        (r'm "say \"so\"" ' + r"'it\'s'", ["m", 'say "so"', "it's"]),
+        (r'm "C:\new\table.csv" "a\\b"', ["m", r"C:\new\table.csv", r"a\b"]),
+        (r'm "C:\rows\" x  # c', ["m", "C:\\rows\\", "x"]),
+        (r'm df["a\"b"]', ["m", r'df["a\"b"]']),
+        ("m \"{n} $n\" '{n}'", ["m", "{n} $n", "{n}"]),
     ],
 )
 def test_split(line: str, words: list[str]) -> None:
@@ -74,7 +86,16 @@ def test_no_line_at_all_breaks_it(line: str) -> None:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\"'()[]{};", exclude_categories=["Cs"]), min_size=1)))
 def test_quoted_words_come_through(words: list[str]) -> None:
-    assert split(" ".join(f'"{word}"' for word in words)) == words
+    assert split(" ".join('"' + word.replace("\\", "\\\\") + '"' for word in words)) == words
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@given(words=st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_what_is_escaped_comes_through_whatever_it_is(quote: str, words: list[str]) -> None:
+    """Brackets, braces, hashes, semicolons, the other quotes: in quotes each is itself, and a text."""
+    escaped = [word.replace("\\", "\\\\").replace(quote, "\\" + quote) for word in words]
+    found = split(" ".join(f"{quote}{word}{quote}" for word in escaped) + "  # it's a comment")
+    assert found == words and all(isinstance(word, Quoted) for word in found)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +197,11 @@ COMMAND = Command(
     [
         ("soup -d n", {"name": "soup", "data": [7]}),
         ("-d n l -q soup", {"name": "soup", "data": [7, [1, 2]], "quick": True}),
-        ("soup --data n --data x", {"name": "soup", "data": [7, 0.5]}),
+        ("soup --data n x", {"name": "soup", "data": [7, 0.5]}),
+        ('soup -d n --note="a \'b\' \\"c\\" "  # --quick', {"name": "soup", "data": [7], "note": "a 'b' \"c\" "}),
+        ('"--help" -d n --note "-q"', {"name": "--help", "data": [7], "note": "-q"}),
+        ("soup -d n --note {'--quick ' + word}", {"name": "soup", "data": [7], "note": "--quick a word"}),
+        ("soup -d n --how 'slow' -t '3'", {"name": "soup", "data": [7], "how": "slow", "times": 3}),
         ("soup more -d n", {"name": "soup", "extra": "more", "data": [7]}),
         ("soup -q more -d n", {"name": "soup", "extra": "more", "data": [7], "quick": True}),
         ("soup --heat -0.5 -t n -d n", {"name": "soup", "heat": -0.5, "times": 7, "data": [7]}),
@@ -200,6 +225,13 @@ def test_parse(line: str, values: dict[str, Any]) -> None:
         ("soup -d n --tim 3", "%cook has no option --tim.", "Did you mean '--times'?"),
         ("soup -d n --Times 3", "%cook has no option --Times.", "Did you mean '--times'?"),
         ("soup -d n -x", "%cook has no option -x", "%cook NAME"),
+        ("soup --data n --data x", "--data stands twice", "Give it once, with all its values: --data DATA …"),
+        ("soup -d n --data x", "--data stands twice", "once"),
+        ("soup -d n -t 1 --times=1", "--times stands twice", "Give it once."),
+        ("soup -d n -q --quick", "--quick stands twice", "once"),
+        ("soup -d 'n'", "--data: 'n' is a text", "Without quotes it is the variable: n"),
+        ("soup -d n --tiems 3", "%cook has no option --tiems.", "Did you mean '--times'?"),
+        ("soup -d n --pretrained", "%cook has no option --pretrained.", "%cook --help lists them."),
         ("soup a b -d n", "cannot tell what this is for: b", "%cook NAME"),
         ("", "%cook needs NAME.", "%cook NAME --data DATA [EXTRA] [options]"),
         ("soup", "%cook needs --data DATA.", "%cook NAME --data DATA"),

@@ -82,6 +82,23 @@ def _objects(columns: Mapping[str, list[Any]], texts: Collection[str]) -> pa.Tab
     )
 
 
+def one_text(text: str, inputs: Sequence[TensorSpec]) -> Any:
+    """One row of a model that takes a text and nothing else.
+
+    Raises
+    ------
+    DataError
+        If it takes something else.
+    """
+    if len(inputs) == 1 and inputs[0].datatype == "BYTES":
+        return _table(pa.table({inputs[0].name: pa.array([text], pa.string())}))
+    names = ", ".join(spec.name for spec in inputs[:6]) + (", …" if len(inputs) > 6 else "")
+    raise DataError(
+        f"What stands in quotes is one text, and no file; the model takes {names}.",
+        "%predict NAME df, without quotes, or %%predict NAME and rows in the cell",
+    )
+
+
 def _json(text: str) -> list[Any] | None:
     """Rows of JSON or of JSON lines; None where it is neither."""
     try:
