@@ -102,6 +102,8 @@ def find(data: Any) -> tuple[list[Place], list[str]]:
             raise DataError(f"The files are of several formats: {', '.join(sorted(kinds))}.", "Give those of one.")
         return found, notes
     path = os.fspath(data)
+    if "\0" in path:
+        raise DataError(f"There is no file {path!r}.")
     filesystem, inner = _filesystem(path)
     info = filesystem.get_file_info(inner)
     if info.type.name == "NotFound" and any(char in path for char in "*?["):
