@@ -177,10 +177,10 @@ class Connection:
         """Names of the columns of a file of this machine; none where it cannot be read."""
         from pathlib import Path
 
-        from maas_magics.core.data.sources import open_source
-
         if "://" in path or not Path(path).expanduser().exists():
             return []
+        from maas_magics.core.data.sources import open_source
+
         try:
             return next((list(part.column_names) for part in open_source(path).chunks(1)), [])
         except MaasError:

@@ -281,6 +281,13 @@ def _weights(train: Rows, held: Rows | None) -> tuple[Tensor, Tensor | None] | N
     return torch.from_numpy(train.weights), other
 
 
+def joined(target: Tensor, weights: Tensor) -> Tensor:
+    """Target and weights of rows, (n, k + 1), in floats that hold the target exactly."""
+    dtype = target.dtype if target.is_floating_point() else torch.float32  # exact for 16 million labels
+    flat = target.flatten(1) if target.dim() > 1 else target[:, None]
+    return torch.cat([flat.to(dtype), weights.reshape(-1, 1).to(dtype)], dim=1)
+
+
 @torch.inference_mode()
 def _transformed(transform: Transform, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return transform(*inputs)  # type: ignore[no-any-return]

@@ -40,13 +40,13 @@ from maas_magics.core.training.rows.prepare import (
     Prepared,
     check_image,
     held_share,
+    joined,
     layout_of,
     refuse_infinite,
     standardises,
     texts_of,
     transformed,
 )
-from maas_magics.core.training.steps.weighting import joined
 
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,

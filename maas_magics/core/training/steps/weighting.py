@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError
@@ -18,13 +17,6 @@ from maas_magics.core.training.steps.losses import make_loss
 
 Rowwise = Callable[[Tensor, Tensor], Tensor]
 """``(outputs, target) -> losses``, one for each number of the target, or for each row."""
-
-
-def joined(target: Tensor, weights: Tensor) -> Tensor:
-    """Target and weights of rows, (n, k + 1), in floats that hold the target exactly."""
-    dtype = target.dtype if target.is_floating_point() else torch.float32  # exact for 16 million labels
-    flat = target.flatten(1) if target.dim() > 1 else target[:, None]
-    return torch.cat([flat.to(dtype), weights.reshape(-1, 1).to(dtype)], dim=1)
 
 
 class Weighted:
