@@ -16,6 +16,7 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.memory import free_memory
+from maas_magics.core.training.own.fit_in import few_rows
 from maas_magics.core.training.rows.accumulate import Grouped
 from maas_magics.core.training.rows.batches import Batches, InMemory
 from maas_magics.core.training.rows.blocks import Blocks
@@ -133,7 +134,7 @@ def assemble(
         precision: Precision | None = Precision(rules.precision, device)
     else:
         precision = make_precision(rules.precision, net, example, device)
-    arranged = arrange(net, example, device, rules.precision)
+    arranged = arrange(net, _example(prepared, device, few_rows(prepared.train[0])), device, rules.precision)
     if arranged is not None:
         undo.callback(arranged.undo)
     optimizer, freezing = make_learner(rules, net)
@@ -240,13 +241,13 @@ def _searched(
     return found
 
 
-def _example(prepared: Prepared, device: torch.device) -> tuple[Tensor, ...]:
-    """Two rows of what the network takes; zeros of that kind where the rows are a loader's."""
+def _example(prepared: Prepared, device: torch.device, rows: int = 2) -> tuple[Tensor, ...]:
+    """Some rows of what the network takes; zeros of that kind where the rows are a loader's."""
     first = prepared.train[0]
     if len(first[0]):
-        return tuple(values[:2].to(device) for values in first)
+        return tuple(values[:rows].to(device) for values in first)
     return tuple(
-        torch.zeros(2, *column.shape, dtype=getattr(torch, column.dtype), device=device)
+        torch.zeros(rows, *column.shape, dtype=getattr(torch, column.dtype), device=device)
         for column in prepared.preprocess.columns.columns
         if isinstance(column, TensorColumn)
     )

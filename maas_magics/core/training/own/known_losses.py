@@ -107,12 +107,15 @@ class Watch(TorchFunctionMode):
         Of the first of torch's losses that they are handed to.
     link : Link
         What is told by the first thing that is done to them.
+    broadcasts : bool
+        Whether a loss that takes both in one shape was handed them in two.
     """
 
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
         self.found: Takes | None = None
         self.link: Link = ""
+        self.broadcasts = False
         self._outputs = [outputs]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -124,6 +127,9 @@ class Watch(TorchFunctionMode):
         if ours and name in KNOWN:
             self.found = _takes(name, kwargs)
             self.link = KNOWN[name].link if self.found is None else self.found.link
+            second = args[1] if len(args) > 1 else kwargs.get("target")
+            if KNOWN[name].target == "like" and isinstance(second, Tensor):
+                self.broadcasts = first.shape != second.shape
         elif ours:
             self.link = LINKS.get(name, "")
         answer = func(*args, **kwargs)

@@ -224,7 +224,8 @@ def _failure(loss: OwnLoss, outputs: Tensor, target: Tensor) -> tuple[BaseExcept
                 return "it gives a complex number", watch
             if value.requires_grad:
                 torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-            return ("broadcast" if _broadcasts(loss, leaf.detach(), target) else None), watch
+            wrong = watch.broadcasts or _broadcasts(loss, leaf.detach(), target)
+            return ("broadcast" if wrong else None), watch
     except MaasError:
         raise
     except Exception as error:  # whatever the loss raises

@@ -30,6 +30,7 @@ from maas_magics.api.events import Event, Message, encode
 from maas_magics.api.wire import encode_error
 from maas_magics.core.architectures import architectures
 from maas_magics.core.context import Stopping
+from maas_magics.core.training.own.fit_in import few_rows
 from maas_magics.core.training.own.graphs import ExportedModule, unpack
 from maas_magics.core.training.own.modules import make_module
 from maas_magics.core.training.own.source import run_source
@@ -185,7 +186,7 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
     if order.shard:
         shard(net, group)
     else:
-        arrange(net, example, device, rules.precision)
+        arrange(net, tuple(x[: few_rows(inputs)] for x in inputs), device, rules.precision)
     seed = order.seed * order.size + group.rank
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
