@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -13,6 +12,7 @@ import uuid
 from typing import Any, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
+from maas_magics.api.child import python
 from maas_magics.api.errors import DataError, MaasError, Refused, Stopped
 from maas_magics.api.events import FINAL_STATES, Finished, Message
 from maas_magics.api.requests import ExportRequest, Request, TrainRequest, is_named_split
@@ -199,7 +199,7 @@ class Pool(threading.Thread):
     def _start(self, id: str) -> subprocess.Popen[bytes]:
         flags = ["--allow-code"] if self._backend.allow_code else []
         return subprocess.Popen(
-            [sys.executable, "-m", "maas_magics.local.worker", self._backend.place, id, *flags],
+            python("maas_magics.local.worker", self._backend.place, id, *flags),
             env={name: value for name, value in os.environ.items() if not SECRET.search(name)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,

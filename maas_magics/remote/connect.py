@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from maas_magics.api.child import python
 from maas_magics.api.errors import MaasError, OptionError, ServiceError
 from maas_magics.api.secrets import read_token
 from maas_magics.remote.client import Client
@@ -75,8 +75,8 @@ def start_local(place: str, work: Path) -> Running:
     try:
         with open(work / LOG, "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "maas_magics.service", "--store", place, "--port", "0",
-                 "--token-file", str(work / TOKEN), "--ready-file", str(work / READY)],
+                python("maas_magics.service", "--store", place, "--port", "0",
+                       "--token-file", str(work / TOKEN), "--ready-file", str(work / READY)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

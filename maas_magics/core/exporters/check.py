@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from maas_magics.api.child import python
 from maas_magics.api.errors import ExportError
 from maas_magics.core.data.columns import Array
 
@@ -33,11 +34,9 @@ def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Pa
         str(i): values.astype(str) if values.dtype == object else values for i, values in enumerate(raw)
     }
     np.savez(work / "inputs.npz", **given)
-    command = [sys.executable, "-m", "maas_magics.core.exporters.check", format, str(file), str(version), str(work)]
+    command = python("maas_magics.core.exporters.check", format, str(file), str(version), str(work))
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=Path(__file__).parents[3]
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         code, told = done.returncode, done.stderr.strip().splitlines()
     except subprocess.TimeoutExpired:
         code, told = 1, [f"it gave no answer in {SECONDS} s"]

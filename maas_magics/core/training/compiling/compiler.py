@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maas_magics.api.child import python
 from maas_magics.core.training.compiling.compile_process import DONE, FAILED, GRAPH
 from maas_magics.core.training.compiling.graph_plain import plain, tensors_of
 from maas_magics.core.training.compiling.group_graph import Group
@@ -84,7 +85,7 @@ class Compilation:
             sent = {"graph": graph, "inputs": kinds, "threads": torch.get_num_threads()}
             torch.save(sent, self._folder / GRAPH)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "maas_magics.core.training.compiling.compile_process", str(self._folder)],
+                python("maas_magics.core.training.compiling.compile_process", str(self._folder)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -38,6 +38,12 @@ def run_source(text: str) -> Callable[[int, int], Any]:
         space: dict[str, Any] = {"torch": torch, "nn": torch.nn, "inputs": inputs, "outputs": outputs}
         try:
             exec(code, space)
+        except ImportError as error:
+            raise ModelError(
+                f"The cell imports what is not there: {error}. Processes beside the notebook look into none of its "
+                "folders.",
+                "Install the module, or define in the cell what it uses.",
+            ) from error
         except Exception as error:
             raise ModelError(
                 f"The cell fails on the service: {type(error).__name__}: {error}",

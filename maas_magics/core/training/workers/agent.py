@@ -14,6 +14,8 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.rendezvous.api import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
+from maas_magics.api.child import arguments
+
 RESTARTS = 3
 """How often dead workers are started again."""
 
@@ -82,7 +84,7 @@ class Agent(LocalElasticAgent):
             local_world_size=size,
             rdzv_handler=Alone(folder.name),
             entrypoint=sys.executable,
-            args=("-m", __package__, str(folder)),
+            args=tuple(arguments(__package__, str(folder))),
             max_restarts=RESTARTS,
             monitor_interval=POLL,
         )
