@@ -56,7 +56,7 @@ class LocalBackend:
 
     def __init__(self, place: str, memory: float = math.inf, shared: bool = False) -> None:
         self.models: Store = Store(place, lambda name: self.trainings.remove(name))
-        self._journal = Journal(self.models.work / "jobs.sqlite")
+        self._journal = Journal(self.models.work / "jobs.sqlite", later=True)
         self.loader = Loader(self.models, memory, shared)
         self.data: Uploads = Uploads(self.models.work / "data")
         self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)

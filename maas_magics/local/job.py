@@ -42,6 +42,8 @@ class LocalJob(LoggedJob[R]):
         What an earlier process told of it.
     flush : float
         Seconds between two writes of events to the journal.
+    owner : str
+        Who runs it; what a process writes that is not the owner any more is lost. Not asked for when empty.
     again : callable, optional
         Queues the job once more, after a pause; without it the job cannot be paused.
     """
@@ -53,8 +55,10 @@ class LocalJob(LoggedJob[R]):
         events: Sequence[Event] = (),
         flush: float = FLUSH,
         again: Callable[[], None] | None = None,
+        owner: str = "",
     ) -> None:
         super().__init__(info, events)
+        self._owner = owner
         self._journal = journal
         self._written = len(events)
         self._flush_every = flush
@@ -167,7 +171,7 @@ class LocalJob(LoggedJob[R]):
         """Write down what is new; a journal that cannot be written now costs its record a while, never the job."""
         fresh = self._log.events[self._written :]
         try:
-            self._journal.append(self.id, fresh, state, outcome)
+            self._journal.append(self.id, fresh, state, outcome, self._owner)
         except StoreError:
             self._owed = (state, outcome)
         else:

@@ -14,12 +14,22 @@ def this_process() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process began, so that a number used again is not taken for the same process."""
+    """When a process began, so that a number used again is not taken for the same process; "dead" for one that ended.
+
+    One that ended stays in the table until its parent looks, which nobody does where a container has no init.
+    """
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
+            told = file.read().rpartition(")")[2].split()
+        return "dead" if told[0] in "ZX" else told[19]
     except (OSError, IndexError):
         return ""
+
+
+def here(owner: str) -> int | None:
+    """Number of a process that `this_process` named so; None for one of another machine."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    return int(rest) if host == socket.gethostname() else None
 
 
 def alive(owner: str) -> bool:

@@ -1,4 +1,4 @@
-"""A process that runs one job of a service: ``python -m maas_magics.local.worker STORE JOB``.
+"""A process that runs one job of a service: ``maas_magics.local.worker STORE JOB KEEPER``.
 
 What it does and tells stands in the journal, so it needs nothing of the process that started it,
 and goes on when that one dies.
@@ -6,11 +6,16 @@ and goes on when that one dies.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 import threading
 import time
 
+import msgspec
+
+from maas_magics.api.errors import StoreError
 from maas_magics.api.wire import decode_request
 from maas_magics.core import tasks
 from maas_magics.core.context import Context
@@ -19,25 +24,39 @@ from maas_magics.core.journal import Journal
 from maas_magics.core.store import Store
 from maas_magics.core.uploads import Uploads
 from maas_magics.local.job import POLL, LocalJob
+from maas_magics.local.keeper import BEAT
 from maas_magics.local.process import this_process
 
+LOST = 3
+"""Exit code of a worker whose job somebody else runs."""
 
-def main(place: str, id: str, *flags: str) -> None:
+
+def main(place: str, id: str, keeper: str, *flags: str) -> None:
     """Run the job to its end, or until a signal asks to give way."""
     store = Store(place)
     journal = Journal(store.work / "jobs.sqlite")
     found, request = journal.find(id), journal.request(id)
     if found is None or request is None:
         raise SystemExit(f"There is no job {id!r} to run.")
-    job = LocalJob[object](found[0], journal, journal.events(id), flush=POLL)
+    me = this_process()
+    if not journal.take(id, me, keeper):
+        return  # it was paused, stopped or taken up by another service meanwhile
+    queued = msgspec.structs.replace(found[0], state="queued")
+    job = LocalJob[object](queued, journal, journal.events(id), flush=POLL, owner=me)
+    over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: job.suspend())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    journal.take(id, this_process())
 
     def look() -> None:
-        while True:
+        beaten = time.monotonic()
+        while not over.wait(POLL):
             job.look()
-            time.sleep(POLL)
+            if time.monotonic() - beaten < BEAT:
+                continue
+            with contextlib.suppress(StoreError):  # locked: it is tried again
+                if not journal.beat(id, me) and not over.wait(1.0):
+                    os._exit(LOST)  # it was held for dead: whoever goes on with the job must not find two of it
+                beaten = time.monotonic()
 
     job.look()
     threading.Thread(target=look, daemon=True).start()
@@ -51,6 +70,7 @@ def main(place: str, id: str, *flags: str) -> None:
         allow_code="--allow-code" in flags,
     )
     job.run(lambda: tasks.run(decode_request(request), context))
+    over.set()
 
 
 if __name__ == "__main__":
