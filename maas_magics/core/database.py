@@ -76,6 +76,10 @@ class Database:
                 raise
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        """Both connections; without the lock, which somebody who writes may hold for long, where they are there."""
+        return self._both or self._make()
+
+    def _make(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         with self._lock:
             if self._both is not None:
                 return self._both

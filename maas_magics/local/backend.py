@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import math
 import queue
 import threading
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
-from maas_magics.api.errors import ModelNotFound, OptionError, did_you_mean
+from maas_magics.api.errors import ModelNotFound, OptionError, StoreError, did_you_mean
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.job import whole_id
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
@@ -55,7 +56,7 @@ class LocalBackend:
     """
 
     def __init__(self, place: str, memory: float = math.inf, shared: bool = False) -> None:
-        self.models: Store = Store(place, lambda name: self.trainings.remove(name))
+        self.models: Store = Store(place, self._removed)
         self._journal = Journal(self.models.work / "jobs.sqlite", later=True)
         self.loader = Loader(self.models, memory, shared)
         self.data: Uploads = Uploads(self.models.work / "data")
@@ -66,6 +67,11 @@ class LocalBackend:
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()
         self._owner = this_process()
+
+    def _removed(self, name: str) -> None:
+        """A model is gone; what is kept of its trainings goes too, where the journal tells what that is."""
+        with contextlib.suppress(StoreError):
+            self.trainings.remove(name)
 
     @property
     def place(self) -> str:

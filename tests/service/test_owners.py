@@ -150,7 +150,7 @@ def test_two_services_on_one_store_run_each_job_once(tmp_path: Path) -> None:
 
 def test_pause_and_resume_say_nothing_alarming(tmp_path: Path) -> None:
     with service(tmp_path / "store") as backend:
-        job = backend.submit(request(epochs=LONG, checkpoint_every=0.2))
+        job = backend.submit(request(epochs=LONG, checkpoint_every="1s"))
         until(job, EpochEnd)
         for _ in range(2):
             job.pause()
@@ -166,7 +166,7 @@ def test_after_a_kill_of_both_there_is_one_start_and_it_is_told_truly(tmp_path: 
     served = Service(tmp_path)
     try:
         with remote(served.url, served.token) as backend:
-            job = backend.submit(request(epochs=LONG, checkpoint_every=0.2))
+            job = backend.submit(request(epochs=LONG, checkpoint_every="1s"))
             until(job, CheckpointSaved)
             worker = owner(served.store, job.info.id)
             served.kill()
@@ -183,7 +183,7 @@ def test_after_a_kill_of_both_there_is_one_start_and_it_is_told_truly(tmp_path: 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="halts a process")
 def test_a_worker_that_hangs_is_noticed_and_its_job_goes_on(tmp_path: Path) -> None:
     with service(tmp_path / "store") as backend:
-        job = backend.submit(request(epochs=LONG, checkpoint_every=0.2))
+        job = backend.submit(request(epochs=LONG, checkpoint_every="1s"))
         until(job, CheckpointSaved)
         worker = owner(tmp_path / "store", job.info.id)
         os.kill(number(worker), signal.SIGSTOP)
@@ -200,7 +200,7 @@ def test_three_stops_end_a_hung_job_for_good(adopted: bool, tmp_path: Path) -> N
     served = Service(tmp_path)
     try:
         with remote(served.url, served.token) as backend:
-            job = backend.submit(request(epochs=1_000_000, checkpoint_every=0.2))
+            job = backend.submit(request(epochs=1_000_000, checkpoint_every="1s"))
             until(job, CheckpointSaved)
             worker = owner(served.store, job.info.id)
             os.kill(number(worker), signal.SIGSTOP)
@@ -221,7 +221,7 @@ def test_three_stops_end_a_hung_job_for_good(adopted: bool, tmp_path: Path) -> N
 
 def test_a_worker_that_was_held_for_dead_leaves_at_once_and_writes_nothing(tmp_path: Path) -> None:
     with service(tmp_path / "store") as backend:
-        job = backend.submit(request(epochs=1_000_000, checkpoint_every=0.2))
+        job = backend.submit(request(epochs=1_000_000, checkpoint_every="1s"))
         until(job, EpochEnd)
         worker = owner(tmp_path / "store", job.info.id)
         journal = Journal(tmp_path / "store" / "jobs.sqlite")
