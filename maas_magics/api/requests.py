@@ -150,6 +150,9 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     loader_workers : int or None
         Processes that read the rows of a map-style torch ``Dataset``, 0 for this one; the rows are the same either
         way. 0 when None, or what ``fast`` finds.
+    sample : int
+        Rows, held-out ones where there are any, that are kept as they came beside the version, to verify exports on;
+        0 to 1,000.
     """
 
     name: str
@@ -202,6 +205,7 @@ class TrainRequest(Request[TrainedModel], frozen=True, kw_only=True):
     workers: int = 1
     shard: bool = False
     loader_workers: int | None = None
+    sample: int = 1_000
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

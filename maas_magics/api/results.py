@@ -98,6 +98,8 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     profile : dict of str to float
         With ``--profile``, seconds of the whole training that went into ``data``, ``forward``, ``backward``,
         ``optimizer``, ``events`` and ``validation``, and into ``compiled`` steps and ``compiling`` where there are any.
+    sample : int
+        Rows that are kept as they came beside the version, to verify exports on.
     """
 
     info: ModelInfo
@@ -109,6 +111,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     diverged: bool = False
     notes: tuple[str, ...] = ()
     profile: dict[str, float] = {}
+    sample: int = 0
 
     @property
     def ref(self) -> str:
@@ -137,6 +140,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
             ("architecture", f"{info.architecture}, {info.parameters:,} parameters"),
             ("best epoch", f"{self.best_epoch} of {self.epochs}{self._ending}"),
             *((f"validation {name}", figure(value)) for name, value in self.metrics.items()),
+            ("rows kept", f"{self.sample:,}, to verify exports on (--sample 0 keeps none)" if self.sample else "none"),
         ]
 
     def __repr__(self) -> str:
@@ -244,6 +248,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         SHA-256 of the model file, hexadecimal.
     signature : Signature
     verification : Verification
+    files : dict of str to str
+        SHA-256 of every file in the folder, the report itself apart; empty in exports of before.
     """
 
     model: str
@@ -253,6 +259,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     signature: Signature
     verification: Verification
+    files: dict[str, str] = {}
 
     def _rows(self) -> list[tuple[str, str, str]]:
         check = self.verification

@@ -17,7 +17,7 @@ from maas_magics.core.data.columns import Array, Category, Columns, codes
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.data.decode import Decode
 from maas_magics.core.data.transform import Transform, as_tensor
-from maas_magics.core.manifest import Manifest, Preprocess, read_manifest, read_preprocess
+from maas_magics.core.manifest import Manifest, Preprocess, check_files, read_manifest, read_preprocess
 
 WEIGHTS = "weights.safetensors"
 
@@ -135,6 +135,7 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
     ModelError
         If the network was defined in a notebook and is not given.
     """
+    check_files(folder)
     manifest, preprocess = read_manifest(folder), read_preprocess(folder)
     if net is None:
         if (folder / GRAPHS).is_file():

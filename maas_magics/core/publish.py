@@ -11,7 +11,7 @@ from maas_magics.api.errors import MaasError
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.context import Context
 from maas_magics.core.exporters.export import export_to
-from maas_magics.core.manifest import write_manifest
+from maas_magics.core.manifest import seal, write_manifest
 from maas_magics.core.model import Model
 from maas_magics.core.sample import write_sample
 from maas_magics.core.storage import staging, unwritable
@@ -43,6 +43,7 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
                 told = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
                 told = told.removesuffix(" Nothing was published.")
                 context.tell(f"Only this kernel can run it, for it does not export: {told}", "warning")
+        seal(staged)
         version = context.store.storage.publish(name, staged)
     info = msgspec.structs.replace(manifest.info, version=version)
     kept = Model(msgspec.structs.replace(manifest, info=info), model.preprocess, model.net)

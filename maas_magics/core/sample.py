@@ -11,19 +11,19 @@ import pyarrow as pa
 import pyarrow.feather
 
 from maas_magics.core.data.arrow import Array, tensors
+from maas_magics.core.storage import SAMPLE
 
-FILE = "sample.arrow"
 TARGET = "__target__"
 
 
 def write_sample(folder: Path, table: pa.Table) -> None:
     """Write the rows into a version's folder."""
-    pyarrow.feather.write_feather(table, str(folder / FILE), compression="lz4")
+    pyarrow.feather.write_feather(table, str(folder / SAMPLE), compression="lz4")
 
 
 def read_sample(folder: Path) -> tuple[pa.Table, Array]:
     """Features and encoded target of the rows."""
-    table = pyarrow.feather.read_table(str(folder / FILE), memory_map=False)
+    table = pyarrow.feather.read_table(str(folder / SAMPLE), memory_map=False)
     target = table.column(TARGET)
     values = tensors(target) if isinstance(target.type, pa.FixedShapeTensorType) else np.asarray(target.to_numpy())
     return table.drop_columns([TARGET]), values

@@ -13,15 +13,20 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from maas_magics.api import private
 from maas_magics.api.errors import StoreError
 
 MANIFEST = "manifest.json"
+
+SAMPLE = "sample.arrow"
+"""Rows that people gave, kept beside a version: for the store's owner alone, whoever else may read the store."""
 
 LAST = "last-"
 """Begins the name of a marker that outlives a removed version, so that its number is never given again."""
@@ -102,9 +107,11 @@ class Folder:
     def publish(self, name: str, staged: Path) -> int:
         """Rename ``staged`` to the next free number."""
         parent = self._models / name
+        self._open_up(staged)
         _sync(staged)
         while True:
-            parent.mkdir(parents=True, exist_ok=True)
+            for place in (self._models, parent):
+                place.mkdir(mode=_mode(self.root), parents=True, exist_ok=True)
             version = _next(self._list(name))
             try:
                 os.rename(staged, parent / str(version))
@@ -118,7 +125,8 @@ class Folder:
     def add(self, name: str, version: int, part: str, staged: Path) -> None:
         """Rename ``staged`` into the version's folder."""
         place = self.folder(name, version) / part
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(mode=_mode(self.root), exist_ok=True)
+        self._open_up(staged)
         _sync(staged)
         old = Path(tempfile.mkdtemp(dir=staged.parent)) / "old"
         with contextlib.suppress(FileNotFoundError):
@@ -126,6 +134,13 @@ class Folder:
         os.rename(staged, place)
         _sync_folder(place.parent)
         shutil.rmtree(old.parent, ignore_errors=True)
+
+    def _open_up(self, staged: Path) -> None:
+        """Let those read a version who may read the store, but for its rows."""
+        if os.name == "posix":
+            mode = _mode(self.root)
+            for path in (staged, *staged.rglob("*")):
+                path.chmod(0o600 if path.name == SAMPLE else mode if path.is_dir() else mode & 0o666)
 
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias."""
@@ -201,7 +216,9 @@ class Bucket:
         if not place.is_dir():
             with staging(self._cache.root) as work:
                 self._fs.get(there, str(work / "copy"), recursive=True)
-                place.parent.mkdir(parents=True, exist_ok=True)
+                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for rows in (work / "copy").rglob(SAMPLE):
+                    private.close(rows)
                 with contextlib.suppress(OSError):
                     os.rename(work / "copy", place)
         for variant in self._list(f"{there}/exports"):
@@ -283,7 +300,8 @@ def staging(root: Path) -> Iterator[Path]:
     """An empty folder on the store's disk that is gone afterwards, whatever happened; write errors become short."""
     place = root / "tmp"
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.folder(place)
         _sweep(place)
         work = Path(tempfile.mkdtemp(dir=place))
     except OSError as error:
@@ -312,6 +330,11 @@ def unwritable(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return os.strerror(error.errno) if error.errno in UNWRITABLE else None
     return next((text for code in UNWRITABLE if (text := os.strerror(code)).lower() in str(error).lower()), None)
+
+
+def _mode(root: Path) -> int:
+    """Mode of folders in a store: as open as the store's own."""
+    return 0o700 | (stat.S_IMODE(root.stat().st_mode) & 0o077)
 
 
 def _sweep(place: Path) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from maas_magics.api import private
 from maas_magics.api.errors import DataError, StoreError
 
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -79,7 +80,10 @@ class Uploads:
         file = self._file(digest)
         part = _growing(file)
         if not 0 < total <= self._limit:
-            raise DataError(f"{total:,} bytes were announced; 1 to {self._limit:,.0f} are accepted.")
+            raise DataError(
+                f"{total:,} bytes were announced; 1 to {self._limit:,.0f} are accepted.",
+                "Its owner may raise --max-upload.",
+            )
         with self._lock:
             there = self.offset(digest)
             if there == COMPLETE:
@@ -87,8 +91,8 @@ class Uploads:
             if offset != there or there + len(chunk) > total:
                 raise DataError(f"The upload is at byte {there:,}, not {offset:,}.", "Go on from there.")
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with open(part, "ab") as out:
+                private.folder(self.folder)
+                with open(private.file(part), "ab") as out:
                     try:
                         out.write(chunk)
                         out.flush()

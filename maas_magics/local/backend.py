@@ -27,6 +27,7 @@ from maas_magics.core.context import Context
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
 from maas_magics.core.journal import Journal
+from maas_magics.core.manifest import check_files
 from maas_magics.core.store import Store
 from maas_magics.core.uploads import Uploads
 from maas_magics.local.job import JournalJob, LocalJob
@@ -202,6 +203,7 @@ class LocalBackend:
                 f"{name}:{version} has no export {variant!r}.",
                 did_you_mean(variant, there) or f"%export {name}:{version} --format {variant}",
             )
+        check_files(exports.parent, f"exports/{variant}")
         return {file.name: file.read_bytes() for file in sorted((exports / variant).iterdir()) if file.is_file()}
 
     def traffic(self) -> Mapping[str, float]:

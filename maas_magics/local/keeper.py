@@ -136,7 +136,10 @@ class Pool(threading.Thread):
                     worker.signs = Signs()
                 if trouble != repr(error):
                     trouble = repr(error)
-                    print(error, file=sys.stderr) if isinstance(error, StoreError) else traceback.print_exc()
+                    if isinstance(error, StoreError):
+                        print(error, file=sys.stderr)
+                    else:
+                        traceback.print_exc()
             self._awake.wait(TROUBLE if trouble else POLL)
             self._awake.clear()
 
@@ -180,7 +183,8 @@ class Pool(threading.Thread):
             signs = self._others.setdefault(job.keeper, Signs())
             if signs.silent(self._journal.keepers().get(job.keeper, 0.0)) < SILENCE:
                 return False
-        return self._journal.keep(job, self.name_here) and False  # its line is read anew with the next look
+        self._journal.keep(job, self.name_here)
+        return False  # its line is read anew with the next look
 
     def _take_up(self, job: Held) -> None:
         """Find the worker of a job that is kept here, or start one."""
@@ -230,8 +234,8 @@ class Pool(threading.Thread):
         if worker.process is not None:
             _kill(worker.process.pid)
             worker.process.wait()
-        elif here(job.owner) is not None and alive(job.owner):
-            _kill(int(here(job.owner) or 0))
+        elif (number := here(job.owner)) is not None and alive(job.owner):
+            _kill(number)
 
     def _still(self, id: str) -> Held | None:
         """A job as it stands now, where it is unfinished and kept here."""

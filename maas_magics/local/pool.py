@@ -14,9 +14,11 @@ from maas_magics.api.requests import ExportRequest, Request, TrainRequest, is_na
 from maas_magics.api.wire import Code, Graph, Uploaded, encode_request
 from maas_magics.core import tasks
 from maas_magics.core.store import check_name
+from maas_magics.core.uploads import Uploads
 from maas_magics.local.backend import LocalBackend
 from maas_magics.local.job import LocalJob
 from maas_magics.local.keeper import Pool
+from maas_magics.local.limits import Limits
 
 R = TypeVar("R")
 
@@ -37,15 +39,25 @@ class ServiceBackend(LocalBackend):
         Bytes of weights that are kept open.
     allow_code : bool
         Whether modules may come as source.
+    limits : Limits, optional
     """
 
-    def __init__(self, place: str, jobs: int = 1, memory: float = float("inf"), allow_code: bool = False) -> None:
+    def __init__(
+        self,
+        place: str,
+        jobs: int = 1,
+        memory: float = float("inf"),
+        allow_code: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
         super().__init__(place, memory, shared=True)
         self.allow_code = allow_code
+        self.limits = limits or Limits()
+        self.data = Uploads(self.models.work / "data", self.limits.upload or float("inf"))
         with contextlib.suppress(StoreError):  # a journal that cannot be read costs the jobs, not the models
             if all(info.state in FINAL_STATES for info, _ in self._journal.jobs()):
                 self.data.forget(KEPT)
-        flags = ["--allow-code"] if allow_code else []
+        flags = [*self.limits.words(), *(["--allow-code"] if allow_code else [])]
         self._pool = Pool(self.place, self._journal, self.trainings, jobs, flags, self._ended)
         self._pool.start()
 
@@ -54,6 +66,7 @@ class ServiceBackend(LocalBackend):
         earlier = self.trainings.find(request)
         if isinstance(request, TrainRequest):
             request = self.trainings.whole(request, earlier)  # type: ignore[assignment]
+            request = self.limits.bounded(request)  # type: ignore[assignment]
         self._check(request)
         if not isinstance(request, (TrainRequest, ExportRequest)):
             return super().submit(request, key)

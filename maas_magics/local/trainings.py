@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from maas_magics.api import private
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
@@ -110,6 +111,8 @@ class Trainings:
     def begin(self, id: str, request: TrainRequest, earlier: str) -> None:
         """Note a request for later, and give its job the checkpoints that it goes on from."""
         self._asked[id] = request
+        with contextlib.suppress(OSError):  # a disk that takes nothing is told when something is to be kept
+            private.folder(self._place)
         if earlier:
             before = self._line(earlier)
             try:

@@ -16,6 +16,7 @@ import time
 import msgspec
 
 from maas_magics.api.errors import StoreError
+from maas_magics.api.events import Message
 from maas_magics.api.wire import decode_request
 from maas_magics.core import tasks
 from maas_magics.core.context import Context
@@ -25,6 +26,7 @@ from maas_magics.core.store import Store
 from maas_magics.core.uploads import Uploads
 from maas_magics.local.job import POLL, LocalJob
 from maas_magics.local.keeper import BEAT
+from maas_magics.local.limits import HOUR, limit_process, of_memory
 from maas_magics.local.process import this_process
 
 LOST = 3
@@ -43,7 +45,13 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
         return  # it was paused, stopped or taken up by another service meanwhile
     queued = msgspec.structs.replace(found[0], state="queued")
     job = LocalJob[object](queued, journal, journal.events(id), flush=POLL, owner=me)
-    over = threading.Event()
+    over, used_up = threading.Event(), threading.Event()
+    given = dict(flag.partition("=")[::2] for flag in flags)
+    memory, cpu = int(given.get("--memory", "0")), int(given.get("--cpu", "0"))
+    if 0 < int(given.get("--threads", "0")) < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", given["--threads"])  # what comes before torch is imported counts
+    os.umask(0o077)
+    limit_process(memory, cpu, used_up.set)
     signal.signal(signal.SIGTERM, lambda *_: job.suspend())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -51,6 +59,12 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
         beaten = time.monotonic()
         while not over.wait(POLL):
             job.look()
+            if used_up.is_set():
+                used_up.clear()
+                hours = f"{cpu / HOUR:,.6g}"
+                text = f"The {hours} CPU hours of one worker are used up (--worker-cpu of the service): it stops."
+                job.emit(Message(text=text, level="warning"))
+                job.stop()
             if time.monotonic() - beaten < BEAT:
                 continue
             with contextlib.suppress(StoreError):  # locked: it is tried again
@@ -67,9 +81,19 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
         job.stopping,
         uploads=Uploads(store.work / "data"),
         checkpoints=store.work / "jobs" / id,
-        allow_code="--allow-code" in flags,
+        allow_code="--allow-code" in given,
     )
-    job.run(lambda: tasks.run(decode_request(request), context))
+
+    def work() -> object:
+        try:
+            return tasks.run(decode_request(request), context)
+        except Exception as error:
+            told = of_memory(error, memory)
+            if told is error:
+                raise
+            raise told from error
+
+    job.run(work)
     over.set()
 
 

@@ -217,6 +217,7 @@ COMMAND = Command(
         Option(("--seed",), "seed of split, weights and order", whole, "N"),
         Option(("--device",), "auto, cpu, cuda, mps", text, "DEVICE", offer=("auto", "cpu", "cuda", "mps")),
         Option(("--threads",), "CPU threads, of each worker", whole, "N"),
+        Option(("--sample",), "rows kept beside the version, to verify exports on: 1000, or fewer; 0 none", whole, "N"),
         Option(("--workers",), "processes that share the rows of every step", whole, "N"),
         Option(("--shard",), "each worker keeps only its share of the weights", switch=True),
         Option(("--loader-workers",), "processes that read a torch Dataset; --fast auto finds how many", whole, "N"),

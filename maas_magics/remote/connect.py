@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from maas_magics.api import private
 from maas_magics.api.child import python
 from maas_magics.api.errors import MaasError, OptionError, ServiceError
 from maas_magics.api.secrets import read_token
@@ -73,7 +74,7 @@ def start_local(place: str, work: Path) -> Running:
             raise ServiceError("Another process has been starting a service for too long.", f"Remove {lock}.")
         time.sleep(0.1)
     try:
-        with open(work / LOG, "ab") as log:
+        with open(private.file(work / LOG), "ab") as log:
             process = subprocess.Popen(
                 python("maas_magics.service", "--store", place, "--port", "0",
                        "--token-file", str(work / TOKEN), "--ready-file", str(work / READY)),
@@ -141,7 +142,7 @@ def _locked(lock: Path) -> bool:
 def token_file(work: Path) -> Path:
     """File with the token of this machine's service; made when it is missing."""
     file = work / TOKEN
-    work.mkdir(parents=True, exist_ok=True)
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(handle, "w") as out:

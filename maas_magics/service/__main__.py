@@ -18,6 +18,7 @@ import uvicorn
 from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.place import default_place
 from maas_magics.api.secrets import read_token
+from maas_magics.local.limits import Limits
 from maas_magics.service.app import create_app
 from maas_magics.service.budget import give_back_at_once
 from maas_magics.service.settings import LOOPBACK, Settings
@@ -64,6 +65,17 @@ def _parser() -> argparse.ArgumentParser:
         default=Settings.request_memory / 2**20,
         help="megabytes that requests may hold at a time, with what is made of them and their answers",
     )
+    add("--max-epochs", type=int, default=Limits.epochs, help="epochs of one training; 0 for no limit")
+    add("--max-workers", type=int, default=Limits.workers, help="processes of one training; 0 for no limit")
+    add("--max-threads", type=int, default=Limits.threads, help="CPU threads of one process; 0 for no limit")
+    add("--max-upload", type=float, default=Limits.upload / 2**20, help="megabytes of one upload; 0 for no limit")
+    add(
+        "--worker-memory",
+        type=float,
+        default=Limits.memory / 2**20,
+        help="megabytes of address space of one worker process; 0 for no limit",
+    )
+    add("--worker-cpu", type=float, default=Limits.cpu / 3600, help="CPU hours of one worker process; 0 for no limit")
     add("--tls-cert", type=Path, help="certificate, PEM", default=argparse.SUPPRESS)
     add("--tls-key", type=Path, help="its private key, PEM", default=argparse.SUPPRESS)
     add("--allow-code", action="store_true", help="run modules that are sent as source")
@@ -90,7 +102,7 @@ def serve(words: Sequence[str]) -> None:
         For options that make no sense, or a token that cannot be read.
     """
     options = vars(_parser().parse_args(words))
-    settings = _settings(options)
+    settings, limits = _settings(options), _limits(options)
     listener = _listen(options["host"], options["port"])
     cert, key = options.get("tls_cert"), options.get("tls_key")
     if (cert is None) != (key is None):
@@ -101,11 +113,13 @@ def serve(words: Sequence[str]) -> None:
     from maas_magics.local.pool import ServiceBackend
 
     give_back_at_once()
+    os.umask(0o077)  # what a service writes is its owner's alone
     backend = ServiceBackend(
         options.get("store") or default_place(),
         jobs=max(1, options["jobs"]),
         memory=options["memory"] * 2**20,
         allow_code=options["allow_code"],
+        limits=limits,
     )
     host, port = listener.getsockname()[:2]
     url = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -115,17 +129,20 @@ def serve(words: Sequence[str]) -> None:
         ssl_certfile=cert,
         ssl_keyfile=key,
     )
-    _Server(config, url, options.get("ready_file"), backend.close).run(sockets=[listener])
+    _Server(config, url, options.get("ready_file"), backend.close, limits.told()).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """Tells where it is once it is ready, and takes that back when it ends."""
 
-    def __init__(self, config: uvicorn.Config, url: str, ready: Path | None, close: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, url: str, ready: Path | None, close: Callable[[], None], told: str
+    ) -> None:
         super().__init__(config)
         self._close = close
         self._url = url
         self._ready = ready
+        self._told = told
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -136,6 +153,7 @@ class _Server(uvicorn.Server):
                 out.write(msgspec.json.encode({"url": self._url, "pid": os.getpid()}))
             os.replace(growing, self._ready)
         print(f"Serving at {self._url}", flush=True)
+        print(self._told, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._ready is not None:
@@ -180,6 +198,29 @@ def own_names() -> set[str]:
     name = socket.gethostname()
     short = name.partition(".")[0]
     return {found.lower() for found in (name, short, f"{short}.local", socket.getfqdn()) if found}
+
+
+def _limits(options: dict[str, Any]) -> Limits:
+    """Bounds of the service's jobs.
+
+    Raises
+    ------
+    OptionError
+        If one is below zero, or no number.
+    """
+    for name in ("max_epochs", "max_workers", "max_threads", "max_upload", "worker_memory", "worker_cpu"):
+        if not 0 <= options[name] < float("inf"):
+            raise OptionError(
+                f"--{name.replace('_', '-')} is {options[name]:g}; 0 or more was expected.", "0 is no limit."
+            )
+    return Limits(
+        epochs=options["max_epochs"],
+        workers=options["max_workers"],
+        threads=options["max_threads"],
+        upload=options["max_upload"] * 2**20,
+        memory=options["worker_memory"] * 2**20,
+        cpu=options["worker_cpu"] * 3600,
+    )
 
 
 def _loopback(host: str) -> bool:

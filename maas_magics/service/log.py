@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+
+from maas_magics.api import private
 
 PAUSE = 0.5
 """Seconds for which lines are collected before they are written."""
@@ -53,7 +56,7 @@ class AccessLog:
 
     def __init__(self, path: str) -> None:
         self.is_open = bool(path)
-        self._file: BinaryIO | None = open(path, "ab") if path else None  # noqa: SIM115
+        self._file: BinaryIO | None = open(private.file(Path(path)), "ab") if path else None  # noqa: SIM115
         self._entries: list[Entry] = []
         self._encoder = msgspec.json.Encoder()
 

@@ -20,6 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from maas_magics.api import private
 from maas_magics.api.errors import OptionError
 from maas_magics.api.space import Parameter, Range, Space
 from maas_magics.api.sweep import Trial
@@ -78,7 +79,7 @@ class Study:
 
     def __init__(self, file: Path, space: Space, settings: dict[str, str], seed: int, *, resume: bool) -> None:
         self._space, self._seed = space, seed
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private.folder(file.parent)
         with _quiet():
             storage = JournalStorage(JournalFileBackend(str(file), lock_obj=lock_of(file)))
             settings = settings | {"space": _told(space), "seed": str(seed)}

@@ -26,13 +26,14 @@ from maas_magics.local.process import alive, here, this_process
 from maas_magics.remote.backend import RemoteBackend
 
 FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(2000, 3)), columns=list("aby"))
-LONG = 1200
+LONG = 1000
 """Epochs that take a few seconds, a few checkpoints long."""
 
 
 def request(name: str = "m", **given: Any) -> TrainRequest:
     return TrainRequest(
-        **{"name": name, "data": FRAME, "target": "y", "model": "linear", "epochs": 3, "patience": 0} | given
+        **{"name": name, "data": FRAME, "target": "y", "model": "linear", "epochs": 3, "patience": 0, "batch_size": 256}
+        | given
     )
 
 

@@ -33,6 +33,12 @@ SECONDS = 0.45
 
 REPEATS = 7
 
+DRAWN = 300
+"""Rows drawn where none were kept."""
+
+MOMENTS = 946_684_800_000_000, 1_893_456_000_000_000
+"""Microseconds from 2000 to 2030."""
+
 
 def example(model: Model) -> tuple[Tensor, ...]:
     """Inputs of the model's graph, `ROWS` rows of zeros and empty text."""
@@ -45,6 +51,30 @@ def example(model: Model) -> tuple[Tensor, ...]:
         for spec in model.columns.specs
     ]
     return tensors(model.columns, raw)
+
+
+def drawn(model: Model) -> list[Array]:
+    """Raw rows drawn at random, where none were kept with the model: numbers about as those it was trained on."""
+    random, found, place = np.random.default_rng(0), [], 0
+    scaling = model.preprocess.scaling
+    for column, spec in zip(model.columns.columns, model.columns.specs, strict=True):
+        shape = (DRAWN, *spec.shape[1:])
+        size = int(np.prod(shape[1:]))
+        if spec.datatype == "BYTES":
+            found.append(random.choice(np.array([*getattr(column, "values", ()), ""], dtype=object), shape))
+        elif type(column).__name__ == "Moment":
+            found.append(random.integers(*MOMENTS, shape))
+        elif spec.datatype.startswith("FP"):
+            values = random.normal(size=(DRAWN, size))
+            own = slice(None) if len(scaling.center) == 1 else slice(place, place + size)
+            center, scale = np.array(scaling.center[own]), np.array(scaling.scale[own])
+            if len(center) in (1, size):
+                values = values / np.where(scale == 0, 1.0, scale) + center
+            place += size
+            found.append(values.reshape(shape).astype(NUMPY[spec.datatype]))
+        else:
+            found.append(random.integers(0, 2, shape).astype(NUMPY[spec.datatype]))
+    return found
 
 
 def ask(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array]) -> Array:

@@ -21,10 +21,11 @@ from maas_magics.core.data.decode import truth
 from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.check import check
-from maas_magics.core.exporters.examples import ask, latency
+from maas_magics.core.exporters.examples import ask, drawn, latency
+from maas_magics.core.manifest import check_files, digests
 from maas_magics.core.model import WEIGHTS, Model
 from maas_magics.core.sample import read_sample
-from maas_magics.core.storage import staging
+from maas_magics.core.storage import SAMPLE, staging
 from maas_magics.core.training.metrics import evaluate, make_metrics
 
 ARTIFACT = "artifact.json"
@@ -45,6 +46,7 @@ def export(request: ExportRequest, context: Context) -> Artifact:
         raise OptionError(f"The tolerance is {request.tolerance:g}; a number above 0 was expected.", "--tolerance 1e-4")
     name, version = context.store.resolve(request.model)
     folder = context.store.folder(name, version)
+    check_files(folder, SAMPLE)
     model = context.loader.model(name, version)
     context.tell(f"Exporting {name}:{version} to {request.format}.")
     with staging(context.store.work) as work:
@@ -75,7 +77,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     with turns.tracing():
         signature = exporter.export(model, file)
     table, target = read_sample(version)
-    raw = model.columns.encode(table)
+    raw = model.columns.encode(table) if len(table) else drawn(model)
     before, before_ms = ask(model.run, raw), latency(model.run, raw)
     if exporter.isolated:
         with tempfile.TemporaryDirectory(dir=place) as work:
@@ -108,13 +110,14 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
             rows=len(raw[0]),
             max_abs_diff=apart,
             tolerance=tolerance,
-            metrics_before=_metrics(model, before, target),
-            metrics_after=_metrics(model, after, target),
+            metrics_before=_metrics(model, before, target) if len(table) else {},
+            metrics_after=_metrics(model, after, target) if len(table) else {},
             bytes_before=(version / WEIGHTS).stat().st_size,
             bytes_after=sum(path.stat().st_size for path in folder.iterdir()),
             latency_before=before_ms,
             latency_after=after_ms,
         ),
+        files=digests(folder),
     )
     (folder / ARTIFACT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
     return artifact

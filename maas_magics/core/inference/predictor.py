@@ -19,7 +19,7 @@ from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.inference.engine import Engine, unanswered
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
-from maas_magics.core.manifest import read_manifest, read_preprocess
+from maas_magics.core.manifest import PREPROCESS, check_files, read_manifest, read_preprocess
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
@@ -56,6 +56,7 @@ class Predictor:
 
     def __init__(self, ref: str, folder: Path, model: Callable[[], Model], shared: bool = False) -> None:
         self.ref = ref
+        check_files(folder, PREPROCESS, "exports/onnx")
         self.answers = read_manifest(folder).answers
         self.columns: Columns = read_preprocess(folder).columns
         file = folder / "exports" / "onnx" / "model.onnx"

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from maas_magics.api import private
 from maas_magics.api.errors import OptionError, StoreError
 
 FILES = ("checkpoint-a.pt", "checkpoint-b.pt")
@@ -131,7 +132,7 @@ class Checkpoints:
         file = self.folder / FILES[self._turn % 2]
         growing = file.with_suffix(".part")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private.folder(self.folder)
             (self.folder / DELIVERED).unlink(missing_ok=True)
             packed = io.BytesIO()
             torch.save(state, packed)

@@ -12,6 +12,7 @@ from maas_magics.api.requests import TrainRequest, is_named_split
 from maas_magics.core.data.roles import roles_of
 from maas_magics.core.training.checkpoint import Cadence
 from maas_magics.core.training.rows.loaders import check_loader_workers, is_loader
+from maas_magics.core.training.rows.prepare import SAMPLE_ROWS
 from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
 from maas_magics.core.training.steps.precision import PRECISIONS
 
@@ -35,6 +36,8 @@ def check_request(request: TrainRequest) -> None:
                 f"{name.replace('_', ' ')} is {value}; at least {least} was expected.",
                 f"--{name.replace('_', '-')} {least}",
             )
+    if not 0 <= request.sample <= SAMPLE_ROWS:
+        raise OptionError(f"sample is {request.sample:,}; 0 to {SAMPLE_ROWS:,} rows were expected.", "--sample 0")
     for name in ("lr", "weight_decay", "label_smoothing"):
         value = getattr(request, name)
         if value == "auto" and name == "lr":

@@ -124,8 +124,9 @@ def conclude(
         watched < request.better_than if plan.mode == "min" else watched > request.better_than
     )
     info = manifest.info
+    sample = prepared.sample.slice(0, request.sample)
     if better:
-        info = publish(context, Model(manifest, prepared.preprocess, net), request.name, prepared.sample)
+        info = publish(context, Model(manifest, prepared.preprocess, net), request.name, sample)
     return TrainedModel(
         info=info,
         best_epoch=history.best_epoch,
@@ -136,6 +137,7 @@ def conclude(
         diverged=history.diverged,
         profile=parts,
         notes=tuple(doubts),
+        sample=len(sample) if better else 0,
     )
 
 
