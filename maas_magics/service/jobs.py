@@ -18,7 +18,7 @@ from maas_magics.api.backend import Backend, Job, JobInfo
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES, Event, Finished, encode_json
 from maas_magics.api.wire import decode_request, encode_outcome
-from maas_magics.service.batcher import Overloaded
+from maas_magics.service.budget import Overloaded
 
 LONGEST = 30.0
 """Seconds that a question for a result is held open at most."""
