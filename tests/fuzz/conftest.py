@@ -1,0 +1,8 @@
+"""Makes the real service of ``tests/service`` importable here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "service"))
