@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from decimal import Decimal
 from fractions import Fraction
@@ -341,3 +342,50 @@ def test_dates_and_times_together_lose_nothing(lab):
     east = dt.datetime(2020, 1, 1, 13, tzinfo=dt.timezone(dt.timedelta(hours=2)))
     assert [value.hour for value in _column({"a": [day, east]}).to_pylist()] == [0, 11]
     assert _column({"a": [dt.timedelta(hours=1), np.timedelta64(2, "D")]}).to_pylist() == [3600.0, 172800.0]
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", ">i4", ">i8", ">u2", ">M8[s]", ">m8[ms]", "<U2", ">U2"])
+def test_the_order_of_bytes_changes_no_answer(lab, kind):
+    """Files of other machines (FITS, netCDF, IDX) come in the other order."""
+    swapped = (np.arange(40) % 7).astype("i8").astype(np.dtype(kind).newbyteorder("=")).astype(kind)
+    plain = swapped.astype(swapped.dtype.newbyteorder("="))
+    target = np.arange(40) % 7 > 3
+    lab.train({"a": swapped, "b": np.arange(40.0)}, target, epochs=2)
+    answers = [lab.predict({"a": a, "b": np.arange(40.0)})["prediction"].tolist() for a in (swapped, plain)]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_target_of_another_width_is_refused(lab, rng, width):
+    x = rng.normal(size=(40, 4)).astype("float32")
+    for target in (rng.normal(size=(40, 2)), rng.integers(0, 2, (40, 2))):
+        lab.train(x, target)
+        other = np.zeros((40, width), target.dtype)
+        with pytest.raises(DataError, match="The target has .* a row; the model was trained on 2 values a row"):
+            lab.evaluate(x, other)
+
+
+def test_columns_of_polars_that_arrow_has_no_type_for_are_read(lab):
+    wide = [10**20 + i % 5 * 10**19 for i in range(40)]
+    frame = pl.DataFrame({"a": pl.Series(wide, dtype=pl.Int128), "y": [i % 5 > 2 for i in range(40)]})
+    lab.train(frame, "y", epochs=3)
+    assert "a" in lab.columns and lab.predict(frame.drop("y")).height == 40
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([pa.MonthDayNano([1, i % 3, 0]) for i in range(40)]),
+        pa.array([b"a", b"\xff"] * 20),
+        pa.DictionaryArray.from_arrays(pa.array([0, 1] * 20), pa.array([b"\xfe", b"b"])),
+    ],
+    ids=["months", "bytes", "categories of bytes"],
+)
+def test_what_arrow_cannot_spell_is_answered_or_refused(lab, column):
+    texts = pa.table({"a": ["p", "q"] * 20, "x": range(40), "y": [0, 1] * 20})
+    lab.train(texts, "y", epochs=1)
+    for table in (texts.set_column(0, "a", column), texts.set_column(2, "y", column)):
+        with contextlib.suppress(DataError):
+            lab.train(table, "y", "n", epochs=1)
+        with contextlib.suppress(DataError):
+            assert lab.predict(table.drop_columns(["y"])).num_rows == 40

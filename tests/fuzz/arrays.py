@@ -13,9 +13,30 @@ DTYPES = (
     "U3", "S3", "object", ">f4", ">i8", "V4",
 )  # fmt: skip
 
-TORCH = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64)
+TORCH = (
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.float16,
+    torch.int64,
+    torch.uint8,
+    torch.bool,
+    torch.complex64,
+)
 
-SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (4,), (4,), (4,), (3, 8, 8), (1, 8, 8), (8, 8), (0,), (2, 3), (1, 1, 1, 1))
+SHAPES: tuple[tuple[int, ...], ...] = (
+    (),
+    (1,),
+    (4,),
+    (4,),
+    (4,),
+    (3, 8, 8),
+    (1, 8, 8),
+    (8, 8),
+    (0,),
+    (2, 3),
+    (1, 1, 1, 1),
+)
 
 
 def draw_array(rng: np.random.Generator, rows: int, *, plain: bool = False) -> Any:

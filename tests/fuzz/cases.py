@@ -33,7 +33,7 @@ def outcome(entry: str, ask: Callable[[], Any]) -> Any:
         found = ask()
     except MaasError as error:
         assert error.message and len(error.message) < 400, (entry, error.message)
-        assert "Traceback" not in str(error) and "object at 0x" not in str(error), (entry, str(error))
+        assert "Traceback" not in str(error), (entry, str(error))
         CASES["refused"] += 1
         return None
     CASES["answered"] += 1
@@ -144,10 +144,8 @@ def one_answer(seed: int, session: Session, service: RemoteBackend, folder: Path
     expected = answers(first)
     for other in (*IN_MEMORY, *FILES, *TYPED):
         try:
-            if other in TYPED:
-                data = session.read_rows(TYPED[other](features), "m")
-            else:
-                data = given(other, features, folder)
+            typed = other in TYPED
+            data = session.read_rows(TYPED[other](features), "m") if typed else given(other, features, folder)
         except (CannotHold, MaasError):
             CASES["not to be had"] += 1
             continue

@@ -87,7 +87,22 @@ def _names(rng: np.random.Generator, n: int) -> Values:
 
 
 def _sentences(rng: np.random.Generator, n: int) -> Values:
-    words = "the film was good bad slow and we left early because it rained all day long".split()
+    words = [
+        "the",
+        "film",
+        "was",
+        "good",
+        "bad",
+        "slow",
+        "and",
+        "we",
+        "left",
+        "early",
+        "because",
+        "it",
+        "rained",
+        "long",
+    ]
     pool = [" ".join(rng.choice(words, 9)) for _ in range(int(rng.integers(2, max(3, n))))]
     return [str(value) for value in rng.choice(pool, n)]
 
@@ -119,7 +134,12 @@ def _fractions(rng: np.random.Generator, n: int) -> Values:
 
 
 def _numbers_of_several_kinds(rng: np.random.Generator, n: int) -> Values:
-    kinds: list[Callable[[float], Any]] = [float, int, lambda x: bool(x > 0), lambda x: decimal.Decimal(str(round(x, 3)))]
+    kinds: list[Callable[[float], Any]] = [
+        float,
+        int,
+        lambda x: bool(x > 0),
+        lambda x: decimal.Decimal(str(round(x, 3))),
+    ]
     return [kinds[int(rng.integers(len(kinds)))](float(value)) for value in 10 * rng.normal(size=n)]
 
 

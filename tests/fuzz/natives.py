@@ -28,7 +28,9 @@ PANDAS: dict[str, Draw] = {
     "sparse text": lambda rng, n: pd.arrays.SparseArray(rng.choice(["a", "b"], n).astype(object)),
     "categories of numbers": lambda rng, n: pd.Categorical(_ints(rng, n)),
     "categories of floats": lambda rng, n: pd.Categorical(_ints(rng, n) / 10),
-    "categories of days": lambda rng, n: pd.Categorical(pd.Timestamp("2020-01-01") + pd.to_timedelta(_ints(rng, n), "D")),
+    "categories of days": lambda rng, n: pd.Categorical(
+        pd.Timestamp("2020-01-01") + pd.to_timedelta(_ints(rng, n), "D")
+    ),
     "unused categories": lambda rng, n: pd.Categorical(rng.choice(["a", "b"], n), categories=["c", "b", "a", ""]),
     "nothing but categories": lambda rng, n: pd.Categorical([None] * n, categories=["a"]),
     "zoned": lambda rng, n: pd.to_datetime(_ints(rng, n) * 10**9).tz_localize("America/New_York"),
@@ -44,7 +46,9 @@ PANDAS: dict[str, Draw] = {
     "frames": lambda rng, n: pd.Series([pd.DataFrame({"a": [1]})] * n, dtype=object),
     "types": lambda rng, n: pd.Series([int, str] * n, dtype=object)[:n],
     "nan among texts": lambda rng, n: pd.Series(np.where(_ints(rng, n) > 2, "a", np.nan), dtype=object),
-    "numpy scalars": lambda rng, n: pd.Series([np.float32(i) if i % 2 else np.int8(i) for i in _ints(rng, n)], dtype=object),
+    "numpy scalars": lambda rng, n: pd.Series(
+        [np.float32(i) if i % 2 else np.int8(i) for i in _ints(rng, n)], dtype=object
+    ),
     "uuids": lambda rng, n: pd.Series([uuid.UUID(int=int(i)) for i in _ints(rng, n)], dtype=object),
 }
 
@@ -87,7 +91,9 @@ ARROW: dict[str, Draw] = {
     "dictionary with null": lambda rng, n: pa.DictionaryArray.from_arrays(
         pa.array(_ints(rng, n) % 3), pa.array(["a", None, "b"])
     ),
-    "doubled dictionary": lambda rng, n: pa.DictionaryArray.from_arrays(pa.array(_ints(rng, n) % 3), pa.array(["a", "a", "b"])),
+    "doubled dictionary": lambda rng, n: pa.DictionaryArray.from_arrays(
+        pa.array(_ints(rng, n) % 3), pa.array(["a", "a", "b"])
+    ),
     "string view": lambda rng, n: pa.array(rng.choice(["a", "b"], n).tolist(), pa.string_view()),
     "uuid": lambda rng, n: pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)] * n, pa.binary(16))),
     "json": lambda rng, n: pa.ExtensionArray.from_storage(pa.json_(), pa.array(["[1]", "{}"] * n)[:n]),
@@ -110,7 +116,7 @@ def draw_native(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:
     if library == 2:
         return pa.table({**parts, **plain}), target
     frame = pd.DataFrame({**{k: pd.Series(v) for k, v in parts.items()}, **plain})
-    return (_oddly_named(rng, frame, target) if library == 3 else (frame, target))
+    return _oddly_named(rng, frame, target) if library == 3 else (frame, target)
 
 
 def _oddly_named(rng: np.random.Generator, frame: pd.DataFrame, target: str) -> tuple[Any, Any]:

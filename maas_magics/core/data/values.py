@@ -118,7 +118,12 @@ def text_of(values: Any) -> Any:
     ``2020-01-01 12:30:00`` without a midnight and without zeros behind the seconds.
     """
     if not pa.types.is_timestamp(values.type):
-        return values.cast(pa.string())
+        try:
+            return values.cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes that are no text, lengths of months
+            texts = [None if value is None else str(value) for value in values.to_pylist()]
+            made = pa.array(texts, pa.string())
+            return pa.chunked_array([made]) if isinstance(values, pa.ChunkedArray) else made
     text = values.cast(pa.string())
     return pc.replace_substring_regex(pc.replace_substring_regex(text, r"\.0+(Z?)$", r"\1"), " 00:00:00Z?$", "")
 

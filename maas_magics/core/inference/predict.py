@@ -140,5 +140,9 @@ def _known(answers: Answers, values: Array) -> Array:
 
 
 def _check_axes(answers: Answers, values: Array) -> None:
-    if (values.ndim == 1) != answers.flat and answers.task in ("regression", "multilabel"):
-        raise DataError(f"The target has {values.ndim} axes; the model was trained on {1 if answers.flat else 2}.")
+    if answers.task not in ("regression", "multilabel"):
+        return
+    given = "one value a row" if values.ndim == 1 else f"{values.shape[1]} values a row"
+    known = "one value a row" if answers.flat else f"{answers.outputs} values a row"
+    if given != known:
+        raise DataError(f"The target has {given}; the model was trained on {known}.", "Give the targets it answers.")

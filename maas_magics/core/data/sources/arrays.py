@@ -94,6 +94,8 @@ def column(values: Values, name: str) -> pa.Array | pa.ChunkedArray:
         raise DataError(
             f"Array {name!r} has dtype {values.dtype}, which no model takes.", "Convert it: .astype('float32')"
         )
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))  # Arrow takes no other order of bytes
     if values.ndim > 1 and kind == "O":
         values, kind = _numbers(values)
     if values.ndim > 1 and kind not in "biuf":

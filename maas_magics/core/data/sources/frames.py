@@ -17,6 +17,10 @@ LIBRARIES = {"pandas": ("pandas",), "polars": ("polars",), "duckdb": ("duckdb", 
 """Top-level packages whose types each library's tables are."""
 
 
+BEYOND_ARROW = ("Object", "Int128", "UInt128")
+"""Types of polars' columns that Arrow has none for."""
+
+
 class FrameSource:
     """A table in memory."""
 
@@ -95,7 +99,13 @@ def _arrow(data: Any) -> pa.Table:
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     if hasattr(data, "__arrow_c_stream__"):
-        return pa.table(data)
+        try:
+            return pa.table(data)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            told = str(error).splitlines()[0]
+            raise DataError(
+                f"The table cannot be read as Arrow: {told}", "Convert its column to another type."
+            ) from None
     method = next((name for name in ("to_arrow_table", "fetch_arrow_table") if hasattr(data, name)), None)
     if method is None:
         raise DataError(f"Cannot read data of type {type(data).__qualname__}.", "Give a table or a result.")
@@ -116,7 +126,7 @@ def _table(names: list[str], columns: list[Column]) -> pa.Table:
 
 
 def _polars_table(part: Any) -> pa.Table:
-    odd = [name for name, kind in part.schema.items() if str(kind) == "Object"]
+    odd = [name for name, kind in part.schema.items() if str(kind) in BEYOND_ARROW]
     if not odd:
         return plain(_arrow(part))
     whole = plain(_arrow(part.drop(odd))) if len(odd) < part.width else None
