@@ -28,7 +28,7 @@ from maas_magics.remote.backend import RemoteBackend
 from maas_magics.remote.client import Client
 from maas_magics.session import Session
 
-TABLES = int(os.environ.get("MAAS_FUZZ", "40"))
+TABLES = int(os.environ.get("MAAS_FUZZ", "12"))
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -135,8 +135,9 @@ class Answers(msgspec.Struct, frozen=True):
             For a label the model was not trained on, or a missing value.
         """
         if self.task == "regression":
-            standard = (self.quantities(values) - np.array(self.center)) / np.array(self.scale)
-            return np.asarray(standard, dtype=np.float32)
+            with np.errstate(over="ignore"):  # a quantity past float32 is infinitely far off, which its loss tells
+                standard = (self.quantities(values) - np.array(self.center)) / np.array(self.scale)
+                return np.asarray(standard, dtype=np.float32)
         if self.task == "multilabel":
             return floats(values, self.names).astype(np.float32)
         known = {key(label, self.kind): i for i, label in enumerate(self.label_array.tolist())}

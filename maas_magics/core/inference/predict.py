@@ -140,8 +140,6 @@ def _known(answers: Answers, values: Array) -> Array:
 
 
 def _check_axes(answers: Answers, values: Array) -> None:
-    if answers.task not in ("regression", "multilabel"):
-        return
     given = "one value a row" if values.ndim == 1 else f"{values.shape[1]} values a row"
     known = "one value a row" if answers.flat else f"{answers.outputs} values a row"
     if given != known:

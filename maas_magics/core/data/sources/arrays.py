@@ -103,6 +103,8 @@ def column(values: Values, name: str) -> pa.Array | pa.ChunkedArray:
             f"Array {name!r} has dtype {values.dtype} and {values.ndim} axes; an array of several axes holds numbers.",
             "Give mixed columns as a table: pd.DataFrame(...)",
         )
+    if 0 in values.shape[1:]:
+        raise DataError(f"Array {name!r} has rows of no values: its shape is {values.shape}.", "Give at least one.")
     if kind == "f" and values.dtype.itemsize > 8:
         values = values.astype(np.float64)
     hidden = _hidden(values)
@@ -170,8 +172,7 @@ def tensor_column(values: np.ndarray[Any, Any]) -> pa.Array:
         items = pa.array(flat)
         kind = pa.fixed_shape_tensor(items.type, values.shape[1:])
         width = int(np.prod(values.shape[1:]))
-        lists = pa.FixedSizeListArray.from_arrays(items, width) if width else pa.array([], kind.storage_type)
-        return pa.ExtensionArray.from_storage(kind, lists)
+        return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(items, width))
     return pa.FixedShapeTensorArray.from_numpy_ndarray(flat.reshape(values.shape))
 
 
