@@ -14,7 +14,8 @@ import pytest
 
 from maas_magics.api.backend import Inferred
 from maas_magics.remote.oip import _tensor
-from maas_magics.service.oip import Call, write_answer
+from maas_magics.service.oip import Call, Wanted
+from maas_magics.service.oip_answer import write_answer
 
 N = 90
 THREE = np.arange(N) % 3
@@ -72,7 +73,8 @@ def test_a_label_comes_back_with_its_value_and_its_type(lab, kind):
 
 def told(inferred: Inferred, binary: bool) -> np.ndarray:
     """The labels of an answer as a client reads them."""
-    body, head = write_answer(Call({}, "", binary, {"prediction": binary}), inferred)
+    parts, head = write_answer(Call({}, "", binary, {"prediction": Wanted(binary)}), inferred)
+    body = b"".join(parts)
     answer = json.loads(body[:head])["outputs"][0]
     values = np.array(answer.get("data", []), dtype=inferred.outputs["prediction"].dtype)
     if not binary:
