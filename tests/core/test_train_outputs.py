@@ -149,7 +149,7 @@ def test_a_loss_learns_what_the_plain_loop_learns_whatever_the_shapes(lab, loss,
         value = functional.mse_loss(module(x).reshape(-1), y)
         value.backward()
         optimizer.step()
-        losses.append(float(value))
+        losses.append(value.item())
     assert np.allclose(result.history["loss"], losses, rtol=1e-3)
 
 

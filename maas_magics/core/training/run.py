@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import nn
 
-from maas_magics.api.errors import OptionError
+from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
@@ -140,7 +140,10 @@ class Run:
         if self._declared or not isinstance(rows, InMemory):
             return
         inputs = tuple(x[: few_rows(rows.inputs)].cpu() for x in rows.inputs)
-        doubt = contradiction(self._prepared.answers, ask(self._net, inputs))
+        try:
+            doubt = contradiction(self._prepared.answers, ask(self._net, inputs))
+        except ModelError:  # as many rows may be too many for the memory; a doubt is no reason to lose a training
+            return
         if doubt:
             self._context.tell(doubt, "warning")
 
