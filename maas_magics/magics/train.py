@@ -87,7 +87,8 @@ def columns(names: Names, word: str) -> tuple[str, ...]:
 
 
 GROUPS = {
-    "data": "data csv target features drop weights validation class_weights balance preprocess stream loader_workers",
+    "data": "data csv target features drop weights validation sample class_weights balance preprocess stream "
+    "loader_workers",
     "network": "model set freeze unfreeze outputs",
     "training": "task loss label_smoothing optimizer optimizer_set lr weight_decay schedule schedule_set warmup lr_of "
     "epochs batch_size accumulate clip ema patience monitor metrics seed sweep trials",
