@@ -57,7 +57,7 @@ def test_a_name_that_is_taken_is_refused() -> None:
 
 
 def test_completion_offers_what_is_registered() -> None:
-    typed = Typed(Names({}), [], list, list)
+    typed = Typed(Names({}), [], "", [], list, list, lambda model: [], lambda file: [])
     assert offers.architectures(typed) == architectures.names()
     assert offers.formats(typed) == exporters.names()
 
