@@ -42,6 +42,8 @@ class Context:
         Folder for the state of a training, to go on from; none is kept when None.
     allow_code : bool
         Whether source that was sent may run.
+    written : callable
+        Has every event so far written down before it returns.
     """
 
     store: Store
@@ -51,6 +53,7 @@ class Context:
     uploads: Uploads | None = None
     checkpoints: Path | None = None
     allow_code: bool = False
+    written: Callable[[], None] = lambda: None
 
     def go_on(self) -> None:
         """Raise `Stopped` if somebody wants the task to end; for tasks that have nothing to keep half-way."""

@@ -126,6 +126,11 @@ class LocalJob(LoggedJob[R]):
             self._flush("running")
             self._flushed = now
 
+    def written(self) -> None:
+        """Write down every event so far: a training that goes on from a state tells none of those before it again."""
+        self._flush("running")
+        self._flushed = time.monotonic()
+
     def run(self, work: Callable[[], R]) -> None:
         """Run to the end in this thread, unless it is paused, or stopped before it began; never raises."""
         if self._stops and not self._log.events:

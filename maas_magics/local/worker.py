@@ -82,6 +82,7 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
         uploads=Uploads(store.work / "data"),
         checkpoints=store.work / "jobs" / id,
         allow_code="--allow-code" in given,
+        written=job.written,
     )
 
     def work() -> object:

@@ -20,8 +20,14 @@ from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import DataError, JobNotFound, MaasError
 from maas_magics.api.events import EpochEnd, Finished, Message, Resumed, Started
 from maas_magics.api.requests import PredictRequest, TrainRequest
+from maas_magics.core import tasks
+from maas_magics.core.context import Context
+from maas_magics.core.inference.loader import Loader
 from maas_magics.core.journal import Journal
+from maas_magics.core.store import Store
+from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.local.backend import LocalBackend
+from maas_magics.local.job import LocalJob
 from maas_magics.local.process import _started
 from maas_magics.local.process import alive as _alive
 
@@ -193,3 +199,28 @@ def test_answers_belong_to_whoever_asked(store: Path) -> None:
         gc.collect()
         time.sleep(0.02)
     assert answers() is None and backend.job(id).info.state == "succeeded"
+
+
+def test_what_was_told_is_written_down_before_the_state_that_comes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that goes on from a state tells nothing of the epochs before it again."""
+    store, journal = Store(str(tmp_path / "store")), Journal(tmp_path / "jobs.sqlite")
+    info = JobInfo("a", "train m", "m", "queued", 0.0)
+    journal.open(info, "")
+    job = LocalJob[Any](info, journal, flush=1e9)
+    context = Context(store, Loader(store), job.emit, job.stopping, checkpoints=tmp_path / "a", written=job.written)
+    seen: list[tuple[int, int]] = []
+    save = Checkpoints.save
+
+    def saved(self: Checkpoints, state: dict[str, Any]) -> None:
+        save(self, state)
+        told = Journal(tmp_path / "jobs.sqlite").events("a")
+        seen.append((sum(isinstance(event, EpochEnd) for event in told), len(state["history"]["curves"]["loss"])))
+
+    monkeypatch.setattr(Checkpoints, "save", saved)
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+    request = TrainRequest(name="m", data=x, target=x[:, 0], model="linear", epochs=6, checkpoint_every="3")
+    job.run(lambda: tasks.run(request, context))
+    job.result(60)
+    assert len(seen) > 2 and all(told == done for told, done in seen)

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ class Checkpoints:
         What a state must have been made of to be gone on with: what differs is named.
     wanted : bool
         Whether a state must be there.
+    before : callable
+        Called before a state is written, to have what was told until then written down.
 
     Attributes
     ----------
@@ -105,8 +108,14 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, every: str | None = None, marks: dict[str, str] | None = None, wanted: bool = False
+        self,
+        folder: Path,
+        every: str | None = None,
+        marks: dict[str, str] | None = None,
+        wanted: bool = False,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before = before
         self.folder = folder
         self.cadence = Cadence(every)
         self.marks = marks or {}
@@ -129,6 +138,7 @@ class Checkpoints:
         StoreError
             If it cannot be written.
         """
+        self._before()
         file = self.folder / FILES[self._turn % 2]
         growing = file.with_suffix(".part")
         try:

@@ -81,7 +81,9 @@ class Run:
         self._wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
         self._checkpoints = None
         if context.checkpoints is not None:
-            self._checkpoints = Checkpoints(context.checkpoints, request.checkpoint_every, wanted=bool(request.resume))
+            self._checkpoints = Checkpoints(
+                context.checkpoints, request.checkpoint_every, wanted=bool(request.resume), before=context.written
+            )
         self._before = self._checkpoints.chosen_before() if self._checkpoints is not None else {}
         if request.batch_size == "auto" and "batch_size" in self._before:
             assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
