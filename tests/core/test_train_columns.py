@@ -14,7 +14,8 @@ from torch.utils.data import TensorDataset
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, OptionError
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.events import Message
+from maas_magics.api.requests import EvaluateRequest, TrainRequest
 from maas_magics.core.training.rows.prepare import read
 from maas_magics.core.training.rows.streaming import Stream, streamed_source
 from maas_magics.session import current
@@ -110,6 +111,49 @@ def test_only_proportions_count_and_a_row_of_weight_0_not_at_all(target: str) ->
         wrong.loc[wrong.w == 0, target] = np.where(wrong[wrong.w == 0][target] == "yes", "no", "yes")
         other = maas.train("m", wrong, target, weights="w", validation=FRAME, **PLAIN)
         assert other.history["loss"] == pytest.approx(first.history["loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("task", TARGETS)
+def test_the_constant_beside_the_figures_is_that_of_rows_that_count_so(task: str, stream: bool, tmp_path: Path) -> None:
+    heavy = FRAME.assign(w=np.where((FRAME.two == "no") & (FRAME.three == 2) | (FRAME.number > 1), 90, FRAME.w))
+    heavy.loc[:79].to_parquet(tmp_path / "rows.parquet")
+    rows_of(heavy[:80]).to_parquet(tmp_path / "repeated.parquet")
+    given = {**PLAIN, "target": TARGETS[task], "weights": "w", "epochs": 1, "stream": stream}
+    weighed = maas.train("m", str(tmp_path / "rows.parquet"), validation=heavy[80:], **given)
+    repeated = maas.train("m", str(tmp_path / "repeated.parquet"), validation=rows_of(heavy[80:]), **given)
+    same = {name: value for name, value in repeated.baseline.items() if name != "loss" or task != "regression"}
+    assert {name: weighed.baseline[name] for name in same} == pytest.approx(same, rel=1e-5)
+    alone = maas.train("m", heavy[:80], validation=0.0, **given | {"stream": False})
+    other = maas.train("m", rows_of(heavy[:80]), validation=0.0, **given | {"stream": False})
+    if task != "regression":
+        assert alone.baseline == pytest.approx(other.baseline, rel=1e-5)
+
+
+def test_an_evaluation_says_that_rows_count_alike() -> None:
+    def said(model: str) -> list[str]:
+        job = current().run(EvaluateRequest(model=model, data=FRAME), background=True)
+        job.result()
+        return [event.text for event in job.events(follow=False) if isinstance(event, Message)]
+
+    maas.train("m", FRAME, "two", weights="w", **PLAIN)
+    assert said("m") == ["m:1 was trained with the weights 'w'; here every row counts alike."]
+    maas.train("plain", FRAME, "two", **PLAIN)
+    assert said("plain") == []
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300, 5e-324, 1.7e308])
+@pytest.mark.parametrize("stream", [False, True])
+def test_weights_of_any_size_count_by_their_proportions(size: float, stream: bool, tmp_path: Path) -> None:
+    def history(weights: Any) -> dict[str, list[float]]:
+        FRAME.assign(w=weights).to_parquet(tmp_path / "rows.parquet")
+        given = {**PLAIN, "weights": "w", "stream": stream}
+        model = maas.train("m", str(tmp_path / "rows.parquet"), "two", **given)
+        return model.history
+
+    assert history(np.full(N, size))["loss"] == pytest.approx(history(np.ones(N))["loss"], rel=1e-6)
+    if 1e-300 <= size <= 1e300:
+        assert history(FRAME.w * size)["loss"] == pytest.approx(history(FRAME.w)["loss"], rel=1e-5)
 
 
 def test_equal_weights_change_nothing_and_are_no_feature() -> None:

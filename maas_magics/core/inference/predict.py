@@ -63,6 +63,10 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     target = request.target
     if target is None and not pair:
         target = answers.names[0] if len(answers.names) == 1 else answers.names
+    if predictor.weights:
+        context.tell(
+            f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
+        )
     decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
     outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
     wanted = torch.from_numpy(known) if answers.task == "regression" else truth(answers, torch.from_numpy(known))

@@ -57,7 +57,8 @@ class Predictor:
     def __init__(self, ref: str, folder: Path, model: Callable[[], Model], shared: bool = False) -> None:
         self.ref = ref
         check_files(folder, PREPROCESS, "exports/onnx")
-        self.answers = read_manifest(folder).answers
+        manifest = read_manifest(folder)
+        self.answers, self.weights = manifest.answers, manifest.plan.get("weights", "")
         self.columns: Columns = read_preprocess(folder).columns
         file = folder / "exports" / "onnx" / "model.onnx"
         self.engine: Engine | None = Engine(file, shared) if file.is_file() else None

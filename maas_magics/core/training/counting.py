@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.data.roles import mean_weight
+from maas_magics.core.training.rows.changed import with_answers
 from maas_magics.core.training.rows.prepare import Prepared, joined
 from maas_magics.core.training.weights import class_weights
 
 
 class Counting:
-    """Puts weights beside targets, and finds their mean while it does.
+    """Puts weights beside targets, and finds their mean, and that of the targets, while it does.
 
     Parameters
     ----------
@@ -21,11 +25,14 @@ class Counting:
         Of the weights; where there is none, nothing is put anywhere.
     classes : Tensor or None
         Weight of each class.
+    labels : int
+        How many there are where the target holds their places.
     """
 
-    def __init__(self, column: str | None, classes: Tensor | None) -> None:
-        self.column, self._classes = column, classes
+    def __init__(self, column: str | None, classes: Tensor | None, labels: int = 0) -> None:
+        self.column, self._classes, self._labels = column, classes, labels
         self._total, self._rows, self._held, self._out = 0.0, 0, 0.0, 0
+        self._sums: Tensor | float = 0.0
 
     @classmethod
     def of(cls, request: TrainRequest, prepared: Prepared) -> Counting:
@@ -33,7 +40,9 @@ class Counting:
         if request.weights is None:
             return cls(None, None)
         target = prepared.train[1]
-        return cls(request.weights, class_weights(request.class_weights, prepared.answers, target, prepared.counts))
+        answers = prepared.answers
+        classes = class_weights(request.class_weights, answers, target, prepared.counts)
+        return cls(request.weights, classes, len(answers.classes))
 
     def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
         """Target with the weights of its rows beside it, of training rows or held-out ones."""
@@ -46,6 +55,7 @@ class Counting:
             self._held, self._out = self._held + total, self._out + len(weights)
         else:
             self._total, self._rows = self._total + total, self._rows + len(weights)
+            self._sums = self._sums + _sums(target, weights.double(), self._labels)
         return joined(target, weights)
 
     def mean(self) -> float | None:
@@ -62,3 +72,29 @@ class Counting:
         if self._out and not self._held:
             raise DataError(f"The weights {self.column!r} of the held-out rows are all 0.", "Hold other rows out.")
         return mean
+
+    def counted(self, prepared: Prepared) -> Prepared:
+        """The same with the mean weight, and with the constant answer that is usual among rows that count so.
+
+        Raises
+        ------
+        DataError
+            As `mean` does.
+        """
+        mean, answers = self.mean(), prepared.answers
+        if mean and answers.usual and isinstance(self._sums, Tensor):
+            found = self._sums / self._total
+            if answers.task == "regression":
+                found = found * found.new_tensor(answers.scale) + found.new_tensor(answers.center)
+            elif answers.task == "binary":
+                found = torch.cat([1 - found, found])
+            usual = tuple(found.tolist())
+            prepared = with_answers(prepared, msgspec.structs.replace(answers, usual=usual))
+        return replace(prepared, mean_weight=mean)
+
+
+def _sums(target: Tensor, weights: Tensor, labels: int) -> Tensor:
+    """Weighted sum of each number of an encoded target, or the weight of each label, float64 (k,)."""
+    if not target.is_floating_point():
+        return torch.bincount(target.reshape(-1), weights, minlength=labels)
+    return (target.reshape(len(target), -1).double() * weights[:, None]).sum(0)

@@ -148,7 +148,7 @@ def _train_for(
         draw = balanced_order(prepared.answers, prepared.train[1])
     counting = Counting.of(request, prepared)
     with _batches(found, prepared, size, here, context, draw, counting) as (batches, held):
-        prepared = replace(prepared, mean_weight=counting.mean())
+        prepared = counting.counted(prepared)
         return Run(request, context, net, prepared, recipe, batches, held, device, found.chosen, named)()
 
 

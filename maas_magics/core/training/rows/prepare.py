@@ -277,8 +277,14 @@ def _weighed(rows: Rows) -> pa.Table:
 def _weights(train: Rows, held: Rows | None) -> tuple[Tensor, Tensor | None] | None:
     if train.weights is None:
         return None
-    other = None if held is None or held.weights is None else torch.from_numpy(held.weights)
-    return torch.from_numpy(train.weights), other
+    other = None if held is None or held.weights is None else torch.from_numpy(in_range(held.weights))
+    return torch.from_numpy(in_range(train.weights)), other
+
+
+def in_range(weights: Array, largest: float | None = None) -> Array:
+    """Weights over a power of two that is about the largest: only their proportions count, and float32 holds those."""
+    most = weights.max(initial=0.0) if largest is None else largest
+    return np.ldexp(weights, -int(np.frexp(most)[1]))
 
 
 def joined(target: Tensor, weights: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from maas_magics.core.training.rows.prepare import (
     Prepared,
     check_image,
     held_share,
+    in_range,
     joined,
     layout_of,
     refuse_infinite,
@@ -181,6 +182,7 @@ class Stream:
         if self._cut is not None:
             self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None)
         self.rows = self.held = 0
+        self._heaviest = 0.0
         self._texts: list[str] = []
         while (found := self._survey()) is None:
             pass  # a type of the file's columns turned out to be wider, and is known now
@@ -243,6 +245,8 @@ class Stream:
             survey.add(whole)
             sample.add(whole, drawn)
             digest.add(whole if weights is None else whole.append_column(WEIGHTS, pa.array(weights)))
+            if weights is not None:
+                self._heaviest = max(self._heaviest, float(weights.max(initial=0.0)))
             self.rows += len(values)
             self.held += int(held.sum())
         if survey is None:
@@ -336,7 +340,7 @@ class Stream:
             for part in self._parts(self._source):
                 rows = self._encoded(prepared, part.features, part.target)
                 out = torch.from_numpy(self._held_out(part))
-                weights = None if part.weights is None else torch.from_numpy(part.weights)
+                weights = self._weights(part)
                 for spill, mask in ((held, out), (train, ~out)):
                     *inputs, target = (tensor[mask] for tensor in rows)
                     beside = None if weights is None else weights[mask]
@@ -345,11 +349,14 @@ class Stream:
                 raise DataError("The data changed while it was read.", "Train again once it stays as it is.")
             for part in self._validation():
                 *inputs, target = self._encoded(prepared, part.features, part.target)
-                beside = None if part.weights is None else torch.from_numpy(part.weights)
+                beside = self._weights(part)
                 held.append([*inputs, counting.joined(target, beside, held=True)])
             block = max(1, self._sizes.block // max(width, 1))
             made = [Blocks(rows, batch_size, device, block, self._sizes.window) for rows in (train, held)]
             yield made[0], made[1] if held.rows else None
+
+    def _weights(self, part: Part) -> Tensor | None:
+        return None if part.weights is None else torch.from_numpy(in_range(part.weights, self._heaviest))
 
     def _kinds(self, prepared: Prepared, counting: Counts) -> list[Kept]:
         """Tensors of a row; codes of categories and labels are narrower on disk."""
