@@ -185,6 +185,45 @@ def test_several_arrays_are_several_inputs(lab):
         lab.predict({"row": X})
 
 
+class Seeing(nn.Module):
+    """A line through the origin, or a layer, that keeps what it was handed."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.weight = layer, nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        SEEN.append(x)
+        return x * self.weight if self.layer is None else self.layer(x) * self.weight
+
+
+SEEN: list[torch.Tensor] = []
+
+
+@pytest.mark.usefixtures("unexported")
+@pytest.mark.parametrize("shape", [(N,), (N, 1), (N, 4)])
+@pytest.mark.parametrize("layer", [None, 1])
+@pytest.mark.parametrize("form", ["dict", "pair", "with its target"])
+def test_one_array_by_name_is_to_a_module_what_the_array_is(lab, shape, layer, form):
+    x = (np.arange(np.prod(shape)).reshape(shape) * 100).astype("float32")
+    if layer is None and len(shape) == 2 and shape[1] > 1:
+        return
+    handed = []
+    data = {"dict": ({"x": x}, REAL), "pair": (({"x": x}, REAL), None), "with its target": ({"x": x, "y": REAL}, "y")}
+    for features, target in ((x, REAL), data[form]):
+        SEEN.clear()
+        net = Seeing(nn.Linear(shape[-1] if len(shape) > 1 else 1, 1) if layer else None)
+        info = lab.train(features, target, model=net, loss=nn.MSELoss()).info
+        handed.append((SEEN[-1].shape[1:], float(SEEN[-1].abs().max()), str(info.signature)))
+        assert np.shape(lab.predict({"x": x})) == np.shape(lab.predict(x)) or len(shape) == 1
+        assert np.allclose(np.asarray(_answers(lab.predict({"x": x}))), np.asarray(_answers(lab.predict(x))))
+    assert handed[0] == handed[1]
+
+
+def _answers(found):
+    return next(iter(found.values())) if isinstance(found, dict) else found
+
+
 @pytest.mark.parametrize("dtype", ["int64", "int32"])
 def test_tokens_reach_an_embedding_as_whole_numbers(lab, dtype):
     tokens = (np.arange(N * 5).reshape(N, 5) % 50).astype(dtype)

@@ -266,6 +266,9 @@ def _encode_tensor(column: Tensor, values: pa.ChunkedArray) -> Array:
             raise DataError(f"Array {name!r} holds {values.null_count} missing values.", "Fill them.")
         timed = pa.types.is_duration(kind) or pa.types.is_time(kind) or pa.types.is_decimal(kind)
         found = numbers(values) if timed else np.asarray(values.to_numpy())
+    elif column.shape == (1,) and is_number(kind) and not values.null_count:
+        found = numbers(values) if pa.types.is_decimal(kind) else np.asarray(values.to_numpy())
+        found = found.reshape(-1, 1)
     elif not isinstance(kind, pa.FixedShapeTensorType):
         raise _mismatch(name, str(kind), f"arrays of shape {column.shape}", "Give an array of that shape.")
     else:

@@ -32,7 +32,16 @@ from maas_magics.core.training.rows import loaders
 from maas_magics.core.training.rows.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.training.rows.changed import with_answers
 from maas_magics.core.training.rows.own_module import OneByOne, fitted, own_module
-from maas_magics.core.training.rows.prepare import Prepared, layout_of, prepare, read, standardises
+from maas_magics.core.training.rows.prepare import (
+    Prepared,
+    Rows,
+    as_array,
+    layout_of,
+    one_by_name,
+    prepare,
+    read,
+    standardises,
+)
 from maas_magics.core.training.rows.sampler import balanced_order
 from maas_magics.core.training.rows.streaming import Stream, streamed_source
 from maas_magics.core.training.run import Run
@@ -187,6 +196,9 @@ def _prepared(
         stream = Stream(request, source, task, tell, pause)
         return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     train_rows, validation, names, array = read(request, task, tell)
+    if one_by_name(request, train_rows.table) and not _has_gaps(train_rows, validation):
+        array, train_rows = True, as_array(train_rows)
+        validation = None if validation is None else as_array(validation)
     chosen, layout = layout_of(request, train_rows.table, array)
     prepared = prepare(
         train_rows,
@@ -201,6 +213,10 @@ def _prepared(
         labels=is_named_split(request.validation),
     )
     return _Found(chosen, layout, len(train_rows), train_rows.target, prepared)
+
+
+def _has_gaps(train: Rows, held: Rows | None) -> bool:
+    return any(rows is not None and rows.table.column(0).null_count for rows in (train, held))
 
 
 def _target_of(request: TrainRequest) -> Any:

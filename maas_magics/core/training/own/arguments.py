@@ -18,12 +18,12 @@ _FREE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYW
 
 def takes_by_name(module: Any, names: Sequence[str]) -> bool:
     """Whether a module has an argument for each of several columns, so that they are not one row of numbers to it."""
-    if not isinstance(module, nn.Module) or len(names) < 2:
+    if not isinstance(module, nn.Module):
         return False
     told = getattr(module, NAMES, None)
-    parameters = _parameters(module)
     if told is not None:
         return set(told) == set(names)
+    parameters = _parameters(module)
     needed = {name for name, found in parameters.items() if _is_needed(found)}
     return set(names) <= set(parameters) and needed <= set(names) and len(needed) > 1
 

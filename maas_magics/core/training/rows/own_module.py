@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,8 @@ def own_module(
         prepared = in_order(prepared, order)
     elif not isinstance(request.model, nn.Module) and takes_by_name(net, [column.name for column in columns]):
         raise OneByOne(net)
-    line = len(columns) == 1 and layout == "raw" and is_line(request.data) and prepared.train[0][0].shape[1:] == (1,)
+    alone = len(columns) == 1 and layout == "raw"
+    line = alone and is_line(request.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
     prepared = _taken(net, prepared, line)
     names = prepared.transform.names if layout == "flat" else []
     return net, fitted(request, net, prepared, names, tell)
@@ -49,10 +50,13 @@ class OneByOne(Exception):
         self.net = net
 
 
-def is_line(data: Any) -> bool:
-    """Whether data is an array of one axis, or features that are one beside their target."""
+def is_line(data: Any, name: str = "") -> bool:
+    """Whether data is an array of one axis, by itself, by a name, or beside its target."""
     if isinstance(data, tuple) and len(data) == 2:
         data = data[0]
+    if isinstance(data, Mapping):
+        data = next((values for key, values in data.items() if str(key) == name), None)
+        return isinstance(data, (list, tuple)) or getattr(data, "ndim", None) == 1
     return hasattr(data, "dtype") and getattr(data, "ndim", None) == 1
 
 

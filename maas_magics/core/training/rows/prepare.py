@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.architectures import architectures
 from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task
-from maas_magics.core.data.arrow import is_text
+from maas_magics.core.data.arrow import is_number, is_text
 from maas_magics.core.data.columns import Array, Columns, Numeric
 from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.fitting import fit, fit_arrays, tell_words
@@ -159,6 +159,24 @@ def image_like(table: pa.Table) -> bool:
     if table.num_columns != 1 or not isinstance(kind, pa.FixedShapeTensorType):
         return False
     return len(kind.shape) in (2, 3) and sorted(kind.shape)[-2] >= 6
+
+
+def one_by_name(request: TrainRequest, table: pa.Table) -> bool:
+    """Whether the features are one number a row that has a name in a dict, or that a module says it takes.
+
+    A module gets them as it gets an array: not scaled.
+    """
+    if isinstance(request.model, str) or table.num_columns != 1 or not is_number(table.schema.types[0]):
+        return False
+    data = request.data[0] if isinstance(request.data, tuple) and len(request.data) == 2 else request.data
+    return isinstance(data, Mapping) or takes_by_name(request.model, table.column_names)
+
+
+def as_array(rows: Rows) -> Rows:
+    """The same rows, with the one number of each as an array has it."""
+    name = rows.table.column_names[0]
+    made = column(rows.table.column(0).to_numpy()[:, None], name)
+    return replace(rows, table=pa.table({name: made}))
 
 
 def layout_of(request: TrainRequest, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
