@@ -209,6 +209,18 @@ def test_outputs_that_fit_their_word_are_not_doubted(lab):
         assert not any("looked at" in text for text in lab.messages)
 
 
+@pytest.mark.parametrize("end", ["memory", "stream"])
+def test_what_is_doubted_at_the_end_stands_in_the_result(lab, end, tmp_path):
+    table = pd.DataFrame(X, columns=list("abcd")).assign(y=TWO)
+    table.to_parquet(tmp_path / "t.parquet")
+    data = table if end == "memory" else str(tmp_path / "t.parquet")
+    result = lab.train(data, "y", model=_net(1, nn.Sigmoid()), **({"stream": True} if end == "stream" else {}))
+    noted = [text for text in result.notes if "lie within 0…1, as probabilities do" in text]
+    assert len(noted) == 1 and noted[0] in lab.messages and f"⚠ {noted[0]}" in repr(result)
+    result = lab.train(table, "y", model=_net(1, nn.Sigmoid()), loss=nn.BCELoss())
+    assert not any("looked at" in text for text in result.notes)
+
+
 def test_values_are_answered_as_they_are(lab):
     info = lab.train(X, THREE, model=_net(3), loss=_brier, outputs="values").info
     assert info.task == "regression"

@@ -117,7 +117,7 @@ class Run:
             refuse_diverged(history, made.optimizer, plan, self._prepared)
             self._net.to("cpu").zero_grad(set_to_none=True)
             settle(self._net)
-            self._doubt()
+            doubt = self._doubt()
         result = conclude(
             self._request,
             self._context,
@@ -131,23 +131,25 @@ class Run:
             seconds=seconds,
             parts=parts,
             rows=self._batches.rows,
+            told=(doubt,) if doubt else (),
         )
         if self._checkpoints is not None:
             self._checkpoints.deliver()
         return result
 
-    def _doubt(self) -> None:
-        """Say so where what the network answers at the end speaks against that which it is taken for."""
-        rows = self._held if isinstance(self._held, InMemory) else self._batches
-        if self._declared or not isinstance(rows, InMemory):
-            return
-        inputs = tuple(x[: few_rows(rows.inputs)].cpu() for x in rows.inputs)
+    def _doubt(self) -> str:
+        """What the network answers at the end that speaks against what it is taken for; told where there is some."""
+        held = self._held.inputs if isinstance(self._held, InMemory) else self._prepared.train[0]
+        if self._declared or not held or not len(held[0]):
+            return ""
+        inputs = tuple(x[: few_rows(held)].cpu() for x in held)
         try:
             doubt = contradiction(self._prepared.answers, ask(self._net, inputs))
         except ModelError:  # as many rows may be too many for the memory; a doubt is no reason to lose a training
-            return
+            return ""
         if doubt:
             self._context.tell(doubt, "warning")
+        return doubt
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
         """A context with the threads that were chosen or asked for, or that such batches are best trained on."""
