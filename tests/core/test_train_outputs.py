@@ -209,6 +209,29 @@ def test_outputs_that_fit_their_word_are_not_doubted(lab):
         assert not any("looked at" in text for text in lab.messages)
 
 
+SIGNS = 2 * TWO - 1
+BACKWARDS = [
+    (_net(), SIGNS, nn.HingeEmbeddingLoss()),
+    (_net(), TWO, lambda o, t: functional.hinge_embedding_loss(o.view(-1), 2 * t.view(-1) - 1)),
+    (_net(1, nn.Sigmoid()), TWO, lambda o, t: functional.binary_cross_entropy(1 - o.view(-1), t.view(-1).float())),
+    (_net(), TWO, lambda o, t: functional.binary_cross_entropy_with_logits(-o.view(-1), t.view(-1).float())),
+    (_net(), TWO, lambda o, t: (torch.sigmoid(-o.view(-1)) - t.view(-1)).square().mean()),
+    (_net(3), THREE, lambda o, t: functional.cross_entropy(-o, t)),
+    (_net(3, nn.Softmax(1)), THREE, lambda o, t: functional.nll_loss((1 - o).log(), t)),
+    (_net(3), THREE, lambda o, t: functional.multi_margin_loss(-2 * o, t)),
+    (_net(2), TWO, lambda o, t: functional.cross_entropy(o.neg(), t)),
+]
+
+
+@pytest.mark.parametrize(("net", "target", "loss"), BACKWARDS)
+def test_a_loss_that_prefers_the_other_labels_is_refused_unless_outputs_are_values(lab, net, target, loss):
+    with pytest.raises(ModelError, match="say of a row's own label: answers would be the other labels") as error:
+        lab.train(X, target, model=net, loss=loss)
+    assert "--outputs values" in error.value.hint and lab.session.model_names() == []
+    lab.train(X, target, model=net, loss=loss, outputs="values")
+    assert np.allclose(np.squeeze(lab.predict(X)), _plain(lab).numpy().squeeze(), atol=1e-5)
+
+
 @pytest.mark.parametrize("end", ["memory", "stream"])
 def test_what_is_doubted_at_the_end_stands_in_the_result(lab, end, tmp_path):
     table = pd.DataFrame(X, columns=list("abcd")).assign(y=TWO)

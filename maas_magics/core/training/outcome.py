@@ -91,7 +91,7 @@ def conclude(
     seconds: float,
     parts: dict[str, float],
     rows: int,
-    told: Sequence[str] = (),
+    warned: Sequence[str] = (),
 ) -> TrainedModel:
     """Publish a network, unless it should have become better than it is.
 
@@ -113,13 +113,13 @@ def conclude(
         Seconds of the parts of steps, where they were timed.
     rows : int
         That it learnt from.
-    told : sequence of str
+    warned : sequence of str
         Other warnings that were told.
     """
     doubts = _doubts(history, plan, prepared)
     for text in doubts:
         context.tell(text, "warning")
-    doubts += [text for text in (*told, labels_of_one_row(prepared.answers, rows)) if text]
+    doubts += [text for text in (*warned, labels_of_one_row(prepared.answers, rows)) if text]
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     told = {**facts, "monitor": plan.monitor}
     manifest = _manifest(request, prepared, plan, history, architecture, declared, parameters, told, seconds, net)

@@ -131,7 +131,7 @@ class Run:
             seconds=seconds,
             parts=parts,
             rows=self._batches.rows,
-            told=(doubt,) if doubt else (),
+            warned=(doubt,) if doubt else (),
         )
         if self._checkpoints is not None:
             self._checkpoints.deliver()

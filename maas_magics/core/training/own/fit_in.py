@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.requests import Task
 from maas_magics.core.data.answers import Answers, Family, Link
+from maas_magics.core.training.own.direction import runs_backwards
 from maas_magics.core.training.own.known_losses import Takes, known
-from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, Trial, try_loss
+from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, OwnLoss, Trial, try_loss
 from maas_magics.core.training.own.modules import ask, last_layer
 
 ROWS, NUMBERS = 61, 2**20
@@ -128,6 +129,9 @@ def fit_in(
     if link not in ("", "identity") and any(factor != 1 for factor in wide.scale):
         raise OtherTask("quantities", raw=True)
     fitted = msgspec.structs.replace(wide, link=link)
+    own = OwnLoss(asked.loss, trial.form)
+    if takes is None and fitted.task != "regression" and runs_backwards(own, fitted, answered, target):
+        raise _backwards(fitted)
     if not asked.declared and (takes is None or fitted.task != "regression"):
         tell(_told(fitted, trial))
     doubt = contradiction(fitted, answered)
@@ -212,6 +216,15 @@ def _check_family(family: Family, answers: Answers, target: Tensor) -> None:
     whole = answers.task == "regression" and answers.flat and bool((target == target.round()).all())
     if family == "classes" and whole:
         raise OtherTask("classes")
+
+
+def _backwards(answers: Answers) -> ModelError:
+    kind = WORDS.get(answers.decoding, "logits")
+    return ModelError(
+        f"The loss is smaller the less the outputs, taken for {kind}, say of a row's own label: answers would be the "
+        "other labels.",
+        "Turn the sign in the loss round, or move it into the network. --outputs values answers outputs as they are.",
+    )
 
 
 def _told(answers: Answers, trial: Trial) -> str:

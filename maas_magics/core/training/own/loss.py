@@ -215,7 +215,7 @@ def _failure(loss: OwnLoss, outputs: Tensor, target: Tensor) -> tuple[BaseExcept
     leaf = outputs.detach().clone().requires_grad_(True)
     watch = Watch(leaf)
     try:
-        with _drawing_nothing(), torch.enable_grad():
+        with drawing_nothing(), torch.enable_grad():
             with watch:
                 value = loss.value(leaf, target)
             if not isinstance(value, Tensor) or value.numel() != 1:
@@ -233,7 +233,7 @@ def _failure(loss: OwnLoss, outputs: Tensor, target: Tensor) -> tuple[BaseExcept
 
 
 @contextmanager
-def _drawing_nothing() -> Iterator[None]:
+def drawing_nothing() -> Iterator[None]:
     """Give all random numbers back as they were."""
     numpy, python = np.random.get_state(), random.getstate()
     cuda = list(range(torch.cuda.device_count()))
