@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from maas_magics.api.backend import Backend
 from maas_magics.api.endpoint import Endpoint
@@ -173,16 +174,12 @@ class Connection:
             return []
         return [*(str(info.version) for info in found), *(alias for info in found for alias in info.aliases)]
 
-    def columns_of(self, path: str) -> list[str]:
-        """Names of the columns of a file of this machine; none where it cannot be read."""
-        from pathlib import Path
-
-        if "://" in path or not Path(path).expanduser().exists():
-            return []
-        from maas_magics.core.data.sources import open_source
+    def columns_of(self, data: Any, csv: str | None = None) -> list[str]:
+        """Names of the columns of files; none for anything else, or where they cannot be read."""
+        from maas_magics.core.data.sources import is_files, open_source
 
         try:
-            return next((list(part.column_names) for part in open_source(path).chunks(1)), [])
+            return list(open_source(data, csv).schema.names) if is_files(data) else []  # type: ignore[attr-defined]
         except MaasError:
             return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -92,7 +93,7 @@ def complete(
         session.model_names,
         lambda: [info.id for info in session.jobs()],
         session.version_names,
-        session.columns_of,
+        lambda path: session.columns_of(path) if "://" not in path and os.path.exists(os.path.expanduser(path)) else [],
     )
     return offered(command, typed), word
 

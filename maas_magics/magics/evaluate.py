@@ -38,13 +38,17 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     data = values["data"]
     if len(data) > 2:
         raise OptionError(f"--data takes one table, or two arrays X y; {len(data)} words were given.", "--data df")
-    target = values.get("target")
+    target, csv = values.get("target"), " ".join(values["csv"]) if "csv" in values else None
+    if len(data) == 2:
+        target = data[1]
+    elif target is not None:
+        target = magic.names.target(target, data[0], lambda table: magic.session.columns_of(table, csv))
     return magic.session.run(
         EvaluateRequest(
             model=values["name"],
             data=data[0],
-            target=data[1] if len(data) == 2 else None if target is None else magic.names.target(target, data[0]),
+            target=target,
             metrics=values.get("metrics", ()),
-            csv=" ".join(values["csv"]) if "csv" in values else None,
+            csv=csv,
         )
     )

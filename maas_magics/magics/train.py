@@ -259,6 +259,11 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     trials, resume = values.pop("trials", 20), values.get("resume", False)
     callbacks, track = values.pop("callback", ()), values.pop("track", ())
     data = values.pop("data", ())
+    csv = values["csv"] = " ".join(values["csv"]) if "csv" in values else None
+
+    def read(table: Any) -> list[str]:
+        return magic.session.columns_of(table, csv)
+
     if not data and (sweep is not None or not resume):
         raise OptionError("%train needs --data DATA.", "%train NAME --data df --target column")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
@@ -270,7 +275,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     else:
         values["data"] = data[0] if data else None
         if "target" in values:
-            values["target"] = names.target(values["target"], values["data"])
+            values["target"] = names.target(values["target"], values["data"], read)
     if "model" in values:
         values["model"] = names.module(values["model"])
     if cell is not None:
@@ -279,8 +284,6 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         values |= {"model": factory(magic, cell), "source": cell}
     if "validation" in values:
         values["validation"] = _validation(names, values["validation"])
-    if "csv" in values:
-        values["csv"] = " ".join(values["csv"])
     weights = values.get("class_weights")
     if weights not in (None, "balanced"):
         values["class_weights"] = names.evaluate(weights)

@@ -6,7 +6,7 @@ import ast
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from maas_magics.api.errors import OptionError, did_you_mean
@@ -249,9 +249,14 @@ class Names:
         value = self.held(word)
         return value if callable(value) else str(word)
 
-    def target(self, word: str, data: Any) -> Any:
-        """A column's name, several separated by commas, or an array in a variable."""
+    def target(self, word: str, data: Any, read: Callable[[Any], Sequence[str]] | None = None) -> Any:
+        """A column's name, several separated by commas, or, where there is no such column, an array in a variable.
+
+        ``read`` finds the columns of data that is no table; it is asked where the word may be more than a column.
+        """
         columns = column_names(data)
+        if not columns and read is not None and (word in self.variables or not word.isidentifier()):
+            columns = list(read(data))
         if word in columns:
             return str(word)
         if not isinstance(word, Quoted):

@@ -261,3 +261,17 @@ def test_help_is_always_there(line: str) -> None:
     assert "  -t, --times N    how often" in told and "  -q, --quick      hurry" in told
     assert told[-2:] == ["for example:", "  %cook soup --data pot"]
     assert max(map(len, told)) < 100
+
+
+def test_a_column_of_a_file_wins_over_a_variable() -> None:
+    there = {"rows.csv": ["n", "X", "a.b", "p,q", "f(x)"]}
+    names = Names({**SPACE, "place": "rows.csv"})
+
+    def read(data: Any) -> list[str]:
+        return there.get(data, [])
+
+    for column in ("n", "X", "a.b", "p,q", "f(x)"):
+        assert names.target(column, "rows.csv", read) == column
+    assert names.target("n,X", "rows.csv", read) == ("n", "X")
+    assert names.target("l", "rows.csv", read) is SPACE["l"] and names.target("X", "other.csv", read) is SPACE["X"]
+    assert names.target("X[:, 0]", "rows.csv", read).shape == (3,)
