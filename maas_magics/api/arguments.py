@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union
 
 from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.api.hints import meant
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +29,9 @@ def declared(function: F) -> F:
     parameters = inspect.signature(function).parameters
     names = [name for name, one in parameters.items() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     rest = next((name for name, one in parameters.items() if one.kind is one.VAR_POSITIONAL), None)
+    needed = [name for name in names if parameters[name].default is inspect.Parameter.empty]
+    by_name = {name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    anything = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     hints: dict[str, tuple[Any, Take]] = {}
 
     def taken(name: str | None, value: Any) -> Any:
@@ -35,7 +39,7 @@ def declared(function: F) -> F:
             found = typing.get_type_hints(_declaring(function))
             hints.update({name: (hint, _taking(hint)) for name, hint in found.items()})
         if name is None or name not in hints:
-            return value  # one too many, which Python tells
+            return value
         hint, take = hints[name]
         if hint is Any or type(value) is hint:
             return value
@@ -44,8 +48,32 @@ def declared(function: F) -> F:
         except TypeError as error:
             raise _refusal(name, hint, value, *error.args) from None
 
+    def unbound(given: tuple[Any, ...], named: Mapping[str, Any]) -> OptionError | None:
+        """What Python could not bind: an argument that there is not, one that is given twice, one that is left out."""
+        called = f"{function.__name__}({', '.join(needed)}{', …' if len(parameters) > len(needed) else ''})"
+        for name in named:
+            if name not in by_name and not anything:
+                said = f"{function.__name__} has no argument {name!r}."
+                return OptionError(said, meant(name, by_name) or did_you_mean("", by_name))
+            if name in by_name and name in names[: len(given)]:
+                return OptionError(f"{function.__name__}: {name} is given twice.", called)
+        if len(given) > len(names) and rest is None:
+            most = f"{len(names)} argument{'' if len(names) == 1 else 's'} without a name"
+            more = [name for name in parameters if name not in names]
+            told = f"{', '.join(f'{name}=…' for name in more[:3])} are given by name." if more else called
+            return OptionError(f"{function.__name__} takes {most}; {len(given)} were given.", told)
+        absent = [name for name in needed[len(given) :] if name not in named or name not in by_name]
+        return OptionError(f"{function.__name__} needs {' and '.join(absent)}.", called) if absent else None
+
     @functools.wraps(function)
     def checked(*given: Any, **named: Any) -> Any:
+        if (
+            len(given) < len(needed)
+            or (len(given) > len(names) and rest is None)
+            or not named.keys() <= by_name
+            or not named.keys().isdisjoint(names[: len(given)])
+        ) and (wrong := unbound(given, named)) is not None:
+            raise wrong
         if len(given) <= len(names):
             known: Any = map(taken, names, given)
         else:

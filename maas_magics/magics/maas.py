@@ -18,11 +18,11 @@ from maas_magics.api.events import (
     Resumed,
     Started,
 )
+from maas_magics.api.hints import meant
 from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import figure, html_table, text_table
 from maas_magics.magics import connect, evaluate, export, offers, predict, serve, train
 from maas_magics.magics.common import MODEL
-from maas_magics.magics.hints import meant
 from maas_magics.magics.options import Command, HelpAsked, Option, text
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names, uncommented

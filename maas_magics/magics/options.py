@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
+from maas_magics.api.hints import meant
 from maas_magics.api.tables import text_table
 from maas_magics.magics import offers
-from maas_magics.magics.hints import meant
 from maas_magics.magics.typed import Typed
 from maas_magics.magics.words import Names, Quoted, split
 

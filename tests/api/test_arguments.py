@@ -131,8 +131,35 @@ def test_a_call_is_checked_as_python_binds_it() -> None:
         return a, b, rest, c, more
 
     assert f(1, "x", 2, 3, c=1, d=object) == (1, "x", (2, 3), 1, {"d": object})
-    for wrong in (lambda: f("1"), lambda: f(1, 2), lambda: f(1, "x", "y"), lambda: f(1, c="x")):
+    for wrong in (lambda: f(), lambda: f("1"), lambda: f(1, 2), lambda: f(1, "x", "y"), lambda: f(1, c="x")):
         with pytest.raises(OptionError):
             wrong()
-    with pytest.raises(TypeError):
-        f()
+
+
+@pytest.mark.parametrize(
+    ("call", "told", "hint"),
+    [
+        (lambda: maas.predict("m", FRAME, proba=True), "predict has no argument 'proba'.", "'probabilities'"),
+        (lambda: maas.train("n", FRAME, "y", epoch=3), "train has no argument 'epoch'.", "'epochs'"),
+        (lambda: maas.train("n", FRAME, "y", batchsize=3), "train has no argument 'batchsize'.", "'batch_size'"),
+        (lambda: maas.train("n", FRAME, "y", learning_rate=3), "no argument 'learning_rate'.", "'lr'"),
+        (lambda: maas.train("n", FRAME, y="y"), "train has no argument 'y'.", "'target'"),
+        (lambda: maas.train("n", FRAME, "y", hparams={}), "train has no argument 'hparams'.", "'params'"),
+        (
+            lambda: maas.export("m", fmt="onnx"),
+            "export has no argument 'fmt'.",
+            "There is: format, model, out, tolerance",
+        ),
+        (lambda: maas.evaluate("m"), "evaluate needs data.", "evaluate(model, data, …)"),
+        (lambda: maas.predict(), "predict needs model and data.", "predict(model, data, …)"),
+        (lambda: maas.predict("m", FRAME, data=FRAME), "predict: data is given twice.", "predict(model, data, …)"),
+        (lambda: maas.predict("m", FRAME, True), "predict takes 2 arguments without a name; 3 were given.", "top=…"),
+        (lambda: maas.load("m", "n"), "load takes 1 argument without a name; 2 were given.", "load(model)"),
+        (lambda: maas.models("m"), "models takes 0 arguments without a name; 1 were given.", "models()"),
+        (lambda: maas.compare(model="m"), "compare has no argument 'model'.", ""),
+    ],
+)
+def test_what_python_cannot_bind_is_told(call: Callable[[], Any], told: str, hint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        call()
+    assert told in caught.value.message and hint in caught.value.hint

@@ -51,17 +51,17 @@ OTHERS = {
     "resume": "continue",
     "status": "info state",
 }
-"""Words of other tools, by ours."""
+"""Words of other tools, and of our functions, by ours of a line."""
 
-MEANT = {other: ours for ours, others in OTHERS.items() for other in others.split()}
+MEANT = {other: (ours, *others.split()) for ours, others in OTHERS.items() for other in others.split()}
 
 
 def meant(word: str, known: Iterable[str]) -> str:
     """Sentence that names what ``word`` is a slip or another word for; empty where that is nothing."""
-    plain = {choice.lstrip("-"): choice for choice in known}
+    plain = {choice.lstrip("-").replace("_", "-"): choice for choice in known}
     typed = word.lstrip("-").lower().replace("_", "-")
-    if (other := MEANT.get(typed)) is not None:
-        found = [other] if other in plain else []
+    if (others := MEANT.get(typed) or (typed, *OTHERS.get(typed, "").split())) and len(others) > 1:
+        found = [other for other in others if other in plain][:1]
     else:
         found = [choice for choice in plain if choice.startswith(typed)] if len(typed) > 1 else []
         if not 0 < len(found) <= 3:
