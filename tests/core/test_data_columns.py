@@ -214,6 +214,12 @@ def test_a_missing_column_is_named_with_the_nearest_there_is(lab, frame):
         lab.predict(frame[["size"]])
     assert error.value.message == "The data lacks columns 'count', 'flag', 'kind', 'when'."
     assert error.value.hint == "The model takes: size, count, flag, kind, when."
+    with pytest.raises(DataError) as error:
+        lab.predict(frame[["size", "flag"]].assign(other=1))
+    assert error.value.hint == "There is: size, flag, other."
+    with pytest.raises(DataError) as error:
+        lab.predict(np.ones((2, 3)))
+    assert error.value.hint == "The model takes: size, count, flag, kind, when."
 
 
 @pytest.mark.parametrize(

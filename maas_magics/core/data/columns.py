@@ -27,6 +27,7 @@ from maas_magics.core.data.arrow import (
     read_numbers,
     tensors,
 )
+from maas_magics.core.data.sources import ARRAY
 from maas_magics.core.data.values import number_of
 
 Array = np.ndarray[Any, Any]
@@ -89,6 +90,10 @@ class Tensor(msgspec.Struct, frozen=True, tag="tensor"):
     dtype: str
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+
+
 def _others(value: str) -> tuple[str, ...]:
     """How Python and spreadsheets spell what is no text."""
     if value in ("true", "false"):
@@ -130,10 +135,19 @@ class Columns(msgspec.Struct, frozen=True):
             shown = ", ".join(map(repr, absent[:5])) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
             raise DataError(
                 f"The data lacks {'column' if len(absent) == 1 else 'columns'} {shown}.",
-                did_you_mean(absent[0], there - {column.name for column in self.columns})
-                or f"The model takes: {', '.join(column.name for column in self.columns[:12])}.",
+                self._instead(absent[0], table.column_names),
             )
         return [_ENCODERS[type(column)](column, table.column(column.name)) for column in self.columns]
+
+    def _instead(self, absent: str, there: Sequence[str]) -> str:
+        """What to type in place of a column that the data lacks: a near name, else what there is."""
+        takes = [column.name for column in self.columns]
+        near = did_you_mean(absent, set(there) - set(takes))
+        if near.startswith("Did you mean"):
+            return near
+        if set(there) <= {*takes, ARRAY}:
+            return f"The model takes: {_listed(takes)}."
+        return f"There is: {_listed(there)}."
 
     @property
     def texts(self) -> list[str]:
