@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maas_magics.api.errors import MaasError, ModelError, OptionError
-from maas_magics.api.requests import TrainRequest, is_named_split
+from maas_magics.api.requests import SPLITS, TrainRequest, is_named_split
 from maas_magics.magics import offers
 from maas_magics.magics.common import CSV, DATA, METRIC_NAMES, METRICS
 from maas_magics.magics.options import Command, Option, pair, real, text, typed, whole
@@ -320,6 +320,11 @@ def _validation(names: Names, word: str) -> Any:
     try:
         return float(word)
     except ValueError:
+        kind, colon, column = word.partition(":")
+        if colon and kind.isidentifier() and column and not column.startswith(("/", "\\")):
+            raise OptionError(
+                f"--validation: there is no split {kind!r}.", f"{' or '.join(f'{one}:{column}' for one in SPLITS)}"
+            ) from None
         return names.data(word)
 
 

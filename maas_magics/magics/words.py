@@ -219,7 +219,18 @@ class Names:
             return self.variables[word]
         if is_place(word):
             return str(word)
-        return word if isinstance(word, Quoted) else self.evaluate(word)
+        if isinstance(word, Quoted):
+            return word
+        try:
+            return self.evaluate(word)
+        except OptionError as error:
+            near = error.hint.startswith("Did you mean") and "/" not in word
+            if not _like_path(word) or near or _root(word) in self.variables:
+                raise
+            raise OptionError(
+                f"There is no file {word!r}, and no variable of this name.",
+                f"The working folder is {os.getcwd()!r}.",
+            ) from None
 
     def number(self, word: str, kind: type[int] | type[float]) -> int | float:
         """A number, or a variable that holds one."""
@@ -283,6 +294,13 @@ def is_place(word: str) -> bool:
         return os.path.exists(path) or (not path.isspace() and any(c in path for c in "*?[") and bool(glob.glob(path)))
     except (ValueError, OSError):  # a null character, or more than a name may hold
         return False
+
+
+def _like_path(word: str) -> bool:
+    """Whether a word may be a file's name: slashes, or an ending, and nothing that only Python has."""
+    return re.fullmatch(r"(?:[^\s()\[\]{}'\",=]*[/\\])?[^\s()\[\]{}'\",=/\\]*", word) is not None and (
+        "/" in word or "\\" in word or re.search(r"\.\w{1,8}$", word) is not None
+    )
 
 
 def _root(expression: str) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from maas_magics.api.errors import OptionError
 from maas_magics.magics.options import Command, HelpAsked, Option, commas, literal, pair, real, text, whole
+from maas_magics.magics.train import _validation
 from maas_magics.magics.words import Names, Quoted, column_names, split
 
 DF = pd.DataFrame({"a": [1, 2], "b c": [3, 4]})
@@ -275,3 +276,32 @@ def test_a_column_of_a_file_wins_over_a_variable() -> None:
     assert names.target("n,X", "rows.csv", read) == ("n", "X")
     assert names.target("l", "rows.csv", read) is SPACE["l"] and names.target("X", "other.csv", read) is SPACE["X"]
     assert names.target("X[:, 0]", "rows.csv", read).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["data/foo.xlsx", "foo.xlsx", "./foo.xls", "~/rows.h5", "../there", "/no/such/folder", "my-data/2024.xlsx",
+     "foo-2024.ods", "C:\\\\rows.xlsx", "data/part*.xlsx"],
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_told_as_a_file(word: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        NAMES.data(word)
+    assert caught.value.message == f"There is no file {word!r}, and no variable of this name."
+    assert caught.value.hint.startswith("The working folder is ")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("dff.head", "There is no variable 'dff'"), ("df.hed", "no attribute 'hed'"), ("df.hed/2", "no attribute 'hed'"),
+     ("nobody(3).csv2", "There is no variable 'nobody'")],
+)  # fmt: skip
+def test_an_expression_that_fails_is_told_as_one(word: str, told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        NAMES.data(word)
+
+
+@pytest.mark.parametrize(("word", "hint"), [("times:t", "time:t or group:t"), ("date:my col", "time:my col or")])
+def test_a_split_that_there_is_not_is_told(word: str, hint: str) -> None:
+    with pytest.raises(OptionError, match="there is no split") as caught:
+        _validation(NAMES, word)
+    assert hint in caught.value.hint
