@@ -14,7 +14,7 @@ from maas_magics.api.hints import meant
 from maas_magics.api.tables import text_table
 from maas_magics.magics import offers
 from maas_magics.magics.typed import Typed
-from maas_magics.magics.words import Names, Quoted, split
+from maas_magics.magics.words import Names, Quoted, parts, split
 
 MARK = "\0"
 """Stands before a word in quotes, which is never an option."""
@@ -45,7 +45,7 @@ def real(names: Names, word: str) -> float:
 
 def commas(names: Names, word: str) -> tuple[Any, ...]:
     """Names separated by commas, each perhaps a function of the notebook."""
-    return tuple(names.choice(part.strip()) for part in word.split(",") if part.strip())
+    return tuple(names.choice(part) for part in parts(word))
 
 
 NUMBERS: dict[Convert, Offer] = {whole: offers.whole_numbers, real: offers.numbers}

@@ -81,11 +81,6 @@ def callback(names: Names, word: str) -> Any:
     return found
 
 
-def columns(names: Names, word: str) -> tuple[str, ...]:
-    """Names of columns, separated by commas; in quotes, white space around them belongs to none."""
-    return tuple(part.strip() for part in word.split(",") if part.strip())
-
-
 GROUPS = {
     "data": "data csv target features drop weights validation sample class_weights balance preprocess stream "
     "loader_workers",
@@ -200,14 +195,12 @@ COMMAND = Command(
         Option(
             ("--drop",),
             "columns that are no features, as a,b",
-            columns,
+            typed,
             "COLUMNS",
             offer=offers.columns_only,
             listed=True,
         ),
-        Option(
-            ("--features",), "the only features, as a,b", columns, "COLUMNS", offer=offers.columns_only, listed=True
-        ),
+        Option(("--features",), "the only features, as a,b", typed, "COLUMNS", offer=offers.columns_only, listed=True),
         METRICS,
         Option(("--class-weights",), "balanced, or a dict in a variable", text, "WEIGHTS", offer=("balanced",)),
         Option(("--balance",), "draw the rows with each label equally likely", switch=True),
@@ -276,6 +269,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         values["data"] = data[0] if data else None
         if "target" in values:
             values["target"] = names.target(values["target"], values["data"], read)
+    values |= {key: names.listed(values[key], values["data"], read) for key in ("drop", "features") if key in values}
     if "model" in values:
         values["model"] = names.module(values["model"])
     if cell is not None:

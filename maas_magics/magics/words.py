@@ -256,9 +256,22 @@ class Names:
         return word
 
     def choice(self, word: str) -> Any:
-        """A function in a variable, else the word itself, a registered name."""
+        """A function in a variable or of an expression, else the word itself, a registered name.
+
+        Raises
+        ------
+        OptionError
+            For an expression of anything but a function or a name.
+        """
         value = self.held(word)
-        return value if callable(value) else str(word)
+        if callable(value):
+            return value
+        if isinstance(word, Quoted) or not (any(char in word for char in "([") or word.startswith("lambda")):
+            return str(word)
+        value = self.evaluate(word)
+        if not callable(value) and not isinstance(value, str):
+            raise OptionError(f"{word!r} is of type {type(value).__name__}, not a function.", "A name, or a function.")
+        return value
 
     def target(self, word: str, data: Any, read: Callable[[Any], Sequence[str]] | None = None) -> Any:
         """A column's name, several separated by commas, or, where there is no such column, an array in a variable.
@@ -274,15 +287,49 @@ class Names:
             value = self.held(word)
             if value is not None and not isinstance(value, str):
                 return value
-        parts = tuple(part.strip() for part in word.split(","))
-        if len(parts) > 1 and set(parts) <= set(columns):
-            return parts
+        several = tuple(parts(word))
+        if several and several != (word,) and set(several) <= set(columns):
+            return several if len(several) > 1 else several[0]
         if not isinstance(word, Quoted) and any(char in word for char in ("([" if columns else "([.")):
             return self.evaluate(word)
-        return parts if len(parts) > 1 else str(word)
+        return several if len(several) > 1 else str(word)
+
+    def listed(self, word: str, data: Any, read: Callable[[Any], Sequence[str]]) -> tuple[str, ...]:
+        """Names of columns between commas; a column whose own name has commas where there is one."""
+        found = tuple(parts(word))
+        if "," in word and word in (column_names(data) or read(data)):
+            return (str(word),)
+        return found
 
     def _offered(self) -> list[str]:
         return [name for name, value in self.variables.items() if not name.startswith("_") and column_names(value)]
+
+
+def parts(word: str) -> list[str]:
+    """What stands between the commas of a word: none within quotes around a part, or within brackets, is one of them.
+
+    A part loses the quotes around it; of a word that was in quotes as a whole, every comma counts.
+    """
+    if isinstance(word, Quoted):
+        return [part.strip() for part in word.split(",") if part.strip()]
+    found, quote, depth, escaped = [""], "", 0, False
+    for char in word:
+        if quote:
+            quote = "" if char == quote and not escaped else quote
+            escaped = char == "\\" and not escaped
+        elif char in QUOTES and (depth or not found[-1].strip()):
+            quote = char
+        elif char in OPENING:
+            depth += 1
+        elif char in OPENING.values():
+            depth -= 1
+        elif char == "," and depth <= 0:
+            found.append("")
+            continue
+        found[-1] += char
+    if quote or depth:  # a name with a bracket of its own
+        found = word.split(",")
+    return [str(_bare(part.strip(), escapes=True)) for part in found if part.strip()]
 
 
 def is_place(word: str) -> bool:

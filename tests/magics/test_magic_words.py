@@ -305,3 +305,42 @@ def test_a_split_that_there_is_not_is_told(word: str, hint: str) -> None:
     with pytest.raises(OptionError, match="there is no split") as caught:
         _validation(NAMES, word)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ('"my col",ok', ("my col", "ok")), ("ok,'my col'", ("ok", "my col")), ('"my col","other col"', ("my col", "other col")),
+        ("'p,q',ok", ("p,q", "ok")), ("'p,q'", ("p,q",)), ("p,q", ("p,q",)), ("'a , b'", ("a", "b")), ("a,b", ("a", "b")),
+        ("'r,s'", ("r", "s")), ('"p,q","my col",ok', ("p,q", "my col", "ok")),
+        ("a,", ("a",)), ("'my col'", ("my col",)), (r'"say \"so, so\"",ok', ('say "so, so"', "ok")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("file", [False, True])
+def test_columns_between_commas(line: str, found: tuple[str, ...], file: bool) -> None:
+    there = ["my col", "ok", "other col", "p,q", "a", "b", "r", "s", 'say "so, so"']
+    data: Any = "rows.csv" if file else {name: [1] for name in there}
+    (word,) = split(line)
+    assert NAMES.listed(word, data, lambda data: there) == found
+    assert NAMES.target(word, data, lambda data: there) == (found if len(found) > 1 else found[0])
+
+
+@pytest.mark.parametrize(
+    "word", ["fn", "{fn}", "pick(1)", "{pick(1)}", "fns[0]", "{fns[0]}", "lambda o,t: 0", "{lambda o, t: 0}"]
+)
+def test_a_function_may_be_of_an_expression(word: str) -> None:
+    names = Names({"fn": max, "fns": [max], "pick": lambda n: max})
+    option = Command("c", "", (Option(("--loss",), "", lambda n, w: n.choice(w)), Option(("--metrics",), "", commas)))
+    (word,) = split(word) if "lambda" not in word or word[0] == "{" else [word]
+    assert callable(names.choice(names.expand(word)))
+    if "lambda" not in word:
+        assert option.parse(f"--loss {word}", names)["loss"] is max
+        assert option.parse(f"--metrics auc,{word.strip('{}')}", names)["metrics"] == ("auc", max)
+
+
+def test_metrics_between_commas_may_be_calls_with_commas_of_their_own() -> None:
+    names = Names({"make": lambda a, b: max})
+    assert commas(names, "auc,make(1, ','),f1") == ("auc", max, "f1")
+    with pytest.raises(OptionError, match="is of type int, not a function"):
+        Names({"l": [1]}).choice("l[0]")
+    assert names.choice(Quoted("make(1, 2)")) == "make(1, 2)"
