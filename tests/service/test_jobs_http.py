@@ -410,8 +410,6 @@ def test_a_worker_that_dies_again_and_again_is_given_up(served: Service, backend
         time.sleep(0.05)
     with pytest.raises(MaasError, match="3 times, and the job is given up"):
         job.result(60)
-    died = [event for event in job.events() if isinstance(event, Message) and "died" in event.text]
-    assert len(died) >= 2  # the third death is the job's end
     assert backend.submit(request("other", epochs=1)).result(60).ref == "other:1"
 
 
