@@ -154,7 +154,7 @@ def decoded(case: Case, outputs: torch.Tensor, info: Any) -> np.ndarray:
     link = LINKS.get(case.loss, "")
     if case.loss not in LINKS:
         link = {"regression": "", "multiclass": "softmax"}.get(info.task, "sigmoid")
-    if info.task == "regression":
+    if info.task == "regression" and case.loss not in LINKS:
         return (values.exp() if case.loss == "Poisson" else values).numpy()
     if link == "softmax" and info.task == "binary":
         link = "sigmoid"
@@ -225,8 +225,8 @@ def _as_plain(case: Case, module: Made, told: list[float], inputs: tuple[torch.T
     optimizer = torch.optim.SGD(module.train().parameters(), lr=0.01)
     for _ in range(2):
         outputs = module(*inputs)
-        if case.loss in ("CE", "ce", "NLL"):
-            answers = target.reshape(-1).long()
+        if case.loss in ("CE", "ce", "NLL") and not target.is_floating_point():
+            answers = target.reshape(-1).long()  # else a probability for each class, as torch takes them
         else:
             answers = target.to(outputs.dtype)
             answers = answers if case.loss == "pinball" else answers.reshape(outputs.shape)
