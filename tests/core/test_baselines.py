@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn import metrics as peer
+from torch import nn
 
 from maas_magics.api.errors import DataError, Diverged
 from maas_magics.api.events import EpochEnd
@@ -186,3 +187,15 @@ def test_the_loss_of_a_constant_is_that_of_the_best_constant_outputs():
     loss = make_loss("auto", answers, None, 0.0)
     assert constant_loss(loss, answers, target, target) == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
     assert answers.usual == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_a_constant_costs_the_same_as_logits_and_as_probabilities(lab, labels):
+    rows = np.random.default_rng(0).normal(size=(90, 2)).astype("float32")
+    target = np.arange(90) % 7 % labels
+    found = []
+    for end, options in (([], {}), ([nn.Sigmoid() if labels == 2 else nn.Softmax(1)], {"outputs": "probabilities"})):
+        net = nn.Sequential(nn.Linear(2, 1 if labels == 2 else 3), *end)
+        loss = "bce" if labels == 2 else "cross_entropy"
+        found.append(lab.train(rows, target, model=net, loss=loss, **options).info.baseline["loss"])
+    assert found[0] == pytest.approx(found[1], rel=1e-4) and found[0] < 1.2

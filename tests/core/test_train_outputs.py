@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,6 +209,39 @@ def test_outputs_that_fit_their_word_are_not_doubted(lab):
     for options in ({"loss": nn.BCELoss()}, {"outputs": "probabilities"}):
         lab.train(X, TWO, model=_net(1, nn.Sigmoid()), **options)
         assert not any("looked at" in text for text in lab.messages)
+
+
+@pytest.mark.parametrize(
+    ("net", "target", "loss"),
+    [
+        (_net(3), THREE, lambda o, t: functional.mse_loss(o, functional.one_hot(t, 3).float())),
+        (_net(2), TWO, lambda o, t: functional.l1_loss(o, functional.one_hot(t.long(), 2).float())),
+        (_net(3), THREE, lambda o, t: functional.mse_loss(o.softmax(1), functional.one_hot(t, 3).float())),
+        (
+            _net(3, nn.LogSoftmax(1)),
+            THREE,
+            lambda o, t: functional.kl_div(o, functional.one_hot(t, 3).float(), reduction="batchmean"),
+        ),
+    ],
+)
+def test_labels_that_a_loss_makes_one_hot_stay_labels(lab, net, target, loss):
+    assert lab.train(X, target, model=net, loss=loss).info.task == "multiclass"
+    assert np.array_equal(np.asarray(lab.predict(X)), _plain(lab).numpy().argmax(1))
+    rows = np.eye(3, dtype="float32")[THREE]
+    assert lab.train(X, rows, model=_net(3), loss=functional.mse_loss).info.task == "regression"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.BCEWithLogitsLoss(reduction="none"),
+        functools.partial(functional.binary_cross_entropy_with_logits, reduction="none"),
+    ],
+)
+def test_a_loss_for_each_row_says_how_it_becomes_one_number(lab, loss):
+    with pytest.raises(MaasError, match="not one number") as error:
+        lab.train(X, TWO, model=_net(), loss=loss)
+    assert error.value.hint == 'Give it reduction="mean".'
 
 
 SIGNS = 2 * TWO - 1

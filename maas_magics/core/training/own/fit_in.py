@@ -123,6 +123,9 @@ def fit_in(
     answered = ask(net, inputs, names)
     trial = try_loss(asked.loss, takes, answered, target, wide, asked.given)
     found = takes or (trial.watch.found if trial.watch is not None else None)
+    one_hot = trial.watch is not None and trial.watch.one_hot and wide.task == "multiclass"
+    if one_hot and found is not None and trial.watch is not None:  # labels that the loss makes rows of stay labels
+        trial.watch.link, found = "exp" if found.link == "exp" else "", None
     link = _said(wide, asked.outputs) or _seen(wide, found, trial)
     if asked.task is None and asked.outputs != "values" and takes is None and found is not None:
         _check_family(found.family, wide, target)

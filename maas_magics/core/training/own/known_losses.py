@@ -109,13 +109,15 @@ class Watch(TorchFunctionMode):
         What is told by the first thing that is done to them.
     broadcasts : bool
         Whether a loss that takes both in one shape was handed them in two.
+    one_hot : bool
+        Whether a loss for quantities was handed a row for each label, 1 in its place and 0 elsewhere.
     """
 
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
         self.found: Takes | None = None
         self.link: Link = ""
-        self.broadcasts = False
+        self.broadcasts = self.one_hot = False
         self._outputs = [outputs]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -130,6 +132,7 @@ class Watch(TorchFunctionMode):
             second = args[1] if len(args) > 1 else kwargs.get("target")
             if KNOWN[name].target == "like" and isinstance(second, Tensor):
                 self.broadcasts = first.shape != second.shape
+                self.one_hot = KNOWN[name].family == "quantities" and _is_one_hot(second)
         elif ours:
             self.link = LINKS.get(name, "")
         answer = func(*args, **kwargs)
@@ -142,6 +145,14 @@ class Watch(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             place = tensor.untyped_storage().data_ptr()
             return any(kept.untyped_storage().data_ptr() == place for kept in self._outputs)
+
+
+def _is_one_hot(target: Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        if target.dim() != 2 or target.shape[1] < 2:
+            return False
+        whole = (target == 0) | (target == 1)
+        return bool(whole.all()) and bool((target.sum(dim=1) == 1).all())
 
 
 def in_any_units(takes: Takes) -> bool:

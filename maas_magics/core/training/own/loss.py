@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class OwnLoss:
         value = self.value(outputs, target)
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise MaasError(f"The loss answers {found}, not one number as a tensor.", "End it with .mean()")
+            raise MaasError(f"The loss answers {found}, not one number as a tensor.", _one_number(self.loss))
         return value.reshape(())
 
     def value(self, outputs: Tensor, target: Tensor) -> Any:
@@ -99,6 +100,12 @@ class OwnLoss:
         return (
             target.round().to(dtype) if not dtype.is_floating_point and target.is_floating_point() else target.to(dtype)
         )
+
+
+def _one_number(loss: Any) -> str:
+    """What makes one number of what a loss answers."""
+    said = loss.keywords.get("reduction") if isinstance(loss, partial) else getattr(loss, "reduction", None)
+    return 'Give it reduction="mean".' if said == "none" else "End it with .mean()"
 
 
 @dataclass(frozen=True)
