@@ -29,6 +29,7 @@ from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.batches import Batches, InMemory
 from maas_magics.core.training.rows.blocks import Blocks
 from maas_magics.core.training.rows.prepare import Prepared
+from maas_magics.core.training.steps.compiler import without_compiler
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.core.training.steps.schedules import constant
@@ -101,6 +102,7 @@ class Run:
             training.
         """
         with ExitStack() as undo:
+            undo.enter_context(without_compiler())
             made = self._assembled(undo)
             choice = self._choice(made)
             profiler = Profiler(self._device) if self._request.profile else None

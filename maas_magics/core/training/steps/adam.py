@@ -27,9 +27,8 @@ def direct_step(inner: torch.optim.Optimizer) -> Callable[[], Any]:
     tensors = [([p.detach()], [p.grad]) for group in inner.param_groups for p in group["params"]]
 
     def step() -> None:
-        if len(inner.state) < len(tensors):  # the first step, or the first of some weights: torch makes the state
-            inner.step()
-            return
+        if len(inner.state) < len(tensors):
+            _begin(inner)
         # Groups and state are looked up anew, because `load_state_dict` replaces them.
         for group, (weights, gradients) in zip(inner.param_groups, tensors, strict=True):
             state = inner.state[group["params"][0]]
@@ -57,11 +56,27 @@ def direct_step(inner: torch.optim.Optimizer) -> Callable[[], Any]:
     return step
 
 
+def _begin(inner: torch.optim.Optimizer) -> None:
+    """Make the state of weights that have none, as torch does in their first step.
+
+    That step itself would import torch's compiler, which takes a second.
+    """
+    for group in inner.param_groups:
+        [weights] = group["params"]
+        if not inner.state[weights]:
+            inner.state[weights] = {
+                "step": torch.zeros((), dtype=torch.float32, device=weights.device),
+                "exp_avg": torch.zeros_like(weights, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(weights, memory_format=torch.preserve_format),
+            }
+
+
 def _plain(group: dict[str, Any]) -> bool:
     members = group["params"]
     return (
         len(members) == 1
         and members[0].device.type == "cpu"
+        and members[0].is_floating_point()
         and members[0].grad is not None
         and bool(group["fused"])
         and "decoupled_weight_decay" in group

@@ -36,6 +36,7 @@ from maas_magics.core.training.own.modules import make_module
 from maas_magics.core.training.own.source import run_source
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.sampler import balanced_order
+from maas_magics.core.training.steps.compiler import without_compiler
 from maas_magics.core.training.steps.devices import cores, threads
 from maas_magics.core.training.steps.losses import Loss, make_loss, mass_of
 from maas_magics.core.training.steps.memory_format import arrange
@@ -111,7 +112,8 @@ def main(place: str) -> None:
     line = Line(folder, order, rank)
     try:
         group = _join(folder / f"group-{attempt}", rank, order)
-        history, net = _train(folder, order, group, line)
+        with nullcontext() if order.shard else without_compiler():
+            history, net = _train(folder, order, group, line)
         state = whole({name: tensor.detach() for name, tensor in net.state_dict().items()})
         if group.first:
             plain = {name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}

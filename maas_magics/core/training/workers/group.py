@@ -17,7 +17,6 @@ import msgspec
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from maas_magics.api.events import Event
 from maas_magics.core.context import Stopping
@@ -35,6 +34,11 @@ WORDS = ("", "soft", "hard", "suspend", SAVE)
 
 PATIENCE = timedelta(minutes=30)
 """How long a worker waits for the others."""
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is spread over workers, without its class, which takes half a second to import."""
+    return hasattr(tensor, "full_tensor")
 
 
 class Group:
@@ -78,7 +82,7 @@ class Group:
     def like_first(self, net: nn.Module) -> None:
         """Give every worker the buffers of the first, such as the running statistics of batches."""
         for buffer in net.buffers():
-            if not isinstance(buffer, DTensor):
+            if not is_sharded(buffer):
                 dist.broadcast(buffer, 0)
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from maas_magics.core.training.checkpoint import Checkpoints, State
-from maas_magics.core.training.workers.group import Group
+from maas_magics.core.training.workers.group import Group, is_sharded
 from maas_magics.core.training.workers.order import Order
 
 RANDOM = "workers"
@@ -35,7 +34,12 @@ def shard(net: nn.Module, group: Group) -> None:
 
 def whole(value: Any) -> Any:
     """The same with every sharded tensor in one piece; all workers call it at once."""
-    return _mapped(value, lambda tensor: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
+
+    def gathered(tensor: Any) -> Tensor:
+        piece: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor
+        return piece
+
+    return _mapped(value, gathered)
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -99,8 +103,10 @@ class SharedCheckpoints(Checkpoints):
         return state, broken
 
 
-def _as(like: Tensor, tensor: Tensor) -> Tensor:
+def _as(like: Any, tensor: Tensor) -> Tensor:
     """A whole tensor, sharded as another is."""
-    if not isinstance(like, DTensor):
+    if not is_sharded(like):
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
