@@ -6,6 +6,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Tests that run at once, a file each: as many as there are processors, within what memory bears.
+JOBS   ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$cores -lt 4 ] && echo $$cores || echo 4)
+TESTS  := --quiet --numprocesses $(JOBS) --dist loadfile
 # Jupyter refuses to run as root, as in a container, unless it is told that this is meant.
 ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
@@ -20,7 +23,9 @@ lab: $(VENV)/lab
 demo: $(VENV)/lab
 	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
 
-test: lint peers fast notebooks demo browser
+test: lint peers fast
+	$(MAKE) --jobs $(JOBS) --output-sync notebooks demo
+	$(MAKE) browser
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -28,14 +33,16 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 
 fast: $(VENV)/test
-	$(BIN)/pytest -q -m "not browser"
+	$(BIN)/pytest $(TESTS) -m "not browser" --durations 20
 
-notebooks: $(VENV)/test
-	for notebook in notebooks/*.ipynb; do MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/pytest --nbval \
-		--nbval-sanitize-with notebooks/sanitize.cfg -p no:warnings $$notebook || exit 1; done
+notebooks: $(patsubst notebooks/%.ipynb,check-%,$(wildcard notebooks/*.ipynb))
+
+check-%: notebooks/%.ipynb $(VENV)/test
+	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/pytest --quiet --nbval \
+		--nbval-sanitize-with notebooks/sanitize.cfg -p no:warnings $<
 
 browser: $(VENV)/test
-	$(BIN)/pytest -q -m browser
+	$(BIN)/pytest $(TESTS) -m browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

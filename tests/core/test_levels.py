@@ -119,7 +119,8 @@ def test_an_array_with_a_high_level_learns_what_the_table_learns(lab, model, dty
     assert np.allclose(lab.predict(typed), found[:2], rtol=0, atol=1e-5)
     typed = read_rows("\n".join(",".join(map(repr, row)) for row in rows[:2].tolist()), trained.info.signature.inputs)
     assert np.allclose(lab.predict(typed), found[:2], rtol=0, atol=1e-5)
-    lab.export(format="pt2")
+    if dtype == "int64":  # the other dtypes come to the program as the same float64
+        lab.export(format="pt2")
 
 
 def test_images_with_a_high_level_are_learnt(lab):

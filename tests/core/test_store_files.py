@@ -150,7 +150,7 @@ def test_as_many_rows_are_kept_as_are_asked_for_and_said(
     assert len(read_sample(version)[0]) == result.sample == kept
     told = result._repr_html_() if hasattr(result, "_repr_html_") else str(result._rows())
     assert ("--sample 0 keeps none" in told) == bool(kept)
-    for format in ("onnx", "pt2", "safetensors"):
+    for format in ("onnx", "safetensors"):
         check = backend.submit(ExportRequest(model="m", format=format)).result(120).verification
         assert check.rows == (kept or 300) and bool(check.metrics_before) == bool(kept)
 
