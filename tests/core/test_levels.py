@@ -230,3 +230,33 @@ def test_quantities_that_are_learnt_as_they_are_stay_what_the_network_says():
     decode = Decode(Answers("regression", ("y",), (), (0.0,), (1.0,)))
     outputs = torch.tensor([[1.5], [2.5]])
     assert decode(outputs).dtype == torch.float32 and torch.equal(decode(outputs), outputs[:, 0])
+
+
+@pytest.mark.parametrize("where", ["memory", "streamed"])
+@pytest.mark.parametrize("first", ["2024-03-05 11:22:33.123456", "1961-04-12 06:07:00", "0001-01-03"])
+@pytest.mark.parametrize("spread", [1e-3, 3600.0])
+def test_dates_near_one_another_are_told_apart_in_every_export(lab, tmp_path, where, first, spread):
+    start = np.datetime64(first, "us")
+    when = start + (spread * 1e6 * X[:, 0]).round().astype("timedelta64[us]")
+    frame = pd.DataFrame({"when": when, "y": X[:, 0]})
+    frame.loc[3, "when"] = pd.NaT
+    frame.to_parquet(tmp_path / "rows.parquet")
+    data, options = (frame, {}) if where == "memory" else (str(tmp_path / "rows.parquet"), {"stream": True})
+    lab.train(data, "y", model="linear", **TRAINING | options)
+    assert lab.evaluate(frame.drop(index=3))["r2"] > 0.9
+    assert lab.export().verification.max_abs_diff < 2e-5
+    assert lab.predict(frame).to_numpy()[:, 0] == pytest.approx(standardised(lab, frame), abs=2e-5)
+
+
+def test_a_version_of_before_counts_days_from_1970():
+    from maas_magics.core.data.columns import NAT, Moment
+    from maas_magics.core.data.scaling import Scaling
+    from maas_magics.core.data.transform import Transform
+
+    scaling = Scaling(fill=(0.0,) * 7, center=(19_000.0, *[0.0] * 6), scale=(0.5, *[1.0] * 6))
+    days = 19_000 + np.array([0.0, 1.5, -20_000.25])
+    raw = np.append((days * 86_400e6).astype(np.int64), NAT)[:, None]
+    found = Transform(Columns((Moment("when"),)), "tabular", scaling)(torch.from_numpy(raw))[0].numpy()
+    phases = [wave(2 * np.pi * days / period) for period in (365.2425, 7, 1) for wave in (np.sin, np.cos)]
+    expected = np.stack([(days - 19_000) / 2, *phases], axis=1)
+    assert found[:3] == pytest.approx(expected, abs=1e-6)

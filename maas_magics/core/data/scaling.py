@@ -31,6 +31,9 @@ class Scaling(msgspec.Struct, frozen=True):
         Numbers that were missing somewhere, and get a 0/1 companion.
     clip : float
         Standard deviations that scaled numbers are squeezed smoothly into; 0 leaves them as they are.
+    origins : tuple of int
+        For each column of moments: the microseconds since 1970 that its days are counted from; 1970 where there are
+        none. A float of days since then has steps of a third of a microsecond.
     dtype : str
         Of what a network gets of the ``flat`` layout.
     """
@@ -40,4 +43,5 @@ class Scaling(msgspec.Struct, frozen=True):
     scale: tuple[float, ...] = ()
     indicators: tuple[int, ...] = ()
     clip: float = 0.0
+    origins: tuple[int, ...] = ()
     dtype: str = "float32"

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array, as_text, dates, is_moment, is_number, is_text, read_numbers
-from maas_magics.core.data.columns import IDENTIFIER, Category, Column, Columns, Moment, Numeric
+from maas_magics.core.data.columns import IDENTIFIER, NAT, Category, Column, Columns, Moment, Numeric
 from maas_magics.core.data.exact import as_exact
 from maas_magics.core.data.fitting import category, fit, fit_arrays, mostly_numbers, nothing_of_use, tell_mixed
 from maas_magics.core.data.running import Running
@@ -20,6 +20,8 @@ from maas_magics.core.data.scaling import Layout, Scaling
 from maas_magics.core.data.transform import (
     as_tensor,
     fit_scaling,
+    origin_of,
+    origin_tensor,
     side_by_side,
     standardised,
     standardised_pixels,
@@ -46,6 +48,8 @@ class ColumnSurvey:
         self.kind = pa.float64() if self.texts else field.type
         self.figures = Running()
         self._counted: Counter[str] = Counter()
+        self.origin: int | None = None
+        """What the days of moments are counted from, once one was there."""
         self._many = False
         self._nulls = self._rows = 0
         self._zones: set[str | None] | None = set()
@@ -69,7 +73,9 @@ class ColumnSurvey:
 
     def _measure(self, column: Column, values: pa.ChunkedArray, pixels: bool = False) -> None:
         raw = Columns((column,)).encode(pa.table({self.name: values}))
-        found = side_by_side([(column, as_tensor(raw[0]))], turns()).numpy()
+        if isinstance(column, Moment) and self.origin is None and (raw[0] != NAT).any():
+            self.origin = origin_of(raw[0])
+        found = side_by_side([(column, as_tensor(raw[0]))], turns(), origin_tensor((self.origin or 0,))).numpy()
         if np.isinf(found).any():
             raise DataError(
                 f"Column {self.name!r} holds infinite values.",
@@ -194,7 +200,9 @@ class FeatureSurvey:
             return Scaling()
         if self.layout == "image":
             return standardised_pixels(figures[columns.columns[0].name])
-        fill = np.array(fit_scaling(columns, self.layout, sample, False).fill)
+        counted = {survey.name: survey.origin or 0 for survey in self._surveys}
+        origins = tuple(counted[column.name] for column in columns.of(Moment)) if scale else ()
+        fill = np.array(fit_scaling(columns, self.layout, sample, False, origins).fill)
         numbers = [figures[c.name] for c in columns.columns if isinstance(c, (Numeric, Moment))]
         if not numbers:
             return Scaling()
@@ -206,4 +214,4 @@ class FeatureSurvey:
         ends = np.cumsum([len(found.count) for found in numbers])[:-1]
         parts = [found.filled(part) for found, part in zip(numbers, np.split(fill, ends), strict=True)]
         center, spread, largest = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return standardised(fill, center, spread, largest, indicators)
+        return standardised(fill, center, spread, largest, indicators, origins)

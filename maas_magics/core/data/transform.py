@@ -23,11 +23,16 @@ ROUNDING = 4 * float(np.finfo(np.float64).eps)
 COARSE_PIXELS = ("float16", "float32", "uint8", "int8", "uint16", "int16", "bool")
 """Types of arrays whose numbers float32 holds."""
 
-PERIODS = (365.2425, 7.0, 1.0)
-"""Days after which a year, a week and a day repeat."""
+DAY = 86_400_000_000
+"""Microseconds of a day."""
+
+PERIODS = (31_556_952_000_000, 7 * DAY, DAY)
+"""Microseconds after which a year of 365.2425 days, a week and a day repeat."""
 
 
-def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool) -> Scaling:
+def fit_scaling(
+    columns: Columns, layout: Layout, raw: list[Array], scale: bool, origins: tuple[int, ...] | None = None
+) -> Scaling:
     """Figures for `Transform` from the raw arrays of the training rows.
 
     A missing number is filled with the median. Numbers are standardised, then squeezed by
@@ -44,7 +49,10 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
     ]
     if not numeric:
         return Scaling()
-    values = side_by_side(numeric, turns()).numpy().astype(np.float64)
+    if origins is None:
+        moments = [values.numpy() for column, values in numeric if isinstance(column, Moment)]
+        origins = tuple(map(origin_of, moments)) if scale else ()
+    values = side_by_side(numeric, turns(), origin_tensor(origins)).numpy().astype(np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     missing = np.isnan(values)
     indicators = tuple(np.flatnonzero(missing.any(axis=0)).tolist())
@@ -56,14 +64,21 @@ def fit_scaling(columns: Columns, layout: Layout, raw: list[Array], scale: bool)
         return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), indicators)
     filled = np.where(missing, fill, values)
     found = figures(filled)
-    return standardised(fill, found.mean, found.spread, found.largest, indicators)
+    return standardised(fill, found.mean, found.spread, found.largest, indicators, origins)
 
 
-def standardised(fill: Array, center: Array, spread: Array, largest: Array, indicators: tuple[int, ...]) -> Scaling:
+def standardised(
+    fill: Array,
+    center: Array,
+    spread: Array,
+    largest: Array,
+    indicators: tuple[int, ...],
+    origins: tuple[int, ...],
+) -> Scaling:
     """Figures that take away ``center`` and divide by ``spread``, each (p,); numbers that do not vary become 0."""
     flat = spread <= ROUNDING * largest
     factor = np.where(flat, 0.0, 1 / np.where(flat, 1.0, spread))
-    return Scaling(tuple(fill.tolist()), tuple(center.tolist()), tuple(factor.tolist()), indicators, CLIP)
+    return Scaling(tuple(fill.tolist()), tuple(center.tolist()), tuple(factor.tolist()), indicators, CLIP, origins)
 
 
 def standardised_pixels(found: Running) -> Scaling:
@@ -82,21 +97,42 @@ def _is_number(column: object) -> bool:
 
 
 def turns() -> Tensor:
-    """Radians that a day is of each of `PERIODS`, as a tensor: an exporter rounds a double that is a plain number."""
+    """Radians that a microsecond is of `PERIODS`, as a tensor: an exporter rounds a double that is a plain number."""
     return torch.tensor([2 * math.pi / period for period in PERIODS], dtype=torch.float64)
 
 
-def side_by_side(columns: Sequence[tuple[Column, Tensor]], turns: Tensor) -> Tensor:
-    """Numbers and moments side by side, (n, p); a moment becomes days and phases of year, week and day."""
+def origin_of(values: Array) -> int:
+    """What the days of some moments are counted from: the first that is not missing; 1970 where all are."""
+    there = values[values != NAT]
+    return int(there[0]) if len(there) else 0
+
+
+def origin_tensor(origins: Sequence[int]) -> Tensor:
+    """Whole days of each origin, and the microseconds after them, float64 (k, 2)."""
+    return torch.tensor([divmod(origin, DAY) for origin in origins], dtype=torch.float64).reshape(-1, 2)
+
+
+def side_by_side(columns: Sequence[tuple[Column, Tensor]], turns: Tensor, origins: Tensor) -> Tensor:
+    """Numbers and moments side by side, (n, p); a moment becomes days and phases of year, week and day.
+
+    Whole numbers are subtracted and divided as such, so that moments that are microseconds apart stay so. The start
+    of a day is a multiple of 2¹³ microseconds, which float64 holds.
+    """
     parts: list[Tensor] = []
+    moments = 0
     for column, values in columns:
         if isinstance(column, Numeric):
             parts.append(values)
             continue
-        days = torch.where(values == NAT, torch.nan, values.to(torch.float64) / 86_400e6)
-        parts.append(days)
-        for turn in turns:
-            phase = days * turn
+        missing = values == NAT
+        after = values % DAY
+        day, time = (values - after).to(torch.float64) / DAY, after.to(torch.float64)
+        if len(origins):
+            day, time = day - origins[moments, 0], time - origins[moments, 1]
+        moments += 1
+        parts.append(torch.where(missing, torch.nan, day + time / DAY))
+        for period, turn in zip(PERIODS, turns, strict=True):
+            phase = torch.where(missing, torch.nan, (values % period).to(torch.float64)) * turn
             parts += [torch.sin(phase), torch.cos(phase)]
     if len({part.dtype for part in parts}) > 1:
         parts = [part.to(torch.float64) for part in parts]
@@ -128,6 +164,8 @@ class Transform(nn.Module):
         dtype = torch.float32 if coarse else torch.float64
         self.register_buffer("turns", turns(), persistent=False)
         self.turns: Tensor
+        self.register_buffer("origins", origin_tensor(scaling.origins), persistent=False)
+        self.origins: Tensor
         for name in ("fill", "center", "scale"):
             self.register_buffer(name, torch.tensor(getattr(scaling, name), dtype=dtype), persistent=False)
         self.fill: Tensor
@@ -153,7 +191,7 @@ class Transform(nn.Module):
         pairs = [(c, x) for c, x in zip(self.columns.columns, inputs, strict=True) if _is_number(c)]
         if not pairs:
             return torch.zeros((inputs[0].shape[0], 0), dtype=torch.float32, device=inputs[0].device)
-        values = side_by_side(pairs, self.turns)
+        values = side_by_side(pairs, self.turns, self.origins)
         missing = ~(torch.abs(values) < torch.inf)
         scaled = (torch.where(missing, self.fill, values) - self.center) * self.scale
         if self.clip:
