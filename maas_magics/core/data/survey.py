@@ -214,4 +214,4 @@ class FeatureSurvey:
         ends = np.cumsum([len(found.count) for found in numbers])[:-1]
         parts = [found.filled(part) for found, part in zip(numbers, np.split(fill, ends), strict=True)]
         center, spread, largest = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return standardised(fill, center, spread, largest, indicators, origins)
+        return standardised(columns, fill, center, spread, largest, indicators, origins)

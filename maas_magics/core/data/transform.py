@@ -20,6 +20,10 @@ CLIP = 10.0
 ROUNDING = 4 * float(np.finfo(np.float64).eps)
 """Numbers whose standard deviation is at most this share of the largest of them vary by rounding alone."""
 
+PHASE_ROUNDING = 1e-9
+"""Phases whose standard deviation is at most this vary by too little for sines of different libraries, which differ
+by 1e-16: dates a millisecond apart do in a year. What such phases say, the days say as well."""
+
 COARSE_PIXELS = ("float16", "float32", "uint8", "int8", "uint16", "int16", "bool")
 """Types of arrays whose numbers float32 holds."""
 
@@ -64,10 +68,11 @@ def fit_scaling(
         return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), indicators)
     filled = np.where(missing, fill, values)
     found = figures(filled)
-    return standardised(fill, found.mean, found.spread, found.largest, indicators, origins)
+    return standardised(columns, fill, found.mean, found.spread, found.largest, indicators, origins)
 
 
 def standardised(
+    columns: Columns,
     fill: Array,
     center: Array,
     spread: Array,
@@ -76,7 +81,8 @@ def standardised(
     origins: tuple[int, ...],
 ) -> Scaling:
     """Figures that take away ``center`` and divide by ``spread``, each (p,); numbers that do not vary become 0."""
-    flat = spread <= ROUNDING * largest
+    phases = np.concatenate([_phases(column) for column in columns.columns if _is_number(column)])
+    flat = spread <= np.where(phases, PHASE_ROUNDING, ROUNDING * largest)
     factor = np.where(flat, 0.0, 1 / np.where(flat, 1.0, spread))
     return Scaling(tuple(fill.tolist()), tuple(center.tolist()), tuple(factor.tolist()), indicators, CLIP, origins)
 
@@ -94,6 +100,13 @@ def as_tensor(values: Array) -> Tensor:
 
 def _is_number(column: object) -> bool:
     return isinstance(column, (Numeric, Moment))
+
+
+def _phases(column: Column) -> Array:
+    """Which of a column's numbers are phases, bool (p,)."""
+    if isinstance(column, Moment):
+        return np.arange(1 + 2 * len(PERIODS)) > 0
+    return np.zeros(column.width if isinstance(column, Numeric) else 1, dtype=bool)
 
 
 def turns() -> Tensor:
