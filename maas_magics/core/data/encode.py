@@ -1,0 +1,152 @@
+"""Values of one column as the raw array that a model's graph takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import (
+    Array,
+    as_text,
+    dates,
+    is_moment,
+    is_number,
+    is_text,
+    numbers,
+    read_numbers,
+    tensors,
+)
+from maas_magics.core.data.kinds import NAT, Category, Column, Moment, Numeric, Tensor
+from maas_magics.core.data.values import number_of
+
+
+def encode(column: Column, values: pa.ChunkedArray) -> Array:
+    """Raw array of a column, shape (n, …), of the type that the model's signature says.
+
+    Raises
+    ------
+    DataError
+        If the values are of another kind than in training.
+    """
+    return _ENCODERS[type(column)](column, values)
+
+
+def _mismatch(name: str, found: Any, expected: str, hint: str) -> DataError:
+    return DataError(f"Column {name!r} holds {found}; the model was trained on {expected}.", hint)
+
+
+def _empty(text: pa.ChunkedArray) -> bool:
+    found = as_text(text)
+    return bool(found.null_count == len(found))
+
+
+def _unlisted(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of numbers, as JSON has them, as arrays of one shape; what is no such lists as it is."""
+    if not (pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type)) or values.null_count:
+        return values
+    try:
+        found = np.asarray(values.to_pylist())
+    except ValueError:
+        return values
+    plain = found.dtype.kind in "iuf" and found.size
+    return pa.chunked_array([pa.FixedShapeTensorArray.from_numpy_ndarray(found)]) if plain else values
+
+
+def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
+    values = _unlisted(values) if column.width > 1 else values
+    kind, name = values.type, column.name
+    if isinstance(kind, pa.FixedShapeTensorType):
+        if math.prod(kind.shape) != column.width:
+            raise _mismatch(
+                name, f"rows of {math.prod(kind.shape)} numbers", f"rows of {column.width} numbers", "Give that width."
+            )
+        coarse = column.width > 1 and not column.exact
+        return tensors(values).reshape(-1, column.width).astype(np.float32 if coarse else np.float64, copy=False)
+    if is_text(kind) and (read := _read(column, values)) is not None:
+        values, kind = read, read.type
+    if not is_number(kind) and not pa.types.is_null(kind):
+        hint = f"Convert it: df[{name!r}] = pd.to_numeric(df[{name!r}])"
+        if is_text(kind):
+            some = as_text(values.slice(0, 1000)).to_pylist()
+            example = next((text for text in some if text is not None and number_of(text) is None), "")
+            raise _mismatch(name, f"text ({example!r})", "numbers", hint)
+        raise _mismatch(name, str(kind), "numbers", hint)
+    if column.width > 1:
+        raise _mismatch(name, "one number a row", f"rows of {column.width} numbers", "Give that width.")
+    return numbers(values).reshape(-1, 1)
+
+
+def _read(column: Numeric, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Texts as the numbers they spell; None where one spells none, and none stood among the numbers in training."""
+    found = read_numbers(values)
+    return found if column.texts or found.null_count == as_text(values).null_count else None
+
+
+def _encode_moment(column: Moment, values: pa.ChunkedArray) -> Array:
+    kind = values.type
+    hint = f"Convert it: df[{column.name!r}] = pd.to_datetime(df[{column.name!r}])"
+    if is_text(kind):
+        moments = pa.nulls(len(values), pa.timestamp("us")) if _empty(values) else dates(values)
+        if moments is None:
+            raise _mismatch(column.name, "text that is no date", "dates", hint)
+        values = moments
+    elif not is_moment(kind) and not pa.types.is_null(kind):
+        raise _mismatch(column.name, str(kind), "dates", hint)
+    fine = getattr(values.type, "unit", "s") == "ns"
+    try:
+        whole = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=not fine).cast(pa.int64())
+    except pa.ArrowInvalid:
+        raise DataError(
+            f"Column {column.name!r} holds a date that is too far away for microseconds, in which dates are kept.",
+            "Mark it as missing, or give numbers.",
+        ) from None
+    return np.asarray(pc.fill_null(whole, NAT).to_numpy(), dtype=np.int64).reshape(-1, 1)
+
+
+def _encode_category(column: Category, values: pa.ChunkedArray) -> Array:
+    if isinstance(values.type, pa.FixedShapeTensorType) or pa.types.is_nested(values.type):
+        raise _mismatch(column.name, str(values.type), "text", "Give one text a row.")
+    text = pc.fill_null(as_text(values), "")
+    return np.asarray(text.to_numpy(zero_copy_only=False), dtype=object).reshape(-1, 1)
+
+
+def _encode_tensor(column: Tensor, values: pa.ChunkedArray) -> Array:
+    values = _unlisted(values) if column.shape else values
+    kind, name = values.type, column.name
+    if column.shape == () and is_number(kind):
+        if values.null_count:
+            raise DataError(f"Array {name!r} holds {values.null_count} missing values.", "Fill them.")
+        timed = pa.types.is_duration(kind) or pa.types.is_time(kind) or pa.types.is_decimal(kind)
+        found = numbers(values) if timed else np.asarray(values.to_numpy())
+    elif column.shape == (1,) and is_number(kind) and not values.null_count:
+        found = numbers(values) if pa.types.is_decimal(kind) else np.asarray(values.to_numpy())
+        found = found.reshape(-1, 1)
+    elif not isinstance(kind, pa.FixedShapeTensorType):
+        raise _mismatch(name, str(kind), f"arrays of shape {column.shape}", "Give an array of that shape.")
+    else:
+        found = tensors(values)
+        if column.shape == () and found.shape[1:] == (1,):
+            found = found.reshape(-1)
+    if found.shape[1:] != column.shape:
+        raise _mismatch(name, f"arrays of shape {found.shape[1:]}", f"shape {column.shape}", "Reshape it: .reshape(…)")
+    wanted = np.dtype(column.dtype)
+    whole = found.dtype.kind in "bui"
+    if (found.dtype.kind == "f" and wanted.kind in "iu") or (
+        wanted.kind == "b" and not (whole and bool(((found == 0) | (found == 1)).all()))
+    ):
+        raise _mismatch(name, str(found.dtype), column.dtype, f"Convert it: .astype({column.dtype!r})")
+    return found.astype(column.dtype, copy=False)
+
+
+_ENCODERS: dict[type[Any], Callable[[Any, pa.ChunkedArray], Array]] = {
+    Numeric: _encode_numeric,
+    Moment: _encode_moment,
+    Category: _encode_category,
+    Tensor: _encode_tensor,
+}
