@@ -300,21 +300,25 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         labels of text are an Arrow dictionary array.
     blank : int
         Answers that rest on nothing but missing values, and texts that were not learnt.
+    cautions : tuple of str
+        Sentences about what was assumed of the rows.
     """
 
     model: str
     columns: dict[str, Any]
     blank: int = 0
+    cautions: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the answers."""
         if not self.blank:
-            return ()
+            return self.cautions
         rows = len(next(iter(self.columns.values())))
         which = "The answer rests" if rows == 1 else f"{self.blank:,} of {rows:,} answers rest"
         each = "its row" if rows == 1 else "their rows"
-        return (f"{which} on nothing: every value of {each} is missing, or a text that was not learnt.",)
+        nothing = f"{which} on nothing: every value of {each} is missing, or a text that was not learnt."
+        return (nothing, *self.cautions)
 
 
 def _milliseconds(measured: Mapping[str, float], batch: str) -> str:

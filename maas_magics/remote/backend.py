@@ -25,7 +25,7 @@ from maas_magics.remote.client import Client
 from maas_magics.remote.job import AskingJob, RemoteJob
 from maas_magics.remote.models import RemoteModels
 from maas_magics.remote.oip import infer, server
-from maas_magics.remote.predictions import answers_of_bytes, join, rows_to_bytes
+from maas_magics.remote.predictions import joined, prediction_of, rows_to_bytes
 
 R = TypeVar("R")
 
@@ -189,27 +189,25 @@ class RemoteBackend:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
         total = source.rows or 0
         # Every later chunk goes to the version that answered the first one.
-        model, columns, blank = self._ask(first, request, request.model, source.arrays)
-        parts, done = [columns], first.num_rows
+        found = self._ask(first, request, request.model, source.arrays)
+        parts, done = [found], first.num_rows
         if done == total:
-            return Prediction(model=model, columns=columns, blank=blank)
+            return found
         tell(done, total)
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="maas-magics-ask") as threads:
-            waiting: deque[tuple[int, Future[tuple[str, dict[str, Any], int]]]] = deque()
+            waiting: deque[tuple[int, Future[Prediction]]] = deque()
             for table in chain(chunks, (None,) * AHEAD):
                 if waiting and (table is None or len(waiting) == AHEAD):
                     rows, future = waiting.popleft()
-                    _, columns, more = future.result()
-                    parts.append(columns)
-                    blank += more
+                    parts.append(future.result())
                     done += rows
                     tell(done, total)
                 if table is not None:
-                    future = threads.submit(self._ask, table, request, model, source.arrays)
+                    future = threads.submit(self._ask, table, request, found.model, source.arrays)
                     waiting.append((table.num_rows, future))
-        return Prediction(model=model, columns=join(parts), blank=blank)
+        return joined(parts)
 
-    def _ask(self, table: Any, request: PredictRequest, model: str, arrays: bool) -> tuple[str, dict[str, Any], int]:
+    def _ask(self, table: Any, request: PredictRequest, model: str, arrays: bool) -> Prediction:
         params: dict[str, Any] = {"top": request.top, "arrays": str(arrays).lower()}
         if request.probabilities is not None:
             params["probabilities"] = str(request.probabilities).lower()
@@ -220,8 +218,7 @@ class RemoteBackend:
             headers={"content-type": "application/vnd.apache.arrow.stream"},
             params=params,
         )
-        blank = answer.headers.get("x-blank", "0")
-        return answer.headers["x-model"], answers_of_bytes(answer.content), int(blank) if blank.isdecimal() else 0
+        return prediction_of(answer.headers, answer.content)
 
     def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
         """Tensors in, tensors out, by the Open Inference Protocol."""

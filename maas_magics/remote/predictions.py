@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
+
+from maas_magics.api.results import Prediction
 
 
 def rows_to_bytes(table: pa.Table) -> bytes:
@@ -38,6 +41,34 @@ def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(parts) == 1:
         return dict(parts[0])
     return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def prediction_of(headers: Mapping[str, str], body: bytes) -> Prediction:
+    """What a service answered: columns in the body, and what is to be said of them in headers."""
+    blank = headers.get("x-blank", "0")
+    return Prediction(
+        model=headers["x-model"],
+        columns=answers_of_bytes(body),
+        blank=int(blank) if blank.isdecimal() else 0,
+        cautions=tuple(_sentences(headers.get("x-warnings", "[]"))),
+    )
+
+
+def _sentences(text: str) -> list[str]:
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except msgspec.MsgspecError:
+        return []
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """Several answers as one."""
+    return Prediction(
+        model=parts[0].model,
+        columns=join([part.columns for part in parts]),
+        blank=sum(part.blank for part in parts),
+        cautions=tuple(dict.fromkeys(text for part in parts for text in part.cautions)),
+    )
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -33,7 +33,7 @@ PREFLIGHT: Headers = [
 
 READABLE = (
     b"access-control-expose-headers",
-    b"inference-header-content-length, retry-after, upload-offset, x-blank, x-model, x-request-id",
+    b"inference-header-content-length, retry-after, upload-offset, x-blank, x-model, x-request-id, x-warnings",
 )
 """What they may read."""
 

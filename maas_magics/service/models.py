@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ from maas_magics.service.threads import Rows
 from maas_magics.service.widths import Widths
 
 ARROW = "application/vnd.apache.arrow.stream"
+
+CAUTION = 500
+"""Characters of a sentence about an answer that a header carries."""
 
 
 def model_routes(backend: Backend, widths: Widths, rows: Rows) -> list[Route]:
@@ -60,7 +64,7 @@ def model_routes(backend: Backend, widths: Widths, rows: Rows) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         params = request.query_params
-        told = params.get("probabilities")
+        asked = params.get("probabilities")
         top = params.get("top", "0")
         if not top.isdecimal() or len(top) > 6:
             raise OptionError("top is a number of labels.", "?top=3")
@@ -72,11 +76,14 @@ def model_routes(backend: Backend, widths: Widths, rows: Rows) -> list[Route]:
             given.hold_answer(widths.measure(model), int(top))
             found = backend.predict(
                 PredictRequest(
-                    model=model, data=given, probabilities=None if told is None else told == "true", top=int(top)
+                    model=model, data=given, probabilities=None if asked is None else asked == "true", top=int(top)
                 )
             )
             widths.answered(model, found.model)
-            return {"x-model": found.model, "x-blank": str(found.blank)}, answers_to_bytes(found.columns)
+            told = {"x-model": found.model, "x-blank": str(found.blank)}
+            if found.cautions:
+                told["x-warnings"] = json.dumps([text[:CAUTION] for text in found.cautions])  # ASCII, as a header is
+            return told, answers_to_bytes(found.columns)
 
         headers, body = await rows.run(answer)
         return Response(body, media_type=ARROW, headers=headers)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from serving import in_thread, remote
@@ -97,3 +98,15 @@ def test_answers_that_rest_on_nothing_are_told_by_a_service(both: tuple[Backend,
     found = service.predict(PredictRequest(model="n", data={"k": ["unseen", "NA", None]}))
     assert found.blank == 2 and found.warnings[0].startswith("2 of 3 answers rest on nothing")
     assert service.predict(PredictRequest(model="n", data={"k": ["NA"]})).warnings == ()
+
+
+def test_times_whose_zone_was_assumed_are_told_by_a_service(both: tuple[Backend, Backend]) -> None:
+    local, service = both
+    hours = np.arange(40) * np.timedelta64(1, "h") + np.datetime64("2024-01-01", "us")
+    zoned = {"zeit·когда": pa.array(hours, pa.timestamp("us", "Asia/Tokyo")), "y": np.arange(40.0)}
+    local.submit(TrainRequest(name="n", data=zoned, target="y", model="linear", epochs=1)).result(60)
+    asked = PredictRequest(model="n", data={"zeit·когда": hours}, batch_size=7)
+    found = service.predict(asked)
+    assert len(found.columns["prediction"]) == 40 and found.warnings == local.predict(asked).warnings
+    assert "'zeit·когда' were taken as UTC; the model learnt times in Asia/Tokyo" in found.warnings[0]
+    assert service.predict(PredictRequest(model="n", data=zoned)).warnings == ()

@@ -23,6 +23,7 @@ from maas_magics.core.data.columns import (
     Tensor,
 )
 from maas_magics.core.data.values import MIXED, number_of
+from maas_magics.core.data.zones import zone_of
 
 WORDS = 3
 """Words a text, on average, from which a column is taken to hold sentences."""
@@ -127,7 +128,7 @@ def _fit(
         if not keep and pc.count_distinct(values, mode="all").as_py() == 1:
             tell(f"Column {name!r} has one value only and is left out.")
             return None
-        return Moment(name) if is_moment(kind) else Numeric(name, texts=texts)
+        return Moment(name, zone_of(kind)) if is_moment(kind) else Numeric(name, texts=texts)
     raise DataError(
         f"Column {name!r} holds {kind}, which no model here takes.",
         f"Turn it into numbers or text, or drop it: .drop(columns=[{name!r}])",
@@ -205,7 +206,7 @@ def _fit_array(name: str, values: pa.ChunkedArray) -> Column:
         counted = as_text(values).unique().drop_null().to_pylist()
         return Category(name, tuple(sorted(counted)))
     if is_moment(kind):
-        return Moment(name)
+        return Moment(name, zone_of(kind))
     if not is_number(kind):
         raise DataError(f"Column {name!r} holds {kind}, which no module takes.", "Turn it into numbers.")
     if values.null_count:

@@ -36,9 +36,13 @@ class Numeric(msgspec.Struct, frozen=True, tag="numeric"):
 
 
 class Moment(msgspec.Struct, frozen=True, tag="moment"):
-    """Dates and times, as microseconds since 1970 in UTC."""
+    """Dates and times, as microseconds since 1970 in UTC.
+
+    ``zone`` is the time zone of those in training, empty where they had none; None in a model of before it was kept.
+    """
 
     name: str
+    zone: str | None = None
 
 
 class Category(msgspec.Struct, frozen=True, tag="category"):

@@ -27,6 +27,7 @@ from maas_magics.core.data.transform import (
     standardised_pixels,
     turns,
 )
+from maas_magics.core.data.zones import zone_of
 
 MOST_TEXTS = 100_000
 """Different texts of a column that are counted; past it the rarer half of them is forgotten."""
@@ -123,7 +124,9 @@ class ColumnSurvey:
         if not keep and not self.figures.missing[0] and self.figures.low[0] == self.figures.high[0]:
             tell(f"Column {self.name!r} has one value only and is left out.")
             return None
-        return Numeric(self.name, texts=self.texts) if is_number(self.kind) else Moment(self.name)
+        if is_number(self.kind):
+            return Numeric(self.name, texts=self.texts)
+        return Moment(self.name, zone_of(self.kind) if is_moment(self.kind) else next(iter(self._zones or ())) or "")
 
     @property
     def _known(self) -> bool:

@@ -12,10 +12,11 @@ from maas_magics.api.requests import EvaluateRequest, PredictRequest
 from maas_magics.api.results import Metrics, Prediction
 from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.columns import Array, Moment
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.target import answered, named, part, target_names
+from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predictor import CHUNK, Predictor
@@ -38,8 +39,10 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
             return Prediction(model=predictor.ref, columns=outputs)
     source = open_source(request.data, request.csv)
     blank: list[int] = []
-    gathered = gather(predictor.chunks(source, request, blank.append), source.rows, progress)
-    return Prediction(model=predictor.ref, columns=predictor.named(gathered), blank=sum(blank))
+    assumed: list[str] = []
+    gathered = gather(predictor.chunks(source, request, blank.append, assumed.append), source.rows, progress)
+    cautions = tuple(dict.fromkeys(assumed))
+    return Prediction(model=predictor.ref, columns=predictor.named(gathered), blank=sum(blank), cautions=cautions)
 
 
 def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
@@ -94,13 +97,18 @@ def _scored(
         source, table, values, _ = part(source or data, target, None if source else csv, texts)
         _check_axes(predictor.answers, values)
         known = _known(predictor.answers, values)
+        for text in cautions(predictor.columns.of(Moment), table):
+            tell(text)
         slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
         found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
         return found[""], known
     source = typed(source, texts)
     assert isinstance(source, Rereadable)
-    while (scored := _scored_chunks(predictor, source, names)) is None:
+    assumed: list[str] = []
+    while (scored := _scored_chunks(predictor, source, names, assumed.append)) is None:
         pass  # the type of the target turned out to be a wider one, and is known now
+    for text in dict.fromkeys(assumed):
+        tell(text)
     return scored
 
 
@@ -111,7 +119,9 @@ def texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
     return predictor.columns.texts + (list(names) if text else [])
 
 
-def _scored_chunks(predictor: Predictor, source: Rereadable, names: Sequence[str]) -> tuple[Array, Array] | None:
+def _scored_chunks(
+    predictor: Predictor, source: Rereadable, names: Sequence[str], caution: Callable[[str], None]
+) -> tuple[Array, Array] | None:
     parts: list[tuple[Array, Array]] = []
     dtype: Any = None
     unknown: DataError | None = None
@@ -123,6 +133,8 @@ def _scored_chunks(predictor: Predictor, source: Rereadable, names: Sequence[str
         if dtype not in (None, values.dtype):
             return None
         dtype = values.dtype
+        for text in cautions(predictor.columns.of(Moment), features):
+            caution(text)
         _check_axes(predictor.answers, values)
         try:
             known = _known(predictor.answers, values)

@@ -13,9 +13,10 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.signature import NUMPY
-from maas_magics.core.data.columns import Array, Columns
+from maas_magics.core.data.columns import Array, Columns, Moment
 from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.sources import Source, typed
+from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.engine import Engine, unanswered
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
@@ -73,6 +74,7 @@ class Predictor:
             if only is not None and only.datatype != "BYTES" and len(only.shape) > 1 and only.shape != (-1, 1)
             else None
         )
+        self._moments: list[Moment] = self.columns.of(Moment)
         self._labels = self.answers.label_array if self.answers.classes else None
         text = self._labels is not None and self._labels.dtype.kind == "O"
         self._codes = np.arange(len(self.answers.classes), dtype=np.min_scalar_type(len(self.answers.classes)))
@@ -164,9 +166,22 @@ class Predictor:
         return {"probabilities": decoded} if wanted else {}
 
     def chunks(
-        self, source: Source, request: PredictRequest, blank: Callable[[int], None] | None = None
+        self,
+        source: Source,
+        request: PredictRequest,
+        blank: Callable[[int], None] | None = None,
+        caution: Callable[[str], None] | None = None,
     ) -> Iterator[dict[str, Array]]:
-        """Answers of a source, some rows at a time; ``blank`` gets how many of them rest on nothing.
+        """Answers of a source, some rows at a time.
+
+        Parameters
+        ----------
+        source : Source
+        request : PredictRequest
+        blank : callable, optional
+            Gets how many answers of a chunk rest on nothing.
+        caution : callable, optional
+            Gets a sentence for each thing that was assumed of a chunk.
 
         Raises
         ------
@@ -183,6 +198,8 @@ class Predictor:
             if table.num_rows:
                 any_rows = True
                 raw = self.encode(table, source)
+                for text in cautions(self._moments, table) if caution is not None and self._moments else ():
+                    caution(text)
                 if blank is not None:
                     blank(int(self.columns.blank(raw).sum()))
                 yield self.answer(self.decoded(raw), request)

@@ -16,7 +16,7 @@ from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.architectures import architectures
 from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task
 from maas_magics.core.data.arrow import is_number, is_text
-from maas_magics.core.data.columns import Array, Columns, Numeric
+from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
 from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.fitting import fit, fit_arrays, tell_words
 from maas_magics.core.data.roles import SHARE, held_by, roles_of
@@ -26,6 +26,7 @@ from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
+from maas_magics.core.data.zones import cautions
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.model import tensors
 from maas_magics.core.sample import TARGET, digest
@@ -269,6 +270,8 @@ def prepare(
     sample = train
     if validation is not None and len(validation):
         held_raw = columns.encode(validation.table)
+        for text in cautions(columns.of(Moment), validation.table):
+            tell(text)
         refuse_infinite(columns, held_raw, layout)
         held = transformed(transform, columns, held_raw), torch.from_numpy(answers.encode(validation.target))
         sample = validation

@@ -1,0 +1,57 @@
+"""Time zones of the moments that a model learnt, against those of the moments that it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from maas_magics.core.data.arrow import dates, is_moment, is_text
+from maas_magics.core.data.kinds import Moment
+
+LOOKED_AT = 1_000
+"""Texts of a column by which one tells whether they name a zone."""
+
+
+def zone_of(kind: pa.DataType) -> str:
+    """Time zone of a type of moments; empty where it has none."""
+    return getattr(kind, "tz", None) or ""
+
+
+def cautions(columns: Iterable[Moment], table: pa.Table) -> list[str]:
+    """Sentences about moments whose zone had to be assumed.
+
+    They have none while those that were learnt had one, or the other way round.
+    """
+    naive: dict[str, list[str]] = {}
+    aware: dict[str, list[str]] = {}
+    for column in columns:
+        if column.zone is None or column.name not in table.column_names:
+            continue
+        found = _zone(table.column(column.name))
+        if found is not None and bool(found) != bool(column.zone):
+            others, zone = (aware, found) if found else (naive, column.zone)
+            others.setdefault(zone, []).append(column.name)
+    said = [
+        f"Times without a zone in {_named(names)} were taken as UTC; the model learnt times in {zone}. "
+        f'Where they are meant so: df[{names[0]!r}].dt.tz_localize("{zone}")'
+        for zone, names in naive.items()
+    ]
+    return said + [
+        f"Times in {zone} in {_named(names)} were turned into UTC; the model learnt times without a zone. "
+        f"Where its own clock is meant: df[{names[0]!r}].dt.tz_localize(None)"
+        for zone, names in aware.items()
+    ]
+
+
+def _zone(values: pa.ChunkedArray) -> str | None:
+    """Zone of some moments, empty where they have none; None where there are no moments."""
+    if is_moment(values.type):
+        return zone_of(values.type) if values.null_count < len(values) else None
+    found = dates(values.slice(0, LOOKED_AT)) if is_text(values.type) else None
+    return None if found is None else zone_of(found.type)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ("column " if len(names) == 1 else "columns ") + ", ".join(map(repr, names[:3])) + more
