@@ -198,8 +198,9 @@ class Predictor:
             if table.num_rows:
                 any_rows = True
                 raw = self.encode(table, source)
-                for text in cautions(self._moments, table) if caution is not None and self._moments else ():
-                    caution(text)
+                if caution is not None and self._moments:
+                    for text in cautions(self._moments, table):
+                        caution(text)
                 if blank is not None:
                     blank(int(self.columns.blank(raw).sum()))
                 yield self.answer(self.decoded(raw), request)
