@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from maas_magics.api.errors import DataError, ModelError, Refused
+from maas_magics.api.errors import DataError, ModelError, OptionError, Refused
 from maas_magics.api.requests import Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.context import Context
@@ -50,6 +50,7 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
     if isinstance(request, TrainRequest):
         from maas_magics.core.training.rows import loaders
 
+        _check_loss(request)
         if loaders.is_loader(request.data):
             request = loaders.materialise(request)  # type: ignore[assignment]
     changes: dict[str, Any] = {}
@@ -78,6 +79,19 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
     if target is not None and not isinstance(target, (str, int)) and not _names(target):
         changes["target"] = _rows(target, send, target=True)
     return msgspec.structs.replace(request, **changes)
+
+
+def _check_loss(request: TrainRequest) -> None:
+    """Raise `OptionError` for a loss that is a function or a module: such a one stays here."""
+    if not callable(request.loss):
+        return
+    from maas_magics.core.training.own.known_losses import in_words
+
+    words, kernel = in_words(request.loss), "%connect kernel trains with it here."
+    raise OptionError(
+        f"loss holds a {type(request.loss).__name__}, which cannot be sent to another process.",
+        f"{words} is the same by name; {kernel}" if words else kernel,
+    )
 
 
 def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code:

@@ -78,17 +78,46 @@ KEEPING = {
 
 def known(loss: Any) -> Takes | None:
     """What a loss takes where it is one of torch's; None of any other."""
+    name, keywords = _named(loss)
+    return _takes(name, keywords) if name else None
+
+
+def _named(loss: Any) -> tuple[str, Mapping[str, Any]]:
+    """Name of one of torch's losses, and its settings; no name of any other."""
     keywords: Mapping[str, Any] = {}
     if isinstance(loss, functools.partial):
         loss, keywords = loss.func, loss.keywords
     if isinstance(loss, nn.Module):
-        name = next((name for kind, name in MODULES.items() if type(loss).forward is kind.forward), "")
-        keywords = vars(loss)
-    else:
-        name = getattr(loss, "__name__", "")
-        if name not in KNOWN or getattr(functional, name, None) is not loss:
-            return None
-    return _takes(name, keywords)
+        of = dict(loss.named_buffers()) | vars(loss)
+        return next((name for kind, name in MODULES.items() if type(loss).forward is kind.forward), ""), of
+    name = getattr(loss, "__name__", "")
+    return (name, keywords) if name in KNOWN and getattr(functional, name, None) is loss else ("", {})
+
+
+BY_NAME = {
+    "cross_entropy": "--loss cross_entropy",
+    "nll_loss": "--loss cross_entropy",  # a log-softmax of log-probabilities is what they are
+    "binary_cross_entropy": "--loss bce --outputs probabilities",
+    "binary_cross_entropy_with_logits": "--loss bce",
+    "mse_loss": "--loss mse",
+    "l1_loss": "--loss l1",
+    "smooth_l1_loss": "--loss smooth_l1",
+    "huber_loss": "--loss huber",
+}
+"""Words that train with the same loss, of those of torch's with the settings that they come with."""
+
+SETTINGS = {"reduction": "mean", "beta": 1.0, "delta": 1.0, "ignore_index": -100}
+UNSET = ("weight", "pos_weight", "size_average", "reduce")
+"""Settings that those have, and those that they lack."""
+
+
+def in_words(loss: Any) -> str:
+    """What to type for the same loss; empty where there are no words for it."""
+    name, settings = _named(loss)
+    smoothing = settings.get("label_smoothing", 0.0)
+    usual = all(settings.get(key, value) == value for key, value in SETTINGS.items())
+    words = BY_NAME.get(name, "") if usual and all(settings.get(key) is None for key in UNSET) else ""
+    return f"{words} --label-smoothing {smoothing:g}" if words and smoothing else words
 
 
 def _takes(name: str, keywords: Mapping[str, Any]) -> Takes | None:
