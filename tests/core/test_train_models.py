@@ -277,6 +277,53 @@ def test_a_module_that_does_not_fit_says_what_would(lab, model, data, target, sa
     assert lab.session.model_names() == []
 
 
+class Pair(nn.Module):
+    """Takes an image and a table of other widths, by name, and answers a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 1), nn.Linear(2, 1)
+
+    def forward(self, image, table):
+        return self.first(image) + self.second(table)
+
+
+class Keywords(Pair):
+    def forward(self, *, image, table):
+        return super().forward(image, table)
+
+
+class Spare(Pair):
+    def forward(self, image, table=None):
+        return self.first(image) if table is None else super().forward(image, table)
+
+
+@pytest.mark.parametrize(
+    ("net", "data", "said", "hint"),
+    [
+        (Pair(), {"p": 2, "q": 4}, "It got 'p' as image, 'q' as table, by their order.", "arguments: image, table"),
+        (Spare(), {"Image": 2, "Table": 4}, "It got 'Image' as image, 'Table' as table", "arguments: image, table"),
+        (Pair(), {"p": 4, "q": 2, "r": 2}, "of Pair takes image, table; the data has p, q, r.", "{'image': …, 'table': …}"),
+        (Pair(), {"p": 4}, "of Pair takes image, table; the data has p.", "{'image': …, 'table': …}"),
+        (Keywords(), {"p": 4, "q": 2}, "of Keywords takes image, table; the data has p, q.", "{'image': …, 'table': …}"),
+        (Pair(), {"image": 4, "tabel": 2}, "of Pair takes image, table; the data has image, tabel.", "Did you mean 'table'?"),
+        (_net(), {"p": 4, "q": 2}, "of Sequential takes one array, input; the data has p, q.", "forward(self, p, q)"),
+        (Pair(), {"image": 2, "table": 4}, "cannot take the features", "Its layer 'first' should take 2 inputs."),
+    ],
+)  # fmt: skip
+def test_arrays_that_have_no_name_of_an_argument_are_told_beside_the_names(lab, net, data, said, hint):
+    arrays = {name: X[:, :width] for name, width in data.items()}
+    with pytest.raises(ModelError) as error:
+        lab.train(arrays, REAL, model=net, loss=nn.MSELoss())
+    assert said in error.value.message and hint in error.value.hint
+    assert lab.session.model_names() == []
+
+
+def test_arrays_without_a_name_that_fit_in_their_order_are_taken_and_told(lab):
+    lab.train({"p": X, "q": X[:, :2]}, REAL, model=Pair(), loss=nn.MSELoss())
+    assert "The arrays 'p', 'q' go to forward's image, table in this order: no name is one of its." in lab.messages
+
+
 def test_a_wrong_width_on_a_table_names_the_columns(lab, frame):
     with pytest.raises(ModelError, match="size, count, flag"):
         lab.train(frame, "label", model=_net(inputs=2))

@@ -54,12 +54,13 @@ def arranged(module: nn.Module, names: Sequence[str], tell: Callable[[str], None
     own = [name for name, found in parameters.items() if found.kind in (*_FREE, inspect.Parameter.KEYWORD_ONLY)]
     known = [name for name in own if name in names]
     if not known and not rest:
-        if len(names) > 1 and not spread and len(names) <= len(free):
+        need = sum(_is_needed(parameters[name]) for name in own)
+        if len(names) < need or (len(names) > len(free) and not spread) or need > len(free):
+            raise _unlike(module, own, names)
+        if by_place(module, names):
             shown = ", ".join(map(repr, names))
             taken = ", ".join(free[: len(names)])
             tell(f"The arrays {shown} go to forward's {taken} in this order: no name is one of its.")
-        return module, list(names)
-    if len(names) == 1 and not known:
         return module, list(names)
     strange = [name for name in names if name not in own]
     if strange and not rest:
@@ -77,6 +78,29 @@ def arranged(module: nn.Module, names: Sequence[str], tell: Callable[[str], None
     if order == free[: len(order)]:
         return module, order
     return _by_keyword(module, order), order
+
+
+def by_place(module: nn.Module, names: Sequence[str]) -> list[str]:
+    """Arguments that several arrays go to in the order that they were given in, for none has the name of one."""
+    if getattr(module, NAMES, None) is not None or len(names) < 2:
+        return []
+    parameters = _parameters(module)
+    free = [name for name, found in parameters.items() if found.kind in _FREE]
+    return [] if set(names) & set(parameters) or len(free) < len(names) else free
+
+
+def _unlike(module: nn.Module, own: Sequence[str], names: Sequence[str]) -> ModelError:
+    """The error of arrays that are more, or fewer, than the arguments, and have none of their names."""
+    has = f"the data has {', '.join(names)}."
+    if len(own) == 1:
+        return ModelError(
+            f"The forward of {type(module).__name__} takes one array, {own[0]}; {has}",
+            f"Give one array, or let its forward take each by its name: forward(self, {', '.join(names)}).",
+        )
+    return ModelError(
+        f"The forward of {type(module).__name__} takes {', '.join(own) or 'nothing'}; {has}",
+        f"Name the arrays as its arguments: {{{', '.join(f'{name!r}: …' for name in own)}}}" if own else "",
+    )
 
 
 def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:

@@ -183,10 +183,10 @@ def _remedy(net: nn.Module, inputs: tuple[Tensor, ...], error: BaseException) ->
         if not isinstance(given, Tensor):
             return ""
         first = any(given is x or (given.data_ptr() == x.data_ptr() and given.shape == x.shape) for x in inputs)
-        name = "Its first layer" if first else f"Its layer {paths[id(layer)]!r}"
+        name = "Its first layer" if first and len(inputs) == 1 else f"Its layer {paths[id(layer)]!r}"
         if isinstance(layer, nn.Linear) and given.dim() and given.shape[-1] != layer.in_features:
             return f"{name} should take {given.shape[-1]} inputs."
-        return "Match its first layer to that shape and type." if first else ""
+        return f"Match {name[0].lower()}{name[1:]} to that shape and type." if first else ""
     return ""
 
 

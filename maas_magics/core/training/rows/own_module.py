@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.data.scaling import Layout
-from maas_magics.core.training.own.arguments import arranged, takes_by_name
+from maas_magics.core.training.own.arguments import arranged, by_place, takes_by_name
 from maas_magics.core.training.own.fit_in import Asked, few_rows, fit_in
 from maas_magics.core.training.own.modules import ask, make_module
 from maas_magics.core.training.rows.changed import as_given, in_order, with_answers
@@ -29,17 +29,35 @@ def own_module(
     columns = prepared.preprocess.columns.columns
     first = prepared.train[0][0]
     net = make_module(request.model, first[:1].numel(), prepared.answers.outputs)
-    if layout == "raw":
-        names = [column.name for column in columns]
+    raw = layout == "raw"
+    names = [column.name for column in columns] if raw else prepared.transform.names
+    if raw:
         net, order = arranged(net, names, tell)
         prepared = in_order(prepared, order)
     elif not isinstance(request.model, nn.Module) and takes_by_name(net, [column.name for column in columns]):
         raise OneByOne(net)
-    alone = len(columns) == 1 and layout == "raw"
-    line = alone and is_line(request.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
+    line = (
+        raw and len(columns) == 1 and is_line(request.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
+    )
     prepared = _taken(net, prepared, line)
-    names = prepared.transform.names if layout == "flat" else []
-    return net, fitted(request, net, prepared, names, tell)
+    _check_places(net, prepared, by_place(net, names) if raw else [])
+    return net, fitted(request, net, prepared, [] if raw else names, tell)
+
+
+def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None:
+    """Say, where a module does not take arrays in the order that they were given in, that none is named as it asks."""
+    if not places:
+        return
+    try:
+        ask(net, tuple(x[:2] for x in prepared.train[0]))
+    except ModelError as error:
+        if error.__cause__ is None:  # it took them
+            return
+        names = [column.name for column in prepared.preprocess.columns.columns]
+        pairs = ", ".join(f"{name!r} as {place}" for name, place in zip(names, places, strict=False))
+        raise ModelError(
+            f"{error.message} It got {pairs}, by their order.", f"Name the arrays as its arguments: {', '.join(places)}"
+        ) from error.__cause__
 
 
 class OneByOne(Exception):
