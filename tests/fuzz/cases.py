@@ -125,19 +125,27 @@ def no_raw_exception_of_natives(seed: int, session: Session) -> None:
     outcome("evaluate another", lambda: session.run(EvaluateRequest(model="m", data=other)))
 
 
-def one_answer(seed: int, session: Session, service: RemoteBackend, folder: Path) -> None:
-    """In tables of every library, in files, typed in a cell, through the service as a table, JSON and binary."""
+def _trained_on(seed: int, way: str, session: Session, folder: Path) -> tuple[dict[str, Any], Any] | None:
+    """Features of the table of a seed, by name and given in a way, once a model is trained on it; None if none is."""
     table, target = draw_table(seed, PLAIN)
-    way = (*IN_MEMORY, *FILES)[seed % (len(IN_MEMORY) + len(FILES))]
     with contextlib.suppress(MaasError):
         session.backend.models.delete("m")
     try:
         if not trained(session, given(way, table, folder), target):
-            return
+            return None
         features = {name: column for name, column in table.items() if name != target}
-        rows = given(way, features, folder)
+        return features, given(way, features, folder)
     except CannotHold:
+        return None
+
+
+def one_answer(seed: int, session: Session, service: RemoteBackend, folder: Path) -> None:
+    """In tables of every library, in files, typed in a cell, through the service as a table, JSON and binary."""
+    way = (*IN_MEMORY, *FILES)[seed % (len(IN_MEMORY) + len(FILES))]
+    made = _trained_on(seed, way, session, folder)
+    if made is None:
         return
+    features, rows = made
     asked = session.backend.predict
     first = outcome(way, lambda: asked(PredictRequest(model="m", data=rows)))
     assert first is not None, "the training table itself was refused"
@@ -194,17 +202,10 @@ def _word(value: Any) -> Any:
 
 def graph_agrees(seed: int, session: Session, folder: Path) -> None:
     """The file that `%export` makes, through ONNX Runtime."""
-    table, target = draw_table(seed, PLAIN)
-    way = list(IN_MEMORY)[seed % len(IN_MEMORY)]
-    with contextlib.suppress(MaasError):
-        session.backend.models.delete("m")
-    try:
-        if not trained(session, given(way, table, folder), target):
-            return
-        features = {name: column for name, column in table.items() if name != target}
-        rows = given(way, features, folder)
-    except CannotHold:
+    made = _trained_on(seed, list(IN_MEMORY)[seed % len(IN_MEMORY)], session, folder)
+    if made is None:
         return
+    _, rows = made
     expected = answers(session.backend.predict(PredictRequest(model="m", data=rows)))
     loader = session.backend.loader  # type: ignore[attr-defined]
     predictor, source = loader.predictor("m"), open_source(rows)
