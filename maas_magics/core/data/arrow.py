@@ -45,9 +45,9 @@ def dates(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     text = as_text(values)
     if text.null_count == len(text):
         return None
-    for zone in (None, "UTC"):
+    for unit, zone in (("us", None), ("us", "UTC"), ("ns", None), ("ns", "UTC")):
         try:
-            return text.cast(pa.timestamp("us", zone))
+            return text.cast(pa.timestamp(unit, zone))
         except pa.ArrowInvalid:
             continue
     return None

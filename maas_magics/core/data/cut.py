@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import is_text
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import NamedSplit, groups_held, keys, threshold, times
@@ -30,11 +32,11 @@ class Cut:
 
     def __init__(self, split: NamedSplit, seed: int, rows: int) -> None:
         self._split, self._seed, self._rows = split, seed, rows
-        self._from: float = 0
+        self._from: Any = 0
         self._held: Array = np.empty(0, np.uint64)
 
-    def find(self, parts: Iterable[pa.ChunkedArray]) -> None:
-        """Read the column.
+    def find(self, parts: Iterable[pa.ChunkedArray]) -> bool:
+        """Read the column; False if its type became another one half-way, and it is to be read again.
 
         Raises
         ------
@@ -43,14 +45,19 @@ class Cut:
         """
         name, share = self._split.column, self._split.share
         if self._split.kind == "time":
-            sample, start = Reservoir(self._rows), 0
+            sample, start, kind = Reservoir(self._rows), 0, None
             for values in parts:
+                if kind not in (None, values.type):
+                    return False
+                kind = values.type
                 found = times(name, values)
-                sample.add(pa.table({"": found}), draws(start, len(found), self._seed, 2))
+                # Decimals and texts have a type of Arrow's as a whole column only.
+                kept = values if found.dtype == object or is_text(kind) else pa.chunked_array([found])
+                sample.add(pa.table({"": kept}), draws(start, len(found), self._seed, 2))
                 start += len(found)
             table = sample.table()
-            self._from = threshold(name, np.empty(0) if table is None else table.column("").to_numpy(), share)
-            return
+            self._from = threshold(name, np.empty(0) if table is None else times(name, table.column("")), share)
+            return True
         counts: Counter[int] = Counter()
         for values in parts:
             each, rows = np.unique(keys(values, self._seed), return_counts=True)
@@ -58,6 +65,7 @@ class Cut:
             if len(counts) > MOST_GROUPS:
                 raise DataError(f"The column {name!r} holds more than {MOST_GROUPS:,} groups.", "--validation 0.2")
         self._held = groups_held(name, counts, share)
+        return True
 
     def __call__(self, values: pa.ChunkedArray) -> Array:
         """Which of some rows are held out, bool (n,)."""

@@ -22,6 +22,7 @@ from maas_magics.core.data.columns import (
     Numeric,
     Tensor,
 )
+from maas_magics.core.data.together import is_one, tell_fallen
 from maas_magics.core.data.values import MIXED, number_of
 from maas_magics.core.data.zones import zone_of
 
@@ -105,6 +106,7 @@ def _fit(
     name, kind = field.name, values.type
     if isinstance(kind, pa.FixedShapeTensorType):
         if vectors:
+            tell_fallen(name, values, tell)
             return Numeric(name, math.prod(kind.shape))
         dtype = str(kind.value_type.to_pandas_dtype().__name__)
         return Tensor(
@@ -125,7 +127,8 @@ def _fit(
     if is_text(kind):
         return _fit_category(field, values, tell)
     if is_moment(kind) or is_number(kind):
-        if not keep and pc.count_distinct(values, mode="all").as_py() == 1:
+        together = tell_fallen(name, values, tell)
+        if not keep and (pc.count_distinct(values, mode="all").as_py() == 1 or (together and is_one(values))):
             tell(f"Column {name!r} has one value only and is left out.")
             return None
         return Moment(name, zone_of(kind)) if is_moment(kind) else Numeric(name, texts=texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,9 @@ import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split
-from maas_magics.core.data.arrow import is_number, is_text, numbers
+from maas_magics.core.data.arrow import dates, is_number, is_text, numbers
 from maas_magics.core.data.columns import Array
+from maas_magics.core.data.origin import as_dates
 
 SHARE = 0.15
 """Share of the rows that is held out where nothing is said."""
@@ -170,7 +172,7 @@ def mean_weight(name: str, total: float, rows: int) -> float:
 
 
 def times(name: str, values: pa.ChunkedArray) -> Array:
-    """Times of rows as numbers that grow, float64 or int64 (n,).
+    """Times of rows as values that grow, (n,): whole numbers as such, decimals as objects, else float64.
 
     Raises
     ------
@@ -179,13 +181,10 @@ def times(name: str, values: pa.ChunkedArray) -> Array:
     """
     kind = values.type
     if is_text(kind):
-        try:
-            values = values.cast(pa.string()).cast(pa.timestamp("us"))
-        except pa.ArrowInvalid:
-            raise DataError(
-                f"The column {name!r} holds texts that are no times.", f"df[{name!r}] = pd.to_datetime(df[{name!r}])"
-            ) from None
-        kind = values.type
+        found = dates(values)
+        if found is None:
+            raise DataError(f"The column {name!r} holds texts that are no times.", as_dates(name))
+        return _nanoseconds(found) if not found.null_count else times(name, found)
     temporal = pa.types.is_temporal(kind)
     if not temporal and not is_number(kind):
         raise DataError(f"The column {name!r} holds {kind}, which is no time.", "Name a column of times or numbers.")
@@ -194,13 +193,23 @@ def times(name: str, values: pa.ChunkedArray) -> Array:
         raise DataError(
             f"The column {name!r} is missing in {missing:,} rows, which are neither early nor late.", "Drop those rows."
         )
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        return np.asarray(values.to_numpy())
     if not temporal:
         return np.asarray(numbers(values), np.float64)
     wide = pa.int32() if pa.types.is_date32(kind) or pa.types.is_time32(kind) else pa.int64()
     return np.asarray(values.cast(wide).to_numpy(), np.int64)
 
 
-def threshold(name: str, found: Array, share: float) -> float | int:
+def _nanoseconds(values: pa.ChunkedArray) -> Array:
+    """Moments as nanoseconds since 1970: texts of some rows may be finer than those of others."""
+    whole = np.asarray(values.cast(pa.int64()).to_numpy())
+    if values.type.unit == "ns":
+        return whole
+    return whole * 1000 if np.abs(whole).max(initial=0) < 2**63 // 1000 else whole.astype(object) * 1000
+
+
+def threshold(name: str, found: Array, share: float) -> Any:
     """Time from which on rows are held out: the earliest one that leaves no more than the share, or nearly.
 
     Rows of one time stay together.
@@ -214,7 +223,7 @@ def threshold(name: str, found: Array, share: float) -> float | int:
     if len(each) < 2:
         raise DataError(f"The column {name!r} holds one time only; no rows are later.", "--validation 0.2")
     held = counts[::-1].cumsum()[::-1][1:]  # rows from each time on, but for the first
-    return each[1:][int(np.abs(held - share * len(found)).argmin())].item()  # type: ignore[no-any-return]
+    return each[1:].tolist()[int(np.abs(held - share * len(found)).argmin())]
 
 
 def keys(values: pa.ChunkedArray, seed: int) -> Array:

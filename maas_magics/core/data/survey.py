@@ -17,6 +17,7 @@ from maas_magics.core.data.exact import as_exact
 from maas_magics.core.data.fitting import category, fit, fit_arrays, mostly_numbers, nothing_of_use, tell_mixed
 from maas_magics.core.data.running import Running
 from maas_magics.core.data.scaling import Layout, Scaling
+from maas_magics.core.data.together import tell_fallen
 from maas_magics.core.data.transform import (
     as_tensor,
     fit_scaling,
@@ -25,6 +26,7 @@ from maas_magics.core.data.transform import (
     side_by_side,
     standardised,
     standardised_pixels,
+    tell_flat,
     turns,
 )
 from maas_magics.core.data.zones import zone_of
@@ -51,7 +53,9 @@ class ColumnSurvey:
         self._counted: Counter[str] = Counter()
         self.origin: int | None = None
         """What the days of moments are counted from, once one was there."""
-        self._many = False
+        self._many = self._told = False
+        self._fallen: list[str] = []
+        """What is to be said of values that fall together in one reading."""
         self._nulls = self._rows = 0
         self._zones: set[str | None] | None = set()
         """Time zones of the dates so far; None once a text was none."""
@@ -59,6 +63,8 @@ class ColumnSurvey:
     def add(self, values: pa.ChunkedArray) -> None:
         """Take in some rows."""
         self._rows += len(values)
+        if not self._told and (is_moment(self.kind) or is_number(self.kind) or self.vectors):
+            self._told = tell_fallen(self.name, values, self._fallen.append)
         if self.texts:
             values = read_numbers(values)
         if isinstance(self.kind, pa.FixedShapeTensorType):
@@ -112,6 +118,8 @@ class ColumnSurvey:
         keep : bool
             Whether numbers stay that are one only.
         """
+        for text in self._fallen:
+            tell(text)
         if isinstance(self.kind, pa.FixedShapeTensorType) or not self._known:
             return _alone(self.name, sample, tell, self.vectors)
         if self.texts:
@@ -196,7 +204,7 @@ class FeatureSurvey:
             raise nothing_of_use(said)
         return Columns(kept)
 
-    def scaling(self, columns: Columns, sample: list[Array], scale: bool) -> Scaling:
+    def scaling(self, columns: Columns, sample: list[Array], scale: bool, tell: Callable[[str], None]) -> Scaling:
         """Figures of the columns; medians are those of ``sample``, raw arrays of some rows."""
         figures = {survey.name: survey.figures for survey in self._surveys}
         if self.layout == "raw":
@@ -217,4 +225,7 @@ class FeatureSurvey:
         ends = np.cumsum([len(found.count) for found in numbers])[:-1]
         parts = [found.filled(part) for found, part in zip(numbers, np.split(fill, ends), strict=True)]
         center, spread, largest = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return standardised(columns, fill, center, spread, largest, indicators, origins)
+        scaling = standardised(columns, fill, center, spread, largest, indicators, origins)
+        low, high = (np.concatenate([getattr(found, end) for found in numbers]) for end in ("low", "high"))
+        tell_flat(columns, scaling, low, high, tell)
+        return scaling

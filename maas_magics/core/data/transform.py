@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ CLIP = 10.0
 ROUNDING = 4 * float(np.finfo(np.float64).eps)
 """Numbers whose standard deviation is at most this share of the largest of them vary by rounding alone."""
 
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""Standard deviation below which float64 has fewer digits, and no number to divide by it with."""
+
 PHASE_ROUNDING = 1e-9
 """Phases whose standard deviation is at most this vary by too little for sines of different libraries, which differ
 by 1e-16: dates a millisecond apart do in a year. What such phases say, the days say as well."""
@@ -35,9 +38,14 @@ PERIODS = (31_556_952_000_000, 7 * DAY, DAY)
 
 
 def fit_scaling(
-    columns: Columns, layout: Layout, raw: list[Array], scale: bool, origins: tuple[int, ...] | None = None
+    columns: Columns,
+    layout: Layout,
+    raw: list[Array],
+    scale: bool,
+    origins: tuple[int, ...] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Scaling:
-    """Figures for `Transform` from the raw arrays of the training rows.
+    """Figures for `Transform` from the raw arrays of the training rows; ``tell`` gets what no figures scale.
 
     A missing number is filled with the median. Numbers are standardised, then squeezed by
     z / √(1 + (z / 10)²), which is z itself but for far outliers: the smooth clipping of Holzmüller et al. (2024),
@@ -68,7 +76,10 @@ def fit_scaling(
         return Scaling(tuple(fill.tolist()), (0.0,) * len(fill), (1.0,) * len(fill), indicators)
     filled = np.where(missing, fill, values)
     found = figures(filled)
-    return standardised(columns, fill, found.mean, found.spread, found.largest, indicators, origins)
+    scaling = standardised(columns, fill, found.mean, found.spread, found.largest, indicators, origins)
+    if tell is not None:
+        tell_flat(columns, scaling, found.low, found.high, tell)
+    return scaling
 
 
 def standardised(
@@ -82,9 +93,32 @@ def standardised(
 ) -> Scaling:
     """Figures that take away ``center`` and divide by ``spread``, each (p,); numbers that do not vary become 0."""
     phases = np.concatenate([_phases(column) for column in columns.columns if _is_number(column)])
-    flat = spread <= np.where(phases, PHASE_ROUNDING, ROUNDING * largest)
+    flat = (spread <= np.where(phases, PHASE_ROUNDING, ROUNDING * largest)) | (spread < SMALLEST)
     factor = np.where(flat, 0.0, 1 / np.where(flat, 1.0, spread))
     return Scaling(tuple(fill.tolist()), tuple(center.tolist()), tuple(factor.tolist()), indicators, CLIP, origins)
+
+
+def tell_flat(columns: Columns, scaling: Scaling, low: Array, high: Array, tell: Callable[[str], None]) -> None:
+    """Say which numbers, each from ``low`` to ``high``, (p,), differ by too little to be scaled, and so became 0."""
+    flat = (np.array(scaling.scale) == 0) & (low < high)
+    at = 0
+    for column in columns.columns:
+        width = len(_phases(column)) if _is_number(column) else 0
+        found = np.flatnonzero(flat[at : at + width]) + at
+        at += width
+        if not len(found) or isinstance(column, Moment):
+            continue
+        which = (
+            f"Column {column.name!r}" if width == 1 else f"{len(found):,} of the {width:,} numbers of {column.name!r}"
+        )
+        least, most = float(low[found[0]]), float(high[found[0]])
+        tiny = max(abs(least), abs(most)) < SMALLEST / ROUNDING
+        what = "Multiply it by 1e300" if tiny else "Take away what its values share"
+        shown = f"{least:.6g} to {most:.6g}" if f"{least:.6g}" != f"{most:.6g}" else f"{least!r} to {most!r}"
+        tell(
+            f"{which} differ{'s' if width == 1 else ''} by too little for float64 ({shown}), "
+            f"and count{'s' if width == 1 else ''} as one value. {what}, before it is trained on."
+        )
 
 
 def standardised_pixels(found: Running) -> Scaling:

@@ -75,6 +75,11 @@ def objects(values: Sequence[Any]) -> pa.Array:
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             pass
     there = [value for value in found if value is not None]
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in there):
+        try:
+            return pa.array([None if value is None else Decimal(value) for value in found], pa.decimal256(76, 0))
+        except pa.ArrowInvalid:
+            pass  # of more digits than these
     if all(map(_is_number, there)):
         return pa.array([None if value is None else _real(value) for value in found], pa.float64())
     if all(isinstance(value, (dt.date, np.datetime64)) for value in there):

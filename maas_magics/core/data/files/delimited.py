@@ -17,7 +17,12 @@ from maas_magics.core.data.files.places import Place
 BLOCK = 2**20
 """Bytes that types are told from, and that are read at a time."""
 
-WIDER = {pa.null(): pa.int64(), pa.int64(): pa.float64()}
+WHOLE = pa.decimal128(38, 0)
+"""Type of whole numbers that 64 bits do not hold."""
+
+LONG = re.compile(rb"\d{19}")
+
+WIDER = {pa.null(): pa.int64(), pa.int64(): pa.float64(), WHOLE: pa.float64()}
 """What a column is read as when a value does not fit its type; text where nothing is named."""
 
 OTHER_FORMATS = {
@@ -99,8 +104,10 @@ class Delimited:
     def schema(self, place: Place) -> pa.Schema:
         """Columns of a file, as its first block tells them."""
         with place.stream() as stream:
-            data = BytesIO(stream.read(2 * BLOCK))  # not the stream itself, which the reader would go on to read
-        return pyarrow.csv.open_csv(data, **options(self.dialect(place), None)).schema
+            data = stream.read(2 * BLOCK)  # not the stream itself, which the reader would go on to read
+        dialect = self.dialect(place)
+        found = pyarrow.csv.open_csv(BytesIO(data), **options(dialect, None)).schema
+        return _with_long(found, data, dialect) if LONG.search(data) else found
 
     def table(self, place: Place, schema: pa.Schema) -> pa.Table:
         """All rows of a file."""
@@ -142,7 +149,7 @@ class Delimited:
         if "invalid UTF8" in str(error) and dialect.encoding == "utf-8" and "encoding" not in dialect.told:
             self.dialects[place.path] = replace(dialect, encoding="cp1252")
             return schema
-        found = re.search(r"CSV column #(\d+):.*conversion error", str(error))
+        found = re.search(r"CSV column #(\d+):.*(?:conversion error|[Dd]ecimal)", str(error))
         if found is None:
             return None
         name = self.names(place)[int(found[1])]
@@ -155,6 +162,19 @@ class Delimited:
     def names(self, place: Place) -> list[str]:
         """Columns of a file in its own order."""
         return list(self.schema(place).names)
+
+
+def _with_long(schema: pa.Schema, data: bytes, dialect: Dialect) -> pa.Schema:
+    """Columns of a file, those of whole numbers too long for 64 bits as such, which Arrow rounds to floats."""
+    for at, field in enumerate(schema):
+        if not pa.types.is_floating(field.type):
+            continue
+        try:
+            pyarrow.csv.open_csv(BytesIO(data), **options(dialect, {field.name: WHOLE}))
+        except pa.ArrowInvalid:
+            continue
+        schema = schema.set(at, field.with_type(WHOLE))
+    return schema
 
 
 def _types(schema: pa.Schema) -> dict[str, pa.DataType]:

@@ -130,8 +130,11 @@ def _numbers(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str]:
     hidden = _hidden(values)
     found = objects(_items(values, hidden))
     kind = found.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    if not any(test(kind) for test in kinds):
         return values, "O"
+    if pa.types.is_decimal(kind):
+        found = found.cast(pa.float64(), safe=False)
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(values.shape), "f"
 
 

@@ -262,7 +262,7 @@ def prepare(
     check_image(columns, layout)
     raw = columns.encode(train.table)
     refuse_infinite(columns, raw, layout)
-    scaling = fit_scaling(columns, layout, raw, scale)
+    scaling = fit_scaling(columns, layout, raw, scale, tell=tell)
     preprocess = Preprocess(columns=columns, layout=layout, scaling=scaling)
     transform = Transform(columns, layout, scaling)
     target = torch.from_numpy(answers.encode(train.target))

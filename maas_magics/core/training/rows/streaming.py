@@ -180,7 +180,8 @@ class Stream:
         self._first: Array = np.empty(0, dtype=np.int64)
         self._cut = Cut(self._roles.split, request.seed, self._sizes.sample_rows) if self._roles.split else None
         if self._cut is not None:
-            self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None)
+            while not self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None):
+                pass  # as below
         self.rows = self.held = 0
         self._heaviest = 0.0
         self._texts: list[str] = []
@@ -272,7 +273,7 @@ class Stream:
         check_image(columns, self.layout)
         raw = columns.encode(rows)
         refuse_infinite(columns, raw, self.layout)
-        scaling = survey.scaling(columns, raw, self._request.preprocess == "auto")
+        scaling = survey.scaling(columns, raw, self._request.preprocess == "auto", self._tell)
         transform = Transform(columns, self.layout, scaling)
         others = next(self._validation(), None)
         shown = kept.table()
