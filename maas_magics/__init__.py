@@ -54,14 +54,14 @@ __all__ = [
 
 def load_ipython_extension(shell: Any) -> None:
     """Bring the magics into an IPython shell: ``%load_ext maas_magics``."""
-    from maas_magics.session import load
+    from maas_magics.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take the magics out again: ``%unload_ext maas_magics``."""
-    from maas_magics.session import unload
+    from maas_magics.extension import unload
 
     unload(shell)
 

@@ -346,17 +346,3 @@ def current() -> Session:
     if _session is None:
         _session = Session()
     return _session
-
-
-def load(shell: Any) -> None:
-    """Register the magics and their completion."""
-    from maas_magics.magics import register
-
-    register(shell, current())
-
-
-def unload(shell: Any) -> None:
-    """Take the magics and their completion away."""
-    from maas_magics.magics import unregister
-
-    unregister(shell)

@@ -29,9 +29,10 @@ ROOMS = {
     "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
     "magics": ("api", "IPython"),
     "connection": ("api core local remote", ""),
-    "session": ("api core listening sweeps widgets magics connection", "msgspec"),
+    "session": ("api core listening sweeps widgets connection", "msgspec"),
+    "extension": ("magics session", ""),
     "functions": ("api session", ""),
-    "__init__": ("session functions", ""),
+    "__init__": ("extension functions", ""),
 }  # fmt: skip
 
 TRAINING = ("own", "rows", "steps", "trials", "compiling", "", "workers")
