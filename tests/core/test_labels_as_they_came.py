@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,3 +133,56 @@ def test_labels_of_a_file_that_is_streamed_come_back_as_they_came(lab, tmp_path)
     pa.parquet.write_table(pa.table({"a": X[:, 0], "y": decimals}), tmp_path / "d.parquet", row_group_size=20)
     lab.train(str(tmp_path / "d.parquet"), "y", stream=True, task="multiclass", epochs=2)
     assert set(lab.predict(pa.table({"a": X[:, 0]}))["prediction"].to_pylist()) <= set(decimals.to_pylist())
+
+
+SPELLINGS = [
+    decimal.Decimal("1.5"),
+    decimal.Decimal("2.25"),
+    decimal.Decimal("3"),
+    decimal.Decimal("1.50"),
+    decimal.Decimal("4.0"),
+]
+
+
+@pytest.mark.parametrize("given", ["frame", "series", "list", "array", "dict"])
+def test_decimals_come_back_with_the_digits_that_they_came_with(lab, given):
+    x, y = np.arange(60.0), SPELLINGS * 12
+    data: dict[str, Any] = {
+        "frame": (pd.DataFrame({"x": x, "y": y}), "y"),
+        "series": (pd.DataFrame({"x": x}), pd.Series(y)),
+        "list": (pd.DataFrame({"x": x}), y),
+        "array": (pd.DataFrame({"x": x}), np.array(y)),
+        "dict": ({"x": x, "y": np.array(y, dtype=object)}, "y"),
+    }
+    trained = lab.train(*data[given], task="multiclass")
+    assert trained.info.classes == ("1.5", "2.25", "3", "4.0")
+    answers = lab.predict(pd.DataFrame({"x": x}))["prediction"]
+    assert set(map(str, answers)) <= {"1.5", "2.25", "3", "4.0"}
+    found = lab.session.backend.infer("m", {"x": x[:, None]}).outputs["prediction"]
+    assert list(map(str, found)) == list(map(str, answers))
+    lab.evaluate(pd.DataFrame({"x": x, trained.info.target[0]: y}), trained.info.target[0])
+    lab.export()
+    engine = lab.session.backend.loader.predictor("m").engine
+    assert engine is not None
+    texts = engine.run([x[:, None]])["prediction"]
+    assert list(texts) == list(map(str, answers))
+
+
+@pytest.mark.parametrize("kind", ["object", "category", "polars"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_empty_text_that_was_a_label_is_told_with_the_result(lab, tmp_path, kind, stream):
+    labels = ["", "a", "b"] * 20
+    rows: Any = pd.DataFrame({"x": np.arange(60.0), "y": pd.Categorical(labels) if kind == "category" else labels})
+    rows = pl.DataFrame({"x": np.arange(60.0), "y": labels}) if kind == "polars" else rows
+    data = rows
+    if stream:
+        data = str(tmp_path / "rows.parquet")
+        rows.write_parquet(data) if kind == "polars" else rows.to_parquet(data)
+    trained = lab.train(data, "y", stream=stream)
+    told = [text for text in trained.notes if "empty text" in text]
+    assert len(told) == 1 and told[0] in lab.messages and trained.info.classes == ("a", "b")
+    assert not any("empty text" in text for text in lab.train(_full(rows), "y").notes)
+
+
+def _full(rows: Any) -> Any:
+    return rows.filter(pl.col("y") != "") if isinstance(rows, pl.DataFrame) else rows[rows["y"] != ""]

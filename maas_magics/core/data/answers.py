@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -14,7 +14,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
 from maas_magics.api.signature import DATATYPES, Datatype, TensorSpec
 from maas_magics.core.data.arrow import Array, dates
-from maas_magics.core.data.labels import TEXT, Label, is_decimal, is_text, key, kind_of, names_of, plain, typed
+from maas_magics.core.data.labels import DECIMAL, TEXT, Label, is_decimal, is_text, key, kind_of, names_of, plain, typed
 from maas_magics.core.data.running import Running, figures
 
 Link = Literal["", "identity", "sigmoid", "softmax", "exp"]
@@ -208,6 +208,13 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None,
     if task == "binary" and len(classes) > 2:
         raise DataError(f"The target {names[0]!r} has {len(classes)} classes, not two.", "--task multiclass")
     return Answers(task, tuple(names), classes, kind=kind, usual=shares_of(counts[label] for label in sorted(counts)))
+
+
+def respelled(answers: Answers, spelled: Mapping[str, str]) -> Answers:
+    """The same answers, with decimals as they came: ``spelled`` by how they are written with the digits of others."""
+    if answers.kind != DECIMAL or not spelled:
+        return answers
+    return msgspec.structs.replace(answers, classes=tuple(spelled.get(str(label), label) for label in answers.classes))
 
 
 def shares_of(counts: Iterable[int]) -> tuple[float, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from numbers import Integral
 from typing import Any
 
@@ -15,13 +18,41 @@ from maas_magics.core.data.arrow import Array, as_text, is_moment, is_number, is
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
+from maas_magics.core.data.values import SPELLED, mixed
 
 TARGET = "y"
 """Name of a target that is an array."""
 
 
+@dataclass
+class Beside:
+    """What is to be known of a target beside its values.
+
+    Attributes
+    ----------
+    empty : str
+        A sentence where texts are empty, and so no labels.
+    spelled : dict of str to str
+        How decimals came, by how Arrow spells them.
+    """
+
+    empty: str = ""
+    spelled: dict[str, str] = dataclass_field(default_factory=dict)
+
+    def meet(self, fields: Sequence[pa.Field], columns: Sequence[pa.ChunkedArray]) -> None:
+        """Take in the target of some rows."""
+        for field, values in zip(fields, columns, strict=True):
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            if not self.empty and is_text(kind) and pc.any(pc.equal(values.cast(kind), "")).as_py():
+                self.empty = (
+                    f"Rows whose target {field.name!r} is an empty text are left out: it counts as missing. "
+                    "Where it is a label, write it out, such as 'none'."
+                )
+            self.spelled |= json.loads((field.metadata or {}).get(SPELLED, b"{}"))
+
+
 def part(
-    data: Any, target: Any, csv: str | None = None, texts: Collection[str] = ()
+    data: Any, target: Any, csv: str | None = None, texts: Collection[str] = (), beside: Beside | None = None
 ) -> tuple[Source, pa.Table, Array, tuple[str, ...]]:
     """Features and target of all rows whose target is there.
 
@@ -34,6 +65,8 @@ def part(
         How CSV files are written.
     texts : collection of str
         Columns that are known to be text.
+    beside : Beside, optional
+        Gets what is to be known of the target.
 
     Returns
     -------
@@ -57,9 +90,13 @@ def part(
         raise DataError("No target was named.", f"--target COLUMN, one of: {', '.join(table.column_names[:12])}")
     names = target_names(target, table.column_names, table.num_rows)
     if names:
+        fields = [table.schema.field(name) for name in names if name in table.column_names]
         table, columns = named(table, names)
     else:
-        names, columns = _array_target(target, table.num_rows)
+        fields, columns = _array_target(target, table.num_rows)
+        names = tuple(field.name for field in fields)
+    if beside is not None:
+        beside.meet(fields, columns)
     features, values = answered(table, names, columns)
     if not len(values):
         raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
@@ -147,10 +184,10 @@ def target_names(target: Any, columns: Sequence[str], rows: int) -> tuple[str, .
     return () if len(target) == rows and not set(target) <= set(columns) else tuple(target)
 
 
-def _array_target(target: Any, rows: int) -> tuple[tuple[str, ...], list[pa.ChunkedArray]]:
+def _array_target(target: Any, rows: int) -> tuple[list[pa.Field], list[pa.ChunkedArray]]:
     if hasattr(target, "__arrow_c_stream__") and getattr(target, "ndim", 2) == 2:
         table = open_source(target).table()
-        names, columns = tuple(table.column_names), list(table.columns)
+        fields, columns = list(table.schema), list(table.columns)
     else:
         if isinstance(target, (str, bytes)) or getattr(target, "ndim", int(hasattr(target, "__len__"))) == 0:
             raise DataError(f"The target {target!r} is neither a column's name nor an array.", "--target COLUMN")
@@ -160,14 +197,18 @@ def _array_target(target: Any, rows: int) -> tuple[tuple[str, ...], list[pa.Chun
                 f"The target has shape {values.shape}; one or two axes were expected.", "Reshape it: .reshape(n, -1)"
             )
         name = getattr(target, "name", None)
-        names = (str(name) if isinstance(name, str) else TARGET,)
-        made = column(values, names[0])
+        called = str(name) if isinstance(name, str) else TARGET
+        made = column(values, called)
+        metadata = mixed(made, target.tolist()) if str(getattr(target, "dtype", "")) == "object" else None
+        if metadata is None and isinstance(values, np.ndarray) and values.dtype == object:
+            metadata = mixed(made, values.ravel().tolist())
+        fields = [pa.field(called, made.type, metadata=metadata)]
         columns = [made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])]
     if len(columns[0]) != rows:
         raise DataError(
             f"The data has {rows:,} rows and the target {len(columns[0]):,}.", "Give one target for each row."
         )
-    return names, columns
+    return fields, columns
 
 
 def _answers(values: pa.ChunkedArray) -> pa.ChunkedArray:

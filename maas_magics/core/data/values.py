@@ -9,6 +9,7 @@ most of many different values were numbers: the fitted column then takes them as
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Sequence
 from decimal import Decimal
 from numbers import Real
@@ -23,6 +24,12 @@ from maas_magics.api.errors import DataError
 MIXED = b"maas_magics.mixed"
 """Key of a field's metadata: ``b"numbers"`` where more than half of many mixed values were numbers, else
 ``b"texts"``."""
+
+SPELLED = b"maas_magics.spelled"
+"""Key of a field's metadata: how decimals were spelled, as JSON, by how Arrow spells them."""
+
+MOST_SPELLED = 1_000
+"""Different decimals whose spelling is kept: more are no labels."""
 
 FEW = 20
 """Different values up to which a mixed column loses nothing as texts."""
@@ -95,7 +102,9 @@ def objects(values: Sequence[Any]) -> pa.Array:
 
 
 def mixed(values: pa.Array | pa.ChunkedArray, source: Sequence[Any]) -> dict[bytes, bytes] | None:
-    """Metadata of the field of a column that `objects` made; None where its values are of one kind."""
+    """Metadata of the field of a column that `objects` made; None where it says nothing but its values."""
+    if pa.types.is_decimal(values.type):
+        return _digits(values, source)
     if not pa.types.is_string(values.type):
         return None
     there = [value for value in source if not is_missing(value)]
@@ -105,6 +114,18 @@ def mixed(values: pa.Array | pa.ChunkedArray, source: Sequence[Any]) -> dict[byt
     numbers = sum(number_of(value) is not None if isinstance(value, str) else _is_number(value) for value in there)
     many = len(set(values.to_pylist())) > FEW
     return {MIXED: b"numbers" if many and 2 * numbers > len(there) else b"texts"}
+
+
+def _digits(values: pa.Array | pa.ChunkedArray, source: Sequence[Any]) -> dict[bytes, bytes] | None:
+    """Metadata of a column of decimals that Arrow gives more digits than they came with."""
+    came: dict[Decimal, str] = {}
+    for value in source:
+        if isinstance(value, Decimal) and not is_missing(value) and value not in came:
+            came[value] = str(value)
+            if len(came) > MOST_SPELLED:
+                return None
+    padded = {str(value): came[value] for value in pc.unique(values).to_pylist() if value in came}
+    return {SPELLED: json.dumps(padded).encode()} if any(one != other for one, other in padded.items()) else None
 
 
 def number_of(text: str) -> float | None:

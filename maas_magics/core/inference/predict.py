@@ -15,7 +15,7 @@ from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Moment
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
-from maas_magics.core.data.target import answered, named, part, target_names
+from maas_magics.core.data.target import Beside, answered, named, part, target_names
 from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
@@ -94,7 +94,10 @@ def _scored(
     for note in notes_of(source) if source is not None else ():
         tell(note)
     if not isinstance(source, Rereadable) or not names:
-        source, table, values, _ = part(source or data, target, None if source else csv, texts)
+        beside = Beside()
+        source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
+        if beside.empty:
+            tell(beside.empty)
         _check_axes(predictor.answers, values)
         known = _known(predictor.answers, values)
         for text in cautions(predictor.columns.of(Moment), table):
@@ -127,6 +130,10 @@ def _scored_chunks(
     unknown: DataError | None = None
     for rows in source.chunks(CHUNK):
         features, columns = named(rows, names)
+        beside = Beside()
+        beside.meet([rows.schema.field(name) for name in names], columns)
+        if beside.empty:
+            caution(beside.empty)
         features, values = answered(features, names, columns)
         if not len(values):
             continue

@@ -155,7 +155,13 @@ class Predictor:
         """Columns of answers, the places of labels as Arrow dictionaries of the labels."""
         if self._named is not self._codes:
             return dict(columns)
-        labels = pa.array(self._labels, pa.large_string() if self.answers.kind != DECIMAL else None)
+        if self.answers.kind == DECIMAL:  # Arrow would give all of them as many digits
+            assert self._labels is not None
+            return {
+                n: self._labels[values] if values.dtype == self._codes.dtype else values
+                for n, values in columns.items()
+            }
+        labels = pa.array(self._labels, pa.large_string())
         return {
             name: pa.DictionaryArray.from_arrays(values, labels) if values.dtype == self._codes.dtype else values
             for name, values in columns.items()

@@ -133,7 +133,7 @@ class Run:
             seconds=seconds,
             parts=parts,
             rows=self._batches.rows,
-            warned=(doubt,) if doubt else (),
+            warned=(*self._prepared.notes, doubt),
         )
         if self._checkpoints is not None:
             self._checkpoints.deliver()

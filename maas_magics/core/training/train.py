@@ -21,6 +21,7 @@ from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Family, within
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
+from maas_magics.core.data.target import Beside
 from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
 from maas_magics.core.training.baseline import labels_of_one_row
@@ -195,7 +196,8 @@ def _prepared(
     if source is not None:
         stream = Stream(request, source, task, tell, pause)
         return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
-    train_rows, validation, names, array = read(request, task, tell)
+    beside = Beside()
+    train_rows, validation, names, array = read(request, task, tell, beside)
     if one_by_name(request, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
@@ -211,6 +213,7 @@ def _prepared(
         tell=tell,
         asked_target=_target_of(request),
         labels=is_named_split(request.validation),
+        beside=beside,
     )
     return _Found(chosen, layout, len(train_rows), train_rows.target, prepared)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.architectures import architectures
-from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task
+from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task, respelled
 from maas_magics.core.data.arrow import is_number, is_text
 from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
 from maas_magics.core.data.exact import exactly
@@ -24,7 +24,7 @@ from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources import is_files, notes_of
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
-from maas_magics.core.data.target import part, target_names
+from maas_magics.core.data.target import Beside, part, target_names
 from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
 from maas_magics.core.data.zones import cautions
 from maas_magics.core.manifest import Preprocess
@@ -91,16 +91,22 @@ class Prepared:
     """Of the training rows and the held-out ones, float64; those of the sample where ``train`` is one."""
     mean_weight: float | None = None
     """Of the training rows, classes included; None where all rows count alike."""
+    notes: tuple[str, ...] = ()
+    """Sentences that belong to the result."""
 
 
 def read(
-    request: TrainRequest, task: Task | Family | None, tell: Callable[[str], None]
+    request: TrainRequest, task: Task | Family | None, tell: Callable[[str], None], beside: Beside | None = None
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
-    """Training and validation rows as they came, names of the target, and whether they are arrays."""
-    roles = roles_of(request)
-    source, table, values, names = part(request.data, request.target, request.csv)
-    for note in notes_of(source):
-        tell(note)
+    """Training and validation rows as they came, names of the target, and whether they are arrays.
+
+    ``beside`` gets what is to be known of the target.
+    """
+    roles, beside = roles_of(request), beside or Beside()
+    source, table, values, names = part(request.data, request.target, request.csv, beside=beside)
+    for note in (*notes_of(source), beside.empty):
+        if note:
+            tell(note)
     if values.ndim == 1 and table.num_rows < 2:
         raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
     whole = table
@@ -228,6 +234,7 @@ def prepare(
     tell: Callable[[str], None],
     asked_target: Any = None,
     labels: bool = False,
+    beside: Beside | None = None,
 ) -> Prepared:
     """Fit preprocessing and answers on the training rows, and apply them to all.
 
@@ -249,10 +256,14 @@ def prepare(
     labels : bool
         Whether labels of held-out rows alone are labels as well: where a column decides which rows are held out, a
         label may be new in them, and no network should be measured without those rows.
+    beside : Beside, optional
+        What is to be known of the target.
     """
+    beside = beside or Beside()
     answers = fit_answers(train.target, names, task, standardise)
     if labels and answers.classes and answers.task != "multilabel" and validation is not None:
         answers = fit_answers(np.concatenate([train.target, validation.target]), names, task, standardise)
+    answers = respelled(answers, beside.spelled)
     tell_words(f"The target {', '.join(names)!r}", answers.classes, tell)
     if layout == "raw":
         columns = fit_arrays(train.table)
@@ -288,6 +299,7 @@ def prepare(
         digest(_weighed(train), train.target),
         given=given_by(asked_target, train.target),
         weights=_weights(train, validation if held is not None else None),
+        notes=(beside.empty,) if beside.empty else (),
     )
 
 

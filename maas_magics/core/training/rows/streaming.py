@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task, TrainRequest
-from maas_magics.core.data.answers import Family
+from maas_magics.core.data.answers import Family, respelled
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.fitting import tell_words
@@ -25,7 +25,7 @@ from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.survey import FeatureSurvey
-from maas_magics.core.data.target import answered, named, part, target_names
+from maas_magics.core.data.target import Beside, answered, named, part, target_names
 from maas_magics.core.data.target_survey import TargetSurvey
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
@@ -178,6 +178,7 @@ class Stream:
         self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
         self._share = self._held_share(source.size() / wide)
         self._first: Array = np.empty(0, dtype=np.int64)
+        self._beside = Beside()
         self._cut = Cut(self._roles.split, request.seed, self._sizes.sample_rows) if self._roles.split else None
         if self._cut is not None:
             while not self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None):
@@ -201,6 +202,8 @@ class Stream:
         for table in source.chunks(self._chunk):
             self._pause()
             features, columns = named(table, self._names)
+            if not held:
+                self._beside.meet([table.schema.field(name) for name in self._names], columns)
             features, values = answered(features, self._names, columns)
             if len(values):
                 features, weights, key = self._roles.parted(features, held=held)
@@ -267,7 +270,9 @@ class Stream:
         self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
         rows, values = _parted(sample.table())
-        answers = target.answers(standardises(self._request, self._source.arrays))
+        answers = respelled(target.answers(standardises(self._request, self._source.arrays)), self._beside.spelled)
+        if self._beside.empty:
+            self._tell(self._beside.empty)
         tell_words(f"The target {', '.join(self._names)!r}", answers.classes, self._tell)
         columns = survey.columns(rows, self._tell)
         check_image(columns, self.layout)
@@ -289,6 +294,7 @@ class Stream:
             digest,
             torch.from_numpy(target.counts(answers)),
             given=given_by(None, values),
+            notes=(self._beside.empty,) if self._beside.empty else (),
         )
 
     def _validation(self) -> Iterator[Part]:
