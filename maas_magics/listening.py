@@ -44,7 +44,8 @@ def heard(callbacks: Sequence[Callback], track: Sequence[str] = ()) -> Listen:
             )
     if not callbacks and not track:
         return lambda request, job: job
-    from maas_magics.trackers import Run, asked, make_trackers
+    from maas_magics.trackers import asked, make_trackers
+    from maas_magics.trackers.run import Run
 
     trackers = make_trackers(track)
 

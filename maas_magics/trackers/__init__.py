@@ -5,39 +5,17 @@ One file for each tracker, with a ``prepare(place)`` that answers a function fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
-from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest
+from maas_magics.trackers.run import Start
 
 TRACKERS = ("mlflow", "tensorboard")
 
 
-class Run(msgspec.Struct, frozen=True):
-    """What a tracker is told of a run before its first event.
-
-    Attributes
-    ----------
-    model : str
-        Name of the model that is trained.
-    name : str
-        Name of the run, unlike that of any other.
-    params : dict of str to Any
-        What was asked for, in plain values.
-    """
-
-    model: str
-    name: str
-    params: dict[str, Any] = {}
-
-
-PLAIN = (bool, int, float, str, tuple, list)
-
-Start = Callable[[Run], Callback]
+PLAIN = (bool, int, float, str)
 
 
 def make_trackers(words: Iterable[str]) -> list[Start]:
@@ -73,9 +51,7 @@ def asked(request: TrainRequest) -> dict[str, Any]:
         if name in ("name", "data", "source"):
             continue
         if isinstance(value, dict):
-            found |= {
-                key: item for key, item in value.items() if isinstance(item, (bool, int, float, str, tuple, list))
-            }
-        elif isinstance(value, (bool, int, float, str)) and value not in ("", "auto"):
+            found |= {key: item for key, item in value.items() if isinstance(item, (*PLAIN, tuple, list))}
+        elif isinstance(value, PLAIN) and value not in ("", "auto"):
             found[name] = value
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from maas_magics.api.errors import MaasError, OptionError, require
 from maas_magics.api.events import EpochEnd, Event, Finished, Started, Step
-from maas_magics.trackers import Run, Start
+from maas_magics.trackers.run import Run, Start
 
 STATES = {"succeeded": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 

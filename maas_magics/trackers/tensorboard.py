@@ -7,7 +7,7 @@ from typing import Any
 
 from maas_magics.api.errors import OptionError, require
 from maas_magics.api.events import EpochEnd, Event, Finished, Resumed, Started, Step
-from maas_magics.trackers import Start
+from maas_magics.trackers.run import Start
 
 FOLDER = "runs"
 """Where runs go when nothing else is said; TensorBoard's own custom."""

@@ -9,6 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from maas_magics.widgets.kernel import in_kernel
+
 if TYPE_CHECKING:
     from maas_magics.api.backend import Job
     from maas_magics.widgets.follow import View
@@ -100,10 +102,3 @@ def _leave(job: Job[Any], history: History, log: bool) -> None:
         from maas_magics.widgets.still import show
 
         show(history, log=log)
-
-
-def in_kernel() -> bool:
-    """Whether this code runs in a notebook's kernel."""
-    # A process that never imported IPython cannot be a kernel, and should not pay for the import.
-    ipython = sys.modules.get("IPython")
-    return hasattr(ipython.get_ipython(), "kernel") if ipython else False

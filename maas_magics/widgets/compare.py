@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from maas_magics.api.records import ModelRecord
 from maas_magics.widgets.chart import DETAIL, HEIGHT, WIDTH, png, svg
 from maas_magics.widgets.curves import Curve
+from maas_magics.widgets.kernel import in_kernel
 from maas_magics.widgets.still import Bundle
 from maas_magics.widgets.words import BEST, MUTED, TRAIN, VALIDATION
 
@@ -108,8 +109,6 @@ def _line(axes: Axes, values: Sequence[float | None] | None, **style: Any) -> No
 
 def show_comparison(records: Sequence[ModelRecord]) -> None:
     """Display the picture in the calling cell, if a notebook runs it."""
-    from maas_magics.widgets import in_kernel
-
     found = comparison_bundle(records) if in_kernel() else None
     if found is not None:
         from IPython.display import display

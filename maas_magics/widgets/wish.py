@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
 from maas_magics.api.backend import Job
+from maas_magics.widgets.kernel import in_kernel, kernel_ends
 
 GRACE = 2.0
 """Seconds in which a kernel that is shut down, or restarted, hears of it after the interrupt that comes first."""
-
-
-def kernel_ends() -> bool:
-    """Whether the kernel in which this runs was asked to end."""
-    ipython = sys.modules.get("IPython")
-    shell: Any = ipython.get_ipython() if ipython else None
-    return bool(getattr(shell, "exit_now", False))
 
 
 def is_wish(job: Job[Any]) -> bool:
@@ -25,8 +18,6 @@ def is_wish(job: Job[Any]) -> bool:
     A kernel is interrupted before it is told to end, and a job that runs elsewhere outlives it. Where there is no
     kernel to end, or the job ends with it, this answers at once; so does a second interrupt.
     """
-    from maas_magics.widgets import in_kernel
-
     if not getattr(job, "outlives", False) or not in_kernel():
         return True
     until = time.monotonic() + GRACE

@@ -25,7 +25,8 @@ WRITE = """
 import json, sys
 from mlflow import MlflowClient
 from maas_magics.api.events import decode_json
-from maas_magics.trackers import Run, make_trackers
+from maas_magics.trackers import make_trackers
+from maas_magics.trackers.run import Run
 
 uri, file = sys.argv[1:]
 (start,) = make_trackers([f"mlflow={uri}"])
