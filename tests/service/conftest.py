@@ -41,16 +41,16 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     backend = LocalBackend(str(folder / "store"))
     frame = cells()
-    backend.submit(TrainRequest(name="cells", data=frame, target="label", epochs=3)).result(120)
-    backend.submit(ExportRequest(model="cells")).result(120)
+    backend.submit(TrainRequest(name="cells", data=frame, target="label", epochs=3)).result(600)
+    backend.submit(ExportRequest(model="cells")).result(600)
     x = np.random.default_rng(0).normal(size=(90, 8)).astype(np.float32)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     for _ in range(2):
-        backend.submit(TrainRequest(name="net", data=x, target=np.arange(90) % 3, model=net, epochs=1)).result(60)
-        backend.submit(ExportRequest(model="net")).result(120)
+        backend.submit(TrainRequest(name="net", data=x, target=np.arange(90) % 3, model=net, epochs=1)).result(600)
+        backend.submit(ExportRequest(model="net")).result(600)
     backend.models.alias("net:1", "steady")
-    backend.submit(TrainRequest(name="plain", data=frame, target="size", model="linear", epochs=1)).result(60)
+    backend.submit(TrainRequest(name="plain", data=frame, target="size", model="linear", epochs=1)).result(600)
     return folder
 
 

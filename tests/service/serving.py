@@ -6,14 +6,15 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 
@@ -23,6 +24,33 @@ from maas_magics.remote.client import Client
 from maas_magics.service.app import create_app
 from maas_magics.service.settings import Settings
 from maas_magics.service.transport import configure
+
+T = TypeVar("T")
+
+LIMIT = 600.0
+"""Seconds after which a test gives up what has not come: it says that something hangs, not that it is slow."""
+
+
+def wait_for(look: Callable[[], T]) -> T:
+    """What ``look`` finds, as soon as it finds something."""
+    until = time.monotonic() + LIMIT
+    while not (found := look()):
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.02)
+    return found
+
+
+def halt(pid: int, store: Path) -> None:
+    """Have a worker stand still, but not while it writes into the journal, where everybody would wait for it."""
+    journal = sqlite3.connect(store / "jobs.sqlite", timeout=LIMIT, isolation_level=None)
+    try:
+        journal.execute("BEGIN IMMEDIATE")
+        with suppress(ProcessLookupError):  # it may have ended meanwhile
+            os.kill(pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{pid}/stat")
+        wait_for(lambda: not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "TZX")
+    finally:
+        journal.close()
 
 
 class Service:
@@ -82,7 +110,11 @@ class Service:
         """End it as it should end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            try:
+                self.process.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
         if self.process.stdout is not None:
             self.process.stdout.close()
 
@@ -94,13 +126,11 @@ class Address(str):
 
     def until_all_have_gone(self) -> None:
         """Wait until the server knows that nobody is connected."""
-        while self.server.server_state.connections:
-            time.sleep(0.005)
+        wait_for(lambda: not self.server.server_state.connections)
 
     def until_it_ends(self) -> None:
         """Wait until the server takes nobody in any more."""
-        while any(listening.is_serving() for listening in self.server.servers):
-            time.sleep(0.005)
+        wait_for(lambda: not any(listening.is_serving() for listening in self.server.servers))
 
 
 @contextmanager
@@ -110,8 +140,7 @@ def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[Ad
     server: Any = uvicorn.Server(configure(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.005)
+    wait_for(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     address = Address(f"http://127.0.0.1:{port}")
     address.server = server
@@ -119,7 +148,7 @@ def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[Ad
         yield address
     finally:
         server.should_exit = True
-        thread.join(60)
+        thread.join(LIMIT)
 
 
 @contextmanager

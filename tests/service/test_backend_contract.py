@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from serving import Service, in_thread, remote
+from serving import Service, in_thread, remote, wait_for
 
 from maas_magics.api.backend import Backend, Job, JobInfo
 from maas_magics.api.errors import JobNotFound, MaasError, ModelNotFound, OptionError, Stopped
@@ -69,7 +69,7 @@ def used(
     torch.set_num_threads(1)
     with request.param(tmp_path_factory.mktemp("used") / "store") as made:
         job = made.submit(quick(epochs=3))
-        job.result(60)
+        job.result(600)
         yield made, job
 
 
@@ -99,7 +99,7 @@ def test_it_is_a_backend(used: tuple[Backend, Job[Any]]) -> None:
 
 def test_a_profile_and_a_search_for_a_rate_come_back(backend: Backend) -> None:
     job = backend.submit(quick(profile=True, lr="auto", fast="auto", optimizer="Adam", schedule="constant"))
-    model = job.result(60)
+    model = job.result(600)
     events = {type(event): event for event in job.events()}
     assert events[Profiled].seconds == model.profile and model.profile["forward"] > 0
     assert events[RateSearch].chosen == model.history["lr"][0]
@@ -110,21 +110,21 @@ def test_columns_are_weights_and_decide_what_is_held_out(validation: Any, used: 
     backend, _ = used
     table = {"a": X[:, 0], "b": X[:, 1], "when": np.arange(60), "who": np.arange(60) % 7, "w": np.arange(60) % 3}
     request = quick("columns", data=table | {"y": Y}, target="y", weights="w", drop=("who",), validation=validation)
-    model = backend.submit(request).result(60)
+    model = backend.submit(request).result(600)
     assert [spec.name for spec in model.info.signature.inputs] == ["a", "b", "when"]
     assert all(np.isfinite(value) for value in model.metrics.values())
     with pytest.raises(MaasError, match="no column 'ww'"):
-        backend.submit(quick("columns", data=table | {"y": Y}, target="y", weights="ww")).result(60)
+        backend.submit(quick("columns", data=table | {"y": Y}, target="y", weights="ww")).result(600)
 
 
 def test_train_export_evaluate_predict(backend: Backend) -> None:
-    model = backend.submit(quick()).result(30)
+    model = backend.submit(quick()).result(600)
     assert isinstance(model, TrainedModel) and model.ref == "m:1" and backend.models.get("m") == model.info
-    artifact = backend.submit(ExportRequest(model="m", format="safetensors")).result(60)
+    artifact = backend.submit(ExportRequest(model="m", format="safetensors")).result(600)
     assert isinstance(artifact, Artifact) and artifact.model == "m:1"
-    metrics = backend.submit(EvaluateRequest(model="m", data=X, target=Y)).result(30)
+    metrics = backend.submit(EvaluateRequest(model="m", data=X, target=Y)).result(600)
     assert isinstance(metrics, Metrics) and metrics.rows == 60 and metrics["rmse"] > 0
-    answers = backend.submit(PredictRequest(model="m", data=X)).result(30)
+    answers = backend.submit(PredictRequest(model="m", data=X)).result(600)
     assert isinstance(answers, Prediction) and answers.model == "m:1"
     np.testing.assert_allclose(
         answers.columns["prediction"], backend.predict(PredictRequest(model="m", data=X)).columns["prediction"]
@@ -162,7 +162,7 @@ def test_followers_that_join_late_see_the_same(backend: Backend) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(600)
     assert seen[0] == seen[1] == seen[2] and isinstance(seen[0][-1], Finished)
 
 
@@ -174,7 +174,7 @@ def test_jobs_run_in_the_order_they_came(backend: Backend) -> None:
     assert [info.title for info in backend.jobs()] == ["train m1", "train m0", "train long"]
     first.stop()
     for job in rest:
-        job.result(30)
+        job.result(600)
     times = [list(job.events())[-1].time for job in (first, *rest)]
     assert times == sorted(times)
     assert [info.state for info in backend.jobs()] == ["succeeded", "succeeded", "stopped"]
@@ -183,7 +183,7 @@ def test_jobs_run_in_the_order_they_came(backend: Backend) -> None:
 def test_nothing_else_waits_behind_a_training_or_disturbs_it(backend: Backend) -> None:
     """Random numbers belong to the whole process: a file made meanwhile must not change what is learnt."""
     drawing: Any = {"model": "mlp", "params": {"hidden": (16,), "dropout": 0.5}, "epochs": 20}
-    alone = backend.submit(quick("alone", **drawing)).result(60)
+    alone = backend.submit(quick("alone", **drawing)).result(600)
     job = backend.submit(quick("together", **drawing))
     begun(job)
     meanwhile: list[Job[Any]] = [
@@ -191,14 +191,14 @@ def test_nothing_else_waits_behind_a_training_or_disturbs_it(backend: Backend) -
         backend.submit(EvaluateRequest(model="alone", data=X, target=Y)),
     ]
     for other in meanwhile:
-        other.result(60)
-    assert job.result(60).history == alone.history
+        other.result(600)
+    assert job.result(600).history == alone.history
     long = backend.submit(endless())
     begun(long)
-    assert backend.submit(EvaluateRequest(model="alone", data=X, target=Y)).result(30).rows == 60
+    assert backend.submit(EvaluateRequest(model="alone", data=X, target=Y)).result(600).rows == 60
     assert long.info.state == "running"
     long.stop()
-    long.result(30)
+    long.result(600)
 
 
 def test_a_result_can_be_waited_for_with_a_limit(backend: Backend) -> None:
@@ -210,7 +210,7 @@ def test_a_result_can_be_waited_for_with_a_limit(backend: Backend) -> None:
         job.result(0)
     begun(job)
     job.stop()
-    model = job.result(30)
+    model = job.result(600)
     assert model.stopped and 1 <= model.best_epoch <= model.epochs and backend.models.get("long").version == 1
     last = list(job.events())[-1]
     assert isinstance(last, Finished) and last.state == "stopped" and last.best_epoch == model.best_epoch
@@ -247,17 +247,14 @@ def test_stopped_twice_it_drops_the_work_in_hand(backend: Backend) -> None:
     job.stop()
     try:
         # Over a wire the second wish may come when the first has been heard and done.
-        assert job.result(30).stopped and not isinstance(backend, LocalBackend)
+        assert job.result(600).stopped and not isinstance(backend, LocalBackend)
     except Stopped:
         with pytest.raises(ModelNotFound):
             backend.models.get("hard")
 
 
 def until(job: Job[Any], *states: str) -> None:
-    deadline = time.monotonic() + 30
-    while job.info.state not in states:
-        assert time.monotonic() < deadline, job.info
-        time.sleep(0.02)
+    wait_for(lambda: job.info.state in states)
 
 
 def paused(backend: Backend, name: str) -> tuple[Job[Any], int]:
@@ -277,19 +274,19 @@ def paused(backend: Backend, name: str) -> tuple[Job[Any], int]:
 
 def whole(place: Path, **given: Any) -> TrainedModel:
     """A training in this process, from its beginning to its end."""
-    return LocalBackend(str(place / "here")).submit(quick(**given)).result(120)
+    return LocalBackend(str(place / "here")).submit(quick(**given)).result(600)
 
 
 def test_a_paused_training_lets_others_run_and_goes_on_to_the_same_end(backend: Backend, tmp_path: Path) -> None:
     job, epochs = paused(backend, "m")
     assert any(isinstance(event, Paused) for event in job.events(follow=False))
-    assert backend.submit(quick("other")).result(60).ref == "other:1"
+    assert backend.submit(quick("other")).result(600).ref == "other:1"
     job.pause()
     assert next(info for info in backend.jobs() if info.id == job.info.id).state == "paused"
     with pytest.raises(TimeoutError, match="is paused"):
         job.result(0.3)
     backend.job(job.info.id).resume()
-    found = job.result(120)
+    found = job.result(600)
     expected = whole(tmp_path, epochs=epochs, patience=0)
     assert found.history == expected.history and found.best_epoch == expected.best_epoch
     with pytest.raises(MaasError, match="has ended: succeeded"):
@@ -304,7 +301,7 @@ def test_a_paused_training_that_is_stopped_keeps_its_best_epoch(backend: Backend
     job.pause()
     until(job, "paused")
     job.stop()
-    assert job.result(60).stopped and backend.models.get("long").version == 1
+    assert job.result(600).stopped and backend.models.get("long").version == 1
 
 
 def test_a_training_that_waits_is_paused_and_resumed_in_its_place(backend: Backend) -> None:
@@ -313,11 +310,11 @@ def test_a_training_that_waits_is_paused_and_resumed_in_its_place(backend: Backe
     second.pause()
     until(second, "paused")
     first.stop()
-    first.result(60)
+    first.result(600)
     time.sleep(0.5)
     assert second.info.state == "paused"
     second.resume()
-    assert second.result(60).ref == "later:1"
+    assert second.result(600).ref == "later:1"
 
 
 def test_what_is_no_training_cannot_be_paused(used: tuple[Backend, Job[Any]]) -> None:
@@ -328,42 +325,42 @@ def test_what_is_no_training_cannot_be_paused(used: tuple[Backend, Job[Any]]) ->
 
 def test_a_training_goes_on_for_more_epochs_by_its_name_alone(backend: Backend, tmp_path: Path) -> None:
     constant = {"patience": 0, "schedule": "constant"}
-    backend.submit(quick("m", epochs=4, **constant)).result(60)
+    backend.submit(quick("m", epochs=4, **constant)).result(600)
     with pytest.raises(MaasError, match="has done its 4 epochs"):
-        backend.submit(TrainRequest(name="m", resume=True)).result(60)
-    found = backend.submit(TrainRequest(name="m", resume=True, epochs=7)).result(60)
+        backend.submit(TrainRequest(name="m", resume=True)).result(600)
+    found = backend.submit(TrainRequest(name="m", resume=True, epochs=7)).result(600)
     expected = whole(tmp_path, epochs=7, **constant)
     assert found.ref == "m:2" and found.epochs == 7 and found.history == expected.history
     stopped = backend.submit(endless("m"))
     begun(stopped)
     stopped.stop()
-    done = stopped.result(60).epochs
-    again = backend.submit(TrainRequest(name="m", resume=stopped.info.id, epochs=done + 3)).result(60)
+    done = stopped.result(600).epochs
+    again = backend.submit(TrainRequest(name="m", resume=stopped.info.id, epochs=done + 3)).result(600)
     assert again.epochs == done + 3 and not again.stopped
 
 
 def test_going_on_needs_something_to_go_on_from(backend: Backend) -> None:
     with pytest.raises(MaasError, match="no checkpoint of a training of 'nobody'"):
-        backend.submit(TrainRequest(name="nobody", resume=True)).result(60)
+        backend.submit(TrainRequest(name="nobody", resume=True)).result(600)
     with pytest.raises(MaasError, match="no data to learn from"):
-        backend.submit(TrainRequest(name="m")).result(60)
+        backend.submit(TrainRequest(name="m")).result(600)
     job = backend.submit(endless())
     begun(job)
     with pytest.raises(MaasError, match="is (running|queued)"):
-        backend.submit(TrainRequest(name="long", resume=True)).result(60)
+        backend.submit(TrainRequest(name="long", resume=True)).result(600)
     job.stop()
-    job.result(60)
+    job.result(600)
     other = quick("long", data=X + 1, resume=True, epochs=1_000_000)
     with pytest.raises(MaasError, match="another table"):
-        backend.submit(other).result(60)
+        backend.submit(other).result(600)
 
 
 def test_a_removed_model_leaves_nothing_to_go_on_from(backend: Backend) -> None:
     for _ in range(2):
-        backend.submit(quick("m", patience=0, schedule="constant")).result(60)
-    backend.submit(quick("other", patience=0, schedule="constant")).result(60)
+        backend.submit(quick("m", patience=0, schedule="constant")).result(600)
+    backend.submit(quick("other", patience=0, schedule="constant")).result(600)
     backend.models.delete("m:1")
-    assert backend.submit(TrainRequest(name="m", resume=True, epochs=3)).result(60).ref == "m:3"
+    assert backend.submit(TrainRequest(name="m", resume=True, epochs=3)).result(600).ref == "m:3"
     waiting = backend.submit(endless("m"))
     begun(waiting)
     waiting.pause()
@@ -371,11 +368,11 @@ def test_a_removed_model_leaves_nothing_to_go_on_from(backend: Backend) -> None:
     backend.models.delete("m")
     waiting.resume()
     waiting.stop()
-    assert waiting.result(60).stopped, "what goes on keeps its state"
+    assert waiting.result(600).stopped, "what goes on keeps its state"
     backend.models.delete("m")
     with pytest.raises(MaasError, match="no checkpoint of a training of 'm'"):
-        backend.submit(TrainRequest(name="m", resume=True, epochs=9)).result(60)
-    assert backend.submit(TrainRequest(name="other", resume=True, epochs=3)).result(60).ref == "other:2"
+        backend.submit(TrainRequest(name="m", resume=True, epochs=9)).result(600)
+    assert backend.submit(TrainRequest(name="other", resume=True, epochs=3)).result(600).ref == "other:2"
 
 
 def test_stopped_before_it_began_it_never_runs(backend: Backend) -> None:
@@ -384,7 +381,7 @@ def test_stopped_before_it_began_it_never_runs(backend: Backend) -> None:
     second.stop()
     first.stop()
     with pytest.raises(Stopped, match="before it began"):
-        second.result(30)
+        second.result(600)
     assert [type(event) for event in second.events()] == [Finished]
     with pytest.raises(ModelNotFound):
         backend.models.get("m")
@@ -405,10 +402,10 @@ def test_what_a_job_raised_is_raised_where_it_is_waited_for(
     job = backend.submit(request_)
     for _ in range(2):
         with pytest.raises(kind, match=told):
-            job.result(30)
+            job.result(600)
     last = list(job.events())[-1]
     assert isinstance(last, Finished) and last.state == job.info.state == "failed" and told in str(last.error)
-    assert backend.submit(PredictRequest(model="m", data=X)).result(30).model == "m:1"
+    assert backend.submit(PredictRequest(model="m", data=X)).result(600).model == "m:1"
 
 
 def refuse(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -420,8 +417,8 @@ def test_a_function_of_the_users_runs_in_the_kernel_alone(used: tuple[Backend, J
     kind: type[Exception] = RuntimeError if isinstance(backend, LocalBackend) else OptionError
     told = "my own mistake" if isinstance(backend, LocalBackend) else "loss holds a function, which cannot be sent"
     with pytest.raises(kind, match=told):
-        backend.submit(quick("mine", loss=refuse)).result(30)
-    assert backend.submit(quick("other", epochs=1)).result(30).ref == "other:1"
+        backend.submit(quick("mine", loss=refuse)).result(600)
+    assert backend.submit(quick("other", epochs=1)).result(600).ref == "other:1"
 
 
 def asked(backend: Backend) -> Job[Any]:
@@ -433,7 +430,7 @@ def test_a_job_is_found_by_the_beginning_of_its_id(used: tuple[Backend, Job[Any]
     backend, first = used
     jobs = [first, asked(backend), asked(backend)]
     for job in jobs:
-        job.result(30)
+        job.result(600)
         ids = [info.id for info in backend.jobs()]
         assert backend.job(job.info.id).info == job.info
         unique = next(n for n in range(1, 9) if sum(id.startswith(job.info.id[:n]) for id in ids) == 1)
@@ -458,7 +455,7 @@ def test_an_id_that_names_several_is_refused(used: tuple[Backend, Job[Any]]) -> 
     ids = [info.id for info in backend.jobs()]
     while len({id[0] for id in ids}) == len(ids):
         job = asked(backend)
-        job.result(30)
+        job.result(600)
         ids.append(job.info.id)
     first = next(id[0] for id in ids if sum(other[0] == id[0] for other in ids) > 1)
     with pytest.raises(JobNotFound, match=f"Several jobs begin with '{first}'") as caught:

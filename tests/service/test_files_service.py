@@ -42,14 +42,14 @@ def _told(job: Any) -> list[str]:
 def test_a_file_asks_and_scores_on_a_service_as_in_the_kernel(both: tuple[Backend, Backend], tmp_path: Path) -> None:
     local, service = both
     frame = _frame()
-    local.submit(TrainRequest(name="m", data=frame, target="y", model="linear", epochs=2)).result(60)
+    local.submit(TrainRequest(name="m", data=frame, target="y", model="linear", epochs=2)).result(600)
     wanted = local.predict(PredictRequest(model="m", data=frame)).columns["probabilities"]
     for part in (frame, frame[frame["k"] == "007"], frame[frame["k"] == "NA"]):
         path = tmp_path / "rows.csv"
         part.to_csv(path, index=False, sep=";")
         found = service.predict(PredictRequest(model="m", data=path)).columns["probabilities"]
         assert np.allclose(found, wanted[part.index], atol=1e-6)
-        scores = [made.submit(EvaluateRequest(model="m", data=data)).result(60)
+        scores = [made.submit(EvaluateRequest(model="m", data=data)).result(600)
                   for made, data in ((local, part), (local, path), (service, path), (service, [path]))]  # fmt: skip
         assert all(score.values == scores[0].values and score.rows == len(part) for score in scores)
 
@@ -60,7 +60,7 @@ def test_a_training_on_a_service_tells_how_its_files_were_read(both: tuple[Backe
         _frame().to_csv(tmp_path / f"p{i}.csv", index=False, sep=";")
     (tmp_path / "README.txt").write_text("words")
     job = service.submit(TrainRequest(name="f", data=tmp_path, target="y", model="linear", epochs=1))
-    assert job.result(60).info.classes == ("012", "NA", "no")
+    assert job.result(600).info.classes == ("012", "NA", "no")
     told = _told(job)
     assert any("is read with ';' between cells" in text for text in told)
     assert any("not read: README.txt" in text for text in told)
@@ -69,7 +69,7 @@ def test_a_training_on_a_service_tells_how_its_files_were_read(both: tuple[Backe
             name="f", data=str(tmp_path / "p*.csv"), target="y", model="linear", epochs=1, csv="sep=; missing=NA"
         )
     )
-    assert job.result(60).info.classes == ("012", "no")
+    assert job.result(600).info.classes == ("012", "no")
 
 
 def test_masks_and_objects_travel(both: tuple[Backend, Backend]) -> None:
@@ -82,7 +82,7 @@ def test_masks_and_objects_travel(both: tuple[Backend, Backend]) -> None:
     }
     target = np.ma.array(np.where(gone, 1e6, np.arange(40) / 7), mask=gone)
     models = [
-        made.submit(TrainRequest(name=name, data=data, target=target, model="linear", epochs=2)).result(60)
+        made.submit(TrainRequest(name=name, data=data, target=target, model="linear", epochs=2)).result(600)
         for made, name in ((local, "here"), (service, "there"))
     ]
     assert models[0].metrics == models[1].metrics
@@ -94,7 +94,7 @@ def test_masks_and_objects_travel(both: tuple[Backend, Backend]) -> None:
 
 def test_answers_that_rest_on_nothing_are_told_by_a_service(both: tuple[Backend, Backend]) -> None:
     local, service = both
-    local.submit(TrainRequest(name="n", data=_frame()[["k", "y"]], target="y", model="linear", epochs=1)).result(60)
+    local.submit(TrainRequest(name="n", data=_frame()[["k", "y"]], target="y", model="linear", epochs=1)).result(600)
     found = service.predict(PredictRequest(model="n", data={"k": ["unseen", "NA", None]}))
     assert found.blank == 2 and found.warnings[0].startswith("2 of 3 answers rest on nothing")
     assert service.predict(PredictRequest(model="n", data={"k": ["NA"]})).warnings == ()

@@ -336,7 +336,7 @@ def test_no_token_in_anything_that_is_written_or_shown(tmp_path: Path, capfd: py
     try:
         with remote(service.url, service.token) as backend:
             job = backend.submit(TrainRequest(name="m", data=[[1.0, 2.0]] * 9, target=[0.0, 1.0, 2.0] * 3, epochs=1))
-            job.result(60)
+            job.result(600)
             shown = [repr(backend), repr(job), repr(vars(backend)), repr(backend._client), backend.place]
             shown += [repr(event) for event in job.events()]
         httpx2.get(f"{service.url}/v2", headers=bearer(service.token + "x"))

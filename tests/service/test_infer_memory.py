@@ -32,8 +32,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend = LocalBackend(str(folder / "store"))
     x = np.random.default_rng(0).normal(size=(64, WIDTH)).astype(np.float32)
     net = nn.Sequential(nn.Linear(WIDTH, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    backend.submit(TrainRequest(name="wide", data=x, target=np.arange(64) % 10, model=net, epochs=1)).result(120)
-    backend.submit(ExportRequest(model="wide")).result(120)
+    backend.submit(TrainRequest(name="wide", data=x, target=np.arange(64) % 10, model=net, epochs=1)).result(600)
+    backend.submit(ExportRequest(model="wide")).result(600)
     return folder
 
 
@@ -78,7 +78,7 @@ def ask(service: Service, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         f"{service.url}/v2/models/wide/infer",
         content=head + x.tobytes(),
         headers={**service.headers, "inference-header-content-length": str(len(head))},
-        timeout=120,
+        timeout=600,
     )
     assert answer.status_code == 200, answer.text
     length = int(answer.headers["inference-header-content-length"])

@@ -32,7 +32,7 @@ ASKED = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3], "data
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     backend = LocalBackend(str(folder / "store"))
-    backend.submit(TrainRequest(name="m", data=X, target=X[:, 0], epochs=2, model="linear")).result(60)
+    backend.submit(TrainRequest(name="m", data=X, target=X[:, 0], epochs=2, model="linear")).result(600)
     return folder
 
 
@@ -65,7 +65,7 @@ def test_a_service_with_a_broken_journal_serves_its_models(trained: Path) -> Non
     break_it(file)
     served = Service(trained)
     try:
-        with httpx2.Client(base_url=served.url, headers=served.headers, timeout=30) as http:
+        with httpx2.Client(base_url=served.url, headers=served.headers, timeout=600) as http:
             assert http.post("/v2/models/m/infer", json=body(http)).status_code == 200
             assert http.get("/v2/health/ready").status_code == 200
             told = http.get("/v1/jobs")
@@ -77,7 +77,7 @@ def test_a_service_with_a_broken_journal_serves_its_models(trained: Path) -> Non
             # Once it is moved away, as the error says, there are jobs again.
             file.rename(file.with_suffix(".broken"))
             time.sleep(2.1)
-            assert backend.submit(EvaluateRequest(model="m", data=X, target=X[:, 0])).result(60).rows == 60
+            assert backend.submit(EvaluateRequest(model="m", data=X, target=X[:, 0])).result(600).rows == 60
     finally:
         served.stop()
         file.write_bytes(kept)
@@ -115,7 +115,7 @@ def test_while_the_journal_is_locked_models_answer_and_jobs_wait(trained: Path) 
     backend = LocalBackend(str(trained / "store"))
     journal = Journal(trained / "store" / "jobs.sqlite")
     journal.open(JobInfo("waits", "train x", "x", "running", 1.0), this_process())
-    with in_thread(backend) as url, httpx2.Client(base_url=url, timeout=30) as http:
+    with in_thread(backend) as url, httpx2.Client(base_url=url, timeout=600) as http:
         sent = body(http)
         with ThreadPoolExecutor(12) as pool:
             with locked(trained / "store" / "jobs.sqlite"):
@@ -136,7 +136,7 @@ def test_a_follower_that_leaves_frees_its_thread_at_once(trained: Path) -> None:
     journal = Journal(trained / "store" / "jobs.sqlite")
     journal.open(JobInfo("quiet", "train x", "x", "running", 1.0), this_process())
     journal.append("quiet", [Message(seq=1, text="begun")], "running")
-    with in_thread(backend) as url, httpx2.Client(base_url=url, timeout=30) as http:
+    with in_thread(backend) as url, httpx2.Client(base_url=url, timeout=600) as http:
         http.get("/v1/jobs")
         before = threading.active_count()
         followers = []

@@ -65,9 +65,9 @@ def test_every_word_works_through_the_proxy(hub: tuple[Service, str]) -> None:
             backend.check()
             job = backend.submit(TrainRequest(name="m", data=x, target=y, model="linear", epochs=3, patience=0))
             assert sum(isinstance(event, EpochEnd) for event in job.events()) == 3
-            job.result(60)
-            backend.submit(ExportRequest(model="m")).result(60)
-            found = backend.submit(PredictRequest(model="m", data=x)).result(60)
+            job.result(600)
+            backend.submit(ExportRequest(model="m")).result(600)
+            found = backend.submit(PredictRequest(model="m", data=x)).result(600)
             assert (np.asarray(found.columns["prediction"]) == y).mean() > 0.8
             name = backend.models.get("m").signature.inputs[0].name
             assert len(backend.infer("m", {name: x}).outputs["prediction"]) == len(x)

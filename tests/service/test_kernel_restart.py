@@ -28,7 +28,7 @@ def kernel(tmp_path: Path) -> Iterator[tuple[KernelManager, Any, Session]]:
     )
     session = Session(str(tmp_path / "store"))
     try:
-        client.execute_interactive(SETUP, timeout=120, output_hook=lambda message: None)
+        client.execute_interactive(SETUP, timeout=600, output_hook=lambda message: None)
         session.connect("local")
         yield manager, client, session
     finally:
@@ -40,7 +40,7 @@ def kernel(tmp_path: Path) -> Iterator[tuple[KernelManager, Any, Session]]:
 def begin(client: Any, session: Session) -> Any:
     """The job of a cell that waits for it, once it has ended an epoch."""
     client.execute(TRAIN)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         for info in session.backend.jobs():
             job = session.backend.job(info.id)
@@ -54,12 +54,12 @@ def test_a_restart_leaves_the_job_alone(kernel: tuple[KernelManager, Any, Sessio
     manager, client, session = kernel
     job = begin(client, session)
     manager.restart_kernel()
-    client.wait_for_ready(timeout=60)
+    client.wait_for_ready(timeout=600)
     before = max(event.seq for event in job.events(follow=False))
     fresh = next(event for event in job.events(after=before) if type(event).__name__ == "EpochEnd")
     assert fresh.seq > before and job.info.state == "running"
     job.stop()
-    job.result(timeout=60)
+    job.result(timeout=600)
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -69,6 +69,6 @@ def test_an_interrupt_without_an_end_stops_it(kernel: tuple[KernelManager, Any, 
     for _ in range(times):
         manager.interrupt_kernel()
         time.sleep(0.3)
-    job.result(timeout=60)
+    job.result(timeout=600)
     assert job.info.state == "stopped"
     assert job.info.state in FINAL_STATES and session.backend.models.get("m").version == 1

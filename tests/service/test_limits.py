@@ -89,7 +89,7 @@ def test_what_is_above_a_limit_is_refused_with_it(
 
 
 def test_what_leaves_the_choice_to_us_stays_within(backend: RemoteBackend) -> None:
-    assert backend.submit(request()).result(120).epochs <= 5
+    assert backend.submit(request()).result(600).epochs <= 5
 
 
 def test_an_upload_above_the_limit_is_refused(backend: RemoteBackend) -> None:
@@ -118,7 +118,7 @@ def test_a_worker_that_uses_up_its_cpu_time_keeps_its_best_epoch_and_says_why(tm
     try:
         with remote(served.url, served.token) as backend:
             job = backend.submit(request(epochs=1_000_000, patience=0))
-            assert job.result(200).stopped
+            assert job.result(600).stopped
             told = [e.text for e in job.events() if isinstance(e, Message) and e.level == "warning"]
             assert any("0.005 CPU hours of one worker are used up (--worker-cpu" in text for text in told)
     finally:
@@ -131,8 +131,8 @@ def test_a_worker_that_asks_for_too_much_memory_says_what_bounds_it(tmp_path: Pa
     try:
         with remote(served.url, served.token) as backend:
             with pytest.raises(MaasError, match="12,000 MB of address space") as caught:
-                backend.submit(request(model="mlp", params={"hidden": (100_000, 100_000)}, epochs=1)).result(120)
+                backend.submit(request(model="mlp", params={"hidden": (100_000, 100_000)}, epochs=1)).result(600)
             assert caught.value.hint
-            assert backend.submit(request(epochs=1)).result(120).ref == "m:1"
+            assert backend.submit(request(epochs=1)).result(600).ref == "m:1"
     finally:
         served.stop()

@@ -22,7 +22,7 @@ ONES = {"name": "x", "shape": [1, 8], "datatype": "FP32", "data": [1.0] * 8}
 
 @pytest.fixture(scope="module")
 def http(service: Service) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=service.url, headers=service.headers, timeout=20) as client:
+    with httpx2.Client(base_url=service.url, headers=service.headers, timeout=600) as client:
         yield client
 
 

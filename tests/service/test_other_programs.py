@@ -168,7 +168,7 @@ def mlserver(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(600)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-from serving import in_thread, spoken
+from serving import in_thread, spoken, wait_for
 from torch import nn
 
 from maas_magics.api.backend import Inferred
@@ -133,7 +132,7 @@ class Slow:
         """As asked."""
         self.count += 1
         self.asked.set()
-        self.may.wait(60)
+        self.may.wait(600)
         return Inferred("net:1", {"y": inputs["x"]})
 
 
@@ -144,8 +143,7 @@ def test_a_client_that_hangs_up_costs_the_next_nothing() -> None:
         for number in range(3):
             gone = socket.create_connection((host, int(port)))
             gone.sendall(asked(PATH, body()))
-            while httpx2.get(f"{url}/maas/v1/status").json()["waiting"] <= number:
-                time.sleep(0.005)
+            wait_for(lambda: httpx2.get(f"{url}/maas/v1/status").json()["waiting"] > number)  # noqa: B023
             gone.close()
             url.until_all_have_gone()
         slow.may.set()
@@ -161,9 +159,9 @@ def test_a_service_that_ends_answers_what_it_has() -> None:
     with in_thread(slow) as url:  # type: ignore[arg-type]
         thread = threading.Thread(target=lambda: told.append(spoken(url, asked(PATH, body(2.0), last=False))))
         thread.start()
-        slow.asked.wait(60)
+        slow.asked.wait(600)
         threading.Thread(target=lambda: (url.until_it_ends(), slow.may.set())).start()
-    thread.join(60)
+    thread.join(600)
     status, headers, said = parts(told[0])
     assert status.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in headers
@@ -176,8 +174,8 @@ def test_an_answer_of_many_values_is_whole(tmp_path: Any) -> None:
     wide = nn.Linear(8, 60_000)
     x = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
     y = np.zeros((8, 60_000), np.float32)
-    backend.submit(TrainRequest(name="wide", data=x, target=y, model=wide, epochs=1)).result(120)
-    backend.submit(ExportRequest(model="wide")).result(120)
+    backend.submit(TrainRequest(name="wide", data=x, target=y, model=wide, epochs=1)).result(600)
+    backend.submit(ExportRequest(model="wide")).result(600)
     sent = {"inputs": [{"name": "x", "shape": [8, 8], "datatype": "FP32", "data": x.ravel().tolist()}]}
     with in_thread(backend) as url:
         _, _, said = parts(spoken(url, asked("/v2/models/wide/infer", json.dumps(sent).encode())))

@@ -26,7 +26,7 @@ SPACE = "lr=1e-4..1e-1 log, hidden=[8, 16]"
 
 
 def swept(backend: Backend, work: Path, trials: int = 4, **options: Any) -> SweepResult:
-    return start_sweep(REQUEST, SPACE, trials, backend, work, backend.place, **options).result(120)
+    return start_sweep(REQUEST, SPACE, trials, backend, work, backend.place, **options).result(600)
 
 
 def told(result: SweepResult) -> list[Any]:
@@ -64,9 +64,9 @@ def test_a_sweep_on_a_service_is_stopped_and_resumed(tmp_path: Path) -> None:
                     job.stop()
 
             job = start_sweep(REQUEST, SPACE, 4, backend, tmp_path, "", callbacks=[enough])
-            part = job.result(120)
+            part = job.result(600)
             assert 2 <= len(part.trials) < 4 and part.stopped, "the service may end a short trial before it hears"
-            resumed = start_sweep(REQUEST, SPACE, 4, backend, tmp_path, "", resume=True).result(120)
+            resumed = start_sweep(REQUEST, SPACE, 4, backend, tmp_path, "", resume=True).result(600)
             assert told(resumed)[: len(part.trials)] == told(part) and len(resumed.trials) == 4
             assert [info.name for info in backend.models.list()] == ["m"]
     finally:

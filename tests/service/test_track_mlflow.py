@@ -59,7 +59,7 @@ def written(tmp_path: Path, events: list[Event], uri: str = "") -> subprocess.Co
 @pytest.mark.slow
 def test_mlflow_reads_curves_parameters_and_best_figures(store: Path, tmp_path: Path) -> None:
     job = LocalBackend(str(store)).submit(REQUEST)
-    model = job.result(30)
+    model = job.result(600)
     told = written(tmp_path, list(job.events()))
     assert told.returncode == 0, told.stderr[-3000:]
     found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
@@ -91,6 +91,6 @@ def test_callbacks_hear_a_run_on_a_service_and_stop_it(store: Path) -> None:
     endless = TrainRequest(name="m", data=X, target=X[:, 0], model="linear", epochs=1_000_000, patience=0)
     with in_thread(LocalBackend(str(store))) as url, remote(url) as backend:
         listen = heard([enough])
-        model = listen(endless, backend.submit(endless)).result(60)
+        model = listen(endless, backend.submit(endless)).result(600)
         assert model.stopped and model.ref == "m:1" and isinstance(events[-1], Finished)
         assert [event.seq for event in events] == list(range(1, len(events) + 1))

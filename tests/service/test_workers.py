@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from serving import Service, remote
+from serving import Service, remote, wait_for
 from torch import nn
 
 from maas_magics.api.errors import OptionError
@@ -63,14 +62,14 @@ def workers(store: Path) -> list[int]:
 
 
 def test_a_service_trains_on_two_processes_as_on_one(backend: RemoteBackend) -> None:
-    one = backend.submit(request("one")).result(120)
+    one = backend.submit(request("one")).result(600)
     job = backend.submit(request("two", workers=2))
-    two = job.result(120)
+    two = job.result(600)
     assert two.info.metrics == pytest.approx(one.info.metrics, abs=1e-5)
     assert two.history["loss"] == pytest.approx(one.history["loss"], abs=1e-5)
     assert until(job, Started).facts["workers"] == "2 processes"
     with pytest.raises(OptionError, match="too few for 99 workers"):
-        backend.submit(request("many", workers=99)).result(60)
+        backend.submit(request("many", workers=99)).result(600)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the workers in /proc")
@@ -85,12 +84,11 @@ def test_its_process_is_killed_and_the_service_ends_and_it_goes_on(served: Servi
     until(job, Resumed)
     assert not set(before) & set(workers(served.store))
     told = len([event for event in job.events(follow=False) if isinstance(event, EpochEnd)])
-    while len([event for event in job.events(follow=False) if isinstance(event, EpochEnd)]) < told + 5:
-        time.sleep(0.1)
+    wait_for(lambda: len([event for event in job.events(follow=False) if isinstance(event, EpochEnd)]) >= told + 5)
     served.stop()
     assert not workers(served.store)
     served.start()
-    result = job.result(300)
+    result = job.result(600)
     assert result.epochs == LONG and not result.stopped
     told_all = list(job.events())
     assert sum(isinstance(event, Resumed) for event in told_all) == 2
