@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from maas_magics.api.signature import Signature
+from maas_magics.api.signature import Signature, TensorSpec
 from maas_magics.api.tables import figure, html_table, size, text_table
 
 
@@ -270,6 +270,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
                 (name, figure(value), figure(check.metrics_after.get(name, float("nan"))))
                 for name, value in check.metrics_before.items()
             ),
+            *(("input " + spec.name, "", spec.meaning) for spec in self.signature.inputs if _has_unit(spec)),
             ("size", size(check.bytes_before), size(check.bytes_after)),
             *(
                 (f"ms at batch {batch}", _milliseconds(before, batch), _milliseconds(after, batch))
@@ -319,6 +320,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         each = "its row" if rows == 1 else "their rows"
         nothing = f"{which} on nothing: every value of {each} is missing, or a text that was not learnt."
         return (nothing, *self.cautions)
+
+
+def _has_unit(spec: TensorSpec) -> bool:
+    """Whether an input's numbers are not those of the data."""
+    return ";" in spec.meaning
 
 
 def _milliseconds(measured: Mapping[str, float], batch: str) -> str:

@@ -35,7 +35,7 @@ DATATYPES: dict[str, Datatype] = {dtype: datatype for datatype, dtype in NUMPY.i
 """Datatype of each numpy dtype name."""
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """One input or output.
 
     Attributes
@@ -45,11 +45,14 @@ class TensorSpec(msgspec.Struct, frozen=True):
         Open Inference Protocol datatype.
     shape : tuple of int
         −1 stands for any length; the first axis is the batch.
+    meaning : str
+        Unit of its numbers where it is not that of the data, and how a missing value is given.
     """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
+    meaning: str = ""
 
     def __str__(self) -> str:
         shape = ", ".join("n" if size < 0 else str(size) for size in self.shape)

@@ -27,6 +27,11 @@ def is_number(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+def is_length(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a length of time, or a time of day: numbers of seconds to a model."""
+    return bool(pa.types.is_duration(kind) or pa.types.is_time(kind))
+
+
 def is_moment(kind: pa.DataType) -> bool:
     """Whether an Arrow type is a date or a time stamp."""
     return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))

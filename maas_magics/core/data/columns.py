@@ -107,14 +107,24 @@ class Columns(msgspec.Struct, frozen=True):
 
 def _spec(column: Column) -> TensorSpec:
     match column:
-        case Numeric(name, 1):
-            return TensorSpec(name, "FP64", (-1, 1))
+        case Numeric(name, 1, seconds=seconds):
+            return TensorSpec(name, "FP64", (-1, 1), ("seconds; " if seconds else "") + "missing: NaN")
         case Numeric(name, width, exact=exact):
-            return TensorSpec(name, "FP64" if exact else "FP32", (-1, width))
+            return TensorSpec(name, "FP64" if exact else "FP32", (-1, width), "missing: NaN")
         case Moment(name):
-            return TensorSpec(name, "INT64", (-1, 1))
+            return TensorSpec(name, "INT64", (-1, 1), _unit(column))
         case Category(name):
-            return TensorSpec(name, "BYTES", (-1, 1))
+            return TensorSpec(name, "BYTES", (-1, 1), "missing: the empty text")
         case Tensor(name, shape, dtype):
             return TensorSpec(name, DATATYPES[dtype], (-1, *shape))
     raise AssertionError(column)
+
+
+def _unit(column: Moment) -> str:
+    if column.zone is None:
+        learnt = ""
+    elif column.zone:
+        learnt = f" (learnt as times in {column.zone})" if column.zone != "UTC" else ""
+    else:
+        learnt = " (learnt as times without a zone, taken as UTC)"
+    return f"microseconds since 1970-01-01 00:00 UTC{learnt}; missing: {NAT}"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.arrow import as_text, dates, is_moment, is_number, is_text, read_numbers
+from maas_magics.core.data.arrow import as_text, dates, is_length, is_moment, is_number, is_text, read_numbers
 from maas_magics.core.data.columns import (
     IDENTIFIER,
     MOST_CATEGORIES,
@@ -131,7 +131,7 @@ def _fit(
         if not keep and (pc.count_distinct(values, mode="all").as_py() == 1 or (together and is_one(values))):
             tell(f"Column {name!r} has one value only and is left out.")
             return None
-        return Moment(name, zone_of(kind)) if is_moment(kind) else Numeric(name, texts=texts)
+        return Moment(name, zone_of(kind)) if is_moment(kind) else Numeric(name, texts=texts, seconds=is_length(kind))
     raise DataError(
         f"Column {name!r} holds {kind}, which no model here takes.",
         f"Turn it into numbers or text, or drop it: .drop(columns=[{name!r}])",

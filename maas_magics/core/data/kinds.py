@@ -26,13 +26,15 @@ class Numeric(msgspec.Struct, frozen=True, tag="numeric"):
     """Numbers or booleans; missing values allowed.
 
     ``width`` > 1 for a vector in each row, which is ``exact`` where float32 is too coarse for it. With ``texts``, texts
-    stood among the numbers in training; one that spells no number counts as missing.
+    stood among the numbers in training; one that spells no number counts as missing. With ``seconds``, they are lengths
+    of time, or times of day.
     """
 
     name: str
     width: int = 1
     texts: bool = False
     exact: bool = False
+    seconds: bool = False
 
 
 class Moment(msgspec.Struct, frozen=True, tag="moment"):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.arrow import Array, as_text, dates, is_moment, is_number, is_text, read_numbers
+from maas_magics.core.data.arrow import Array, as_text, dates, is_length, is_moment, is_number, is_text, read_numbers
 from maas_magics.core.data.columns import IDENTIFIER, NAT, Category, Column, Columns, Moment, Numeric
 from maas_magics.core.data.exact import as_exact
 from maas_magics.core.data.fitting import category, fit, fit_arrays, mostly_numbers, nothing_of_use, tell_mixed
@@ -133,7 +133,7 @@ class ColumnSurvey:
             tell(f"Column {self.name!r} has one value only and is left out.")
             return None
         if is_number(self.kind):
-            return Numeric(self.name, texts=self.texts)
+            return Numeric(self.name, texts=self.texts, seconds=is_length(self.kind))
         return Moment(self.name, zone_of(self.kind) if is_moment(self.kind) else next(iter(self._zones or ())) or "")
 
     @property

@@ -58,7 +58,9 @@ class Onnx:
         _prefix(core.graph, inner, {"", decoded})
         after = _Labels(answers, decoded, inner)
         inputs = [
-            onnx.helper.make_tensor_value_info(name, _element(spec.datatype), ["batch", *spec.shape[1:]])
+            onnx.helper.make_tensor_value_info(
+                name, _element(spec.datatype), ["batch", *spec.shape[1:]], doc_string=spec.meaning
+            )
             for name, spec in zip(raw, columns.specs, strict=True)
         ]
         before, entries = _encoders(columns, raw, names)
@@ -81,6 +83,9 @@ class Onnx:
             producer_name="maas_magics",
         )
         whole.ir_version = core.ir_version
+        # ONNX Runtime shows these alone, as custom_metadata_map.
+        told = {f"input {value.name}": value.doc_string for value in inputs if value.doc_string}
+        onnx.helper.set_model_props(whole, told)
         if whole.ByteSize() >= 2**31 - 1:
             raise ExportError("The network is larger than the 2 GB that one ONNX file can hold.", "--format pt2")
         onnx.checker.check_model(whole)

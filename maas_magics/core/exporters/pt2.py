@@ -50,7 +50,9 @@ class Pt2:
         with quiet():
             torch.export.save(program, str(file))
         specs = [
-            msgspec.structs.replace(spec, datatype="INT64") if spec.datatype == "BYTES" else spec
+            msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
+            if spec.datatype == "BYTES"
+            else spec
             for spec in model.columns.specs
         ]
         return Signature(tuple(specs), model.manifest.answers.specs[-1:])
