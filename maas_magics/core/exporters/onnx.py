@@ -18,7 +18,7 @@ from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Category, Columns
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example, quiet
-from maas_magics.core.exporters.reasons import hint, plain_attention, told
+from maas_magics.core.exporters.reasons import ANY_ROWS, hint, is_data_dependent, told
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
@@ -88,7 +88,12 @@ class Onnx:
         onnx.helper.set_model_props(whole, told)
         if whole.ByteSize() >= 2**31 - 1:
             raise ExportError("The network is larger than the 2 GB that one ONNX file can hold.", "--format pt2")
-        onnx.checker.check_model(whole)
+        try:
+            onnx.checker.check_model(whole)
+        except onnx.checker.ValidationError as error:
+            raise ExportError(
+                f"torch made no valid ONNX model: {str(error).splitlines()[0]}", "--format pt2"
+            ) from error
         file.write_bytes(whole.SerializeToString())
         specs = [msgspec.structs.replace(spec, name=name) for name, spec in zip(raw, columns.specs, strict=True)]
         return Signature(tuple(specs), answers.specs)
@@ -110,52 +115,65 @@ class Onnx:
 
 def _core(model: Model) -> Any:
     """The graph from numbers and codes to decoded answers, as torch exports it, without traces of this machine."""
+    import onnx
     import torch
 
-    inputs = example(model)
-    axes = tuple({0: "batch"} for _ in inputs)
+    from maas_magics.core.exporters.capture import plain_attention, traced
+
+    inputs, module = example(model), model.exported()
+    names = [f"in{i}" for i in range(len(inputs))]
+    output = "probabilities" if model.manifest.answers.classes else "prediction"
     with quiet(), plain_attention():
         try:
             program = torch.onnx.export(
-                model.exported(),
+                module,
                 inputs,
                 dynamo=True,
-                dynamic_shapes=(axes,),
+                dynamic_shapes=(tuple({0: "batch"} for _ in inputs),),
                 opset_version=OPSET,
                 external_data=False,
                 verbose=False,
-                input_names=[f"in{i}" for i in range(len(inputs))],
-                output_names=["probabilities" if model.manifest.answers.classes else "prediction"],
+                input_names=names,
+                output_names=[output],
                 optimize=True,
             )
+            if program is None:
+                raise ExportError("torch made no ONNX program.", "--format pt2")
+            proto = program.model_proto
+            _sharpen(proto.graph, program.exported_program)
         except Exception as error:  # torch raises many unrelated kinds here
-            raise ExportError(f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)) from error
-    if program is None:
-        raise ExportError("torch made no ONNX program.", "--format pt2")
-    proto = program.model_proto
-    _sharpen(proto.graph, program.exported_program)
+            by_trace = None if is_data_dependent(error) else traced(module, inputs, names, output, OPSET)
+            if by_trace is None:
+                raise ExportError(
+                    f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)
+                ) from error
+            proto = onnx.load_from_string(by_trace)
     batch = proto.graph.input[0].type.tensor_type.shape.dim[0]
     if not batch.dim_param:
         raise ExportError(
             f"torch fixed the batch of {type(model.net).__name__} at {batch.dim_value} rows.",
-            "Let its forward take any number of rows: x.shape[0], not a constant.",
+            ANY_ROWS,
         )
-    for part in (
-        proto,
-        proto.graph,
-        *proto.graph.node,
-        *proto.graph.initializer,
-        *proto.graph.value_info,
-        *proto.functions,
-    ):
-        if hasattr(part, "metadata_props"):
-            del part.metadata_props[:]
-        part.doc_string = ""
-    for function in proto.functions:
-        for node in function.node:
-            del node.metadata_props[:]
-            node.doc_string = ""
+    for part in (proto, *proto.functions, *(node for function in proto.functions for node in function.node)):
+        _clear(part)
+    _clear_graph(proto.graph)
     return proto
+
+
+def _clear_graph(graph: Any) -> None:
+    for part in (graph, *graph.node, *graph.initializer, *graph.value_info):
+        _clear(part)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _clear_graph(inner)
+
+
+def _clear(part: Any) -> None:
+    """Leave out what tells of the machine that a graph was made on."""
+    if hasattr(part, "metadata_props"):
+        del part.metadata_props[:]
+    part.doc_string = ""
 
 
 def _sharpen(graph: Any, program: Any) -> None:

@@ -13,8 +13,9 @@ from maas_magics.api.errors import ExportError
 from maas_magics.api.signature import Signature
 from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
+from maas_magics.core.exporters.capture import captured, plain_attention
 from maas_magics.core.exporters.examples import example, quiet
-from maas_magics.core.exporters.reasons import hint, plain_attention, told
+from maas_magics.core.exporters.reasons import hint, told
 from maas_magics.core.manifest import read_preprocess
 from maas_magics.core.model import Model, tensors
 
@@ -37,9 +38,7 @@ class Pt2:
         batch = torch.export.Dim("batch", min=1)
         try:
             with quiet(), plain_attention():
-                program = torch.export.export(
-                    model.exported(), inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),)
-                )
+                program = captured(model.exported(), inputs, (tuple({0: batch} for _ in inputs),))
         except Exception as error:  # torch raises many unrelated kinds here
             raise ExportError(f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)) from error
         for module in program.graph_module.modules():

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from maas_magics.api.errors import ModelError
+from maas_magics.core.exporters.capture import captured, plain_attention
 from maas_magics.core.exporters.examples import quiet
-from maas_magics.core.exporters.reasons import hint, plain_attention
+from maas_magics.core.exporters.reasons import hint, told
 from maas_magics.core.training.own import graph_format as pt2
 from maas_magics.core.training.own.graph_filter import DTYPES
 from maas_magics.core.turns import tracing
@@ -24,9 +25,6 @@ CHECKS = ("aten._assert_tensor_metadata", "aten._assert_scalar", "aten._assert_a
 """What torch adds to check a graph while it runs. It computes nothing, and names devices."""
 
 CPU = torch.device("cpu")
-
-FIXED = "Constraints violated"
-"""What torch says of a forward that is good for one number of rows only."""
 
 LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor", "torch._guards")
 
@@ -44,22 +42,10 @@ def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Export
     try:
         given = inspect.signature(module.forward).bind(*example).arguments
         shapes = {name: rows if isinstance(x, Tensor) else tuple(rows for _ in x) for name, x in given.items()}
-        with hushed(), _plain():
-            try:
-                program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
-            except Exception as error:
-                if FIXED not in str(error):
-                    raise
-                try:  # slower, but it knows len(x)
-                    program = torch.export.export(module, example, dynamic_shapes=shapes, strict=True)
-                except Exception:
-                    raise error from None
+        with hushed(), plain_attention():
+            program = captured(module, example, shapes)
     except Exception as error:  # torch raises many unrelated kinds here
-        fixed = FIXED in str(error)
-        raise ModelError(
-            f"torch cannot trace {kind}: {'it fixes the number of rows' if fixed else reason(error)}.",
-            "Let its forward take any number of rows: x.shape[0], not a constant." if fixed else hint(error),
-        ) from error
+        raise ModelError(f"torch cannot trace {kind}: {told(error).rstrip('. ')}.", hint(error)) from error
     answers = program.call_spec.out_spec
     if answers is None or not answers.is_leaf():
         raise ModelError(f"{kind} answers something else than one tensor.", "Return one tensor.")
@@ -88,13 +74,6 @@ def hushed() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _plain() -> Iterator[None]:
-    """Encoders keep their plain operators, and torch does not print the graph of a module that it gives up."""
-    with plain_attention():
-        yield
 
 
 def payload(program: torch.export.ExportedProgram, module: nn.Module, paths: Mapping[str, str]) -> bytes:
