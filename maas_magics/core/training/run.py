@@ -23,7 +23,8 @@ from maas_magics.core.training.compiling.compiled import compiled_for
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
-from maas_magics.core.training.own.fit_in import contradiction, few_rows
+from maas_magics.core.training.own.fit_in import few_rows
+from maas_magics.core.training.own.meaning import contradiction
 from maas_magics.core.training.own.modules import ask, settle, title_of
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.batches import Batches, InMemory
@@ -120,6 +121,7 @@ class Run:
             self._net.to("cpu").zero_grad(set_to_none=True)
             settle(self._net)
             doubt = self._doubt()
+        form = self._prepared.form
         result = conclude(
             self._request,
             self._context,
@@ -133,7 +135,7 @@ class Run:
             seconds=seconds,
             parts=parts,
             rows=self._batches.rows,
-            warned=(*self._prepared.notes, doubt),
+            warned=(*self._prepared.notes, form.doubt if form is not None else "", doubt),
         )
         if self._checkpoints is not None:
             self._checkpoints.deliver()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -17,15 +17,18 @@ from maas_magics.core.data.answers import Answers, Family, Link
 from maas_magics.core.training.own.direction import runs_backwards
 from maas_magics.core.training.own.known_losses import Takes, known
 from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, OwnLoss, Trial, try_loss
+from maas_magics.core.training.own.meaning import WORDS, contradiction, told
 from maas_magics.core.training.own.modules import ask, last_layer
+from maas_magics.core.training.own.units import best_outputs
 
 ROWS, NUMBERS = 61, 2**20
 """Rows, and numbers of them, that a module and a loss are tried with at most. No usual width, so that none fits by
 chance."""
 
-WORDS: dict[Link, str] = {"identity": "probabilities", "exp": "log-probabilities"}
-
-OTHERWISE = "--outputs logits, probabilities or values says otherwise"
+OTHER_UNITS = (
+    "The loss is least where the network's outputs are {0}, and they are answered as they are: answers will not be in "
+    "the target's own units. What makes the target of them can stand at the end of the network, instead of in the loss."
+)
 
 
 class OtherTask(Exception):
@@ -129,18 +132,30 @@ def fit_in(
     link = _said(wide, asked.outputs) or _seen(wide, found, trial)
     if asked.task is None and asked.outputs != "values" and takes is None and found is not None:
         _check_family(found.family, wide, target)
+    own, form = OwnLoss(asked.loss, trial.form), trial.form
+    if (
+        takes is None
+        and wide.task == "regression"
+        and wide.shape is None
+        and asked.outputs is None
+        and link in ("", "identity")
+    ):
+        done, best = best_outputs(own, answered, _in_own_units(wide, target))
+        link = done or link
+        if best and not done:
+            form = replace(form, doubt=OTHER_UNITS.format(best))
+            tell(form.doubt)
     if link not in ("", "identity") and any(factor != 1 for factor in wide.scale):
         raise OtherTask("quantities", raw=True)
     fitted = msgspec.structs.replace(wide, link=link)
-    own = OwnLoss(asked.loss, trial.form)
     if takes is None and fitted.task != "regression" and runs_backwards(own, fitted, answered, target):
         raise _backwards(fitted)
     if not asked.declared and (takes is None or fitted.task != "regression"):
-        tell(_told(fitted, trial))
+        tell(told(fitted, trial))
     doubt = contradiction(fitted, answered)
     if doubt:
         tell(doubt)
-    return fitted, trial.form
+    return fitted, form
 
 
 def _fitted(answers: Answers, row: tuple[int, ...]) -> Answers | None:
@@ -221,6 +236,11 @@ def _check_family(family: Family, answers: Answers, target: Tensor) -> None:
         raise OtherTask("classes")
 
 
+def _in_own_units(answers: Answers, target: Tensor) -> Tensor:
+    scale, center = (torch.tensor(given, dtype=torch.float64) for given in (answers.scale, answers.center))
+    return target.double().cpu() * scale + center if answers.standardised else target
+
+
 def _backwards(answers: Answers) -> ModelError:
     kind = WORDS.get(answers.decoding, "logits")
     return ModelError(
@@ -228,66 +248,3 @@ def _backwards(answers: Answers) -> ModelError:
         "other labels.",
         "Turn the sign in the loss round, or move it into the network. --outputs values answers outputs as they are.",
     )
-
-
-def _told(answers: Answers, trial: Trial) -> str:
-    if answers.task == "regression" and answers.decoding == "identity":
-        return f"The network's outputs are taken for values, and answered as they are; {OTHERWISE}."
-    kind = WORDS.get(answers.decoding, "logits")
-    if answers.task == "regression" and answers.decoding == "exp":
-        kind = "logarithms"
-    why = ", as the loss takes them" if trial.watch is None or trial.watch.link == answers.decoding else ""
-    done = {
-        "identity": "answered as they are",
-        "exp": "answered as their exp",
-        "softmax": "answered through a softmax",
-        "sigmoid": "answered through a sigmoid",
-    }[answers.decoding]
-    return f"The network's outputs are taken for {kind}{why}, and {done}; {OTHERWISE}."
-
-
-def contradiction(answers: Answers, outputs: Tensor) -> str:
-    """What speaks against that which outputs of some rows are taken for; empty where nothing does.
-
-    Parameters
-    ----------
-    answers : Answers
-    outputs : Tensor
-        (n, …)
-    """
-    if answers.task == "regression" or len(outputs) < 8:
-        return ""
-    values = outputs.detach().reshape(len(outputs), -1).double()
-    inside = ((values >= 0) & (values <= 1)).all(dim=1)
-    sums = values.exp().sum(dim=1) if answers.decoding == "exp" else values.sum(dim=1)
-    whole = (sums - 1).abs() < 1e-3
-    n = len(values)
-    match answers.decoding:
-        case "softmax":
-            if bool((inside & whole).all()):
-                return (
-                    f"The outputs of all {n} rows looked at lie within 0…1 and sum to 1, as probabilities do, but they "
-                    "are taken for logits. If the network ends in a softmax: --outputs probabilities, or leave it out."
-                )
-        case "sigmoid":
-            if bool(inside.all()):
-                return (
-                    f"The outputs of all {n} rows looked at lie within 0…1, as probabilities do, but they are taken "
-                    "for logits. If the network ends in a sigmoid: --outputs probabilities, or leave it out."
-                )
-        case "identity":
-            bad = ~inside | (~whole if answers.task == "multiclass" else False)
-            if bool(bad.any()):
-                return (
-                    f"The outputs of {int(bad.sum())} of {n} rows looked at are no probabilities"
-                    f"{' that sum to 1' if answers.task == 'multiclass' else ' within 0…1'}, but they are taken for "
-                    "such. If they are logits: --outputs logits."
-                )
-        case "exp":
-            bad = ~whole if answers.task == "multiclass" else (values > 1e-3).any(dim=1)
-            if bool(bad.any()):
-                return (
-                    f"The outputs of {int(bad.sum())} of {n} rows looked at are no log-probabilities, but they are "
-                    "taken for such. End the network with nn.LogSoftmax(dim=1), or use nn.CrossEntropyLoss()."
-                )
-    return ""

@@ -136,6 +136,8 @@ class Watch(TorchFunctionMode):
         Of the first of torch's losses that they are handed to.
     link : Link
         What is told by the first thing that is done to them.
+    calls : set of str
+        Names of all functions that the loss calls.
     broadcasts : bool
         Whether a loss that takes both in one shape was handed them in two.
     one_hot : bool
@@ -146,6 +148,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.found: Takes | None = None
         self.link: Link = ""
+        self.calls: set[str] = set()
         self.broadcasts = self.one_hot = False
         self._outputs = [outputs]
 
@@ -155,6 +158,7 @@ class Watch(TorchFunctionMode):
         first = args[0] if args else kwargs.get("input")
         name = getattr(func, "__name__", "")
         ours = not self.link and isinstance(first, Tensor) and self._is_output(first)
+        self.calls.add(name)
         if ours and name in KNOWN:
             self.found = _takes(name, kwargs)
             self.link = KNOWN[name].link if self.found is None else self.found.link

@@ -50,12 +50,15 @@ class Form:
         Of the target; that of the outputs when None.
     signs : bool
         Whether 0 and 1 are told as −1 and 1.
+    doubt : str
+        What speaks against answers in the target's own units.
     """
 
     row: tuple[int, ...]
     target: tuple[int, ...]
     dtype: torch.dtype | None = None
     signs: bool = False
+    doubt: str = ""
 
 
 class OwnLoss:
