@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maas_magics.api.errors import ModelError
-from maas_magics.core.exporters.examples import quiet
+from maas_magics.core.tracing import suppress_torch_logging
 from maas_magics.core.training.own import graph_filter, graph_format, graph_operators, graphs
 from maas_magics.core.training.own.graphs import ExportedModule, pack, unpack
 
@@ -220,7 +220,7 @@ def test_a_device_of_its_own() -> None:
 def test_exports_again(pair: Any) -> None:
     net, opened, rows = pair
     names = [f"x{i}" for i in range(len(rows(1)))]
-    with quiet():
+    with suppress_torch_logging():
         program = torch.onnx.export(
             opened.eval(),
             rows(3),

@@ -5,10 +5,7 @@ Imports no torch, so that a file that needs none is checked in a moment.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
@@ -121,19 +118,3 @@ def _timed(
         costs.append(process_time() - cost)
     found[str(batch)] = 1000 * float(np.median(times[1:] or times))  # the first call makes ready
     return min(costs)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Torch's exporters talk through warnings and logging of how they work inside; an export is no place for it."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

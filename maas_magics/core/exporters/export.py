@@ -13,7 +13,6 @@ import torch
 from maas_magics.api.errors import ExportError, OptionError, ToleranceExceeded
 from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact, Verification
-from maas_magics.core import turns
 from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
@@ -26,6 +25,7 @@ from maas_magics.core.manifest import check_files, digests
 from maas_magics.core.model import WEIGHTS, Model
 from maas_magics.core.sample import read_sample
 from maas_magics.core.storage import SAMPLE, staging
+from maas_magics.core.tracing import tracing_lock
 from maas_magics.core.training.metrics import evaluate, make_metrics
 
 ARTIFACT = "artifact.json"
@@ -74,7 +74,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     folder = place / format
     folder.mkdir(parents=True)
     file = folder / exporter.file
-    with turns.tracing():
+    with tracing_lock():
         signature = exporter.export(model, file)
     table, target = read_sample(version)
     raw = model.columns.encode(table) if len(table) else drawn(model)

@@ -17,8 +17,9 @@ from maas_magics.api.signature import NUMPY, Signature
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Category, Columns
 from maas_magics.core.exporters import Run, exporters
-from maas_magics.core.exporters.examples import example, quiet
+from maas_magics.core.exporters.examples import example
 from maas_magics.core.exporters.reasons import ANY_ROWS, hint, is_data_dependent, told
+from maas_magics.core.tracing import suppress_torch_logging
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
@@ -123,7 +124,7 @@ def _core(model: Model) -> Any:
     inputs, module = example(model), model.exported()
     names = [f"in{i}" for i in range(len(inputs))]
     output = "probabilities" if model.manifest.answers.classes else "prediction"
-    with quiet(), plain_attention():
+    with suppress_torch_logging(), plain_attention():
         try:
             program = torch.onnx.export(
                 module,

@@ -14,10 +14,11 @@ from maas_magics.api.signature import Signature
 from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.capture import captured, plain_attention
-from maas_magics.core.exporters.examples import example, quiet
+from maas_magics.core.exporters.examples import example
 from maas_magics.core.exporters.reasons import hint, told
 from maas_magics.core.manifest import read_preprocess
 from maas_magics.core.model import Model, tensors
+from maas_magics.core.tracing import suppress_torch_logging
 
 
 class Pt2:
@@ -37,7 +38,7 @@ class Pt2:
         inputs = example(model)
         batch = torch.export.Dim("batch", min=1)
         try:
-            with quiet(), plain_attention():
+            with suppress_torch_logging(), plain_attention():
                 program = captured(model.exported(), inputs, (tuple({0: batch} for _ in inputs),))
         except Exception as error:  # torch raises many unrelated kinds here
             raise ExportError(f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)) from error
@@ -46,7 +47,7 @@ class Pt2:
                 for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                     node.meta.pop(trace, None)
         program._example_inputs = None
-        with quiet():
+        with suppress_torch_logging():
             torch.export.save(program, str(file))
         specs = [
             msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from maas_magics.api.errors import Diverged, Stopped, Suspended
 from maas_magics.api.events import EpochEnd, Event, Message, Step
 from maas_magics.core.context import Stopping
+from maas_magics.core.tracing import tracing_waits, yield_lock
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.measure import answer, baseline_of, figures_of
 from maas_magics.core.training.plan import History, Plan
@@ -22,7 +23,6 @@ from maas_magics.core.training.rows.batches import Batch, Batches, Several
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Step as TakeStep
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
-from maas_magics.core.turns import give_way, wanted
 
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
@@ -124,8 +124,8 @@ class Fit(Progress):
             if stop or (batch := next(batches, None)) is None:
                 break
             inputs, target = batch
-            if wanted():
-                give_way()
+            if tracing_waits():
+                yield_lock()
             several = inputs.group if type(inputs) is Several else None
             if several is not None:
                 loss, taken = several(inputs, target, step), several.steps

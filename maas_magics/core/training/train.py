@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.requests import Task, TrainRequest, is_named_split
 from maas_magics.api.results import TrainedModel
-from maas_magics.core import turns
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Family, within
@@ -24,6 +23,7 @@ from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.target import Beside
 from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
+from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.counting import Counting
@@ -72,7 +72,7 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
     check_request(request)
     cuda = list(range(torch.cuda.device_count()))
     others = own_random() if request.resume else nullcontext()
-    with turns.training(), torch.random.fork_rng(devices=cuda), others:
+    with training_lock(), torch.random.fork_rng(devices=cuda), others:
         torch.manual_seed(request.seed)
         try:
             return _train(request, context)
@@ -180,8 +180,8 @@ class _Found:
 def _pause(context: Context) -> None:
     """Between two chunks of a file: end if somebody wants that, and let others trace."""
     context.go_on()
-    if turns.wanted():
-        turns.give_way()
+    if tracing_waits():
+        yield_lock()
 
 
 def _prepared(
@@ -260,7 +260,7 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
         found = _prepared(request, task, lambda text: None, raw=raw)
         return *own_module(request, found.prepared, found.layout, lambda text: None), found.layout
 
-    with turns.training(), torch.random.fork_rng(devices=[]):
+    with training_lock(), torch.random.fork_rng(devices=[]):
         net, prepared, layout = _decided(request, made)
     columns = prepared.preprocess.columns.columns
     arrays = tuple(column.name for column in columns) if layout == "raw" else ()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,18 +13,15 @@ from torch import Tensor, fx, nn
 
 from maas_magics.api.errors import ModelError
 from maas_magics.core.exporters.capture import captured, plain_attention
-from maas_magics.core.exporters.examples import quiet
 from maas_magics.core.exporters.reasons import hint, told
+from maas_magics.core.tracing import suppress_torch_logging, tracing_lock
 from maas_magics.core.training.own import graph_format as pt2
 from maas_magics.core.training.own.graph_filter import DTYPES
-from maas_magics.core.turns import tracing
 
 CHECKS = ("aten._assert_tensor_metadata", "aten._assert_scalar", "aten._assert_async", "aten.sym_constrain_range")
 """What torch adds to check a graph while it runs. It computes nothing, and names devices."""
 
 CPU = torch.device("cpu")
-
-LOGGERS = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor", "torch._guards")
 
 
 def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
@@ -42,7 +37,7 @@ def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Export
     try:
         given = inspect.signature(module.forward).bind(*example).arguments
         shapes = {name: rows if isinstance(x, Tensor) else tuple(rows for _ in x) for name, x in given.items()}
-        with hushed(), plain_attention():
+        with tracing_lock(), suppress_torch_logging(), plain_attention():
             program = captured(module, example, shapes)
     except Exception as error:  # torch raises many unrelated kinds here
         raise ModelError(f"torch cannot trace {kind}: {told(error).rstrip('. ')}.", hint(error)) from error
@@ -58,22 +53,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, KeyError):
         line = f"{line} is missing, or there twice"
     return "".join(letter if letter.isprintable() else " " for letter in line)[:200].rstrip(". ")
-
-
-@contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """Torch logs at length what is wrong with a graph; the error says enough."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    with tracing():
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            with quiet():
-                yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def payload(program: torch.export.ExportedProgram, module: nn.Module, paths: Mapping[str, str]) -> bytes:

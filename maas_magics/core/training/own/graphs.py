@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from maas_magics.api.errors import ModelError
+from maas_magics.core.tracing import suppress_torch_logging, tracing_lock
 from maas_magics.core.training.own import graph_format as pt2
-from maas_magics.core.training.own.graph_export import hushed, move, payload, reason, trace
+from maas_magics.core.training.own.graph_export import move, payload, reason, trace
 from maas_magics.core.training.own.graph_filter import MAX_BYTES, MAX_GRAPH_BYTES, Checked, Kind, Part, check
 from maas_magics.core.training.own.graph_format import refuse
 from maas_magics.core.training.own.modules import copied
-from maas_magics.core.turns import tracing
 
 GRAPHS = {True: "train.pt2", False: "eval.pt2"}
 """Entry of the graph of each mode."""
@@ -115,7 +115,7 @@ def pack(module: nn.Module, example: tuple[Tensor, ...]) -> bytes:
             f"The example of what {kind} takes has too few rows.", f"Give {ROWS} rows or more, the same in each input."
         )
     try:
-        with tracing():
+        with tracing_lock():
             net = copied(module)
             programs = {mode: trace(net.train(mode), example) for mode in GRAPHS}
             data = _archive(net, programs)
@@ -219,7 +219,13 @@ def _try(checked: Checked) -> None:
     def empty(kind: Kind, *rows: int) -> Tensor:
         return torch.empty((*rows, *kind.shape), dtype=kind.dtype)
 
-    with hushed(), FakeTensorMode(), torch.no_grad(), contextlib.suppress(DynamicOutputShapeException):
+    with (
+        tracing_lock(),
+        suppress_torch_logging(),
+        FakeTensorMode(),
+        torch.no_grad(),
+        contextlib.suppress(DynamicOutputShapeException),
+    ):
         for rows in (ROWS, ROWS + 1):
             state = (empty(part.kind) for part in checked.parts)
             answer = checked.graph(*state, *(empty(kind, rows) for kind in checked.inputs))

@@ -87,7 +87,7 @@ def onednn_pays(net: nn.Module, example: tuple[Tensor, ...], rows: int) -> bool:
 def through_onednn() -> Iterator[None]:
     """Within it the products of the whole process go to oneDNN, unless somebody has said how they are to be taken.
 
-    For whoever holds the turn; see `maas_magics.core.turns`.
+    For whoever holds the lock; see `maas_magics.core.tracing`.
     """
     if not _is_free():
         yield

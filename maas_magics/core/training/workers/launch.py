@@ -27,6 +27,7 @@ from maas_magics.core.context import Context
 from maas_magics.core.data.decode import Decode
 from maas_magics.core.model import features_of, save_weights
 from maas_magics.core.storage import staging
+from maas_magics.core.tracing import tracing_waits, yield_lock
 from maas_magics.core.training.measure import baseline_of, figures_of
 from maas_magics.core.training.own import graphs
 from maas_magics.core.training.plan import History, Plan
@@ -36,7 +37,6 @@ from maas_magics.core.training.steps.rules import Rules
 from maas_magics.core.training.workers import order as words
 from maas_magics.core.training.workers.agent import Agent
 from maas_magics.core.training.workers.order import Named, Order, Source
-from maas_magics.core.turns import give_way, wanted
 
 POLL = 0.05
 """Seconds between two looks for a wish to stop."""
@@ -221,8 +221,8 @@ class _Watch:
                         return history
                 if self._agent.lost:
                     raise TrainingError(self._agent.lost, "--workers 1 trains in one process.")
-                if wanted():
-                    give_way()
+                if tracing_waits():
+                    yield_lock()
                 self._pass_on(self._context.stopping())
                 if time.monotonic() - touched > TOUCH:
                     touched = time.monotonic()
