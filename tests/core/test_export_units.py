@@ -54,6 +54,7 @@ def test_units_and_missing_values_stand_in_the_onnx_file_and_the_signature(lab, 
         "n": ROWS["n"].to_numpy(dtype=float)[:, None],
     }
     given["zoned"] = given["zoned"].astype(np.int64)[:, None]
+    given = {name: np.array(values) for name, values in given.items()}
     given["zoned"][3], given["took"][4], given["kind"][5] = -(2**63), np.nan, ""
     rows = ROWS.copy()
     rows.loc[3, "zoned"], rows.loc[4, "took"], rows.loc[5, "kind"] = pd.NaT, pd.NaT, None
