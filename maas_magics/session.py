@@ -300,9 +300,9 @@ class Session(Connection):
 
     def read_rows(self, text: str, model: str) -> Any:
         """Rows that stand in a cell: CSV, JSON, or JSON lines."""
-        from maas_magics.core.data.text import read_rows
+        from maas_magics.core.data.text import from_cell, read_rows
 
-        return read_rows(text, self.backend.models.get(model).signature.inputs)
+        return from_cell(read_rows(text, self.backend.models.get(model).signature.inputs))
 
     def read_text(self, text: str, model: str) -> Any:
         """One row that is a text, for a model that takes one."""

@@ -27,11 +27,14 @@ class Uploaded(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
         Whether the rows are arrays, not a table.
     notes : tuple of str
         What is to be told of how they were read.
+    origin : str
+        What they came from, such as a CSV file.
     """
 
     digest: str
     arrays: bool = False
     notes: tuple[str, ...] = ()
+    origin: str = "table"
 
 
 class Graph(msgspec.Struct, frozen=True, tag=True, tag_field="$"):

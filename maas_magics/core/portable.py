@@ -15,6 +15,7 @@ from maas_magics.api.requests import Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.context import Context
 from maas_magics.core.data.arrow import is_text
+from maas_magics.core.data.origin import origin_of
 from maas_magics.core.data.sources import Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import of_column
 from maas_magics.core.data.sources.files import FileSource
@@ -128,7 +129,7 @@ def _rows(data: Any, send: Send, target: bool = False) -> Uploaded:
         digest, size = write_stream(source, file)
         file.seek(0)
         send(file, digest, size)
-    return Uploaded(digest, source.arrays, notes_of(source))
+    return Uploaded(digest, source.arrays, notes_of(source), origin_of(source))
 
 
 def unpack(request: R, context: Context) -> R:
@@ -173,4 +174,4 @@ def unpack(request: R, context: Context) -> R:
 def _opened(rows: Any, context: Context) -> StreamSource:
     if not isinstance(rows, Uploaded) or context.uploads is None:
         raise DataError("The request names rows that were not sent.", "Send them first.")
-    return StreamSource(context.uploads.path(rows.digest), rows.arrays, rows.notes)
+    return StreamSource(context.uploads.path(rows.digest), rows.arrays, rows.notes, rows.origin)

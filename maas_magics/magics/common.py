@@ -22,11 +22,11 @@ DATA = Option(
 
 CSV = Option(
     ("--csv",),
-    "how CSV files are written: sep=; decimal=, encoding=latin-1 missing=NA",
+    "how CSV files are written: sep=; decimal=, encoding=latin-1 missing=NA dates=dmy",
     text,
     "KEY=VALUE",
     "+",
-    offer=("sep=;", "sep=tab", "decimal=,", "encoding=latin-1", "missing=NA"),
+    offer=("sep=;", "sep=tab", "decimal=,", "encoding=latin-1", "missing=NA", "dates=dmy"),
 )
 
 METRICS = Option(

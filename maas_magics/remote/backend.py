@@ -19,6 +19,7 @@ from maas_magics.api.errors import DataError, MaasError, OptionError, ServiceErr
 from maas_magics.api.requests import EvaluateRequest, PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.wire import encode_request
+from maas_magics.core.data.origin import origin_of
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.portable import pack
 from maas_magics.remote.client import Client
@@ -189,7 +190,8 @@ class RemoteBackend:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
         total = source.rows or 0
         # Every later chunk goes to the version that answered the first one.
-        found = self._ask(first, request, request.model, source.arrays)
+        kind = source.arrays, origin_of(source)
+        found = self._ask(first, request, request.model, *kind)
         parts, done = [found], first.num_rows
         if done == total:
             return found
@@ -203,12 +205,12 @@ class RemoteBackend:
                     done += rows
                     tell(done, total)
                 if table is not None:
-                    future = threads.submit(self._ask, table, request, found.model, source.arrays)
+                    future = threads.submit(self._ask, table, request, found.model, *kind)
                     waiting.append((table.num_rows, future))
         return joined(parts)
 
-    def _ask(self, table: Any, request: PredictRequest, model: str, arrays: bool) -> Prediction:
-        params: dict[str, Any] = {"top": request.top, "arrays": str(arrays).lower()}
+    def _ask(self, table: Any, request: PredictRequest, model: str, arrays: bool, origin: str) -> Prediction:
+        params: dict[str, Any] = {"top": request.top, "arrays": str(arrays).lower(), "from": origin}
         if request.probabilities is not None:
             params["probabilities"] = str(request.probabilities).lower()
         answer = self._client.request(

@@ -93,7 +93,7 @@ def infer(client: Client, model: str, inputs: Mapping[str, np.ndarray[Any, Any]]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise DataError(
                     f"The input {name!r} holds missing or infinite values, and the server takes JSON only.",
-                    "Fill them first: df.fillna(…)",
+                    "Fill them first.",
                 )
             entry["data"] = values.ravel().tolist()
         described.append(entry)

@@ -48,7 +48,7 @@ class Given:
     """
 
     def __init__(self, data: bytes, arrays: bool, hold: Hold) -> None:
-        self.arrays = arrays
+        self.arrays, self.origin = arrays, "table"
         self._hold = hold
         told = extent(data)
         check_rows(told.rows)

@@ -73,6 +73,7 @@ def model_routes(backend: Backend, widths: Widths, rows: Rows) -> list[Route]:
         def answer() -> tuple[dict[str, str], bytes]:
             model = request.path_params["ref"]
             given = Given(data, params.get("arrays") == "true", request.scope["hold"])
+            given.origin = params.get("from", "table")
             given.hold_answer(widths.measure(model), int(top))
             found = backend.predict(
                 PredictRequest(

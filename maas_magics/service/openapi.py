@@ -96,6 +96,7 @@ _QUERIES: dict[str, Schema] = {
     "top": WHOLE,
     "probabilities": {"type": "boolean"},
     "arrays": {"type": "boolean"},
+    "from": {"type": "string", "enum": ["table", "polars", "arrays", "csv", "file", "cell"]},
 }
 
 _PLACES: dict[str, Schema] = {
@@ -151,7 +152,7 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/maas/v1/models/{ref}/aliases/{alias}", "put", "Give a version a name of its own.", 204, "", "", ""),
     ("/maas/v1/models/{ref}/exports/{variant}", "get", "Files of an export.", 200, "application/msgpack", "", ""),
     ("/maas/v1/models/{ref}/predict", "post", "Ask a model for rows.", 200, "application/vnd.apache.arrow.stream",
-     "rows", "top probabilities arrays"),
+     "rows", "top probabilities arrays from"),
     ("/maas/v1/data/{digest}", "head", "How much of some data is there.", 200, "", "", ""),
     ("/maas/v1/data/{digest}", "patch", "Send data.", 204, "", "bytes", "header:upload-offset header:upload-length"),
 )  # fmt: skip

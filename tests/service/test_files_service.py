@@ -14,6 +14,7 @@ import torch
 from serving import in_thread, remote
 
 from maas_magics.api.backend import Backend
+from maas_magics.api.errors import DataError
 from maas_magics.api.events import Message
 from maas_magics.api.requests import EvaluateRequest, PredictRequest, TrainRequest
 from maas_magics.local.backend import LocalBackend
@@ -110,3 +111,23 @@ def test_times_whose_zone_was_assumed_are_told_by_a_service(both: tuple[Backend,
     assert len(found.columns["prediction"]) == 40 and found.warnings == local.predict(asked).warnings
     assert "'zeit·когда' were taken as UTC; the model learnt times in Asia/Tokyo" in found.warnings[0]
     assert service.predict(PredictRequest(model="n", data=zoned)).warnings == ()
+
+
+def test_hints_of_a_service_are_about_where_the_rows_came_from(both: tuple[Backend, Backend], tmp_path: Path) -> None:
+    local, service = both
+    local.submit(TrainRequest(name="n", data=_frame()[["v", "y"]], target="y", model="linear", epochs=1)).result(60)
+    bad = pd.DataFrame({"v": ["many", "few"], "y": [0, 1]})
+    bad.to_csv(tmp_path / "rows.csv", index=False)
+    for made in both:
+        with pytest.raises(DataError, match="holds text") as error:
+            made.predict(PredictRequest(model="n", data=str(tmp_path / "rows.csv")))
+        assert "--csv" in error.value.hint
+        with pytest.raises(DataError, match="holds text") as error:
+            made.predict(PredictRequest(model="n", data=bad))
+        assert "pd.to_numeric" in error.value.hint
+    frame = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=60).strftime("%d.%m.%Y"), "n": range(60)})
+    frame.assign(y=frame["n"] / 3).to_csv(tmp_path / "dates.csv", index=False)
+    request = TrainRequest(name="d", data=str(tmp_path / "dates.csv"), target="y", model="linear", epochs=1)
+    job = service.submit(request)
+    job.result(60)
+    assert any("--csv dates=dmy" in event.text for event in job.events() if isinstance(event, Message))

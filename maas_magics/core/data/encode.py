@@ -23,6 +23,8 @@ from maas_magics.core.data.arrow import (
     tensors,
 )
 from maas_magics.core.data.kinds import NAT, Category, Column, Moment, Numeric, Tensor
+from maas_magics.core.data.looks import look
+from maas_magics.core.data.origin import as_dates, as_numbers
 from maas_magics.core.data.values import number_of
 
 
@@ -39,6 +41,17 @@ def encode(column: Column, values: pa.ChunkedArray) -> Array:
 
 def _mismatch(name: str, found: Any, expected: str, hint: str) -> DataError:
     return DataError(f"Column {name!r} holds {found}; the model was trained on {expected}.", hint)
+
+
+def _some(values: pa.ChunkedArray) -> list[str]:
+    """Different texts among the first of a column."""
+    return list(dict.fromkeys(text for text in as_text(values.slice(0, 1000)).to_pylist() if text is not None))
+
+
+def _fix(name: str, texts: list[str]) -> str:
+    """What to type where texts look like dates or numbers; nothing where they do not."""
+    found = look(name, texts)
+    return "" if found is None else found.fix
 
 
 def _empty(text: pa.ChunkedArray) -> bool:
@@ -71,12 +84,10 @@ def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
     if is_text(kind) and (read := _read(column, values)) is not None:
         values, kind = read, read.type
     if not is_number(kind) and not pa.types.is_null(kind):
-        hint = f"Convert it: df[{name!r}] = pd.to_numeric(df[{name!r}])"
         if is_text(kind):
-            some = as_text(values.slice(0, 1000)).to_pylist()
-            example = next((text for text in some if text is not None and number_of(text) is None), "")
-            raise _mismatch(name, f"text ({example!r})", "numbers", hint)
-        raise _mismatch(name, str(kind), "numbers", hint)
+            odd = [text for text in _some(values) if number_of(text) is None]
+            raise _mismatch(name, f"text ({(odd or [''])[0]!r})", "numbers", _fix(name, odd) or as_numbers(name))
+        raise _mismatch(name, str(kind), "numbers", as_numbers(name))
     if column.width > 1:
         raise _mismatch(name, "one number a row", f"rows of {column.width} numbers", "Give that width.")
     return numbers(values).reshape(-1, 1)
@@ -90,14 +101,14 @@ def _read(column: Numeric, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 def _encode_moment(column: Moment, values: pa.ChunkedArray) -> Array:
     kind = values.type
-    hint = f"Convert it: df[{column.name!r}] = pd.to_datetime(df[{column.name!r}])"
     if is_text(kind):
         moments = pa.nulls(len(values), pa.timestamp("us")) if _empty(values) else dates(values)
         if moments is None:
+            hint = _fix(column.name, _some(values)) or as_dates(column.name)
             raise _mismatch(column.name, "text that is no date", "dates", hint)
         values = moments
     elif not is_moment(kind) and not pa.types.is_null(kind):
-        raise _mismatch(column.name, str(kind), "dates", hint)
+        raise _mismatch(column.name, str(kind), "dates", as_dates(column.name))
     fine = getattr(values.type, "unit", "s") == "ns"
     try:
         whole = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=not fine).cast(pa.int64())

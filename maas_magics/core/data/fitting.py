@@ -22,6 +22,8 @@ from maas_magics.core.data.columns import (
     Numeric,
     Tensor,
 )
+from maas_magics.core.data.looks import AS_TEXTS, look
+from maas_magics.core.data.origin import as_missing
 from maas_magics.core.data.together import is_one, tell_fallen
 from maas_magics.core.data.values import MIXED, number_of
 from maas_magics.core.data.zones import zone_of
@@ -70,9 +72,12 @@ def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool, keep: bo
 
 def nothing_of_use(said: Sequence[str]) -> DataError:
     """Why no column can be learnt from, as far as ``said`` tells of the columns."""
-    free = next((text for text in said if SENTENCES in text), None)
-    if free is not None:
-        return DataError(f"No column is of use as a feature. {free.partition(ONE_EACH)[0]}", TO_NUMBERS)
+    for text in said:
+        if SENTENCES in text:
+            return DataError(f"No column is of use as a feature. {text.removesuffix(' ' + TO_NUMBERS)}", TO_NUMBERS)
+        if AS_TEXTS in text:
+            told, _, fix = text.partition(" and is left out. ")
+            return DataError(f"No column is of use as a feature. {told} and is left out.", fix)
     return DataError(
         "No column is of use as a feature: each is empty, constant, or names single rows.",
         "Give at least one column that varies.",
@@ -81,23 +86,35 @@ def nothing_of_use(said: Sequence[str]) -> DataError:
 
 def tell_words(where: str, texts: Iterable[object], tell: Callable[[str], None]) -> None:
     """Say so where a text that often stands for a missing value was learnt as what it is."""
-    odd = [text for text in texts if text in MISSING_WORDS]
+    odd = [str(text) for text in texts if text in MISSING_WORDS]
     if odd:
-        shown = ", ".join(map(repr, odd[:3]))
-        tell(
-            f"{where} has {shown} as a text like any other. Where it means missing in a CSV file, "
-            f'csv="missing={odd[0]}" (--csv missing={odd[0]}) says so.'
-        )
+        tell(f"{where} has {', '.join(map(repr, odd[:3]))} as a text like any other. {as_missing(odd[0])}")
 
 
-def tell_sentences(name: str, counted: Mapping[str, int], tell: Callable[[str], None]) -> None:
-    """Say so where most of a column's texts are sentences, each of which is but one category."""
+def _meant(name: str, counted: Mapping[str, int]) -> tuple[str, str]:
+    """What texts were meant as where they are no names of categories, as the rest of a sentence, and what to do.
+
+    Both are empty where they are.
+    """
     rows = sum(counted.values())
     words = sum(len(text.split()) * number for text, number in counted.items())
-    if rows and words >= WORDS * rows:
-        example = max(counted, key=lambda text: (len(text.split()), text))
-        shown = example if len(example) <= 40 else example[:39] + "…"
-        tell(f"Column {name!r} {SENTENCES} (sentences such as {shown!r}).{ONE_EACH} {TO_NUMBERS}")
+    found = look(name, (text for text in counted if text not in MISSING_WORDS))
+    if found is not None:
+        return str(found), found.fix
+    if not rows or words < WORDS * rows:
+        return "", ""
+    example = max(counted, key=lambda text: (len(text.split()), text))
+    shown = example if len(example) <= 40 else example[:39] + "…"
+    return f"{SENTENCES} (sentences such as {shown!r})", TO_NUMBERS
+
+
+def leave_out(name: str, counted: Mapping[str, int], why: str, tell: Callable[[str], None]) -> None:
+    """Say that a column of texts is left out, and what else it might have been."""
+    meant, fix = _meant(name, counted)
+    if meant:
+        tell(f"Column {name!r} {meant}, {why}, and is left out. {fix}")
+    else:
+        tell(f"Column {name!r} {why} and is left out.")
 
 
 def _fit(
@@ -129,7 +146,7 @@ def _fit(
     if is_moment(kind) or is_number(kind):
         together = tell_fallen(name, values, tell)
         if not keep and (pc.count_distinct(values, mode="all").as_py() == 1 or (together and is_one(values))):
-            tell(f"Column {name!r} has one value only and is left out.")
+            tell(f"Column {name!r} has one value only{' to a model' if together else ''} and is left out.")
             return None
         return Moment(name, zone_of(kind)) if is_moment(kind) else Numeric(name, texts=texts, seconds=is_length(kind))
     raise DataError(
@@ -148,21 +165,23 @@ def _fit_category(field: pa.Field, values: pa.ChunkedArray, tell: Callable[[str]
 def category(field: pa.Field, counted: Mapping[str, int], missing: int, tell: Callable[[str], None]) -> Category | None:
     """A column of texts from how often each occurs, and how many rows have none; None where it is of no use."""
     name = field.name
-    tell_sentences(name, counted, tell)
     by_count = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
     present = sum(counted.values())
     rows = present + missing
     if len(by_count) + (missing > 0) < 2:
-        tell(f"Column {name!r} has one value only and is left out.")
+        leave_out(name, counted, "has one value only", tell)
         return None
     if len(by_count) > 20 and len(by_count) > IDENTIFIER * present:
-        tell(f"Column {name!r} has {len(by_count):,} different texts in {rows:,} rows and is left out.")
+        leave_out(name, counted, f"has {len(by_count):,} different texts in {rows:,} rows", tell)
         return None
     least = min(RARE, max(1, rows // 100))
     known = [label for label, number in by_count if number >= least]
     if not known:
-        tell(f"Column {name!r} has no text that occurs {least} times and is left out.")
+        leave_out(name, counted, f"has no text that occurs {least} times", tell)
         return None
+    meant, fix = _meant(name, counted)
+    if meant:
+        tell(f"Column {name!r} {meant}.{ONE_EACH} {fix}")
     if len(known) > MOST_CATEGORIES:
         tell(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are told apart.")
     tell_words(f"Column {name!r}", known, tell)

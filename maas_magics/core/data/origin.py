@@ -5,21 +5,18 @@ Whoever reads rows says so by `came_from`; sentences about them ask here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-_KINDS = ("table", "arrays", "csv", "file", "cell")
+KINDS = ("table", "polars", "arrays", "csv", "file", "cell")
 
 _now: ContextVar[str] = ContextVar("origin", default="table")
 
 
 def origin_of(source: Any) -> str:
-    """``"table"``, ``"arrays"``, ``"csv"``, ``"file"`` or ``"cell"``."""
-    found = getattr(source, "origin", "")
-    if found in _KINDS:
-        return str(found)
-    return "arrays" if getattr(source, "arrays", False) else "table"
+    """One of `KINDS`: what a source has its rows from."""
+    found = getattr(source, "origin", "table")
+    return found if found in KINDS else "table"
 
 
 def came_from(source: Any) -> None:
@@ -31,7 +28,8 @@ def as_numbers(name: str) -> str:
     """What to type to have a column of texts read as numbers."""
     return _say(
         table=f"Convert it: df[{name!r}] = pd.to_numeric(df[{name!r}])",
-        csv='Say how it writes numbers, or what means missing: --csv "decimal=, missing=NA"',
+        polars=f"Convert it: df = df.with_columns(pl.col({name!r}).cast(pl.Float64))",
+        csv='Say how the file writes numbers, or what means missing: --csv "decimal=, missing=NA"',
         cell=f"Type a number for {name!r}, or nothing where there is none.",
         file=f"Write {name!r} to the file as numbers.",
         arrays="Convert it: .astype('float64')",
@@ -39,10 +37,11 @@ def as_numbers(name: str) -> str:
 
 
 def as_dates(name: str) -> str:
-    """What to type to have a column of texts read as dates."""
+    """What to type to have a column read as dates."""
     return _say(
         table=f"Convert it: df[{name!r}] = pd.to_datetime(df[{name!r}])",
-        csv="Write dates as 2024-01-31, or say in which order theirs stand: --csv dates=dmy",
+        polars=f"Convert it: df = df.with_columns(pl.col({name!r}).str.to_datetime())",
+        csv="Write dates as 2024-01-31, or say in which order the file has day, month and year: --csv dates=dmy",
         cell=f"Type {name!r} as 2024-01-31 or 2024-01-31 12:30:00.",
         file=f"Write {name!r} to the file as dates, or as texts such as 2024-01-31 12:30:00.",
         arrays="Convert it: .astype('datetime64[s]')",
@@ -50,38 +49,57 @@ def as_dates(name: str) -> str:
 
 
 def dates_of(name: str, order: str, pattern: str) -> str:
-    """What to type to have texts read as dates whose parts stand in the order ``dmy``, ``mdy`` or ``ymd``."""
+    """What to type to have texts of a pattern read as dates; ``order`` is ``dmy``, ``mdy``, ``ymd``, or empty."""
     return _say(
         table=f"df[{name!r}] = pd.to_datetime(df[{name!r}], format={pattern!r})",
-        csv=f"--csv dates={order}",
+        polars=f"df = df.with_columns(pl.col({name!r}).str.to_datetime({pattern!r}))",
+        csv=f"--csv dates={order}" if order else f"Write {name!r} as 2024-01-31.",
         cell=f"Type {name!r} as 2024-01-31 or 2024-01-31 12:30:00.",
         file=f"Write {name!r} to the file as dates, or as texts such as 2024-01-31 12:30:00.",
+        arrays="Give them as datetime64.",
     )
 
 
-def plain_numbers(name: str, thousands: str, decimal: str) -> str:
-    """What to type to have texts read as numbers whose thousands are set apart."""
-    point = f'.str.replace("{decimal}", ".")' if decimal != "." else ""
+def plain_numbers(name: str, thousands: str, point: str) -> str:
+    """What to type to have texts read as numbers whose thousands, and fractions, are set apart by some character."""
+    dot = f'.str.replace("{point}", ".")' if point != "." else ""
+    marks = f'thousands="{thousands}", decimal="{point}"'
     return _say(
-        table=f'df[{name!r}] = df[{name!r}].str.replace("{thousands}", "", regex=False){point}.astype(float)',
-        csv=f'pd.read_csv(PATH, thousands="{thousands}", decimal="{decimal}") makes a table that has them as numbers',
+        table=f'df[{name!r}] = df[{name!r}].str.replace("{thousands}", ""){dot}.astype(float)',
+        polars=f'pl.col({name!r}).str.replace_all("{thousands}", "", literal=True)'
+        + (f'.str.replace("{point}", ".", literal=True)' if dot else "")
+        + ".cast(pl.Float64)",
+        csv=f"Give the table that this makes of the file: pd.read_csv(…, {marks})",
         cell=f"Type {name!r} as 1234.5.",
         file=f"Write {name!r} to the file as numbers.",
+        arrays="Give them as numbers.",
     )
 
 
-def as_missing(words: Sequence[str]) -> str:
-    """What to type where a text means that nothing is there."""
+def as_missing(word: str) -> str:
+    """A sentence about what to do where a text means that nothing is there."""
+    return "Where it means missing, " + _say(
+        table=f"df = df.replace({word!r}, None) says so.",
+        polars=f"pl.col(…).replace({word!r}, None) says so.",
+        csv=f'csv="missing={word}" (--csv missing={word}) says so.',
+        cell="leave it empty.",
+        file="write null to the file.",
+        arrays="give None.",
+    )
+
+
+def not_infinite() -> str:
+    """What to type to have infinite values count as missing."""
     return _say(
-        table=f"df = df.replace({words[0]!r}, None)",
-        csv=f'csv="missing={words[0]}" (--csv missing={words[0]})',
-        cell="leave the cell of the table empty",
-        file="leave it out of the file",
+        table="Mark them as missing: df = df.replace([np.inf, -np.inf], np.nan)",
+        polars="Mark them as missing: pl.when(pl.col(…).is_finite()).then(pl.col(…))",
+        arrays="Mark them as missing: x[np.isinf(x)] = np.nan",
+        other="Mark them as missing: leave them out, or write NaN.",
     )
 
 
 def nearer(name: str) -> str:
-    """What to type to have numbers told apart that float64 rounds."""
+    """A sentence about what to do where float64 rounds numbers."""
     return _say(
         table=f"Take away what they share: df[{name!r}] -= df[{name!r}].min(); or df[{name!r}].astype(str), "
         "if they are names.",
@@ -89,8 +107,21 @@ def nearer(name: str) -> str:
     )
 
 
-def _say(*, table: str, **others: str) -> str:
+def in_zone(name: str, zone: str | None) -> str:
+    """A sentence about what to do where moments are meant in a zone, or by their own clock."""
+    place = f'"{zone}"' if zone else None
+    said = (
+        f"Where they are meant in {zone}, write their offset" if zone else "Where their own clock is meant, write none"
+    )
+    return _say(
+        table=f"{'Where they are meant so' if zone else 'Where its own clock is meant'}: "
+        f"df[{name!r}].dt.tz_localize({place})",
+        polars=f"{'Where they are meant so' if zone else 'Where its own clock is meant'}: "
+        f"pl.col({name!r}).dt.replace_time_zone({place})",
+        other=said + (": 2024-01-31 12:30:00+01:00" if zone else ": 2024-01-31 12:30:00"),
+    )
+
+
+def _say(*, table: str, other: str = "", **others: str) -> str:
     origin = _now.get()
-    if origin == "table":
-        return table
-    return others.get(origin) or others.get("other") or table
+    return table if origin == "table" else others.get(origin) or other or table

@@ -151,7 +151,7 @@ def weights_of(name: str, values: pa.ChunkedArray) -> Array:
     if bad:
         raise DataError(
             f"The weights {name!r} are missing, negative or infinite in {bad:,} rows; numbers from 0 were expected.",
-            f"Drop those rows, or give them a weight: df[{name!r}].fillna(1)",
+            "Drop those rows, or give them a weight, such as 1.",
         )
     return found
 

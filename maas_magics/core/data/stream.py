@@ -26,6 +26,8 @@ class StreamSource:
         Whether the rows were arrays, not a table.
     notes : sequence of str
         What is to be told of how they were read.
+    origin : str
+        What whoever sent them had them from; see `maas_magics.core.data.origin`.
 
     Raises
     ------
@@ -33,8 +35,9 @@ class StreamSource:
         If the file is no Arrow stream.
     """
 
-    def __init__(self, file: Path, arrays: bool, notes: Sequence[str] = ()) -> None:
+    def __init__(self, file: Path, arrays: bool, notes: Sequence[str] = (), origin: str = "table") -> None:
         self.arrays = arrays
+        self.origin = origin
         self.notes = tuple(notes)
         try:
             with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:

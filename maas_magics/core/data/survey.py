@@ -14,7 +14,16 @@ from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array, as_text, dates, is_length, is_moment, is_number, is_text, read_numbers
 from maas_magics.core.data.columns import IDENTIFIER, NAT, Category, Column, Columns, Moment, Numeric
 from maas_magics.core.data.exact import as_exact
-from maas_magics.core.data.fitting import category, fit, fit_arrays, mostly_numbers, nothing_of_use, tell_mixed
+from maas_magics.core.data.fitting import (
+    category,
+    fit,
+    fit_arrays,
+    leave_out,
+    mostly_numbers,
+    nothing_of_use,
+    tell_mixed,
+)
+from maas_magics.core.data.origin import not_infinite
 from maas_magics.core.data.running import Running
 from maas_magics.core.data.scaling import Layout, Scaling
 from maas_magics.core.data.together import tell_fallen
@@ -86,7 +95,7 @@ class ColumnSurvey:
         if np.isinf(found).any():
             raise DataError(
                 f"Column {self.name!r} holds infinite values.",
-                "Mark them as missing: df = df.replace([np.inf, -np.inf], np.nan)",
+                not_infinite(),
             )
         self.figures.add(found.reshape(-1, 1) if pixels else found)
 
@@ -130,7 +139,8 @@ class ColumnSurvey:
         if is_text(self.kind) and not (self._zones is not None and len(self._zones) == 1):
             return self._category(sample, tell)
         if not keep and not self.figures.missing[0] and self.figures.low[0] == self.figures.high[0]:
-            tell(f"Column {self.name!r} has one value only and is left out.")
+            to_a_model = " to a model" if self._told else ""
+            tell(f"Column {self.name!r} has one value only{to_a_model} and is left out.")
             return None
         if is_number(self.kind):
             return Numeric(self.name, texts=self.texts, seconds=is_length(self.kind))
@@ -144,7 +154,7 @@ class ColumnSurvey:
         if self._many:
             texts = as_text(sample)
             if pc.count_distinct(texts).as_py() > IDENTIFIER * (len(texts) - texts.null_count):
-                tell(f"Column {self.name!r} has more than {MOST_TEXTS:,} different texts and is left out.")
+                leave_out(self.name, self._counted, f"has more than {MOST_TEXTS:,} different texts", tell)
                 return None
         return category(self.field, self._counted, self._nulls, tell)
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from maas_magics.api.errors import DataError, did_you_mean
 from maas_magics.core.data.arrow import Array, as_text, is_moment, is_number, is_text, numbers, tensors
 from maas_magics.core.data.labels import is_decimal
+from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
 from maas_magics.core.data.values import SPELLED, mixed
@@ -83,6 +84,7 @@ def part(
     if target is None and isinstance(data, tuple) and len(data) == 2:
         data, target = data
     source = typed(open_source(data, csv), texts)
+    came_from(source)
     table = source.table()
     if not table.num_rows:
         raise DataError("The data has no rows.", "Give at least a few rows to learn from.")

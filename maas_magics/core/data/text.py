@@ -21,6 +21,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.files.delimited import options
 from maas_magics.core.data.files.dialect import Dialect
+from maas_magics.core.data.sources.frames import FrameSource
 from maas_magics.core.data.values import number_of, objects, spelled
 
 
@@ -68,6 +69,11 @@ def read_rows(text: str, inputs: Sequence[TensorSpec]) -> Any:
             'Name them: {"column": value}',
         )
     return _table(_objects({spec.name: values[:, i].tolist() for i, spec in enumerate(inputs)}, texts))
+
+
+def from_cell(rows: Any) -> Any:
+    """Rows of `read_rows` as a source that knows that they were typed; an array as it is."""
+    return rows if isinstance(rows, np.ndarray) else FrameSource(rows, "cell")
 
 
 def _objects(columns: Mapping[str, list[Any]], texts: Collection[str]) -> pa.Table:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from maas_magics.core.data.arrow import dates, is_moment, is_text
 from maas_magics.core.data.kinds import Moment
+from maas_magics.core.data.origin import in_zone
 
 LOOKED_AT = 1_000
 """Texts of a column by which one tells whether they name a zone."""
@@ -34,12 +35,12 @@ def cautions(columns: Iterable[Moment], table: pa.Table) -> list[str]:
             others.setdefault(zone, []).append(column.name)
     said = [
         f"Times without a zone in {_named(names)} were taken as UTC; the model learnt times in {zone}. "
-        f'Where they are meant so: df[{names[0]!r}].dt.tz_localize("{zone}")'
+        f"{in_zone(names[0], zone)}"
         for zone, names in naive.items()
     ]
     return said + [
         f"Times in {zone} in {_named(names)} were turned into UTC; the model learnt times without a zone. "
-        f"Where its own clock is meant: df[{names[0]!r}].dt.tz_localize(None)"
+        f"{in_zone(names[0], None)}"
         for zone, names in aware.items()
     ]
 

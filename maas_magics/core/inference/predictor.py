@@ -15,6 +15,7 @@ from maas_magics.api.requests import PredictRequest
 from maas_magics.api.signature import NUMPY
 from maas_magics.core.data.columns import Array, Columns, Moment
 from maas_magics.core.data.labels import DECIMAL
+from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.engine import Engine, unanswered
@@ -215,6 +216,7 @@ class Predictor:
 
     def encode(self, table: Any, source: Source) -> list[Array]:
         """Raw arrays of rows; an unnamed array goes by the model's own name for it."""
+        came_from(source)
         if source.arrays and len(self.columns.columns) == 1 and table.num_columns == 1:
             table = table.rename_columns([self.columns.columns[0].name])
         return self.columns.encode(table)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from maas_magics.core.data.files.dialect import HEAD, WORDS, Dialect, sniff
+from maas_magics.core.data.files.dialect import HEAD, WORDS, Dialect, patterns, sniff
 from maas_magics.core.data.files.places import Place
 
 BLOCK = 2**20
@@ -64,6 +64,7 @@ def options(dialect: Dialect, types: Mapping[str, pa.DataType] | None) -> dict[s
             strings_can_be_null=False,
             decimal_point=dialect.decimal,
             column_types=dict(types or {}),
+            timestamp_parsers=[pyarrow.csv.ISO8601, *patterns(dialect)],
         ),
     }
 

@@ -23,7 +23,11 @@ WORDS = (
 """What stands for a missing number."""
 
 SEPARATORS = {"": ";", "comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
-KEYS = ("sep", "decimal", "encoding", "missing")
+KEYS = ("sep", "decimal", "encoding", "missing", "dates")
+
+ORDERS = {"dmy": ("%d", "%m", "%y"), "mdy": ("%m", "%d", "%y"), "ymd": ("%y", "%m", "%d")}
+"""Orders of day, month and year."""
+
 HEAD = 2**18
 """Bytes by which a file is judged."""
 
@@ -44,6 +48,8 @@ class Dialect:
         Texts that count as missing in columns of text as well; only the empty one where there is none.
     skip : int
         Lines before the header.
+    dates : str
+        Order of day, month and year, one of `ORDERS`; empty where dates are as ISO 8601 has them.
     told : frozenset of str
         What was said by a person.
     """
@@ -53,6 +59,7 @@ class Dialect:
     encoding: str = "utf-8"
     missing: tuple[str, ...] = ()
     skip: int = 0
+    dates: str = ""
     told: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -86,7 +93,10 @@ def read_dialect(text: str | None) -> Dialect:
         if key == "missing":
             missing += (value,)
             continue
-        if key == "encoding":
+        if key == "dates":
+            if value not in ORDERS:
+                raise OptionError(f"{value!r} is no order of day, month and year.", f"One of: {', '.join(ORDERS)}")
+        elif key == "encoding":
             try:
                 codecs.lookup(value)
             except LookupError:
@@ -97,6 +107,15 @@ def read_dialect(text: str | None) -> Dialect:
     if found.get("separator", ",") == found.get("decimal", "."):
         raise OptionError("The separator and the decimal point are the same character.", 'csv="sep=; decimal=,"')
     return Dialect(**found, missing=missing, told=frozenset(found))
+
+
+def patterns(dialect: Dialect) -> list[str]:
+    """How dates may be written beside ISO 8601; a year of two digits is tried before one of four."""
+    parts = ORDERS.get(dialect.dates)
+    if parts is None:
+        return []
+    dates = [mark.join(parts).replace("%y", year) for mark in "./-" for year in ("%y", "%Y")]
+    return [date + time for date in dates for time in ("", " %H:%M", " %H:%M:%S")]
 
 
 def sniff(head: bytes, ending: str, said: Dialect) -> Dialect:

@@ -32,6 +32,8 @@ class ArraySource:
         Whether answers that are numbers go back as torch tensors.
     """
 
+    origin = "arrays"
+
     def __init__(self, columns: dict[str, Values], arrays: bool = True, torch: bool = False) -> None:
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:

@@ -70,6 +70,7 @@ class FileSource:
             "parquet": Parquet,
             "ipc": Ipc,
         }
+        self.origin = "csv" if kind == "csv" else "file"
         self._reader = readers[kind]()
         self._now = self._places[0]
         self._folders: set[str] = set()

@@ -26,11 +26,12 @@ class FrameSource:
 
     arrays = False
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, origin: str = "") -> None:
         self._kind = next(
             (name for name, packages in LIBRARIES.items() if comes_from(data, *packages)),
             "pyarrow",
         )
+        self.origin = origin or ("polars" if self._kind == "polars" else "table")
         if self._kind == "pandas":
             if data.ndim == 1:
                 data = data.to_frame(data.name if data.name is not None else "value")

@@ -19,6 +19,7 @@ from maas_magics.core.data.arrow import is_number, is_text
 from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
 from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.fitting import fit, fit_arrays, tell_words
+from maas_magics.core.data.origin import came_from, not_infinite
 from maas_magics.core.data.roles import SHARE, held_by, roles_of
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources import is_files, notes_of
@@ -133,6 +134,7 @@ def read(
     csv = request.csv if is_files(held) else None
     _, other, answers, _ = part(held, target, csv, texts_of(whole, names if values.dtype == object else ()))
     other, weights, _ = roles.parted(other, held=True)
+    came_from(source)  # what is told from here on is of the training rows
     return rows, Rows(other, answers, weights), names, source.arrays
 
 
@@ -353,7 +355,7 @@ def refuse_infinite(columns: Columns, raw: list[Array], layout: str) -> None:
         if np.isinf(values).any():
             raise DataError(
                 f"Column {name!r} holds {int(np.isinf(values).sum())} infinite values.",
-                "Mark them as missing: df = df.replace([np.inf, -np.inf], np.nan)",
+                not_infinite(),
             )
         if not isinstance(feature, Numeric) and np.isnan(values).any():
             raise DataError(

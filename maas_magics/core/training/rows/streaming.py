@@ -20,6 +20,7 @@ from maas_magics.core.data.columns import Array
 from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.fitting import tell_words
 from maas_magics.core.data.labels import is_decimal
+from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
@@ -166,6 +167,7 @@ class Stream:
     ) -> None:
         self._request, self._source, self._task = request, source, task
         self._tell, self._pause, self._sizes = tell, pause, sizes or Sizes()
+        came_from(source)
         first = next(iter(source.chunks(1000)), None)
         if first is None or not first.num_rows:
             raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
