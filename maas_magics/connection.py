@@ -93,12 +93,14 @@ class Connection:
         """Service of this machine, and the file with its token."""
         from maas_magics.api.secrets import read_token
         from maas_magics.core.storage import open_storage
-        from maas_magics.remote.connect import start_local, token_file
+        from maas_magics.remote.connect import is_meant, start_local, token_file
 
         work = open_storage(self.store)[1]
         running = start_local(self.store, work)
         file = token_file(work)
-        return _reach(running.url, lambda: read_token(file), None, only_inference=False), str(file)
+        url = running.url
+        awaited = lambda: is_meant(work, url)  # noqa: E731
+        return _reach(url, lambda: read_token(file), None, only_inference=False, awaited=awaited), str(file)
 
     def where(self) -> str:
         """Where requests run, for a person."""
@@ -143,7 +145,13 @@ class Connection:
             elif find_local(work) is not None:
                 self._local_service()[0].unload(ref)
             return f"{ref} is closed."
-        return "The service has stopped." if stop_local(work) else "No service of this store runs on this machine."
+        running = find_local(work)
+        if running is None or not stop_local(work):
+            return "No service of this store runs on this machine."
+        if not self._remote or self.backend.place != running.url:
+            return "The service has stopped."
+        self.connect("kernel")
+        return "The service has stopped. Cells run in this kernel again; %connect local starts the service anew."
 
     def local_service(self) -> tuple[str, dict[str, bool]] | None:
         """Address of this machine's service of the local store, with the models that are open (True) or closed there.
@@ -195,11 +203,18 @@ class Connection:
         return ", and ".join(filter(None, (several, asked))) + "." if several or asked else ""
 
 
-def _reach(url: str, token: Callable[[], str], certificate: str | None, *, only_inference: bool) -> Backend:
+def _reach(
+    url: str,
+    token: Callable[[], str],
+    certificate: str | None,
+    *,
+    only_inference: bool,
+    awaited: Callable[[], bool] = lambda: True,
+) -> Backend:
     """A backend that has answered, and takes the token."""
     from maas_magics.remote.client import Client
 
-    client = Client(url, token, certificate)
+    client = Client(url, token, certificate, awaited)
     try:
         if only_inference:
             from maas_magics.remote.inference import InferenceBackend

@@ -30,11 +30,20 @@ class Client:
         Gives the token, or an empty text, each time it is needed, so that no object holds it for long.
     certificate : str, optional
         File with the certificate that a service of one's own is known by.
+    awaited : callable, optional
+        Whether a service that is not there may come back; one that was stopped is not waited for.
     """
 
-    def __init__(self, url: str, token: Callable[[], str], certificate: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: Callable[[], str],
+        certificate: str | None = None,
+        awaited: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.url = url.rstrip("/")
         self._token = token
+        self._awaited = awaited
         verify: Any = ssl.create_default_context(cafile=certificate) if certificate else True
         plain = {"accept-encoding": "identity"}
         self._http = httpx2.Client(timeout=TIMEOUT, verify=verify, trust_env=not _loopback(url), headers=plain)
@@ -83,7 +92,7 @@ class Client:
                 )
             except httpx2.TransportError as error:
                 lost = repeat or isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
-                if not lost or time.monotonic() + pause > until:
+                if not lost or time.monotonic() + pause > until or not self._awaited():
                     raise self._gone(error) from None
             else:
                 if answer.status_code not in (429, 503) or time.monotonic() + pause > until:
@@ -95,13 +104,18 @@ class Client:
     def stream(self, path: str, headers: dict[str, str], params: dict[str, Any]) -> Iterator[httpx2.Response]:
         """An answer that comes bit by bit; raises `httpx2.TransportError` when it breaks."""
         timeout = httpx2.Timeout(60.0, connect=5.0)
-        with self._http.stream(
-            "GET", self.url + path, headers=self._headers(headers), params=params, timeout=timeout
-        ) as answer:
-            if answer.status_code != 200:
-                answer.read()
-                self._checked(answer)
-            yield answer
+        try:
+            with self._http.stream(
+                "GET", self.url + path, headers=self._headers(headers), params=params, timeout=timeout
+            ) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    self._checked(answer)
+                yield answer
+        except httpx2.TransportError as error:
+            if self._awaited():
+                raise
+            raise self._gone(error) from None
 
     def _headers(self, headers: dict[str, str] | None) -> dict[str, str]:
         token = self._token()

@@ -100,9 +100,8 @@ def start_local(place: str, work: Path) -> Running:
 
 def find_local(work: Path) -> Running | None:
     """The service of this machine, if it answers."""
-    try:
-        found = msgspec.json.decode((work / READY).read_bytes(), type=Running)
-    except (OSError, msgspec.MsgspecError):
+    found = _told(work)
+    if found is None:
         return None
     client = Client(found.url, lambda: "")
     try:
@@ -112,6 +111,20 @@ def find_local(work: Path) -> Running | None:
     finally:
         client.close()
     return found
+
+
+def _told(work: Path) -> Running | None:
+    """What the service of this machine told when it began, unless it took that back."""
+    try:
+        return msgspec.json.decode((work / READY).read_bytes(), type=Running)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def is_meant(work: Path, url: str) -> bool:
+    """Whether a service of this machine is to be at an address: one that is stopped tells so, one that dies not."""
+    found = _told(work)
+    return found is not None and found.url == url
 
 
 def stop_local(work: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,28 +51,32 @@ class RemoteJob(BaseJob[R]):
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
         """Replay every event with ``seq > after``, and follow the rest; a broken connection is taken up again."""
         path = f"/maas/v1/jobs/{self.id}/events"
-        until = time.monotonic() + PATIENCE
-        pause = 0.1
+        until, pause = math.inf, 0.1
         while True:
-            before = after
+            before, opened = after, math.inf
             try:
                 with self._client.stream(
                     path,
                     {"accept": "text/event-stream", "last-event-id": str(after)},
                     {} if follow else {"follow": "false"},
                 ) as answer:
+                    opened = time.monotonic()
                     for told in httpx2.EventSource(answer):
                         if not told.data:
                             continue
                         event = decode_json(told.data)
                         yield event
                         after = event.seq
-                        until, pause = time.monotonic() + PATIENCE, 0.1
+                        until, pause = math.inf, 0.1
                         if isinstance(event, Finished):
                             return
                 if not follow or (after == before and self.info.state in FINAL_STATES):
                     return
             except (httpx2.TransportError, httpx2.StreamError) as error:
+                now = time.monotonic()
+                if now - opened > PATIENCE:  # it was there all the time, and told nothing
+                    until, pause = math.inf, 0.1
+                until = min(until, now + PATIENCE)
                 if time.monotonic() + pause > until:
                     raise ServiceError(
                         f"{self._client.url} does not answer ({type(error).__name__}).",

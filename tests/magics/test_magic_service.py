@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,35 @@ def test_what_serve_prints_works_when_it_is_pasted(
     assert "%serve --stop" not in capsys.readouterr().out
     cell("%serve --stop")
     assert "No service" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("frame", "local")
+def test_after_the_service_that_is_connected_was_stopped_cells_run_in_the_kernel(
+    cell: Cell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell("%connect local")
+    cell("%serve --stop")
+    told = capsys.readouterr().out
+    assert "Cells run in this kernel again" in told and "%connect local" in told
+    assert cell("%train m --data df --target label --model linear --epochs 1").ref == "m:1"
+
+
+@pytest.mark.usefixtures("frame", "local")
+def test_a_service_that_somebody_else_stopped_is_not_waited_for(
+    cell: Cell, failing: Failing, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell("%connect local")
+    job = cell("%train m --data df --target label --model linear --epochs 1")
+    assert job.ref == "m:1"
+    stop_local(store)
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError("it waited for a service that was stopped")
+
+    monkeypatch.setattr("maas_magics.remote.client.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    for line in ("%maas models", "%predict m df", "%train m --data df --target label", "%serve m"):
+        told = failing(line)
+        assert "does not answer" in told and "%connect local" in told, line
 
 
 OTHER = """
