@@ -116,10 +116,16 @@ class Inferred(msgspec.Struct, frozen=True):
         ``name:version`` that answered.
     outputs : dict of str to ndarray
         First axis: rows. Text as objects.
+    blank : ndarray of bool, optional
+        Rows whose answers rest on nothing, where there are such.
+    warnings : tuple of str
+        What a server told of the answers.
     """
 
     model: str
     outputs: dict[str, Any]
+    blank: Any = None
+    warnings: tuple[str, ...] = ()
 
 
 class DataStore(Protocol):

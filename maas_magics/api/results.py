@@ -315,11 +315,14 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         """What a person should know of the answers."""
         if not self.blank:
             return self.cautions
-        rows = len(next(iter(self.columns.values())))
-        which = "The answer rests" if rows == 1 else f"{self.blank:,} of {rows:,} answers rest"
-        each = "its row" if rows == 1 else "their rows"
-        nothing = f"{which} on nothing: every value of {each} is missing, or a text that was not learnt."
-        return (nothing, *self.cautions)
+        return (on_nothing(self.blank, len(next(iter(self.columns.values())))), *self.cautions)
+
+
+def on_nothing(blank: int, rows: int) -> str:
+    """What is told of answers that rest on nothing."""
+    which = "The answer rests" if rows == 1 else f"{blank:,} of {rows:,} answers rest"
+    each = "its row" if rows == 1 else "their rows"
+    return f"{which} on nothing: every value of {each} is missing, or a text that was not learnt."
 
 
 def _has_unit(spec: TensorSpec) -> bool:

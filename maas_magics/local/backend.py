@@ -169,7 +169,7 @@ class LocalBackend:
     def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
         """Tensors in, tensors out, by the names of the model's signature."""
         predictor = self.loader.predictor(model)
-        return Inferred(predictor.ref, predictor.infer(inputs))
+        return Inferred(predictor.ref, *predictor.infer(inputs))
 
     def opened(self, model: str) -> bool:
         """Whether a model is open, so that `infer` need not open it."""

@@ -141,11 +141,13 @@ class InferenceBackend:
         texts = [spec.name for spec in specs if spec.datatype == "BYTES"]
         source = typed(open_source(request.data, request.csv), texts)
         parts, done, model = [], 0, request.model
+        warnings: dict[str, None] = {}
         for table in source.chunks(request.batch_size or ROWS):
             if not table.num_rows:
                 continue
             found = oip.infer(self._client, request.model, encode(specs, table, source), self._binary)
             model = found.model
+            warnings |= dict.fromkeys(found.warnings)
             parts.append({name: _column(values) for name, values in found.outputs.items()})
             done += table.num_rows
             tell(done, source.rows or 0)
@@ -155,7 +157,7 @@ class InferenceBackend:
         if "prediction" not in columns:
             first = next(iter(columns))
             columns = {"prediction": columns.pop(first), **columns}
-        return Prediction(model=model, columns=columns)
+        return Prediction(model=model, columns=columns, cautions=tuple(warnings))
 
     def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
         """Tensors in, tensors out."""

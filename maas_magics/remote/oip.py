@@ -41,6 +41,7 @@ class _Answer(msgspec.Struct, frozen=True):
     model_name: str
     outputs: tuple[_Output, ...]
     model_version: str | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class _Server(msgspec.Struct, frozen=True):
@@ -114,7 +115,9 @@ def infer(client: Client, model: str, inputs: Mapping[str, np.ndarray[Any, Any]]
         outputs[output.name] = _tensor(output, blob)
         offset += size or 0
     version = f":{found.model_version}" if found.model_version else ""
-    return Inferred(found.model_name + version, outputs)
+    warnings = (found.parameters or {}).get("warnings")
+    told = tuple(map(str, warnings)) if isinstance(warnings, list) else ()
+    return Inferred(found.model_name + version, outputs, warnings=told)
 
 
 def _bytes(values: np.ndarray[Any, Any]) -> bytes:

@@ -12,13 +12,13 @@ import numpy as np
 from maas_magics.api.errors import DataError
 from maas_magics.api.signature import NUMPY, Signature
 from maas_magics.service.budget import Hold
+from maas_magics.service.kinds import DTYPES, list_of
 from maas_magics.service.tensors import (
     LARGE,
     Array,
     Bytes,
     check_shape,
     dtype_of,
-    list_of,
     of_bytes,
     of_json,
     packer,
@@ -119,8 +119,7 @@ def _flat_input(datatype: str) -> Any:
     return msgspec.defstruct(f"_{datatype}", [*fields, more], tag_field="datatype", tag=datatype)
 
 
-_DTYPES = {datatype: np.dtype(name) for datatype, name in NUMPY.items()}
-_FLAT = {_flat_input(datatype): _DTYPES[datatype] for datatype in NUMPY}
+_FLAT = {_flat_input(datatype): DTYPES[datatype] for datatype in NUMPY}
 _flat: Any = reduce(or_, _FLAT)  # the datatype of an input says which it is
 _FlatBody: Any = msgspec.defstruct("_FlatBody", [("inputs", list[_flat])], bases=(_Asked,), kw_only=True)
 _flat_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_FlatBody)
@@ -159,7 +158,9 @@ def read_call(body: Bytes, header: int | None, hold: Hold | None = None) -> Call
     try:
         asked = _decoder.decode(body if header is None else memoryview(body)[:header])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"The body is no request for inference: {error}.") from None
+        nan = isinstance(error, msgspec.DecodeError) and b"NaN" in bytes(memoryview(body)[:LARGE])
+        hint = "A missing number is null." if nan else ""
+        raise DataError(f"The body is no request for inference: {error}.", hint) from None
     if not 0 < len(asked.inputs) <= MOST_TENSORS:
         raise DataError(
             "The request has no inputs.", 'Send "inputs": [{"name": …, "shape": …, "datatype": …, "data": …}].'
@@ -180,7 +181,7 @@ def _flat_inputs(asked: list[Any]) -> dict[str, Array] | None:
             if type(one) is _Floats:
                 pack = packer(one.datatype, size)
                 assert pack is not None
-                inputs[name] = np.frombuffer(pack.pack(*data), _DTYPES[one.datatype]).reshape(shape)
+                inputs[name] = np.frombuffer(pack.pack(*data), DTYPES[one.datatype]).reshape(shape)
             else:
                 inputs[name] = np.array(data, _FLAT[type(one)]).reshape(shape)
         except OverflowError:

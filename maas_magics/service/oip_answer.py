@@ -11,6 +11,7 @@ import numpy as np
 
 from maas_magics.api.backend import Inferred
 from maas_magics.api.errors import DataError
+from maas_magics.api.results import on_nothing
 from maas_magics.service.oip import Call, Wanted
 from maas_magics.service.shares import Share
 from maas_magics.service.tensors import DATATYPES, SLICE, Array, Bytes, check_finite, to_bytes
@@ -35,7 +36,9 @@ def write_answer(call: Call, found: Inferred | Share, labels: Sequence[str] = ()
     DataError
         If an output is asked for that is not there, or cannot be told in JSON.
     """
-    if type(found) is Share and not (call.outputs or call.id) and found.size <= SLICE:
+    blank = found.blank
+    nothing = on_nothing(int(blank.sum()), len(blank)) if blank is not None and blank.any() else ""
+    if type(found) is Share and not (call.outputs or call.id or nothing) and found.size <= SLICE:
         if not call.binary:
             return [_plain(found)], None
         if not any(values.dtype.kind == "O" for values in found.batch.found.outputs.values()):
@@ -67,7 +70,7 @@ def write_answer(call: Call, found: Inferred | Share, labels: Sequence[str] = ()
                 parts += (b"," if start else b"[", text[1:-1])
             parts.append(b"]},")
     last = parts[-1]
-    parts[-1] = b"".join((last[:-1] if len(parts) > 1 else last, _end(call.id)))
+    parts[-1] = b"".join((last[:-1] if len(parts) > 1 else last, _end(call.id, nothing)))
     if not blobs:
         return parts, None
     return parts + blobs, sum(map(len, parts))
@@ -123,8 +126,11 @@ def _tensor_begin(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], binar
     return head[:-1] + (b',"parameters":{"binary_data_size":' if binary else b',"data":')
 
 
-def _end(id: str) -> bytes:
-    return b'],"id":%b}' % _encoder.encode(id) if id else b"]}"
+def _end(id: str, warning: str) -> bytes:
+    if not (id or warning):
+        return b"]}"
+    more = ({"id": id} if id else {}) | ({"parameters": {"warnings": [warning]}} if warning else {})
+    return b"]," + _encoder.encode(more)[1:]
 
 
 def _values(name: str, values: list[Any], array: Array) -> bytes:

@@ -27,7 +27,10 @@ DATATYPE: Schema = {"type": "string", "enum": list(NUMPY)}
 PARAMETERS: Schema = {"type": "object"}
 SHAPE: Schema = {"type": "array", "items": WHOLE}
 ROWS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 32}
-VALUES: Schema = {"type": "array", "description": "Values of the datatype, flat or nested as the shape says."}
+VALUES: Schema = {
+    "type": "array",
+    "description": "Values of the datatype, flat or nested as the shape says; null is a missing number or text.",
+}
 
 
 def _object(required: str, **properties: Schema) -> Schema:
@@ -69,7 +72,12 @@ SCHEMAS: dict[str, Schema] = {
         outputs=_list(_object("name", name=TEXT, parameters=PARAMETERS)),
     ),
     "Inferred": _object(
-        "model_name outputs", model_name=TEXT, model_version=TEXT, id=TEXT, outputs=_list(_of("Tensor"))
+        "model_name outputs",
+        model_name=TEXT,
+        model_version=TEXT,
+        id=TEXT,
+        parameters=PARAMETERS,
+        outputs=_list(_of("Tensor")),
     ),
     "Statistics": _object("model_stats", model_stats=_list({"type": "object"})),
     "Index": _list(_object("name version state", name=TEXT, version=TEXT, state=TEXT, reason=TEXT)),

@@ -79,6 +79,12 @@ class Share:
         return {name: values[self.start : self.stop] for name, values in self.batch.found.outputs.items()}
 
     @property
+    def blank(self) -> Array | None:
+        """Which of these rows rest on nothing; None where no row of the batch does."""
+        found: Array | None = self.batch.found.blank
+        return None if found is None else found[self.start : self.stop]
+
+    @property
     def size(self) -> int:
         """Values of all outputs."""
         return self.batch.width * (self.stop - self.start)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 import struct
+from contextlib import suppress
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from maas_magics.api.errors import DataError
 from maas_magics.api.signature import NUMPY
 from maas_magics.service.budget import Hold, check_rows
+from maas_magics.service.kinds import DTYPES, FLAT, FLAT_WITH_NULL, NULL, WITH_NULL, nested
 
 Array = np.ndarray[Any, Any]
 Bytes = bytes | bytearray | memoryview
@@ -22,8 +24,7 @@ MOST_AXES = 32
 
 _length = struct.Struct("<I").unpack_from
 
-_DTYPES = {datatype: np.dtype(name) for datatype, name in NUMPY.items()}
-DATATYPES = {dtype: datatype for datatype, dtype in _DTYPES.items()}
+DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 """Datatype of each numpy type."""
 
 MOST_LONG = 2**31
@@ -41,40 +42,7 @@ _VALUE, _LIST = 64, 96
 _PLAIN = {"FP32": "f", "FP64": "d"}
 """Datatypes whose values are packed at once, and their letter."""
 
-
-def _kind(dtype: np.dtype[Any]) -> Any:
-    """What a value of a type is in JSON."""
-    if dtype.kind == "f":
-        most = float(np.finfo(dtype).max)
-        return Annotated[float, msgspec.Meta(ge=-most, le=most)]
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        most_whole = min(int(info.max), 2**63 - 1)  # msgspec compares with no larger ones
-        return Annotated[int, msgspec.Meta(ge=int(info.min), le=None if dtype == np.uint64 else most_whole)]
-    return bool if dtype.kind == "b" else str
-
-
-_KINDS = {datatype: _kind(dtype) for datatype, dtype in _DTYPES.items()}
-
-
-def list_of(datatype: str) -> Any:
-    """What a flat list of values of a datatype is in JSON."""
-    kind: Any = _KINDS[datatype]
-    return list[kind]
-
-
-_FLAT = {datatype: msgspec.json.Decoder(list_of(datatype)) for datatype in _KINDS}
-
 _OPENED, _CLOSED, _COMMA = re.compile(rb"\s*\[\s*(?=[^\[\s])"), re.compile(rb"\]\s*\Z"), re.compile(b",")
-
-
-@lru_cache(1_000)
-def _nested(datatype: str, shape: tuple[int, ...]) -> msgspec.json.Decoder[Any]:
-    """Decoder of lists in lists, as long as a shape says."""
-    kind: Any = _KINDS[datatype]
-    for length in reversed(shape):
-        kind = Annotated[list[kind], msgspec.Meta(min_length=length, max_length=length)]
-    return msgspec.json.Decoder(kind)
 
 
 def dtype_of(name: str, datatype: str) -> np.dtype[Any]:
@@ -86,7 +54,7 @@ def dtype_of(name: str, datatype: str) -> np.dtype[Any]:
         If there is no such datatype.
     """
     try:
-        return _DTYPES[datatype]
+        return DTYPES[datatype]
     except KeyError:
         raise DataError(
             f"The tensor {name[:80]!r} has the datatype {datatype[:20]!r}.", f"There is: {', '.join(NUMPY)}."
@@ -109,7 +77,7 @@ def check_shape(name: str, shape: tuple[int, ...]) -> int:
 
 
 def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
-    """Array from the JSON of its values, flat or nested.
+    """Array from the JSON of its values, flat or nested. Numbers some of which are null are objects, None or float.
 
     Parameters
     ----------
@@ -131,9 +99,9 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
             raise _miscounted(name, shape, size, given)
         check_rows(shape[0])
         if (found := _in_slices(datatype, dtype, size, memoryview(data))) is not None:
-            return found.reshape(shape)
+            return (with_null(found) if dtype.kind == "f" and NULL.search(data) else found).reshape(shape)
     try:
-        values = _FLAT[datatype].decode(data)
+        values = FLAT[datatype].decode(data)
         if len(values) != size:
             raise _miscounted(name, shape, size, len(values))
     except msgspec.ValidationError as error:
@@ -141,9 +109,21 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
     except msgspec.DecodeError as error:
         raise DataError(f"The values of {name[:80]!r} are no JSON: {error}") from None
     try:
-        return np.array(values, dtype=dtype).reshape(shape)
+        found = np.array(values, dtype=object if dtype.kind == "O" else dtype).reshape(shape)
     except OverflowError:
         raise _unfit(name, datatype) from None
+    return with_null(found) if datatype in WITH_NULL and NULL.search(data) else found
+
+
+def with_null(values: Array) -> Array:
+    """Values among which null is: a missing text is the empty one; numbers are told apart from any of their type."""
+    if values.dtype.kind == "O":
+        return np.array(["" if value is None else value for value in values.flat], object).reshape(values.shape)
+    if not (missing := np.isnan(values)).any():
+        return values
+    found = values.astype(object)
+    found[missing] = None
+    return found
 
 
 def _in_slices(datatype: str, dtype: np.dtype[Any], size: int, data: memoryview) -> Array | None:
@@ -158,13 +138,24 @@ def _in_slices(datatype: str, dtype: np.dtype[Any], size: int, data: memoryview)
         while at < end:
             comma = _COMMA.search(data, min(at + piece, end), end)
             stop = comma.start() if comma is not None else end
-            values = _FLAT[datatype].decode(b"".join((b"[", data[at:stop], b"]")))
+            values = _slice(datatype, b"".join((b"[", data[at:stop], b"]")))
             found[done : done + len(values)] = values
             done += len(values)
             at = stop + 1
     except (msgspec.MsgspecError, OverflowError, ValueError):
         return None  # whoever reads it as a whole finds out what is wrong
     return found if done == size else None
+
+
+def _slice(datatype: str, data: bytes) -> list[Any]:
+    values: list[Any]
+    try:
+        values = FLAT[datatype].decode(data)
+    except msgspec.ValidationError:
+        if datatype not in WITH_NULL:
+            raise
+        values = FLAT_WITH_NULL[datatype].decode(data)
+    return values
 
 
 def count(data: bytes | bytearray | memoryview, byte: bytes) -> int:
@@ -188,10 +179,17 @@ def packer(datatype: str, size: int) -> struct.Struct | None:
 def _of_lists(
     name: str, datatype: str, shape: tuple[int, ...], data: bytes | memoryview, error: msgspec.ValidationError
 ) -> list[Any]:
-    """Values in lists in lists; or the reason why they are none."""
+    """Values in lists in lists, or with null among them; or the reason why they are none."""
+    null = NULL.search(data) is not None
+    if null and datatype in WITH_NULL:
+        with suppress(msgspec.ValidationError):
+            values: list[Any] = FLAT_WITH_NULL[datatype].decode(data)
+            if len(values) != math.prod(shape):
+                raise _miscounted(name, shape, math.prod(shape), len(values))
+            return values
     if len(shape) > 1 and max(shape) < MOST_LONG:
         try:
-            found: list[Any] = _nested(datatype, shape).decode(data)
+            found: list[Any] = nested(datatype, shape, null and datatype in WITH_NULL).decode(data)
             return found
         except msgspec.ValidationError as deeper:
             if "`array`" in str(error):
@@ -205,8 +203,12 @@ def _of_lists(
         raise DataError(f"The values of {name[:80]!r} are no list.") from None
     raise DataError(
         f"The values of {name[:80]!r} are not {datatype} in the shape {list(shape)[:8]}.",
-        "Text is BYTES; a missing number can be sent in binary only." if datatype == "BYTES" or "float" in told else "",
+        "Text is BYTES." if datatype == "BYTES" or "float" in told else _HINTS.get(datatype, _HINT) if null else "",
     ) from None
+
+
+_HINT = "A missing value is null in FP32, FP64 and BYTES only."
+_HINTS = {"INT64": f"{_HINT} A missing time is -9223372036854775808."}
 
 
 def _miscounted(name: str, shape: tuple[int, ...], size: int, given: int) -> DataError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -66,6 +67,79 @@ def test_narrower_numbers_are_widened_and_others_refused(datatype: str, http: ht
     answer = infer(http, {**ONES, "datatype": datatype, "data": data})
     fits = np.can_cast(np.dtype(NUMPY[datatype]), np.float32, "same_kind")
     assert answer.status_code == (200 if fits else 400)
+
+
+def cells(size: Any, kind: Any, flag: Any = 1.0, when: int = 10**15) -> list[dict[str, Any]]:
+    """One row of the model ``cells``."""
+    given = (("size", "FP64", size), ("kind", "BYTES", kind), ("flag", "FP64", flag), ("when", "INT64", when))
+    return [{"name": name, "shape": [1, 1], "datatype": told, "data": [value]} for name, told, value in given]
+
+
+NO_TIME = int(np.iinfo(np.int64).min)
+
+
+@pytest.mark.parametrize(("size", "kind", "flag"), [(None, "p", 1.0), (0.5, None, 0.0), (None, None, 1.0)])
+def test_what_is_missing_is_null(size: Any, kind: Any, flag: Any, http: httpx2.Client, here: LocalBackend) -> None:
+    answer = infer(http, *cells(size, kind, flag), model="cells").json()
+    told = [[np.nan if size is None else size], [kind or ""], [flag], [10**15]]
+    given = {name: np.array([value], object if name == "kind" else None)
+             for name, value in zip(("size", "kind", "flag", "when"), told, strict=True)}  # fmt: skip
+    expected = here.infer("cells", given).outputs
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    np.testing.assert_allclose(outputs["probabilities"], expected["probabilities"].ravel(), rtol=1e-6)
+    assert outputs["prediction"] == expected["prediction"].ravel().tolist() and "parameters" not in answer
+
+
+def test_a_missing_value_is_refused_where_the_model_takes_none_that_is(http: httpx2.Client) -> None:
+    told = refused(infer(http, {**ONES, "data": [1.0] * 7 + [None]}))
+    assert "A value of the input 'x' is missing" in told
+    answer = infer(http, *cells(1.0, "p", when=None), model="cells")  # type: ignore[arg-type]
+    assert "are not INT64" in refused(answer)
+    assert "A missing time is -9223372036854775808" in answer.json()["hint"]
+    assert infer(http, *cells(1.0, "p", when=NO_TIME), model="cells").status_code == 200
+    answer = http.post("/v2/models/net/infer", content=b'{"inputs":[{"data":[NaN]}]}')
+    assert "is no request" in refused(answer) and "A missing number is null" in answer.json()["hint"]
+
+
+def test_answers_that_rest_on_nothing_carry_a_warning(http: httpx2.Client) -> None:
+    nothing = cells(None, "never seen", None, NO_TIME)
+    for kind in ("never seen", None, ""):
+        answer = infer(http, *cells(None, kind, None, NO_TIME), model="cells", id="a").json()
+        [told] = answer["parameters"]["warnings"]
+        assert told.startswith("The answer rests on nothing") and answer["id"] == "a"
+    for one in (
+        cells(1.0, "p"),
+        cells(None, "p", None, NO_TIME),
+        cells(None, None, 1.0, NO_TIME),
+        cells(None, None, None),
+    ):
+        assert "parameters" not in infer(http, *one, model="cells").json()
+    several = [{**one, "shape": [3, 1], "data": one["data"] + two["data"] + one["data"]}
+               for one, two in zip(nothing, cells(0.5, "q"), strict=True)]  # fmt: skip
+    asked = {"parameters": {"binary_data_output": True}}
+    answer = infer(http, *several, model="cells", **asked)
+    length = int(answer.headers["inference-header-content-length"])
+    told = json.loads(answer.content[:length])["parameters"]["warnings"][0]
+    assert told.startswith("2 of 3 answers rest on nothing")
+
+
+def test_a_warning_goes_to_whoever_asked_for_that_row(http: httpx2.Client) -> None:
+    """Requests that come at once are asked at once."""
+    bodies = [cells(None, None, None, NO_TIME) if number % 3 == 0 else cells(0.5, "p") for number in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda body: infer(http, *body, model="cells").json(), bodies))
+    assert ["parameters" in answer for answer in answers] == [number % 3 == 0 for number in range(24)]
+
+
+def test_a_warning_comes_with_many_rows(here: LocalBackend) -> None:
+    rows = 10_000
+    given = {"size": np.full(rows, np.nan), "kind": np.full(rows, "", object), "flag": np.full(rows, np.nan),
+             "when": np.full(rows, NO_TIME)}  # fmt: skip
+    given["flag"][:9_990] = 1.0
+    found = here.infer("cells", given)
+    assert found.blank is not None and found.blank.sum() == 10 and not found.blank[:9_990].any()
+    given["flag"][:] = 1.0
+    assert here.infer("cells", given).blank is None
 
 
 def test_binary_there_and_back(http: httpx2.Client, here: LocalBackend) -> None:
@@ -154,7 +228,7 @@ def test_bodies_that_are_no_request(body: bytes, told: str, http: httpx2.Client)
         ({"shape": [1] * 40}, "has the shape"),
         ({"datatype": "FP128"}, "has the datatype 'FP128'"),
         ({"data": ["a"] * 8}, "are not FP32"),
-        ({"data": [None] * 8}, "are not FP32"),
+        ({"data": [None] * 8}, "is missing; the model takes none"),
         ({"data": [[[1.0] * 8]]}, "are not FP32"),
         ({"data": [[]] * 100_000}, "are not FP32"),
         ({"data": [[]] * 600_000}, "has 600,000 values"),

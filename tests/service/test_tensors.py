@@ -71,10 +71,43 @@ def test_the_bounds_of_a_datatype(datatype: str) -> None:
     [(datatype, told) for datatype in NUMPY for told in ("[null]", '["1"]', "[[]]", "[{}]", "{}", "1", "null", "[1,2]", "")],
 )  # fmt: skip
 def test_what_is_not_of_the_datatype_is_refused(datatype: str, told: str) -> None:
-    if (datatype, told) == ("BYTES", '["1"]'):
+    if (datatype, told) == ("BYTES", '["1"]') or (told == "[null]" and np.dtype(NUMPY[datatype]).kind in "fO"):
         return
     with pytest.raises(DataError):
         of_json("x", datatype, (1, 1), told.encode())
+
+
+@pytest.mark.parametrize("datatype", [name for name in NUMPY if np.dtype(NUMPY[name]).kind == "f"])
+@pytest.mark.parametrize("told", ["[1.5,null,null,-2]", "[[1.5,null],[null,-2]]", "[ 1.5 , null,null,-2 ]"])
+def test_a_number_that_is_missing_is_null(datatype: str, told: str) -> None:
+    found = of_json("x", datatype, (2, 2), told.encode())
+    assert found.dtype == object and found.tolist() == [[1.5, None], [None, -2.0]]
+
+
+def test_numbers_beside_one_that_is_missing_are_as_exact_as_their_datatype() -> None:
+    assert of_json("x", "FP32", (2,), b"[0.1,null]").tolist() == [float(np.float32(0.1)), None]
+    assert of_json("x", "FP64", (2,), b"[0.1,null]").tolist() == [0.1, None]
+    with pytest.raises(DataError, match="does not fit FP32"):
+        of_json("x", "FP32", (2,), b"[1e39,null]")
+
+
+def test_a_text_that_is_missing_is_null_or_empty() -> None:
+    for told in (b'["a",null,"null",""]', b'[["a",null],["null",""]]'):
+        assert of_json("x", "BYTES", (2, 2), told).tolist() == [["a", ""], ["null", ""]]
+
+
+def test_many_numbers_some_of_which_are_missing() -> None:
+    values = [None if place % 7 == 3 else place + 0.25 for place in range(300_000)]
+    found = of_json("x", "FP64", (300_000, 1), json.dumps(values).encode())
+    assert found.ravel().tolist() == values
+
+
+@pytest.mark.parametrize("datatype", [name for name in NUMPY if np.dtype(NUMPY[name]).kind in "iub"])
+def test_what_cannot_be_missing_is_told_with_what_to_send(datatype: str) -> None:
+    with pytest.raises(DataError, match=f"are not {datatype}") as caught:
+        of_json("x", datatype, (2,), b"[1,null]" if datatype != "BOOL" else b"[true,null]")
+    assert "null in FP32, FP64 and BYTES only" in caught.value.hint
+    assert ("A missing time is -9223372036854775808" in caught.value.hint) == (datatype == "INT64")
 
 
 def test_half_precision_of_the_other_kind_comes_in_binary_only() -> None:

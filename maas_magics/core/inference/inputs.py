@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from maas_magics.api.signature import DATATYPES, NUMPY, TensorSpec
 from maas_magics.core.data.columns import Array
 
 
-def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list[Array]:
+def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array], missing: Collection[str] = ()) -> list[Array]:
     """Inputs in the order and with the types of the signature.
 
     Numbers of a narrower kind are widened, and one number a row may come as (n,) instead of (n, 1).
@@ -20,7 +20,9 @@ def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list
     ----------
     specs : sequence of TensorSpec
     inputs : dict of str to ndarray
-        First axis: rows.
+        First axis: rows. Numbers that may be missing may come as objects, each float or None.
+    missing : collection of str
+        Inputs of numbers that may be missing.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list
     for spec in specs:
         if spec.name not in inputs:
             raise DataError(f"The input {spec.name!r} is missing.", f"The model takes {spec}.")
-        found.append(_fit(spec, inputs[spec.name]))
+        found.append(_fit(spec, inputs[spec.name], missing))
     if len({len(values) for values in found}) > 1:
         lengths = ", ".join(f"{spec.name!r} has {len(values)}" for spec, values in zip(specs, found, strict=True))
         raise DataError(f"The inputs differ in their number of rows: {lengths}.")
@@ -43,9 +45,11 @@ def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list
     return found
 
 
-def _fit(spec: TensorSpec, values: Array) -> Array:
+def _fit(spec: TensorSpec, values: Array, missing: Collection[str]) -> Array:
     wanted = np.dtype(NUMPY[spec.datatype])
     if values.dtype != wanted:
+        if values.dtype.kind == "O" and wanted.kind != "O":
+            values = _numbers(spec, values, missing)
         if wanted.kind == "O" or values.dtype.kind == "O" or not np.can_cast(values.dtype, wanted, "same_kind"):
             raise DataError(
                 f"The input {spec.name!r} is {DATATYPES.get(str(values.dtype), values.dtype)}; "
@@ -62,3 +66,14 @@ def _fit(spec: TensorSpec, values: Array) -> Array:
     ):
         raise DataError(f"The input {spec.name!r} has shape {values.shape}.", f"The model takes {spec}.")
     return values
+
+
+def _numbers(spec: TensorSpec, values: Array, missing: Collection[str]) -> Array:
+    """Numbers among which None is; anything else as it came."""
+    if not {type(value) for value in values.flat} <= {float, type(None)}:
+        return values
+    if spec.name not in missing:
+        raise DataError(
+            f"A value of the input {spec.name!r} is missing; the model takes none that is.", f"The model takes {spec}."
+        )
+    return values.astype(np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.signature import NUMPY
-from maas_magics.core.data.columns import Array, Columns, Moment
+from maas_magics.core.data.columns import Array, Columns, Moment, Numeric, Tensor
 from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
@@ -75,6 +76,10 @@ class Predictor:
             if only is not None and only.datatype != "BYTES" and len(only.shape) > 1 and only.shape != (-1, 1)
             else None
         )
+        self._numbers = {column.name for column in self.columns.of(Numeric)}
+        numeric = [place for place, column in enumerate(self.columns.columns) if isinstance(column, Numeric)]
+        self._first_number = None if self.columns.of(Tensor) else numeric[0] if numeric else -1
+        """Place of the first input of numbers that may be missing; -1 if there is none, None if all rows tell."""
         self._moments: list[Moment] = self.columns.of(Moment)
         self._labels = self.answers.label_array if self.answers.classes else None
         text = self._labels is not None and self._labels.dtype.kind == "O"
@@ -92,29 +97,50 @@ class Predictor:
         except Exception as error:  # whatever a module of the user's raises
             raise unanswered(error) from error
 
-    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs of the signature for its inputs, some rows at a time.
+    def infer(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
+        """Outputs of the signature for its inputs, some rows at a time, and which rows rest on nothing, if any do.
 
         What is held beside inputs and outputs is what one chunk takes.
         """
         rows = _length(next(iter(inputs.values()), None))
         if rows <= FEW or rows <= (size := _chunk(inputs)) or {_length(values) for values in inputs.values()} != {rows}:
             return self._infer(inputs)
-        first = self._infer(_rows(inputs, 0, size))
+        first, of_first = self._infer(_rows(inputs, 0, size))
         if any(values.shape[:1] != (size,) for values in first.values()):  # an output that is of all rows at once
             return self._infer(inputs)
-        rest = (self._infer(_rows(inputs, start, size)) for start in range(size, rows, size))
-        return gather(chain((first,), rest), rows)
+        blank = np.zeros(rows, dtype=bool)
+        blank[:size] = of_first if of_first is not None else False
 
-    def _infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        raw = fit_inputs(self.columns.specs, inputs)
+        def rest() -> Iterator[dict[str, Array]]:
+            for start in range(size, rows, size):
+                found, of_these = self._infer(_rows(inputs, start, size))
+                if of_these is not None:
+                    blank[start : start + size] = of_these
+                yield found
+
+        return gather(chain((first,), rest()), rows), blank if blank.any() else None
+
+    def _infer(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
+        raw = fit_inputs(self.columns.specs, inputs, self._numbers)
+        blank = self._blank(raw)
         if self.engine is not None:
-            return self.engine.run(raw)
+            return self.engine.run(raw), blank
         wanted = True if self.answers.labels else None
         found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=wanted))
         if self._named is self._codes and self._labels is not None:
             found["prediction"] = np.array(self.answers.labels, dtype=object)[found["prediction"]]
-        return found
+        return found, blank
+
+    def _blank(self, raw: Sequence[Array]) -> Array | None:
+        """Rows that tell nothing, if there are such; soon done where a number is there in every row."""
+        if self._first_number is None:
+            return None
+        if self._first_number >= 0:
+            values = raw[self._first_number]
+            if isfinite(values.item(0)) if len(values) == 1 else np.isfinite(values[:, 0]).all():
+                return None
+        found = self.columns.blank(raw)
+        return found if found.any() else None
 
     def array(self, values: Array) -> dict[str, Array] | None:
         """The short path for one array of the model's own shape and type, no longer than a chunk; else None."""
