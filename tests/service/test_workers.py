@@ -22,7 +22,7 @@ from maas_magics.remote.backend import RemoteBackend
 
 X = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
 Y = X[:, 0] - X[:, 1]
-LONG = 2000
+LONG = 800
 
 
 def request(name: str, **given: Any) -> TrainRequest:
