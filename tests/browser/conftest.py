@@ -44,12 +44,15 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A JupyterLab in the dark theme; the parameter ``"7.3"`` gives its kernels the other version."""
-    before = [str(request.getfixturevalue("overlay"))] if getattr(request, "param", "") == "7.3" else []
+    """A JupyterLab in the dark theme; the parameter ``"7.3"`` gives its kernels the other version, and
+    ``"notebook"`` is Jupyter Notebook in its place."""
+    wanted = getattr(request, "param", "")
+    before = [str(request.getfixturevalue("overlay"))] if wanted == "7.3" else []
     folder = tmp_path_factory.mktemp("lab")
     path = os.pathsep.join([*before, str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     env = {"PYTHONPATH": path, "MAAS_STORE": str(folder / "store"), "MAAS_UI": ""}
-    with start_lab(folder, env=env, settings={THEME: {"theme": "JupyterLab Dark"}}) as server:
+    app = "notebook" if wanted == "notebook" else "jupyterlab"
+    with start_lab(folder, app=app, env=env, settings={THEME: {"theme": "JupyterLab Dark"}}) as server:
         yield server
         # Cells may have started the service of this store, which outlives their kernels.
         stop = "from maas_magics.session import current; current().stop_serving(None)"

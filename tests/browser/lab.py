@@ -42,11 +42,12 @@ _DONE = """i => { const c = document.querySelectorAll('.jp-Notebook .jp-Cell')[i
 
 @dataclass(frozen=True)
 class Lab:
-    """A running server: where it is, and the folder it serves."""
+    """A running server: where it is, the folder it serves, and where in it notebooks are opened."""
 
     url: str
     token: str
     root: Path
+    notebooks: str = "lab/tree"
 
     def write(self, name: str, cells: Sequence[str]) -> Path:
         """Write a notebook of code cells."""
@@ -78,14 +79,19 @@ def _await_server(url: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 @contextlib.contextmanager
 def start_lab(
-    folder: Path, *, env: Mapping[str, str] | None = None, settings: Mapping[str, Any] | None = None
+    folder: Path,
+    *,
+    app: str = "jupyterlab",
+    env: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Lab]:
-    """Start a JupyterLab with a home of its own, and stop it at the end.
+    """Start a JupyterLab, or a Jupyter Notebook, with a home of its own, and stop it at the end.
 
     Parameters
     ----------
     folder : Path
         Empty folder for everything it writes.
+    app : {"jupyterlab", "notebook"}
     env : mapping, optional
         More environment for the server and its kernels.
     settings : mapping, optional
@@ -120,11 +126,11 @@ def start_lab(
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
         # Lets a test wait for the kernel itself: the page's own indicator says "idle" before it is connected.
-        "--LabApp.expose_app_in_browser=True",
+        f"--{'LabApp' if app == 'jupyterlab' else 'JupyterNotebookApp'}.expose_app_in_browser=True",
     ]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options],
+            [sys.executable, "-m", app, *options],
             env={**os.environ, **{name: str(home / place) for name, place in places.items()}, **(env or {})},
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -133,7 +139,8 @@ def start_lab(
         )
         try:
             _await_server(f"http://127.0.0.1:{port}/api/status?token={token}", process, log)
-            yield Lab(f"http://127.0.0.1:{port}", token, root)
+            where = "lab/tree" if app == "jupyterlab" else "notebooks"
+            yield Lab(f"http://127.0.0.1:{port}", token, root, where)
         finally:
             process.terminate()
             try:
@@ -151,7 +158,7 @@ class Tab:
 
     def open(self, lab: Lab, name: str, *, wait: bool = True) -> None:
         """Open a notebook in a workspace of its own."""
-        self.page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}&reset")
+        self.page.goto(f"{lab.url}/{lab.notebooks}/{name}?token={lab.token}&reset")
         self.page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell", timeout=60_000)
         if wait:
             self.wait_idle()
