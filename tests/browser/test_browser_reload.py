@@ -14,7 +14,9 @@ from playwright.sync_api import expect
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.parametrize("lab", ["", "7.3", "notebook"], indirect=True, ids=["current", "7.3", "Notebook"], scope="module"),
+    pytest.mark.parametrize(
+        "lab", ["", "7.3", "notebook"], indirect=True, ids=["current", "7.3", "Notebook"], scope="module"
+    ),
 ]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STILL = "[class^=maas-still] img"
