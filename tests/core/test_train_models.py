@@ -277,6 +277,30 @@ def test_a_module_that_does_not_fit_says_what_would(lab, model, data, target, sa
     assert lab.session.model_names() == []
 
 
+class Force(nn.Module):
+    """Slope of an energy, which it takes itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
+
+    def forward(self, x):
+        with torch.enable_grad():
+            at = x.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(self.energy(at).sum(), at, create_graph=self.training)
+        return -slope[:, :1]
+
+
+def test_a_module_that_takes_gradients_itself_is_measured_and_answers(lab):
+    net = Force()
+    result = lab.train(X, REAL, model=net, loss=nn.MSELoss(), optimizer="SGD", lr=0.1, epochs=40)
+    assert len(result.history["val_loss"]) == result.epochs
+    with torch.no_grad():
+        assert np.allclose(lab.predict(X), lab.net()(torch.from_numpy(X)).numpy()[:, 0], atol=1e-6)
+    lab.evaluate(X, REAL)
+    assert type(net) is Force
+
+
 class Pair(nn.Module):
     """Takes an image and a table of other widths, by name, and answers a number."""
 
