@@ -10,11 +10,11 @@ from maas_magics.api.backend import Backend
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError, require
 from maas_magics.api.requests import TrainRequest
-from maas_magics.api.space import parse_space
 from maas_magics.core.store import check_name
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.spaces import check_space
 from maas_magics.listening import heard
+from maas_magics.sweeps.parse import parse_space
 
 if TYPE_CHECKING:
     from maas_magics.sweeps.job import SweepJob
@@ -39,7 +39,7 @@ def start_sweep(
     request : TrainRequest
         What every trial has in common.
     line : str
-        What is swept; see `maas_magics.api.space.parse_space`.
+        What is swept; see `maas_magics.sweeps.parse.parse_space`.
     trials : int
         How many there are to be in the end.
     backend : Backend

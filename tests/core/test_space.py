@@ -11,8 +11,9 @@ from torch import nn
 
 from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.requests import TrainRequest
-from maas_magics.api.space import Choices, Range, parse_space, with_values
+from maas_magics.api.space import Choices, Range, with_values
 from maas_magics.core.training.spaces import check_space
+from maas_magics.sweeps.parse import parse_space
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from maas_magics.api.space import parse_space
 from maas_magics.api.sweep import Trial
+from maas_magics.sweeps.parse import parse_space
 from maas_magics.widgets.chart import png, svg
 from maas_magics.widgets.parallel import draw_trials
 
