@@ -98,6 +98,16 @@ def not_infinite() -> str:
     )
 
 
+def with_weights(name: str) -> str:
+    """What to type where rows have no weight."""
+    return "Drop those rows, or give them a weight: " + _say(
+        table=f"df[{name!r}].fillna(1)",
+        polars=f"pl.col({name!r}).fill_null(1)",
+        arrays="np.nan_to_num(…, nan=1)",
+        other=f"write 1 for {name!r}.",
+    )
+
+
 def nearer(name: str) -> str:
     """A sentence about what to do where float64 rounds numbers."""
     return _say(

@@ -15,7 +15,7 @@ from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split
 from maas_magics.core.data.arrow import dates, is_number, is_text, numbers
 from maas_magics.core.data.columns import Array
-from maas_magics.core.data.origin import as_dates
+from maas_magics.core.data.origin import as_dates, with_weights
 
 SHARE = 0.15
 """Share of the rows that is held out where nothing is said."""
@@ -151,7 +151,7 @@ def weights_of(name: str, values: pa.ChunkedArray) -> Array:
     if bad:
         raise DataError(
             f"The weights {name!r} are missing, negative or infinite in {bad:,} rows; numbers from 0 were expected.",
-            "Drop those rows, or give them a weight, such as 1.",
+            with_weights(name),
         )
     return found
 
