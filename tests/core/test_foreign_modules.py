@@ -212,7 +212,7 @@ def test_what_torch_exports_is_exported(lab: Any, unexported: None, net, x, form
         (Experts(skips=True), ROW, "onnx", "data-dependent", "Take data-dependent Python (if, for, .item()) out of its forward."),
         (RowByRow(), ROW, "onnx", "it fixes the number of rows", "x.shape[0], no constant, no loop over rows."),
         (RowByRow(), ROW, "pt2", "it fixes the number of rows", "x.shape[0], no constant, no loop over rows."),
-        (Between(spectral), ROW, "onnx", "ONNX has no mul of complex numbers", "--format pt2"),
+        (Between(spectral), ROW, "onnx", "torch has no ONNX for mul of complex numbers", "--format pt2"),
         (Packed(nn.LSTM), LINE, "pt2", "in LSTM; line ", ""),
         (Between(lambda x: torch.cdist(x, torch.ones(3, WIDE)), 3), ROW, "pt2", "some numbers of rows only: 2 <= rows and rows <= 25", ""),
     ],

@@ -121,6 +121,24 @@ def test_answers_that_will_not_be_in_the_targets_units_are_told_with_the_result(
     assert not _noted(lab, lab.train(data, target, **options))
 
 
+class Counts(nn.Module):
+    """Keeps how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("asked", torch.zeros(()))
+
+    def forward(self, o: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        self.asked += 1
+        return (o.reshape(-1) - t.reshape(-1)).square().mean()
+
+
+def test_a_loss_that_keeps_count_is_tried_in_a_copy(lab: Any, unexported: None):
+    loss = Counts()
+    lab.train(X, Z, model=_net(), loss=loss, epochs=3, batch_size=N, validation=0)
+    assert 0 < int(loss.asked) <= 6  # three steps, and three epochs measured
+
+
 def test_a_network_by_name_and_a_loss_of_logarithms_get_on(lab: Any):
     frame = pd.DataFrame(X, columns=list("abcd")).assign(y=(100 * np.exp(Z.clip(-1, 2))).round())
     lab.train(frame, "y", model="mlp", loss=lambda o, t: (o.exp() - t * o).mean(), epochs=30)

@@ -34,7 +34,7 @@ def told(error: BaseException) -> str:
     """First line of what an error, or of what caused it, says."""
     missing = _operator(error)
     if missing:
-        return f"ONNX has no {missing}"
+        return f"torch has no ONNX for {missing}"
     whole = _whole(error)
     if any(sign in whole for sign in FIXED):
         return "it fixes the number of rows"

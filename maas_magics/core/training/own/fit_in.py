@@ -19,7 +19,7 @@ from maas_magics.core.training.own.gradients import keep_gradients
 from maas_magics.core.training.own.known_losses import Takes, known
 from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, OwnLoss, Trial, try_loss
 from maas_magics.core.training.own.meaning import WORDS, contradiction, told
-from maas_magics.core.training.own.modules import ask, last_layer
+from maas_magics.core.training.own.modules import ask, copied, last_layer
 from maas_magics.core.training.own.units import best_outputs
 
 ROWS, NUMBERS = 61, 2**20
@@ -126,7 +126,8 @@ def fit_in(
     inputs, target = tuple(x[:rows] for x in inputs), target[:rows]
     target = recoded(answers, wide, target)
     answered = ask(net, inputs, names)
-    trial = try_loss(asked.loss, takes, answered, target, wide, asked.given)
+    loss = _spare(asked.loss)
+    trial = try_loss(loss, takes, answered, target, wide, asked.given)
     found = takes or (trial.watch.found if trial.watch is not None else None)
     one_hot = trial.watch is not None and trial.watch.one_hot and wide.task == "multiclass"
     if one_hot and found is not None and trial.watch is not None:  # labels that the loss makes rows of stay labels
@@ -134,7 +135,7 @@ def fit_in(
     link = _said(wide, asked.outputs) or _seen(wide, found, trial)
     if asked.task is None and asked.outputs != "values" and takes is None and found is not None:
         _check_family(found.family, wide, target)
-    own, form = OwnLoss(asked.loss, trial.form), trial.form
+    own, form = OwnLoss(loss, trial.form), trial.form
     if (
         takes is None
         and wide.task == "regression"
@@ -236,6 +237,14 @@ def _check_family(family: Family, answers: Answers, target: Tensor) -> None:
     whole = answers.task == "regression" and answers.flat and bool((target == target.round()).all())
     if family == "classes" and whole:
         raise OtherTask("classes")
+
+
+def _spare(loss: Any) -> Any:
+    """A loss to try: of a module a copy, for it may keep count of what it was asked."""
+    try:
+        return copied(loss) if isinstance(loss, nn.Module) else loss
+    except Exception:  # whatever its parts raise
+        return loss
 
 
 def _in_own_units(answers: Answers, target: Tensor) -> Tensor:
