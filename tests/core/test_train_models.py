@@ -260,6 +260,7 @@ def test_without_preprocessing_a_module_gets_the_numbers_as_they_are(lab):
         (_net(outputs=2), X, REAL, "answers (2, 2) for 2 rows; the target (regression) wants (2, 1)", "should have 1 outputs"),
         (_net(outputs=1), X, THREE, "the target (multiclass) wants (2, 3)", "Its last layer should have 3 outputs."),
         (_net(outputs=3), X, TWO, "the target (binary) wants (2, 1)", "Its last layer should have 1 outputs."),
+        (nn.Linear(4, 3), np.ones((N, 6, 4), "float32"), THREE, "answers (2, 6, 3) for 2 rows", "an axis too many: answer x[:, -1]"),
         (nn.LSTM(4, 2), X, REAL, "answers a tuple; one tensor was expected", "Return one tensor."),
         (nn.Linear, X, REAL, "Linear is a class; a module was expected", "Make one: net = Linear(…)"),
         (lambda i, o: "net", X, REAL, "is of type str; an nn.Module was expected", "End the cell with the module"),

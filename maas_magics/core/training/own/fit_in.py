@@ -203,11 +203,15 @@ def _other(asked: Asked, takes: Takes | None, answers: Answers) -> OtherTask | N
 
 
 def _misfit(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, answers: Answers) -> ModelError:
-    wanted = answers.outputs
+    wanted, hint = answers.outputs, ""
+    if outputs.dim() > 2:
+        hint = "Each row has an axis too many: answer x[:, -1] or x.mean(1)." if outputs.shape[2:] == (wanted,) else ""
+    elif last_layer(net, inputs):
+        hint = f"Its last layer should have {wanted} outputs."
     return ModelError(
         f"The network answers {tuple(outputs.shape)} for {len(outputs)} rows; the target ({answers.task}) wants "
         f"({len(outputs)}, {wanted}).",
-        f"Its last layer should have {wanted} outputs." if last_layer(net, inputs) else "",
+        hint,
     )
 
 
