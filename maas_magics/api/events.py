@@ -125,11 +125,14 @@ class Resumed(_Event, frozen=True, kw_only=True):
         Epoch it stands in, counted from 1.
     step, samples : int
         Optimizer steps and training rows done.
+    best : EpochEnd or None
+        The best epoch before, which another job may have told of.
     """
 
     epoch: int
     step: int
     samples: int
+    best: EpochEnd | None = None
 
 
 class Paused(_Event, frozen=True, kw_only=True):
@@ -209,11 +212,14 @@ class Finished(_Event, frozen=True, kw_only=True):
         Short text of the error, for a failed job.
     best_epoch : int
         Epoch whose weights were kept; 0 when there is none.
+    seconds : float
+        Wall time of the training, pauses left out; 0 where it was none.
     """
 
     state: State
     error: str | None = None
     best_epoch: int = 0
+    seconds: float = 0.0
 
 
 Event = (

@@ -206,7 +206,8 @@ class LoggedJob(BaseJob[R]):
     def _end(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
         text = None if self._error is None else str(self._error) or type(self._error).__name__
         with self._changed:
-            self._add(Finished(state=state, error=text, best_epoch=getattr(self._result, "best_epoch", 0)))
+            best, seconds = (getattr(self._result, name, 0) for name in ("best_epoch", "seconds"))
+            self._add(Finished(state=state, error=text, best_epoch=best, seconds=seconds if best else 0.0))
             self._keep(state)
             self._info = msgspec.structs.replace(self._info, state=state)
             self._changed.notify_all()

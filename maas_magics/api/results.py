@@ -88,7 +88,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     history : dict of str to list of float
         One value for each epoch: ``loss``, ``val_loss``, ``val_accuracy`` … and ``lr``.
     seconds : float
-        Wall time of the training.
+        Wall time of the training, also of what was done before it was paused or resumed.
     stopped : bool
         Whether it was stopped before its last epoch by a person.
     diverged : bool

@@ -112,6 +112,10 @@ class History:
             case Resumed():
                 self.state = "running"
                 self._back(event.time, event.epoch, event.step, event.samples)
+                if event.best is not None and (self.best is None or self.best.epoch != event.best.epoch):
+                    self.best = event.best  # of a job before this one
+                    self.baseline = event.best.baseline or self.baseline
+                    self._bests.append(event.best)
             case Step():
                 self.epoch, self.loss = event.epoch, event.loss
                 self._advance(event.time, event.step, event.samples)
@@ -192,7 +196,9 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Seconds between the start and the latest event."""
+        """Seconds between the start and the latest event; of a training that is over, what its result tells."""
+        if self.finished is not None and self.finished.seconds:
+            return self.finished.seconds
         return self._time - self.started.time if self.started else 0.0
 
     @property

@@ -8,9 +8,11 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
-from maas_magics.api.events import EpochEnd, Event, Finished, Message, Progress, Started, Step
+from maas_magics.api.events import EpochEnd, Event, Finished, Message, Progress, Resumed, Started, Step
 from maas_magics.widgets.curves import Curve
 from maas_magics.widgets.history import History
+from maas_magics.widgets.live import header
+from maas_magics.widgets.words import best_figures
 
 
 def log(epochs: int = 3, steps: int = 10, *, per_second: float = 10.0) -> list[Event]:
@@ -46,6 +48,38 @@ def test_a_log_adds_up() -> None:
     assert history.left is None
     assert history.seconds == pytest.approx(3.0)
     assert history.rate == pytest.approx(80.0)
+
+
+def resumed(best: EpochEnd | None) -> list[Event]:
+    """A job that goes on from another one's state, and finds nothing better."""
+    figures = {"loss": 0.9, "accuracy": 0.6}
+    return [
+        Started(title="train m", epochs=5, steps_per_epoch=10, monitor="accuracy", mode="max", time=100.0),
+        Resumed(epoch=4, step=30, samples=240, best=best, time=101.0),
+        EpochEnd(epoch=4, step=40, samples=320, train={"loss": 0.7}, validation=figures, seconds=8.0, time=102.0),
+        Finished(state="succeeded", best_epoch=2, seconds=8.5, time=110.0),
+    ]
+
+
+def test_figures_beside_the_best_epoch_are_its_own_though_another_job_told_of_it() -> None:
+    best = EpochEnd(
+        epoch=2, step=20, samples=160, train={"loss": 0.5}, validation={"loss": 0.1, "accuracy": 0.9},
+        baseline={"loss": 2.0}, best=True,
+    )  # fmt: skip
+    for length in (2, 3, 4):
+        history = History.of(resumed(best)[:length])
+        assert history.best_epoch == 2 and dict(best_figures(history)) == {"val loss": "0.1", "accuracy": "0.9"}
+        assert history.baseline == {"loss": 2.0}
+        assert header(history, stopping=False)["best"]["epoch"] == 2
+    again = [*resumed(best)[:3], Resumed(epoch=3, step=25, samples=200, best=best, time=105.0)]
+    history = History.of(again)
+    assert history.best is not None and history.best.epoch == 2
+    better = EpochEnd(epoch=5, step=50, samples=400, train={"loss": 0.1}, validation={"accuracy": 0.95}, best=True)
+    assert History.of([*resumed(best)[:3], better]).best == better
+
+
+def test_the_time_of_a_training_that_is_over_is_that_of_its_result() -> None:
+    assert History.of(resumed(None)).seconds == 8.5 and History.of(resumed(None)[:3]).seconds == 2.0
 
 
 def test_speed_and_time_left_while_it_runs() -> None:

@@ -98,6 +98,7 @@ class Fit(Progress):
             raise Stopped("Training was stopped before anything could be kept.")
         self._net.load_state_dict(self._best)
         self._net.eval()
+        self._history.seconds = self._spent + time.perf_counter() - self._started
         return self._history
 
     def _impatient(self) -> bool:

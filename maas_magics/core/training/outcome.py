@@ -88,7 +88,6 @@ def conclude(
     architecture: str,
     declared: bool,
     facts: dict[str, str],
-    seconds: float,
     parts: dict[str, float],
     rows: int,
     warned: Sequence[str] = (),
@@ -107,8 +106,6 @@ def conclude(
         Whether the network can be made by that name.
     facts : dict of str to str
         What was chosen.
-    seconds : float
-        That the training took.
     parts : dict of str to float
         Seconds of the parts of steps, where they were timed.
     rows : int
@@ -122,7 +119,7 @@ def conclude(
     doubts += [text for text in (*warned, labels_of_one_row(prepared.answers, rows)) if text]
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     told = {**facts, "monitor": plan.monitor}
-    manifest = _manifest(request, prepared, plan, history, architecture, declared, parameters, told, seconds, net)
+    manifest = _manifest(request, prepared, plan, history, architecture, declared, parameters, told, net)
     watched = history.best_metrics.get(plan.monitor, history.best_metrics["loss"])
     better = request.better_than is None or (
         watched < request.better_than if plan.mode == "min" else watched > request.better_than
@@ -136,7 +133,7 @@ def conclude(
         best_epoch=history.best_epoch,
         epochs=history.epochs,
         history=history.curves,
-        seconds=seconds,
+        seconds=history.seconds,
         stopped=history.stopped,
         diverged=history.diverged,
         profile=parts,
@@ -154,7 +151,6 @@ def _manifest(
     declared: bool,
     parameters: int,
     facts: dict[str, str],
-    seconds: float,
     net: nn.Module,
 ) -> Manifest:
     answers = prepared.answers
@@ -184,5 +180,5 @@ def _manifest(
         plan=facts,
         history=curves,
         best_epoch=history.best_epoch,
-        seconds=seconds,
+        seconds=history.seconds,
     )

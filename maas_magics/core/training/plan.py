@@ -50,6 +50,8 @@ class History:
     """Loss of the first step."""
     baseline: dict[str, float] = field(default_factory=dict)
     """Figures of a constant answer to the held-out rows."""
+    seconds: float = field(default=0.0, compare=False)
+    """That the training took, in all processes that went on with it."""
 
 
 def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min", "max"]:

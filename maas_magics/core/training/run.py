@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any
@@ -110,9 +109,7 @@ class Run:
             plan = self._plan(made, choice, profiler)
             facts = self._facts(made, choice)
             self._tell(made, plan, facts)
-            begun = time.perf_counter()
             history = self._shared(made, choice, plan, undo) if self._shares else self._alone(made, choice, plan)
-            seconds = time.perf_counter() - begun
             parts = profiler.result() if profiler is not None else {}
             if profiler is not None:
                 told = advice(parts, profiler.steps, self._batches, fast=self._request.fast is not None)
@@ -132,7 +129,6 @@ class Run:
             architecture=self._title,
             declared=self._declared,
             facts=facts,
-            seconds=seconds,
             parts=parts,
             rows=self._batches.rows,
             warned=(*self._prepared.notes, form.doubt if form is not None else "", doubt),
