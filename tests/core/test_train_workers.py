@@ -215,6 +215,26 @@ def test_suspended_in_mid_training_and_gone_on_with_it_ends_the_same(store: Path
     assert result.epochs == expected.epochs == 12
 
 
+def test_what_was_told_before_a_state_is_written_down_before_it(store: Path) -> None:
+    """Else a process that is killed between the two leaves a state whose epochs nobody has heard of."""
+    kept = Kept(store, workers=2, epochs=4, schedule="constant", batch_size=64, checkpoint_every="5")
+    told: list[int] = []
+
+    def written() -> None:
+        if not told:
+            assert not list(kept.folder.glob("checkpoint-*")), "the state was there first"
+        told.append(len(kept.events))
+
+    context = Context(
+        kept.store, Loader(kept.store), kept.events.append, lambda: "", checkpoints=kept.folder, written=written
+    )
+    train(kept.request, context)
+    saved = [place for place, event in enumerate(kept.events) if isinstance(event, CheckpointSaved)]
+    assert len(saved) == len(told) >= 4
+    for place, before in zip(saved, told, strict=True):
+        assert not any(isinstance(event, EpochEnd) for event in kept.events[before:place])
+
+
 # --- death ---
 
 

@@ -19,6 +19,9 @@ from typing import Any, TypeVar
 import uvicorn
 
 from maas_magics.api.backend import Backend
+from maas_magics.api.errors import MaasError
+from maas_magics.api.events import FINAL_STATES
+from maas_magics.local.backend import LocalBackend
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.remote.client import Client
 from maas_magics.service.app import create_app
@@ -119,6 +122,17 @@ class Service:
             self.process.stdout.close()
 
 
+def end_jobs(backend: LocalBackend) -> None:
+    """End what a test that failed left behind: every other training of this process would wait for it."""
+    for info in backend.jobs():
+        if info.state not in FINAL_STATES:
+            job = backend.job(info.id)
+            job.stop()
+            job.stop()
+            with suppress(MaasError):
+                job.result(LIMIT)
+
+
 class Address(str):
     """URL of an application in this process."""
 
@@ -149,6 +163,8 @@ def in_thread(backend: Backend, settings: Settings | None = None) -> Iterator[Ad
     finally:
         server.should_exit = True
         thread.join(LIMIT)
+        if type(backend) is LocalBackend:
+            end_jobs(backend)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from serving import Service, in_thread, remote, wait_for
+from serving import Service, end_jobs, in_thread, remote, wait_for
 
 from maas_magics.api.backend import Backend, Job, JobInfo
 from maas_magics.api.errors import JobNotFound, MaasError, ModelNotFound, OptionError, Stopped
@@ -48,7 +48,11 @@ def process(store: Path) -> Iterator[Backend]:
 @contextmanager
 def kernel(store: Path) -> Iterator[Backend]:
     """What runs in a notebook's kernel."""
-    yield LocalBackend(str(store))
+    made = LocalBackend(str(store))
+    try:
+        yield made
+    finally:
+        end_jobs(made)
 
 
 KINDS: Any = {"params": [kernel, application, process], "ids": lambda kind: kind.__name__}
@@ -326,16 +330,17 @@ def test_what_is_no_training_cannot_be_paused(used: tuple[Backend, Job[Any]]) ->
 def test_a_training_goes_on_for_more_epochs_by_its_name_alone(backend: Backend, tmp_path: Path) -> None:
     constant = {"patience": 0, "schedule": "constant"}
     first = backend.submit(quick("m", epochs=4, **constant))
-    begun = first.result(600)
+    before = first.result(600)
     with pytest.raises(MaasError, match="has done its 4 epochs"):
         backend.submit(TrainRequest(name="m", resume=True)).result(600)
     job = backend.submit(TrainRequest(name="m", resume=True, epochs=7))
     found = job.result(600)
     told = {type(event): event for event in job.events()}
-    best = next(e for e in first.events() if isinstance(e, EpochEnd) and e.epoch == begun.best_epoch)
+    best = next(e for e in first.events() if isinstance(e, EpochEnd) and e.epoch == before.best_epoch)
     assert told[Resumed].best.epoch == best.epoch and told[Resumed].best.validation == best.validation
     assert told[Resumed].best.train == best.train and told[Resumed].best.baseline == best.baseline
-    assert told[Finished].seconds == found.seconds == backend.models.record("m:2").seconds > begun.seconds > 0
+    spent = [event.seconds for event in first.events() if isinstance(event, EpochEnd)][-1]
+    assert told[Finished].seconds == found.seconds == backend.models.record("m:2").seconds > spent > 0
     expected = whole(tmp_path, epochs=7, **constant)
     assert found.ref == "m:2" and found.epochs == 7 and found.history == expected.history
     stopped = backend.submit(endless("m"))

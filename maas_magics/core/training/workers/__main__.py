@@ -69,6 +69,7 @@ class Line:
         self._line = Client(order.address, authkey=bytes.fromhex(order.key))
         self._sending = threading.Lock()
         self._figures: SimpleQueue[dict[str, float]] = SimpleQueue()
+        self._written: SimpleQueue[None] = SimpleQueue()
         self.wish: Stopping = ""
         self.say(words.Hello(rank))
         threading.Thread(target=self._listen, daemon=True).start()
@@ -88,6 +89,11 @@ class Line:
         self.say(words.packed(outputs))
         return self._figures.get()
 
+    def until_written(self) -> None:
+        """Wait until what was told is written down: a state is of no use whose events are lost."""
+        self.say(words.Keeps())
+        self._written.get()
+
     def _listen(self) -> None:
         while True:
             try:
@@ -100,6 +106,8 @@ class Line:
                     self.wish = cast(Stopping, wish)
                 case words.Figures(values):
                     self._figures.put(values)
+                case words.Written():
+                    self._written.put(None)
                 case words.Over():
                     os._exit(0)  # whatever this process is in the midst of is of no use to anybody
 
@@ -250,7 +258,7 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
             held,
             plan,
             line.emit,
-            SharedCheckpoints(order, group, net, optimizer.inner),
+            SharedCheckpoints(order, group, net, optimizer.inner, line.until_written),
             group=group,
             wish=lambda: line.wish,
             figures=line.figures,

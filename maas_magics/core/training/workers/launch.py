@@ -248,6 +248,10 @@ class _Watch:
             case words.Outputs() as outputs:
                 assert line is not None
                 _say(line, words.Figures(self._figures(outputs)))
+            case words.Keeps():
+                assert line is not None
+                self._context.written()
+                _say(line, words.Written())
             case words.Failed(error):
                 raise decode_error(error, "A worker failed.")
             case words.GaveWay():

@@ -123,6 +123,10 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
     data: bytes
 
 
+class Keeps(msgspec.Struct, frozen=True, tag=True):
+    """A state is about to be written, once all that was told before it is written down."""
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """Training has ended, and the best weights are written. ``history`` is a `History` as a dict."""
 
@@ -151,12 +155,16 @@ class Figures(msgspec.Struct, frozen=True, tag=True):
     values: dict[str, float]
 
 
+class Written(msgspec.Struct, frozen=True, tag=True):
+    """What was told before `Keeps` is written down."""
+
+
 class Over(msgspec.Struct, frozen=True, tag=True):
     """Nothing more is wanted of the worker."""
 
 
-Said = Hello | Told | Outputs | Done | GaveWay | Failed
-Answered = Wish | Figures | Over
+Said = Hello | Told | Outputs | Keeps | Done | GaveWay | Failed
+Answered = Wish | Figures | Written | Over
 
 _said: msgspec.msgpack.Decoder[Said] = msgspec.msgpack.Decoder(Said)
 _answered: msgspec.msgpack.Decoder[Answered] = msgspec.msgpack.Decoder(Answered)

@@ -60,10 +60,19 @@ class SharedCheckpoints(Checkpoints):
     net : nn.Module
     optimizer : torch.optim.Optimizer
         Whose parameters are sharded as those of ``net`` are.
+    before : callable
+        See `Checkpoints`; called in the first worker.
     """
 
-    def __init__(self, order: Order, group: Group, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        super().__init__(Path(order.checkpoints), order.checkpoint_every, order.marks, order.resume)
+    def __init__(
+        self,
+        order: Order,
+        group: Group,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(Path(order.checkpoints), order.checkpoint_every, order.marks, order.resume, before)
         self.chosen = order.chosen
         self._group, self._net, self._optimizer = group, net, optimizer
 
