@@ -28,11 +28,13 @@ class Uploads:
         Made when something is written.
     limit : float
         Most bytes of one upload.
+    room : float
+        Most bytes of all of them on disk.
     """
 
-    def __init__(self, folder: Path, limit: float = float("inf")) -> None:
+    def __init__(self, folder: Path, limit: float = float("inf"), room: float = float("inf")) -> None:
         self.folder = folder
-        self._limit = limit
+        self._limit, self._room = limit, room
         self._lock = threading.Lock()
 
     def path(self, digest: str) -> Path:
@@ -73,7 +75,7 @@ class Uploads:
         Raises
         ------
         DataError
-            If ``offset`` is not where the bytes end, or the whole does not have the digest.
+            If ``offset`` is not where the bytes end, there is no room for the whole, or it does not have the digest.
         StoreError
             If they cannot be written; the bytes that were there before still are.
         """
@@ -90,6 +92,7 @@ class Uploads:
                 return COMPLETE
             if offset != there or there + len(chunk) > total:
                 raise DataError(f"The upload is at byte {there:,}, not {offset:,}.", "Go on from there.")
+            self._check_room(total - there)
             try:
                 private.folder(self.folder)
                 with open(private.file(part), "ab") as out:
@@ -111,6 +114,22 @@ class Uploads:
             except OSError as error:
                 raise StoreError(f"The data cannot be written: {error.strerror or error}.") from error
         return COMPLETE
+
+    def _check_room(self, more: int) -> None:
+        """See that all data together stays within bounds."""
+        if self._room == float("inf"):
+            return
+        taken = 0
+        if self.folder.is_dir():
+            with os.scandir(self.folder) as files:
+                for file in files:
+                    with contextlib.suppress(OSError):  # it was removed meanwhile
+                        taken += file.stat().st_size
+        if taken + more > self._room:
+            raise DataError(
+                f"There is no room for {more:,} bytes: all uploads may take {self._room:,.0f}, and take {taken:,}.",
+                f"Its owner may raise --max-uploads, or remove from {self.folder.name}/ what no job needs any more.",
+            )
 
     def _file(self, digest: str) -> Path:
         if not DIGEST.fullmatch(digest):

@@ -48,6 +48,8 @@ class Limits:
         Most of one training; ``workers`` of those that read a dataset as well, ``threads`` of one process.
     upload : float
         Most bytes of one upload.
+    uploads : float
+        Most bytes of all uploads on disk.
     memory : float
         Bytes of address space of one worker process.
     cpu : float
@@ -58,11 +60,12 @@ class Limits:
     workers: int = 128
     threads: int = 256
     upload: float = 16 * 1024.0 * MEGABYTE
+    uploads: float = 128 * 1024.0 * MEGABYTE
     memory: float = _address_space()
     cpu: float = 1000 * HOUR
 
     def told(self) -> str:
-        """All of them in one line."""
+        """Those of a job in one line."""
         of = {
             "epochs": f"{self.epochs:,}" if self.epochs else "",
             "workers": f"{self.workers:,}" if self.workers else "",

@@ -53,7 +53,8 @@ class ServiceBackend(LocalBackend):
         super().__init__(place, memory, shared=True)
         self.allow_code = allow_code
         self.limits = limits or Limits()
-        self.data = Uploads(self.models.work / "data", self.limits.upload or float("inf"))
+        upload, uploads = self.limits.upload or float("inf"), self.limits.uploads or float("inf")
+        self.data = Uploads(self.models.work / "data", upload, uploads)
         with contextlib.suppress(StoreError):  # a journal that cannot be read costs the jobs, not the models
             if all(info.state in FINAL_STATES for info, _ in self._journal.jobs()):
                 self.data.forget(KEPT)

@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-threads", type=int, default=Limits.threads, help="CPU threads of one process; 0 for no limit")
     add("--max-upload", type=float, default=Limits.upload / 2**20, help="megabytes of one upload; 0 for no limit")
     add(
+        "--max-uploads",
+        type=float,
+        default=Limits.uploads / 2**20,
+        help="megabytes of all uploads on disk; 0 for no limit",
+    )
+    add(
         "--worker-memory",
         type=float,
         default=Limits.memory / 2**20,
@@ -208,7 +214,15 @@ def _limits(options: dict[str, Any]) -> Limits:
     OptionError
         If one is below zero, or no number.
     """
-    for name in ("max_epochs", "max_workers", "max_threads", "max_upload", "worker_memory", "worker_cpu"):
+    for name in (
+        "max_epochs",
+        "max_workers",
+        "max_threads",
+        "max_upload",
+        "max_uploads",
+        "worker_memory",
+        "worker_cpu",
+    ):
         if not 0 <= options[name] < float("inf"):
             raise OptionError(
                 f"--{name.replace('_', '-')} is {options[name]:g}; 0 or more was expected.", "0 is no limit."
@@ -218,6 +232,7 @@ def _limits(options: dict[str, Any]) -> Limits:
         workers=options["max_workers"],
         threads=options["max_threads"],
         upload=options["max_upload"] * 2**20,
+        uploads=options["max_uploads"] * 2**20,
         memory=options["worker_memory"] * 2**20,
         cpu=options["worker_cpu"] * 3600,
     )

@@ -75,9 +75,9 @@ def job_routes(backend: Backend) -> list[Route]:
     reads, writes = Desk("reads"), Desk("writes")
 
     async def submit(request: Request) -> Response:
-        asked = decode_request(await request.body())
+        body = await request.body()
         key = request.headers.get("idempotency-key", "")[:200]
-        info = await writes.ask(lambda: backend.submit(asked, key).info)
+        info = await writes.ask(lambda: backend.submit(decode_request(body), key).info)
         return Response(msgspec.json.encode(info), 201, media_type=JSON)
 
     async def jobs(request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,12 +18,21 @@ from serving import Service, remote
 from maas_magics.api.errors import DataError, MaasError, Refused
 from maas_magics.api.events import Message
 from maas_magics.api.requests import TrainRequest
+from maas_magics.core.uploads import Uploads
 from maas_magics.local.limits import Limits
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.service.__main__ import main
 
 FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 3)), columns=list("aby"))
-OPTIONS = ("--max-epochs", "--max-workers", "--max-threads", "--max-upload", "--worker-memory", "--worker-cpu")
+OPTIONS = (
+    "--max-epochs",
+    "--max-workers",
+    "--max-threads",
+    "--max-upload",
+    "--max-uploads",
+    "--worker-memory",
+    "--worker-cpu",
+)
 
 
 def request(**given: Any) -> TrainRequest:
@@ -97,6 +108,34 @@ def test_an_upload_above_the_limit_is_refused(backend: RemoteBackend) -> None:
     with pytest.raises(DataError, match="bytes were announced; 1 to 524,288 are accepted") as caught:
         backend.submit(request(data=many, epochs=1))
     assert "--max-upload" in caught.value.hint
+
+
+def test_all_uploads_together_have_room_on_disk_up_to_a_limit(tmp_path: Path) -> None:
+    first, second = os.urandom(600), os.urandom(600)
+    names = [hashlib.sha256(data).hexdigest() for data in (first, second)]
+    uploads = Uploads(tmp_path / "data", room=1_000)
+    assert uploads.append(names[0], 0, first[:300], 600) == 300
+    assert uploads.append(names[1], 0, second[:100], 600) == 100, "what was announced is no room taken yet"
+    assert uploads.append(names[0], 300, first[300:], 600) == -1
+    with pytest.raises(DataError, match="no room for 500 bytes: all uploads may take 1,000, and take 700") as caught:
+        uploads.append(names[1], 100, second[100:], 600)
+    assert "--max-uploads" in caught.value.hint and uploads.offset(names[1]) == 100
+    assert uploads.append(names[0], 0, first, 600) == -1, "what is there needs no room"
+    (tmp_path / "data" / names[0]).unlink()
+    assert uploads.append(names[1], 100, second[100:], 600) == -1
+
+
+def test_the_service_bounds_all_uploads(tmp_path: Path) -> None:
+    served = Service(tmp_path, "--max-uploads", "0.5")
+    try:
+        with remote(served.url, served.token) as backend:
+            assert backend.submit(request(epochs=1)).result(600).ref == "m:1"
+            many = pd.DataFrame(np.random.default_rng(0).normal(size=(60_000, 3)), columns=list("aby"))
+            with pytest.raises(DataError, match="all uploads may take 524,288") as caught:
+                backend.submit(request(data=many, epochs=1))
+            assert "--max-uploads" in caught.value.hint
+    finally:
+        served.stop()
 
 
 def test_no_limit_is_none() -> None:
