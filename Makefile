@@ -23,7 +23,9 @@ lab: $(VENV)/lab
 demo: $(VENV)/lab
 	MAAS_UI=static MAAS_STORE=$$(mktemp -d) $(BIN)/python notebooks/run.py notebooks/01_quickstart.ipynb out
 
-test: lint peers fast
+test:
+	$(MAKE) --jobs $(JOBS) --output-sync lint peers
+	$(MAKE) fast
 	$(MAKE) --jobs $(JOBS) --output-sync notebooks demo
 	$(MAKE) browser
 
