@@ -12,8 +12,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 
 from maas_magics.api.backend import Inferred
+from maas_magics.api.signature import NUMPY
 from maas_magics.remote.oip import _tensor
 from maas_magics.service.oip import Call, Wanted
 from maas_magics.service.oip_answer import write_answer
@@ -102,6 +104,32 @@ def test_decimals_come_back_as_decimals(lab, library):
         lab.export(format="onnx")
     assert set(lab.session.backend.infer("m", {"a": X[:, :1]}).outputs["prediction"].tolist()) <= {*model.info.classes}
     assert lab.evaluate(frame)["accuracy"] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("where", "dtype"), [("table", "int64"), ("table", "bool"), ("array", "uint8"), ("loader", "float32")]
+)
+def test_several_labels_of_a_row_come_back_as_zeros_and_ones_of_their_type(lab, where, dtype):
+    several = np.stack([X[:, 0] > 0.5, X[:, 1] > 1.5], axis=1).astype(dtype)
+    rows: Any = X.astype("float32")
+    net = torch.nn.Linear(X.shape[1], 2)
+    match where:
+        case "table":
+            rows = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+            lab.train(rows.assign(p=several[:, 0], q=several[:, 1]), ["p", "q"], epochs=12, lr=0.1)
+        case "array":
+            lab.train(rows, several, epochs=12, lr=0.1)
+        case "loader":
+            data = torch.utils.data.TensorDataset(torch.from_numpy(rows), torch.from_numpy(several))
+            lab.train(torch.utils.data.DataLoader(data, 32), model=net, task="multilabel", epochs=12, lr=0.1)
+    for exported in (False, True):
+        if exported:
+            lab.export(format="onnx")
+        said = lab.predict(rows, probabilities=False)
+        said = said.to_numpy() if isinstance(said, pd.DataFrame) else said
+        assert said.dtype == several.dtype and (said == several).mean() > 0.9
+    [spec] = [s for s in lab.session.backend.models.get("m").signature.outputs if s.name == "prediction"]
+    assert np.dtype(NUMPY[spec.datatype]) == several.dtype
 
 
 def test_an_array_of_labels_comes_back_as_one(lab):

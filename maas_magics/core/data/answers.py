@@ -14,7 +14,19 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import Task
 from maas_magics.api.signature import DATATYPES, Datatype, TensorSpec
 from maas_magics.core.data.arrow import Array, dates
-from maas_magics.core.data.labels import DECIMAL, TEXT, Label, is_decimal, is_text, key, kind_of, names_of, plain, typed
+from maas_magics.core.data.labels import (
+    DECIMAL,
+    TEXT,
+    Label,
+    is_decimal,
+    is_text,
+    key,
+    kind_of,
+    kind_of_holding,
+    names_of,
+    plain,
+    typed,
+)
 from maas_magics.core.data.running import Running, figures
 
 Link = Literal["", "identity", "sigmoid", "softmax", "exp"]
@@ -108,9 +120,8 @@ class Answers(msgspec.Struct, frozen=True):
             datatype: Datatype = "FP64" if self.standardised else "FP32"
             return (TensorSpec("prediction", datatype, (-1, *self.row)),)
         probabilities = TensorSpec("probabilities", "FP32", (-1, len(self.labels)))
-        if self.task == "multilabel":
-            return TensorSpec("prediction", "BOOL", (-1, len(self.names))), probabilities
-        return TensorSpec("prediction", DATATYPES[self.label_array.dtype.name], (-1,)), probabilities
+        several = (len(self.names),) if self.task == "multilabel" else ()
+        return TensorSpec("prediction", DATATYPES[self.label_array.dtype.name], (-1, *several)), probabilities
 
     @property
     def label_array(self) -> Array:
@@ -192,7 +203,7 @@ def fit_answers(values: Array, names: Sequence[str], task: Task | Family | None,
         if flat or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
             raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
         shares = tuple(floats(values, names).mean(axis=0).tolist())
-        return Answers(task, tuple(names), (False, True), flat=False, usual=shares)
+        return Answers(task, tuple(names), (False, True), flat=False, kind=kind_of_holding(values), usual=shares)
     if not flat:
         raise DataError(
             f"A {task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel"

@@ -32,6 +32,11 @@ def kind_of(values: Array) -> str:
     return DECIMAL if is_decimal(values) else TEXT if is_text(values) else values.dtype.name
 
 
+def kind_of_holding(values: Array) -> str:
+    """Kind of zeros and ones that say of several labels whether each holds: numbers, or empty for truth values."""
+    return "" if values.dtype.kind in "bO" else values.dtype.name
+
+
 def plain(label: Any, kind: str) -> Label:
     """A label as JSON holds it; `typed` is the way back."""
     return label if kind not in (TEXT, DECIMAL) else str(label)

@@ -151,9 +151,18 @@ def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.Chunked
         table, columns = table.filter(present), [values.filter(present) for values in columns]
     values = [_values(name, item) for name, item in zip(names, columns, strict=True)]
     if len(values) > 1:
-        return table, np.stack([v.astype(np.float64) if is_decimal(v) else v for v in values], axis=1)
+        return table, _side_by_side(values)
     only = values[0]
     return table, only[:, 0] if only.ndim == 2 and only.shape[1] == 1 else only
+
+
+def _side_by_side(columns: list[Array]) -> Array:
+    """Targets of one row in one row (n, k). Zeros and ones beside truth values are truth values too."""
+    columns = [values.astype(np.float64) if is_decimal(values) else values for values in columns]
+    kinds = {values.dtype.kind for values in columns}
+    if "b" in kinds and kinds <= set("biuf") and all(((v == 0) | (v == 1)).all() for v in columns):
+        columns = [values.astype(bool) for values in columns]
+    return np.stack(columns, axis=1)
 
 
 def _present(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -253,7 +253,12 @@ class _Labels:
             return
         if answers.task == "multilabel":
             self.constants = [onnx.helper.make_tensor(f"{inner}/labels/half", onnx.TensorProto.FLOAT, [], [0.5])]
-            self.nodes = [onnx.helper.make_node("GreaterOrEqual", [decoded, f"{inner}/labels/half"], ["prediction"])]
+            labels, holds = answers.label_array, f"{inner}/labels/holds"
+            named = "prediction" if labels.dtype == bool else holds
+            self.nodes = [onnx.helper.make_node("GreaterOrEqual", [decoded, f"{inner}/labels/half"], [named])]
+            if named == holds:
+                to = onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
+                self.nodes.append(onnx.helper.make_node("Cast", [holds], ["prediction"], to=to))
             return
         labels = answers.label_array
         name = f"{inner}/labels/values"

@@ -165,7 +165,8 @@ class Predictor:
                 raise OptionError(
                     "The likeliest labels are for one label a row; this model gives several.", "Use --proba."
                 )
-            holds = decoded >= 0.5
+            assert self._labels is not None
+            holds = (decoded >= 0.5).astype(self._labels.dtype, copy=False)
             return {"prediction": holds} | self._probabilities(decoded, labels, request)
         assert self._named is not None
         if request.top:

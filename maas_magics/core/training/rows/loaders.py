@@ -21,7 +21,7 @@ from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.answers import Answers, Family, infer_task
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.labels import TEXT
+from maas_magics.core.data.labels import TEXT, kind_of_holding
 from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
@@ -251,7 +251,8 @@ def _answers(task: Task, target: Tensor, net: nn.Module, inputs: tuple[Tensor, .
         several = (NAME,) if target.dim() == 1 else tuple(f"{NAME}{i}" for i in range(width))
         return Answers(task, several, (), (0.0,) * width, (1.0,) * width, target.dim() == 1)
     if task == "multilabel":
-        return Answers(task, tuple(f"{NAME}{i}" for i in range(width)), (False, True), flat=False)
+        several = tuple(f"{NAME}{i}" for i in range(width))
+        return Answers(task, several, (False, True), flat=False, kind=kind_of_holding(target.numpy()))
     if task == "binary":
         return Answers(task, (NAME,), (False, True) if target.dtype == torch.bool else (0, 1), kind=_kind(target))
     outputs = ask(net, inputs)
