@@ -125,14 +125,35 @@ class Resumed(_Event, frozen=True, kw_only=True):
         Epoch it stands in, counted from 1.
     step, samples : int
         Optimizer steps and training rows done.
-    best : EpochEnd or None
-        The best epoch before, which another job may have told of.
+    best_epoch, best_step : int
+        The best epoch before, which another job may have told of, and its last step; 0 when there is none.
+    train, validation, baseline : dict of str to float
+        Its figures, as its `EpochEnd` told them.
     """
 
     epoch: int
     step: int
     samples: int
-    best: EpochEnd | None = None
+    best_epoch: int = 0
+    best_step: int = 0
+    train: dict[str, float] = {}
+    validation: dict[str, float] = {}
+    baseline: dict[str, float] = {}
+
+    @property
+    def best(self) -> EpochEnd | None:
+        """The best epoch before."""
+        if not self.best_epoch:
+            return None
+        return EpochEnd(
+            epoch=self.best_epoch,
+            step=self.best_step,
+            samples=0,
+            train=self.train,
+            validation=self.validation,
+            baseline=self.baseline,
+            best=True,
+        )
 
 
 class Paused(_Event, frozen=True, kw_only=True):

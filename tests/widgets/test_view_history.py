@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -50,12 +51,18 @@ def test_a_log_adds_up() -> None:
     assert history.rate == pytest.approx(80.0)
 
 
+def goes_on(best: EpochEnd | None, **given: Any) -> Resumed:
+    told = {} if best is None else {"best_epoch": best.epoch, "best_step": best.step, "train": best.train}
+    more = {} if best is None else {"validation": best.validation, "baseline": best.baseline}
+    return Resumed(**given, **told, **more)
+
+
 def resumed(best: EpochEnd | None) -> list[Event]:
     """A job that goes on from another one's state, and finds nothing better."""
     figures = {"loss": 0.9, "accuracy": 0.6}
     return [
         Started(title="train m", epochs=5, steps_per_epoch=10, monitor="accuracy", mode="max", time=100.0),
-        Resumed(epoch=4, step=30, samples=240, best=best, time=101.0),
+        goes_on(best, epoch=4, step=30, samples=240, time=101.0),
         EpochEnd(epoch=4, step=40, samples=320, train={"loss": 0.7}, validation=figures, seconds=8.0, time=102.0),
         Finished(state="succeeded", best_epoch=2, seconds=8.5, time=110.0),
     ]
@@ -63,7 +70,7 @@ def resumed(best: EpochEnd | None) -> list[Event]:
 
 def test_figures_beside_the_best_epoch_are_its_own_though_another_job_told_of_it() -> None:
     best = EpochEnd(
-        epoch=2, step=20, samples=160, train={"loss": 0.5}, validation={"loss": 0.1, "accuracy": 0.9},
+        epoch=2, step=20, samples=0, train={"loss": 0.5}, validation={"loss": 0.1, "accuracy": 0.9},
         baseline={"loss": 2.0}, best=True,
     )  # fmt: skip
     for length in (2, 3, 4):
@@ -71,7 +78,7 @@ def test_figures_beside_the_best_epoch_are_its_own_though_another_job_told_of_it
         assert history.best_epoch == 2 and dict(best_figures(history)) == {"val loss": "0.1", "accuracy": "0.9"}
         assert history.baseline == {"loss": 2.0}
         assert header(history, stopping=False)["best"]["epoch"] == 2
-    again = [*resumed(best)[:3], Resumed(epoch=3, step=25, samples=200, best=best, time=105.0)]
+    again = [*resumed(best)[:3], goes_on(best, epoch=3, step=25, samples=200, time=105.0)]
     history = History.of(again)
     assert history.best is not None and history.best.epoch == 2
     better = EpochEnd(epoch=5, step=50, samples=400, train={"loss": 0.1}, validation={"accuracy": 0.95}, best=True)

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError, StoreError
-from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Message, Resumed
+from maas_magics.api.events import CheckpointSaved, Event, Message, Resumed
 from maas_magics.core.context import Stopping
 from maas_magics.core.data.decode import Decode
 from maas_magics.core.training.checkpoint import Checkpoints, State
@@ -107,22 +108,19 @@ class Progress:
             self._emit(CheckpointSaved(epoch=self._history.epochs if last else self._epoch, step=self._step))
         self._checkpoints.cadence.saved(self._step, time.perf_counter() - begun)
 
-    def _best_before(self) -> EpochEnd | None:
-        """The best epoch so far, as it was told."""
+    def _best_before(self) -> dict[str, Any]:
+        """The best epoch so far, as `Resumed` tells it."""
         epoch, curves = self._history.best_epoch, self._history.curves
         if not epoch:
-            return None
+            return {}
         figures = {name: values[epoch - 1] for name, values in curves.items() if name != "lr"}
-        return EpochEnd(
-            epoch=epoch,
-            step=min(self._step, epoch * self._train.steps),
-            samples=0,
-            train={name: value for name, value in figures.items() if not name.startswith("val_")},
-            validation={name[4:]: value for name, value in figures.items() if name.startswith("val_")},
-            baseline=self._history.baseline,
-            lr=curves["lr"][epoch - 1],
-            best=True,
-        )
+        return {
+            "best_epoch": epoch,
+            "best_step": min(self._step, epoch * self._train.steps),
+            "train": {name: value for name, value in figures.items() if not name.startswith("val_")},
+            "validation": {name[4:]: value for name, value in figures.items() if name.startswith("val_")},
+            "baseline": self._history.baseline,
+        }
 
     def _resume(self) -> None:
         """Take up the newest whole state.
@@ -184,6 +182,6 @@ class Progress:
                 epoch=min(self._epoch, self._plan.epochs),
                 step=self._step,
                 samples=self._samples + self._rows,
-                best=self._best_before(),
+                **self._best_before(),
             )
         )
