@@ -33,12 +33,20 @@ class Beside:
     ----------
     empty : str
         A sentence where texts are empty, and so no labels.
+    left : str
+        A sentence where rows have no target, and so are left out.
     spelled : dict of str to str
         How decimals came, by how Arrow spells them.
     """
 
     empty: str = ""
+    left: str = ""
     spelled: dict[str, str] = dataclass_field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that belong to the result."""
+        return tuple(text for text in (self.left, self.empty) if text)
 
     def meet(self, fields: Sequence[pa.Field], columns: Sequence[pa.ChunkedArray]) -> None:
         """Take in the target of some rows."""
@@ -100,9 +108,21 @@ def part(
     if beside is not None:
         beside.meet(fields, columns)
     features, values = answered(table, names, columns)
+    if beside is not None:
+        beside.left = left_out(table.num_rows, len(values), names)
     if not len(values):
         raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
     return source, features, values, names
+
+
+def left_out(rows: int, kept: int, names: Sequence[str], where: str = "") -> str:
+    """A sentence where some rows have no target; ``where`` tells which rows they are."""
+    left = rows - kept
+    if not left:
+        return ""
+    one = left == 1
+    lack = f"{'has' if one else 'have'} no target" if len(names) == 1 else f"{'lacks' if one else 'lack'} a target"
+    return f"{left:,} of {rows:,} {where}rows {lack} and {'is' if one else 'are'} left out."
 
 
 def named(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, list[pa.ChunkedArray]]:

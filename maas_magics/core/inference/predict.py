@@ -15,7 +15,7 @@ from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Moment
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
-from maas_magics.core.data.target import Beside, answered, named, part, target_names
+from maas_magics.core.data.target import Beside, answered, left_out, named, part, target_names
 from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
@@ -96,8 +96,8 @@ def _scored(
     if not isinstance(source, Rereadable) or not names:
         beside = Beside()
         source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
-        if beside.empty:
-            tell(beside.empty)
+        for note in beside.notes:
+            tell(note)
         _check_axes(predictor.answers, values)
         known = _known(predictor.answers, values)
         for text in cautions(predictor.columns.of(Moment), table):
@@ -128,6 +128,7 @@ def _scored_chunks(
     parts: list[tuple[Array, Array]] = []
     dtype: Any = None
     unknown: DataError | None = None
+    all_rows = kept = 0
     for rows in source.chunks(CHUNK):
         features, columns = named(rows, names)
         beside = Beside()
@@ -135,6 +136,7 @@ def _scored_chunks(
         if beside.empty:
             caution(beside.empty)
         features, values = answered(features, names, columns)
+        all_rows, kept = all_rows + rows.num_rows, kept + len(values)
         if not len(values):
             continue
         if dtype not in (None, values.dtype):
@@ -153,6 +155,9 @@ def _scored_chunks(
         raise unknown
     if not parts:
         raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
+    left = left_out(all_rows, kept, names)
+    if left:
+        caution(left)
     answered_, known_ = zip(*parts, strict=True)
     return np.concatenate(answered_), np.concatenate(known_)
 

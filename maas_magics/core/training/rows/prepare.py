@@ -105,9 +105,8 @@ def read(
     """
     roles, beside = roles_of(request), beside or Beside()
     source, table, values, names = part(request.data, request.target, request.csv, beside=beside)
-    for note in (*notes_of(source), beside.empty):
-        if note:
-            tell(note)
+    for note in (*notes_of(source), *beside.notes):
+        tell(note)
     if values.ndim == 1 and table.num_rows < 2:
         raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
     whole = table
@@ -132,7 +131,12 @@ def read(
     if target is None and not (isinstance(held, tuple) and len(held) == 2):
         raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
     csv = request.csv if is_files(held) else None
-    _, other, answers, _ = part(held, target, csv, texts_of(whole, names if values.dtype == object else ()))
+    held_beside = Beside()
+    _, other, answers, _ = part(
+        held, target, csv, texts_of(whole, names if values.dtype == object else ()), held_beside
+    )
+    if held_beside.left:
+        tell(f"Of the validation data, {held_beside.left}")
     other, weights, _ = roles.parted(other, held=True)
     came_from(source)  # what is told from here on is of the training rows
     return rows, Rows(other, answers, weights), names, source.arrays
@@ -301,7 +305,7 @@ def prepare(
         digest(_weighed(train), train.target),
         given=given_by(asked_target, train.target),
         weights=_weights(train, validation if held is not None else None),
-        notes=(beside.empty,) if beside.empty else (),
+        notes=beside.notes,
     )
 
 

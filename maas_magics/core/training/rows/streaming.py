@@ -26,7 +26,7 @@ from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.survey import FeatureSurvey
-from maas_magics.core.data.target import Beside, answered, named, part, target_names
+from maas_magics.core.data.target import Beside, answered, left_out, named, part, target_names
 from maas_magics.core.data.target_survey import TargetSurvey
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
@@ -200,9 +200,10 @@ class Stream:
 
     def _parts(self, source: Any, *, held: bool = False) -> Iterator[Part]:
         """The rows whose target is there, a part of them at a time."""
-        start = 0
+        start = rows = 0
         for table in source.chunks(self._chunk):
             self._pause()
+            rows += table.num_rows
             features, columns = named(table, self._names)
             if not held:
                 self._beside.meet([table.schema.field(name) for name in self._names], columns)
@@ -211,6 +212,11 @@ class Stream:
                 features, weights, key = self._roles.parted(features, held=held)
                 yield Part(features, values, start, weights, key)
             start += len(values)
+        left = left_out(rows, start, self._names)
+        if not held:
+            self._beside.left = left
+        elif left:
+            self._tell(f"Of the validation data, {left}")
 
     def _held_out(self, part: Part) -> Array:
         start, rows = part.start, len(part.target)
@@ -273,8 +279,8 @@ class Stream:
     ) -> Prepared:
         rows, values = _parted(sample.table())
         answers = respelled(target.answers(standardises(self._request, self._source.arrays)), self._beside.spelled)
-        if self._beside.empty:
-            self._tell(self._beside.empty)
+        for note in self._beside.notes:
+            self._tell(note)
         tell_words(f"The target {', '.join(self._names)!r}", answers.classes, self._tell)
         columns = survey.columns(rows, self._tell)
         check_image(columns, self.layout)
@@ -296,7 +302,7 @@ class Stream:
             digest,
             torch.from_numpy(target.counts(answers)),
             given=given_by(None, values),
-            notes=(self._beside.empty,) if self._beside.empty else (),
+            notes=self._beside.notes,
         )
 
     def _validation(self) -> Iterator[Part]:
