@@ -199,3 +199,25 @@ def test_a_constant_costs_the_same_as_logits_and_as_probabilities(lab, labels):
         loss = "bce" if labels == 2 else "cross_entropy"
         found.append(lab.train(rows, target, model=net, loss=loss, **options).info.baseline["loss"])
     assert found[0] == pytest.approx(found[1], rel=1e-4) and found[0] < 1.2
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_constant_answers_the_shares_that_weights_of_classes_make(lab, tmp_path, labels, smoothing, stream):
+    rows = pd.DataFrame({"x": np.arange(400.0), "y": np.where(np.arange(400) % 20, 0, np.arange(400) // 20 % labels)})
+    data: Any = rows
+    if stream:
+        data = str(tmp_path / "rows.parquet")
+        rows.to_parquet(data)
+    options = {"class_weights": "balanced", "label_smoothing": smoothing, "validation": rows, "stream": stream}
+    found = lab.train(data, "y", **options).baseline
+    counts = np.bincount(rows["y"])
+    shares = counts / 400
+    weights = 400 / (labels * counts)
+    weights = weights / weights[0] if labels == 2 else weights
+    soft = (1 - smoothing) * shares + smoothing / labels
+    best = weights * soft / (weights * soft).sum()
+    cost = -(weights * soft * np.log(best)).sum() / (1 if labels == 2 else (weights * shares).sum())
+    assert found["loss"] == pytest.approx(cost, rel=1e-4)
+    assert found["accuracy"] == shares[0]

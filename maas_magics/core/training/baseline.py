@@ -50,8 +50,15 @@ def baseline(
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def constant_loss(loss: Loss, answers: Answers, known: Tensor, target: Tensor) -> float:
-    """Loss, one by name, of a constant answer to some rows.
+def constant_loss(
+    loss: Loss,
+    answers: Answers,
+    known: Tensor,
+    target: Tensor,
+    classes: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> float:
+    """Loss, one by name, of the constant answer to some rows that costs least as the loss counts.
 
     Parameters
     ----------
@@ -59,8 +66,17 @@ def constant_loss(loss: Loss, answers: Answers, known: Tensor, target: Tensor) -
         Their target as metrics take it.
     target : Tensor
         The same as the loss takes it.
+    classes : Tensor, optional
+        Weight of each class in the loss.
+    smoothing : float
+        Of labels, in the loss.
     """
     said = constant(answers, known)
+    if answers.task != "regression":
+        said = said * (1 - smoothing) + smoothing / (2 if answers.task == "multilabel" else len(said))
+    if classes is not None:
+        heavy = said * classes.to(said)
+        said = heavy / heavy.sum() if heavy.sum() > 0 else said
     if answers.task == "regression":
         outputs = (said - said.new_tensor(answers.center)) / said.new_tensor(answers.scale)
     elif answers.decoding == "identity":

@@ -51,7 +51,8 @@ def constant_loss_of(plan: Plan, known: Tensor, target: Tensor) -> dict[str, flo
     """Loss of a constant answer, of a loss by name that can be had on the CPU."""
     if plan.constant_loss is None or not len(target):
         return {}
-    return {"loss": constant_loss(plan.constant_loss, plan.answers, known, target)}
+    said = constant_loss(plan.constant_loss, plan.answers, known, target, plan.class_weights, plan.smoothing)
+    return {"loss": said}
 
 
 def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:

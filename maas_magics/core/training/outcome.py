@@ -17,7 +17,8 @@ from maas_magics.core.data.decode import truth
 from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model
 from maas_magics.core.publish import publish
-from maas_magics.core.training.baseline import DIVERGED, better, constant_loss, labels_of_one_row, no_better
+from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_row, no_better
+from maas_magics.core.training.measure import constant_loss_of
 from maas_magics.core.training.own.modules import describe
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.prepare import Prepared
@@ -58,9 +59,7 @@ def _most_loss(history: History, plan: Plan, prepared: Prepared) -> float:
 def _learnt_baseline(plan: Plan, prepared: Prepared) -> dict[str, float]:
     """Loss of a constant answer to the training rows, where none were held out."""
     target = prepared.train[1]
-    if plan.constant_loss is None or not len(target):
-        return {}
-    return {"loss": constant_loss(plan.constant_loss, plan.answers, truth(plan.answers, target), target)}
+    return constant_loss_of(plan, truth(plan.answers, target), target) if len(target) else {}
 
 
 def _doubts(history: History, plan: Plan, prepared: Prepared) -> list[str]:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import Tensor
+
 from maas_magics.api.records import lower_is_better
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.training.compiling.compiled import Compiled
@@ -34,6 +36,10 @@ class Plan:
     """The training batches, several at a time where their steps are compiled."""
     constant_loss: Loss | None = None
     """The loss on a CPU, by which constant answers are judged; None for one of the user's own."""
+    class_weights: Tensor | None = None
+    """How much each class counts in the loss."""
+    smoothing: float = 0.0
+    """Of labels, in the loss."""
 
 
 @dataclass

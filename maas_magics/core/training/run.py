@@ -221,6 +221,8 @@ class Run:
             seed=request.seed,
             regime=replace(choice.regime, profiler=profiler),
             constant_loss=objective.constant_loss,
+            class_weights=objective.weights,
+            smoothing=objective.smoothing,
         )
 
     def _facts(self, made: Assembled, choice: Choice) -> dict[str, str]:
