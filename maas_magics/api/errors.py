@@ -112,12 +112,15 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Sentence naming those of ``choices`` that ``word`` begins or nearly is, or all of them when there is none."""
     known = sorted({str(choice) for choice in choices})
     begun = [choice for choice in known if choice.startswith(word)] if word.strip("-") else []
-    near = begun if 0 < len(begun) <= 3 else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = [choice for choice in known if choice.strip().casefold() == word.strip().casefold()]
+    if not near:
+        near = begun if 0 < len(begun) <= 3 else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if near:
         return f"Did you mean {' or '.join(map(repr, near))}?"
     if not known:
         return ""
-    shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    shown = ", ".join(repr(name) if name != name.strip() else name for name in known[:12])
+    shown += ", …" if len(known) > 12 else ""
     return f"There is: {shown}."
 
 

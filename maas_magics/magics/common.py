@@ -22,11 +22,11 @@ DATA = Option(
 
 CSV = Option(
     ("--csv",),
-    "how CSV files are written: sep=; decimal=, encoding=latin-1 missing=NA dates=dmy",
+    "how CSV files are written: sep=; decimal=, encoding=latin-1 missing=NA dates=dmy skip=2 header=no",
     text,
     "KEY=VALUE",
     "+",
-    offer=("sep=;", "sep=tab", "decimal=,", "encoding=latin-1", "missing=NA", "dates=dmy"),
+    offer=("sep=;", "sep=tab", "decimal=,", "encoding=latin-1", "missing=NA", "dates=dmy", "skip=1", "header=no"),
 )
 
 METRICS = Option(

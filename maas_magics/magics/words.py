@@ -283,6 +283,11 @@ class Names:
             columns = list(read(data))
         if word in columns:
             return str(word)
+        near = [name for name in columns if name.strip().casefold() == str(word).strip().casefold()]
+        if len(near) == 1 and near[0].strip() == str(word).strip():
+            return near[0]
+        if near and isinstance(data, (str, os.PathLike)):
+            return str(word)  # which is told to be no column, but nearly one: no variable of that name is meant
         if not isinstance(word, Quoted):
             value = self.held(word)
             if value is not None and not isinstance(value, str):

@@ -56,6 +56,7 @@ class Columns(msgspec.Struct, frozen=True):
         DataError
             If a column is missing or holds another kind of value than in training.
         """
+        table = self._respaced(table)
         there = set(table.column_names)
         absent = [column.name for column in self.columns if column.name not in there]
         if absent:
@@ -65,6 +66,16 @@ class Columns(msgspec.Struct, frozen=True):
                 self._instead(absent[0], table.column_names),
             )
         return [encode(column, table.column(column.name)) for column in self.columns]
+
+    def _respaced(self, table: pa.Table) -> pa.Table:
+        """The table with the names that a model knows, where they differ by the spaces around them only."""
+        takes = {column.name.strip(): column.name for column in self.columns}
+        there = {name.strip(): name for name in table.column_names}
+        new = {came: takes[bare] for bare, came in there.items() if bare in takes and came != takes[bare]}
+        new = {came: name for came, name in new.items() if name not in table.column_names}
+        if not new or len(takes) < len(self.columns) or len(there) < table.num_columns:
+            return table
+        return table.rename_columns([new.get(name, name) for name in table.column_names])
 
     def _instead(self, absent: str, there: Sequence[str]) -> str:
         """What to type in place of a column that the data lacks: a near name, else what there is."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from maas_magics.core.data.files.dialect import HEAD, WORDS, Dialect, patterns, sniff
+from maas_magics.core.data.files.header import all_numbers, clean_names, misshapen
 from maas_magics.core.data.files.places import Place
 
 BLOCK = 2**20
@@ -56,7 +57,10 @@ def options(dialect: Dialect, types: Mapping[str, pa.DataType] | None) -> dict[s
     """Options of Arrow's reader for a file."""
     return {
         "read_options": pyarrow.csv.ReadOptions(
-            block_size=BLOCK, skip_rows=dialect.skip, encoding=dialect.encoding.replace("utf-8-sig", "utf-8")
+            block_size=BLOCK,
+            skip_rows=dialect.skip,
+            encoding=dialect.encoding.replace("utf-8-sig", "utf-8"),
+            autogenerate_column_names=not dialect.header,
         ),
         "parse_options": pyarrow.csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
         "convert_options": pyarrow.csv.ConvertOptions(
@@ -81,6 +85,8 @@ class Delimited:
     def __init__(self, said: Dialect) -> None:
         self.said = said
         self.dialects: dict[str, Dialect] = {}
+        self._raw: dict[str, dict[str, str]] = {}
+        """What Arrow calls the columns of a file, by their names."""
 
     def dialect(self, place: Place) -> Dialect:
         """How one of them is written."""
@@ -97,10 +103,18 @@ class Delimited:
             expected = {"separator": usual, "decimal": ".", "encoding": "utf-8"}
             if any(getattr(dialect, key) != value for key, value in expected.items() if key not in dialect.told):
                 found.setdefault(str(dialect), place.name)
-        return [
+        told = [
             f'{name!r} is read with {dialect}; csv="sep=," (--csv sep=,) says otherwise.'
             for dialect, name in found.items()
         ]
+        first, names = places[0], list(self._raw.get(places[0].path, {}))
+        if self.dialect(first).header and "header" not in self.dialect(first).told and all_numbers(names):
+            shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+            told.append(
+                f"The first row of {first.name!r} is taken for names of columns, though it is numbers ({shown}). "
+                'Where the file has no header, csv="header=no" (--csv header=no) says so; its columns are 0, 1, … then.'
+            )
+        return told
 
     def schema(self, place: Place) -> pa.Schema:
         """Columns of a file, as its first block tells them."""
@@ -108,22 +122,44 @@ class Delimited:
             data = stream.read(2 * BLOCK)  # not the stream itself, which the reader would go on to read
         dialect = self.dialect(place)
         found = pyarrow.csv.open_csv(BytesIO(data), **options(dialect, None)).schema
-        return _with_long(found, data, dialect) if LONG.search(data) else found
+        found = _with_long(found, data, dialect) if LONG.search(data) else found
+        names = clean_names(found.names, self._text(data[:HEAD], dialect, dialect.skip), dialect)
+        self._raw[place.path] = dict(zip(names, found.names, strict=True))
+        return pa.schema([field.with_name(name) for field, name in zip(found, names, strict=True)])
+
+    @staticmethod
+    def _text(data: bytes, dialect: Dialect, skip: int = 0) -> str:
+        text = data.decode(dialect.encoding, errors="replace").lstrip("\ufeff")
+        return "".join(text.splitlines(keepends=True)[skip:]) if skip else text
+
+    def misshapen(self, error: BaseException, place: Place) -> tuple[str, str] | None:
+        """What is wrong with a row that is longer or shorter than the header, as `header.misshapen` has it."""
+        dialect = self.dialect(place)
+        return misshapen(self._text(head_of(place), dialect), dialect, str(error))
+
+    def _types(self, place: Place, schema: pa.Schema) -> dict[str, pa.DataType]:
+        raw = self._raw.get(place.path, {})
+        return {raw.get(field.name, field.name): field.type for field in schema}
 
     def table(self, place: Place, schema: pa.Schema) -> pa.Table:
         """All rows of a file."""
         dialect = self.dialect(place)
         with place.stream() as stream:
-            return self._given(pyarrow.csv.read_csv(stream, **options(dialect, _types(schema))), dialect)
+            table = pyarrow.csv.read_csv(stream, **options(dialect, self._types(place, schema)))
+            return self._given(self._renamed(table, place), dialect)
 
     def batches(self, place: Place, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
         """Rows of a file, at most ``rows`` at a time."""
         dialect = self.dialect(place)
         with place.stream() as stream:
-            for batch in pyarrow.csv.open_csv(stream, **options(dialect, _types(schema))):
-                whole = self._given(pa.Table.from_batches([batch]), dialect)
+            for batch in pyarrow.csv.open_csv(stream, **options(dialect, self._types(place, schema))):
+                whole = self._given(self._renamed(pa.Table.from_batches([batch]), place), dialect)
                 for start in range(0, len(whole), rows):
                     yield whole.slice(start, rows)
+
+    def _renamed(self, table: pa.Table, place: Place) -> pa.Table:
+        names = list(self._raw.get(place.path, {}))
+        return table.rename_columns(names) if len(names) == table.num_columns else table
 
     def _given(self, table: pa.Table, dialect: Dialect) -> pa.Table:
         """Rows without the texts that were said to be missing."""
@@ -176,7 +212,3 @@ def _with_long(schema: pa.Schema, data: bytes, dialect: Dialect) -> pa.Schema:
             continue
         schema = schema.set(at, field.with_type(WHOLE))
     return schema
-
-
-def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
-    return {field.name: field.type for field in schema}

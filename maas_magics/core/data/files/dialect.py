@@ -23,7 +23,7 @@ WORDS = (
 """What stands for a missing number."""
 
 SEPARATORS = {"": ";", "comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
-KEYS = ("sep", "decimal", "encoding", "missing", "dates")
+KEYS = ("sep", "decimal", "encoding", "missing", "dates", "skip", "header")
 
 ORDERS = {"dmy": ("%d", "%m", "%y"), "mdy": ("%m", "%d", "%y"), "ymd": ("%y", "%m", "%d")}
 """Orders of day, month and year."""
@@ -50,6 +50,8 @@ class Dialect:
         Lines before the header.
     dates : str
         Order of day, month and year, one of `ORDERS`; empty where dates are as ISO 8601 has them.
+    header : bool
+        Whether the first row names the columns; else their names are 0, 1, ….
     told : frozenset of str
         What was said by a person.
     """
@@ -60,6 +62,7 @@ class Dialect:
     missing: tuple[str, ...] = ()
     skip: int = 0
     dates: str = ""
+    header: bool = True
     told: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -92,6 +95,16 @@ def read_dialect(text: str | None) -> Dialect:
             )
         if key == "missing":
             missing += (value,)
+            continue
+        if key == "skip":
+            if not value.isdecimal():
+                raise OptionError(f"{value!r} is no number of lines above the header.", "For example: skip=3")
+            found["skip"] = int(value)
+            continue
+        if key == "header":
+            if value not in ("yes", "no"):
+                raise OptionError(f"{value!r} does not say whether there is a header.", "header=no, or header=yes")
+            found["header"] = value == "yes"
             continue
         if key == "dates":
             if value not in ORDERS:
@@ -126,10 +139,9 @@ def sniff(head: bytes, ending: str, said: Dialect) -> Dialect:
     text = head.decode(found.encoding, errors="replace").lstrip("\ufeff")
     usual = "\t" if ending == "tsv" else ","
     named = re.match(r"sep=(.)\r?\n", text)
-    if named:  # a line that spreadsheets write for one another
-        text = text[named.end() :]
+    if named and not said.skip:  # a line that spreadsheets write for one another
         found = replace(found, skip=1)
-    lines = text.splitlines(keepends=True)
+    lines = text.splitlines(keepends=True)[found.skip :]
     lines = lines[: LINES + 1] if len(head) < HEAD or len(lines) > LINES + 1 else lines[:-1] or lines
     if "separator" not in said.told:
         found = replace(found, separator=named[1] if named else _separator(lines, usual))

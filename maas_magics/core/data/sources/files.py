@@ -112,6 +112,8 @@ class FileSource:
             return DataError(f"{place.name!r} is not {place.ending.upper()}: it is {what}.", "Give it its own ending.")
         if isinstance(error, UnicodeError) or "invalid UTF8" in str(error):
             return DataError(f"{place.name!r} is not in the encoding it was read in.", 'csv="encoding=latin-1"')
+        if isinstance(self._reader, Delimited) and (found := self._reader.misshapen(error, place)) is not None:
+            return DataError(f"{place.name!r} {found[0]}.", found[1])
         return DataError(f"{place.name!r} cannot be read: {first_line(error)[:300]}")
 
     def typed(self, texts: Collection[str]) -> FileSource:
