@@ -16,6 +16,7 @@ from maas_magics.api.requests import Task
 from maas_magics.core.data.answers import Answers, Family, Link
 from maas_magics.core.training.own.direction import runs_backwards
 from maas_magics.core.training.own.gradients import keep_gradients
+from maas_magics.core.training.own.in_place import keep_rows
 from maas_magics.core.training.own.known_losses import Takes, known
 from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, OwnLoss, Trial, try_loss
 from maas_magics.core.training.own.meaning import WORDS, contradiction, told
@@ -112,6 +113,8 @@ def fit_in(
         raise ModelError(
             f"The network answers {tuple(outputs.shape)} for {len(two[0])} rows; one answer for each row was expected."
         )
+    if not asked.declared:
+        keep_rows(net, tuple(x[: few_rows(inputs)] for x in inputs))
     keep_gradients(net, two)
     row = tuple(outputs.shape[1:])
     takes = known(asked.loss) if callable(asked.loss) else None

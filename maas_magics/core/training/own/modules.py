@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 from torch.nn.utils import parametrize
 
 from maas_magics.api.errors import MaasError, ModelError
@@ -56,6 +57,9 @@ def make_module(model: Any, inputs: int, outputs: int) -> nn.Module:
 def copied(net: nn.Module) -> nn.Module:
     """A deep copy. What was computed from weights, as by a pruning or an old weight-norm, is a plain tensor in it."""
     memo: dict[int, Any] = {}
+    for buffer in net.buffers():
+        if isinstance(buffer, UninitializedBuffer):  # torch copies lazy parameters, but no lazy buffers
+            memo[id(buffer)] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)
     for module in net.modules():
         for value in _tensors(vars(module).values()):
             if not value.is_leaf:
@@ -135,6 +139,7 @@ def ask(net: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str] = ()) -
         If it does not take them, or answers something else than one tensor of real numbers.
     """
     net.eval()
+    inputs = tuple(x.clone() for x in inputs)  # it may change what it is handed
     try:
         with torch.no_grad():
             outputs = net(*inputs)
