@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
+
+from maas_magics.api.errors import MaasError, ModelError
 
 pytestmark = pytest.mark.usefixtures("unexported")
 
@@ -76,3 +80,100 @@ def test_lazy_layers_with_lazy_buffers_take_their_size_from_the_data(lab):
     net = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(1))
     lab.train((X, LINE), model=net, loss="mse", epochs=2)
     assert lab.net()[1].running_mean.shape == (4,)
+
+
+_RNG = np.random.default_rng(1)
+COUNT = _RNG.poisson(np.exp(1 + X[:, 0])).astype("f4")[:, None]
+USUAL = _RNG.poisson(6 * np.exp(0.3 * X[:, 0])).astype("f4")[:, None]
+COUNTS = [COUNT, USUAL, COUNT * 5 + 300, COUNT.clip(0, 1)]
+
+ELEMENTWISE = {
+    "a module": nn.PoissonNLLLoss(),
+    "a function of torch's": lambda o, t: functional.poisson_nll_loss(o, t),
+    "written out": lambda o, t: (o.exp() - t * o).mean(),
+    "gamma": lambda o, t: (t * (-o).exp() + o).mean(),
+}
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=["few", "usual", "many", "0 and 1"])
+@pytest.mark.parametrize("loss", ELEMENTWISE)
+def test_losses_of_counts_are_not_taken_for_broadcasting_ones(lab, loss, counts):
+    lab.train((X, counts), model=nn.Linear(3, 1), loss=ELEMENTWISE[loss], task="regression", lr=1e-4)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: ((o.squeeze(1)[:, None] - t.squeeze(1)) ** 2).mean(),
+        lambda o, t: (o.squeeze(1)[:, None].exp() - t.squeeze(1) * o.squeeze(1)[:, None]).mean(),
+    ],
+    ids=["squares", "counts"],
+)
+def test_losses_that_broadcast_are_told_among_counts_as_well(lab, loss):
+    with pytest.raises(ModelError, match="would broadcast"):
+        lab.train((X, COUNT), model=nn.Linear(3, 1), loss=loss, task="regression")
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_target_of_log_probabilities_is_answered_as_such(lab, own):
+    shares = torch.log_softmax(torch.from_numpy(X @ np.eye(3, dtype="f4")), dim=1).numpy()
+    net = nn.Sequential(nn.Linear(3, 3), nn.LogSoftmax(dim=1))
+    loss = nn.KLDivLoss(log_target=True, reduction="batchmean")
+    used = (lambda o, t: functional.kl_div(o, t, log_target=True, reduction="batchmean")) if own else loss
+    result = lab.train((X, shares), model=net, loss=used, optimizer="Adam", lr=0.05, epochs=30)
+    answers = np.asarray(lab.predict(X[:8]))
+    np.testing.assert_allclose(answers, lab.net()(torch.from_numpy(X[:8])).detach().numpy(), atol=1e-5)
+    assert result.metrics["rmse"] < 0.3
+
+
+def test_a_loss_of_rates_gets_the_target_as_it_is(lab, frame):
+    """Poisson's loss of rates is another one in units of a standard deviation, where counts are below 0."""
+    frame = frame[["count"]].assign(count=frame["count"] / 100, y=1.0 + frame["count"] % 7)
+    net = nn.Sequential(nn.Linear(2, 1), nn.Softplus())
+    loss = nn.PoissonNLLLoss(log_input=False)
+    lab.train(
+        frame, "y", model=nn.Sequential(nn.LazyLinear(1), net[1]), loss=loss, task="regression", epochs=30, lr=0.1
+    )
+    assert np.asarray(lab.predict(frame.drop(columns="y"))).mean() == pytest.approx(frame["y"].mean(), rel=0.3)
+
+
+class Three(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Linear(3, 1)
+
+    def forward(self, a, b, c):
+        return self.w(torch.stack([a.reshape(-1), b.reshape(-1), c.reshape(-1)], dim=1))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(dict, (-1,)), (dict, (-1, 1)), (pd.DataFrame, (-1,))])
+def test_several_arrays_by_name_leave_the_target_as_one_does(lab, kind, shape):
+    parts = {name: X[:, i].reshape(shape) for i, name in enumerate("abc")}
+    target = 1000 + 10 * LINE
+    lab.train(kind(parts), target, model=Three(), loss="mse")
+    assert not lab.session.backend.loader.predictor("m").answers.standardised
+
+
+def _vector(answers, target):
+    return (answers - target).mean(0, keepdim=True).expand(2, -1).mean(1)
+
+
+SLIPS = {
+    "metric, a vector": ({"metrics": (_vector,)}, "metric _vector answers \\(2,\\), not one number.*def _vector"),
+    "metric, nothing": ({"metrics": (lambda p, t: None,)}, "answers NoneType, not one number"),
+    "metric, one argument": ({"metrics": (lambda p: 0.0,)}, "takes 1 argument; it is handed two, answers and target"),
+    "loss, one argument": (
+        {"loss": lambda o: o.mean()},
+        "takes 1 argument; it is handed two, outputs and target.*o.mean",
+    ),
+    "loss, three": ({"loss": lambda o, t, w: o.mean()}, "takes 3 arguments"),
+    "loss, none": ({"loss": lambda: 0}, "takes no arguments"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_slips_in_a_loss_or_a_metric_are_told_in_two_lines_that_name_the_code(lab, slip):
+    options, said = SLIPS[slip]
+    with pytest.raises(MaasError, match=said) as caught:
+        lab.train((X, LINE), model=nn.Linear(3, 1), **{"loss": "mse", **options})
+    assert caught.value.hint and "\n" not in caught.value.message

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maas_magics.api.errors import OptionError, did_you_mean, require
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.training.own.blame import arguments_of, code_of, name_of
 
 Metric = Callable[[Tensor, Tensor], float]
 """``metric(decoded, target)``.
@@ -199,7 +200,26 @@ def evaluate(metrics: dict[str, Metric], decoded: Tensor, target: Tensor, weight
 
 
 def _called(metric: Callable[..., Any]) -> Metric:
-    return lambda decoded, target: float(metric(decoded, target))
+    """A function of the user's, whose answer is one number."""
+    name = name_of(metric)
+    taken = arguments_of(metric, 2)
+    if taken is not None:
+        raise OptionError(
+            f"The metric {name} takes {taken}; it is handed two, answers and target{code_of(metric)}.",
+            "lambda answers, target: …",
+        )
+
+    def figure(decoded: Tensor, target: Tensor) -> float:
+        answer = metric(decoded, target)
+        try:
+            return float(answer)
+        except (TypeError, ValueError, RuntimeError):
+            shape = getattr(answer, "shape", None)
+            found = type(answer).__name__ if shape is None else tuple(shape)
+            hint = "End it with .mean()" if shape is not None else "Return a float."
+            raise OptionError(f"The metric {name} answers {found}, not one number{code_of(metric)}.", hint) from None
+
+    return figure
 
 
 def _of_torchmetrics(item: Any) -> bool:

@@ -209,7 +209,7 @@ def _prepared(
         layout=layout,
         scale=request.preprocess == "auto",
         task=task,
-        standardise=not raw and standardises(request, array),
+        standardise=not raw and standardises(request, layout == "raw"),
         tell=tell,
         asked_target=_target_of(request),
         labels=is_named_split(request.validation),

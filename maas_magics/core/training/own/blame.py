@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import linecache
 import sysconfig
 import traceback
@@ -95,10 +96,42 @@ def where(error: BaseException) -> str:
             layer = type(owner).__name__ if type(owner).__module__.startswith("torch.") else ""
         if is_theirs(file):
             source = linecache.getline(file, number, frame.f_globals).strip()
-            name = Path(file).name if not file.startswith("<") else ""
-            line = f"line {number}{f' of {name}' if name and 'ipykernel' not in file else ''}"
-            line += f": {source}" if source else f" of {frame.f_code.co_name}"
+            line = _line(file, number, f": {source}" if source else f" of {frame.f_code.co_name}")
     return "; ".join(part for part in (f"in {layer}" if layer else "", line) if part)
+
+
+def name_of(function: Any) -> str:
+    """Name of a function or a module of the user's, for a person."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _line(file: str, number: int, then: str) -> str:
+    name = Path(file).name if not file.startswith("<") else ""
+    return f"line {number}{f' of {name}' if name and 'ipykernel' not in file else ''}{then}"
+
+
+def arguments_of(function: Any, given: int) -> str | None:
+    """How many arguments a function takes, in words, where it cannot be called with ``given`` of them; else None."""
+    try:
+        found = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):  # one without a signature, as many of C have
+        return None
+    try:
+        found.bind(*range(given))
+    except TypeError:
+        needed = [p for p in found.parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        count = len(needed) if len(needed) > given else len(found.parameters)
+        return f"{count or 'no'} argument{'s' * (count != 1)}"
+    return None
+
+
+def code_of(function: Any) -> str:
+    """The line that a function of the user's begins at, in brackets after a blank; empty of any other."""
+    code = getattr(function, "__code__", None)
+    if code is None or not is_theirs(code.co_filename):
+        return ""
+    source = linecache.getline(code.co_filename, code.co_firstlineno, function.__globals__).strip()
+    return f" ({_line(code.co_filename, code.co_firstlineno, f': {source}' if source else f' of {code.co_name}')})"
 
 
 def is_theirs(file: str) -> bool:

@@ -151,7 +151,8 @@ def fit_in(
         if best and not done:
             form = replace(form, doubt=OTHER_UNITS.format(best))
             tell(form.doubt)
-    if link not in ("", "identity") and any(factor != 1 for factor in wide.scale):
+    fixed = link not in ("", "identity") or (found is not None and not found.in_any_units)
+    if wide.task == "regression" and fixed and any(factor != 1 for factor in wide.scale):
         raise OtherTask("quantities", raw=True)
     fitted = msgspec.structs.replace(wide, link=link)
     if takes is None and fitted.task != "regression" and runs_backwards(own, fitted, answered, target):

@@ -18,14 +18,18 @@ Target = Literal["index", "like", "signs"]
 
 
 class Takes(NamedTuple):
-    """What a loss takes: a family of targets, outputs that ``link`` makes answers of, and the target in a form."""
+    """What a loss takes: a family of targets, outputs that ``link`` makes answers of, and the target in a form.
+
+    ``in_any_units`` says that a loss of quantities is the same, but for a factor, in units of their standard deviation.
+    """
 
     family: Family
     link: Link
     target: Target
+    in_any_units: bool = False
 
 
-_QUANTITIES = Takes("quantities", "identity", "like")
+_QUANTITIES = Takes("quantities", "identity", "like", in_any_units=True)
 
 KNOWN: dict[str, Takes] = {
     "cross_entropy": Takes("classes", "softmax", "index"),
@@ -122,9 +126,10 @@ def in_words(loss: Any) -> str:
 
 def _takes(name: str, keywords: Mapping[str, Any]) -> Takes | None:
     found = KNOWN.get(name)
-    if name == "poisson_nll_loss" and not keywords.get("log_input", True):
-        return _QUANTITIES
-    return found
+    as_the_target = (name == "poisson_nll_loss" and not keywords.get("log_input", True)) or (
+        name == "kl_div" and keywords.get("log_target", False)
+    )
+    return found._replace(link="identity") if found is not None and as_the_target else found
 
 
 class Watch(TorchFunctionMode):
@@ -186,8 +191,3 @@ def _is_one_hot(target: Tensor) -> bool:
             return False
         whole = (target == 0) | (target == 1)
         return bool(whole.all()) and bool((target.sum(dim=1) == 1).all())
-
-
-def in_any_units(takes: Takes) -> bool:
-    """Whether a loss of quantities is the same, but for a factor, in units of their standard deviation."""
-    return takes == _QUANTITIES

@@ -20,7 +20,8 @@ from torch import Tensor
 from maas_magics.api.errors import MaasError, ModelError
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
-from maas_magics.core.training.own.blame import told_of
+from maas_magics.core.training.own.blame import arguments_of, code_of, name_of, told_of
+from maas_magics.core.training.own.broadcasting import broadcasts
 from maas_magics.core.training.own.known_losses import KEEPING, KNOWN, LINKS, Takes, Watch
 
 
@@ -142,6 +143,12 @@ def try_loss(
         If it fails with every form of the target, or would broadcast one against the other.
     """
     row = tuple(outputs.shape[1:])
+    taken = arguments_of(loss, 2)
+    if taken is not None:
+        raise ModelError(
+            f"The loss {name_of(loss)} takes {taken}; it is handed two, outputs and target{code_of(loss)}.",
+            "lambda outputs, target: …",
+        )
     if takes is not None:
         form = _declared(loss, takes, outputs, target, answers)
         error = _failure(OwnLoss(loss, form), outputs, target)[0]
@@ -162,7 +169,7 @@ def try_loss(
 
 def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers: Answers) -> Form:
     row = tuple(outputs.shape[1:])
-    name = getattr(loss, "__name__", type(loss).__name__)
+    name = name_of(loss)
     if takes.target == "index" and answers.task != "regression":
         if len(row) != 1 or row[0] < 2:
             raise ModelError(
@@ -234,7 +241,8 @@ def _failure(loss: OwnLoss, outputs: Tensor, target: Tensor) -> tuple[BaseExcept
                 return "it gives a complex number", watch
             if value.requires_grad:
                 torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-            wrong = watch.broadcasts or _broadcasts(loss, leaf.detach(), target)
+            known = watch.found is not None and watch.found.target != "index"  # they tell by the shapes alone
+            wrong = watch.broadcasts or (not known and broadcasts(loss, leaf.detach(), target))
             return ("broadcast" if wrong else None), watch
     except MaasError:
         raise
@@ -256,28 +264,9 @@ def drawing_nothing() -> Iterator[None]:
             random.setstate(python)
 
 
-@torch.no_grad()
-def _broadcasts(loss: OwnLoss, outputs: Tensor, target: Tensor) -> bool:
-    """Whether the rows of the outputs meet the targets of other rows.
-
-    That is so where a row has one number of each, and the loss hangs on the targets, but not on which row has which.
-    """
-    if outputs[:1].numel() != 1 or target[:1].numel() != 1 or torch.equal(target, target.roll(1, 0)):
-        return False
-    spread = torch.linspace(0.01, 1, outputs.numel()).reshape(outputs.shape).to(outputs)
-    size = float(target.abs().max())
-    if size > 1:
-        outputs = outputs + size * spread
-    else:
-        outputs = torch.where(outputs == 0, spread / 10, outputs * (1 - spread / 10))
-    plain, dealt, same = (float(loss(outputs, t)) for t in (target, target.roll(1, 0), target[:1].expand_as(target)))
-    near = 1e-5 * abs(plain) + 1e-9
-    return abs(plain - dealt) <= near < abs(plain - same)
-
-
 def _refused(loss: Any, error: BaseException | str, outputs: Tensor, target: Tensor) -> ModelError:
     shapes = f"outputs {_shape(outputs)} and target {_shape(target)}"
-    name = getattr(loss, "__name__", type(loss).__name__)
+    name = name_of(loss)
     if error == "broadcast":
         return ModelError(
             f"The loss would broadcast {shapes}: every row's output against every row's target.",

@@ -57,9 +57,10 @@ def make_module(model: Any, inputs: int, outputs: int) -> nn.Module:
 def copied(net: nn.Module) -> nn.Module:
     """A deep copy. What was computed from weights, as by a pruning or an old weight-norm, is a plain tensor in it."""
     memo: dict[int, Any] = {}
+    lazy: Any = UninitializedBuffer
     for buffer in net.buffers():
-        if isinstance(buffer, UninitializedBuffer):  # torch copies lazy parameters, but no lazy buffers
-            memo[id(buffer)] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)
+        if isinstance(buffer, lazy):  # torch copies lazy parameters, but no lazy buffers
+            memo[id(buffer)] = lazy(device=buffer.device, dtype=buffer.dtype)
     for module in net.modules():
         for value in _tensors(vars(module).values()):
             if not value.is_leaf:

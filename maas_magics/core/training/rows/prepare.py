@@ -32,7 +32,7 @@ from maas_magics.core.manifest import Preprocess
 from maas_magics.core.model import tensors
 from maas_magics.core.sample import TARGET, digest
 from maas_magics.core.training.own.arguments import takes_by_name
-from maas_magics.core.training.own.known_losses import in_any_units, known
+from maas_magics.core.training.own.known_losses import known
 from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, given_by
 from maas_magics.core.training.own.modules import title_of
 
@@ -204,19 +204,19 @@ def layout_of(request: TrainRequest, table: pa.Table, arrays: bool) -> tuple[str
     return title_of(request.model), "raw" if one_by_one else "flat"
 
 
-def standardises(request: TrainRequest, arrays: bool) -> bool:
+def standardises(request: TrainRequest, raw: bool) -> bool:
     """Whether quantities are learnt in units of their standard deviation.
 
-    A module gets those of arrays as they are, and so does a loss of the user's own, or one that is not the same in
-    other units.
+    A module that gets its features as they are (``raw``) gets the target so too, and so does a loss of the user's own,
+    or one that is not the same in other units.
     """
     named = isinstance(request.model, str)
-    if arrays and not named:
+    if raw and not named:
         return False
     takes = known(request.loss) if callable(request.loss) else None
     if takes is None:
         return named or not callable(request.loss)
-    return in_any_units(takes)
+    return takes.in_any_units
 
 
 def check_image(columns: Columns, layout: Layout) -> None:

@@ -278,7 +278,7 @@ class Stream:
         self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
         rows, values = _parted(sample.table())
-        answers = respelled(target.answers(standardises(self._request, self._source.arrays)), self._beside.spelled)
+        answers = respelled(target.answers(standardises(self._request, self.layout == "raw")), self._beside.spelled)
         for note in self._beside.notes:
             self._tell(note)
         tell_words(f"The target {', '.join(self._names)!r}", answers.classes, self._tell)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from maas_magics.api.errors import ModelError, OptionError, did_you_mean
 from maas_magics.api.requests import Task
 from maas_magics.core.data.answers import Answers, Family
+from maas_magics.core.training.own.blame import name_of
 from maas_magics.core.training.own.known_losses import known
 from maas_magics.core.training.own.loss import Form, OwnLoss
 
@@ -62,11 +63,6 @@ def task_of(loss: Any, task: Task | None, outputs: str | None = None) -> Task | 
     if takes is not None:
         return takes.family
     return "regression" if loss in REGRESSION else "choice" if loss in CLASSES else None
-
-
-def name_of(loss: Any) -> str:
-    """Name of a loss, for a person."""
-    return loss if isinstance(loss, str) else str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def make_loss(
