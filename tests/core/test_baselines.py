@@ -221,3 +221,9 @@ def test_a_constant_answers_the_shares_that_weights_of_classes_make(lab, tmp_pat
     cost = -(weights * soft * np.log(best)).sum() / (1 if labels == 2 else (weights * shares).sum())
     assert found["loss"] == pytest.approx(cost, rel=1e-4)
     assert found["accuracy"] == shares[0]
+
+
+def test_a_loss_of_ones_own_is_no_excuse_for_answers_worse_than_the_mean(lab):
+    far = (5e6 + F).astype("float32")
+    model = lab.train(X.astype("float32"), far, model=torch.nn.Linear(3, 1), loss=torch.nn.L1Loss(), epochs=2)
+    assert model.metrics["r2"] < 0 and any("no better than always answering the mean" in note for note in model.notes)

@@ -229,3 +229,17 @@ def test_lists_in_json_are_the_arrays_that_they_spell(lab, rng):
     rows = [{"v": row.tolist(), "n": i} for i, row in enumerate(v)]
     assert np.allclose(lab.predict(rows)["prediction"], wanted, atol=1e-6)
     assert np.allclose(_typed(lab, json.dumps(rows)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_numbers_with_zeros_in_front_are_texts_in_a_file_as_in_a_table(lab, tmp_path, stream):
+    codes = np.array(["01234", "1234", "98765"])[np.arange(90) % 3]
+    frame = pd.DataFrame({"zip": codes, "a": np.arange(90) % 7 * 0.5, "n": np.arange(90) % 10})
+    frame["y"] = np.where(codes == "01234", "007", "7")
+    frame.to_csv(tmp_path / "codes.csv", index=False)
+    model = lab.train(str(tmp_path / "codes.csv"), "y", epochs=30, lr=0.1, stream=stream)
+    assert model.info.classes == ("007", "7")
+    assert [spec.datatype for spec in model.info.signature.inputs] == ["BYTES", "FP64", "FP64"]
+    answers = lab.predict(frame.drop(columns="y"))
+    assert answers["prediction"].tolist() == frame["y"].tolist()
+    assert lab.predict(str(tmp_path / "codes.csv"))["prediction"].tolist() == frame["y"].tolist()

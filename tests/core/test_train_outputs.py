@@ -82,7 +82,7 @@ DECODED = {
         (_net(3), THREE, _focal, None, "softmax"),
         (_net(3, nn.Softmax(1)), THREE, _log_likelihood, None, "as is"),
         (_net(3, nn.Softmax(1)), THREE, lambda o, t: functional.nll_loss(torch.log(o), t), None, "as is"),
-        (_net(3, nn.Softmax(1)), THREE, _brier, None, "softmax"),
+        (_net(3, nn.Softmax(1)), THREE, _brier, None, "as is"),
         (_net(3, nn.Softmax(1)), THREE, _brier, "probabilities", "as is"),
         (_net(3, nn.Softmax(1)), THREE, "auto", "probabilities", "as is"),
         (_net(1, nn.Sigmoid()), TWO, "bce", "probabilities", "two"),
@@ -189,10 +189,11 @@ def test_shapes_that_would_broadcast_are_refused(lab, net, loss, said):
         (
             _net(3, nn.Softmax(1)),
             THREE,
-            {"loss": _brier},
-            "taken for logits, and answered through a softmax; --outputs",
+            {"loss": _focal},
+            "taken for logits, as the loss takes them, and answered through a softmax; --outputs",
         ),
-        (_net(3, nn.Softmax(1)), THREE, {"loss": _brier}, "lie within 0…1 and sum to 1"),
+        (_net(3, nn.Softmax(1)), THREE, {"loss": _focal}, "lie within 0…1 and sum to 1"),
+        (_net(3, nn.Softmax(1)), THREE, {"loss": _brier}, "taken for probabilities, and answered as they are"),
         (_net(3, nn.Softmax(1)), THREE, {}, "lie within 0…1 and sum to 1"),
         (_net(1, nn.Sigmoid()), TWO, {}, "lie within 0…1, as probabilities do"),
         (_net(3), THREE, {"loss": _brier, "outputs": "probabilities"}, "are no probabilities that sum to 1"),
@@ -321,3 +322,65 @@ def test_complex_and_whole_outputs_are_refused(lab, end, said):
 
     with pytest.raises(MaasError, match=said):
         lab.train(X, REAL, model=Answers(4, 1))
+
+
+def _hand(o: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return o.reshape(-1), t.reshape(-1).float()
+
+
+def _squares(o, t):
+    o, t = _hand(o, t)
+    return ((o - t) ** 2).mean()
+
+
+def _dice(o, t):
+    o, t = _hand(o, t)
+    return 1 - 2 * (o * t).sum() / (o.sum() + t.sum())
+
+
+def _entropy(o, t):
+    o, t = _hand(o, t)
+    return -(t * o.log() + (1 - t) * (1 - o).log()).mean()
+
+
+def _hinge(o, t):
+    o, t = _hand(o, t)
+    return (1 - o * (2 * t - 1)).relu().mean()
+
+
+def _logistic(o, t):
+    o, t = _hand(o, t)
+    return (1 + (-o * (2 * t - 1)).exp()).log().mean()
+
+
+def _picked(o, t):
+    return -o[torch.arange(len(t)), t].log().mean()
+
+
+def _normed(o, t):
+    return (o.exp().sum(1).log() - o[torch.arange(len(t)), t]).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "end", "link"),
+    [
+        (_squares, torch.nn.Sigmoid(), "identity"),
+        (_squares, torch.nn.Identity(), "identity"),
+        (_dice, torch.nn.Sigmoid(), "identity"),
+        (_entropy, torch.nn.Sigmoid(), "identity"),
+        (_hinge, torch.nn.Identity(), "sigmoid"),
+        (_logistic, torch.nn.Identity(), "sigmoid"),
+        (_picked, torch.nn.Softmax(dim=1), "identity"),
+        (_normed, torch.nn.Identity(), "softmax"),
+    ],
+)
+def test_a_loss_by_hand_is_asked_whether_it_takes_probabilities(lab, loss, end, link):
+    several = link == "softmax" or isinstance(end, torch.nn.Softmax)
+    rows = np.random.default_rng(0).normal(size=(240, 3)).astype("float32")
+    y = np.digitize(rows[:, 0], [-0.5, 0.5]) if several else (rows[:, 0] > rows[:, 1]).astype("int64")
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3 if several else 1), end)
+    model = lab.train(rows, y, model=net, loss=loss, epochs=30, lr=0.1)
+    assert lab.session.backend.loader.predictor("m").answers.decoding == link
+    assert not any("lie within" in note for note in model.notes)
+    found = lab.predict(rows, probabilities=False)
+    assert np.mean((found["prediction"] if isinstance(found, dict) else found) == y) > 0.9

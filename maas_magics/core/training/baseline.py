@@ -114,7 +114,7 @@ def no_better(history: History) -> str:
     """A sentence if neither the loss nor the figure that counts is better than a constant's; else nothing."""
     figures, baseline = history.best_metrics, history.baseline
     name = next((name for name in PRIMARY if name in figures and name in baseline), "")
-    worse_loss = "loss" in baseline and not figures["loss"] < baseline["loss"]
+    worse_loss = not figures["loss"] < baseline.get("loss", -math.inf)  # of a loss of the user's no baseline is known
     if not name or better(history) or not worse_loss:
         return ""
     always = "the mean of the training rows" if name == "rmse" else "the most frequent label"

@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from maas_magics.core.data.files.dialect import HEAD, WORDS, Dialect, patterns, sniff
@@ -22,6 +23,7 @@ WHOLE = pa.decimal128(38, 0)
 """Type of whole numbers that 64 bits do not hold."""
 
 LONG = re.compile(rb"\d{19}")
+PADDED = re.compile(rb"(?<![\d.])0\d")
 
 WIDER = {pa.null(): pa.int64(), pa.int64(): pa.float64(), WHOLE: pa.float64()}
 """What a column is read as when a value does not fit its type; text where nothing is named."""
@@ -123,6 +125,7 @@ class Delimited:
         dialect = self.dialect(place)
         found = pyarrow.csv.open_csv(BytesIO(data), **options(dialect, None)).schema
         found = _with_long(found, data, dialect) if LONG.search(data) else found
+        found = _with_padded(found, data, dialect) if PADDED.search(data) else found
         names = clean_names(found.names, self._text(data[:HEAD], dialect, dialect.skip), dialect)
         self._raw[place.path] = dict(zip(names, found.names, strict=True))
         return pa.schema([field.with_name(name) for field, name in zip(found, names, strict=True)])
@@ -211,4 +214,17 @@ def _with_long(schema: pa.Schema, data: bytes, dialect: Dialect) -> pa.Schema:
         except pa.ArrowInvalid:
             continue
         schema = schema.set(at, field.with_type(WHOLE))
+    return schema
+
+
+def _with_padded(schema: pa.Schema, data: bytes, dialect: Dialect) -> pa.Schema:
+    """Columns of a file, those of numbers with zeros in front, as postal codes have them, as texts."""
+    whole = [field.name for field in schema if pa.types.is_integer(field.type)]
+    if not whole:
+        return schema
+    texts = pyarrow.csv.open_csv(BytesIO(data), **options(dialect, dict.fromkeys(whole, pa.string()))).read_next_batch()
+    for name in whole:
+        at = schema.get_field_index(name)
+        if at >= 0 and pc.any(pc.match_substring_regex(texts.column(name), r"^\s*0\d+\s*$")).as_py():
+            schema = schema.set(at, schema.field(at).with_type(pa.string()))
     return schema

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.requests import Task
 from maas_magics.core.data.answers import Answers, Family, Link
-from maas_magics.core.training.own.direction import runs_backwards
+from maas_magics.core.training.own.direction import OF_LOGITS, runs_backwards, takes_probabilities
 from maas_magics.core.training.own.gradients import keep_gradients
 from maas_magics.core.training.own.in_place import keep_rows
 from maas_magics.core.training.own.known_losses import Takes, known
@@ -151,6 +151,11 @@ def fit_in(
         if best and not done:
             form = replace(form, doubt=OTHER_UNITS.format(best))
             tell(form.doubt)
+    watched, probed = trial.watch, False
+    if takes is None and found is None and watched is not None and wide.task != "regression":
+        plain = asked.outputs is None and not link and not watched.calls & OF_LOGITS
+        if plain and takes_probabilities(own, wide, answered, target, lambda: _is_bounded(net, inputs, names, wide)):
+            link, probed = "identity", True
     fixed = link not in ("", "identity") or (found is not None and not found.in_any_units)
     if wide.task == "regression" and fixed and any(factor != 1 for factor in wide.scale):
         raise OtherTask("quantities", raw=True)
@@ -159,7 +164,7 @@ def fit_in(
         raise _backwards(fitted)
     if not asked.declared and (takes is None or fitted.task != "regression"):
         tell(told(fitted, trial))
-    doubt = contradiction(fitted, answered)
+    doubt = "" if probed else contradiction(fitted, answered)
     if doubt:
         tell(doubt)
     return fitted, form
@@ -245,6 +250,19 @@ def _check_family(family: Family, answers: Answers, target: Tensor) -> None:
     whole = answers.task == "regression" and answers.flat and bool((target == target.round()).all())
     if family == "classes" and whole:
         raise OtherTask("classes")
+
+
+def _is_bounded(net: nn.Module, inputs: tuple[Tensor, ...], names: list[str], answers: Answers) -> bool:
+    """Whether a network answers probabilities also where it is asked numbers a hundred times as large."""
+    if not any(x.is_floating_point() for x in inputs):
+        return False
+    for factor in (1, -100, 100):
+        values = ask(net, tuple(x * factor if x.is_floating_point() else x for x in inputs), names)
+        values = values.detach().reshape(len(values), -1)
+        whole = answers.task != "multiclass" or bool(((values.sum(dim=1) - 1).abs() < 1e-3).all())
+        if not whole or not bool(((values >= 0) & (values <= 1)).all()):
+            return False
+    return True
 
 
 def _spare(loss: Any) -> Any:
