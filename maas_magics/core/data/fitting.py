@@ -23,6 +23,7 @@ from maas_magics.core.data.columns import (
     Tensor,
 )
 from maas_magics.core.data.looks import AS_TEXTS, look
+from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.origin import as_missing
 from maas_magics.core.data.together import is_one, tell_fallen
 from maas_magics.core.data.values import MIXED, number_of
@@ -36,7 +37,7 @@ MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "No
 
 SENTENCES = "holds free text"
 ONE_EACH = " Each is taken as one category, not for its words, and one that was not learnt tells nothing."
-TO_NUMBERS = "Turn them into numbers first: TfidfVectorizer of scikit-learn, or an array of embeddings."
+TO_NUMBERS = "Turn them into numbers first: TfidfVectorizer of scikit-learn with .toarray(), or an array of embeddings."
 
 
 def fit(table: pa.Table, tell: Callable[[str], None], *, vectors: bool, keep: bool = False) -> Columns:
@@ -149,9 +150,27 @@ def _fit(
             tell(f"Column {name!r} has one value only{' to a model' if together else ''} and is left out.")
             return None
         return Moment(name, zone_of(kind)) if is_moment(kind) else Numeric(name, texts=texts, seconds=is_length(kind))
-    raise DataError(
-        f"Column {name!r} holds {kind}, which no model here takes.",
-        f"Turn it into numbers or text, or drop it: .drop(columns=[{name!r}])",
+    raise not_taken(name, kind)
+
+
+def not_taken(name: str, kind: pa.DataType, who: str = "model here") -> DataError:
+    """What is to be said of a column of lists, records, bytes and the like."""
+    if is_listed(kind):
+        inner = kind
+        while is_listed(inner):
+            inner = inner.value_type
+        if is_number(inner) and not is_length(inner):
+            return DataError(
+                f"Column {name!r} holds {kind}, lists of several lengths; arrays of one shape were expected.",
+                f"Pad or cut them to one length, or leave the column out: --drop {name}",
+            )
+        return DataError(
+            f"Column {name!r} holds {kind}, which no {who} takes.",
+            f"Turn it into numbers or text, such as a column of 0 and 1 for each label, or leave it out: --drop {name}",
+        )
+    return DataError(
+        f"Column {name!r} holds {kind}, which no {who} takes.",
+        f"Turn it into columns of numbers or text, or leave it out: --drop {name}",
     )
 
 
@@ -230,7 +249,7 @@ def _fit_array(name: str, values: pa.ChunkedArray) -> Column:
     if is_moment(kind):
         return Moment(name, zone_of(kind))
     if not is_number(kind):
-        raise DataError(f"Column {name!r} holds {kind}, which no module takes.", "Turn it into numbers.")
+        raise not_taken(name, kind, "module")
     if values.null_count:
         raise DataError(
             f"Array {name!r} holds {values.null_count} missing values.", "Fill them: a module gets arrays as they are."

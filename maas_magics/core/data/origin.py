@@ -88,6 +88,26 @@ def as_missing(word: str) -> str:
     )
 
 
+def several_labels(name: str) -> str:
+    """What to type to have lists of labels as one column of 0 and 1 for each label."""
+    return _say(
+        table=f"labels = df.pop({name!r}).map(lambda row: '|'.join(map(str, row))).str.get_dummies(); "
+        "df = df.join(labels), then --target labels.columns (an Arrow table: .to_pandas() first)",
+        polars=f"labels = df[{name!r}].explode().unique().to_list(); df = df.with_columns("
+        f"pl.col({name!r}).list.contains(label).cast(pl.Int8).alias(str(label)) for label in labels).drop({name!r}), "
+        "then --target with those names",
+        arrays="MultiLabelBinarizer().fit_transform(y) of scikit-learn makes it.",
+        other=f"Write them to the file in place of {name!r}, and name all of them: --target a,b,c",
+    )
+
+
+def spoken(name: str, array: str, axes: bool = False) -> str:
+    """A column as it is spoken of; ``array`` is the name of an array that has none, ``axes`` whether it has several."""
+    if _now.get() == "arrays" and (axes or name == array):
+        return "The array" if name == array else f"Array {name!r}"
+    return f"Column {name!r}"
+
+
 def not_infinite() -> str:
     """What to type to have infinite values count as missing."""
     return _say(

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.sources import Answers, Source, as_arrow
+from maas_magics.core.data.sources import Answers, Source, as_arrow, plain
 
 ROWS = 65_536
 """Rows of one record batch; the same for everybody, so that the same rows have the same digest."""
@@ -43,13 +43,14 @@ class StreamSource:
             with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:
                 self._table = reader.read_all()
             self._table.validate(full=True)
+            self._table = plain(self._table)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowSerializationError, OSError) as error:
             raise DataError(f"The data that was sent cannot be read: {str(error).splitlines()[0][:200]}") from None
         self.rows: int | None = self._table.num_rows
 
     def table(self) -> pa.Table:
         """All rows."""
-        return self._table
+        return plain(self._table, whole=True)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
         """All rows, at most ``rows`` at a time."""

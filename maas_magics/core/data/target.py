@@ -14,15 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, did_you_mean
-from maas_magics.core.data.arrow import Array, as_text, is_moment, is_number, is_text, numbers, tensors
+from maas_magics.core.data.arrow import Array, as_text, is_length, is_moment, is_number, is_text, numbers, tensors
 from maas_magics.core.data.labels import is_decimal
-from maas_magics.core.data.origin import came_from
+from maas_magics.core.data.nested import is_listed
+from maas_magics.core.data.origin import came_from, several_labels
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
 from maas_magics.core.data.values import SPELLED, mixed
 
 TARGET = "y"
 """Name of a target that is an array."""
+
+AS_SECONDS = "The target {!r} is {}: it is learnt and answered in seconds."
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Beside:
     ----------
     empty : str
         A sentence where texts are empty, and so no labels.
+    units : dict of str to str
+        For each target that is a time: a sentence about the unit that it is answered in.
     left : str
         A sentence where rows have no target, and so are left out.
     spelled : dict of str to str
@@ -42,11 +47,12 @@ class Beside:
     empty: str = ""
     left: str = ""
     spelled: dict[str, str] = dataclass_field(default_factory=dict)
+    units: dict[str, str] = dataclass_field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that belong to the result."""
-        return tuple(text for text in (self.left, self.empty) if text)
+        return tuple(text for text in (self.left, self.empty, *self.units.values()) if text)
 
     def meet(self, fields: Sequence[pa.Field], columns: Sequence[pa.ChunkedArray]) -> None:
         """Take in the target of some rows."""
@@ -57,6 +63,9 @@ class Beside:
                     f"Rows whose target {field.name!r} is an empty text are left out: it counts as missing. "
                     "Where it is a label, write it out, such as 'none'."
                 )
+            if is_length(kind):
+                what = "a length of time" if pa.types.is_duration(kind) else "a time of day"
+                self.units[field.name] = AS_SECONDS.format(field.name, what)
             self.spelled |= json.loads((field.metadata or {}).get(SPELLED, b"{}"))
 
 
@@ -107,6 +116,8 @@ def part(
         names = tuple(field.name for field in fields)
     if beside is not None:
         beside.meet(fields, columns)
+        if getattr(getattr(target, "dtype", None), "kind", "") == "m":
+            beside.units = {names[0]: AS_SECONDS.format(names[0], "a length of time")}
     features, values = answered(table, names, columns)
     if beside is not None:
         beside.left = left_out(table.num_rows, len(values), names)
@@ -222,13 +233,16 @@ def _array_target(target: Any, rows: int) -> tuple[list[pa.Field], list[pa.Chunk
     else:
         if isinstance(target, (str, bytes)) or getattr(target, "ndim", int(hasattr(target, "__len__"))) == 0:
             raise DataError(f"The target {target!r} is neither a column's name nor an array.", "--target COLUMN")
+        name = getattr(target, "name", None)
+        called = str(name) if isinstance(name, str) else TARGET
+        listed = isinstance(target, (list, tuple)) and any(isinstance(row, (list, tuple, set)) for row in target)
+        if listed and not _is_one_shape(target):
+            raise _lists(called)
         values = of_column(target)
         if getattr(values, "ndim", 1) > 2:
             raise DataError(
                 f"The target has shape {values.shape}; one or two axes were expected.", "Reshape it: .reshape(n, -1)"
             )
-        name = getattr(target, "name", None)
-        called = str(name) if isinstance(name, str) else TARGET
         made = column(values, called)
         metadata = mixed(made, target.tolist()) if str(getattr(target, "dtype", "")) == "object" else None
         if metadata is None and isinstance(values, np.ndarray) and values.dtype == object:
@@ -240,6 +254,14 @@ def _array_target(target: Any, rows: int) -> tuple[list[pa.Field], list[pa.Chunk
             f"The data has {rows:,} rows and the target {len(columns[0]):,}.", "Give one target for each row."
         )
     return fields, columns
+
+
+def _is_one_shape(rows: Sequence[Any]) -> bool:
+    """Whether lists are an array of numbers."""
+    try:
+        return np.asarray(rows).dtype.kind in "biuf"
+    except ValueError:
+        return False
 
 
 def _answers(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -282,4 +304,14 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
             f"The target {name!r} holds dates, which are neither labels nor quantities.",
             "Turn them into numbers, such as days since the first, or into text to have each taken for a label.",
         )
+    if is_listed(kind):
+        raise _lists(name, kind)
     raise DataError(f"The target {name!r} holds {kind}, which cannot be learnt.", "Give labels or numbers.")
+
+
+def _lists(name: str, kind: pa.DataType | None = None) -> DataError:
+    """What is to be said of a target of lists."""
+    what = f"lists ({kind})" if kind is not None else "lists of different lengths, or of texts"
+    return DataError(
+        f"The target {name!r} holds {what}; one column of 0 and 1 for each label was expected.", several_labels(name)
+    )

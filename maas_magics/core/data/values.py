@@ -82,6 +82,8 @@ def objects(values: Sequence[Any]) -> pa.Array:
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             pass
     there = [value for value in found if value is not None]
+    if there and all(isinstance(value, np.ndarray) and value.ndim > 1 for value in there):
+        return _nested(found)
     if all(isinstance(value, int) and not isinstance(value, bool) for value in there):
         try:
             return pa.array([None if value is None else Decimal(value) for value in found], pa.decimal256(76, 0))
@@ -99,6 +101,19 @@ def objects(values: Sequence[Any]) -> pa.Array:
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             pass
     return _together(found)
+
+
+def _nested(values: Sequence[Any]) -> pa.Array:
+    """Arrays of several axes, or None, as lists of lists."""
+    there = [value for value in values if value is not None]
+    shape, dtype = there[0].shape, there[0].dtype
+    if dtype.kind not in "biuf" or 0 in shape or any(value.shape != shape or value.dtype != dtype for value in there):
+        return pa.array([None if value is None else value.tolist() for value in values])
+    found = pa.array(np.concatenate([value.ravel() for value in there]))
+    for length in reversed(shape):
+        found = pa.ListArray.from_arrays(pa.array(range(0, len(found) + 1, length), pa.int32()), found)
+    places = iter(range(len(there)))
+    return found.take(pa.array([None if value is None else next(places) for value in values], pa.int64()))
 
 
 def mixed(values: pa.Array | pa.ChunkedArray, source: Sequence[Any]) -> dict[bytes, bytes] | None:

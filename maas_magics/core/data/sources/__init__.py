@@ -6,6 +6,7 @@ columns for arrays, and can put answers back into the library the rows came from
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.nested import is_listed, stacked, without_views
 from maas_magics.core.registry import Registry
 
 Answers = Mapping[str, Any]
@@ -87,6 +89,7 @@ def open_source(data: Any, csv: str | None = None) -> Source:
             if name != "files":
                 raise DataError(f"csv={csv!r} is about CSV files; this data is in memory.", "Leave it out.")
             return opener.open(data, csv)  # type: ignore[call-arg]
+    refuse_sparse(data)
     raise DataError(
         f"Cannot read data of type {type(data).__module__}.{type(data).__qualname__}.",
         "Give a pandas, polars, pyarrow or duckdb table, a numpy or torch array, a dict of arrays, or a path.",
@@ -104,6 +107,19 @@ def notes_of(source: Source) -> tuple[str, ...]:
     return tuple(getattr(source, "notes", ()))
 
 
+def refuse_sparse(data: Any) -> None:
+    """Raise `DataError` for a sparse matrix of scipy, which only its owner knows to fit into memory as an array."""
+    if not (comes_from(data, "scipy") and hasattr(data, "toarray")):
+        return
+    shape = " × ".join(f"{length:,}" for length in data.shape)
+    size = math.prod(data.shape) * data.dtype.itemsize
+    takes = f", which takes {size / 1e9:,.1f} GB" if size >= 1e8 else ""
+    raise DataError(
+        f"A sparse matrix ({type(data).__name__}, {shape}) is not an array of numbers, which was expected.",
+        f"Give x.toarray(){takes}; or fewer columns: TruncatedSVD of scikit-learn.",
+    )
+
+
 def is_files(data: Any) -> bool:
     """Whether data is a path, a URL, or a list of them."""
     return bool(sources.get("files").accepts(data))
@@ -114,9 +130,18 @@ def comes_from(data: Any, *packages: str) -> bool:
     return any(base.__module__.partition(".")[0] in packages for base in type(data).__mro__)
 
 
-def plain(table: pa.Table) -> pa.Table:
-    """A table without the layouts that Arrow's kernels do not all take: views, and runs of equal values."""
-    return pa.table([_plain(column) for column in table.columns], names=table.column_names)
+def plain(table: pa.Table, whole: bool = False) -> pa.Table:
+    """A table of the layouts that Arrow's kernels take, and of arrays where its lists are as long in every row.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    whole : bool
+        Whether these are all rows, which alone tells the length of lists whose type does not.
+    """
+    columns = [plain_column(column, whole) for column in table.columns]
+    fields = [field.with_type(column.type) for field, column in zip(table.schema, columns, strict=True)]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def as_numpy(values: Any) -> np.ndarray[Any, Any]:
@@ -151,14 +176,13 @@ def as_pandas(columns: Answers, index: Any = None) -> Any:
     return pd.DataFrame(found, index=index, copy=False)
 
 
-def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain_column(values: pa.ChunkedArray, whole: bool = False) -> pa.ChunkedArray:
+    """A column as `plain` has it."""
     kind = values.type
-    if pa.types.is_string_view(kind):
-        return values.cast(pa.large_string())
-    if pa.types.is_binary_view(kind):
-        return values.cast(pa.large_binary())
     if pa.types.is_run_end_encoded(kind):
-        return _plain(pa.chunked_array([pc.run_end_decode(chunk) for chunk in values.chunks], kind.value_type))
-    if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
-        return values.cast(pa.dictionary(kind.index_type, pa.large_string(), kind.ordered))
-    return values
+        decoded = pa.chunked_array([pc.run_end_decode(chunk) for chunk in values.chunks], kind.value_type)
+        return plain_column(decoded, whole)
+    known = without_views(kind)
+    if known != kind:
+        values = values.cast(known)
+    return stacked(values, whole) if is_listed(known) else values

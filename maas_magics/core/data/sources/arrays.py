@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.files.places import looks_like_files
-from maas_magics.core.data.sources import ARRAY, Answers, as_numpy, comes_from, plain, sources
+from maas_magics.core.data.sources import ARRAY, Answers, as_numpy, comes_from, plain, refuse_sparse, sources
 from maas_magics.core.data.sources.frames import FrameSource
 from maas_magics.core.data.values import lengths, mixed, objects, times
 
@@ -185,6 +185,7 @@ def to_numpy(data: Any) -> np.ndarray[Any, Any]:
     """Array of numpy, torch, or nested lists as a numpy array; a masked one stays masked."""
     if isinstance(data, np.ma.MaskedArray):
         return data
+    refuse_sparse(data)
     if comes_from(data, "torch"):
         return _of_torch(data)
     if comes_from(data, "pandas", "polars") and hasattr(data, "to_numpy"):

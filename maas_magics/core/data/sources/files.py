@@ -133,7 +133,7 @@ class FileSource:
                 for place in self._places:
                     self._now = place
                     parts.append(conform(self._reader.table(place, self._own), self.schema, place.keys))
-                return plain(pa.concat_tables(parts) if len(parts) > 1 else parts[0])
+                return plain(pa.concat_tables(parts) if len(parts) > 1 else parts[0], whole=True)
             except pa.ArrowInvalid as error:
                 self._widen(error)
             except (pa.ArrowNotImplementedError, OSError, UnicodeError) as error:

@@ -56,7 +56,7 @@ class FrameSource:
 
     def table(self) -> pa.Table:
         """All rows."""
-        return self._slice(0, self.rows or 0)
+        return plain(self._slice(0, self.rows or 0), whole=True)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
         """All rows, at most ``rows`` at a time."""

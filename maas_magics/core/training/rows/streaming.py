@@ -20,6 +20,7 @@ from maas_magics.core.data.columns import Array
 from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.fitting import tell_words
 from maas_magics.core.data.labels import is_decimal
+from maas_magics.core.data.nested import Lists
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import roles_of
@@ -173,6 +174,8 @@ class Stream:
             raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
         self._names = target_names(request.target, first.column_names, -1)
         self._roles = roles_of(request)
+        self._lists = Lists()
+        first = self._lists(first)
         features, _, _ = self._roles.parted(named(first, self._names)[0])
         self.chosen, self.layout = layout_of(request, features, source.arrays)
         wide = max(1, first.nbytes // first.num_rows)
@@ -204,6 +207,7 @@ class Stream:
         for table in source.chunks(self._chunk):
             self._pause()
             rows += table.num_rows
+            table = self._lists(table)
             features, columns = named(table, self._names)
             if not held:
                 self._beside.meet([table.schema.field(name) for name in self._names], columns)
