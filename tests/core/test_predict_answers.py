@@ -304,3 +304,36 @@ def test_evaluate_scores_the_target_the_model_knows(lab, frame):
         lab.evaluate(frame.assign(label="maybe"))
     with pytest.raises(DataError, match="The data has no rows"):
         lab.evaluate(frame[:0])
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 6, 3)).astype("uint8")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "hint"),
+    [
+        (IMAGES / 255, "The array holds float64", "(255 * x).round().astype('uint8')"),
+        (IMAGES.astype("float32"), "The array holds float32", "Convert it: .astype('uint8')"),
+        (IMAGES - 0.25, "The array holds float64", "Convert it: .round().astype('uint8')"),
+        (IMAGES[0], "The array has shape (8, 6, 3)", "x[None]"),
+        (IMAGES.transpose(0, 3, 1, 2), "The array holds arrays of shape (3, 8, 6)", "x.transpose(0, 2, 3, 1)"),
+        (IMAGES.reshape(30, -1), "The array holds arrays of shape (144,)", "x.reshape(-1, 8, 6, 3)"),
+        (IMAGES[:, :5], "The array holds arrays of shape (5, 6, 3)", "Give arrays of shape (n, 8, 6, 3)."),
+    ],
+)
+def test_an_image_that_does_not_fit_is_told_what_mends_it(lab, asked, said, hint):
+    lab.train(IMAGES, IMAGES[:, 0, 0, 0].astype(float), model="cnn")
+    with pytest.raises(DataError) as error:
+        lab.predict(asked)
+    assert error.value.message.startswith(said) and error.value.hint.endswith(hint)
+    if ".reshape" not in hint and ".transpose" not in hint and "(n," not in hint:
+        x, typed = asked, hint.removeprefix("Convert it: ")
+        mended = eval(typed if typed.startswith(("(", "x")) else f"x{typed}", {"x": x})
+        assert len(lab.predict(mended)) == (1 if asked.ndim == 3 else 30)
+
+
+def test_a_row_of_another_width_is_told_whether_it_is_one_row(lab):
+    lab.train(IMAGES, IMAGES[:, 0, 0, 0].astype(float), model="mlp")
+    with pytest.raises(DataError) as error:
+        lab.predict(IMAGES[0])
+    assert error.value.hint == "One row is x[None]."

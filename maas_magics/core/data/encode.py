@@ -24,8 +24,13 @@ from maas_magics.core.data.arrow import (
 )
 from maas_magics.core.data.kinds import NAT, Category, Column, Moment, Numeric, Tensor
 from maas_magics.core.data.looks import look
-from maas_magics.core.data.origin import as_dates, as_numbers
+from maas_magics.core.data.nested import stacked
+from maas_magics.core.data.origin import as_dates, as_numbers, spoken
+from maas_magics.core.data.sources import ARRAY
 from maas_magics.core.data.values import number_of
+
+MOVED = ((2, 0, 1), (1, 2, 0), (1, 0))
+"""Orders of axes that arrays often come in: channels last, channels first, and rows for columns."""
 
 
 def encode(column: Column, values: pa.ChunkedArray) -> Array:
@@ -39,8 +44,8 @@ def encode(column: Column, values: pa.ChunkedArray) -> Array:
     return _ENCODERS[type(column)](column, values)
 
 
-def _mismatch(name: str, found: Any, expected: str, hint: str) -> DataError:
-    return DataError(f"Column {name!r} holds {found}; the model was trained on {expected}.", hint)
+def _mismatch(name: str, found: Any, expected: str, hint: str, axes: bool = False) -> DataError:
+    return DataError(f"{spoken(name, ARRAY, axes)} holds {found}; the model was trained on {expected}.", hint)
 
 
 def _some(values: pa.ChunkedArray) -> list[str]:
@@ -59,26 +64,14 @@ def _empty(text: pa.ChunkedArray) -> bool:
     return bool(found.null_count == len(found))
 
 
-def _unlisted(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists of numbers, as JSON has them, as arrays of one shape; what is no such lists as it is."""
-    if not (pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type)) or values.null_count:
-        return values
-    try:
-        found = np.asarray(values.to_pylist())
-    except ValueError:
-        return values
-    plain = found.dtype.kind in "iuf" and found.size
-    return pa.chunked_array([pa.FixedShapeTensorArray.from_numpy_ndarray(found)]) if plain else values
-
-
 def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
-    values = _unlisted(values) if column.width > 1 else values
+    values = stacked(values, any_list=True) if column.width > 1 else values
     kind, name = values.type, column.name
     if isinstance(kind, pa.FixedShapeTensorType):
         if math.prod(kind.shape) != column.width:
-            raise _mismatch(
-                name, f"rows of {math.prod(kind.shape)} numbers", f"rows of {column.width} numbers", "Give that width."
-            )
+            one = len(values) * math.prod(kind.shape) == column.width
+            hint = "One row is x[None]." if one else "Give that width."
+            raise _mismatch(name, f"rows of {math.prod(kind.shape)} numbers", f"rows of {column.width} numbers", hint)
         coarse = column.width > 1 and not column.exact
         return tensors(values).reshape(-1, column.width).astype(np.float32 if coarse else np.float64, copy=False)
     if is_text(kind) and (read := _read(column, values)) is not None:
@@ -128,7 +121,7 @@ def _encode_category(column: Category, values: pa.ChunkedArray) -> Array:
 
 
 def _encode_tensor(column: Tensor, values: pa.ChunkedArray) -> Array:
-    values = _unlisted(values) if column.shape else values
+    values = stacked(values, any_list=True) if column.shape else values
     kind, name = values.type, column.name
     if column.shape == () and is_number(kind):
         if values.null_count:
@@ -145,14 +138,45 @@ def _encode_tensor(column: Tensor, values: pa.ChunkedArray) -> Array:
         if column.shape == () and found.shape[1:] == (1,):
             found = found.reshape(-1)
     if found.shape[1:] != column.shape:
-        raise _mismatch(name, f"arrays of shape {found.shape[1:]}", f"shape {column.shape}", "Reshape it: .reshape(…)")
+        raise _of_shape(name, found.shape, column.shape)
     wanted = np.dtype(column.dtype)
     whole = found.dtype.kind in "bui"
     if (found.dtype.kind == "f" and wanted.kind in "iu") or (
         wanted.kind == "b" and not (whole and bool(((found == 0) | (found == 1)).all()))
     ):
-        raise _mismatch(name, str(found.dtype), column.dtype, f"Convert it: .astype({column.dtype!r})")
+        raise _mismatch(
+            name, str(found.dtype), column.dtype, f"Convert it: {_converted(found, column.dtype)}", found.ndim > 1
+        )
     return found.astype(column.dtype, copy=False)
+
+
+def _of_shape(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> DataError:
+    """What is to be said of rows of another shape, and what to type where that mends it."""
+    told = "(" + ", ".join(["n", *map(str, wanted)]) + ("," if not wanted else "") + ")"
+    if found == wanted:
+        hint = "It is one row: x[None]" if len(wanted) else "Give an array."
+        return DataError(f"{spoken(name, ARRAY, axes=True)} has shape {found}; the model was trained on {told}.", hint)
+    row = found[1:]
+    hint = f"Give arrays of shape {told}."
+    if math.prod(row) == math.prod(wanted):
+        order = next((axes for axes in MOVED if sorted(axes) == [*range(len(row))] and wanted == _at(row, axes)), None)
+        hint = f"Reshape it: x.reshape{told}".replace("(n", "(-1")
+        if order is not None:
+            hint = f"Put its axes in order: x.transpose{(0, *(axis + 1 for axis in order))}"
+    return _mismatch(name, f"arrays of shape {row}", f"shape {wanted}", hint, axes=True)
+
+
+def _at(row: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(row[axis] for axis in axes)
+
+
+def _converted(found: Array, dtype: str) -> str:
+    """What to type to have floats as whole numbers that mean the same."""
+    if not np.isfinite(found).all() or np.dtype(dtype).kind == "b":
+        return f".astype({dtype!r})"
+    if dtype == "uint8" and found.size and found.min() >= 0 and found.max() <= 1:
+        return "(255 * x).round().astype('uint8')"
+    return f".astype({dtype!r})" if (found == np.floor(found)).all() else f".round().astype({dtype!r})"
 
 
 _ENCODERS: dict[type[Any], Callable[[Any, pa.ChunkedArray], Array]] = {
