@@ -218,7 +218,7 @@ class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):
     data, target : Any
         As in `TrainRequest`; the target defaults to the one the model was trained on.
     metrics : tuple of Any
-        As in `TrainRequest`.
+        As in `TrainRequest`; those by name that the model was trained with where none are given.
     csv : str or None
         As in `TrainRequest`.
     """

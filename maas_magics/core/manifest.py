@@ -46,6 +46,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     history : dict of str to list of float
     best_epoch : int
     seconds : float
+    metrics : tuple of str
+        Figures by name that it was trained with; empty for the usual ones.
     files : dict of str to str
         SHA-256 of every file beside it, by its path in the version's folder; an export's are in its own report. Empty
         in versions of before, of which nothing is checked.
@@ -60,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     history: dict[str, list[float | None]] = {}
     best_epoch: int = 0
     seconds: float = 0.0
+    metrics: tuple[str, ...] = ()
     files: dict[str, str] = {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -209,3 +210,46 @@ def test_the_best_epoch_is_chosen_in_the_direction_that_the_metric_tells(lab, fr
     assert next(iter(job.events())).mode == mode
     curve = model.history[f"val_{name}"]
     assert curve[model.best_epoch - 1] == (min if mode == "min" else max)(curve)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "hint"),
+    [
+        ("precision", "binary", "--metrics Precision"),
+        ("recall", "multiclass", "--metrics MulticlassRecall"),
+        ("average_precision", "binary", "--metrics AveragePrecision"),
+        ("mcc", "multiclass", "--metrics MatthewsCorrCoef"),
+        ("mean_squared_error", "regression", "--metrics MeanSquaredError"),
+        ("roc_auc", "binary", "Did you mean 'auc'?"),
+        ("AUC", "binary", "Did you mean 'auc'?"),
+        ("r2_score", "regression", "Did you mean 'r2'?"),
+        ("r2_score", "binary", "There is: accuracy"),
+        ("nonsense", "multiclass", "Or a class of torchmetrics by its name, such as MulticlassPrecision"),
+    ],
+)
+def test_figures_that_others_name_otherwise_are_found(lab, name, task, hint):
+    y = {"binary": np.arange(60) % 2, "multiclass": np.arange(60) % 3, "regression": np.linspace(0, 1, 60)}[task]
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    with pytest.raises(OptionError) as error:
+        lab.train(x, y, metrics=(name,))
+    assert hint in error.value.hint
+    if "--metrics" in hint:
+        word = hint.split()[-1]
+        assert word in lab.train(x, y, metrics=(word,)).metrics
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"metrics": ("auc", "log_loss")}, {"auc", "log_loss"}),
+        ({"metrics": ("Precision",)}, {"Precision"}),
+        ({"monitor": "log_loss"}, {"accuracy", "balanced_accuracy", "f1", "auc", "log_loss"}),
+        ({}, {"accuracy", "balanced_accuracy", "f1", "auc"}),
+    ],
+)
+def test_a_model_is_evaluated_by_the_figures_it_was_trained_with(lab, options, told):
+    rows = pd.DataFrame({"x": np.linspace(-1, 1, 60), "y": np.arange(60) % 2})
+    trained = lab.train(rows, "y", **options)
+    found = lab.evaluate(rows).values
+    assert set(found) == told == set(trained.metrics) - {"loss"}
+    assert set(lab.evaluate(rows, metrics=("f1",)).values) == {"f1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,9 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
     outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
     wanted = torch.from_numpy(known) if answers.task == "regression" else truth(answers, torch.from_numpy(known))
-    metrics = make_metrics(request.metrics, answers)
+    there = find_spec("torchmetrics") is not None
+    trained = tuple(name for name in predictor.metrics if there or not name[:1].isupper())
+    metrics = make_metrics(request.metrics or trained, answers)
     return Metrics(
         model=predictor.ref,
         rows=len(decoded),

@@ -62,6 +62,8 @@ class Predictor:
         check_files(folder, PREPROCESS, "exports/onnx")
         manifest = read_manifest(folder)
         self.answers, self.weights = manifest.answers, manifest.plan.get("weights", "")
+        self.metrics = manifest.metrics
+        """Names of figures it was trained with, where they are not the usual ones."""
         self.columns: Columns = read_preprocess(folder).columns
         file = folder / "exports" / "onnx" / "model.onnx"
         self.engine: Engine | None = Engine(file, shared) if file.is_file() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -156,6 +156,66 @@ USUAL = {
 }
 
 
+ELSEWHERE = {
+    "roc_auc": "auc",
+    "auroc": "auc",
+    "balanced_acc": "balanced_accuracy",
+    "acc": "accuracy",
+    "cross_entropy": "log_loss",
+    "bce": "log_loss",
+    "nll": "log_loss",
+    "logloss": "log_loss",
+    "f1_macro": "f1",
+    "root_mean_squared_error": "rmse",
+    "mean_absolute_error": "mae",
+    "l1": "mae",
+    "r_squared": "r2",
+    "precision": "Precision",
+    "recall": "Recall",
+    "sensitivity": "Recall",
+    "specificity": "Specificity",
+    "average_precision": "AveragePrecision",
+    "pr_auc": "AveragePrecision",
+    "auprc": "AveragePrecision",
+    "mcc": "MatthewsCorrCoef",
+    "matthews_corrcoef": "MatthewsCorrCoef",
+    "cohen_kappa": "CohenKappa",
+    "kappa": "CohenKappa",
+    "jaccard": "JaccardIndex",
+    "iou": "JaccardIndex",
+    "hamming_loss": "HammingDistance",
+    "hinge_loss": "HingeLoss",
+    "ece": "CalibrationError",
+    "mse": "MeanSquaredError",
+    "mean_squared_error": "MeanSquaredError",
+    "mape": "MeanAbsolutePercentageError",
+    "mean_absolute_percentage_error": "MeanAbsolutePercentageError",
+    "smape": "SymmetricMeanAbsolutePercentageError",
+    "explained_variance": "ExplainedVariance",
+    "pearson": "PearsonCorrCoef",
+    "pearsonr": "PearsonCorrCoef",
+    "spearman": "SpearmanCorrCoef",
+    "spearmanr": "SpearmanCorrCoef",
+}
+"""What figures that have other names elsewhere are called here, or by torchmetrics."""
+
+OF_QUANTITIES = (
+    "MeanSquaredError",
+    "MeanAbsolutePercentageError",
+    "SymmetricMeanAbsolutePercentageError",
+    "ExplainedVariance",
+    "PearsonCorrCoef",
+    "SpearmanCorrCoef",
+)
+TELLING = {
+    "binary": "Precision or AveragePrecision",
+    "multiclass": "MulticlassPrecision or CohenKappa",
+    "multilabel": "Precision or HammingDistance",
+    "regression": "MeanAbsolutePercentageError",
+}
+"""Classes of torchmetrics that a person may look for."""
+
+
 def make_metrics(asked: Sequence[Any], answers: Answers) -> dict[str, Metric]:
     """Metrics by name, ready to call.
 
@@ -185,9 +245,41 @@ def make_metrics(asked: Sequence[Any], answers: Answers) -> dict[str, Metric]:
         elif item[:1].isupper():
             found[item] = _named(item, answers)
         else:
-            hint = did_you_mean(item, known)
-            raise OptionError(f"There is no metric {item!r} for {answers.task}.", hint)
+            raise OptionError(f"There is no metric {item!r} for {answers.task}.", _instead(item, known, answers))
     return found
+
+
+def _instead(name: str, known: Collection[str], answers: Answers) -> str:
+    """What to type in place of a name that is none of ours."""
+    word = name.lower().removeprefix("neg_").removesuffix("_score")
+    meant = ELSEWHERE.get(word, word)
+    if meant in known and meant != name:
+        return f"Did you mean {meant!r}?"
+    if meant[:1].isupper() and (meant in OF_QUANTITIES) == (answers.task == "regression"):
+        each = answers.task == "multiclass" and meant in ("Precision", "Recall", "Specificity")
+        return f"torchmetrics has it: --metrics {'Multiclass' if each else ''}{meant}"
+    near = did_you_mean(name, known)
+    if not near.startswith("There is"):
+        return near
+    return f"{near} Or a class of torchmetrics by its name, such as {TELLING[answers.task]}; or a function."
+
+
+def by_name(asked: Sequence[Any], monitor: str, answers: Answers) -> tuple[str, ...]:
+    """Names of the figures of a training that can be had again by name; empty where they are the usual ones.
+
+    Parameters
+    ----------
+    asked : sequence of str or callable
+    monitor : str
+        The figure that is watched.
+    answers : Answers
+    """
+    usual = USUAL[answers.task] if answers.shape is None else ()
+    names = [item for item in asked or usual if isinstance(item, str)]
+    own = [getattr(item, "__name__", "") for item in asked]
+    if monitor in (*LABELS, *QUANTITIES) and monitor not in (*names, *own):
+        names.append(monitor)
+    return () if tuple(names) == usual else tuple(names)
 
 
 def evaluate(metrics: dict[str, Metric], decoded: Tensor, target: Tensor, weights: Weights = None) -> dict[str, float]:
@@ -234,10 +326,14 @@ def _of_torchmetrics(item: Any) -> bool:
 def _named(name: str, answers: Answers) -> Metric:
     require("torchmetrics", "torchmetrics", f"The metric {name}")
     import torchmetrics
+    import torchmetrics.classification
 
-    kind: Any = getattr(torchmetrics, name, None)
+    kind: Any = getattr(torchmetrics, name, None) or getattr(torchmetrics.classification, name, None)
     if not inspect.isclass(kind):
-        raise OptionError(f"torchmetrics has no metric {name!r}.", did_you_mean(name, dir(torchmetrics)))
+        ours = QUANTITIES if answers.task == "regression" else LABELS
+        meant = ELSEWHERE.get(name.lower(), name.lower())
+        hint = f"Did you mean {meant!r}?" if meant in ours else did_you_mean(name, dir(torchmetrics))
+        raise OptionError(f"torchmetrics has no metric {name!r}.", hint)
     return _made(kind, answers)
 
 

@@ -19,6 +19,7 @@ from maas_magics.core.model import Model
 from maas_magics.core.publish import publish
 from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_row, no_better
 from maas_magics.core.training.measure import constant_loss_of
+from maas_magics.core.training.metrics import by_name
 from maas_magics.core.training.own.modules import describe
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.prepare import Prepared
@@ -180,4 +181,5 @@ def _manifest(
         history=curves,
         best_epoch=history.best_epoch,
         seconds=history.seconds,
+        metrics=by_name(request.metrics, plan.monitor, answers),
     )
