@@ -384,3 +384,26 @@ def test_a_loss_by_hand_is_asked_whether_it_takes_probabilities(lab, loss, end, 
     assert not any("lie within" in note for note in model.notes)
     found = lab.predict(rows, probabilities=False)
     assert np.mean((found["prediction"] if isinstance(found, dict) else found) == y) > 0.9
+
+
+class Tagging(nn.Module):
+    """Three classes for each of four positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(6, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x).reshape(-1, 3, 4)
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.functional.cross_entropy])
+def test_a_label_for_each_position_is_said_to_be_not_learnt_with_what_works(lab, loss):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 6)).astype("float32"), rng.integers(0, 3, (60, 4))
+    with pytest.raises(ModelError, match="learns one label a row here; the target has 4 values a row") as error:
+        lab.train(x, y, model=Tagging(), loss=loss)
+    assert "lambda outputs, target: F.cross_entropy(outputs, target.long())" in error.value.hint
+    own = lambda outputs, target: nn.functional.cross_entropy(outputs, target.long())  # noqa: E731
+    lab.train(x, y, model=Tagging(), loss=own)
+    assert lab.predict(x).shape == (60, 3, 4)

@@ -177,6 +177,13 @@ def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers:
                 f"the network answers {_shape(outputs)}."
             )
         return Form(row, (), torch.int64)
+    if takes.target == "index" and outputs.numel() != target.numel():
+        raise ModelError(
+            f"{name} learns one label a row here; the target has {_several(target)} a row, and a label for each "
+            "position is not learnt yet.",
+            "Give one label a row; or a function, whose outputs are answered as they are: "
+            "loss=lambda outputs, target: F.cross_entropy(outputs, target.long())",
+        )
     if outputs.numel() != target.numel():
         raise ModelError(
             f"The network answers {_shape(outputs)} where the target is {_shape(target)}; {name} takes one shape."
@@ -277,6 +284,11 @@ def _refused(loss: Any, error: BaseException | str, outputs: Tensor, target: Ten
     made = told_of(error, f"The loss {name} fails with {shapes}")
     made.__cause__ = error
     return made
+
+
+def _several(target: Tensor) -> str:
+    shape = tuple(target.shape[1:])
+    return f"{math.prod(shape)} values" if len(shape) < 2 else f"values of shape {shape}"
 
 
 def _shape(tensor: Tensor) -> str:
