@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,3 +179,95 @@ def test_slips_in_a_loss_or_a_metric_are_told_in_two_lines_that_name_the_code(la
     with pytest.raises(MaasError, match=said) as caught:
         lab.train((X, LINE), model=nn.Linear(3, 1), **{"loss": "mse", **options})
     assert caught.value.hint and "\n" not in caught.value.message
+
+
+CE = nn.CrossEntropyLoss
+GROUP = X[:, :3].argmax(1)
+
+
+def _wrapped(loss):
+    def ours(outputs, target):
+        return loss(outputs, target)
+
+    return ours
+
+
+class Held(nn.Module):
+    """A loss of one's own that holds one of torch's."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs, target):
+        return self.loss(outputs, target)
+
+
+IGNORING = {
+    "module": lambda i: CE(ignore_index=i),
+    "partial": lambda i: partial(functional.cross_entropy, ignore_index=i),
+    "lambda": lambda i: lambda o, t: functional.cross_entropy(o, t, ignore_index=i),
+    "closure": lambda i: _wrapped(CE(ignore_index=i)),
+    "own module": lambda i: Held(CE(ignore_index=i)),
+    "nll": lambda i: lambda o, t: functional.nll_loss(functional.log_softmax(o, 1), t, ignore_index=i),
+}
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.int16])
+@pytest.mark.parametrize("how", IGNORING)
+@pytest.mark.parametrize("label", [255, -100])
+def test_rows_whose_label_the_loss_ignores_have_no_target(lab, how, label, kind):
+    target = np.where(np.arange(128) % 4 == 0, label, GROUP).astype(kind)
+    result = lab.train(
+        (X, target), model=nn.Linear(3, 3), loss=IGNORING[how](label), optimizer="Adam", lr=0.05, epochs=20
+    )
+    answers = np.asarray(lab.predict(X))
+    assert set(answers.tolist()) == {0, 1, 2} and (answers == GROUP).mean() > 0.8
+    assert f"The loss ignores the label {label}" in " ".join(lab.messages)
+    assert any("32 of 128 rows have no target" in text for text in result.notes)
+
+
+def test_a_label_is_ignored_whatever_brings_the_rows(lab, tmp_path):
+    target = np.where(np.arange(128) % 4 == 0, -100, GROUP)
+    frame = pd.DataFrame(X, columns=list("abc")).assign(y=target)
+    net = nn.Linear(3, 3)
+    lab.train(frame, "y", model=net, loss=CE(), validation=frame)
+    assert lab.session.backend.loader.predictor("m").answers.classes == (0, 1, 2)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    lab.train(str(tmp_path / "rows.csv"), "y", model=net, loss=CE(), stream=True)
+    assert lab.session.backend.loader.predictor("m").answers.classes == (0, 1, 2)
+    lab.train((X, target[:, None]), model=net, loss=CE())
+    assert lab.session.backend.loader.predictor("m").answers.classes == (0, 1, 2)
+
+
+def test_an_ignored_label_among_the_indices_has_an_output_that_learns_nothing(lab):
+    lab.train((X, GROUP + 1), model=nn.Linear(3, 4), loss=CE(ignore_index=1), optimizer="Adam", lr=0.05, epochs=20)
+    answers, kept = np.asarray(lab.predict(X)), GROUP > 0
+    assert (answers[kept] == GROUP[kept] + 1).mean() > 0.8
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    ("target", "outputs", "settings", "said"),
+    [
+        (GROUP + 1, 2, {"ignore_index": 1}, "ignores the class 1 by its index, 0 to 1; the labels are 2, 3"),
+        (
+            GROUP + 1,
+            3,
+            {"weight": torch.ones(3)},
+            "has a weight for each class by its index, 0 to 2; the labels are 1,",
+        ),
+        (np.array(["p", "q", "r"])[GROUP], 3, {"ignore_index": 0}, "ignores the class 0 by its index"),
+    ],
+)
+def test_what_a_loss_says_of_a_class_by_another_label_is_refused(lab, own, target, outputs, settings, said):
+    loss = (lambda o, t: functional.cross_entropy(o, t, **settings)) if own else CE(**settings)
+    with pytest.raises(ModelError, match=said) as caught:
+        lab.train((X, target), model=nn.Linear(3, outputs), loss=loss)
+    assert "return_inverse" in caught.value.hint
+
+
+def test_weights_of_classes_in_words_are_told_in_their_order(lab):
+    lab.train((X, np.array(["p", "q", "r"])[GROUP]), model=nn.Linear(3, 3), loss=CE(weight=torch.ones(3)))
+    assert "The loss's weights are of the labels in this order: p, q, r." in lab.messages
+    lab.train((X, GROUP), model=nn.Linear(3, 3), loss=CE(weight=torch.tensor([1.0, 2, 3])))

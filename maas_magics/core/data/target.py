@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -42,12 +43,22 @@ class Beside:
         A sentence where rows have no target, and so are left out.
     spelled : dict of str to str
         How decimals came, by how Arrow spells them.
+    ignored : callable
+        Answers the number that is no target, as the label that a loss ignores is none; None where there is none. Is
+        asked where there are whole numbers.
     """
 
     empty: str = ""
     left: str = ""
     spelled: dict[str, str] = dataclass_field(default_factory=dict)
     units: dict[str, str] = dataclass_field(default_factory=dict)
+    ignored: Callable[[], int | None] = lambda: None
+    _met: bool = False
+
+    @cached_property
+    def no_target(self) -> int | None:
+        """The number that is no target."""
+        return self.ignored()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -67,6 +78,22 @@ class Beside:
                 what = "a length of time" if pa.types.is_duration(kind) else "a time of day"
                 self.units[field.name] = AS_SECONDS.format(field.name, what)
             self.spelled |= json.loads((field.metadata or {}).get(SPELLED, b"{}"))
+
+    def present(self, columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray | pa.Array:
+        """Rows that have an answer: of several numbers a row, those that have all of them."""
+        found = _present(columns[0])
+        for other in columns[1:]:
+            found = pc.and_(found, _present(other))
+        whole = _whole_numbers(columns[0]) if len(columns) == 1 else None
+        if whole is None or self.no_target is None or not (whole == self.no_target).any():
+            return found
+        self._met = True
+        return pc.and_(found, pa.array(whole != self.no_target))
+
+    def left_out(self, rows: int, kept: int, names: Sequence[str], where: str = "") -> str:
+        """A sentence where some rows have no target; ``where`` tells which rows they are."""
+        said = left_out(rows, kept, names, where)
+        return f"{said} The loss ignores the label {self.no_target}: its rows are among them." if self._met else said
 
 
 def part(
@@ -118,9 +145,9 @@ def part(
         beside.meet(fields, columns)
         if getattr(getattr(target, "dtype", None), "kind", "") == "m":
             beside.units = {names[0]: AS_SECONDS.format(names[0], "a length of time")}
-    features, values = answered(table, names, columns)
+    features, values = answered(table, names, columns, beside)
     if beside is not None:
-        beside.left = left_out(table.num_rows, len(values), names)
+        beside.left = beside.left_out(table.num_rows, len(values), names)
     if not len(values):
         raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
     return source, features, values, names
@@ -153,7 +180,9 @@ def named(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, list[pa.Chun
     return table.drop_columns(list(dict.fromkeys(names))), columns
 
 
-def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.ChunkedArray]) -> tuple[pa.Table, Array]:
+def answered(
+    table: pa.Table, names: Sequence[str], columns: Sequence[pa.ChunkedArray], beside: Beside | None = None
+) -> tuple[pa.Table, Array]:
     """Features and target of the rows whose target is there, which may be none.
 
     Parameters
@@ -163,6 +192,8 @@ def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.Chunked
     names : sequence of str
     columns : sequence of pyarrow.ChunkedArray
         The target.
+    beside : Beside, optional
+        Tells what number is no target.
 
     Returns
     -------
@@ -172,9 +203,7 @@ def answered(table: pa.Table, names: Sequence[str], columns: Sequence[pa.Chunked
     columns = [_answers(values) for values in columns]
     if not table.num_columns:
         raise DataError("The data has no column beside the target.", "Give at least one column of features.")
-    present = _present(columns[0])
-    for other in columns[1:]:
-        present = pc.and_(present, _present(other))
+    present = (beside or Beside()).present(columns)
     kept = pc.sum(present).as_py() or 0
     if not kept:
         return table.slice(0, 0), np.empty(0)
@@ -194,6 +223,21 @@ def _side_by_side(columns: list[Array]) -> Array:
     if "b" in kinds and kinds <= set("biuf") and all(((v == 0) | (v == 1)).all() for v in columns):
         columns = [values.astype(bool) for values in columns]
     return np.stack(columns, axis=1)
+
+
+def _whole_numbers(values: pa.ChunkedArray) -> Array | None:
+    """The numbers of a column, one a row, where all that are there are whole."""
+    if isinstance(values.type, pa.FixedShapeTensorType):
+        found = tensors(values)
+        if found.dtype.kind not in "iuf" or found[:1].size != 1:
+            return None
+        found = found.reshape(-1)
+    elif pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        found = np.asarray(values.to_numpy())
+    else:
+        return None
+    there = found[~np.isnan(found)] if found.dtype.kind == "f" else found
+    return found if there.dtype.kind != "f" or bool((there == np.floor(there)).all()) else None
 
 
 def _present(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -29,6 +29,7 @@ from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.own.blame import as_ours
 from maas_magics.core.training.own.fit_in import OtherTask
+from maas_magics.core.training.own.ignored import ignored_by
 from maas_magics.core.training.rows import loaders
 from maas_magics.core.training.rows.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.training.rows.changed import with_answers
@@ -196,7 +197,7 @@ def _prepared(
     if source is not None:
         stream = Stream(request, source, task, tell, pause)
         return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
-    beside = Beside()
+    beside = Beside(ignored=lambda: ignored_by(request.loss))
     train_rows, validation, names, array = read(request, task, tell, beside)
     if one_by_name(request, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)

@@ -16,8 +16,9 @@ from maas_magics.api.requests import Task
 from maas_magics.core.data.answers import Answers, Family, Link
 from maas_magics.core.training.own.direction import OF_LOGITS, runs_backwards, takes_probabilities
 from maas_magics.core.training.own.gradients import keep_gradients
+from maas_magics.core.training.own.ignored import check_places
 from maas_magics.core.training.own.in_place import keep_rows
-from maas_magics.core.training.own.known_losses import Takes, known
+from maas_magics.core.training.own.known_losses import Takes, known, settings_of
 from maas_magics.core.training.own.loss import UNKNOWN, Form, Given, OwnLoss, Trial, try_loss
 from maas_magics.core.training.own.meaning import WORDS, contradiction, told
 from maas_magics.core.training.own.modules import ask, copied, last_layer
@@ -132,6 +133,9 @@ def fit_in(
     loss = _spare(asked.loss)
     trial = try_loss(loss, takes, answered, target, wide, asked.given)
     found = takes or (trial.watch.found if trial.watch is not None else None)
+    if wide.task == "multiclass":
+        settings = trial.watch.settings if trial.watch is not None else settings_of(loss)[1]
+        check_places(asked.loss, settings, wide, tell)
     one_hot = trial.watch is not None and trial.watch.one_hot and wide.task == "multiclass"
     if one_hot and found is not None and trial.watch is not None:  # labels that the loss makes rows of stay labels
         trial.watch.link, found = "exp" if found.link == "exp" else "", None

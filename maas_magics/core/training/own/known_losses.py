@@ -82,11 +82,11 @@ KEEPING = {
 
 def known(loss: Any) -> Takes | None:
     """What a loss takes where it is one of torch's; None of any other."""
-    name, keywords = _named(loss)
+    name, keywords = settings_of(loss)
     return _takes(name, keywords) if name else None
 
 
-def _named(loss: Any) -> tuple[str, Mapping[str, Any]]:
+def settings_of(loss: Any) -> tuple[str, Mapping[str, Any]]:
     """Name of one of torch's losses, and its settings; no name of any other."""
     keywords: Mapping[str, Any] = {}
     if isinstance(loss, functools.partial):
@@ -117,7 +117,7 @@ UNSET = ("weight", "pos_weight", "size_average", "reduce")
 
 def in_words(loss: Any) -> str:
     """What to type for the same loss; empty where there are no words for it."""
-    name, settings = _named(loss)
+    name, settings = settings_of(loss)
     smoothing = settings.get("label_smoothing", 0.0)
     usual = all(settings.get(key, value) == value for key, value in SETTINGS.items())
     words = BY_NAME.get(name, "") if usual and all(settings.get(key) is None for key in UNSET) else ""
@@ -143,6 +143,10 @@ class Watch(TorchFunctionMode):
         What is told by the first thing that is done to them.
     calls : set of str
         Names of all functions that the loss calls.
+    settings : mapping
+        Of that loss.
+    ignored : int or None
+        The label that one of torch's losses ignores.
     broadcasts : bool
         Whether a loss that takes both in one shape was handed them in two.
     one_hot : bool
@@ -154,6 +158,8 @@ class Watch(TorchFunctionMode):
         self.found: Takes | None = None
         self.link: Link = ""
         self.calls: set[str] = set()
+        self.settings: Mapping[str, Any] = {}
+        self.ignored: int | None = None
         self.broadcasts = self.one_hot = False
         self._outputs = [outputs]
 
@@ -164,8 +170,10 @@ class Watch(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         ours = not self.link and isinstance(first, Tensor) and self._is_output(first)
         self.calls.add(name)
+        if "ignore_index" in kwargs:
+            self.ignored = int(kwargs["ignore_index"])
         if ours and name in KNOWN:
-            self.found = _takes(name, kwargs)
+            self.found, self.settings = _takes(name, kwargs), kwargs
             self.link = KNOWN[name].link if self.found is None else self.found.link
             second = args[1] if len(args) > 1 else kwargs.get("target")
             if KNOWN[name].target == "like" and isinstance(second, Tensor):

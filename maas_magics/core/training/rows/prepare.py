@@ -131,7 +131,7 @@ def read(
     if target is None and not (isinstance(held, tuple) and len(held) == 2):
         raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
     csv = request.csv if is_files(held) else None
-    held_beside = Beside()
+    held_beside = Beside(ignored=lambda: beside.no_target)
     _, other, answers, _ = part(
         held, target, csv, texts_of(whole, names if values.dtype == object else ()), held_beside
     )

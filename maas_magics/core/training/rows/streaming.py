@@ -27,12 +27,13 @@ from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.survey import FeatureSurvey
-from maas_magics.core.data.target import Beside, answered, left_out, named, part, target_names
+from maas_magics.core.data.target import Beside, answered, named, part, target_names
 from maas_magics.core.data.target_survey import TargetSurvey
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.sample import TARGET, Digest
+from maas_magics.core.training.own.ignored import ignored_by
 from maas_magics.core.training.own.loss import given_by
 from maas_magics.core.training.rows.blocks import Blocks, Kept, Spill, check_room
 from maas_magics.core.training.rows.prepare import (
@@ -183,7 +184,7 @@ class Stream:
         self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
         self._share = self._held_share(source.size() / wide)
         self._first: Array = np.empty(0, dtype=np.int64)
-        self._beside = Beside()
+        self._beside = Beside(ignored=lambda: ignored_by(request.loss))
         self._cut = Cut(self._roles.split, request.seed, self._sizes.sample_rows) if self._roles.split else None
         if self._cut is not None:
             while not self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None):
@@ -211,12 +212,12 @@ class Stream:
             features, columns = named(table, self._names)
             if not held:
                 self._beside.meet([table.schema.field(name) for name in self._names], columns)
-            features, values = answered(features, self._names, columns)
+            features, values = answered(features, self._names, columns, self._beside)
             if len(values):
                 features, weights, key = self._roles.parted(features, held=held)
                 yield Part(features, values, start, weights, key)
             start += len(values)
-        left = left_out(rows, start, self._names)
+        left = self._beside.left_out(rows, start, self._names)
         if not held:
             self._beside.left = left
         elif left:
@@ -315,7 +316,7 @@ class Stream:
         if held is None or isinstance(held, (int, float)) or self._cut is not None:
             return
         if isinstance(held, tuple) and len(held) == 2:
-            _, table, values, _ = part(held, None)
+            _, table, values, _ = part(held, None, beside=Beside(ignored=lambda: self._beside.no_target))
             table, weights, key = self._roles.parted(table, held=True)
             yield Part(table, values, 0, weights, key)
             return
