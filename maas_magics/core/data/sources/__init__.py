@@ -140,7 +140,10 @@ def plain(table: pa.Table, whole: bool = False) -> pa.Table:
         Whether these are all rows, which alone tells the length of lists whose type does not.
     """
     columns = [plain_column(column, whole) for column in table.columns]
-    fields = [field.with_type(column.type) for field, column in zip(table.schema, columns, strict=True)]
+    fields = [
+        pa.field(field.name, column.type, metadata=_own(field.metadata))
+        for field, column in zip(table.schema, columns, strict=True)
+    ]
     return pa.table(columns, schema=pa.schema(fields))
 
 
@@ -174,6 +177,11 @@ def as_pandas(columns: Answers, index: Any = None) -> Any:
         for name, values in columns.items()
     }
     return pd.DataFrame(found, index=index, copy=False)
+
+
+def _own(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes] | None:
+    """What we ourselves wrote about a column; what others did is of no use, and no part of its rows."""
+    return {key: value for key, value in (metadata or {}).items() if key.startswith(b"maas_magics.")} or None
 
 
 def plain_column(values: pa.ChunkedArray, whole: bool = False) -> pa.ChunkedArray:
