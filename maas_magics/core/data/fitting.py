@@ -22,11 +22,13 @@ from maas_magics.core.data.columns import (
     Numeric,
     Tensor,
 )
+from maas_magics.core.data.files.dialect import WORDS as MISSING
 from maas_magics.core.data.looks import AS_TEXTS, look
 from maas_magics.core.data.nested import is_listed
-from maas_magics.core.data.origin import as_missing
+from maas_magics.core.data.origin import as_missing, odd_missing
 from maas_magics.core.data.together import is_one, tell_fallen
-from maas_magics.core.data.values import MIXED, number_of
+from maas_magics.core.data.units import odd_ones
+from maas_magics.core.data.values import FEW, MIXED, number_of
 from maas_magics.core.data.zones import zone_of
 
 WORDS = 3
@@ -87,9 +89,25 @@ def nothing_of_use(said: Sequence[str]) -> DataError:
 
 def tell_words(where: str, texts: Iterable[object], tell: Callable[[str], None]) -> None:
     """Say so where a text that often stands for a missing value was learnt as what it is."""
+    texts = list(texts)
     odd = [str(text) for text in texts if text in MISSING_WORDS]
     if odd:
         tell(f"{where} has {', '.join(map(repr, odd[:3]))} as a text like any other. {as_missing(odd[0])}")
+
+
+def tell_labels(names: Sequence[str], classes: Sequence[object], tell: Callable[[str], None]) -> None:
+    """Say so where labels may have been meant as something else: as missing, or as quantities."""
+    where = f"The target {', '.join(names)!r}"
+    tell_words(where, classes, tell)
+    texts = [label for label in classes if isinstance(label, str)]
+    if len(names) > 1 or len(texts) <= FEW:
+        return
+    found, odd = look(names[0], texts), odd_ones(dict.fromkeys(texts, 1))
+    if found is not None:
+        tell(f"{where} {found}; each is taken as a label. {found.fix}")
+    elif odd is not None:
+        share = f"all but {odd.rows:,} of its {odd.present:,} labels are numbers: not {odd}"
+        tell(f"{where} holds texts; {share}. {odd_missing(names[0], odd.texts)}")
 
 
 def _meant(name: str, counted: Mapping[str, int]) -> tuple[str, str]:
@@ -102,6 +120,9 @@ def _meant(name: str, counted: Mapping[str, int]) -> tuple[str, str]:
     found = look(name, (text for text in counted if text not in MISSING_WORDS))
     if found is not None:
         return str(found), found.fix
+    if (odd := odd_ones(counted)) is not None:
+        share = f"all but {odd.rows:,} of {odd.present:,} values are numbers"
+        return f"holds numbers{AS_TEXTS} ({share}: not {odd})", odd_missing(name, odd.texts)
     if not rows or words < WORDS * rows:
         return "", ""
     example = max(counted, key=lambda text: (len(text.split()), text))
@@ -224,6 +245,13 @@ def tell_mixed(name: str, values: pa.ChunkedArray, tell: Callable[[str], None]) 
     """Say which texts among numbers count as missing."""
     text = as_text(values)
     odd = [word for word in pc.unique(text).to_pylist() if word is not None and number_of(word) is None]
+    tell_odd(name, [word for word in odd if word not in MISSING] or odd, tell)
+
+
+def tell_odd(name: str, odd: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Say which texts among numbers count as missing; nothing where there are none."""
+    if not odd:
+        return
     shown = ", ".join(map(repr, odd[:3])) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
     tell(f"Column {name!r} holds texts among its numbers ({shown}); they count as missing.")
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from maas_magics.core.data.origin import dates_of, plain_numbers
+from maas_magics.core.data.origin import bare_numbers, dates_of, plain_numbers
+from maas_magics.core.data.units import marks
 
 LOOKED_AT = 500
 """Different texts of a column by which it is judged."""
@@ -62,7 +63,7 @@ def look(name: str, texts: Iterable[str]) -> Look | None:
         Different ones, without what is missing.
     """
     some = [text.strip() for text in islice(texts, LOOKED_AT)]
-    return (_dates(name, some) or _numbers(name, some)) if some else None
+    return (_dates(name, some) or _numbers(name, some) or _measured(name, some)) if some else None
 
 
 def _dates(name: str, texts: list[str]) -> Look | None:
@@ -101,3 +102,8 @@ def _numbers(name: str, texts: list[str]) -> Look | None:
         if example is not None and all(map(any_of_them.fullmatch, plain)):
             return Look("numbers with their thousands set apart", example, plain_numbers(name, mark, point))
     return None
+
+
+def _measured(name: str, texts: list[str]) -> Look | None:
+    found = marks(texts)
+    return None if found is None else Look(found.what, found.example, bare_numbers(name, found.steps))

@@ -5,6 +5,7 @@ Whoever reads rows says so by `came_from`; sentences about them ask here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -74,6 +75,40 @@ def plain_numbers(name: str, thousands: str, point: str) -> str:
         file=f"Write {name!r} to the file as numbers.",
         arrays="Give them as numbers.",
     )
+
+
+def bare_numbers(name: str, steps: str) -> str:
+    """What to type to have numbers without what stands around them; ``steps`` are methods of a column in pandas."""
+    column = f"df[{name!r}]{steps}.astype(float)"
+    return _say(
+        table=f"df[{name!r}] = {column}",
+        polars=f"Give numbers alone: pl.col({name!r}).str.extract(…).cast(pl.Float64)",
+        csv=f"Give the table that this makes of the file: df = pd.read_csv(…); df[{name!r}] = {column}",
+        cell=f"Type {name!r} as a number alone.",
+        file=f"Write {name!r} to the file as numbers.",
+        arrays="Give them as numbers.",
+    )
+
+
+def odd_missing(name: str, odd: Sequence[str]) -> str:
+    """What to type to have the few texts among numbers count as missing."""
+    word = odd[0]
+    said = f"--csv missing={word}" if word and not set(word) & set(" \t'\"") else f"Leave the cell {word!r} empty"
+    if word.count(",") == 1 and word.replace(",", "").lstrip("+-").isdigit():
+        said = f"Write {word!r} as {word.replace(',', '.')} in the file"
+    return _say(
+        table=f'Where they are missing: df[{name!r}] = pd.to_numeric(df[{name!r}], errors="coerce")',
+        polars=f"Where they are missing: pl.col({name!r}).cast(pl.Float64, strict=False)",
+        csv=f"Where it is missing: {said}",
+        cell=f"Type a number for {name!r}, or nothing where there is none.",
+        file=f"Write {name!r} to the file as numbers, and null where there is none.",
+        arrays="Give them as numbers, and NaN where there is none.",
+    )
+
+
+def is_csv() -> bool:
+    """Whether the rows at hand are those of a CSV file, where one odd cell makes a column text."""
+    return _now.get() == "csv"
 
 
 def as_missing(word: str) -> str:

@@ -22,8 +22,9 @@ from maas_magics.core.data.fitting import (
     mostly_numbers,
     nothing_of_use,
     tell_mixed,
+    tell_odd,
 )
-from maas_magics.core.data.origin import not_infinite
+from maas_magics.core.data.origin import is_csv, not_infinite
 from maas_magics.core.data.running import Running
 from maas_magics.core.data.scaling import Layout, Scaling
 from maas_magics.core.data.together import tell_fallen
@@ -38,6 +39,7 @@ from maas_magics.core.data.transform import (
     tell_flat,
     turns,
 )
+from maas_magics.core.data.units import Tally
 from maas_magics.core.data.zones import zone_of
 
 MOST_TEXTS = 100_000
@@ -66,6 +68,8 @@ class ColumnSurvey:
         self._fallen: list[str] = []
         """What is to be said of values that fall together in one reading."""
         self._nulls = self._rows = 0
+        self._tally = Tally() if is_csv() and is_text(field.type) and not self.texts else None
+        self._as_numbers = Running()
         self._zones: set[str | None] | None = set()
         """Time zones of the dates so far; None once a text was none."""
 
@@ -87,7 +91,9 @@ class ColumnSurvey:
             self._nulls += values.null_count
             self._measure(Moment(self.name) if is_moment(self.kind) else Numeric(self.name), values)
 
-    def _measure(self, column: Column, values: pa.ChunkedArray, pixels: bool = False) -> None:
+    def _measure(
+        self, column: Column, values: pa.ChunkedArray, pixels: bool = False, into: Running | None = None
+    ) -> None:
         raw = Columns((column,)).encode(pa.table({self.name: values}))
         if isinstance(column, Moment) and self.origin is None and (raw[0] != NAT).any():
             self.origin = origin_of(raw[0])
@@ -97,14 +103,19 @@ class ColumnSurvey:
                 f"Column {self.name!r} holds infinite values.",
                 not_infinite(),
             )
-        self.figures.add(found.reshape(-1, 1) if pixels else found)
+        (into or self.figures).add(found.reshape(-1, 1) if pixels else found)
 
     def _read(self, values: pa.ChunkedArray) -> None:
         self._nulls += values.null_count
         counts = pc.value_counts(values.drop_null())
-        self._counted.update(
-            dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
-        )
+        each = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+        self._counted.update(each)
+        if self._tally is not None:
+            self._tally.add(each)
+            if self._tally.codes:
+                self._tally = None
+            else:
+                self._measure(Numeric(self.name), read_numbers(values), into=self._as_numbers)
         if len(self._counted) > MOST_TEXTS:
             self._many = True
             self._counted = Counter(dict(self._counted.most_common(MOST_TEXTS // 2)))
@@ -131,7 +142,11 @@ class ColumnSurvey:
             tell(text)
         if isinstance(self.kind, pa.FixedShapeTensorType) or not self._known:
             return _alone(self.name, sample, tell, self.vectors)
-        if self.texts:
+        odd = self._tally.odd if self._tally is not None else None
+        if odd is not None and odd.few:
+            tell_odd(self.name, odd.texts, tell)
+            self.figures, self.kind, self.texts = self._as_numbers, pa.float64(), True
+        elif self.texts:
             tell_mixed(self.name, sample, tell)
         if self._nulls == self._rows:
             tell(f"Column {self.name!r} is empty and is left out.")

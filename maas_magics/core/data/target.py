@@ -15,13 +15,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, did_you_mean
-from maas_magics.core.data.arrow import Array, as_text, is_length, is_moment, is_number, is_text, numbers, tensors
+from maas_magics.core.data.arrow import (
+    Array,
+    as_text,
+    is_length,
+    is_moment,
+    is_number,
+    is_text,
+    numbers,
+    read_numbers,
+    tensors,
+)
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import is_listed
-from maas_magics.core.data.origin import came_from, several_labels
+from maas_magics.core.data.origin import came_from, is_csv, several_labels
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
-from maas_magics.core.data.values import SPELLED, mixed
+from maas_magics.core.data.units import Tally
+from maas_magics.core.data.values import MIXED, SPELLED, mixed
 
 TARGET = "y"
 """Name of a target that is an array."""
@@ -46,9 +57,15 @@ class Beside:
     ignored : callable
         Answers the number that is no target, as the label that a loss ignores is none; None where there is none. Is
         asked where there are whole numbers.
+    odd : str
+        A sentence where a few texts stand among the numbers of a CSV file, and so are no answers.
+    labels : bool
+        Whether labels were asked for, which texts are.
     """
 
     empty: str = ""
+    odd: str = ""
+    labels: bool = False
     left: str = ""
     spelled: dict[str, str] = dataclass_field(default_factory=dict)
     units: dict[str, str] = dataclass_field(default_factory=dict)
@@ -63,7 +80,7 @@ class Beside:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that belong to the result."""
-        return tuple(text for text in (self.left, self.empty, *self.units.values()) if text)
+        return tuple(text for text in (self.left, self.empty, self.odd, *self.units.values()) if text)
 
     def meet(self, fields: Sequence[pa.Field], columns: Sequence[pa.ChunkedArray]) -> None:
         """Take in the target of some rows."""
@@ -134,6 +151,8 @@ def part(
         raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
     if target is None:
         raise DataError("No target was named.", f"--target COLUMN, one of: {', '.join(table.column_names[:12])}")
+    if is_csv():
+        table = with_numbers(table, texts)
     names = target_names(target, table.column_names, table.num_rows)
     if names:
         fields = [table.schema.field(name) for name in names if name in table.column_names]
@@ -145,6 +164,8 @@ def part(
         beside.meet(fields, columns)
         if getattr(getattr(target, "dtype", None), "kind", "") == "m":
             beside.units = {names[0]: AS_SECONDS.format(names[0], "a length of time")}
+    if is_csv() and not (set(texts) & set(names) or (beside is not None and beside.labels)):
+        columns = [_as_numbers(field, values, beside) for field, values in zip(fields, columns, strict=True)]
     features, values = answered(table, names, columns, beside)
     if beside is not None:
         beside.left = beside.left_out(table.num_rows, len(values), names)
@@ -161,6 +182,42 @@ def left_out(rows: int, kept: int, names: Sequence[str], where: str = "") -> str
     one = left == 1
     lack = f"{'has' if one else 'have'} no target" if len(names) == 1 else f"{'lacks' if one else 'lack'} a target"
     return f"{left:,} of {rows:,} {where}rows {lack} and {'is' if one else 'are'} left out."
+
+
+def with_numbers(table: pa.Table, texts: Collection[str]) -> pa.Table:
+    """The rows of a CSV file, where columns of texts nearly all of which are numbers say that they are.
+
+    ``texts`` are columns that are known to be text.
+    """
+    for at, field in enumerate(table.schema):
+        if not is_text(field.type) or field.name in texts:
+            continue
+        if mostly(table.column(at)):
+            table = table.set_column(at, field.with_metadata({MIXED: b"numbers"}), table.column(at))
+    return table
+
+
+def mostly(values: pa.ChunkedArray) -> bool:
+    """Whether nearly all texts of a column spell numbers."""
+    counts = pc.value_counts(as_text(values).drop_null())
+    tally = Tally()
+    tally.add(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
+    return tally.odd is not None and tally.odd.few
+
+
+def _as_numbers(field: pa.Field, values: pa.ChunkedArray, beside: Beside | None) -> pa.ChunkedArray:
+    """A target of a CSV file as numbers where nearly all of it are."""
+    if not is_text(field.type) or not mostly(values):
+        return values
+    found = read_numbers(values)
+    if beside is not None:
+        odd = pc.unique(as_text(values).filter(pc.is_null(found))).drop_null().to_pylist()
+        shown = ", ".join(map(repr, odd[:3])) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
+        beside.odd = (
+            f"Rows whose target {field.name!r} is no number ({shown}) are left out: all others are. "
+            "Where they are labels, name the task: --task multiclass."
+        )
+    return found
 
 
 def named(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, list[pa.ChunkedArray]]:

@@ -13,10 +13,11 @@ from maas_magics.api.requests import EvaluateRequest, PredictRequest
 from maas_magics.api.results import Metrics, Prediction
 from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.data.arrow import is_text, read_numbers
 from maas_magics.core.data.columns import Array, Moment
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
-from maas_magics.core.data.target import Beside, answered, left_out, named, part, target_names
+from maas_magics.core.data.target import Beside, answered, left_out, mostly, named, part, target_names
 from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
@@ -138,6 +139,8 @@ def _scored_chunks(
         beside.meet([rows.schema.field(name) for name in names], columns)
         if beside.empty:
             caution(beside.empty)
+        if predictor.answers.task == "regression":  # as they were learnt: the few texts among numbers are no answers
+            columns = [read_numbers(each) if is_text(each.type) and mostly(each) else each for each in columns]
         features, values = answered(features, names, columns)
         all_rows, kept = all_rows + rows.num_rows, kept + len(values)
         if not len(values):

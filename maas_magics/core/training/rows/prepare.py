@@ -18,7 +18,7 @@ from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_ta
 from maas_magics.core.data.arrow import is_number, is_text
 from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
 from maas_magics.core.data.exact import exactly
-from maas_magics.core.data.fitting import fit, fit_arrays, tell_words
+from maas_magics.core.data.fitting import fit, fit_arrays, tell_labels
 from maas_magics.core.data.origin import came_from, not_infinite
 from maas_magics.core.data.roles import SHARE, held_by, roles_of
 from maas_magics.core.data.scaling import Layout
@@ -104,6 +104,7 @@ def read(
     ``beside`` gets what is to be known of the target.
     """
     roles, beside = roles_of(request), beside or Beside()
+    beside.labels = task in ("binary", "multiclass", "multilabel", "labels", "classes", "choice")
     source, table, values, names = part(request.data, request.target, request.csv, beside=beside)
     for note in (*notes_of(source), *beside.notes):
         tell(note)
@@ -270,7 +271,7 @@ def prepare(
     if labels and answers.classes and answers.task != "multilabel" and validation is not None:
         answers = fit_answers(np.concatenate([train.target, validation.target]), names, task, standardise)
     answers = respelled(answers, beside.spelled)
-    tell_words(f"The target {', '.join(names)!r}", answers.classes, tell)
+    tell_labels(names, answers.classes, tell)
     if layout == "raw":
         columns = fit_arrays(train.table)
     else:

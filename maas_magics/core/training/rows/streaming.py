@@ -18,7 +18,7 @@ from maas_magics.api.requests import Task, TrainRequest
 from maas_magics.core.data.answers import Family, respelled
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.cut import Cut
-from maas_magics.core.data.fitting import tell_words
+from maas_magics.core.data.fitting import tell_labels
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import Lists
 from maas_magics.core.data.origin import came_from
@@ -286,7 +286,7 @@ class Stream:
         answers = respelled(target.answers(standardises(self._request, self.layout == "raw")), self._beside.spelled)
         for note in self._beside.notes:
             self._tell(note)
-        tell_words(f"The target {', '.join(self._names)!r}", answers.classes, self._tell)
+        tell_labels(self._names, answers.classes, self._tell)
         columns = survey.columns(rows, self._tell)
         check_image(columns, self.layout)
         raw = columns.encode(rows)
