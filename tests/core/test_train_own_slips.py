@@ -271,3 +271,49 @@ def test_weights_of_classes_in_words_are_told_in_their_order(lab):
     lab.train((X, np.array(["p", "q", "r"])[GROUP]), model=nn.Linear(3, 3), loss=CE(weight=torch.ones(3)))
     assert "The loss's weights are of the labels in this order: p, q, r." in lab.messages
     lab.train((X, GROUP), model=nn.Linear(3, 3), loss=CE(weight=torch.tensor([1.0, 2, 3])))
+
+
+class Mixing(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.l, self.how = nn.Linear(3, 1), how
+
+    def forward(self, x):
+        return self.how(self.l(x))
+
+
+MIXING = {
+    "mean": lambda h: h - h.mean(0),
+    "softmax": lambda h: h.softmax(0),
+    "flip": lambda h: h.flip(0),
+    "norm": lambda h: functional.batch_norm(h, None, None, training=True),
+    "neighbour": lambda h: h + h.roll(1, 0),
+    "largest": lambda h: h / h.abs().amax(),
+}
+
+
+@pytest.mark.parametrize("how", MIXING)
+def test_a_module_whose_answers_hang_on_other_rows_is_told_in_the_result(lab, how):
+    result = lab.train((X, LINE), model=Mixing(MIXING[how]), loss="mse", epochs=2)
+    assert any("hangs on the rows that are asked with it" in note for note in result.notes)
+
+
+APART = {
+    "linear": nn.Linear(3, 1),
+    "batch-norm": nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1)),
+    "random": Mixing(lambda h: functional.dropout(h, 0.5, training=True)),
+    "squeezes": Mixing(lambda h: h.squeeze()),
+    "level": Mixing(lambda h: 1e5 + 0.1 * h),
+    "attention": nn.Sequential(
+        nn.Unflatten(1, (3, 1)), nn.Linear(1, 8), nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), nn.Flatten(),
+        nn.Linear(24, 1),
+    ),
+    "bf16": nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).bfloat16(),
+    "constant": Mixing(lambda h: h * 0 + 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("net", APART.values(), ids=APART)
+def test_nothing_is_said_of_rows_that_are_answered_one_by_one(lab, net):
+    result = lab.train((X, LINE), model=net, loss="mse", epochs=2, lr=1e-4)
+    assert not any("asked with it" in note for note in result.notes)

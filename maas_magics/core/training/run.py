@@ -25,6 +25,7 @@ from maas_magics.core.training.outcome import conclude, refuse_diverged
 from maas_magics.core.training.own.fit_in import few_rows
 from maas_magics.core.training.own.meaning import contradiction
 from maas_magics.core.training.own.modules import ask, settle, title_of
+from maas_magics.core.training.own.row_mixing import mixed
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.rows.batches import Batches, InMemory
 from maas_magics.core.training.rows.blocks import Blocks
@@ -117,7 +118,7 @@ class Run:
             refuse_diverged(history, made.optimizer, plan, self._prepared)
             self._net.to("cpu").zero_grad(set_to_none=True)
             settle(self._net)
-            doubt = self._doubt()
+            doubts = self._doubts()
         form = self._prepared.form
         result = conclude(
             self._request,
@@ -131,25 +132,26 @@ class Run:
             facts=facts,
             parts=parts,
             rows=self._batches.rows,
-            warned=(*self._prepared.notes, form.doubt if form is not None else "", doubt),
+            warned=(*self._prepared.notes, form.doubt if form is not None else "", *doubts),
         )
         if self._checkpoints is not None:
             self._checkpoints.deliver()
         return result
 
-    def _doubt(self) -> str:
+    def _doubts(self) -> tuple[str, ...]:
         """What the network answers at the end that speaks against what it is taken for; told where there is some."""
         held = self._held.inputs if isinstance(self._held, InMemory) else self._prepared.train[0]
         if self._declared or not held or not len(held[0]):
-            return ""
+            return ()
         inputs = tuple(x[: few_rows(held)].cpu() for x in held)
         try:
             doubt = contradiction(self._prepared.answers, ask(self._net, inputs))
         except ModelError:  # as many rows may be too many for the memory; a doubt is no reason to lose a training
-            return ""
-        if doubt:
-            self._context.tell(doubt, "warning")
-        return doubt
+            return ()
+        doubts = tuple(text for text in (doubt, mixed(self._net, inputs)) if text)
+        for text in doubts:
+            self._context.tell(text, "warning")
+        return doubts
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
         """A context with the threads that were chosen or asked for, or that such batches are best trained on."""
