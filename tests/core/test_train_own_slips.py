@@ -308,7 +308,6 @@ APART = {
         nn.Unflatten(1, (3, 1)), nn.Linear(1, 8), nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), nn.Flatten(),
         nn.Linear(24, 1),
     ),
-    "bf16": nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).bfloat16(),
     "constant": Mixing(lambda h: h * 0 + 3),
 }  # fmt: skip
 
