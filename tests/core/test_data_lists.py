@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
+import torch
 
 from maas_magics.api.errors import DataError
 
@@ -149,3 +150,24 @@ def test_the_unit_of_a_length_of_time_is_told(lab, values, what):
     told = f"The target 'y' is {what}: it is learnt and answered in seconds."
     assert told in lab.train(pd.DataFrame({"a": A, "y": values}), "y").notes
     assert told in lab.train(A[:, None], np.asarray(values)).notes
+
+
+def test_tensors_of_torch_in_a_table_are_arrays(lab):
+    rows = pd.DataFrame({"e": list(torch.from_numpy(E)), "a": A})
+    assert lab.train(rows, A).info.signature.inputs[0].shape == (-1, 3)
+    assert len(lab.predict(rows)) == 60
+
+
+def test_lists_that_a_model_does_not_take_are_told(lab):
+    rows = pd.DataFrame({"e": LISTS, "a": A})
+    lab.train(rows, A)
+    for values, what in (([row[:2] for row in LISTS], "rows of 2 numbers"), ([[1.0], [1.0, 2.0]] * 30, "lists of")):
+        with pytest.raises(DataError, match=f"holds {what}.*; the model was trained on rows of 3 numbers") as error:
+            lab.predict(rows.assign(e=values))
+        assert error.value.hint == "Give that width."
+
+
+@pytest.mark.parametrize("values", [LISTS, TAGS])
+def test_lists_are_no_groups(lab, values):
+    with pytest.raises(DataError, match="The groups are to be told by a column of .*; labels or numbers"):
+        lab.train(pl.DataFrame({"e": values, "a": A, "y": A}), "y", validation="group:e")

@@ -24,7 +24,7 @@ from maas_magics.core.data.arrow import (
 )
 from maas_magics.core.data.kinds import NAT, Category, Column, Moment, Numeric, Tensor
 from maas_magics.core.data.looks import look
-from maas_magics.core.data.nested import stacked
+from maas_magics.core.data.nested import is_listed, stacked
 from maas_magics.core.data.origin import as_dates, as_numbers, spoken
 from maas_magics.core.data.sources import ARRAY
 from maas_magics.core.data.values import number_of
@@ -80,6 +80,9 @@ def _encode_numeric(column: Numeric, values: pa.ChunkedArray) -> Array:
         if is_text(kind):
             odd = [text for text in _some(values) if number_of(text) is None]
             raise _mismatch(name, f"text ({(odd or [''])[0]!r})", "numbers", _fix(name, odd) or as_numbers(name))
+        if column.width > 1:
+            what = "lists of several lengths" if is_listed(kind) else str(kind)
+            raise _mismatch(name, what, f"rows of {column.width} numbers", "Give that width.")
         raise _mismatch(name, str(kind), "numbers", as_numbers(name))
     if column.width > 1:
         raise _mismatch(name, "one number a row", f"rows of {column.width} numbers", "Give that width.")

@@ -228,6 +228,11 @@ def threshold(name: str, found: Array, share: float) -> Any:
 
 def keys(values: pa.ChunkedArray, seed: int) -> Array:
     """A number for each row, the same for all rows of a group, uint64 (n,): where it stands in an order by chance."""
+    if pa.types.is_nested(values.type) or isinstance(values.type, pa.BaseExtensionType):
+        raise DataError(
+            f"The groups are to be told by a column of {values.type}; labels or numbers were expected.",
+            "Name a column of labels: --validation group:COLUMN",
+        )
     encoded = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(encoded, pa.ChunkedArray):
         encoded = pa.concat_arrays(encoded.chunks)

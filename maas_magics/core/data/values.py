@@ -66,6 +66,9 @@ def is_missing(value: Any) -> bool:
 def objects(values: Sequence[Any]) -> pa.Array:
     """Objects of any kinds as one column; see the module."""
     types = {kind for kind in set(map(type, values)) if kind.__name__ not in _NONE}
+    if any(hasattr(kind, "detach") and hasattr(kind, "numpy") for kind in types):  # tensors of torch
+        values = [_untied(value) for value in values]
+        types = {type(value) for value in values if type(value).__name__ not in _NONE}
     if any(types <= alike for alike in _ALIKE):
         try:
             return pa.array(values, from_pandas=True)
@@ -101,6 +104,16 @@ def objects(values: Sequence[Any]) -> pa.Array:
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             pass
     return _together(found)
+
+
+def _untied(value: Any) -> Any:
+    """A tensor of torch as an array, or the number that it is; anything else as it is."""
+    if not (hasattr(value, "detach") and hasattr(value, "numpy")):
+        return value
+    found = value.detach().cpu()
+    if not found.ndim:
+        return found.item()
+    return found.float().numpy() if str(found.dtype) == "torch.bfloat16" else found.numpy()
 
 
 def _nested(values: Sequence[Any]) -> pa.Array:
