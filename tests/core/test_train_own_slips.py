@@ -316,3 +316,9 @@ APART = {
 def test_nothing_is_said_of_rows_that_are_answered_one_by_one(lab, net):
     result = lab.train((X, LINE), model=net, loss="mse", epochs=2, lr=1e-4)
     assert not any("asked with it" in note for note in result.notes)
+
+
+def test_a_module_of_bfloat16_weights_is_told_before_it_trains(lab):
+    with pytest.raises(ModelError, match="takes bfloat16 only") as caught:
+        lab.train((X, LINE), model=nn.Linear(3, 1).bfloat16(), loss="mse")
+    assert "--precision bf16" in caught.value.hint

@@ -40,6 +40,8 @@ def own_module(
         raw and len(columns) == 1 and is_line(request.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
     )
     prepared = _taken(net, prepared, line)
+    if any(getattr(column, "dtype", "") == "bfloat16" for column in prepared.preprocess.columns.columns):
+        raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
     _check_places(net, prepared, by_place(net, names) if raw else [])
     return net, fitted(request, net, prepared, [] if raw else names, tell)
 
