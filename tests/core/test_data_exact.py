@@ -68,7 +68,7 @@ def test_values_that_fall_together_are_named(lab, tmp_path, kind, stream):
 @pytest.mark.parametrize("kind", APART)
 def test_values_that_stay_apart_are_not_named(lab, kind):
     lab.train(frame(APART[kind]), "y")
-    assert lab.messages == [] and "x" in lab.columns
+    assert not [text for text in lab.messages if "counts the rows" not in text] and "x" in lab.columns
 
 
 def test_arrays_polars_and_files_say_so_too(lab, tmp_path):

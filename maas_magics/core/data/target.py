@@ -28,6 +28,7 @@ from maas_magics.core.data.arrow import (
 )
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import is_listed
+from maas_magics.core.data.numbering import counting
 from maas_magics.core.data.origin import came_from, is_csv, several_labels
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
@@ -59,6 +60,8 @@ class Beside:
         asked where there are whole numbers.
     odd : str
         A sentence where a few texts stand among the numbers of a CSV file, and so are no answers.
+    counting : dict of str to (int, int)
+        Columns that count the rows of a table, with their first and last number.
     labels : bool
         Whether labels were asked for, which texts are.
     """
@@ -66,6 +69,7 @@ class Beside:
     empty: str = ""
     odd: str = ""
     labels: bool = False
+    counting: dict[str, tuple[int, int]] = dataclass_field(default_factory=dict)
     left: str = ""
     spelled: dict[str, str] = dataclass_field(default_factory=dict)
     units: dict[str, str] = dataclass_field(default_factory=dict)
@@ -153,6 +157,8 @@ def part(
         raise DataError("No target was named.", f"--target COLUMN, one of: {', '.join(table.column_names[:12])}")
     if is_csv():
         table = with_numbers(table, texts)
+    if beside is not None and not source.arrays:
+        beside.counting = counting(table)
     names = target_names(target, table.column_names, table.num_rows)
     if names:
         fields = [table.schema.field(name) for name in names if name in table.column_names]

@@ -19,6 +19,7 @@ from maas_magics.core.data.arrow import is_number, is_text
 from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
 from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.fitting import fit, fit_arrays, tell_labels
+from maas_magics.core.data.numbering import without_counts
 from maas_magics.core.data.origin import came_from, not_infinite
 from maas_magics.core.data.roles import SHARE, held_by, roles_of
 from maas_magics.core.data.scaling import Layout
@@ -106,6 +107,7 @@ def read(
     roles, beside = roles_of(request), beside or Beside()
     beside.labels = task in ("binary", "multiclass", "multilabel", "labels", "classes", "choice")
     source, table, values, names = part(request.data, request.target, request.csv, beside=beside)
+    beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
     for note in (*notes_of(source), *beside.notes):
         tell(note)
     if values.ndim == 1 and table.num_rows < 2:
@@ -276,6 +278,7 @@ def prepare(
         columns = fit_arrays(train.table)
     else:
         columns = fit(train.table, tell, vectors=layout != "image", keep=layout == "flat")
+        columns = without_counts(columns, beside.counting, tell, leave=layout == "tabular")
         columns = exactly(columns, train.table, layout)
     check_image(columns, layout)
     raw = columns.encode(train.table)

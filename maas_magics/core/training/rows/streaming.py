@@ -21,6 +21,7 @@ from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.fitting import tell_labels
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import Lists
+from maas_magics.core.data.numbering import Runs, without_counts
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import roles_of
@@ -202,12 +203,14 @@ class Stream:
             return min(VALIDATION_SHARE, self._sizes.held / max(rows, 1))
         return held_share(asked) if isinstance(asked, (int, float)) else 0.0
 
-    def _parts(self, source: Any, *, held: bool = False) -> Iterator[Part]:
+    def _parts(self, source: Any, *, held: bool = False, runs: Runs | None = None) -> Iterator[Part]:
         """The rows whose target is there, a part of them at a time."""
         start = rows = 0
         for table in source.chunks(self._chunk):
             self._pause()
             rows += table.num_rows
+            if runs is not None:
+                runs.add(table)
             table = self._lists(table)
             features, columns = named(table, self._names)
             if not held:
@@ -240,7 +243,8 @@ class Stream:
         survey: FeatureSurvey | None = None
         schema, dtype = None, None
         self.rows = self.held = 0
-        for rows in self._parts(self._source):
+        self._runs = Runs()
+        for rows in self._parts(self._source, runs=self._runs):
             features, values, start, weights, _ = rows
             if survey is None:
                 schema, dtype = features.schema, values.dtype
@@ -288,6 +292,9 @@ class Stream:
             self._tell(note)
         tell_labels(self._names, answers.classes, self._tell)
         columns = survey.columns(rows, self._tell)
+        if self.layout != "raw":
+            counting = {name: ends for name, ends in self._runs.found.items() if name not in self._roles.features}
+            columns = without_counts(columns, counting, self._tell, leave=self.layout == "tabular")
         check_image(columns, self.layout)
         raw = columns.encode(rows)
         refuse_infinite(columns, raw, self.layout)
