@@ -70,7 +70,8 @@ def _fit(spec: TensorSpec, values: Array, missing: Collection[str]) -> Array:
 
 def _numbers(spec: TensorSpec, values: Array, missing: Collection[str]) -> Array:
     """Numbers among which None is; anything else as it came."""
-    if not {type(value) for value in values.flat} <= {float, type(None)}:
+    kinds = {type(value) for value in values.flat}
+    if type(None) not in kinds or not kinds <= {float, type(None)}:
         return values
     if spec.name not in missing:
         raise DataError(
