@@ -140,7 +140,8 @@ def test_the_task_can_be_chosen(lab, target, task):
         (np.full(N, np.nan), None, "The target 'y' is missing in every row.", "Give rows with the answers."),
         (np.where(TWO, np.inf, 1.5), None, "The target 'y' holds infinite values.", "Drop those rows."),
         (pd.date_range("2020", periods=N), None, "holds dates", "Turn them into numbers"),
-        (pd.Series([[1, 2]] * N), None, "holds list<", "Give labels or numbers."),
+        (pd.Series([[1, 2]] * N), None, "has the value 1 in every row", "varies"),
+        (pd.Series([{"a": 1}] * N), None, "holds struct<", "Give labels or numbers."),
         (np.full(N, 3.5), None, "has the value 3.5 in every row", "varies"),
     ],
 )
