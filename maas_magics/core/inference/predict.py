@@ -17,7 +17,8 @@ from maas_magics.core.data.arrow import is_text, read_numbers
 from maas_magics.core.data.columns import Array, Moment
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
-from maas_magics.core.data.target import Beside, answered, left_out, mostly, named, part, target_names
+from maas_magics.core.data.target import mostly, named, part, target_names
+from maas_magics.core.data.target_values import Beside, answered, left_out
 from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader

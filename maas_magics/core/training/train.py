@@ -20,7 +20,7 @@ from maas_magics.core.context import Context
 from maas_magics.core.data.answers import Family, within
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
-from maas_magics.core.data.target import Beside
+from maas_magics.core.data.target_values import Beside
 from maas_magics.core.model import features_of
 from maas_magics.core.store import check_name
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock

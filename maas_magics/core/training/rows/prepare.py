@@ -26,7 +26,8 @@ from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources import is_files, notes_of
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
-from maas_magics.core.data.target import Beside, part, target_names
+from maas_magics.core.data.target import part, target_names
+from maas_magics.core.data.target_values import Beside
 from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
 from maas_magics.core.data.zones import cautions
 from maas_magics.core.manifest import Preprocess

@@ -28,8 +28,9 @@ from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.survey import FeatureSurvey
-from maas_magics.core.data.target import Beside, answered, named, part, target_names
+from maas_magics.core.data.target import named, part, target_names
 from maas_magics.core.data.target_survey import TargetSurvey
+from maas_magics.core.data.target_values import Beside, answered
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.manifest import Preprocess
 from maas_magics.core.memory import free_memory, in_words
