@@ -13,7 +13,7 @@ import msgspec
 
 from maas_magics.api import private
 from maas_magics.api.backend import JobInfo
-from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.errors import MaasError, OptionError, StoreError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import Request, TrainRequest
 from maas_magics.api.wire import decode_request
@@ -47,7 +47,13 @@ class Trainings:
 
     def has(self, id: str) -> bool:
         """Whether a job has a checkpoint."""
-        return any(self.folder(id).glob("checkpoint-*.pt"))
+        return bool(self._checkpoints(id))
+
+    def _checkpoints(self, id: str) -> list[Path]:
+        """Checkpoints of a job; none where another one takes them up at this moment."""
+        with contextlib.suppress(FileNotFoundError):
+            return list(self.folder(id).glob("checkpoint-*.pt"))
+        return []
 
     def find(self, request: Request[Any]) -> str:
         """Job that a request goes on from; empty where it goes on from none.
@@ -131,13 +137,25 @@ class Trainings:
         return self._asked.get(id)
 
     def _written(self, id: str) -> list[int]:
-        return sorted(file.stat().st_mtime_ns for file in self.folder(id).glob("checkpoint-*.pt"))
+        found = []
+        for file in self._checkpoints(id):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(file.stat().st_mtime_ns)
+        return sorted(found)
 
     def ended(self, info: JobInfo) -> None:
-        """Keep no more than the newest checkpoints of a name, and none of models that were removed."""
+        """Keep no more than the newest checkpoints of a name, and none of models that were removed.
+
+        Raises nothing, as the thread that says so has other trainings to run: what cannot be removed now is removed
+        after the next one.
+        """
         if not self.has(info.id):
             self._asked.pop(info.id, None)
             return
+        with contextlib.suppress(OSError, StoreError):
+            self._tidy(info)
+
+    def _tidy(self, info: JobInfo) -> None:
         names = self._names()
         for other, _ in self._journal.jobs():
             older = other.title == info.title and other.id != info.id and other.state in FINAL_STATES

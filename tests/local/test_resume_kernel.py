@@ -142,3 +142,28 @@ def test_removing_a_model_removes_its_state_at_once_and_a_version_does_not(tmp_p
     assert folders(tmp_path) - {last.id} == {ids["other"]}
     with pytest.raises(OptionError, match="no checkpoint of a training of 'm'"):
         backend.submit(request(resume=True))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), StoreError("locked")])
+def test_tidying_up_that_fails_leaves_the_next_training_its_turn(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = LocalBackend(str(tmp_path / "store"))
+
+    def names() -> list[str]:
+        raise error
+
+    monkeypatch.setattr(backend.trainings, "_names", names)
+    for _ in range(2):
+        assert backend.submit(request(epochs=2, checkpoint_every="1")).result(120).epochs == 2
+
+
+def test_checkpoints_that_are_taken_up_meanwhile_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = LocalBackend(str(tmp_path / "store"))
+
+    def moved(self: Path, pattern: str) -> Any:
+        raise FileNotFoundError(self)
+        yield
+
+    monkeypatch.setattr(Path, "glob", moved)
+    assert not backend.trainings.has("any") and backend.trainings._written("any") == []
