@@ -22,6 +22,7 @@ from maas_magics.api.backend import Backend
 from maas_magics.api.errors import MaasError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.local.backend import LocalBackend
+from maas_magics.local.job import LocalJob
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.remote.client import Client
 from maas_magics.service.app import create_app
@@ -125,8 +126,8 @@ class Service:
 def end_jobs(backend: LocalBackend) -> None:
     """End what a test that failed left behind: every other training of this process would wait for it."""
     for info in backend.jobs():
-        if info.state not in FINAL_STATES:
-            job = backend.job(info.id)
+        job = backend.job(info.id)
+        if isinstance(job, LocalJob) and info.state not in FINAL_STATES:
             job.stop()
             job.stop()
             with suppress(MaasError):

@@ -25,7 +25,7 @@ from maas_magics.local.process import alive, here, this_process
 from maas_magics.remote.backend import RemoteBackend
 
 FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(2000, 3)), columns=list("aby"))
-LONG = 1000
+LONG = 6000
 """Epochs that take a few seconds, a few checkpoints long."""
 
 
