@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from torch.utils.data import (
 
 from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.api.events import EpochEnd, Started
+from maas_magics.core.training.rows import loader_errors
 from maas_magics.core.training.rows.batches import FromLoader
 from maas_magics.core.training.rows.from_dataset import FromDataset
 from maas_magics.core.training.rows.loader_errors import death
@@ -288,6 +290,24 @@ def test_a_worker_that_is_killed_ends_the_training_with_a_reason(lab: Any, data:
         lab.train(data, model=network(), epochs=20, **options)
     assert "fewer workers" in error.value.hint
     assert lab.session.model_names() == []
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_memory_that_a_killed_worker_shared_is_told_as_its_end(killed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_errors, "PATIENCE", 30.0 if killed else 0.1)
+    workers = [multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    if killed:
+        threading.Timer(0.5, workers[1].kill).start()
+    try:
+        for error in (EOFError(), ConnectionResetError("Connection reset by peer")):
+            told = loader_errors.loader_error("The loader", error, workers).message
+            assert ("ended by SIGKILL" if killed else type(error).__name__) in told
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
 
 
 @pytest.mark.parametrize(

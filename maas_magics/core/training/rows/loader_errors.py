@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import signal
 import sysconfig
+import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any
 
 from maas_magics.api.errors import DataError, MaasError
 
 MOST = 200
 """Characters of a message of somebody else's that are told."""
+PATIENCE = 5.0
+"""Seconds in which a worker's end shows that tells why what it shared is gone."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Failure:
 def failure(who: Any, error: Exception, row: Any = "") -> Failure:
     """An exception that was raised just now, in this process or as torch's workers send it."""
     name = who if isinstance(who, str) else type(who).__name__
-    sent = re.match(r"Caught (\w+) in DataLoader worker process \d+\.\n", str(error))
+    sent = _caught(error)
     if sent is not None:
         frames = re.findall(r'File "([^"]*)", line (\d+), in (\S+)', str(error))
         last = str(error).strip().splitlines()[-1]
@@ -72,6 +76,8 @@ def loader_error(loader: Any, error: Exception, processes: Iterable[Any] = ()) -
         return error
     if isinstance(error, RuntimeError) and "DataLoader worker (pid" in str(error):
         return death(process.exitcode for process in processes)
+    if isinstance(error, EOFError | OSError) and _caught(error) is None and (codes := _ended(processes)):
+        return death(codes)  # it was taken for memory that it shared and no longer does
     return failure(getattr(loader, "dataset", loader), error).error
 
 
@@ -89,6 +95,22 @@ def death(codes: Iterable[int | None]) -> DataError:
     else:
         text = f"A loader worker ended by itself{f', with exit code {code}' if code else ''}."
     return DataError(text, "Use fewer workers or smaller batches; with 0 workers the rows are read in this process.")
+
+
+def _caught(error: Exception) -> re.Match[str] | None:
+    """The words before an exception that a dataset raised in one of torch's workers."""
+    return re.match(r"Caught (\w+) in DataLoader worker process \d+\.\n", str(error))
+
+
+def _ended(processes: Iterable[Any]) -> list[int]:
+    """Exit codes of the processes that have ended badly, or do within ``PATIENCE`` seconds."""
+    living = {process.sentinel: process for process in processes}
+    until = time.monotonic() + PATIENCE
+    while living and not any(process.exitcode for process in living.values()):
+        if not wait(living, timeout=until - time.monotonic()):
+            break
+        living = {sentinel: process for sentinel, process in living.items() if process.exitcode != 0}
+    return [process.exitcode for process in living.values() if process.exitcode]
 
 
 def _place(frames: list[tuple[str, str, str]]) -> str:

@@ -131,7 +131,7 @@ class Readers:
             raise DataError(f"Loader workers cannot be started: {_line(error)}", "--loader-workers 0") from None
         try:
             yield from self._iterator
-        except RuntimeError as error:
+        except (RuntimeError, EOFError, OSError) as error:
             found = loader_error("The loader", error, getattr(self._iterator, "_workers", ()))
             self.close()
             raise found from None
@@ -173,7 +173,7 @@ def read_loader(loader: Any) -> Iterator[Any]:
         found = loader_error(loader, error, getattr(iterator, "_workers", ()))
         if found is error:
             raise
-        if isinstance(error, RuntimeError) and getattr(loader, "persistent_workers", False):
+        if getattr(loader, "persistent_workers", False):
             end(iterator)
             loader._iterator = None  # or its next use would wait for workers that are gone
         raise found from error
