@@ -188,7 +188,7 @@ def test_hints_are_about_where_the_rows_came_from(lab, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "csv", "parquet"])
 def test_what_to_do_about_words_for_missing_is_about_where_the_rows_came_from(lab, tmp_path, kind):
-    rows = pd.DataFrame({"kind": ["NA", "a", "b"] * 20, "n": N, "y": N / 3})
+    rows = pd.DataFrame({"kind": ["NA", "a", "b"] * 20, "n": 2 * N, "y": N / 3})
     lab.train(_as(kind, rows, tmp_path), "y")
     (told,) = lab.messages
     assert ("--csv missing=NA" in told) == (kind == "csv") and ("replace('NA', None)" in told) == (

@@ -156,6 +156,8 @@ def decoded(case: Case, outputs: torch.Tensor, info: Any) -> np.ndarray:
         link = {"regression": "", "multiclass": "softmax"}.get(info.task, "sigmoid")
     if info.task == "regression" and case.loss not in LINKS:
         return (values.exp() if case.loss == "Poisson" else values).numpy()
+    if case.loss == "brier" and case.end == "softmax" and case.kind != "tokens":
+        link = "as is"  # such a network answers probabilities however large its inputs; of whole numbers it is told
     if link == "softmax" and info.task == "binary":
         link = "sigmoid"
     values = {
