@@ -285,7 +285,7 @@ def attach(job: str, *, block: bool = False) -> Any:
     Parameters
     ----------
     job : str
-        Id of a job, or its first characters.
+        Id of a job, or its first four characters or more.
     block : bool
         Wait until it has ended.
 

@@ -142,7 +142,7 @@ class Session(Connection):
         return sorted([*sweeps, *self.backend.jobs()], key=lambda info: info.created, reverse=True)
 
     def job(self, id: str) -> Job[Any]:
-        """A job of the backend, or a sweep of this session, by its id or its first characters.
+        """A job of the backend, or a sweep of this session, by its id or the first four characters of it or more.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Session(Connection):
         Parameters
         ----------
         word : str, optional
-            Name of a model, an id, or its first characters.
+            Name of a model, an id, or its first four characters or more.
         going : bool
             Look among those that have not ended first.
 

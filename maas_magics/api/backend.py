@@ -170,7 +170,7 @@ class Backend(Protocol):
         """
 
     def job(self, id: str) -> Job[Any]:
-        """A job by its id, or by the first characters of it."""
+        """A job by its id, or by the first four characters of it or more."""
 
     def jobs(self) -> Sequence[JobInfo]:
         """Every job known, newest first."""

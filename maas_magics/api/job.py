@@ -24,6 +24,9 @@ PACKAGE = __name__.partition(".")[0]
 
 GOING = ("queued", "running")
 
+LEAST = 4
+"""Characters of an id that name a job."""
+
 NAP = 0.2
 """Seconds of one wait; an interrupt is heard between two."""
 
@@ -241,15 +244,20 @@ def job_text(info: JobInfo, moment: str = "") -> str:
     return f"<Job {info.id} · {info.title} · {info.state}{moment}>"
 
 
+def named(id: str, word: str) -> bool:
+    """Whether a word is an id, or ``LEAST`` of its first characters or more: one letter is a slip, and names no job."""
+    return id.startswith(word) and len(word) >= LEAST
+
+
 def whole_id(id: str, known: Sequence[str]) -> str:
-    """The one id that begins with ``id``.
+    """The one id that ``id`` names.
 
     Raises
     ------
     JobNotFound
-        If there is none, or several do.
+        If there is none, or there are several.
     """
-    found = [key for key in known if key.startswith(id)] if id else []
+    found = [key for key in known if named(key, id)]
     if len(found) != 1:
         why = f"Several jobs begin with {id!r}." if found else f"There is no job {id!r}."
         raise JobNotFound(why, did_you_mean(id, found or known) or "%maas jobs lists them.")

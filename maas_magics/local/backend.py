@@ -133,7 +133,7 @@ class LocalBackend:
             self._jobs.pop(job.id, None)
 
     def job(self, id: str) -> Job[Any]:
-        """A job by its id or its first characters.
+        """A job by its id or the first four characters of it or more.
 
         Raises
         ------

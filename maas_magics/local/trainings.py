@@ -15,6 +15,7 @@ from maas_magics.api import private
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, OptionError, StoreError
 from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.job import named
 from maas_magics.api.requests import Request, TrainRequest
 from maas_magics.api.wire import decode_request
 from maas_magics.core.journal import Journal
@@ -67,7 +68,7 @@ class Trainings:
             return ""
         jobs = self._of(request.name)
         if isinstance(request.resume, str):
-            jobs = [(info, owner) for info, owner in jobs if info.id.startswith(request.resume)]
+            jobs = [(info, owner) for info, owner in jobs if named(info.id, request.resume)]
         for info, owner in jobs:
             if self._goes_on(info, owner):
                 word = "resume" if info.state == "paused" else "attach"

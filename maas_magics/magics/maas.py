@@ -39,7 +39,8 @@ def _id(names: Names, word: str) -> str:
 
 ID = Option(
     ("id",),
-    "job: its id or the first characters, the model it trains, or a variable that holds it; the newest if left out",
+    "job: its id or four characters of it or more, the model it trains, or a variable that holds it; the newest "
+    "if left out",
     _id,
     "JOB",
     "?",

@@ -165,7 +165,7 @@ class RemoteBackend:
         return inputs + (list(info.target) if text else [])
 
     def job(self, id: str) -> Job[Any]:
-        """A job by its id, or by the first characters of it."""
+        """A job by its id, or by the first four characters of it or more."""
         answer = self._client.request("GET", f"/maas/v1/jobs/{quote(id, safe='') or '-'}")
         return RemoteJob(msgspec.json.decode(answer.content, type=JobInfo), self._client)
 

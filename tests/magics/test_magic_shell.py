@@ -523,6 +523,7 @@ def test_a_job_is_named_by_its_model_or_is_the_newest(
         time.sleep(0.01)
     assert cell("%maas resume b") is long
     assert "There is no job 'c'." in failing("%maas stop c")
+    assert "There is no job" in failing(f"%maas stop {long.info.id[:3]}"), "so short a word may be a slip"
     cell("%maas stop")
     assert f"Stopping train b ({long.info.id})" in capsys.readouterr().out
     long.result(30)
