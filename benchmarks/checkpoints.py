@@ -17,10 +17,10 @@ def main() -> None:
     import torch
 
     from maas_magics.core.data.answers import Answers
+    from maas_magics.core.training.batches.batches import InMemory
     from maas_magics.core.training.checkpoint import Checkpoints
     from maas_magics.core.training.loop import fit
     from maas_magics.core.training.plan import Plan
-    from maas_magics.core.training.rows.batches import InMemory
     from maas_magics.core.training.steps.losses import make_loss
     from maas_magics.core.training.steps.optimizers import Optimizer
     from maas_magics.core.training.steps.schedules import constant

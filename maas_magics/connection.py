@@ -92,7 +92,7 @@ class Connection:
     def _local_service(self) -> tuple[Backend, str]:
         """Service of this machine, and the file with its token."""
         from maas_magics.api.secrets import read_token
-        from maas_magics.core.storage import open_storage
+        from maas_magics.core.store.storage import open_storage
         from maas_magics.remote.connect import is_meant, start_local, token_file
 
         work = open_storage(self.store)[1]
@@ -123,7 +123,7 @@ class Connection:
 
     def served(self) -> set[str]:
         """Versions that are open on the service that is connected, or on this machine's service of the store."""
-        from maas_magics.core.storage import open_storage
+        from maas_magics.core.store.storage import open_storage
         from maas_magics.remote.connect import find_local
 
         backend = self.backend
@@ -135,7 +135,7 @@ class Connection:
 
     def stop_serving(self, ref: str | None) -> str:
         """Close one model, or stop this machine's service; says what was done."""
-        from maas_magics.core.storage import open_storage
+        from maas_magics.core.store.storage import open_storage
         from maas_magics.remote.connect import find_local, stop_local
 
         work = open_storage(self.store)[1]
@@ -158,7 +158,7 @@ class Connection:
 
         None if there is none, or cells run there themselves; none is started.
         """
-        from maas_magics.core.storage import open_storage
+        from maas_magics.core.store.storage import open_storage
         from maas_magics.remote.connect import find_local
 
         if self._here or find_local(open_storage(self.store)[1]) is None:
@@ -170,7 +170,7 @@ class Connection:
         """Names of the models, without loading what runs them."""
         if self._remote:
             return [info.name for info in self.backend.models.list()]
-        from maas_magics.core.storage import open_storage
+        from maas_magics.core.store.storage import open_storage
 
         return open_storage(self.store)[0].names()
 

@@ -82,7 +82,7 @@ class Session(Connection):
         track : sequence of str
             Trackers that write a training down: ``"tensorboard"``, ``"mlflow=URI"``.
         """
-        from maas_magics.listening import heard
+        from maas_magics.callbacks import heard
 
         listen = heard(callbacks, track)
         name = getattr(request, "name", None)
@@ -117,7 +117,7 @@ class Session(Connection):
         track: Sequence[str] = (),
     ) -> SweepResult | Job[SweepResult]:
         """Train with many values, and publish the best; see `maas_magics.sweeps.start.start_sweep`."""
-        from maas_magics.core.storage import open_storage
+        from maas_magics.core.store.storage import open_storage
         from maas_magics.sweeps.start import start_sweep
         from maas_magics.widgets import watch
 
@@ -313,7 +313,7 @@ class Session(Connection):
     def load(self, ref: str) -> nn.Module:
         """The trained network of a version, in eval mode."""
         from maas_magics.core.inference.loader import Loader
-        from maas_magics.core.store import Store
+        from maas_magics.core.store.models import Store
 
         self.wait_for(ref)
         backend = self.backend

@@ -14,7 +14,7 @@ import pytest
 
 from maas_magics.api.child import ROOT, clear, python
 from maas_magics.api.errors import ModelError
-from maas_magics.core.training.own.source import run_source
+from maas_magics.core.networks.source import run_source
 
 SHADOWS = ("secrets", "random", "json", "numpy", "torch", "msgspec", "uvicorn", "pyarrow", "sqlite3", "inspect",
            "logging", "safetensors", "maas_magics", "project")  # fmt: skip

@@ -24,19 +24,19 @@ ROOMS = {
     "remote": ("api core", "msgspec numpy pyarrow httpx2 keyring"),
     "service": ("api", "msgspec numpy pyarrow starlette httptools uvicorn prometheus_client"),
     "trackers": ("api", "msgspec tensorboard mlflow"),
-    "listening": ("api trackers", ""),
-    "sweeps": ("api core listening", "msgspec optuna"),
+    "callbacks": ("api trackers", ""),
+    "sweeps": ("api core callbacks", "msgspec optuna"),
     "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
     "magics": ("api", "IPython"),
     "connection": ("api core local remote", ""),
-    "session": ("api core listening sweeps widgets connection", "msgspec"),
+    "session": ("api core callbacks sweeps widgets connection", "msgspec"),
     "extension": ("magics session", ""),
     "functions": ("api session", ""),
     "__init__": ("extension functions", ""),
 }  # fmt: skip
 
-TRAINING = ("own", "rows", "steps", "trials", "compiling", "", "workers")
-"""Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts workers."""
+TRAINING = ("batches", "steps", "tuning", "compiling", "", "distributed")
+"""Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts the processes of a distributed one."""
 
 FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch"}
 """What a room may name under ``TYPE_CHECKING`` besides: nothing of it runs."""
@@ -169,7 +169,7 @@ def test_the_rooms_of_a_training_look_one_way() -> None:
     inside = [found for found in EVERY if found.importer.startswith(place) and found.target.startswith(place)]
     back = [found for found in inside if order(found.importer) < order(found.target)]
     assert {found.importer for found in back} == {place + "run"}
-    assert {found.target for found in back} == {place + "workers.launch"}
+    assert {found.target for found in back} == {place + "distributed.launch"}
     folders = {path.name for path in (PACKAGE / "core/training").iterdir() if (path / "__init__.py").exists()}
     assert folders == set(TRAINING) - {""}
 
@@ -177,7 +177,7 @@ def test_the_rooms_of_a_training_look_one_way() -> None:
 def test_a_remote_backend_reads_rows_and_runs_nothing() -> None:
     """It takes the core's data, and what makes a request portable; no training, inference or export."""
     targets = {found.target for found in EVERY if room(found.importer) == "remote" and ".core." in found.target}
-    assert all(target.startswith(("maas_magics.core.data.", "maas_magics.core.portable")) for target in targets)
+    assert all(target.startswith(("maas_magics.core.data.", "maas_magics.core.serialization")) for target in targets)
 
 
 def test_one_module_alone_joins_the_service_to_what_it_serves() -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from maas_magics.api.errors import Stopped, Suspended
 from maas_magics.api.events import Event, Level, Message
-from maas_magics.core.store import Store
-from maas_magics.core.uploads import Uploads
+from maas_magics.core.store.models import Store
+from maas_magics.core.store.uploads import Uploads
 
 if TYPE_CHECKING:
     from maas_magics.core.inference.loader import Loader

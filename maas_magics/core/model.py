@@ -17,7 +17,7 @@ from maas_magics.core.data.columns import Array, Category, Columns, codes
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.data.decode import Decode
 from maas_magics.core.data.transform import Transform, as_tensor
-from maas_magics.core.manifest import Manifest, Preprocess, check_files, read_manifest, read_preprocess
+from maas_magics.core.store.manifest import Manifest, Preprocess, check_files, read_manifest, read_preprocess
 
 WEIGHTS = "weights.safetensors"
 
@@ -68,7 +68,7 @@ class Model:
 
     def exported(self) -> Graph:
         """The graph that an export is made of."""
-        from maas_magics.core.training.own.modules import baked
+        from maas_magics.core.networks.modules import baked
 
         net = baked(self.net)
         return self.graph if net is self.net else Graph(self.graph.transform, net, self.graph.decode).eval()
@@ -139,7 +139,7 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
     manifest, preprocess = read_manifest(folder), read_preprocess(folder)
     if net is None:
         if (folder / GRAPHS).is_file():
-            from maas_magics.core.training.own.graphs import unpack
+            from maas_magics.core.graphs.rebuild import unpack
 
             net = unpack((folder / GRAPHS).read_bytes())
             net.load_state_dict(load_file(weights or folder / WEIGHTS))

@@ -11,10 +11,10 @@ from maas_magics.api.errors import MaasError
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.context import Context
 from maas_magics.core.exporters.export import export_to
-from maas_magics.core.manifest import seal, write_manifest
 from maas_magics.core.model import Model
-from maas_magics.core.sample import write_sample
-from maas_magics.core.storage import staging, unwritable
+from maas_magics.core.store.manifest import seal, write_manifest
+from maas_magics.core.store.sample import write_sample
+from maas_magics.core.store.storage import staging, unwritable
 
 TOLERANCE = 1e-4
 

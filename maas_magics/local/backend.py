@@ -22,14 +22,14 @@ from maas_magics.api.job import whole_id
 from maas_magics.api.requests import PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.sweep import CANDIDATE
-from maas_magics.core import tasks
+from maas_magics.core import dispatch as tasks
 from maas_magics.core.context import Context
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
-from maas_magics.core.journal import Journal
-from maas_magics.core.manifest import check_files
-from maas_magics.core.store import Store
-from maas_magics.core.uploads import Uploads
+from maas_magics.core.store.journal import Journal
+from maas_magics.core.store.manifest import check_files
+from maas_magics.core.store.models import Store
+from maas_magics.core.store.uploads import Uploads
 from maas_magics.local.job import JournalJob, LocalJob
 from maas_magics.local.process import alive, this_process
 from maas_magics.local.trainings import Trainings

@@ -20,7 +20,7 @@ from maas_magics.api.child import python
 from maas_magics.api.errors import DataError, Stopped, StoreError
 from maas_magics.api.events import FINAL_STATES, Finished, Message
 from maas_magics.api.wire import encode_outcome
-from maas_magics.core.journal import Held, Journal
+from maas_magics.core.store.journal import Held, Journal
 from maas_magics.local.job import POLL, LocalJob
 from maas_magics.local.process import alive, here, this_process
 from maas_magics.local.trainings import Trainings

@@ -12,9 +12,9 @@ from maas_magics.api.errors import MaasError, Refused, StoreError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import ExportRequest, Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, Uploaded, encode_request
-from maas_magics.core import tasks
-from maas_magics.core.store import check_name
-from maas_magics.core.uploads import Uploads
+from maas_magics.core import dispatch as tasks
+from maas_magics.core.store.models import check_name
+from maas_magics.core.store.uploads import Uploads
 from maas_magics.local.backend import LocalBackend
 from maas_magics.local.job import LocalJob
 from maas_magics.local.keeper import Pool

@@ -18,12 +18,12 @@ import msgspec
 from maas_magics.api.errors import StoreError
 from maas_magics.api.events import Message
 from maas_magics.api.wire import decode_request
-from maas_magics.core import tasks
+from maas_magics.core import dispatch as tasks
 from maas_magics.core.context import Context
 from maas_magics.core.inference.loader import Loader
-from maas_magics.core.journal import Journal
-from maas_magics.core.store import Store
-from maas_magics.core.uploads import Uploads
+from maas_magics.core.store.journal import Journal
+from maas_magics.core.store.models import Store
+from maas_magics.core.store.uploads import Uploads
 from maas_magics.local.job import POLL, LocalJob
 from maas_magics.local.keeper import BEAT
 from maas_magics.local.limits import HOUR, limit_process, of_memory

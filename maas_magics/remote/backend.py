@@ -21,7 +21,7 @@ from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.wire import encode_request
 from maas_magics.core.data.origin import origin_of
 from maas_magics.core.data.sources import Source, open_source, typed
-from maas_magics.core.portable import pack
+from maas_magics.core.serialization import pack
 from maas_magics.remote.client import Client
 from maas_magics.remote.job import AskingJob, RemoteJob
 from maas_magics.remote.models import RemoteModels

@@ -16,7 +16,7 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
 from maas_magics.api.space import Space, with_values
 from maas_magics.api.sweep import CANDIDATE, SweepResult, Trial
-from maas_magics.listening import Listen
+from maas_magics.callbacks import Listen
 from maas_magics.sweeps.outcome import publish_best, table_of
 from maas_magics.sweeps.study import Asked, Outcome, Study
 

@@ -10,10 +10,10 @@ from maas_magics.api.backend import Backend
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError, require
 from maas_magics.api.requests import TrainRequest
-from maas_magics.core.store import check_name
+from maas_magics.callbacks import heard
+from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.spaces import check_space
-from maas_magics.listening import heard
 from maas_magics.sweeps.parse import parse_space
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from maas_magics.api.results import ModelInfo
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Columns, Numeric
 from maas_magics.core.data.scaling import Scaling
-from maas_magics.core.manifest import Manifest, Preprocess, write_manifest
-from maas_magics.core.storage import staging
-from maas_magics.core.store import Store
+from maas_magics.core.store.manifest import Manifest, Preprocess, write_manifest
+from maas_magics.core.store.models import Store
+from maas_magics.core.store.storage import staging
 
 PARTS = 6
 

@@ -25,7 +25,7 @@ from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.safetensors import Safetensors
 from maas_magics.core.model import Model
-from maas_magics.core.sample import read_sample
+from maas_magics.core.store.sample import read_sample
 
 rng = np.random.default_rng(0)
 TABLE = pd.DataFrame(

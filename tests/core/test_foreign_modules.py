@@ -229,7 +229,7 @@ def test_what_cannot_be_exported_is_told_with_a_hint_that_is_true_or_none(
 
 def test_a_trace_that_torch_doubts_is_not_taken():
     """Torch's tracer writes down what a module did once, and warns of what it might have done else."""
-    from maas_magics.core.exporters.capture import traced
+    from maas_magics.core.graphs.capture import traced
 
     x = torch.from_numpy(ROW)
     for doubtful in (RowByRow(), Between(lambda x: x if x.sum() > 0 else -x), Experts(skips=True)):

@@ -13,8 +13,8 @@ from publishing import output, program
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import StoreError
 from maas_magics.api.events import Event, Finished, Message, Step
-from maas_magics.core import journal as module
-from maas_magics.core.journal import Journal
+from maas_magics.core.store.journal import Journal
+from maas_magics.core.store.models import journal as module
 
 EVENTS: list[Event] = [Message(seq=1, time=1.0, text="hello"), Step(seq=2, step=1, epoch=1, loss=float("nan"), samples=1),
                        Finished(seq=3, state="succeeded")]  # fmt: skip
@@ -40,7 +40,7 @@ def test_what_one_process_wrote_another_reads(tmp_path: Path) -> None:
     code = """
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.events import Message
-from maas_magics.core.journal import Journal
+from maas_magics.core.store.journal import Journal
 import os
 journal = Journal(Path(sys.argv[1]))
 journal.open(JobInfo("a", "train a", "a", "queued", 1.0), "me")
@@ -97,7 +97,7 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
 def test_many_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
     code = """
 from maas_magics.api.backend import JobInfo
-from maas_magics.core.journal import Journal
+from maas_magics.core.store.journal import Journal
 for i in range(20):
     journal = Journal(Path(sys.argv[1]) / f"{i}.sqlite")
     journal.open(JobInfo(sys.argv[2], "t", "m", "queued", 1.0), "me")

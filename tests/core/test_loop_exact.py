@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import Plan
-from maas_magics.core.training.rows.batches import InMemory
 from maas_magics.core.training.steps import optimizers
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.schedules import Schedule, constant, cosine

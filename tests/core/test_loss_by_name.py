@@ -14,8 +14,8 @@ from torch.nn import functional
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.portable import pack
-from maas_magics.core.training.own.known_losses import in_words
+from maas_magics.core.losses.known import in_words
+from maas_magics.core.serialization import pack
 from maas_magics.core.training.steps.losses import make_loss
 
 N = 12

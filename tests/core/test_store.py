@@ -9,8 +9,8 @@ import pytest
 from publishing import marks, put, stage
 
 from maas_magics.api.errors import InvalidName, ModelNotFound, StoreError
-from maas_magics.core.storage import Bucket, Folder
-from maas_magics.core.store import Store, check_name, split_ref
+from maas_magics.core.store.models import Store, check_name, split_ref
+from maas_magics.core.store.storage import Bucket, Folder
 
 
 @pytest.fixture(params=["folder", "memory", "file"])

@@ -16,8 +16,8 @@ import pytest
 from publishing import marks, output, program, put
 
 from maas_magics.api.errors import StoreError
-from maas_magics.core.storage import LEFTOVER
-from maas_magics.core.store import Store
+from maas_magics.core.store.models import Store
+from maas_magics.core.store.storage import LEFTOVER
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="uses limits that only Linux keeps")
 EACH = 25

@@ -14,7 +14,7 @@ import pytest
 
 from maas_magics.api.errors import OptionError, StoreError
 from maas_magics.api.requests import ExportRequest, PredictRequest, TrainRequest
-from maas_magics.core.sample import read_sample
+from maas_magics.core.store.sample import read_sample
 from maas_magics.local.backend import LocalBackend
 
 RNG = np.random.default_rng(0)

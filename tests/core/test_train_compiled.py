@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from maas_magics.api.events import Message
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.compiling import compiled as compiling
 from maas_magics.core.training.compiling import compiler
 from maas_magics.core.training.compiling.compiled import Compiled, GroupStep, Several, why_not
@@ -25,7 +26,6 @@ from maas_magics.core.training.compiling.compiler import CannotCompile, Compilat
 from maas_magics.core.training.compiling.group_graph import Untraceable, trace
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rows.batches import InMemory
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.precision import Precision
 from maas_magics.core.training.steps.rates import ByShare, make_rates

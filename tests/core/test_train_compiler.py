@@ -23,7 +23,7 @@ print("heavy:", *[name for name in ("torch._dynamo", "torch.onnx", "torch.distri
 
 WORKS = """
 import sys
-import maas_magics.core.training.workers.__main__
+import maas_magics.core.training.distributed.__main__
 print("heavy:", *[name for name in ("torch._dynamo", "torch.distributed.tensor") if name in sys.modules])
 """
 

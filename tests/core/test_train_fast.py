@@ -15,14 +15,14 @@ from torch.nn import functional
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Started
-from maas_magics.core.training.rows.batches import InMemory
+from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.rates import make_rates
 from maas_magics.core.training.steps.regime import Regime
-from maas_magics.core.training.trials import fast
-from maas_magics.core.training.trials.fast import choose
-from maas_magics.core.training.trials.snapshot import taken_back
+from maas_magics.core.training.tuning import fast
+from maas_magics.core.training.tuning.fast import choose
+from maas_magics.core.training.tuning.snapshot import taken_back
 
 pytestmark = pytest.mark.usefixtures("unexported")
 

@@ -24,9 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maas_magics.api.errors import ModelError
+from maas_magics.core.graphs import filter as graph_filter
+from maas_magics.core.graphs import format as graph_format
+from maas_magics.core.graphs import operators as graph_operators
+from maas_magics.core.graphs import rebuild as graphs
+from maas_magics.core.graphs.rebuild import ExportedModule, pack, unpack
 from maas_magics.core.tracing import suppress_torch_logging
-from maas_magics.core.training.own import graph_filter, graph_format, graph_operators, graphs
-from maas_magics.core.training.own.graphs import ExportedModule, pack, unpack
 
 SIZES = (1, 2, 7, 64)
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import RateSearch, Started
-from maas_magics.core.training.trials.lr_range import steepest
+from maas_magics.core.training.tuning.lr_range import steepest
 from maas_magics.widgets.chart import HEIGHT, SEARCH, draw, height
 from maas_magics.widgets.history import History
 

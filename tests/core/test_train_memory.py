@@ -18,20 +18,20 @@ from maas_magics.api.errors import Diverged, MaasError, OptionError
 from maas_magics.api.events import Started
 from maas_magics.core.data.answers import Answers
 from maas_magics.core.training import assemble
+from maas_magics.core.training.batches.accumulate import Grouped
+from maas_magics.core.training.batches.batches import InMemory
+from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.measure import answer
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rows.accumulate import Grouped
-from maas_magics.core.training.rows.batches import InMemory
-from maas_magics.core.training.rows.blocks import Blocks, Kept, Spill
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Division, is_out_of_memory
 from maas_magics.core.training.steps.rates import ByShare
 from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.schedules import constant
-from maas_magics.core.training.trials import batch_size
-from maas_magics.core.training.trials.batch_size import Found, find_batch_size
+from maas_magics.core.training.tuning import batch_size
+from maas_magics.core.training.tuning.batch_size import Found, find_batch_size
 
 pytestmark = pytest.mark.usefixtures("unexported")
 
@@ -211,7 +211,7 @@ def test_going_on_takes_the_batch_size_that_was_found_before(
 def test_going_on_keeps_what_the_fast_way_was(
     lab: Any, rows: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maas_magics.core.training.trials import fast
+    from maas_magics.core.training.tuning import fast
 
     x, y = (values.numpy() for values in rows)
     given: dict[str, Any] = {"model": Hungry(), "patience": 0, "schedule": "constant", "compile": False, "threads": 1}

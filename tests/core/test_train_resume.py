@@ -21,15 +21,15 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.training.batches.accumulate import Grouped
+from maas_magics.core.training.batches.batches import FromLoader, InMemory
+from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill
+from maas_magics.core.training.batches.from_dataset import FromDataset
+from maas_magics.core.training.batches.loader_workers import Readers
+from maas_magics.core.training.batches.sampler import BalancedOrder
 from maas_magics.core.training.checkpoint import DIGEST, FILES, Cadence, Checkpoints
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rows.accumulate import Grouped
-from maas_magics.core.training.rows.batches import FromLoader, InMemory
-from maas_magics.core.training.rows.blocks import Blocks, Kept, Spill
-from maas_magics.core.training.rows.from_dataset import FromDataset
-from maas_magics.core.training.rows.loader_workers import Readers
-from maas_magics.core.training.rows.sampler import BalancedOrder
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.losses import make_loss
@@ -388,7 +388,7 @@ from pathlib import Path
 import numpy as np, torch
 from maas_magics.core.context import Context
 from maas_magics.core.inference.loader import Loader
-from maas_magics.core.store import Store
+from maas_magics.core.store.models import Store
 from maas_magics.core.training.train import train
 from maas_magics.api.events import Started
 from maas_magics.api.requests import TrainRequest

@@ -15,12 +15,12 @@ from torch.utils.data import WeightedRandomSampler
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.data.answers import Answers
+from maas_magics.core.graphs.rebuild import pack, unpack
+from maas_magics.core.training.batches.accumulate import Grouped
+from maas_magics.core.training.batches.batches import InMemory
+from maas_magics.core.training.batches.sampler import BalancedOrder
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.own.graphs import pack, unpack
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rows.accumulate import Grouped
-from maas_magics.core.training.rows.batches import InMemory
-from maas_magics.core.training.rows.sampler import BalancedOrder
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.losses import make_loss, mass_of

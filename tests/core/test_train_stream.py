@@ -26,11 +26,11 @@ from maas_magics.core.context import Context
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.data.stream import StreamSource, write_stream
+from maas_magics.core.training.batches import streaming
+from maas_magics.core.training.batches.batches import InMemory
+from maas_magics.core.training.batches.prepare import layout_of, prepare, read
+from maas_magics.core.training.batches.streaming import Sizes, Stream
 from maas_magics.core.training.counting import Counting
-from maas_magics.core.training.rows import streaming
-from maas_magics.core.training.rows.batches import InMemory
-from maas_magics.core.training.rows.prepare import layout_of, prepare, read
-from maas_magics.core.training.rows.streaming import Sizes, Stream
 from maas_magics.core.training.train import train
 
 SMALL = Sizes(chunk=2_000, sample=10**7, sample_rows=10**6, block=1_000, window=3)
@@ -468,7 +468,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from maas_magics.core.training.counting import Counting
-from maas_magics.core.training.rows.streaming import Stream, streamed_source
+from maas_magics.core.training.batches.streaming import Stream, streamed_source
 import torch, pathlib
 request = TrainRequest(name="m", data=sys.argv[1], target="label", stream=True)
 stream = Stream(request, streamed_source(request, print), None, print)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from maas_magics.core.training.own.loss import Form, OwnLoss
-from maas_magics.core.training.own.units import best_outputs
+from maas_magics.core.losses.own import Form, OwnLoss
+from maas_magics.core.losses.units import best_outputs
 
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 4)).astype("float32")

@@ -24,9 +24,9 @@ from maas_magics.api.events import CheckpointSaved, EpochEnd, Event, Finished, M
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.context import Context
 from maas_magics.core.inference.loader import Loader
-from maas_magics.core.store import Store
+from maas_magics.core.store.models import Store
+from maas_magics.core.training.distributed import agent
 from maas_magics.core.training.train import train
-from maas_magics.core.training.workers import agent
 
 pytestmark = pytest.mark.usefixtures("unexported")
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import MaasError, ModelError, OptionError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, RateSearch, Resumed, Started
+from maas_magics.core.networks.source import run_source
 from maas_magics.core.training.checkpoint import Checkpoints
-from maas_magics.core.training.own.source import run_source
 
 pytestmark = pytest.mark.usefixtures("unexported")
 

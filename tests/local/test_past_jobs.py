@@ -20,11 +20,11 @@ from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import DataError, JobNotFound, MaasError
 from maas_magics.api.events import EpochEnd, Finished, Message, Resumed, Started
 from maas_magics.api.requests import PredictRequest, TrainRequest
-from maas_magics.core import tasks
+from maas_magics.core import dispatch as tasks
 from maas_magics.core.context import Context
 from maas_magics.core.inference.loader import Loader
-from maas_magics.core.journal import Journal
-from maas_magics.core.store import Store
+from maas_magics.core.store.journal import Journal
+from maas_magics.core.store.models import Store
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.local.backend import LocalBackend
 from maas_magics.local.job import LocalJob
@@ -142,7 +142,7 @@ def test_a_journal_that_cannot_be_written_costs_its_record_but_not_the_job(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
-    monkeypatch.setattr("maas_magics.core.journal.WAIT", 0.1)
+    monkeypatch.setattr("maas_magics.core.store.journal.WAIT", 0.1)
     backend = LocalBackend(str(store))
     job = backend.submit(TrainRequest(name="a", data=X, target=X[:, 0], model="linear", epochs=1_000_000))
     next(event for event in job.events() if isinstance(event, EpochEnd))

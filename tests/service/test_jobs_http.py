@@ -26,8 +26,8 @@ from maas_magics.api.errors import DataError, MaasError, OptionError, Refused, S
 from maas_magics.api.events import FINAL_STATES, CheckpointSaved, EpochEnd, Finished, Message, Resumed
 from maas_magics.api.requests import EvaluateRequest, PredictRequest, TrainRequest
 from maas_magics.api.wire import Code, Uploaded, encode_request
-from maas_magics.core.journal import Journal
-from maas_magics.core.portable import pack
+from maas_magics.core.serialization import pack
+from maas_magics.core.store.journal import Journal
 from maas_magics.local.backend import LocalBackend
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.remote.client import Client
@@ -137,7 +137,7 @@ def test_a_client_killed_in_mid_upload_leaves_nothing_half(served: Service, back
     big = pd.DataFrame(np.random.default_rng(1).normal(size=(200_000, 8)))
     code = f"""
 import sys, numpy as np, pandas as pd
-from maas_magics.core.portable import pack
+from maas_magics.core.serialization import pack
 from maas_magics.remote import backend as there
 from maas_magics.remote.client import Client
 from maas_magics.api.requests import TrainRequest
@@ -436,14 +436,14 @@ def test_a_service_that_is_gone_is_told(tmp_path: Path) -> None:
 
 def test_an_upload_on_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from maas_magics.api.errors import StoreError
-    from maas_magics.core.uploads import Uploads
+    from maas_magics.core.store.uploads import Uploads
 
     data = os.urandom(1000)
     digest = hashlib.sha256(data).hexdigest()
     uploads = Uploads(tmp_path)
     assert uploads.append(digest, 0, data[:400], 1000) == 400
     full: Callable[[int], None] = lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # noqa: E731
-    monkeypatch.setattr("maas_magics.core.uploads.os.fsync", full)
+    monkeypatch.setattr("maas_magics.core.store.uploads.os.fsync", full)
     with pytest.raises(StoreError, match="No space left on device"):
         uploads.append(digest, 400, data[400:], 1000)
     monkeypatch.undo()
@@ -480,7 +480,7 @@ def test_an_export_is_fetched_from_the_service(served: Service, backend: RemoteB
 
 
 def test_data_that_nobody_named_for_long_is_removed(tmp_path: Path) -> None:
-    from maas_magics.core.uploads import Uploads
+    from maas_magics.core.store.uploads import Uploads
 
     uploads = Uploads(tmp_path)
     old, new = (hashlib.sha256(data).hexdigest() for data in (b"old", b"new"))

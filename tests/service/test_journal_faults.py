@@ -20,7 +20,7 @@ from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import StoreError
 from maas_magics.api.events import Message
 from maas_magics.api.requests import EvaluateRequest, PredictRequest, TrainRequest
-from maas_magics.core.journal import Journal
+from maas_magics.core.store.journal import Journal
 from maas_magics.local.backend import LocalBackend
 from maas_magics.local.process import this_process
 

@@ -18,7 +18,7 @@ from serving import Service, remote
 from maas_magics.api.errors import DataError, MaasError, Refused
 from maas_magics.api.events import Message
 from maas_magics.api.requests import TrainRequest
-from maas_magics.core.uploads import Uploads
+from maas_magics.core.store.uploads import Uploads
 from maas_magics.local.limits import Limits
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.service.__main__ import main

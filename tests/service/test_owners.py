@@ -18,7 +18,7 @@ from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import Stopped
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed, Started
 from maas_magics.api.requests import TrainRequest
-from maas_magics.core.journal import Journal
+from maas_magics.core.store.journal import Journal
 from maas_magics.local import keeper as module
 from maas_magics.local.pool import ServiceBackend
 from maas_magics.local.process import alive, here, this_process

@@ -15,7 +15,7 @@ from serving import in_thread, remote
 
 from maas_magics.api.events import EpochEnd, Event, Finished, encode_json
 from maas_magics.api.requests import TrainRequest
-from maas_magics.listening import heard
+from maas_magics.callbacks import heard
 from maas_magics.local.backend import LocalBackend
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")

@@ -17,7 +17,7 @@ from torch import nn
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed, Started
 from maas_magics.api.requests import TrainRequest
-from maas_magics.core.journal import Journal
+from maas_magics.core.store.journal import Journal
 from maas_magics.remote.backend import RemoteBackend
 
 X = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
@@ -56,7 +56,7 @@ def workers(store: Path) -> list[int]:
             words = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"maas_magics.core.training.workers" in words and any(w.startswith(bytes(store)) for w in words):
+        if b"maas_magics.core.training.distributed" in words and any(w.startswith(bytes(store)) for w in words):
             found.append(int(place.name))
     return found
 

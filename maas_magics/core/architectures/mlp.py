@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from maas_magics.api.requests import Task
 from maas_magics.core.architectures import Architecture, Features, Recipe, architectures, widths
-from maas_magics.core.layers import PiecewiseLinearEmbedding, SharedLinear
+from maas_magics.core.networks.layers import PiecewiseLinearEmbedding, SharedLinear
 
 
 class MLP(nn.Module):

@@ -21,10 +21,10 @@ from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.examples import ask, drawn, latency
-from maas_magics.core.manifest import check_files, digests
 from maas_magics.core.model import WEIGHTS, Model
-from maas_magics.core.sample import read_sample
-from maas_magics.core.storage import SAMPLE, staging
+from maas_magics.core.store.manifest import check_files, digests
+from maas_magics.core.store.sample import read_sample
+from maas_magics.core.store.storage import SAMPLE, staging
 from maas_magics.core.tracing import tracing_lock
 from maas_magics.core.training.metrics import evaluate, make_metrics
 

@@ -18,7 +18,7 @@ from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Category, Columns
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
-from maas_magics.core.exporters.reasons import ANY_ROWS, hint, is_data_dependent, told
+from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
 from maas_magics.core.tracing import suppress_torch_logging
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Onnx:
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open the file in ONNX Runtime."""
         from maas_magics.core.inference.engine import Engine
-        from maas_magics.core.manifest import read_manifest
+        from maas_magics.core.store.manifest import read_manifest
 
         engine = Engine(file)
         answers = read_manifest(version).answers
@@ -119,7 +119,7 @@ def _core(model: Model) -> Any:
     import onnx
     import torch
 
-    from maas_magics.core.exporters.capture import plain_attention, traced
+    from maas_magics.core.graphs.capture import plain_attention, traced
 
     inputs, module = example(model), model.exported()
     names = [f"in{i}" for i in range(len(inputs))]

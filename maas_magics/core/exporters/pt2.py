@@ -13,11 +13,11 @@ from maas_magics.api.errors import ExportError
 from maas_magics.api.signature import Signature
 from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
-from maas_magics.core.exporters.capture import captured, plain_attention
 from maas_magics.core.exporters.examples import example
-from maas_magics.core.exporters.reasons import hint, told
-from maas_magics.core.manifest import read_preprocess
+from maas_magics.core.graphs.capture import captured, plain_attention
+from maas_magics.core.graphs.reasons import hint, told
 from maas_magics.core.model import Model, tensors
+from maas_magics.core.store.manifest import read_preprocess
 from maas_magics.core.tracing import suppress_torch_logging
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from maas_magics.api.errors import ModelClosed
 from maas_magics.core.inference.predictor import Predictor
-from maas_magics.core.store import Store
+from maas_magics.core.store.models import Store
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model

@@ -22,7 +22,7 @@ from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.engine import Engine, unanswered
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
-from maas_magics.core.manifest import PREPROCESS, check_files, read_manifest, read_preprocess
+from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_preprocess
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model

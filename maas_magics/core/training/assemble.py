@@ -15,12 +15,12 @@ from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.losses.check import few_rows
 from maas_magics.core.memory import free_memory
-from maas_magics.core.training.own.fit_in import few_rows
-from maas_magics.core.training.rows.accumulate import Grouped
-from maas_magics.core.training.rows.batches import Batches, InMemory
-from maas_magics.core.training.rows.blocks import Blocks
-from maas_magics.core.training.rows.prepare import Prepared
+from maas_magics.core.training.batches.accumulate import Grouped
+from maas_magics.core.training.batches.batches import Batches, InMemory
+from maas_magics.core.training.batches.blocks import Blocks
+from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.steps.losses import Loss, mass_of
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.optimizers import Optimizer
@@ -31,8 +31,8 @@ from maas_magics.core.training.steps.rates import ByShare
 from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.rules import Rules, make_learner, make_regime, rules_of
 from maas_magics.core.training.steps.schedules import constant
-from maas_magics.core.training.trials.batch_size import Found, find_batch_size
-from maas_magics.core.training.trials.lr_range import Range, lr_range
+from maas_magics.core.training.tuning.batch_size import Found, find_batch_size
+from maas_magics.core.training.tuning.lr_range import Range, lr_range
 
 USUAL = 32
 """Rows of a batch where a loader does not tell."""

@@ -10,9 +10,9 @@ from torch import nn
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split
 from maas_magics.core.data.roles import roles_of
+from maas_magics.core.training.batches.loaders import check_loader_workers, is_loader
+from maas_magics.core.training.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.training.checkpoint import Cadence
-from maas_magics.core.training.rows.loaders import check_loader_workers, is_loader
-from maas_magics.core.training.rows.prepare import SAMPLE_ROWS
 from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
 from maas_magics.core.training.steps.precision import PRECISIONS
 

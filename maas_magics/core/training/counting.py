@@ -11,8 +11,8 @@ from torch import Tensor
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.data.roles import mean_weight
-from maas_magics.core.training.rows.changed import with_answers
-from maas_magics.core.training.rows.prepare import Prepared, joined
+from maas_magics.core.training.batches.changed import with_answers
+from maas_magics.core.training.batches.prepare import Prepared, joined
 from maas_magics.core.training.weights import class_weights
 
 

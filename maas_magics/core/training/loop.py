@@ -15,11 +15,11 @@ from maas_magics.api.errors import Diverged, Stopped, Suspended
 from maas_magics.api.events import EpochEnd, Event, Message, Step
 from maas_magics.core.context import Stopping
 from maas_magics.core.tracing import tracing_waits, yield_lock
+from maas_magics.core.training.batches.batches import Batch, Batches, Several
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.measure import answer, baseline_of, figures_of
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.progress import Progress
-from maas_magics.core.training.rows.batches import Batch, Batches, Several
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Step as TakeStep
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from maas_magics.core.data.decode import Decode, truth
 from maas_magics.core.training.baseline import baseline, constant_loss
+from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.metrics import evaluate
 from maas_magics.core.training.plan import Plan
-from maas_magics.core.training.rows.batches import Batches
 from maas_magics.core.training.steps.out_of_memory import give_back, is_out_of_memory
 from maas_magics.core.training.steps.weighting import Weighted
 

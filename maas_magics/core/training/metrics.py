@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maas_magics.api.errors import OptionError, did_you_mean, require
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.own.blame import arguments_of, code_of, name_of
+from maas_magics.core.networks.blame import arguments_of, code_of, name_of
 
 Metric = Callable[[Tensor, Tensor], float]
 """``metric(decoded, target)``.

@@ -11,9 +11,9 @@ from torch import Tensor
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
+from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.metrics import Metric, make_metrics
 from maas_magics.core.training.plan import mode_of
-from maas_magics.core.training.rows.prepare import Prepared
 from maas_magics.core.training.steps.losses import Loss, make_loss
 from maas_magics.core.training.steps.weighting import Weighted, rowwise
 from maas_magics.core.training.weights import class_weights

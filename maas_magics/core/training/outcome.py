@@ -14,15 +14,15 @@ from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
 from maas_magics.core.context import Context, versions
 from maas_magics.core.data.decode import truth
-from maas_magics.core.manifest import Manifest
 from maas_magics.core.model import Model
+from maas_magics.core.networks.modules import describe
 from maas_magics.core.publish import publish
+from maas_magics.core.store.manifest import Manifest
 from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_row, no_better
+from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.measure import constant_loss_of
 from maas_magics.core.training.metrics import by_name
-from maas_magics.core.training.own.modules import describe
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rows.prepare import Prepared
 from maas_magics.core.training.steps.optimizers import Optimizer
 
 

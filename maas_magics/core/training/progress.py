@@ -15,9 +15,9 @@ from maas_magics.api.errors import OptionError, StoreError
 from maas_magics.api.events import CheckpointSaved, Event, Message, Resumed
 from maas_magics.core.context import Stopping
 from maas_magics.core.data.decode import Decode
+from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.checkpoint import Checkpoints, State
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rows.batches import Batches
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.own_state import load_own_state, own_state
 from maas_magics.core.training.steps.random_numbers import packed, random_state, restore_random, unpacked

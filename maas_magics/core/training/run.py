@@ -16,27 +16,27 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.context import Context
+from maas_magics.core.losses.check import few_rows
+from maas_magics.core.losses.meaning import contradiction
+from maas_magics.core.networks.modules import ask, settle, title_of
+from maas_magics.core.networks.row_mixing import mixed
 from maas_magics.core.training.assemble import Assembled, assemble
+from maas_magics.core.training.batches.batches import Batches, InMemory
+from maas_magics.core.training.batches.blocks import Blocks
+from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.compiling.compiled import compiled_for
+from maas_magics.core.training.distributed.launch import Work, fit_in_workers
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
-from maas_magics.core.training.own.fit_in import few_rows
-from maas_magics.core.training.own.meaning import contradiction
-from maas_magics.core.training.own.modules import ask, settle, title_of
-from maas_magics.core.training.own.row_mixing import mixed
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.rows.batches import Batches, InMemory
-from maas_magics.core.training.rows.blocks import Blocks
-from maas_magics.core.training.rows.prepare import Prepared
 from maas_magics.core.training.steps.compiler import without_compiler
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.core.training.steps.schedules import constant
-from maas_magics.core.training.trials.fast import Choice, again, choose
-from maas_magics.core.training.trials.loader_trials import choose_for_loader
-from maas_magics.core.training.workers.launch import Work, fit_in_workers
+from maas_magics.core.training.tuning.fast import Choice, again, choose
+from maas_magics.core.training.tuning.loader_trials import choose_for_loader
 
 
 class Run:

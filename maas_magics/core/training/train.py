@@ -21,20 +21,18 @@ from maas_magics.core.data.answers import Family, within
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.target_values import Beside
+from maas_magics.core.losses.check import OtherTask
+from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.model import features_of
-from maas_magics.core.store import check_name
+from maas_magics.core.networks.blame import as_ours
+from maas_magics.core.store.models import check_name
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
-from maas_magics.core.training.checks import check_request, check_workers
-from maas_magics.core.training.counting import Counting
-from maas_magics.core.training.own.blame import as_ours
-from maas_magics.core.training.own.fit_in import OtherTask
-from maas_magics.core.training.own.ignored import ignored_by
-from maas_magics.core.training.rows import loaders
-from maas_magics.core.training.rows.batches import Batches, InMemory, rows_at_once
-from maas_magics.core.training.rows.changed import with_answers
-from maas_magics.core.training.rows.own_module import OneByOne, fitted, own_module
-from maas_magics.core.training.rows.prepare import (
+from maas_magics.core.training.batches import loaders
+from maas_magics.core.training.batches.batches import Batches, InMemory, rows_at_once
+from maas_magics.core.training.batches.changed import with_answers
+from maas_magics.core.training.batches.own_module import OneByOne, fitted, own_module
+from maas_magics.core.training.batches.prepare import (
     Prepared,
     Rows,
     as_array,
@@ -44,8 +42,10 @@ from maas_magics.core.training.rows.prepare import (
     read,
     standardises,
 )
-from maas_magics.core.training.rows.sampler import balanced_order
-from maas_magics.core.training.rows.streaming import Stream, streamed_source
+from maas_magics.core.training.batches.sampler import balanced_order
+from maas_magics.core.training.batches.streaming import Stream, streamed_source
+from maas_magics.core.training.checks import check_request, check_workers
+from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.run import Run
 from maas_magics.core.training.steps.devices import find_device
 from maas_magics.core.training.steps.losses import task_of

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.events import Level
+from maas_magics.core.training.batches.batches import Batch, InMemory, Several
 from maas_magics.core.training.compiling.compiler import CannotCompile, Compilation, find_compiler
 from maas_magics.core.training.compiling.group_graph import Group, Untraceable, state_of, trace
-from maas_magics.core.training.rows.batches import Batch, InMemory, Several
 from maas_magics.core.training.steps.devices import clock_for
 from maas_magics.core.training.steps.losses import Loss
 from maas_magics.core.training.steps.regime import Regime
-from maas_magics.core.training.trials.snapshot import taken_back
+from maas_magics.core.training.tuning.snapshot import taken_back
 
 MOST_STEPS = 4
 """Steps of one graph: more bring nothing that could be measured, and compile for longer."""

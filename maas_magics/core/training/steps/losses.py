@@ -13,9 +13,9 @@ from torch.nn import functional
 from maas_magics.api.errors import ModelError, OptionError, did_you_mean
 from maas_magics.api.requests import Task
 from maas_magics.core.data.answers import Answers, Family
-from maas_magics.core.training.own.blame import name_of
-from maas_magics.core.training.own.known_losses import known
-from maas_magics.core.training.own.loss import Form, OwnLoss
+from maas_magics.core.losses.known import known
+from maas_magics.core.losses.own import Form, OwnLoss
+from maas_magics.core.networks.blame import name_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

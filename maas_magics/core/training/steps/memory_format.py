@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.training.own.modules import copied
+from maas_magics.core.networks.modules import copied
 from maas_magics.core.training.steps.optimizers import channels_last_stride
 from maas_magics.core.training.steps.precision import trial
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.core.training.own.modules import copied
+from maas_magics.core.networks.modules import copied
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from maas_magics.core.training.rows.batches import Batches
+from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.full_step import FullStep

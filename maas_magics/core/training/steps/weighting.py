@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.own.loss import Form, OwnLoss
+from maas_magics.core.losses.own import Form, OwnLoss
 from maas_magics.core.training.steps.losses import make_loss
 
 Rowwise = Callable[[Tensor, Tensor], Tensor]

@@ -1,0 +1,73 @@
+"""Modules whose answer to a row hangs on the rows that are asked beside it, as ``x - x.mean(0)`` lets it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.core.networks.modules import preserve_rng
+
+APART, ROUNDING = 1e-2, 1e-4
+"""Share of the answers' spread, and of their size, that a row's answer moves by rounding at most."""
+
+TRIED = 4
+"""Rows that are asked alone."""
+
+
+def mixed(net: nn.Module, inputs: tuple[Tensor, ...]) -> str:
+    """A sentence about a module that answers a row alone otherwise than among others; empty of any other.
+
+    Parameters
+    ----------
+    net : nn.Module
+        In eval mode.
+    inputs : tuple of Tensor
+        Some rows; few are enough.
+    """
+    rows = len(inputs[0])
+    if rows < 2:
+        return ""
+    try:
+        with preserve_rng(), torch.no_grad():
+            together = _answers(net, inputs, rows)
+            again = _answers(net, inputs, rows)
+            alone = _few(net, inputs, rows)
+    except Exception:  # it may take no other number of rows, which is told elsewhere
+        return ""
+    if not all(bool(torch.isfinite(x).all()) for x in (together, again, *alone.values())):
+        return ""
+    spread = max(_spread(x) for x in (together, *alone.values()))
+    kinds = {p.dtype for p in net.parameters() if p.is_floating_point()} | {torch.float32}
+    rounding = max(ROUNDING, *(8 * torch.finfo(kind).eps for kind in kinds))
+    least = APART * spread + rounding * float(together.abs().max())
+    if float((together - again).abs().max()) > least:  # it draws random numbers
+        return ""
+    off = max(float((part - together[list(at)]).abs().max()) for at, part in alone.items())
+    if off <= least:
+        return ""
+    return (
+        f"The network's answer to a row hangs on the rows that are asked with it: apart from them, answers were off by "
+        f"up to {off:.2g}. Rows are asked in parts, and on a service together with those of others. Take means, sums "
+        "and softmaxes over a row's own axes, not over axis 0."
+    )
+
+
+def _few(net: nn.Module, inputs: tuple[Tensor, ...], rows: int) -> dict[tuple[int, ...], Tensor]:
+    """Answers of single rows, and of pairs of them."""
+    places = sorted({int(place) for place in torch.linspace(0, rows - 1, TRIED)})
+    found: dict[tuple[int, ...], Tensor] = {}
+    for at in [*((place,) for place in places), (rows - 1, 0), (0, rows // 2)]:
+        try:
+            found[at] = _answers(net, tuple(x[list(at)] for x in inputs), len(at))
+        except Exception:  # it may take no single row
+            if len(at) > 1:
+                raise
+    return found
+
+
+def _answers(net: nn.Module, inputs: tuple[Tensor, ...], rows: int) -> Tensor:
+    return torch.as_tensor(net(*(x.clone() for x in inputs))).detach().double().reshape(rows, -1)
+
+
+def _spread(answers: Tensor) -> float:
+    return float((answers - answers.mean(0)).abs().max())

@@ -1,0 +1,177 @@
+"""Requests with live objects, made ready for another process, and read again there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Collection
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+
+from maas_magics.api.errors import DataError, ModelError, OptionError, Refused
+from maas_magics.api.requests import Request, TrainRequest, is_named_split
+from maas_magics.api.wire import Code, Graph, Uploaded
+from maas_magics.core.context import Context
+from maas_magics.core.data.arrow import is_text
+from maas_magics.core.data.origin import origin_of
+from maas_magics.core.data.sources import Source, is_files, notes_of, open_source, typed
+from maas_magics.core.data.sources.arrays import of_column
+from maas_magics.core.data.sources.files import FileSource
+from maas_magics.core.data.stream import StreamSource, write_stream
+from maas_magics.core.data.target import TARGET
+
+R = TypeVar("R", bound=Request[Any])
+
+Send = Callable[[BinaryIO, str, int], None]
+"""Takes a file that stands at its beginning, the SHA-256 of its bytes, and how many they are."""
+
+DATA = ("data", "validation")
+
+
+def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], Collection[str]] = tuple) -> R:
+    """A request whose rows were sent ahead, and are named by digest.
+
+    Parameters
+    ----------
+    request : Request
+    send : callable
+        Brings bytes to where the request will run.
+    allow_code : bool
+        Whether source runs there.
+    texts : callable
+        Columns that the model of the request takes as text; asked for files only.
+
+    Raises
+    ------
+    MaasError
+        If the rows cannot be read, or the module cannot be sent.
+    """
+    if isinstance(request, TrainRequest):
+        from maas_magics.core.training.batches import loaders
+
+        _check_loss(request)
+        if loaders.is_loader(request.data):
+            request = loaders.materialise(request)  # type: ignore[assignment]
+    changes: dict[str, Any] = {}
+    if isinstance(request, TrainRequest) and not isinstance(request.model, (str, Graph, Code)):
+        changes["model"] = _module(request, send, allow_code)
+    csv = getattr(request, "csv", None)
+    read: list[str] = []
+    for name in DATA:
+        value = getattr(request, name, None)
+        if (
+            value is None
+            or isinstance(value, (int, float, Uploaded))
+            or (name == "validation" and is_named_split(value))
+        ):
+            continue
+        if isinstance(value, tuple) and len(value) == 2 and not is_files(value):
+            changes[name] = _rows(value[0], send), _rows(value[1], send, target=True)
+            continue
+        if is_files(value):
+            value = typed(open_source(value, csv), texts() if name == "data" else read)
+            changes["csv"] = None
+        changes[name] = _rows(value, send)
+        if isinstance(value, FileSource):
+            read = [field.name for field in value.schema if is_text(field.type)]
+    target = getattr(request, "target", None)
+    if target is not None and not isinstance(target, (str, int)) and not _names(target):
+        changes["target"] = _rows(target, send, target=True)
+    return msgspec.structs.replace(request, **changes)
+
+
+def _check_loss(request: TrainRequest) -> None:
+    """Raise `OptionError` for a loss that is a function or a module: such a one stays here."""
+    if not callable(request.loss):
+        return
+    from maas_magics.core.losses.known import in_words
+
+    words, kernel = in_words(request.loss), "%connect kernel trains with it here."
+    raise OptionError(
+        f"loss holds a {type(request.loss).__name__}, which cannot be sent to another process.",
+        f"{words} is the same by name; {kernel}" if words else kernel,
+    )
+
+
+def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code:
+    """A module as its exported graphs where that can be; as its source where that may run."""
+    from maas_magics.core.graphs.rebuild import pack as pack_module
+    from maas_magics.core.networks.modules import title_of
+    from maas_magics.core.training.train import module_and_rows
+
+    net, rows, names = module_and_rows(request)
+    try:
+        data = pack_module(net, rows)
+    except ModelError as error:
+        if allow_code and request.source:
+            return Code(request.source, title_of(net))
+        hint = "%connect kernel trains it here"
+        if request.source:
+            hint += "; a service started with --allow-code runs the cell itself"
+        raise ModelError(f"The module cannot be sent: {error.message}", f"{hint}.") from None
+    digest = hashlib.sha256(data).hexdigest()
+    send(io.BytesIO(data), digest, len(data))
+    return Graph(digest, title_of(net), names)
+
+
+def _names(target: Any) -> bool:
+    return isinstance(target, (list, tuple)) and len(target) < 1000 and all(isinstance(name, str) for name in target)
+
+
+def _rows(data: Any, send: Send, target: bool = False) -> Uploaded:
+    if target and getattr(data, "ndim", 1) == 1:
+        name = getattr(data, "name", None)
+        data = {str(name) if isinstance(name, str) else TARGET: of_column(data)}
+    source: Source = open_source(data)
+    with tempfile.TemporaryFile() as file:
+        digest, size = write_stream(source, file)
+        file.seek(0)
+        send(file, digest, size)
+    return Uploaded(digest, source.arrays, notes_of(source), origin_of(source))
+
+
+def unpack(request: R, context: Context) -> R:
+    """The request with its rows opened.
+
+    Raises
+    ------
+    DataError
+        If they are not here.
+    """
+    changes: dict[str, Any] = {}
+    for name in (*DATA, "target"):
+        value = getattr(request, name, None)
+        if isinstance(value, Uploaded):
+            changes[name] = _opened(value, context)
+        elif isinstance(value, (list, tuple)) and len(value) == 2 and any(isinstance(p, Uploaded) for p in value):
+            changes[name] = _opened(value[0], context), _opened(value[1], context).table()
+        if name == "target" and name in changes:
+            changes[name] = changes[name].table()
+    model = getattr(request, "model", None)
+    if isinstance(model, Code):
+        if not context.allow_code:
+            raise Refused("No code that was sent is run here.", "The service's owner may use --allow-code.")
+        from maas_magics.core.networks.source import run_source
+
+        changes["model"] = run_source(model.text)
+    elif isinstance(model, Graph):
+        from maas_magics.core.graphs.rebuild import unpack as unpack_module
+        from maas_magics.core.networks.arguments import NAMES
+
+        if context.uploads is None:
+            raise DataError("The request names a module that was not sent.", "Send it first.")
+        archive = context.uploads.path(model.digest).read_bytes()
+        net = unpack_module(archive)
+        net.title, net.archive = model.name, archive  # type: ignore[assignment]
+        if model.inputs:
+            setattr(net, NAMES, model.inputs)
+        changes["model"] = net
+    return msgspec.structs.replace(request, **changes) if changes else request
+
+
+def _opened(rows: Any, context: Context) -> StreamSource:
+    if not isinstance(rows, Uploaded) or context.uploads is None:
+        raise DataError("The request names rows that were not sent.", "Send them first.")
+    return StreamSource(context.uploads.path(rows.digest), rows.arrays, rows.notes, rows.origin)

@@ -1,0 +1,165 @@
+"""What is written beside the weights of a version. Read without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from maas_magics.api.errors import StoreError
+from maas_magics.api.results import ModelInfo
+from maas_magics.core.data.answers import Answers
+from maas_magics.core.data.columns import Columns
+from maas_magics.core.data.scaling import Layout, Scaling
+from maas_magics.core.store.storage import MANIFEST
+
+T = TypeVar("T")
+
+PREPROCESS = "preprocess/preprocess.json"
+
+
+class Preprocess(msgspec.Struct, frozen=True, kw_only=True):
+    """Fitted preprocessing."""
+
+    columns: Columns
+    layout: Layout
+    scaling: Scaling
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a model.
+
+    Attributes
+    ----------
+    info : ModelInfo
+    answers : Answers
+    params : dict of str to Any
+        Hyperparameters of a declared architecture.
+    declared : bool
+        Whether ``info.architecture`` names a registered architecture, so that the network can be built anywhere.
+    source : str
+        Python source of a notebook-defined module; kept to be read, never run.
+    plan : dict of str to str
+        How it was trained.
+    history : dict of str to list of float
+    best_epoch : int
+    seconds : float
+    metrics : tuple of str
+        Figures by name that it was trained with; empty for the usual ones.
+    files : dict of str to str
+        SHA-256 of every file beside it, by its path in the version's folder; an export's are in its own report. Empty
+        in versions of before, of which nothing is checked.
+    """
+
+    info: ModelInfo
+    answers: Answers
+    params: dict[str, Any] = {}
+    declared: bool = True
+    source: str = ""
+    plan: dict[str, str] = {}
+    history: dict[str, list[float | None]] = {}
+    best_epoch: int = 0
+    seconds: float = 0.0
+    metrics: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+
+
+def write_manifest(folder: Path, manifest: Manifest, preprocess: Preprocess) -> None:
+    """Write both parts as JSON into a version's folder."""
+    (folder / "preprocess").mkdir(exist_ok=True)
+    (folder / PREPROCESS).write_bytes(msgspec.json.encode(preprocess))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+
+
+def seal(folder: Path) -> None:
+    """Write down the digests of all files of a version that is not published yet."""
+    manifest = msgspec.structs.replace(read_manifest(folder), files=digests(folder))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by path; a version's manifest and exports tell theirs themselves."""
+    return {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST and folder / "exports" not in path.parents
+    }
+
+
+def check_files(folder: Path, *parts: str) -> None:
+    """See that files of a version are those that were published.
+
+    Parameters
+    ----------
+    folder : Path
+        ``…/NAME/VERSION``.
+    parts : str
+        Files, or folders of files such as ``exports/onnx``; everything but the exports where none is named.
+
+    Raises
+    ------
+    StoreError
+        If one was changed, or is missing.
+    """
+    sealed = dict(read_manifest(folder).files)
+    for report in sorted(folder.glob("exports/*/artifact.json")):  # exports come later, with digests of their own
+        later = msgspec.json.decode(report.read_bytes(), type=_Report)
+        place = report.parent.relative_to(folder).as_posix()
+        sealed |= {f"{place}/{name}": digest for name, digest in later.files.items()}
+    for name, digest in sealed.items():
+        asked = any(name == part or name.startswith(f"{part}/") for part in parts)
+        if not (asked if parts else not name.startswith("exports/")):
+            continue
+        file = folder / name
+        if not file.is_file() or _sha256(file) != digest:
+            ref = f"{folder.parent.name}:{folder.name}"
+            what = "was changed after it was published" if file.is_file() else "is missing"
+            raise StoreError(
+                f"{ref} cannot be used: its file {name} {what}.", f"%maas rm {ref} removes it; train again."
+            )
+
+
+class _Report(msgspec.Struct, frozen=True):
+    """What an export's report says of its files."""
+
+    files: dict[str, str] = {}
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def rename(folder: Path, name: str) -> None:
+    """Have the manifest of a version that is not published yet say another model's name."""
+    manifest = read_manifest(folder)
+    named = msgspec.structs.replace(manifest, info=msgspec.structs.replace(manifest.info, name=name))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(named), indent=1))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Manifest of a version."""
+    return _read(folder, MANIFEST, Manifest)
+
+
+def read_preprocess(folder: Path) -> Preprocess:
+    """Preprocessing of a version."""
+    return _read(folder, PREPROCESS, Preprocess)
+
+
+def _read(folder: Path, file: str, kind: type[T]) -> T:
+    """JSON of a version's folder, ``…/NAME/VERSION``.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or broken.
+    """
+    try:
+        return msgspec.json.decode((folder / file).read_bytes(), type=kind)
+    except (OSError, ValueError) as error:
+        ref = f"{folder.parent.name}:{folder.name}"
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise StoreError(f"{ref} cannot be read: {file}: {why}", f"%maas rm {ref} removes it.") from None

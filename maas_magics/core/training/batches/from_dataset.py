@@ -1,0 +1,81 @@
+"""A map-style torch ``Dataset`` as batches: our order of rows, our worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from maas_magics.core.training.batches.ahead import on_device
+from maas_magics.core.training.batches.batches import Batch, single
+from maas_magics.core.training.batches.loader_rows import Asked, Read, in_order
+from maas_magics.core.training.batches.loader_workers import Readers
+
+
+class FromDataset:
+    """Rows of a dataset in an order of ours, so that an epoch goes on at any batch without reading those before.
+
+    Parameters
+    ----------
+    readers : Readers
+        Of the dataset, and of others; shared with who validates.
+    part : int
+        Which of their datasets.
+    rows : Tensor
+        Indices of the rows, (n,) int64.
+    batch_size : int
+        Rows of a step; a last batch of a single row is left out where batch statistics need two.
+    encode : callable
+        Turns a batch's target into the tensor the loss takes.
+    device : torch.device
+    seed : int
+        Of the random numbers that the dataset draws where no epoch has a seed of its own.
+    pace : float
+        Seconds that a batch was seen to take.
+    """
+
+    def __init__(
+        self,
+        readers: Readers,
+        part: int,
+        rows: Tensor,
+        batch_size: int,
+        encode: Callable[[Tensor], Tensor],
+        device: torch.device,
+        seed: int = 0,
+        pace: float = 0.0,
+    ) -> None:
+        self.readers, self.batch_size, self.device, self.pace = readers, batch_size, device, pace
+        self.rows = len(rows)
+        self.steps = -(-self.rows // batch_size)
+        if self.rows > batch_size and self.rows % batch_size == 1:
+            self.steps -= 1
+        self._part, self._rows, self._encode, self._seed = part, rows, encode, seed
+
+    def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
+        """Every row once, in an order drawn from ``generator``; the batches before ``start`` are not read."""
+        return self._batches(self.asked(generator, start))
+
+    def whole(self) -> Iterator[Batch]:
+        """Every row once, in order, with the same random numbers each time."""
+        size = max(self.batch_size, 256)
+        return self._batches(in_order(self._part, self._rows, size, self._seed))
+
+    def asked(self, generator: torch.Generator, start: int = 0) -> Iterator[Asked]:
+        """The batches of an epoch, from ``start`` on."""
+        order = self._rows[torch.randperm(self.rows, generator=generator)]
+        seed = int(torch.randint(2**62, (), generator=generator))
+        size = self.batch_size
+        return (Asked(self._part, order[k * size : (k + 1) * size].tolist(), seed, k) for k in range(start, self.steps))
+
+    def made(self, read: Read) -> Batch:
+        """A batch that was read, on the device."""
+        return self._finish([x.to(self.device) for x in read.item])
+
+    def _batches(self, asked: Iterator[Asked]) -> Iterator[Batch]:
+        return on_device((read.item for read in self.readers.read(asked)), self.device, self._finish)
+
+    def _finish(self, tensors: list[Tensor]) -> Batch:
+        *inputs, target = tensors
+        return tuple(single(x) for x in inputs), self._encode(target)

@@ -1,0 +1,348 @@
+"""torch ``Dataset`` and ``DataLoader``, accepted as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+
+from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.core.architectures import Recipe
+from maas_magics.core.data.answers import Answers, Family, infer_task
+from maas_magics.core.data.columns import Columns
+from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.labels import TEXT, kind_of_holding
+from maas_magics.core.data.scaling import Scaling
+from maas_magics.core.data.sources.arrays import column
+from maas_magics.core.data.split import split
+from maas_magics.core.data.target import TARGET as NAME
+from maas_magics.core.data.transform import Transform
+from maas_magics.core.losses.check import Asked, few_rows, fit_in
+from maas_magics.core.losses.own import Given
+from maas_magics.core.networks.modules import ask, make_module
+from maas_magics.core.store.manifest import Preprocess
+from maas_magics.core.store.sample import TARGET, digest
+from maas_magics.core.training.batches.batches import Batches, FromLoader, InMemory, single
+from maas_magics.core.training.batches.from_dataset import FromDataset
+from maas_magics.core.training.batches.loader_rows import in_order
+from maas_magics.core.training.batches.loader_workers import Readers, check_importable, read_loader
+from maas_magics.core.training.batches.prepare import SAMPLE_ROWS, Prepared, held_share
+
+BATCH_SIZE = 32
+
+
+def is_loader(data: Any) -> bool:
+    """Whether it is a torch dataset or loader."""
+    return isinstance(data, (DataLoader, Dataset))
+
+
+def materialise(request: TrainRequest) -> TrainRequest:
+    """The same request with every row of its dataset in memory, for architectures that are fitted to data."""
+    check_loader_workers(request)
+    how = request.loader_workers or 0, request.seed
+    changes: dict[str, Any] = dict(zip(("data", "target"), _arrays(request.data, *how), strict=True))
+    if is_loader(request.validation):
+        changes["validation"] = _arrays(request.validation, *how)
+    changes["loader_workers"] = None
+    return msgspec.structs.replace(request, **changes)
+
+
+def _arrays(data: Any, workers: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        x, y = data.tensors
+        return x.numpy(), y.numpy()
+    if isinstance(data, (DataLoader, IterableDataset)):
+        items = read_loader(data if isinstance(data, DataLoader) else DataLoader(data, batch_size=256))
+        parts = [_pair(item) for item in items]
+    else:
+        with reading((data,), workers) as readers:
+            order = torch.arange(len(data))
+            parts = [_pair(read.item) for read in readers.read(in_order(0, order, 256, seed))]
+    if not parts:
+        raise DataError("The dataset has no rows.", "Give at least a few rows to learn from.")
+    if len(parts[0][0]) != 1:
+        raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
+    return torch.cat([x[0] for x, _ in parts]).numpy(), torch.cat([y for _, y in parts]).numpy()
+
+
+def _pair(item: Any) -> tuple[tuple[Tensor, ...], Tensor]:
+    if not isinstance(item, (list, tuple)) or len(item) < 2 or not all(isinstance(part, Tensor) for part in item):
+        raise DataError("Items of the dataset are no (x, y) of tensors.", "Return (x, y) from __getitem__.")
+    *inputs, target = item
+    return tuple(inputs), target
+
+
+@contextmanager
+def reading(parts: tuple[Any, ...], workers: int, pin: bool = False) -> Iterator[Readers]:
+    """Readers of map-style datasets, whose workers are gone after the block."""
+    readers = Readers(parts, default_collate, workers, pin=pin)
+    try:
+        yield readers
+    finally:
+        readers.close()
+
+
+@contextmanager
+def prepared_loader(
+    request: TrainRequest, task: Task | Family | None, device: torch.device, tell: Callable[[str], None]
+) -> Iterator[tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]]:
+    """A module, what its data is, and batches of it, for as long as the block lasts."""
+    train, held = _sources(request)
+    parts = tuple(part.data for part in (train, held) if part is not None and part.mapped)
+    with reading(parts, request.loader_workers or 0, device.type == "cuda") as readers:
+        yield _prepared(request, task, device, train, held, readers, tell)
+
+
+def _prepared(
+    request: TrainRequest,
+    task: Task | Family | None,
+    device: torch.device,
+    train: Part,
+    held: Part | None,
+    readers: Readers,
+    tell: Callable[[str], None],
+) -> tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]:
+    first = next(train.items(readers), None)
+    if first is None:
+        raise DataError("The loader yields no batch.", "Give at least a few rows to learn from.")
+    inputs, target = _pair(first)
+    inputs = tuple(single(x) for x in inputs)
+    columns = Columns(
+        tuple(
+            TensorColumn(name, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
+            for name, x in zip(
+                ["x"] if len(inputs) == 1 else [f"x{i + 1}" for i in range(len(inputs))], inputs, strict=True
+            )
+        )
+    )
+    width = target.shape[1] if target.dim() == 2 else 1
+    told = infer_loader_task(target, task)
+    net = make_module(request.model, inputs[0][:1].numel(), width)
+    net.eval()
+    answers = _answers(told, target, net, inputs, train.classes)
+    asked = Asked(request.loss, request.outputs, request.task, Given(target.dim(), target.dtype))
+    few = few_rows(inputs)
+    fitted, form = fit_in(
+        net,
+        tuple(x[:few] for x in inputs),
+        _encoder(answers)(target)[:few],
+        answers,
+        [],
+        asked,
+        tell,
+    )
+    before, answers = _encoder(answers), fitted
+    encode = before if told == fitted.task else _encoder(fitted)
+    sample = _sample((held or train).items(readers), columns, encode)
+    preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
+    empty = torch.empty(0)
+    prepared = Prepared(
+        preprocess,
+        answers,
+        Transform(columns, "raw", Scaling()),
+        ((empty,), empty),
+        None,
+        sample,
+        digest(sample),
+        form=form,
+    )
+    recipe = Recipe(epochs=20, batch_size=train.batch_size)
+    net.to(device)
+    held_batches = None if held is None else held.batches(readers, encode, device)
+    return net, prepared, recipe, train.batches(readers, encode, device), held_batches
+
+
+@dataclass
+class Part:
+    """Rows to learn from, or to validate on.
+
+    Attributes
+    ----------
+    data : Any
+        A ``DataLoader``, or a map-style ``Dataset``.
+    batch_size : int
+        Rows of a step.
+    rows : Tensor
+        Which of a dataset's, in order.
+    seed : int
+    number : int
+        Of the dataset among those that are read.
+    pace : float
+        Seconds that a batch was seen to take.
+    """
+
+    data: Any
+    batch_size: int
+    rows: Tensor = field(default_factory=lambda: torch.empty(0))
+    seed: int = 0
+    number: int = 0
+    pace: float = 0.0
+
+    @property
+    def mapped(self) -> bool:
+        """Whether it is a map-style dataset."""
+        return not isinstance(self.data, DataLoader)
+
+    @property
+    def classes(self) -> Any:
+        """Names of the labels, if the dataset has any."""
+        dataset = self.data if self.mapped else self.data.dataset
+        return getattr(dataset.dataset if isinstance(dataset, Subset) else dataset, "classes", None)
+
+    def items(self, readers: Readers) -> Iterator[Any]:
+        """Batches as the dataset or loader gives them: in an order of their own, which no epoch is drawn from."""
+        if self.mapped:
+            order = self.rows[torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(self.seed))]
+            asked = in_order(self.number, order, self.batch_size, self.seed)
+            found: Iterator[Any] = (read.item for read in readers.read(asked))
+        else:
+            found = read_loader(self.data)
+        begun = time.perf_counter()
+        for item in found:
+            self.pace = time.perf_counter() - begun
+            yield item
+            begun = time.perf_counter()
+
+    def batches(self, readers: Readers, encode: Callable[[Tensor], Tensor], device: torch.device) -> Batches:
+        """What the loop trains on, or validates."""
+        if not self.mapped:
+            return FromLoader(self.data, encode, device, self.pace)
+        tensors = tensors_of(self.data)
+        if tensors is None:
+            return FromDataset(
+                readers, self.number, self.rows, self.batch_size, encode, device, seed=self.seed, pace=self.pace
+            )
+        *inputs, target = (x.index_select(0, self.rows) for x in tensors)
+        return InMemory(tuple(single(x).to(device) for x in inputs), encode(target).to(device), self.batch_size)
+
+
+def tensors_of(dataset: Any) -> tuple[Tensor, ...] | None:
+    """The rows of a dataset that is nothing but tensors in memory; None of another."""
+    if type(dataset) is TensorDataset:
+        return dataset.tensors
+    if type(dataset) is Subset:
+        whole = tensors_of(dataset.dataset)
+        return None if whole is None else tuple(x[torch.as_tensor(list(dataset.indices))] for x in whole)
+    return None
+
+
+def infer_loader_task(target: Tensor, asked: Task | Family | None = None) -> Task:
+    """Task that a batch's target speaks for: whole numbers are labels."""
+    if asked is None and target.dim() == 1 and not target.is_floating_point():
+        return "binary" if target.dtype == torch.bool else "multiclass"
+    if asked is None and target.dim() < 2:
+        return "regression"
+    return infer_task(target.numpy(), asked)
+
+
+def _answers(task: Task, target: Tensor, net: nn.Module, inputs: tuple[Tensor, ...], classes: Any) -> Answers:
+    width = target.shape[1] if target.dim() == 2 else 1
+    if task == "regression":
+        several = (NAME,) if target.dim() == 1 else tuple(f"{NAME}{i}" for i in range(width))
+        return Answers(task, several, (), (0.0,) * width, (1.0,) * width, target.dim() == 1)
+    if task == "multilabel":
+        several = tuple(f"{NAME}{i}" for i in range(width))
+        return Answers(task, several, (False, True), flat=False, kind=kind_of_holding(target.numpy()))
+    if task == "binary":
+        return Answers(task, (NAME,), (False, True) if target.dtype == torch.bool else (0, 1), kind=_kind(target))
+    outputs = ask(net, inputs)
+    count = outputs.shape[1] if outputs.dim() == 2 else 0
+    if classes is not None and len(classes) == count:
+        return Answers(task, (NAME,), tuple(map(str, classes)), kind=TEXT)
+    return Answers(task, (NAME,), tuple(range(count)), kind=_kind(target))
+
+
+def _kind(target: Tensor) -> str:
+    return str(target.dtype).removeprefix("torch.")
+
+
+def _encoder(answers: Answers) -> Callable[[Tensor], Tensor]:
+    if answers.task == "multiclass":
+        return lambda target: target.reshape(-1).long()
+    return lambda target: target.float().reshape(len(target), -1)
+
+
+def _sample(items: Iterator[Any], columns: Columns, encode: Callable[[Tensor], Tensor]) -> pa.Table:
+    parts: list[tuple[tuple[Tensor, ...], Tensor]] = []
+    rows = 0
+    for item in items:
+        parts.append(_pair(item))
+        rows += len(parts[-1][1])
+        if rows >= SAMPLE_ROWS:
+            break
+    arrays = {
+        feature.name: torch.cat([inputs[i] for inputs, _ in parts])[:SAMPLE_ROWS].numpy().astype(feature.dtype)
+        for i, feature in enumerate(columns.columns)
+        if isinstance(feature, TensorColumn)
+    }
+    arrays[TARGET] = encode(torch.cat([target for _, target in parts])[:SAMPLE_ROWS]).numpy()
+    return pa.table({name: column(values, name) for name, values in arrays.items()})
+
+
+def _sources(request: TrainRequest) -> tuple[Part, Part | None]:
+    data, seed = request.data, request.seed
+    size = request.batch_size if isinstance(request.batch_size, int) else BATCH_SIZE
+    held: Part | None = None
+    share = 0.0
+    whole = isinstance(data, (DataLoader, IterableDataset))
+    if isinstance(request.validation, Dataset):
+        held = _part(request.validation, max(size, 256), seed, 0 if whole else 1)
+    elif isinstance(request.validation, DataLoader):
+        held = Part(request.validation, request.validation.batch_size or 1)
+    elif request.validation is None or isinstance(request.validation, (int, float)):
+        share = 0.0 if whole and request.validation is None else held_share(request.validation)
+    else:
+        raise DataError("The validation data of a dataset is a dataset or a loader.", "--validation DATASET")
+    if share and whole:
+        raise DataError("No share of a loader's rows can be held out.", "--validation LOADER")
+    if isinstance(data, DataLoader):
+        return Part(data, data.batch_size or 1), held
+    train = _part(data, size, seed, 0)
+    if share:
+        learnt, validation = split(len(data), share, seed, None)
+        if len(validation):
+            train.rows = torch.from_numpy(learnt)
+            held = Part(data, max(size, 256), torch.from_numpy(validation), seed)
+    return train, held
+
+
+def _part(data: Any, size: int, seed: int, number: int) -> Part:
+    if isinstance(data, IterableDataset):
+        return Part(DataLoader(data, batch_size=size), size)
+    if not len(data):
+        raise DataError("The dataset has no rows.", "Give at least a few rows to learn from.")
+    return Part(data, size, torch.arange(len(data)), seed, number)
+
+
+def check_loader_workers(request: TrainRequest) -> None:
+    """Raise where loader workers are asked for that would have nothing to read.
+
+    Raises
+    ------
+    OptionError
+    """
+    if request.loader_workers is None:
+        return
+    data = request.data
+    if isinstance(data, DataLoader):
+        raise OptionError(
+            "A DataLoader has workers of its own.", "DataLoader(…, num_workers=2), and drop --loader-workers."
+        )
+    if isinstance(data, IterableDataset):
+        raise OptionError(
+            "Each worker would read all rows of an IterableDataset.", "Drop --loader-workers, or give your DataLoader."
+        )
+    if not isinstance(data, Dataset) or tensors_of(data) is not None:
+        raise OptionError("Loader workers read a torch Dataset; these rows need none.", "Drop --loader-workers.")
+    if request.loader_workers:
+        check_importable(data)

@@ -1,0 +1,118 @@
+"""A module of the user's and its rows, made to fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from maas_magics.api.errors import ModelError, OptionError
+from maas_magics.api.requests import TrainRequest
+from maas_magics.core.data.scaling import Layout
+from maas_magics.core.losses.check import Asked, few_rows, fit_in
+from maas_magics.core.networks.arguments import arranged, by_place, takes_by_name
+from maas_magics.core.networks.modules import ask, make_module
+from maas_magics.core.training.batches.changed import as_given, in_order, with_answers
+from maas_magics.core.training.batches.prepare import Prepared
+
+
+def own_module(
+    request: TrainRequest, prepared: Prepared, layout: Layout, tell: Callable[[str], None]
+) -> tuple[nn.Module, Prepared]:
+    """The user's module, its lazy layers made, and the rows and the target as it and the loss take them."""
+    if request.params:
+        raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
+    columns = prepared.preprocess.columns.columns
+    first = prepared.train[0][0]
+    net = make_module(request.model, first[:1].numel(), prepared.answers.outputs)
+    raw = layout == "raw"
+    names = [column.name for column in columns] if raw else prepared.transform.names
+    if raw:
+        net, order = arranged(net, names, tell)
+        prepared = in_order(prepared, order)
+    elif not isinstance(request.model, nn.Module) and takes_by_name(net, [column.name for column in columns]):
+        raise OneByOne(net)
+    line = (
+        raw and len(columns) == 1 and is_line(request.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
+    )
+    prepared = _taken(net, prepared, line)
+    if any(getattr(column, "dtype", "") == "bfloat16" for column in prepared.preprocess.columns.columns):
+        raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
+    _check_places(net, prepared, by_place(net, names) if raw else [])
+    return net, fitted(request, net, prepared, [] if raw else names, tell)
+
+
+def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None:
+    """Say, where a module does not take arrays in the order that they were given in, that none is named as it asks."""
+    if not places:
+        return
+    try:
+        ask(net, tuple(x[:2] for x in prepared.train[0]))
+    except ModelError as error:
+        if error.__cause__ is None:  # it took them
+            return
+        names = [column.name for column in prepared.preprocess.columns.columns]
+        pairs = ", ".join(f"{name!r} as {place}" for name, place in zip(names, places, strict=False))
+        raise ModelError(
+            f"{error.message} It got {pairs}, by their order.", f"Name the arrays as its arguments: {', '.join(places)}"
+        ) from error.__cause__
+
+
+class OneByOne(Exception):
+    """A module that a function made has an argument for each column of a table."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+
+def is_line(data: Any, name: str = "") -> bool:
+    """Whether data is an array of one axis, by itself, by a name, or beside its target."""
+    if isinstance(data, tuple) and len(data) == 2:
+        data = data[0]
+    if isinstance(data, Mapping):
+        data = next((values for key, values in data.items() if str(key) == name), None)
+        return isinstance(data, (list, tuple)) or getattr(data, "ndim", None) == 1
+    return hasattr(data, "dtype") and getattr(data, "ndim", None) == 1
+
+
+def _taken(net: nn.Module, prepared: Prepared, line: bool) -> Prepared:
+    """The rows as the module takes them: as they are if it can, else with floats of its weights' own kind."""
+    kinds = {x.dtype for x in net.parameters() if x.is_floating_point() and not is_lazy(x)} or {torch.float32}
+    own = next(iter(kinds)) if len(kinds) == 1 else torch.float32
+    tries: list[tuple[torch.dtype | None, bool]] = [(None, False)]
+    if any(x.is_floating_point() and x.dtype != own for x in prepared.train[0]):
+        tries.append((own, False))
+    if line:
+        tries = [(dtype, True) for dtype, _ in tries] + tries
+    for dtype, flat in tries[:-1]:
+        changed = as_given(prepared, dtype, flat)
+        if _takes(net, changed.train[0]):
+            return changed
+    return as_given(prepared, *tries[-1])
+
+
+def _takes(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a module answers some rows one by one, whatever their number."""
+    try:
+        return all(
+            ask(net, part).shape[:1] == (len(part[0]),) for part in (tuple(x[:rows] for x in inputs) for rows in (2, 3))
+        )
+    except ModelError:
+        return False
+
+
+def fitted(
+    request: TrainRequest, net: nn.Module, prepared: Prepared, names: list[str], tell: Callable[[str], None]
+) -> Prepared:
+    """The target as network and loss take it."""
+    asked = Asked(request.loss, request.outputs, request.task, prepared.given, isinstance(request.model, str))
+    inputs, target = prepared.train
+    rows = few_rows(inputs)
+    inputs = tuple(x[:rows] for x in inputs)
+    answers, form = fit_in(net, inputs, target[:rows], prepared.answers, names, asked, tell)
+    return replace(with_answers(prepared, answers), form=form)

@@ -1,0 +1,373 @@
+"""From a request to rows ready for the loop: parted, split, understood, scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import DataError
+from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.core.architectures import architectures
+from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task, respelled
+from maas_magics.core.data.arrow import is_number, is_text
+from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
+from maas_magics.core.data.exact import exactly
+from maas_magics.core.data.fitting import fit, fit_arrays, tell_labels
+from maas_magics.core.data.numbering import without_counts
+from maas_magics.core.data.origin import came_from, not_infinite
+from maas_magics.core.data.roles import SHARE, held_by, roles_of
+from maas_magics.core.data.scaling import Layout
+from maas_magics.core.data.sources import is_files, notes_of
+from maas_magics.core.data.sources.arrays import column
+from maas_magics.core.data.split import split
+from maas_magics.core.data.target import part, target_names
+from maas_magics.core.data.target_values import Beside
+from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
+from maas_magics.core.data.zones import cautions
+from maas_magics.core.losses.known import known
+from maas_magics.core.losses.own import UNKNOWN, Form, Given, given_by
+from maas_magics.core.model import tensors
+from maas_magics.core.networks.arguments import takes_by_name
+from maas_magics.core.networks.modules import title_of
+from maas_magics.core.store.manifest import Preprocess
+from maas_magics.core.store.sample import TARGET, digest
+
+VALIDATION_SHARE = SHARE
+SAMPLE_ROWS = 1_000
+"""Held-out rows kept with the model, to verify exports on."""
+
+CHUNK = 100_000
+
+WEIGHTS = "__weights__"
+"""Column of the weights where rows are digested."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features and target of some rows."""
+
+    table: pa.Table
+    target: Array
+    weights: Array | None = None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything fitted on the training rows.
+
+    Attributes
+    ----------
+    train, validation : tuple of (inputs of the network, encoded target)
+        ``validation`` has no rows when nothing was held out.
+    sample : pyarrow.Table
+        Some held-out rows as they came, the encoded target in the columns `TARGET`.
+    digest : str
+        Of the training rows and their target.
+    counts : Tensor or None
+        Training rows of each class, int64 (classes,), where ``train`` is but a sample of the rows.
+    form : Form or None
+        How a loss of the user's gets its arguments.
+    given : Given
+        How the target came.
+    """
+
+    preprocess: Preprocess
+    answers: Answers
+    transform: Transform
+    train: tuple[tuple[Tensor, ...], Tensor]
+    validation: tuple[tuple[Tensor, ...], Tensor] | None
+    sample: pa.Table
+    digest: str
+    counts: Tensor | None = None
+    form: Form | None = None
+    given: Given = UNKNOWN
+    weights: tuple[Tensor, Tensor | None] | None = None
+    """Of the training rows and the held-out ones, float64; those of the sample where ``train`` is one."""
+    mean_weight: float | None = None
+    """Of the training rows, classes included; None where all rows count alike."""
+    notes: tuple[str, ...] = ()
+    """Sentences that belong to the result."""
+
+
+def read(
+    request: TrainRequest, task: Task | Family | None, tell: Callable[[str], None], beside: Beside | None = None
+) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
+    """Training and validation rows as they came, names of the target, and whether they are arrays.
+
+    ``beside`` gets what is to be known of the target.
+    """
+    roles, beside = roles_of(request), beside or Beside()
+    beside.labels = task in ("binary", "multiclass", "multilabel", "labels", "classes", "choice")
+    source, table, values, names = part(request.data, request.target, request.csv, beside=beside)
+    beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
+    for note in (*notes_of(source), *beside.notes):
+        tell(note)
+    if values.ndim == 1 and table.num_rows < 2:
+        raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
+    whole = table
+    table, weights, key = roles.parted(table)
+    rows = Rows(table, values, weights)
+    held = request.validation
+    if roles.split is not None:
+        assert key is not None
+        out = held_by(roles.split, key, request.seed)
+        draw = np.random.default_rng(request.seed).permutation(len(rows))
+        return _take(rows, draw[~out[draw]]), _take(rows, draw[out[draw]]), names, source.arrays
+    if held is None or isinstance(held, (int, float)):
+        share = held_share(held)
+        labels = values if values.ndim == 1 and infer_task(values, task) in ("binary", "multiclass") else None
+        train, validation = split(len(rows), share, request.seed, labels)
+        if not len(validation):
+            if share:
+                tell("There are too few rows to hold any out: the training rows choose the best epoch.")
+            return rows, None, names, source.arrays
+        return _take(rows, train), _take(rows, validation), names, source.arrays
+    target = request.target if target_names(request.target, names, len(rows)) else None
+    if target is None and not (isinstance(held, tuple) and len(held) == 2):
+        raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
+    csv = request.csv if is_files(held) else None
+    held_beside = Beside(ignored=lambda: beside.no_target)
+    _, other, answers, _ = part(
+        held, target, csv, texts_of(whole, names if values.dtype == object else ()), held_beside
+    )
+    if held_beside.left:
+        tell(f"Of the validation data, {held_beside.left}")
+    other, weights, _ = roles.parted(other, held=True)
+    came_from(source)  # what is told from here on is of the training rows
+    return rows, Rows(other, answers, weights), names, source.arrays
+
+
+def texts_of(table: pa.Table, labels: Sequence[str]) -> list[str]:
+    """Columns of rows that are read as text, so that other files are read alike."""
+    return [field.name for field in table.schema if is_text(field.type)] + list(labels)
+
+
+def held_share(asked: float | None) -> float:
+    """Share of the rows to hold out.
+
+    Raises
+    ------
+    DataError
+        If it is none, or would leave no row to learn from.
+    """
+    share = VALIDATION_SHARE if asked is None else float(asked)
+    if not 0 <= share < 1:
+        raise DataError(f"A share of {share:g} cannot be held out.", "--validation 0.2, or the name of another table")
+    return share
+
+
+def _take(rows: Rows, index: Array) -> Rows:
+    weights = None if rows.weights is None else rows.weights[index]
+    return Rows(rows.table.take(pa.array(index)), rows.target[index], weights)
+
+
+def image_like(table: pa.Table) -> bool:
+    """Whether the features are one array of two or three axes a row, wide enough for a convolution."""
+    kind = table.schema.types[0]
+    if table.num_columns != 1 or not isinstance(kind, pa.FixedShapeTensorType):
+        return False
+    return len(kind.shape) in (2, 3) and sorted(kind.shape)[-2] >= 6
+
+
+def one_by_name(request: TrainRequest, table: pa.Table) -> bool:
+    """Whether the features are one number a row that has a name in a dict, or that a module says it takes.
+
+    A module gets them as it gets an array: not scaled.
+    """
+    if isinstance(request.model, str) or table.num_columns != 1 or not is_number(table.schema.types[0]):
+        return False
+    data = request.data[0] if isinstance(request.data, tuple) and len(request.data) == 2 else request.data
+    return isinstance(data, Mapping) or takes_by_name(request.model, table.column_names)
+
+
+def as_array(rows: Rows) -> Rows:
+    """The same rows, with the one number of each as an array has it."""
+    name = rows.table.column_names[0]
+    made = column(rows.table.column(0).to_numpy()[:, None], name)
+    return replace(rows, table=pa.table({name: made}))
+
+
+def layout_of(request: TrainRequest, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
+    """Name of the architecture for some features, or of the module's class, and what it takes.
+
+    Columns that are arguments of a module go to them one by one, also those of a table.
+    """
+    if isinstance(request.model, str):
+        chosen = request.model if request.model != "auto" else "cnn" if image_like(table) else "mlp"
+        return chosen, architectures.get(chosen).layout
+    one_by_one = arrays or takes_by_name(request.model, table.column_names)
+    return title_of(request.model), "raw" if one_by_one else "flat"
+
+
+def standardises(request: TrainRequest, raw: bool) -> bool:
+    """Whether quantities are learnt in units of their standard deviation.
+
+    A module that gets its features as they are (``raw``) gets the target so too, and so does a loss of the user's own,
+    or one that is not the same in other units.
+    """
+    named = isinstance(request.model, str)
+    if raw and not named:
+        return False
+    takes = known(request.loss) if callable(request.loss) else None
+    if takes is None:
+        return named or not callable(request.loss)
+    return takes.in_any_units
+
+
+def check_image(columns: Columns, layout: Layout) -> None:
+    """Raise `DataError` where a network for images gets something else."""
+    if layout == "image" and image_shape(columns) is None:
+        raise DataError(
+            "This architecture takes one image-shaped array, of two or three axes a row.",
+            "--model mlp takes tables and rows of numbers.",
+        )
+
+
+def prepare(
+    train: Rows,
+    validation: Rows | None,
+    names: Sequence[str],
+    *,
+    layout: Layout,
+    scale: bool,
+    task: Task | Family | None,
+    standardise: bool,
+    tell: Callable[[str], None],
+    asked_target: Any = None,
+    labels: bool = False,
+    beside: Beside | None = None,
+) -> Prepared:
+    """Fit preprocessing and answers on the training rows, and apply them to all.
+
+    Parameters
+    ----------
+    train, validation, names
+        As `read` gives them.
+    layout : Layout
+        What the network takes.
+    scale : bool
+        Whether numbers are scaled.
+    task : Task, Family or None
+    standardise : bool
+        Whether regression targets are learnt in units of their standard deviation.
+    tell : callable
+        Gets a sentence about everything left out.
+    asked_target : Any
+        The target as the request has it.
+    labels : bool
+        Whether labels of held-out rows alone are labels as well: where a column decides which rows are held out, a
+        label may be new in them, and no network should be measured without those rows.
+    beside : Beside, optional
+        What is to be known of the target.
+    """
+    beside = beside or Beside()
+    answers = fit_answers(train.target, names, task, standardise)
+    if labels and answers.classes and answers.task != "multilabel" and validation is not None:
+        answers = fit_answers(np.concatenate([train.target, validation.target]), names, task, standardise)
+    answers = respelled(answers, beside.spelled)
+    tell_labels(names, answers.classes, tell)
+    if layout == "raw":
+        columns = fit_arrays(train.table)
+    else:
+        columns = fit(train.table, tell, vectors=layout != "image", keep=layout == "flat")
+        columns = without_counts(columns, beside.counting, tell, leave=layout == "tabular")
+        columns = exactly(columns, train.table, layout)
+    check_image(columns, layout)
+    raw = columns.encode(train.table)
+    refuse_infinite(columns, raw, layout)
+    scaling = fit_scaling(columns, layout, raw, scale, tell=tell)
+    preprocess = Preprocess(columns=columns, layout=layout, scaling=scaling)
+    transform = Transform(columns, layout, scaling)
+    target = torch.from_numpy(answers.encode(train.target))
+    held = None
+    sample = train
+    if validation is not None and len(validation):
+        held_raw = columns.encode(validation.table)
+        for text in cautions(columns.of(Moment), validation.table):
+            tell(text)
+        refuse_infinite(columns, held_raw, layout)
+        held = transformed(transform, columns, held_raw), torch.from_numpy(answers.encode(validation.target))
+        sample = validation
+    few = min(SAMPLE_ROWS, len(sample))
+    kept = sample.table.slice(0, few).select([c.name for c in columns.columns])
+    kept = kept.append_column(TARGET, column(answers.encode(sample.target[:few]), TARGET))
+    return Prepared(
+        preprocess,
+        answers,
+        transform,
+        (transformed(transform, columns, raw), target),
+        held,
+        kept,
+        digest(_weighed(train), train.target),
+        given=given_by(asked_target, train.target),
+        weights=_weights(train, validation if held is not None else None),
+        notes=beside.notes,
+    )
+
+
+def _weighed(rows: Rows) -> pa.Table:
+    return rows.table if rows.weights is None else rows.table.append_column(WEIGHTS, pa.array(rows.weights))
+
+
+def _weights(train: Rows, held: Rows | None) -> tuple[Tensor, Tensor | None] | None:
+    if train.weights is None:
+        return None
+    other = None if held is None or held.weights is None else torch.from_numpy(in_range(held.weights))
+    return torch.from_numpy(in_range(train.weights)), other
+
+
+def in_range(weights: Array, largest: float | None = None) -> Array:
+    """Weights over a power of two that is about the largest: only their proportions count, and float32 holds those."""
+    most = weights.max(initial=0.0) if largest is None else largest
+    return np.ldexp(weights, -int(np.frexp(most)[1]))
+
+
+def joined(target: Tensor, weights: Tensor) -> Tensor:
+    """Target and weights of rows, (n, k + 1), in floats that hold the target exactly."""
+    dtype = target.dtype if target.is_floating_point() else torch.float32  # exact for 16 million labels
+    flat = target.flatten(1) if target.dim() > 1 else target[:, None]
+    return torch.cat([flat.to(dtype), weights.reshape(-1, 1).to(dtype)], dim=1)
+
+
+@torch.inference_mode()
+def _transformed(transform: Transform, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return transform(*inputs)  # type: ignore[no-any-return]
+
+
+def transformed(transform: Transform, columns: Columns, raw: list[Array]) -> tuple[Tensor, ...]:
+    """What the network takes of raw rows, made in chunks to keep memory low."""
+    if transform.layout == "raw":
+        return tensors(columns, raw)
+    rows = len(raw[0])
+    parts = [
+        _transformed(transform, tensors(columns, [values[start : start + CHUNK] for values in raw]))
+        for start in range(0, max(rows, 1), CHUNK)
+    ]
+    return tuple(torch.cat(pieces).clone() for pieces in zip(*parts, strict=True))
+
+
+def refuse_infinite(columns: Columns, raw: list[Array], layout: str) -> None:
+    """Raise `DataError` for what no network learns from: infinite numbers, and missing ones in an array."""
+    for feature, values in zip(columns.columns, raw, strict=True):
+        if values.dtype.kind != "f":
+            continue
+        name = feature.name
+        if np.isinf(values).any():
+            raise DataError(
+                f"Column {name!r} holds {int(np.isinf(values).sum())} infinite values.",
+                not_infinite(),
+            )
+        if not isinstance(feature, Numeric) and np.isnan(values).any():
+            raise DataError(
+                f"Array {name!r} holds {int(np.isnan(values).sum())} missing values (NaN).",
+                "Fill them: np.nan_to_num(…), or give rows of numbers to --model mlp, which fills them itself.",
+            )

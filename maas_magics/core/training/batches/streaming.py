@@ -1,0 +1,411 @@
+"""Training on rows that memory does not hold: understood in one reading of them, encoded to disk in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.core.data.answers import Family, respelled
+from maas_magics.core.data.columns import Array
+from maas_magics.core.data.cut import Cut
+from maas_magics.core.data.fitting import tell_labels
+from maas_magics.core.data.labels import is_decimal
+from maas_magics.core.data.nested import Lists
+from maas_magics.core.data.numbering import Runs, without_counts
+from maas_magics.core.data.origin import came_from
+from maas_magics.core.data.reservoir import Reservoir, draws
+from maas_magics.core.data.roles import roles_of
+from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
+from maas_magics.core.data.sources.arrays import column
+from maas_magics.core.data.survey import FeatureSurvey
+from maas_magics.core.data.target import named, part, target_names
+from maas_magics.core.data.target_survey import TargetSurvey
+from maas_magics.core.data.target_values import Beside, answered
+from maas_magics.core.data.transform import Transform
+from maas_magics.core.losses.ignored import ignored_by
+from maas_magics.core.losses.own import given_by
+from maas_magics.core.memory import free_memory, in_words
+from maas_magics.core.store.manifest import Preprocess
+from maas_magics.core.store.sample import TARGET, Digest
+from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill, check_room
+from maas_magics.core.training.batches.prepare import (
+    SAMPLE_ROWS,
+    VALIDATION_SHARE,
+    WEIGHTS,
+    Prepared,
+    check_image,
+    held_share,
+    in_range,
+    joined,
+    layout_of,
+    refuse_infinite,
+    standardises,
+    texts_of,
+    transformed,
+)
+
+MEMORY_SHARE = 0.2
+"""Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
+as it came, parted, as raw arrays, and as what the network takes."""
+
+SPLIT, SAMPLE = 0, 1
+"""Streams of draws: which rows are held out, and which are in the sample."""
+
+
+class Part(NamedTuple):
+    """Rows that are read together: ``start`` is the place of the first, ``key`` what they are split by."""
+
+    features: pa.Table
+    target: Array
+    start: int
+    weights: Array | None
+    key: pa.ChunkedArray | None
+
+
+class Counts(Protocol):
+    """What puts weights beside targets."""
+
+    def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
+        """Target with the weights of its rows beside it."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is in memory at a time.
+
+    Attributes
+    ----------
+    chunk : int
+        Bytes of the rows that are read from the source at a time.
+    sample, sample_rows : int
+        Bytes and rows, whichever are fewer, of the sample of training rows that is kept while the rest is read.
+    block : int
+        Bytes of encoded rows that are read from one place of the disk.
+    window : int
+        Blocks that are mixed: with them 16 MiB, larger ones leave the cache and are up to three times slower.
+    held : int
+        Rows that are held out at most where no share was asked for, since the outputs of all are in memory.
+    """
+
+    chunk: int = 4 * 2**20
+    sample: int = 64 * 2**20
+    sample_rows: int = 100_000
+    block: int = 2**18
+    window: int = 64
+    held: int = 200_000
+
+
+def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rereadable | None:
+    """The data of a request that is to be streamed; None where it is trained on in memory.
+
+    Raises
+    ------
+    OptionError
+        If streaming was asked for and the data is no file, or the target no column of it.
+    """
+    data, asked = request.data, request.stream
+    if asked is False:
+        return None
+    source = open_source(data, request.csv) if isinstance(data, Rereadable) or is_files(data) else None
+    if not isinstance(source, Rereadable):
+        if asked:
+            raise OptionError("Only files are streamed; this data is in memory already.", "Give a path, or no --stream")
+        return None
+    size, free = source.size(), free_memory()
+    if not asked and size <= MEMORY_SHARE * free:
+        return None
+    if request.target is None:
+        first = next(iter(source.chunks(1)), None)
+        shown = ", ".join(first.column_names[:12]) if first is not None else ""
+        raise DataError("No target was named.", f"--target COLUMN, one of: {shown}")
+    if not target_names(request.target, (), -1):
+        if asked:
+            raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
+        return None
+    tell(
+        f"The rows take {in_words(size)} in memory, of which {in_words(free)} are free: they are streamed from disk, "
+        "in random order within windows of blocks."
+    )
+    for note in notes_of(source):
+        tell(note)
+    return source
+
+
+class Stream:
+    """Rows of a file, read a chunk at a time.
+
+    The first reading tells what `maas_magics.core.data.survey` says, with figures of the training rows only, and
+    counts them. Rows are held out by a draw for each row, the same at each reading; the first row of each label is
+    always trained on. Unlike in memory, shares of labels in both parts are alike by chance only.
+
+    Parameters
+    ----------
+    request : TrainRequest
+    source : Rereadable
+    task : Task, Family or None
+    tell : callable
+        Gets a sentence about everything left out.
+    pause : callable
+        Called after each chunk; may raise to end the reading.
+    sizes : Sizes
+    """
+
+    def __init__(
+        self,
+        request: TrainRequest,
+        source: Rereadable,
+        task: Task | Family | None,
+        tell: Callable[[str], None],
+        pause: Callable[[], None] = lambda: None,
+        sizes: Sizes | None = None,
+    ) -> None:
+        self._request, self._source, self._task = request, source, task
+        self._tell, self._pause, self._sizes = tell, pause, sizes or Sizes()
+        came_from(source)
+        first = next(iter(source.chunks(1000)), None)
+        if first is None or not first.num_rows:
+            raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
+        self._names = target_names(request.target, first.column_names, -1)
+        self._roles = roles_of(request)
+        self._lists = Lists()
+        first = self._lists(first)
+        features, _, _ = self._roles.parted(named(first, self._names)[0])
+        self.chosen, self.layout = layout_of(request, features, source.arrays)
+        wide = max(1, first.nbytes // first.num_rows)
+        self._chunk = max(1, self._sizes.chunk // wide)
+        self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
+        self._share = self._held_share(source.size() / wide)
+        self._first: Array = np.empty(0, dtype=np.int64)
+        self._beside = Beside(ignored=lambda: ignored_by(request.loss))
+        self._cut = Cut(self._roles.split, request.seed, self._sizes.sample_rows) if self._roles.split else None
+        if self._cut is not None:
+            while not self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None):
+                pass  # as below
+        self.rows = self.held = 0
+        self._heaviest = 0.0
+        self._texts: list[str] = []
+        while (found := self._survey()) is None:
+            pass  # a type of the file's columns turned out to be wider, and is known now
+        self.prepared, self.extremes = found
+
+    def _held_share(self, rows: float) -> float:
+        asked = self._request.validation
+        if asked is None:
+            return min(VALIDATION_SHARE, self._sizes.held / max(rows, 1))
+        return held_share(asked) if isinstance(asked, (int, float)) else 0.0
+
+    def _parts(self, source: Any, *, held: bool = False, runs: Runs | None = None) -> Iterator[Part]:
+        """The rows whose target is there, a part of them at a time."""
+        start = rows = 0
+        for table in source.chunks(self._chunk):
+            self._pause()
+            rows += table.num_rows
+            if runs is not None:
+                runs.add(table)
+            table = self._lists(table)
+            features, columns = named(table, self._names)
+            if not held:
+                self._beside.meet([table.schema.field(name) for name in self._names], columns)
+            features, values = answered(features, self._names, columns, self._beside)
+            if len(values):
+                features, weights, key = self._roles.parted(features, held=held)
+                yield Part(features, values, start, weights, key)
+            start += len(values)
+        left = self._beside.left_out(rows, start, self._names)
+        if not held:
+            self._beside.left = left
+        elif left:
+            self._tell(f"Of the validation data, {left}")
+
+    def _held_out(self, part: Part) -> Array:
+        start, rows = part.start, len(part.target)
+        if self._cut is not None:
+            assert part.key is not None
+            return self._cut(part.key)
+        held = draws(start, rows, self._request.seed, SPLIT) < self._share
+        always = self._first[(self._first >= start) & (self._first < start + rows)]
+        held[always - start] = False
+        return np.asarray(held)
+
+    def _survey(self) -> tuple[Prepared, Array] | None:
+        """What the rows are; None where a column's type became another one half-way."""
+        target, digest = TargetSurvey(self._names, self._task), Digest()
+        sample, kept = Reservoir(self._most), Reservoir(SAMPLE_ROWS)
+        survey: FeatureSurvey | None = None
+        schema, dtype = None, None
+        self.rows = self.held = 0
+        self._runs = Runs()
+        for rows in self._parts(self._source, runs=self._runs):
+            features, values, start, weights, _ = rows
+            if survey is None:
+                schema, dtype = features.schema, values.dtype
+                self._texts = texts_of(features, self._names if values.dtype.kind == "O" else ())
+                survey = FeatureSurvey(features.schema, self.layout)
+            elif not features.schema.equals(schema) or values.dtype != dtype:
+                return None
+            target.meet(values, start)
+            if self._cut is None:
+                self._first = target.first
+            held = self._held_out(rows)
+            drawn = draws(start, len(values), self._request.seed, SAMPLE)
+            whole = features.append_column(TARGET, _arrow(values))
+            if held.any():
+                kept.add(whole.filter(pa.array(held)), drawn[held])
+                whole, values, drawn = whole.filter(pa.array(~held)), values[~held], drawn[~held]
+                weights = None if weights is None else weights[~held]
+            target.add(values)
+            survey.add(whole)
+            sample.add(whole, drawn)
+            digest.add(whole if weights is None else whole.append_column(WEIGHTS, pa.array(weights)))
+            if weights is not None:
+                self._heaviest = max(self._heaviest, float(weights.max(initial=0.0)))
+            self.rows += len(values)
+            self.held += int(held.sum())
+        if survey is None:
+            raise DataError(
+                f"The target {', '.join(self._names)!r} is missing in every row.", "Give rows with the answers."
+            )
+        if self.rows + self.held < 2:
+            raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
+        if not self.rows:
+            raise DataError("Every row is held out; there is none to learn from.", "--validation 0.2")
+        if self._share and not self.held:
+            self._tell("There are too few rows to hold any out: the training rows choose the best epoch.")
+        prepared = self._understood(survey, target, sample, kept, str(digest))
+        return prepared, target.extremes if prepared.answers.task == "regression" else np.zeros((0, 1))
+
+    def _understood(
+        self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
+    ) -> Prepared:
+        rows, values = _parted(sample.table())
+        answers = respelled(target.answers(standardises(self._request, self.layout == "raw")), self._beside.spelled)
+        for note in self._beside.notes:
+            self._tell(note)
+        tell_labels(self._names, answers.classes, self._tell)
+        columns = survey.columns(rows, self._tell)
+        if self.layout != "raw":
+            counting = {name: ends for name, ends in self._runs.found.items() if name not in self._roles.features}
+            columns = without_counts(columns, counting, self._tell, leave=self.layout == "tabular")
+        check_image(columns, self.layout)
+        raw = columns.encode(rows)
+        refuse_infinite(columns, raw, self.layout)
+        scaling = survey.scaling(columns, raw, self._request.preprocess == "auto", self._tell)
+        transform = Transform(columns, self.layout, scaling)
+        others = next(self._validation(), None)
+        shown = kept.table()
+        few, known = others[:2] if others else (_parted(shown) if shown is not None else (rows, values))
+        few, known = few.slice(0, SAMPLE_ROWS).select([c.name for c in columns.columns]), known[:SAMPLE_ROWS]
+        return Prepared(
+            Preprocess(columns=columns, layout=self.layout, scaling=scaling),
+            answers,
+            transform,
+            (transformed(transform, columns, raw), torch.from_numpy(answers.encode(values))),
+            None,
+            few.append_column(TARGET, column(answers.encode(known), TARGET)),
+            digest,
+            torch.from_numpy(target.counts(answers)),
+            given=given_by(None, values),
+            notes=self._beside.notes,
+        )
+
+    def _validation(self) -> Iterator[Part]:
+        """Rows of the validation data, where it is data of its own."""
+        held = self._request.validation
+        if held is None or isinstance(held, (int, float)) or self._cut is not None:
+            return
+        if isinstance(held, tuple) and len(held) == 2:
+            _, table, values, _ = part(held, None, beside=Beside(ignored=lambda: self._beside.no_target))
+            table, weights, key = self._roles.parted(table, held=True)
+            yield Part(table, values, 0, weights, key)
+            return
+        csv = self._request.csv if is_files(held) else None
+        yield from self._parts(typed(open_source(held, csv), self._texts), held=True)
+
+    def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:
+        columns = prepared.preprocess.columns
+        raw = columns.encode(features)
+        refuse_infinite(columns, raw, self.layout)
+        inputs = transformed(prepared.transform, columns, raw)
+        return [*inputs, torch.from_numpy(prepared.answers.encode(values))]
+
+    @contextmanager
+    def written(
+        self, prepared: Prepared, folder: Path, batch_size: int, device: torch.device, counting: Counts
+    ) -> Iterator[tuple[Blocks, Blocks | None]]:
+        """Training and validation rows on disk, for as long as the block lasts.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            `prepared` of this stream, with the answers that the network gives.
+        folder : Path
+            Where the disk is that takes them.
+        batch_size, device
+        counting : Counts
+            Puts the weights of rows beside their target.
+
+        Raises
+        ------
+        StoreError
+            If the disk is too small for them.
+        DataError
+            If the file is not what it was when it was read before.
+        """
+        kinds = self._kinds(prepared, counting)
+        width = sum(kind.width for kind in kinds)
+        check_room(folder, (self.rows + self.held) * width)
+        with Spill(folder, kinds) as train, Spill(folder, kinds) as held:
+            for part in self._parts(self._source):
+                rows = self._encoded(prepared, part.features, part.target)
+                out = torch.from_numpy(self._held_out(part))
+                weights = self._weights(part)
+                for spill, mask in ((held, out), (train, ~out)):
+                    *inputs, target = (tensor[mask] for tensor in rows)
+                    beside = None if weights is None else weights[mask]
+                    spill.append([*inputs, counting.joined(target, beside, held=spill is held)])
+            if (train.rows, held.rows) != (self.rows, self.held):
+                raise DataError("The data changed while it was read.", "Train again once it stays as it is.")
+            for part in self._validation():
+                *inputs, target = self._encoded(prepared, part.features, part.target)
+                beside = self._weights(part)
+                held.append([*inputs, counting.joined(target, beside, held=True)])
+            block = max(1, self._sizes.block // max(width, 1))
+            made = [Blocks(rows, batch_size, device, block, self._sizes.window) for rows in (train, held)]
+            yield made[0], made[1] if held.rows else None
+
+    def _weights(self, part: Part) -> Tensor | None:
+        return None if part.weights is None else torch.from_numpy(in_range(part.weights, self._heaviest))
+
+    def _kinds(self, prepared: Prepared, counting: Counts) -> list[Kept]:
+        """Tensors of a row; codes of categories and labels are narrower on disk."""
+        inputs, target = prepared.train
+        if self._roles.weights is not None:
+            target = joined(target[:0], torch.empty(0))
+        kinds = [Kept(values.dtype, values.dtype, tuple(values.shape[1:])) for values in (*inputs, target)]
+        if self.layout == "tabular":
+            kinds[1] = replace(kinds[1], disk=torch.int16)
+        if target.dtype == torch.int64:
+            kinds[-1] = replace(kinds[-1], disk=torch.int32)
+        return kinds
+
+
+def _arrow(values: Array) -> pa.Array:
+    if values.ndim > 1:
+        return column(values, TARGET)
+    if is_decimal(values):  # of one column, and so of one scale
+        return pa.array(values, pa.decimal256(76, max(0, -int(values[0].as_tuple().exponent))))
+    return pa.array(values)
+
+
+def _parted(table: pa.Table) -> tuple[pa.Table, Array]:
+    return answered(table.drop_columns([TARGET]), (TARGET,), [table.column(TARGET)])
