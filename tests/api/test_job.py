@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from maas_magics.api.backend import Job, JobInfo
-from maas_magics.api.errors import MaasError, Stopped
+from maas_magics.api.errors import JobNotFound, MaasError, Stopped
 from maas_magics.api.events import Event, Finished, Message
-from maas_magics.api.job import EventLog, LoggedJob, not_paused
+from maas_magics.api.job import EventLog, LoggedJob, not_paused, whole_id
 
 
 class Sum(LoggedJob[int]):
@@ -124,3 +124,10 @@ def test_only_a_training_is_gone_on_with() -> None:
     assert str(not_paused(ended)) == "The job a has ended: succeeded.\n%train m --resume goes on from it."
     asked = JobInfo("b", "predict m", "m", "succeeded", 0.0)
     assert str(not_paused(asked)) == "The job b (predict m) cannot be paused; trainings can."
+
+
+def test_an_id_that_several_jobs_begin_with_names_none() -> None:
+    with pytest.raises(JobNotFound, match="Several jobs begin with '2637'") as caught:
+        whole_id("2637", ["26370000", "2637ffff", "c0ffee00"])
+    assert "26370000" in caught.value.hint and "2637ffff" in caught.value.hint
+    assert whole_id("2637f", ["26370000", "2637ffff"]) == "2637ffff"
