@@ -73,5 +73,6 @@ def start_sweep(
     check_space(request, space)
     listen = heard(callbacks, track)
     file = work / "sweeps" / f"{request.name}.log"
-    study = Study(file, space, settings_of(request, place), request.seed, resume=resume)
+    usual = settings_of(TrainRequest(name=request.name), place)
+    study = Study(file, space, settings_of(request, place), usual, request.seed, resume=resume)
     return SweepJob(Search(request, space, trials, backend, study, listen))

@@ -67,6 +67,8 @@ class Study:
     space : dict of str to Parameter
     settings : dict of str to str
         What must be the same for trials to be compared.
+    usual : dict of str to str
+        The same of a request that says nothing: what a record of an earlier version lacks was so.
     seed : int
     resume : bool
         Go on with the newest sweep instead of beginning one.
@@ -77,13 +79,15 @@ class Study:
         If there is none to go on with, or it was another one.
     """
 
-    def __init__(self, file: Path, space: Space, settings: dict[str, str], seed: int, *, resume: bool) -> None:
+    def __init__(
+        self, file: Path, space: Space, settings: dict[str, str], usual: dict[str, str], seed: int, *, resume: bool
+    ) -> None:
         self._space, self._seed = space, seed
         private.folder(file.parent)
         with _quiet():
             storage = JournalStorage(JournalFileBackend(str(file), lock_obj=lock_of(file)))
             settings = settings | {"space": _told(space), "seed": str(seed)}
-            self.id = _newest(storage, settings, file.stem) if resume else uuid.uuid4().hex[:6]
+            self.id = _newest(storage, settings, usual, file.stem) if resume else uuid.uuid4().hex[:6]
             self._study = optuna.create_study(storage=storage, study_name=self.id, load_if_exists=True)
         if not resume:
             for name, value in (("settings", settings), ("created", time.time())):
@@ -236,14 +240,14 @@ def _words(parameter: Parameter) -> str:
     return f"{parameter.low!r}..{parameter.high!r}{''.join(marks)}{step}"
 
 
-def _newest(storage: JournalStorage, settings: dict[str, str], model: str) -> str:
+def _newest(storage: JournalStorage, settings: dict[str, str], usual: dict[str, str], model: str) -> str:
     """Name of the newest study of the same place, if it asked for the same."""
     studies = [study for study in storage.get_all_studies() if "settings" in study.user_attrs]
     here = [study for study in studies if study.user_attrs["settings"].get("place") == settings.get("place")]
     if not here:
         raise OptionError(f"There is no sweep of {model!r} to go on with.", "Drop --resume to begin one.")
     newest = max(here, key=lambda study: study.user_attrs["created"])
-    before: dict[str, str] = newest.user_attrs["settings"]
+    before: dict[str, str] = usual | newest.user_attrs["settings"]
     for name in {**before, **settings}:
         if before.get(name) != settings.get(name):
             raise OptionError(
