@@ -64,6 +64,14 @@ class JobNotFound(NotFound):
     """No such job."""
 
 
+class GenerationLost(NotFound):
+    """A generation that is gone, or whose chunks are kept no longer."""
+
+
+class GenerationEnded(MaasError):
+    """A generation that was ended before the model had finished: by a time limit, or by the end of its service."""
+
+
 class ModelError(MaasError):
     """A model that cannot be built, or does not fit its data."""
 

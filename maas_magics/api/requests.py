@@ -276,3 +276,28 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
     top: int = 0
     batch_size: int | None = None
     csv: str | None = None
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask a model for one answer that comes in chunks.
+
+    Attributes
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    data : Any
+        Inputs of one row by the names of the model's signature, or the input alone where there is one; axes of 1 may be
+        left out. Rows as for `PredictRequest` where the model answers in one pass.
+    params : dict of str to Any
+        What the model's sampler takes, such as a temperature or a seed.
+    max_steps : int or None
+        Passes after which the answer ends at the latest, at least 1; as many as it takes when None.
+    timeout : float or None
+        Seconds after which it ends with an error, above 0; none when None.
+    """
+
+    model: str
+    data: Any
+    params: dict[str, Any] = {}
+    max_steps: int | None = None
+    timeout: float | None = None

@@ -54,6 +54,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         Aliases that name this version.
     lineage : dict of str to str
         Where it came from: digest of the training rows, seed, library versions.
+    iterative : bool
+        Whether an answer takes several passes, and comes in chunks.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     exports: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     lineage: dict[str, str] = {}
+    iterative: bool = False
 
     @property
     def ref(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from maas_magics.api.errors import NotFound, did_you_mean
@@ -21,11 +22,14 @@ class Registry(Generic[T]):
         What it holds, for messages: ``"architecture"``.
     package : str
         Package whose modules register themselves when imported.
+    group : str
+        Group of entry points by which other packages add theirs; none where it is empty.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, group: str = "") -> None:
         self.kind = kind
         self._package = package
+        self._group = group
         self._loaded = False
         self._entries: dict[str, T] = {}
 
@@ -46,15 +50,21 @@ class Registry(Generic[T]):
             self._load(name)
         if name not in self._entries:
             self._load()
+        if name not in self._entries and name in (points := self._points()):
+            self._entries[name] = points[name].load()  # what is ours goes first
         try:
             return self._entries[name]
         except KeyError:
-            raise NotFound(f"There is no {self.kind} {name!r}.", did_you_mean(name, self._entries)) from None
+            raise NotFound(f"There is no {self.kind} {name!r}.", did_you_mean(name, self.names())) from None
 
     def names(self) -> list[str]:
         """Every registered name, sorted."""
         self._load()
-        return sorted(self._entries)
+        return sorted({*self._entries, *self._points()})
+
+    def _points(self) -> dict[str, EntryPoint]:
+        """What other packages bring, not imported before it is asked for."""
+        return {point.name: point for point in entry_points(group=self._group)} if self._group else {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())

@@ -19,11 +19,13 @@ from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import ModelNotFound, OptionError, StoreError, did_you_mean
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.job import whole_id
-from maas_magics.api.requests import PredictRequest, Request, TrainRequest
+from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import CANDIDATE
 from maas_magics.core import dispatch as tasks
 from maas_magics.core.context import Context
+from maas_magics.core.generation.generate import generate
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
 from maas_magics.core.store.journal import Journal
@@ -170,6 +172,15 @@ class LocalBackend:
         """Tensors in, tensors out, by the names of the model's signature."""
         predictor = self.loader.predictor(model)
         return Inferred(predictor.ref, *predictor.infer(inputs))
+
+    def generate(self, request: GenerateRequest) -> ChunkStream:
+        """Begin an answer that comes in chunks."""
+        return generate(request, self.loader)
+
+    def generating(self) -> Mapping[str, float]:
+        """``states`` of answers in chunks that are kept now, and ``steps`` so far."""
+        loops = self.loader.loops()
+        return {"states": sum(loop.states for loop in loops), "steps": sum(loop.steps for loop in loops)}
 
     def opened(self, model: str) -> bool:
         """Whether a model is open, so that `infer` need not open it."""

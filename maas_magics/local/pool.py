@@ -8,7 +8,7 @@ import uuid
 from typing import Any, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
-from maas_magics.api.errors import MaasError, Refused, StoreError
+from maas_magics.api.errors import GenerationEnded, MaasError, Refused, StoreError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import ExportRequest, Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, Uploaded, encode_request
@@ -120,5 +120,9 @@ class ServiceBackend(LocalBackend):
                     raise Refused("A service reads no files of its own.", "Send the rows, and name them by digest.")
 
     def close(self) -> None:
-        """Have the workers keep their state, and end them; a new service goes on with their jobs."""
+        """Have the workers keep their state, and end them; a new service goes on with their jobs.
+
+        Answers that come in chunks end with an error that says so.
+        """
+        self.loader.end_generations(GenerationEnded("The service has ended.", "Ask again once it is back."))
         self._pool.close()

@@ -6,10 +6,14 @@ import contextlib
 import math
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maas_magics.api.errors import ModelClosed
+from maas_magics.api.errors import MaasError, ModelClosed
+from maas_magics.api.signature import TensorSpec
+from maas_magics.core.generation.loop import Loop
 from maas_magics.core.inference.predictor import Predictor
+from maas_magics.core.inference.sessions import open_iterative
 from maas_magics.core.store.models import Store
 
 if TYPE_CHECKING:
@@ -17,6 +21,20 @@ if TYPE_CHECKING:
 
 MOST = 16
 """Predictors kept; the one asked longest ago goes first."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A model that is open, and answers in several passes.
+
+    Attributes
+    ----------
+    loop : Loop
+    inputs : tuple of TensorSpec
+    """
+
+    loop: Loop
+    inputs: tuple[TensorSpec, ...]
 
 
 class Loader:
@@ -39,6 +57,8 @@ class Loader:
         self._predictors: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
         self._sizes: dict[tuple[str, int], int] = {}
         self._closed: set[tuple[str, int]] = set()
+        self._generators: OrderedDict[tuple[str, int], Generator] = OrderedDict()
+        self._end: MaasError | None = None
         self._models: OrderedDict[tuple[str, int], Model] = OrderedDict()
 
     def keep(self, name: str, version: int, model: Model) -> None:
@@ -92,6 +112,48 @@ class Loader:
             raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
         return self._open(key)
 
+    def generator(self, ref: str) -> Generator | None:
+        """What generates for a reference now; None where a model answers in one pass.
+
+        Raises
+        ------
+        ModelClosed
+            If it was closed.
+        """
+        key = self._store.resolve(ref)
+        if key in self._closed:
+            raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
+        if key in self._predictors:
+            return None
+        found = self._generators.get(key)
+        return found if found is not None else self._open_generator(key)
+
+    def _open_generator(self, key: tuple[str, int]) -> Generator | None:
+        opened = open_iterative(self._store.folder(*key), self._shared)
+        if opened is None:
+            return None
+        found = Generator(Loop(opened[0], f"{key[0]}:{key[1]}"), opened[1])
+        with self._lock:
+            if self._end is not None:
+                found.loop.end(self._end)
+            found = self._generators.setdefault(key, found)  # somebody else may have been faster
+            idle = [each for each, one in self._generators.items() if one.loop.idle and each != key]
+            for each in idle[: max(0, len(self._generators) - MOST)]:
+                del self._generators[each]
+        return found
+
+    def loops(self) -> list[Loop]:
+        """Loops of the models that generate."""
+        with self._lock:
+            return [one.loop for one in self._generators.values()]
+
+    def end_generations(self, error: MaasError) -> None:
+        """End every answer that comes in chunks, now and later, with an error."""
+        with self._lock:
+            self._end = error
+        for loop in self.loops():
+            loop.end(error)
+
     def _open(self, key: tuple[str, int]) -> Predictor:
         """Open a version, in place of the one that may be open; whoever asks that one still gets its answer."""
         found = Predictor(f"{key[0]}:{key[1]}", self._store.folder(*key), lambda: self.model(*key), self._shared)
@@ -111,7 +173,9 @@ class Loader:
     def load(self, ref: str) -> None:
         """Open a version, anew if it is open; undoes `unload`."""
         key = self._store.resolve(ref)
-        self._open(key)
+        self._generators.pop(key, None)
+        if self._open_generator(key) is None:
+            self._open(key)
         self._closed.discard(key)
 
     def unload(self, ref: str) -> None:
@@ -120,9 +184,15 @@ class Loader:
         versions = self._store.storage.versions(name) if ref == name else [version]
         self._closed.update((name, number) for number in versions)
         self.forget(name, None if ref == name else version)
+        with self._lock:
+            gone = [self._generators.pop((name, number), None) for number in versions]
+        for found in gone:
+            if found is not None:
+                found.loop.end(ModelClosed(f"The model {found.loop.ref} was unloaded.", "Load it, and ask again."))
 
     def loaded(self) -> dict[str, bool]:
         """Versions that are open (True), or were closed (False)."""
         with self._lock:
             states = dict.fromkeys(self._closed, False) | dict.fromkeys(self._predictors, True)
+            states |= dict.fromkeys(self._generators, True)
         return {f"{name}:{version}": open for (name, version), open in states.items()}

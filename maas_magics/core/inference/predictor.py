@@ -22,6 +22,8 @@ from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.engine import Engine, unanswered
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
+from maas_magics.core.inference.sessions import open_one_pass
+from maas_magics.core.runtimes import Session
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_preprocess
 
 if TYPE_CHECKING:
@@ -59,16 +61,22 @@ class Predictor:
 
     def __init__(self, ref: str, folder: Path, model: Callable[[], Model], shared: bool = False) -> None:
         self.ref = ref
-        check_files(folder, PREPROCESS, "exports/onnx")
         manifest = read_manifest(folder)
+        if manifest.info.iterative:
+            raise OptionError(f"{ref} answers in several passes.", f"maas.generate({ref!r}, …) asks it.")
+        check_files(folder, PREPROCESS, "exports/onnx")
         self.answers, self.weights = manifest.answers, manifest.plan.get("weights", "")
         self.metrics = manifest.metrics
         """Names of figures it was trained with, where they are not the usual ones."""
         self.columns: Columns = read_preprocess(folder).columns
         file = folder / "exports" / "onnx" / "model.onnx"
-        self.engine: Engine | None = Engine(file, shared) if file.is_file() else None
+        self.engine: Session | None = None
+        if manifest.runtime:
+            self.engine = open_one_pass(folder, shared)
+        elif file.is_file():
+            self.engine = Engine(file, shared)
         self._model = None if self.engine else model()
-        weights = file if self.engine else folder / WEIGHTS
+        weights = file if file.is_file() else folder / WEIGHTS
         self.size = weights.stat().st_size if weights.is_file() else 0
         """Bytes of its weights."""
         specs = self.columns.specs

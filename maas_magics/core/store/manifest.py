@@ -48,6 +48,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     seconds : float
     metrics : tuple of str
         Figures by name that it was trained with; empty for the usual ones.
+    runtime : str
+        Runtime that opens it; empty for those of this package. See `maas_magics.core.runtimes`.
     files : dict of str to str
         SHA-256 of every file beside it, by its path in the version's folder; an export's are in its own report. Empty
         in versions of before, of which nothing is checked.
@@ -63,6 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     best_epoch: int = 0
     seconds: float = 0.0
     metrics: tuple[str, ...] = ()
+    runtime: str = ""
     files: dict[str, str] = {}
 
 
@@ -70,13 +73,17 @@ def write_manifest(folder: Path, manifest: Manifest, preprocess: Preprocess) -> 
     """Write both parts as JSON into a version's folder."""
     (folder / "preprocess").mkdir(exist_ok=True)
     (folder / PREPROCESS).write_bytes(msgspec.json.encode(preprocess))
+    write_plain_manifest(folder, manifest)
+
+
+def write_plain_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write that of a version whose own runtime takes its inputs as they are."""
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def seal(folder: Path) -> None:
     """Write down the digests of all files of a version that is not published yet."""
-    manifest = msgspec.structs.replace(read_manifest(folder), files=digests(folder))
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    write_plain_manifest(folder, msgspec.structs.replace(read_manifest(folder), files=digests(folder)))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -135,8 +142,8 @@ def _sha256(file: Path) -> str:
 def rename(folder: Path, name: str) -> None:
     """Have the manifest of a version that is not published yet say another model's name."""
     manifest = read_manifest(folder)
-    named = msgspec.structs.replace(manifest, info=msgspec.structs.replace(manifest.info, name=name))
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(named), indent=1))
+    info = msgspec.structs.replace(manifest.info, name=name)
+    write_plain_manifest(folder, msgspec.structs.replace(manifest, info=info))
 
 
 def read_manifest(folder: Path) -> Manifest:

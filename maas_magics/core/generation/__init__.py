@@ -1,0 +1,1 @@
+"""Answers in several passes: many of them stepped at once."""

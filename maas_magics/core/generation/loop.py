@@ -1,0 +1,219 @@
+"""The loop that steps every answer of one model at once, and hands out what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+
+from maas_magics.api.errors import GenerationEnded, MaasError
+from maas_magics.api.stream import Chunk, Finish, Usage
+from maas_magics.core.chunks import Chunks, Reader
+from maas_magics.core.data.columns import Array
+from maas_magics.core.inference.engine import unanswered
+from maas_magics.core.runtimes import IterativeSession, Sampler, State
+
+
+class Ongoing:
+    """One answer on its way; all but ``chunks`` belongs to the loop's thread."""
+
+    __slots__ = ("chunks", "index", "inputs", "max_steps", "sampler", "state", "steps", "timeout", "until")
+
+    def __init__(
+        self, inputs: Sequence[Array], sampler: Sampler, chunks: Chunks, max_steps: int | None, timeout: float | None
+    ) -> None:
+        self.inputs = inputs
+        self.sampler = sampler
+        self.chunks = chunks
+        self.max_steps = max_steps
+        self.timeout = timeout
+        self.until = float("inf") if timeout is None else time.monotonic() + timeout
+        self.state: State | None = None
+        self.index = self.steps = 0
+
+
+class Loop:
+    """Generates with one open model, in a thread that is there while there is something to do.
+
+    Every step takes all answers whose readers are not too far behind; others join between two steps, up to the slots
+    of the session. An answer that nobody reads any more is dropped before the next step.
+
+    Parameters
+    ----------
+    session : IterativeSession
+    ref : str
+        ``name:version``.
+    """
+
+    def __init__(self, session: IterativeSession, ref: str) -> None:
+        self.session = session
+        self.ref = ref
+        self._news = threading.Condition()
+        self._waiting: list[Ongoing] = []
+        self._going: list[Ongoing] = []
+        self._thread: threading.Thread | None = None
+        self._end: MaasError | None = None
+        self.steps = 0
+        """Passes so far."""
+
+    @property
+    def states(self) -> int:
+        """Answers whose state is kept now."""
+        return len(self._going)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return self._thread is None
+
+    def generate(
+        self, inputs: Sequence[Array], sampler: Sampler, max_steps: int | None = None, timeout: float | None = None
+    ) -> Reader:
+        """Begin an answer.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray
+            Of one row, in the order of the signature.
+        sampler : Sampler
+        max_steps : int, optional
+        timeout : float, optional
+            Seconds.
+
+        Raises
+        ------
+        MaasError
+            If the loop was ended.
+        """
+        chunks = Chunks(self._look)
+        with self._news:
+            if self._end is not None:
+                raise self._end
+            self._waiting.append(Ongoing(inputs, sampler, chunks, max_steps, timeout))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"maas-magics-generate-{self.ref}", daemon=True)
+                self._thread.start()
+            self._news.notify()
+        return Reader(chunks, self.ref)
+
+    def end(self, error: MaasError) -> None:
+        """End every answer with an error, between two steps; whoever asks for another gets it too."""
+        with self._news:
+            self._end = error
+            self._news.notify()
+
+    def _look(self) -> None:
+        with self._news:
+            self._news.notify()
+
+    # --- in the loop's thread; the lock of a reader is never taken while the loop's own is held ---
+
+    def _run(self) -> None:
+        try:
+            while (ready := self._turn()) is not None:
+                for one in [one for one in ready if one.state is None]:
+                    self._begin(one)
+                self._step([one for one in ready if one.state is not None])
+        except Exception as error:  # a runtime that breaks its word ends what is on its way, and nothing else
+            with self._news:
+                every, self._thread = self._every(), None
+                self._going, self._waiting = [], []
+            for one in every:
+                with contextlib.suppress(Exception):
+                    if one.state is not None:
+                        one.state.close()
+                one.chunks.fail(_told(error))
+
+    def _turn(self) -> list[Ongoing] | None:
+        """Answers to step now; None when there is nothing more to do, and the thread ends."""
+        while True:
+            self._sweep()
+            with self._news:
+                while self._waiting and len(self._going) < self.session.slots:
+                    self._going.append(self._waiting.pop(0))
+                if not self._going and not self._waiting:
+                    self._thread = None
+                    return None
+                ready = [one for one in self._going if one.chunks.has_room and not one.chunks.closed]
+                if ready and self._end is None:
+                    return ready
+                if not any(one.chunks.closed for one in self._every()) and self._end is None:
+                    left = min(one.until for one in self._every()) - time.monotonic()
+                    self._news.wait(None if left == float("inf") else max(0.0, left))
+
+    def _every(self) -> list[Ongoing]:
+        return [*self._going, *self._waiting]
+
+    def _sweep(self) -> None:
+        """Drop answers that nobody reads, that took too long, or that all are to end."""
+        with self._news:
+            every, error = self._every(), self._end
+        now = time.monotonic()
+        for one in every:
+            if one.chunks.closed:
+                self._drop(one)
+            elif error is not None:
+                self._drop(one, type(error)(error.message, error.hint))
+            elif now >= one.until:
+                told = f"{self.ref} took longer than {one.timeout:g} s."
+                self._drop(one, GenerationEnded(told, "Ask for fewer steps, or give it more time."))
+
+    def _drop(self, one: Ongoing, error: Exception | None = None) -> None:
+        """Free an answer's state, then tell its reader the error, if there is one."""
+        with self._news:
+            for them in (self._going, self._waiting):
+                if one in them:
+                    them.remove(one)
+        state, one.state = one.state, None
+        if state is not None:
+            state.close()
+        if error is not None:
+            one.chunks.fail(error)
+
+    def _begin(self, one: Ongoing) -> None:
+        try:
+            one.state = self.session.start(one.inputs)
+        except Exception as error:  # whatever a runtime raises
+            self._drop(one, _told(error))
+
+    def _step(self, several: list[Ongoing]) -> None:
+        """One pass over several answers; where it fails, each alone."""
+        if not several:
+            return
+        self.steps += 1
+        try:
+            outputs = self.session.step([one.state for one in several if one.state is not None])
+        except Exception as error:  # whatever a runtime raises
+            if len(several) == 1:
+                self._drop(several[0], _told(error))
+                return
+            for one in several:
+                self._step([one])
+            return
+        for one, output in zip(several, outputs, strict=True):
+            if output is None:
+                continue
+            try:
+                self._choose(one, output)
+            except Exception as error:
+                self._drop(one, _told(error))
+
+    def _choose(self, one: Ongoing, output: Array) -> None:
+        assert one.state is not None
+        one.steps += 1
+        value, delta, stop = one.sampler.choose(output)
+        finish: Finish = stop or ("length" if one.steps == one.max_steps else "")
+        if not finish:
+            one.state.feed(value)
+        if delta is None and not finish:
+            return
+        chunk = Chunk(one.index, delta, finish, Usage(one.state.size, one.steps) if finish else None)
+        one.index += 1
+        if finish:
+            self._drop(one)
+        one.chunks.put(chunk)
+
+
+def _told(error: Exception) -> MaasError:
+    return error if isinstance(error, MaasError) else unanswered(error)

@@ -1,0 +1,60 @@
+"""Versions that a runtime of another package opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maas_magics.api.errors import MissingDependency, NotFound, StoreError
+from maas_magics.api.signature import TensorSpec
+from maas_magics.core.runtimes import RUNTIMES, IterativeSession, Session
+from maas_magics.core.store.manifest import check_files, read_manifest
+
+
+def open_session(folder: Path, shared: bool) -> Session | IterativeSession:
+    """Open a version whose manifest names a runtime.
+
+    Raises
+    ------
+    MissingDependency
+        If there is no such runtime here.
+    StoreError
+        If its files are not those that were published, or cannot be opened.
+    """
+    check_files(folder)
+    manifest = read_manifest(folder)
+    ref = f"{folder.parent.name}:{folder.name}"
+    try:
+        runtime = RUNTIMES.get(manifest.runtime)
+    except NotFound as error:
+        raise MissingDependency(
+            f"{ref} needs the runtime {manifest.runtime!r}, which is not installed.",
+            error.hint or "%pip install the package that brings it.",
+        ) from None
+    try:
+        return runtime().open(folder, shared)
+    except OSError as error:
+        raise StoreError(f"{ref} cannot be opened: {error}", f"%maas rm {ref} removes it.") from error
+
+
+def open_iterative(folder: Path, shared: bool) -> tuple[IterativeSession, tuple[TensorSpec, ...]] | None:
+    """Open a version that answers in several passes, with its inputs; None for one that does not."""
+    info = read_manifest(folder).info
+    if not info.iterative:
+        return None
+    session = open_session(folder, shared)
+    if not isinstance(session, IterativeSession):
+        raise _wrong(folder, "several passes, and its runtime in one")
+    return session, info.signature.inputs
+
+
+def open_one_pass(folder: Path, shared: bool) -> Session:
+    """Open a version that answers in one pass."""
+    session = open_session(folder, shared)
+    if isinstance(session, IterativeSession):
+        raise _wrong(folder, "one pass, and its runtime in several")
+    return session
+
+
+def _wrong(folder: Path, what: str) -> StoreError:
+    ref = f"{folder.parent.name}:{folder.name}"
+    return StoreError(f"{ref} answers in {what}.", f"%maas rm {ref} removes it.")
