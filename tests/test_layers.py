@@ -175,9 +175,10 @@ def test_the_rooms_of_a_training_look_one_way() -> None:
 
 
 def test_a_remote_backend_reads_rows_and_runs_nothing() -> None:
-    """It takes the core's data, and what makes a request portable; no training, inference or export."""
+    """It takes the core's data, what makes a request portable, and how chunks are read; no training, inference or export."""
     targets = {found.target for found in EVERY if room(found.importer) == "remote" and ".core." in found.target}
-    assert all(target.startswith(("maas_magics.core.data.", "maas_magics.core.serialization")) for target in targets)
+    allowed = ("maas_magics.core.data.", "maas_magics.core.serialization", "maas_magics.core.chunks")
+    assert all(target.startswith(allowed) for target in targets)
 
 
 def test_one_module_alone_joins_the_service_to_what_it_serves() -> None:

@@ -13,8 +13,9 @@ import msgspec
 
 from maas_magics.api.events import Event, State
 from maas_magics.api.records import ModelRecord
-from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.requests import GenerateRequest, PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.stream import ChunkStream
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -144,20 +145,8 @@ class DataStore(Protocol):
         """
 
 
-class Backend(Protocol):
-    """A place that runs requests."""
-
-    @property
-    def models(self) -> ModelStore:
-        """Models kept there."""
-
-    @property
-    def place(self) -> str:
-        """Where it is, for a person: a folder, or a URL without secrets."""
-
-    @property
-    def data(self) -> DataStore:
-        """Data that requests may name by digest."""
+class Jobs(Protocol):
+    """A place that runs requests as jobs."""
 
     def submit(self, request: Request[R], key: str = "") -> Job[R]:
         """Start a job, or queue it behind those that run.
@@ -175,6 +164,10 @@ class Backend(Protocol):
     def jobs(self) -> Sequence[JobInfo]:
         """Every job known, newest first."""
 
+
+class Inference(Protocol):
+    """A place that asks models."""
+
     def predict(self, request: PredictRequest) -> Prediction:
         """Ask a model: the short path, which makes no job."""
 
@@ -187,11 +180,39 @@ class Backend(Protocol):
             If the inputs do not fit the signature.
         """
 
+    def generate(self, request: GenerateRequest) -> ChunkStream:
+        """Begin one answer that comes in chunks; of a model that answers in one pass it is one chunk with all of it.
+
+        What is wrong with the request is raised here, what goes wrong later while the stream is read.
+
+        Raises
+        ------
+        ModelNotFound, ModelClosed
+        OptionError
+            If a figure makes no sense.
+        DataError
+            If the inputs do not fit the signature.
+        """
+
     def load(self, model: str) -> None:
         """Open a model so that the first request finds it open; undoes `unload`."""
 
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""
+
+    def loaded(self) -> Mapping[str, bool]:
+        """Models (``name:version``) that are open (True) or were closed by `unload` (False)."""
+
+    def traffic(self) -> Mapping[str, float]:
+        """What is asked of the models: requests, rows, milliseconds of a request, waiting; empty if not counted."""
+
+
+class Models(Protocol):
+    """A place that keeps models."""
+
+    @property
+    def models(self) -> ModelStore:
+        """Models kept there."""
 
     def publish(self, candidate: str, name: str) -> ModelInfo:
         """Make a candidate of a sweep the next version of ``name``, and remove every other candidate of that sweep.
@@ -217,8 +238,14 @@ class Backend(Protocol):
             If the version has no such export.
         """
 
-    def traffic(self) -> Mapping[str, float]:
-        """What is asked of the models: requests, rows, milliseconds of a request, waiting; empty if not counted."""
 
-    def loaded(self) -> Mapping[str, bool]:
-        """Models (``name:version``) that are open (True) or were closed by `unload` (False)."""
+class Backend(Jobs, Inference, Models, Protocol):
+    """A place that runs requests: all that a cell may ask for."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person: a folder, or a URL without secrets."""
+
+    @property
+    def data(self) -> DataStore:
+        """Data that requests may name by digest."""

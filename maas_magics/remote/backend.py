@@ -16,13 +16,16 @@ import numpy as np
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, OptionError, ServiceError
-from maas_magics.api.requests import EvaluateRequest, PredictRequest, Request
+from maas_magics.api.requests import EvaluateRequest, GenerateRequest, PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.stream import ChunkStream
 from maas_magics.api.wire import encode_request
+from maas_magics.core.chunks import check, in_one_pass
 from maas_magics.core.data.origin import origin_of
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.serialization import pack
 from maas_magics.remote.client import Client
+from maas_magics.remote.generate import generate
 from maas_magics.remote.job import AskingJob, RemoteJob
 from maas_magics.remote.models import RemoteModels
 from maas_magics.remote.oip import infer, server
@@ -225,6 +228,13 @@ class RemoteBackend:
     def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
         """Tensors in, tensors out, by the Open Inference Protocol."""
         return infer(self._client, model, {name: np.asarray(values) for name, values in inputs.items()})
+
+    def generate(self, request: GenerateRequest) -> ChunkStream:
+        """Begin an answer that comes in chunks."""
+        check(request)
+        if self.models.get(request.model).iterative:
+            return generate(self._client, request)
+        return in_one_pass(request, self.predict)
 
     def load(self, model: str) -> None:
         """Open a model so that the first request finds it open; undoes `unload`."""

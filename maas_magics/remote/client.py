@@ -100,6 +100,38 @@ class Client:
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
 
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, Any] | None = None,
+        patience: float = PATIENCE,
+        repeat: bool = True,
+    ) -> httpx2.Response:
+        """An answer that comes bit by bit, which whoever reads it closes; parameters and errors as for `request`."""
+        until = time.monotonic() + patience
+        pause = 0.1
+        while True:
+            asked = self._http.build_request(
+                method, self.url + path, content=content, headers=self._headers(headers), params=params
+            )
+            try:
+                answer = self._http.send(asked, stream=True)
+                if answer.status_code >= 400:
+                    answer.read()
+            except httpx2.TransportError as error:
+                lost = repeat or isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
+                if not lost or time.monotonic() + pause > until or not self._awaited():
+                    raise self._gone(error) from None
+            else:
+                if answer.status_code not in (429, 503) or time.monotonic() + pause > until:
+                    return self._checked(answer)
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
     @contextmanager
     def stream(self, path: str, headers: dict[str, str], params: dict[str, Any]) -> Iterator[httpx2.Response]:
         """An answer that comes bit by bit; raises `httpx2.TransportError` when it breaks."""

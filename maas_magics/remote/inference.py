@@ -12,9 +12,11 @@ import pyarrow as pa
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, NotFound, OptionError, Refused, ServiceError
 from maas_magics.api.records import ModelRecord
-from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.requests import GenerateRequest, PredictRequest, Request
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.signature import NUMPY, Signature, TensorSpec
+from maas_magics.api.stream import ChunkStream
+from maas_magics.core.chunks import in_one_pass
 from maas_magics.core.data.arrow import is_moment, numbers, tensors
 from maas_magics.core.data.columns import Array, Category, Columns, Moment, Numeric
 from maas_magics.core.data.columns import Tensor as TensorColumn
@@ -163,6 +165,10 @@ class InferenceBackend:
         """Tensors in, tensors out."""
         given = {name: np.asarray(values) for name, values in inputs.items()}
         return oip.infer(self._client, model, given, self._binary)
+
+    def generate(self, request: GenerateRequest) -> ChunkStream:
+        """Ask a model: a server of this protocol answers in one chunk."""
+        return in_one_pass(request, self.predict)
 
     def load(self, model: str) -> None:
         """Ask the server to load a model."""

@@ -56,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=1, help="trainings at a time")
     add("--max-batch", type=int, default=Settings.max_batch, help="rows asked at once")
     add("--max-delay", type=float, default=0.0, help="milliseconds a request may wait for others")
+    add("--max-generations", type=int, default=Settings.generations, help="answers in chunks at a time")
+    add("--max-steps", type=int, default=Settings.max_steps, help="passes of one such answer; 0 for no limit")
+    add(
+        "--max-generation-seconds",
+        type=float,
+        default=Settings.generation_seconds,
+        help="seconds of one such answer; 0 for no limit",
+    )
     add("--memory", type=float, default=float("inf"), help="megabytes of weights kept open")
     add("--rate", type=float, default=0.0, help="requests a second of one token; 0 for no limit")
     add("--body-limit", type=float, default=64.0, help="megabytes of one request's body")
@@ -195,6 +203,9 @@ def _settings(options: dict[str, Any]) -> Settings:
         request_memory=int(options["request_memory"] * 2**20),
         max_batch=max(1, options["max_batch"]),
         max_delay=options["max_delay"] / 1000,
+        generations=max(0, options["max_generations"]),
+        max_steps=max(0, options["max_steps"]),
+        generation_seconds=max(0.0, options["max_generation_seconds"]),
         access_log=options["access_log"],
     )
 

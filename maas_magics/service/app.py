@@ -21,6 +21,8 @@ from maas_magics.service.batcher import Batcher
 from maas_magics.service.coding import PIECE, Bytes
 from maas_magics.service.control import control_routes, status_routes
 from maas_magics.service.gate import OWN, Gate, Head, Visit, limits_for, scope_for
+from maas_magics.service.generate import generate_routes
+from maas_magics.service.generations import Generations
 from maas_magics.service.infer import Inference
 from maas_magics.service.jobs import job_routes
 from maas_magics.service.log import AccessLog
@@ -64,6 +66,8 @@ class App:
         self.short_path = ShortPath(self._gate, self._batcher, self._inference, self._answers, self._rows)
         """For servers that can take it."""
         widths = self._inference.widths
+        self._generations = Generations(settings.generations, metrics.generation)
+        metrics.now_generating = getattr(backend, "generating", metrics.now_generating)
         self._router = Router(
             [
                 *control_routes(backend, settings, metrics, lambda: self._batcher.alive),
@@ -72,6 +76,7 @@ class App:
                         *status_routes(metrics),
                         *job_routes(backend),
                         *model_routes(backend, widths, self._rows),
+                        *generate_routes(backend, settings, self._generations, self._answers, widths, self._rows),
                     ]
                 ),
                 Route("/openapi.json", _described, methods=["GET"]),
@@ -137,6 +142,7 @@ class App:
             await send(message)
 
         scope["app"] = self  # the router then raises what it finds nothing for
+        scope["visit"] = visit
         scope["hold"] = partial(self._gate.hold, visit)
         try:
             if scope["method"] not in ("GET", "HEAD"):
@@ -191,6 +197,7 @@ class App:
                 self._batcher.start(loop)
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                self._generations.close()
                 await asyncio.to_thread(self._batcher.stop)
                 self._rows.close()
                 self._log.close()

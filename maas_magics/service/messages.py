@@ -33,7 +33,8 @@ PREFLIGHT: Headers = [
 
 READABLE = (
     b"access-control-expose-headers",
-    b"inference-header-content-length, retry-after, upload-offset, x-blank, x-model, x-request-id, x-warnings",
+    b"inference-header-content-length, retry-after, upload-offset, x-blank, x-generation, x-model, x-request-id, "
+    b"x-warnings",
 )
 """What they may read."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -82,6 +82,9 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.models: dict[str, ModelStatistics] = {}
         self.now_waiting: Callable[[], int] = lambda: 0
+        self.now_generating: Callable[[], Mapping[str, float]] = dict
+        self._generations: dict[str, int] = {}
+        self._chunks = 0
         self._answered: dict[tuple[str, int], Tally] = {}
         self._batch = Tally(ROWS)
         self._registry = CollectorRegistry()
@@ -127,6 +130,11 @@ class Metrics(Collector):
         found.last = int(time.time() * 1000)
         self._batch.add(rows)
 
+    def generation(self, outcome: str, chunks: int) -> None:
+        """Count an answer in chunks that ended: why, and how many there were."""
+        self._generations[outcome] = self._generations.get(outcome, 0) + 1
+        self._chunks += chunks
+
     def collect(self) -> Iterator[Metric]:
         """Everything that was counted."""
         requests = CounterMetricFamily("maas_requests", "Requests by route and status.", labels=("route", "status"))
@@ -154,6 +162,14 @@ class Metrics(Collector):
         batch = HistogramMetricFamily("maas_batch_rows", "Rows of a batch.")
         batch.add_metric((), self._batch.buckets(), self._batch.sum)
         yield batch
+        ended = CounterMetricFamily("maas_generations", "Answers in chunks by how they ended.", labels=("outcome",))
+        for outcome, count in list(self._generations.items()):
+            ended.add_metric((outcome,), count)
+        yield ended
+        yield CounterMetricFamily("maas_generation_chunks", "Chunks of answers that ended.", self._chunks)
+        now = self.now_generating()
+        yield GaugeMetricFamily("maas_generation_states", "Answers in chunks in memory.", now.get("states", 0))
+        yield CounterMetricFamily("maas_generation_steps", "Passes over them.", now.get("steps", 0))
         yield GaugeMetricFamily("maas_waiting_requests", "Requests that wait for an answer.", self.now_waiting())
 
     def told(self) -> bytes:

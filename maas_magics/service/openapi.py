@@ -83,6 +83,13 @@ SCHEMAS: dict[str, Schema] = {
     "Index": _list(_object("name version state", name=TEXT, version=TEXT, state=TEXT, reason=TEXT)),
     "Job": _object("id title model state created", id=TEXT, title=TEXT, model=TEXT, state=TEXT, created=NUMBER),
     "Status": _object("up requests rows", up=NUMBER, requests=WHOLE, rows=WHOLE, milliseconds=NUMBER, waiting=WHOLE),
+    "Generation": _object(
+        "inputs",
+        inputs={"description": "Inputs of one row by name, or the only one."},
+        parameters=PARAMETERS,
+        max_steps={"type": "integer", "minimum": 1},
+        timeout={"type": "number", "exclusiveMinimum": 0},
+    ),
     "Any": {},
 }
 
@@ -91,6 +98,7 @@ BINARY = "application/octet-stream"
 
 _BODIES: dict[str, tuple[str, Schema]] = {
     "inference": ("application/json", _of("Inference")),
+    "generation": ("application/json", _of("Generation")),
     "object": ("application/json", {"type": "object"}),
     "request": ("application/msgpack", BYTES),
     "rows": ("application/vnd.apache.arrow.stream", BYTES),
@@ -101,6 +109,7 @@ _QUERIES: dict[str, Schema] = {
     "wait": NUMBER,
     "after": WHOLE,
     "follow": {"type": "boolean"},
+    "keep": {"type": "number", "minimum": 0, "maximum": 60},
     "top": WHOLE,
     "probabilities": {"type": "boolean"},
     "arrays": {"type": "boolean"},
@@ -161,6 +170,11 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/maas/v1/models/{ref}/exports/{variant}", "get", "Files of an export.", 200, "application/msgpack", "", ""),
     ("/maas/v1/models/{ref}/predict", "post", "Ask a model for rows.", 200, "application/vnd.apache.arrow.stream",
      "rows", "top probabilities arrays from"),
+    ("/maas/v1/models/{ref}/generate", "post", "Begin an answer in chunks.", 200, "text/event-stream", "generation",
+     "keep arrays from"),
+    ("/maas/v1/generations/{id}", "get", "Go on with an answer in chunks.", 200, "text/event-stream", "",
+     "after header:last-event-id"),
+    ("/maas/v1/generations/{id}", "delete", "Cancel an answer in chunks.", 204, "", "", ""),
     ("/maas/v1/data/{digest}", "head", "How much of some data is there.", 200, "", "", ""),
     ("/maas/v1/data/{digest}", "patch", "Send data.", 204, "", "bytes", "header:upload-offset header:upload-length"),
 )  # fmt: skip

@@ -33,6 +33,12 @@ class Settings:
         Seconds that a request may wait for others to join it.
     queue_limit : int
         Requests that may wait.
+    generations : int
+        Answers in chunks that may be on their way at a time.
+    max_steps : int
+        Passes of one such answer; 0 for no limit.
+    generation_seconds : float
+        Seconds of one such answer; 0 for no limit.
     access_log : str
         File that gets a line of JSON for each request; none when empty.
     """
@@ -47,4 +53,7 @@ class Settings:
     max_batch: int = 256
     max_delay: float = 0.0
     queue_limit: int = 4096
+    generations: int = 64
+    max_steps: int = 65_536
+    generation_seconds: float = 3600.0
     access_log: str = ""

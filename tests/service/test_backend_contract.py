@@ -96,7 +96,7 @@ def test_it_is_a_backend(used: tuple[Backend, Job[Any]]) -> None:
     assert isinstance(backend.place, str)
     assert isinstance(job, Job) and isinstance(job.info, JobInfo)
     for protocol, thing in ((Backend, backend), (Job, job)):
-        for name in vars(protocol):
+        for name in dir(protocol):
             if not name.startswith("_"):
                 assert hasattr(thing, name), f"{type(thing).__name__} has no {name}"
 

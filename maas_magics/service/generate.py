@@ -1,0 +1,173 @@
+"""Answers in chunks over HTTP: begin one, take it up again, cancel it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from maas_magics.api.backend import Backend
+from maas_magics.api.errors import DataError, OptionError, Refused
+from maas_magics.api.requests import GenerateRequest
+from maas_magics.api.stream import ChunkStream
+from maas_magics.service.answers import Answers
+from maas_magics.service.gate import Visit
+from maas_magics.service.generations import LONGEST_KEEP, Generation, Generations
+from maas_magics.service.given import Given
+from maas_magics.service.messages import Message, Receive, Send
+from maas_magics.service.models import ARROW
+from maas_magics.service.settings import Settings
+from maas_magics.service.threads import Rows
+from maas_magics.service.widths import Widths
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Body of a request for an answer in chunks.
+
+    Attributes
+    ----------
+    inputs : Any
+        By name, or one alone where there is one.
+    parameters : dict of str to Any
+    max_steps : int or None
+    timeout : float or None
+        Seconds.
+    """
+
+    inputs: Any
+    parameters: dict[str, Any] = {}
+    max_steps: int | None = None
+    timeout: float | None = None
+
+
+def generate_routes(
+    backend: Backend, settings: Settings, generations: Generations, answers: Answers, widths: Widths, rows: Rows
+) -> list[Route]:
+    """Routes of answers in chunks; they are begun in ``rows``."""
+
+    async def begin(request: Request) -> Response:
+        visit: Visit = request.scope["visit"]
+        keep = _seconds(request.query_params.get("keep", "0"))
+        body = await request.body()
+        generations.reserve()
+        try:
+            stream = await rows.run(_begun, request, body)
+        except BaseException:
+            generations.give_back()
+            raise
+        visit.model = stream.model
+        told = generations.begin(visit.head.client, stream, keep, lambda error: answers.refusal(visit, error)[2])
+        return _Told(told, -1)
+
+    def _begun(request: Request, body: bytes) -> ChunkStream:
+        ref = request.path_params["ref"]
+        iterative = backend.models.get(ref).iterative
+        rows = request.headers.get("content-type", "").partition(";")[0].strip() == ARROW
+        if rows == iterative:
+            if iterative:
+                raise OptionError(f"{ref} answers in several passes; JSON was expected.", '{"inputs": …}')
+            raise OptionError(f"{ref} answers in one pass; rows as an Arrow stream were expected.", "Or ask …/infer.")
+        if rows:
+            data = Given(body, request.query_params.get("arrays") == "true", request.scope["hold"])
+            data.origin = request.query_params.get("from", "table")
+            data.hold_answer(widths.measure(ref), 0)
+            return backend.generate(GenerateRequest(model=ref, data=data))
+        return backend.generate(_bounded(ref, _read(body), settings))
+
+    async def again(request: Request) -> Response:
+        found = generations.find(request.path_params["id"], request.scope["visit"].head.client)
+        last = request.headers.get("last-event-id", "") or request.query_params.get("after", "")
+        if last and (not last.isdecimal() or len(last) > 15):
+            raise OptionError(f"{last[:40]!r} is no number of a chunk.", "Last-Event-ID: 12")
+        after = int(last) if last else -1
+        found.check(after)
+        return Response() if request.method == "HEAD" else _Told(found, after)
+
+    async def cancel(request: Request) -> Response:
+        generations.find(request.path_params["id"], request.scope["visit"].head.client).cancel()
+        return Response(status_code=204)
+
+    return [
+        Route("/v1/models/{ref}/generate", begin, methods=["POST"]),
+        Route("/v1/generations/{id}", again, methods=["GET"]),
+        Route("/v1/generations/{id}", cancel, methods=["DELETE"]),
+    ]
+
+
+def _read(body: bytes) -> Asked:
+    try:
+        return msgspec.json.decode(body, type=Asked)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"The body cannot be read: {error}", '{"inputs": {"ids": [[1, 2]]}, "max_steps": 20}') from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= LONGEST_KEEP:
+        raise OptionError(f"keep is a number of seconds, {LONGEST_KEEP:g} at most.", "?keep=5")
+    return found
+
+
+def _bounded(ref: str, asked: Asked, settings: Settings) -> GenerateRequest:
+    """A request within the limits of the service, also where it leaves the choice to us.
+
+    Raises
+    ------
+    Refused
+        If it asks for more.
+    """
+    for name, value, most in (
+        ("max_steps", asked.max_steps, settings.max_steps),
+        ("timeout", asked.timeout, settings.generation_seconds),
+    ):
+        if value is not None and most and value > most:
+            raise Refused(f"{name} {value:,} is more than this service takes: {most:,}.", f"{name}: {most}")
+    return GenerateRequest(
+        model=ref,
+        data=asked.inputs,
+        params=asked.parameters,
+        max_steps=asked.max_steps if asked.max_steps is not None else settings.max_steps or None,
+        timeout=asked.timeout if asked.timeout is not None else settings.generation_seconds or None,
+    )
+
+
+class _Told(StreamingResponse):
+    """A generation from one of its chunks on."""
+
+    def __init__(self, generation: Generation, after: int) -> None:
+        headers = {
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            "x-generation": generation.id,
+            "x-model": generation.model,
+        }
+        super().__init__((), headers=headers, media_type="text/event-stream")
+        self._generation = generation
+        self._after = after
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        """Send it; its reader's end is heard while nothing is to be sent."""
+
+        async def write(lines: bytes) -> None:
+            await send({"type": "http.response.body", "body": lines, "more_body": True})
+
+        gone = asyncio.ensure_future(_until_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._generation.tell(self._after, write, gone)
+        finally:
+            gone.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
