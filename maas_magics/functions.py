@@ -10,8 +10,9 @@ from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.events import Event
 from maas_magics.api.records import Comparison
-from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Task, TrainRequest
+from maas_magics.api.requests import EvaluateRequest, ExportRequest, GenerateRequest, PredictRequest, Task, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
+from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import SweepResult
 from maas_magics.session import current
 
@@ -244,6 +245,42 @@ def predict(
     """
     return current().predict(
         PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv)
+    )
+
+
+@declared
+def generate(
+    model: str,
+    data: Any,
+    *,
+    params: Mapping[str, Any] | None = None,
+    max_steps: int | None = None,
+    timeout: float | None = None,
+) -> ChunkStream:
+    """Ask a model for an answer that comes in chunks, read by ``for`` or ``async for``.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    data : Any
+        Inputs of one row by the names of the model's signature, or the input alone where there is one; rows as in
+        `predict` where the model answers in one pass.
+    params : dict of str to Any, optional
+        What the model's sampler takes, such as a temperature or a seed.
+    max_steps : int, optional
+        Passes of the model after which the answer ends at the latest.
+    timeout : float, optional
+        Seconds after which it ends with an error.
+
+    Returns
+    -------
+    ChunkStream
+        Closing or dropping it cancels the rest. A model that answers in one pass gives one chunk with what `predict`
+        gives.
+    """
+    return current().generate(
+        GenerateRequest(model=model, data=data, params=dict(params or {}), max_steps=max_steps, timeout=timeout)
     )
 
 

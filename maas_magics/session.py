@@ -15,8 +15,9 @@ from maas_magics.api.errors import JobNotFound, MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.job import whole_id
 from maas_magics.api.records import Comparison
-from maas_magics.api.requests import PredictRequest, Request, TrainRequest
+from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import Sweep, SweepResult
 from maas_magics.connection import Connection
 
@@ -277,6 +278,17 @@ class Session(Connection):
             return source.restore({"": columns["probabilities" if request.probabilities else "prediction"]})
         info = self.backend.models.get(prediction.model)
         return source.restore(_flat(columns, info))
+
+    def generate(self, request: GenerateRequest) -> ChunkStream:
+        """An answer in chunks; of a model that answers in one pass one chunk, with what `predict` gives."""
+        from maas_magics.core.chunks import in_one_pass
+
+        if self._going:
+            self.wait_for(request.model)
+        info = self.backend.models.get(request.model)
+        if info.iterative:
+            return self.backend.generate(request)
+        return in_one_pass(request, self.predict, info.ref)
 
     def _asked(self, request: PredictRequest, rows: int | None) -> Prediction:
         """Answers by the short path, or through a job that is watched where there may be many rows."""
