@@ -61,6 +61,7 @@ def generate_routes(
             generations.give_back()
             raise
         visit.model = stream.model
+        request.scope["hold"](len(body) - visit.held)  # what the body had become is gone, however long the answer takes
         told = generations.begin(visit.head.client, stream, keep, lambda error: answers.refusal(visit, error)[2])
         return _Told(told, -1)
 

@@ -34,6 +34,24 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+def test_another_package_adds_its_own_by_an_entry_point(package: str, tmp_path: Path) -> None:
+    info = tmp_path / "more_animals-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: more-animals\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[zoo]\nfox = collections:OrderedDict\ncat = collections:deque\nelk = nothing_there:elk\n"
+    )
+    animals: Registry[type] = Registry("animal", package, "zoo")
+    zoo = __import__(package).animals
+    assert animals.get("fox").__name__ == "OrderedDict"
+    assert animals.names() == ["cat", "elk", "fox"] and zoo.names() == ["cat", "dog"]  # what is broken harms no other
+    with pytest.raises(ModuleNotFoundError, match="nothing_there"):
+        animals.get("elk")
+    with pytest.raises(NotFound, match="no animal 'ox'") as caught:
+        animals.get("ox")
+    assert "fox" in caught.value.hint
+
+
 def test_a_registry_fills_itself(package: str) -> None:
     animals = __import__(package).animals
     assert animals.get("dog")() == "dog"

@@ -115,6 +115,18 @@ class SymbolRuntime:
         return SymbolSession(np.load(folder / "table.npy"))
 
 
+class SumSession:
+    """Answers in one pass: twice the sum of a row."""
+
+    def run(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        return {"prediction": 2 * inputs[0].sum(axis=1)}
+
+
+class SumRuntime:
+    def open(self, folder: Path, shared: bool) -> SumSession:
+        return SumSession()
+
+
 def publish(place: Path, name: str = "symbols", runtime: str = "symbols") -> None:
     """Put a version of the model into a store."""
     store = Store(str(place))
@@ -201,4 +213,6 @@ def install(place: Path) -> None:
     info = place / "maas_symbols-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: maas-symbols\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[maas_magics.runtimes]\nsymbols = symbols:SymbolRuntime\n")
+    (info / "entry_points.txt").write_text(
+        "[maas_magics.runtimes]\nsymbols = symbols:SymbolRuntime\nsums = symbols:SumRuntime\n"
+    )

@@ -292,6 +292,17 @@ def test_limits_of_a_service(tmp_path: Path, watched: Watched) -> None:
         assert told[-1].event == "Error" and json.loads(told[-1].data)["kind"] == "GenerationEnded"
 
 
+def test_the_command_line_sets_them(tmp_path: Path, watched: Watched) -> None:
+    service = Service(tmp_path, "--max-steps", "7", "--max-generations", "1", "--max-generation-seconds", "50")
+    ask: Any = {"headers": service.headers}
+    answer = httpx2.post(f"{service.url}{PATH}", json=ENDLESS, **ask)
+    assert len(list(httpx2.EventSource(answer))) == 7
+    assert "50" in httpx2.post(f"{service.url}{PATH}", json=ENDLESS | {"timeout": 51}, **ask).json()["error"]
+    with watched.held(), httpx2.stream("POST", f"{service.url}{PATH}", json=ENDLESS, **ask):
+        assert httpx2.post(f"{service.url}{PATH}", json=ENDLESS, **ask).status_code == 503
+    service.stop()
+
+
 def test_who_may_ask_and_go_on(tmp_path: Path, watched: Watched) -> None:
     tokens = Tokens(None, [Token(name, digest_of(name.encode()), scopes)
                            for name, scopes in (("ann", ("predict",)), ("bob", ("predict",)), ("eve", ("train",)))])  # fmt: skip

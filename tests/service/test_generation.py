@@ -11,12 +11,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 import symbols
-from serving import wait_for
+from serving import in_thread, wait_for
 from symbols import Watched
 
+import maas_magics as maas
 from maas_magics.api.errors import (
     DataError,
     GenerationEnded,
@@ -29,7 +32,9 @@ from maas_magics.api.requests import GenerateRequest, PredictRequest, TrainReque
 from maas_magics.api.stream import Chunk, ChunkStream, Usage
 from maas_magics.core.chunks import AHEAD
 from maas_magics.core.runtimes import RUNTIMES
+from maas_magics.core.store.manifest import read_manifest, write_plain_manifest
 from maas_magics.local.backend import LocalBackend
+from maas_magics.session import current
 
 PROMPT = [3, 1, 4, 1, 5, 9]
 ENDLESS = {"stop": -1}
@@ -175,6 +180,28 @@ def test_a_runtime_that_breaks_its_word_ends_what_is_on_its_way(
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize(("kind", "name"), [(symbols.SymbolSession, "start"), (symbols.SymbolSampler, "choose")])
+def test_a_start_or_a_choice_that_fails_ends_that_answer_alone(
+    kind: Any, name: str, backend: LocalBackend, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = backend.generate(request(max_steps=100, params=ENDLESS))
+    next(good)
+    sound, failing = getattr(kind, name), threading.Event()
+
+    def fails(self: Any, given: Any) -> Any:
+        if failing.is_set():
+            failing.clear()
+            raise ZeroDivisionError("not this time")
+        return sound(self, given)
+
+    monkeypatch.setattr(kind, name, fails)
+    wait_for(lambda: len(watched.steps) > AHEAD)  # the other one waits for its reader
+    failing.set()
+    with pytest.raises(DataError, match="cannot answer this: not this time"):
+        list(backend.generate(request()))
+    assert len(list(good)) == 99 and wait_for(lambda: watched.states == 0)
+
+
 def test_time_is_limited(backend: LocalBackend, watched: Watched, held: Callable[[], None]) -> None:
     stream = backend.generate(request(max_steps=None, params=ENDLESS, timeout=0.2))
     waits = [backend.generate(request(params=ENDLESS, timeout=0.1)) for _ in range(9)]
@@ -276,3 +303,42 @@ def test_streams_from_many_threads(backend: LocalBackend, watched: Watched) -> N
         thread.join(600)
     assert found == {seed: symbols.expected(PROMPT, 60, seed, -1) for seed in range(12)}
     assert wait_for(lambda: watched.states == 0) and "symbols" in sys.modules
+
+
+def test_the_public_function(backend: LocalBackend, watched: Watched) -> None:
+    assert text(list(maas.generate("symbols", PROMPT, max_steps=5))) == symbols.expected(PROMPT, 5)
+    drawn = maas.generate("symbols", {"ids": PROMPT}, params={"seed": 3}, max_steps=9, timeout=60)
+    assert text(list(drawn)) == symbols.expected(PROMPT, 9, 3)
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0] * 5, "b": ["x", "y"] * 10}, index=range(5, 25))
+    maas.train("m", data=frame.assign(y=frame["a"] > 2), target="y", model="linear", epochs=1)
+    stream = maas.generate("m", frame)
+    (chunk,) = stream
+    assert stream.model == "m:1" and chunk.finish == "stop"
+    pd.testing.assert_frame_equal(chunk.delta, maas.predict("m", frame))
+    with pytest.raises(OptionError, match="takes no parameters"):
+        maas.generate("m", frame, params={"seed": 1})
+    with pytest.raises(OptionError, match="max steps"):
+        maas.generate("m", frame, max_steps="many")  # type: ignore[arg-type]
+
+
+def test_the_public_function_on_a_service(backend: LocalBackend, watched: Watched, tmp_path: Path) -> None:
+    with in_thread(backend) as url:
+        current().connect(url)
+        stream = maas.generate("symbols", PROMPT, max_steps=40)
+        assert stream.model == "symbols:1" and text(list(stream)) == symbols.expected(PROMPT, 40)
+        current().connect("kernel")
+
+
+def test_runtimes_with_one_pass_answer_predictions(store: Path, watched: Watched) -> None:
+    """A version whose manifest names a runtime is opened by it; what it answers goes the usual way."""
+    backend = LocalBackend(str(store))
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    backend.submit(TrainRequest(name="m", data=x, target=x.sum(1), model="linear", epochs=1)).result(600)
+    folder = store / "models/m/1"
+    manifest = read_manifest(folder)
+    write_plain_manifest(folder, msgspec.structs.replace(manifest, runtime="sums"))
+    found = LocalBackend(str(store)).predict(PredictRequest(model="m", data=x)).columns["prediction"]
+    np.testing.assert_allclose(found, 2 * x.sum(1), rtol=1e-5)
+    write_plain_manifest(folder, msgspec.structs.replace(manifest, runtime="symbols"))
+    with pytest.raises(StoreError, match="m:1 cannot be opened"):  # there is no file that it knows
+        LocalBackend(str(store)).predict(PredictRequest(model="m", data=x))

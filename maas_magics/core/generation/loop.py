@@ -89,7 +89,7 @@ class Loop:
         chunks = Chunks(self._look)
         with self._news:
             if self._end is not None:
-                raise self._end
+                raise _again(self._end)
             self._waiting.append(Ongoing(inputs, sampler, chunks, max_steps, timeout))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"maas-magics-generate-{self.ref}", daemon=True)
@@ -154,7 +154,7 @@ class Loop:
             if one.chunks.closed:
                 self._drop(one)
             elif error is not None:
-                self._drop(one, type(error)(error.message, error.hint))
+                self._drop(one, _again(error))
             elif now >= one.until:
                 told = f"{self.ref} took longer than {one.timeout:g} s."
                 self._drop(one, GenerationEnded(told, "Ask for fewer steps, or give it more time."))
@@ -217,3 +217,8 @@ class Loop:
 
 def _told(error: Exception) -> MaasError:
     return error if isinstance(error, MaasError) else unanswered(error)
+
+
+def _again(error: MaasError) -> MaasError:
+    """The same error for one more reader: each is raised once."""
+    return type(error)(error.message, error.hint)

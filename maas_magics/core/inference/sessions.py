@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maas_magics.api.errors import MissingDependency, NotFound, StoreError
+from maas_magics.api.errors import MaasError, MissingDependency, NotFound, StoreError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.runtimes import RUNTIMES, IterativeSession, Session
 from maas_magics.core.store.manifest import check_files, read_manifest
@@ -30,10 +30,15 @@ def open_session(folder: Path, shared: bool) -> Session | IterativeSession:
             f"{ref} needs the runtime {manifest.runtime!r}, which is not installed.",
             error.hint or "%pip install the package that brings it.",
         ) from None
+    except ImportError as error:
+        raise MissingDependency(f"The runtime {manifest.runtime!r} of {ref} cannot be imported: {error}") from error
     try:
         return runtime().open(folder, shared)
-    except OSError as error:
-        raise StoreError(f"{ref} cannot be opened: {error}", f"%maas rm {ref} removes it.") from error
+    except MaasError:
+        raise
+    except Exception as error:  # whatever another package raises
+        why = str(error) or type(error).__name__
+        raise StoreError(f"{ref} cannot be opened: {why}", f"%maas rm {ref} removes it.") from error
 
 
 def open_iterative(folder: Path, shared: bool) -> tuple[IterativeSession, tuple[TensorSpec, ...]] | None:
