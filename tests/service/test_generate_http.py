@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -321,6 +322,40 @@ def test_who_may_ask_and_go_on(tmp_path: Path, watched: Watched) -> None:
             assert ask(f"{url}/maas/v1/generations/{id}", headers=bearer("bob")).status_code == 404
         assert httpx2.delete(f"{url}/maas/v1/generations/{id}", headers=bearer("ann")).status_code == 204
         wait_for(lambda: watched.states == 0)
+
+
+def test_many_that_come_go_and_come_back_get_every_chunk_once(url: str, watched: Watched) -> None:
+    wrong: list[str] = []
+
+    def client(seed: int) -> None:
+        draw = random.Random(seed)
+        steps = draw.randint(1, 200)
+        asked = {"inputs": [seed], "parameters": {"stop": -1, "seed": seed}, "max_steps": steps}
+        line, chunks = Line(url, asked, keep=30), []
+        while len(chunks) < steps:
+            chunks += line.read(draw.randint(0, min(25, steps - len(chunks))))
+            if draw.random() < 0.2:  # some never come back
+                line.leave()
+                httpx2.delete(f"{url}/maas/v1/generations/{line.id}").raise_for_status()
+                return
+            if draw.random() < 0.5:
+                line.leave()
+                line = Line(url, id=line.id, last=len(chunks) - 1 if chunks else None)
+        line.leave()
+        if [chunk["index"] for chunk in chunks] != list(range(steps)):
+            wrong.append(f"{seed}: {chunks}")
+        if joined(chunks) != symbols.expected([seed], steps, seed, -1):
+            wrong.append(f"{seed}: {joined(chunks)}")
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(600)
+    assert not wrong
+    wait_for(lambda: watched.states == 0 and metric(url, "maas_generation_states") == 0)
+    ended = [metric(url, f'maas_generations_total{{outcome="{how}"}}') for how in ("length", "cancelled", "error")]
+    assert sum(ended) == 12 and ended[2] == 0
 
 
 class Cutting:
