@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from maas_magics.api.arguments import declared
+from maas_magics.api.arguments import declared, taking
 from maas_magics.api.backend import Job, JobInfo
-from maas_magics.api.callbacks import Callback
 from maas_magics.api.events import Event
 from maas_magics.api.records import Comparison
-from maas_magics.api.requests import EvaluateRequest, ExportRequest, GenerateRequest, PredictRequest, Task, TrainRequest
+from maas_magics.api.requests import EvaluateRequest, ExportRequest, GenerateRequest, PredictRequest, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
+from maas_magics.api.specs import CallSpec
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import SweepResult
 from maas_magics.session import current
@@ -21,147 +21,28 @@ if TYPE_CHECKING:
 
 
 @declared
-def train(
-    name: str,
-    data: Any = None,
-    target: Any = None,
-    *,
-    model: Any = "auto",
-    params: Mapping[str, Any] | None = None,
-    task: Task | None = None,
-    loss: str | Callable[..., Any] = "auto",
-    outputs: Literal["logits", "probabilities", "values"] | None = None,
-    optimizer: str | None = None,
-    optimizer_params: Mapping[str, Any] | None = None,
-    lr: float | Literal["auto"] | None = None,
-    weight_decay: float | None = None,
-    schedule: str | None = None,
-    schedule_params: Mapping[str, Any] | None = None,
-    warmup: float = 0.0,
-    lr_of: Mapping[str, float] | None = None,
-    freeze: str | Sequence[str] = (),
-    unfreeze: Mapping[str, int] | None = None,
-    epochs: int | None = None,
-    batch_size: int | Literal["auto"] | None = None,
-    accumulate: int = 1,
-    clip: float | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-    ema: float | None = None,
-    patience: int | None = None,
-    monitor: str | None = None,
-    validation: Any = None,
-    weights: str | None = None,
-    drop: str | Sequence[str] = (),
-    features: str | Sequence[str] = (),
-    metrics: str | Sequence[str | Callable[..., Any]] = (),
-    class_weights: str | Mapping[Any, float] | Sequence[float] | None = None,
-    balance: bool = False,
-    label_smoothing: float | None = None,
-    preprocess: Literal["auto", "none"] = "auto",
-    seed: int = 0,
-    device: str = "auto",
-    threads: int | None = None,
-    sample: int = 1_000,
-    compile: bool | None = None,
-    fast: Literal["auto"] | None = None,
-    profile: bool = False,
-    checkpoint_every: str | None = None,
-    resume: bool | str = False,
-    csv: str | None = None,
-    stream: bool | None = None,
-    workers: int = 1,
-    shard: bool = False,
-    loader_workers: int | None = None,
-    source: str = "",
-    background: bool = False,
-    callbacks: Sequence[Callback] = (),
-    track: Sequence[str] = (),
-    sweep: str = "",
-    trials: int = 20,
-) -> TrainedModel | SweepResult | Job[TrainedModel] | Job[SweepResult]:
+@taking(TrainRequest, CallSpec, places=("name", "data", "target"))
+def train(said: dict[str, Any]) -> TrainedModel | SweepResult | Job[TrainedModel] | Job[SweepResult]:
     """Fit a model to data and publish it as a new version of ``name``.
 
-    Parameters are those of `maas_magics.api.requests.TrainRequest`; figures left out are the
-    architecture's own.
+    Its options are those of `maas_magics.api.requests.TrainRequest`, and what is said beside it; figures left out are
+    the architecture's own.
 
     Parameters
     ----------
-    background : bool
-        Return a `Job` at once instead of waiting.
-    callbacks : sequence of callable
-        Functions of one event, told everything that the run tells; one that answers ``"stop"`` stops it.
-    track : sequence of str
-        Where the run is written down: ``"tensorboard"``, ``"tensorboard=FOLDER"``, ``"mlflow"``, ``"mlflow=URI"``.
-    sweep : str
-        Parameters to search, ``"lr=1e-4..1e-1 log, hidden=[64, 128], dropout=0.0..0.5"``; the best trial's model is
-        published.
-    trials : int
-        Trainings of a sweep.
-    resume : bool or str
-        Go on from the newest checkpoint of this name, or of a job; with ``sweep``, go on with the newest sweep until
-        it has so many trials.
+    {parameters}
 
     Returns
     -------
     TrainedModel or SweepResult, or the Job that makes it
     """
-    request = TrainRequest(
-        name=name,
-        data=data,
-        target=target,
-        model=model,
-        source=source,
-        params=dict(params or {}),
-        task=task,
-        loss=loss,
-        outputs=outputs,
-        optimizer=optimizer,
-        optimizer_params=dict(optimizer_params or {}),
-        lr=lr,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        schedule_params=dict(schedule_params or {}),
-        warmup=warmup,
-        lr_of=dict(lr_of or {}),
-        freeze=(freeze,) if isinstance(freeze, str) else tuple(freeze),
-        unfreeze=dict(unfreeze or {}),
-        epochs=epochs,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        clip=clip,
-        precision=precision,
-        ema=ema,
-        patience=patience,
-        monitor=monitor,
-        validation=validation,
-        weights=weights,
-        drop=(drop,) if isinstance(drop, str) else tuple(drop),
-        features=(features,) if isinstance(features, str) else tuple(features),
-        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics),
-        class_weights=class_weights,
-        balance=balance,
-        label_smoothing=label_smoothing,
-        preprocess=preprocess,
-        seed=seed,
-        device=device,
-        threads=threads,
-        sample=sample,
-        compile=compile,
-        fast=fast,
-        profile=profile,
-        checkpoint_every=checkpoint_every,
-        resume=False if sweep else resume,
-        csv=csv,
-        stream=stream,
-        workers=workers,
-        shard=shard,
-        loader_workers=loader_workers,
-    )
-    if sweep:
-        return current().sweep(
-            request, sweep, trials=trials, resume=bool(resume), background=background, callbacks=callbacks, track=track
-        )
-    return current().run(request, background=background, live=True, callbacks=callbacks, track=track)
+    call = CallSpec(**{name: said.pop(name) for name in CallSpec.__struct_fields__ if name in said})
+    resume = bool(call.sweep and said.pop("resume", False))
+    session, request = current(), TrainRequest(**said)
+    how: dict[str, Any] = {"background": call.background, "callbacks": call.callbacks, "track": call.track}
+    if call.sweep:
+        return session.sweep(request, call.sweep, trials=call.trials, resume=resume, **how)
+    return session.run(request, live=True, **how)
 
 
 @declared

@@ -5,15 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 import numbers
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.api.hints import meant
+from maas_magics.api.options import attributes, declared_fields, is_union
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 Take = Callable[[Any], Any]
 """From a value to what the function gets; raises `TypeError` for one that is of another kind."""
@@ -85,6 +90,48 @@ def declared(function: F) -> F:
     return typing.cast(F, checked)
 
 
+def taking(
+    *kinds: type[msgspec.Struct], places: Sequence[str]
+) -> Callable[[Callable[[dict[str, Any]], R]], Callable[..., R]]:
+    """Make a function of named values one that takes the options of some structs, as their fields declare them.
+
+    Parameters
+    ----------
+    kinds : type of msgspec.Struct
+    places : sequence of str
+        Options that may be given without a name, in order.
+    """
+    fields = {
+        name: field for kind in kinds for name, field in declared_fields(kind).items() if field.option is not None
+    }
+    fields = {name: fields[name] for name in (*places, *fields)}
+    empty, by_name = inspect.Parameter.empty, inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD if name in places else by_name,
+            default=empty if field.needed else field.unsaid,
+            annotation=field.accepted,
+        )
+        for name, field in fields.items()
+    ]
+
+    def made(function: Callable[[dict[str, Any]], R]) -> Callable[..., R]:
+        @functools.wraps(function)
+        def taken(*given: Any, **named: Any) -> R:
+            said = dict(zip(places, given, strict=False)) | named
+            return function({name: fields[name].as_field(value) for name, value in said.items()})
+
+        returned = function.__annotations__.get("return")
+        taken.__signature__ = inspect.Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
+        taken.__annotations__ = {name: field.accepted for name, field in fields.items()} | {"return": returned}
+        told = textwrap.indent(attributes(*kinds), "    ").strip()
+        taken.__doc__ = (function.__doc__ or "").replace("{parameters}", told)
+        return taken
+
+    return made
+
+
 def _declaring(function: Callable[..., Any]) -> Any:
     """Something with the annotations of a function's parameters, and not that of what it returns."""
     holder: Any = types.FunctionType((lambda: None).__code__, function.__globals__)
@@ -97,7 +144,7 @@ def _taking(hint: Any) -> Take:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return lambda value: value
-    if _is_union(hint):
+    if is_union(hint):
         kinds = [_taking(one) for one in sorted(inner, key=lambda one: one is float)]
         return functools.partial(_one_of, kinds)
     if origin is Literal:
@@ -176,7 +223,7 @@ def _sequence(item: Take, value: Any) -> Any:
 
 def _refusal(name: str, hint: Any, value: Any, wrong: Any) -> OptionError:
     """Error of an argument; ``wrong`` is what in it is of another kind."""
-    parts = [part for part in typing.get_args(hint) if part is not type(None)] if _is_union(hint) else [hint]
+    parts = [part for part in typing.get_args(hint) if part is not type(None)] if is_union(hint) else [hint]
     choices = [one for part in parts if typing.get_origin(part) is Literal for one in typing.get_args(part)]
     if isinstance(value, str) and all(typing.get_origin(part) is Literal for part in parts):
         return OptionError(f"{name}: there is no {value[:80]!r}.", did_you_mean(value, choices))
@@ -184,10 +231,6 @@ def _refusal(name: str, hint: Any, value: Any, wrong: Any) -> OptionError:
     told = "a number" if isinstance(value, str) and "number" in wanted else wanted
     holds = f"holds {_shown(wrong)}" if wrong is not value else f"is {_shown(value)}"
     return OptionError(f"{name.replace('_', ' ')} {holds}; {told} was expected.", f"{name}=… takes {wanted}.")
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (Union, types.UnionType)
 
 
 def _shown(value: Any) -> str:
@@ -202,7 +245,7 @@ def _words(hint: Any) -> str:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint in PLAIN:
         return PLAIN[hint]
-    if _is_union(hint):
+    if is_union(hint):
         words = list(dict.fromkeys(_words(one) for one in inner if one is not type(None)))
         return " or ".join(words)
     if origin is Literal:

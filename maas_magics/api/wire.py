@@ -71,12 +71,14 @@ class Code(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
 
 _STANDS = {kind.__name__: kind for kind in (Uploaded, Graph, Code)}
 
-_REQUESTS: dict[str, type[Request[Any]]] = {
+REQUESTS: dict[str, type[Request[Any]]] = {
     "train": TrainRequest,
     "evaluate": EvaluateRequest,
     "export": ExportRequest,
     "predict": PredictRequest,
 }
+"""Kinds of requests, by the word of a cell."""
+
 _RESULTS: dict[type[Request[Any]], type[msgspec.Struct]] = {
     TrainRequest: TrainedModel,
     EvaluateRequest: Metrics,
@@ -103,7 +105,7 @@ def encode_request(request: Request[Any]) -> bytes:
     OptionError
         If a field holds a live object.
     """
-    kind = next(word for word, known in _REQUESTS.items() if isinstance(request, known))
+    kind = next(word for word, known in REQUESTS.items() if isinstance(request, known))
     fields = {name: getattr(request, name) for name in request.__struct_fields__}
     for name, value in fields.items():
         try:
@@ -126,7 +128,7 @@ def decode_request(data: bytes) -> Request[Any]:
     """
     try:
         sent = msgspec.msgpack.decode(data, type=_Sent)
-        kind = _REQUESTS.get(sent.kind)
+        kind = REQUESTS.get(sent.kind)
         if kind is None:
             raise OptionError(f"There is no request {sent.kind[:40]!r}.")
         made: Request[Any] = msgspec.convert({name: _standing(value) for name, value in sent.fields.items()}, kind)
@@ -176,7 +178,7 @@ def decode_outcome(kind: type[Request[Any]], data: bytes) -> Any:
 
 def request_kind(title: str) -> type[Request[Any]]:
     """Kind of request that a job's title (``"train NAME"``) speaks of."""
-    return _REQUESTS[title.partition(" ")[0]]
+    return REQUESTS[title.partition(" ")[0]]
 
 
 def encode_error(error: BaseException) -> bytes:

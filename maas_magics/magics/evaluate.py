@@ -6,28 +6,14 @@ from typing import Any
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import EvaluateRequest
-from maas_magics.magics import offers
-from maas_magics.magics.common import CSV, DATA, METRICS, MODEL
-from maas_magics.magics.options import Command, Option, typed
+from maas_magics.magics.declared import options_of
+from maas_magics.magics.options import Command
 from maas_magics.magics.shell import Magic
 
 COMMAND = Command(
     "evaluate",
     "Score a model on rows that have the answers.",
-    (
-        MODEL,
-        DATA,
-        Option(
-            ("--target", "-t"),
-            "column with the answers; the one it was trained on if left out",
-            typed,
-            "COLUMN",
-            offer=offers.columns,
-            listed=True,
-        ),
-        METRICS,
-        CSV,
-    ),
+    options_of(EvaluateRequest),
     example="%evaluate penguins --data held_out",
 )
 
@@ -38,17 +24,11 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     data = values["data"]
     if len(data) > 2:
         raise OptionError(f"--data takes one table, or two arrays X y; {len(data)} words were given.", "--data df")
-    target, csv = values.get("target"), " ".join(values["csv"]) if "csv" in values else None
     if len(data) == 2:
-        target = data[1]
-    elif target is not None:
-        target = magic.names.target(target, data[0], lambda table: magic.session.columns_of(table, csv))
-    return magic.session.run(
-        EvaluateRequest(
-            model=values["name"],
-            data=data[0],
-            target=target,
-            metrics=values.get("metrics", ()),
-            csv=csv,
+        values["target"] = data[1]
+    elif "target" in values:
+        csv = values.get("csv")
+        values["target"] = magic.names.target(
+            values["target"], data[0], lambda table: magic.session.columns_of(table, csv)
         )
-    )
+    return magic.session.run(EvaluateRequest(**values | {"data": data[0]}))

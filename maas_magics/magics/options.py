@@ -48,16 +48,52 @@ def commas(names: Names, word: str) -> tuple[Any, ...]:
     return tuple(names.choice(part) for part in parts(word))
 
 
-NUMBERS: dict[Convert, Offer] = {whole: offers.whole_numbers, real: offers.numbers}
-"""Variables that are offered for what is a number."""
-
-
 def literal(word: str) -> Any:
     """A Python literal, several separated by commas as a tuple, else text."""
     try:
         return ast.literal_eval(word)
     except (ValueError, SyntaxError):
         return {"true": True, "false": False, "none": None}.get(word.lower(), word)
+
+
+def rate_of(names: Names, word: str) -> tuple[str, float]:
+    """``pattern=rate``."""
+    pattern, equals, rate = word.rpartition("=")
+    if not equals or not pattern:
+        raise OptionError(f"{word!r} is no pattern=rate.", "For example: head.*=1e-3")
+    return pattern, real(names, rate)
+
+
+def epoch_of(names: Names, word: str) -> tuple[str, int]:
+    """``pattern@epoch``."""
+    pattern, at, epoch = word.rpartition("@")
+    if not at or not pattern:
+        raise OptionError(f"{word!r} is no pattern@epoch.", "For example: encoder.*@5")
+    return pattern, whole(names, epoch)
+
+
+def real_or_auto(names: Names, word: str) -> float | str:
+    """A number, or ``auto``."""
+    return "auto" if word == "auto" else real(names, word)
+
+
+def whole_or_auto(names: Names, word: str) -> int | str:
+    """A whole number, or ``auto``."""
+    return "auto" if word == "auto" else whole(names, word)
+
+
+def callback(names: Names, word: str) -> Any:
+    """A function, or an object that can be called, by an expression of the notebook.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be called.
+    """
+    found = names.evaluate(word)
+    if not callable(found):
+        raise OptionError(f"{word!r} is of type {type(found).__name__}, not a function.", "def callback(event): …")
+    return found
 
 
 def pair(names: Names, word: str) -> tuple[str, Any]:
@@ -67,6 +103,15 @@ def pair(names: Names, word: str) -> tuple[str, Any]:
         raise OptionError(f"{word!r} is no key=value.", "For example: hidden=256,128")
     found = names.held(value)
     return key, found if isinstance(found, (int, float, str, bool, tuple, list)) else literal(value)
+
+
+NUMBERS: dict[Convert, Offer] = {
+    whole: offers.whole_numbers,
+    real: offers.numbers,
+    whole_or_auto: offers.or_auto(offers.whole_numbers),
+    real_or_auto: offers.or_auto(offers.numbers),
+}
+"""Variables that are offered for what is a number."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +140,10 @@ class Option:
         Whether it must be given; a positional must, unless it takes ``"?"`` words.
     listed : bool
         Whether one word holds several values, between commas.
+    name : str
+        Of its value; as its longest flag where empty.
+    gather : callable
+        From the values of several words to one.
     """
 
     flags: tuple[str, ...]
@@ -107,6 +156,8 @@ class Option:
     choices: tuple[str, ...] = ()
     required: bool = False
     listed: bool = False
+    name: str = ""
+    gather: Callable[[list[Any]], Any] = list
 
     def offers(self, typed: Typed) -> Sequence[str]:
         """Values to complete."""
@@ -116,7 +167,7 @@ class Option:
     @property
     def key(self) -> str:
         """Name of its value."""
-        return max(self.flags, key=len).lstrip("-").replace("-", "_")
+        return self.name or max(self.flags, key=len).lstrip("-").replace("-", "_")
 
     @property
     def positional(self) -> bool:
@@ -166,7 +217,7 @@ class Command:
     body : str
         What is said of a cell.
     groups : dict of str to str
-        Keys of options by the heading that they stand under in the help.
+        Keys of options by the heading that they stand under in the help, in that order.
     """
 
     name: str
@@ -190,7 +241,10 @@ class Command:
                 given["nargs"] = "*" if option.many == "+" else "?"
             elif option.many:
                 given |= {"nargs": option.many, "action": "extend"}
-            parser.add_argument(*option.flags, **given)
+            if option.positional:
+                parser.add_argument(option.key, **given)
+            else:
+                parser.add_argument(*option.flags, dest=option.key, **given)
         self._parsers.append(parser)
         return parser
 
@@ -221,7 +275,7 @@ class Command:
             if given is None or option.switch:
                 values |= {option.key: True} if given else {}
             elif isinstance(given, list):
-                values[option.key] = [self._convert(option, names, word) for word in given]
+                values[option.key] = option.gather([self._convert(option, names, word) for word in given])
             else:
                 values[option.key] = self._convert(option, names, given)
         return values
@@ -270,10 +324,10 @@ class Command:
             rows[option.key] = f"  {option.usage.replace(max(option.flags, key=len), flags, 1)}", option.help
         rows["help"] = "  -h, --help", "this text"
         lines = dict(zip(rows, text_table(list(rows.values())).splitlines(), strict=True))
-        grouped = {key: head for head, keys in self.groups.items() for key in keys.split()}
+        grouped = " ".join(self.groups.values()).split()
         listed = [line for key, line in lines.items() if key not in grouped and key != "help"]
-        for head in self.groups:
-            listed += ["", f"{head}:", *(line for key, line in lines.items() if grouped.get(key) == head)]
+        for head, keys in self.groups.items():
+            listed += ["", f"{head}:", *(lines[key] for key in keys.split())]
         listed += [*([""] if self.groups else []), lines["help"]]
         parts = [f"usage: %{self.usage}", self.summary, "\n".join(listed)]
         if self.body:

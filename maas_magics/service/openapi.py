@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from maas_magics.api.signature import NUMPY
+from maas_magics.api.wire import REQUESTS
 from maas_magics.service.gate import OPEN
 
 Schema = dict[str, Any]
@@ -93,14 +94,21 @@ SCHEMAS: dict[str, Schema] = {
     "Any": {},
 }
 
+SCHEMAS |= msgspec.json.schema_components(list(REQUESTS.values()), ref_template="#/components/schemas/{name}")[1]
+
 BYTES: Schema = {"type": "string", "format": "binary"}
+REQUEST: Schema = BYTES | {
+    "description": "MessagePack of `kind` and `fields`: "
+    + ", ".join(f"{kind} with those of {request.__name__}" for kind, request in REQUESTS.items())
+    + ".",
+}
 BINARY = "application/octet-stream"
 
 _BODIES: dict[str, tuple[str, Schema]] = {
     "inference": ("application/json", _of("Inference")),
     "generation": ("application/json", _of("Generation")),
     "object": ("application/json", {"type": "object"}),
-    "request": ("application/msgpack", BYTES),
+    "request": ("application/msgpack", REQUEST),
     "rows": ("application/vnd.apache.arrow.stream", BYTES),
     "bytes": ("application/offset+octet-stream", BYTES),
 }

@@ -716,10 +716,11 @@ def test_what_is_offered_is_what_there_is() -> None:
     from maas_magics.core.training.steps.precision import PRECISIONS
     from maas_magics.core.training.steps.rates import PLATEAU, TORCH
     from maas_magics.core.training.steps.schedules import SCHEDULES
-    from maas_magics.magics import train
+    from maas_magics.magics.train import COMMAND
 
-    assert set(train.SCHEDULES) == {*SCHEDULES, PLATEAU, *TORCH}
-    assert set(train.PRECISIONS) == set(PRECISIONS)
+    offered = {option.key: option.offer or option.choices for option in COMMAND.options}
+    assert set(offered["schedule"]) == {*SCHEDULES, PLATEAU, *TORCH}
+    assert set(offered["precision"]) == set(PRECISIONS)
 
 
 def completions(ip: Any, text: str) -> list[str]:

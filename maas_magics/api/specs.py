@@ -1,0 +1,408 @@
+"""The options of a training, in six parts; each is declared here and nowhere else.
+
+A field typed ``Any`` takes a live object of the notebook (a table, a module, a loss)
+as well as its plain stand-in (a path, a registered name), so the same request serves
+in this process and, with live objects uploaded or declared, on another machine.
+"""
+
+# No annotations from the future: as texts they would take twice as long to read.
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from maas_magics.api.callbacks import Callback
+from maas_magics.api.options import option
+
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
+
+METRIC_NAMES = ("accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "rmse", "mae", "r2")
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "LBFGS")
+SCHEDULES = (
+    "constant",
+    "cosine",
+    "linear",
+    "one-cycle",
+    "coslog4",
+    "flat-cos",
+    "plateau",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "StepLR",
+)
+
+Data = Annotated[
+    Any,
+    option(
+        "table or array in a variable, a path or URL; X y for two arrays",
+        "DATA",
+        "--data",
+        "-d",
+        reads="data",
+        many="+",
+        offer="tables",
+    ),
+]
+Csv = Annotated[
+    str | None,
+    option(
+        "how CSV files are written: sep=; decimal=, encoding=latin-1 missing=NA dates=dmy skip=2 header=no",
+        "KEY=VALUE",
+        many="+",
+        offer=("sep=;", "sep=tab", "decimal=,", "encoding=latin-1", "missing=NA", "dates=dmy", "skip=1", "header=no"),
+    ),
+]
+MetricNames = Annotated[
+    tuple[Any, ...],
+    option(
+        "metrics as a,b: ours, classes of torchmetrics, functions",
+        "NAMES",
+        reads="commas",
+        offer="metrics",
+        listed=True,
+        takes=str | Sequence[str | Callable[..., Any]],
+    ),
+]
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of the options of a training."""
+
+
+class DataSpec(Spec, frozen=True, kw_only=True):
+    """Which rows are learnt from, and what of them.
+
+    Attributes
+    ----------
+    data : Any
+        Table, arrays, path or URL, torch ``Dataset`` or ``DataLoader``.
+    target : Any
+        Column name, several column names, or an array of the same length as ``data``.
+    validation : Any
+        Share of the rows held out (0 ≤ share < 1), data of the same form as ``data``, or a column that decides:
+        ``"time:COLUMN"`` or ``"time:COLUMN:SHARE"`` holds out the latest rows, ``"group:COLUMN"`` or
+        ``"group:COLUMN:SHARE"`` all rows of some groups, drawn by the seed. The column stays a feature unless dropped.
+    weights : str or None
+        Column with the weight of each row, from 0, in the loss, and in the loss and our metrics of held-out rows; it is
+        no feature. Times the class weights, where there are any.
+    drop : tuple of str
+        Columns that are no features.
+    features : tuple of str
+        The only columns that are features; all but the target's where empty.
+    balance : bool
+        Draw the training rows with replacement, each label equally likely.
+    preprocess : {"auto", "none"}
+        ``"none"`` hands numeric columns to the module as they are.
+    csv : str or None
+        How CSV files are written, where their beginning does not tell: ``"sep=; decimal=, encoding=latin-1
+        missing=NA"``, each part if need be.
+    stream : bool or None
+        Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
+    """
+
+    data: Data = None
+    target: Annotated[
+        Any,
+        option(
+            "column to learn, several as a,b, or an array", "COLUMN", "--target", "-t", offer="columns", listed=True
+        ),
+    ] = None
+    validation: Annotated[
+        Any, option("share held out, time:COLUMN, group:COLUMN, or another table", "SHARE", offer="splits")
+    ] = None
+    weights: Annotated[str | None, option("column with the weight of each row", "COLUMN", offer="columns_only")] = None
+    drop: Annotated[
+        tuple[str, ...],
+        option("columns that are no features, as a,b", "COLUMNS", reads="quoted", offer="columns_only", listed=True),
+    ] = ()
+    features: Annotated[
+        tuple[str, ...],
+        option("the only features, as a,b", "COLUMNS", reads="quoted", offer="columns_only", listed=True),
+    ] = ()
+    balance: Annotated[bool, option("draw the rows with each label equally likely")] = False
+    preprocess: Annotated[Literal["auto", "none"], option("none hands numbers to the module as they are", "HOW")] = (
+        "auto"
+    )
+    csv: Csv = None
+    stream: Annotated[bool | None, option("read the file's rows from disk while training, however small it is")] = None
+
+
+class TaskSpec(Spec, frozen=True, kw_only=True):
+    """What is learnt, and what tells how well.
+
+    Attributes
+    ----------
+    task : Task or None
+        Inferred from the target when None.
+    loss : Any
+        ``"auto"``, a loss by name, or a callable ``(outputs, target) -> scalar tensor``.
+    label_smoothing : float or None
+        Share of the target spread over all classes.
+    class_weights : Any
+        None, ``"balanced"``, or one weight for each label.
+    metrics : tuple of Any
+        Names of metrics, or callables ``(outputs, target) -> float``; the task's usual ones when empty.
+    monitor : str or None
+        Validation figure that chooses the best epoch: ``"loss"`` or a metric's name.
+    """
+
+    task: Annotated[Task | None, option("what is learnt; inferred from the target", "TASK")] = None
+    loss: Annotated[
+        Any,
+        option(
+            "mse, l1, huber, smooth_l1, cross_entropy, bce, or a function",
+            "LOSS",
+            reads="choice",
+            offer="losses",
+            takes=str | Callable[..., Any],
+        ),
+    ] = "auto"
+    label_smoothing: Annotated[float | None, option("share of each label spread over all", "SHARE")] = None
+    class_weights: Annotated[
+        Any,
+        option(
+            "balanced, or a dict in a variable",
+            "WEIGHTS",
+            reads="text",
+            offer=("balanced",),
+            takes=str | Mapping[Any, float] | Sequence[float] | None,
+        ),
+    ] = None
+    metrics: MetricNames = ()
+    monitor: Annotated[
+        str | None,
+        option("figure that chooses the best epoch: loss or a metric", "NAME", offer=("loss", *METRIC_NAMES)),
+    ] = None
+
+
+class ModelSpec(Spec, frozen=True, kw_only=True):
+    """What is trained.
+
+    Attributes
+    ----------
+    model : Any
+        ``"auto"``, an architecture's name, or a ``torch.nn.Module``.
+    params : dict of str to Any
+        Hyperparameters of a named architecture.
+    source : str
+        Python source that made a live module, kept with the model.
+    outputs : {"logits", "probabilities", "values"} or None
+        What the network's outputs are, which decides how they become answers; what the loss takes them for when None.
+    freeze : tuple of str
+        Patterns of parameters that stay as they are, with the statistics of their batch-norms.
+    unfreeze : dict of str to int
+        Epoch, counted from 1, from which on frozen parameters that match a pattern learn.
+    """
+
+    model: Annotated[
+        Any,
+        option(
+            "architecture by name, or a torch module in a variable", "MODEL", "--model", "-m", offer="architectures"
+        ),
+    ] = "auto"
+    params: Annotated[
+        dict[str, Any], option("hyperparameters of the architecture", "KEY=VALUE", "--set", offer="settings")
+    ] = {}
+    source: Annotated[str, option("Python source that made a live module", typed=False)] = ""
+    outputs: Annotated[
+        Literal["logits", "probabilities", "values"] | None,
+        option("what the network's outputs are, where the loss does not tell", "KIND"),
+    ] = None
+    freeze: Annotated[tuple[str, ...], option("patterns of parameters that stay as they are", "PATTERN")] = ()
+    unfreeze: Annotated[dict[str, int], option("what learns from an epoch on, as encoder.*@5", "PATTERN@EPOCH")] = {}
+
+
+class OptimizerSpec(Spec, frozen=True, kw_only=True):
+    """How each step changes the weights, and from which random numbers.
+
+    Attributes
+    ----------
+    optimizer : str or None
+        Name in ``torch.optim``; the architecture's own when None.
+    optimizer_params : dict of str to Any
+        Further arguments of the optimizer.
+    lr : float, "auto" or None
+        The architecture's own when None; ``"auto"`` tries rising rates on a hundred steps that are taken back, and
+        takes the one at which the loss falls fastest (Smith 2017).
+    weight_decay : float or None
+        The architecture's own when None.
+    schedule : str or None
+        Learning-rate schedule: ``constant``, ``cosine``, ``linear``, ``one-cycle``, ``coslog4`` or ``flat-cos`` by the
+        share of the training done; ``plateau`` by the ``monitor``; or a class of ``torch.optim.lr_scheduler``, which
+        goes by epochs (``OneCycleLR`` and ``CyclicLR`` by steps).
+    schedule_params : dict of str to Any
+        Arguments of ``plateau`` or of that class.
+    warmup : float
+        Share of the training below 1, or a whole number of steps, in which the learning rate rises in a straight line
+        before the schedule begins.
+    lr_of : dict of str to float
+        Learning rates of the parameters whose names match a pattern (``{"head.*": 1e-3}``); the last match counts.
+    clip : float or None
+        Largest norm of the gradient of all weights together; a longer one is shortened to it.
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic of training steps; weights and validation stay in fp32.
+    ema : float or None
+        Decay of an exponential moving average of the weights, 0 < decay < 1, which is then validated and published.
+    seed : int
+        Seed of the split, the initial weights and the order of rows.
+    """
+
+    optimizer: Annotated[str | None, option("name in torch.optim", "NAME", offer=OPTIMIZERS)] = None
+    optimizer_params: Annotated[
+        dict[str, Any],
+        option("further arguments of the optimizer", "KEY=VALUE", "--optimizer-set", offer="optimizer_arguments"),
+    ] = {}
+    lr: Annotated[float | Literal["auto"] | None, option("learning rate; auto finds one", "RATE")] = None
+    weight_decay: Annotated[float | None, option("weight decay", "W")] = None
+    schedule: Annotated[
+        str | None,
+        option("how the learning rate changes, or a class of torch.optim.lr_scheduler", "NAME", offer=SCHEDULES),
+    ] = None
+    schedule_params: Annotated[
+        dict[str, Any],
+        option("arguments of plateau or of that class", "KEY=VALUE", "--schedule-set", offer="schedule_arguments"),
+    ] = {}
+    warmup: Annotated[float, option("share of the training, or steps, of a rise before the schedule", "SHARE")] = 0.0
+    lr_of: Annotated[dict[str, float], option("learning rates by pattern, as head.*=1e-3", "PATTERN=RATE")] = {}
+    clip: Annotated[float | None, option("largest norm of the gradient", "NORM")] = None
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], option("fp32, bf16 or fp16 arithmetic", "KIND")] = "fp32"
+    ema: Annotated[float | None, option("decay of an average of the weights, which is kept", "DECAY")] = None
+    seed: Annotated[int, option("seed of split, weights and order", "N")] = 0
+
+
+class BudgetSpec(Spec, frozen=True, kw_only=True):
+    """How long is trained, and on how many rows at a time.
+
+    Attributes
+    ----------
+    epochs : int or None
+        Most epochs.
+    patience : int or None
+        Epochs without a better ``monitor`` before training stops; 0 never stops early.
+    batch_size : int, "auto" or None
+        Rows of one batch; ``"auto"`` tries which is the largest that fits into memory and is no slower.
+    accumulate : int
+        Batches of one optimizer step; the gradient is that of one batch of all their rows. Layers with statistics of
+        a batch still see each by itself.
+    better_than : float or None
+        Publish only if the best epoch's ``monitor`` is better than this; otherwise the result has version 0.
+    """
+
+    epochs: Annotated[int | None, option("most epochs", "N", "--epochs", "-e")] = None
+    patience: Annotated[int | None, option("epochs without a better figure before it stops; 0 never", "N")] = None
+    batch_size: Annotated[int | Literal["auto"] | None, option("rows of one batch; auto finds how many fit", "N")] = (
+        None
+    )
+    accumulate: Annotated[int, option("batches of one step", "N")] = 1
+    better_than: float | None = None
+
+
+class RunSpec(Spec, frozen=True, kw_only=True):
+    """Where and how it runs, which changes nothing of what is learnt.
+
+    Attributes
+    ----------
+    device : str
+        ``"auto"`` or a torch device.
+    threads : int or None
+        CPU threads, of each worker where there are several; chosen by the size of a step when None.
+    workers : int
+        Processes that share the rows of every step.
+    shard : bool
+        Whether each worker keeps only its share of weights, gradients and optimizer state between steps.
+    loader_workers : int or None
+        Processes that read the rows of a map-style torch ``Dataset``, 0 for this one; the rows are the same either
+        way. 0 when None, or what ``fast`` finds.
+    compile : bool or None
+        Compile several steps at a time while the training goes on, and use them where a trial shows them right and
+        faster; equal to plain steps in value, not in bits.
+    fast : {"auto"} or None
+        ``"auto"`` tries CPU threads, bf16 and loader workers on a few real steps, takes what is faster, and compiles
+        steps where that pays. The trials leave nothing behind: with nothing chosen the training is as without it, to
+        the bit.
+    profile : bool
+        Time the parts of the training, and show them.
+    checkpoint_every : str or None
+        ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
+    resume : bool or str
+        Go on from the newest checkpoint of this name, or of the job with this id. Whatever the request leaves out is
+        as in the request that made it.
+    sample : int
+        Rows, held-out ones where there are any, that are kept as they came beside the version, to verify exports on;
+        0 to 1,000.
+    """
+
+    device: Annotated[str, option("auto, cpu, cuda, mps", "DEVICE", offer=("auto", "cpu", "cuda", "mps"))] = "auto"
+    threads: Annotated[int | None, option("CPU threads, of each worker", "N")] = None
+    workers: Annotated[int, option("processes that share the rows of every step", "N")] = 1
+    shard: Annotated[bool, option("each worker keeps only its share of the weights")] = False
+    loader_workers: Annotated[
+        int | None, option("processes that read a torch Dataset; --fast auto finds how many", "N")
+    ] = None
+    compile: Annotated[bool | None, option("compile steps beside the training; used once they are faster")] = None
+    fast: Annotated[
+        Literal["auto"] | None, option("auto tries threads, bf16, loader workers, compiled steps", "auto")
+    ] = None
+    profile: Annotated[bool, option("show where the time of a step goes")] = False
+    checkpoint_every: Annotated[str | None, option("500 counts steps, 30s seconds", "N", offer=("30s", "500"))] = None
+    resume: Annotated[
+        bool | str, option("go on from the newest checkpoint, or with the newest sweep", reads="switch")
+    ] = False
+    sample: Annotated[
+        int, option("rows kept beside the version, to verify exports on: 1000, or fewer; 0 none", "N")
+    ] = 1_000
+
+
+class CallSpec(Spec, frozen=True, kw_only=True):
+    """What is said beside a training's request, where it is called.
+
+    Attributes
+    ----------
+    background : bool
+        Return a `Job` at once instead of waiting.
+    callbacks : sequence of callable
+        Functions of one event, told everything that the run tells; one that answers ``"stop"`` stops it.
+    track : sequence of str
+        Where the run is written down: ``"tensorboard"``, ``"tensorboard=FOLDER"``, ``"mlflow"``, ``"mlflow=URI"``.
+    sweep : str
+        Parameters to search, ``"lr=1e-4..1e-1 log, hidden=[64, 128], dropout=0.0..0.5"``; the best trial's model is
+        published. With ``resume``, the newest sweep goes on until it has so many trials.
+    trials : int
+        Trainings of a sweep.
+    """
+
+    background: Annotated[bool, option("return a Job at once", "", "--background", "-b")] = False
+    callbacks: Annotated[
+        tuple[Any, ...],
+        option(
+            "functions told every event",
+            "FUNCTION",
+            "--callback",
+            reads="callback",
+            many="+",
+            offer="functions",
+            takes=Sequence[Callback],
+        ),
+    ] = ()
+    track: Annotated[
+        tuple[str, ...],
+        option(
+            "tensorboard[=FOLDER], mlflow[=URI]",
+            "WHERE",
+            offer=("tensorboard", "mlflow"),
+            takes=Sequence[str],
+        ),
+    ] = ()
+    sweep: Annotated[str, option("values to search: lr=1e-4..1e-1 log, hidden=[64,128]", "SPACE")] = ""
+    trials: Annotated[int, option("trainings of a sweep", "N")] = 20
+
+
+SPECS: tuple[type[Spec], ...] = (DataSpec, ModelSpec, TaskSpec, OptimizerSpec, BudgetSpec, RunSpec)
