@@ -16,12 +16,12 @@ def main() -> None:
     """Print one table."""
     import torch
 
-    from maas_magics.core.data.answers import Answers
+    from maas_magics.core.losses.make import make_loss
+    from maas_magics.core.tasks.base import Answers
     from maas_magics.core.training.batches.batches import InMemory
     from maas_magics.core.training.checkpoint import Checkpoints
     from maas_magics.core.training.loop import fit
     from maas_magics.core.training.plan import Plan
-    from maas_magics.core.training.steps.losses import make_loss
     from maas_magics.core.training.steps.optimizers import Optimizer
     from maas_magics.core.training.steps.schedules import constant
 

@@ -19,7 +19,7 @@ def _train(request: TrainRequest, context: Context) -> Any:
 
 
 def _evaluate(request: EvaluateRequest, context: Context) -> Any:
-    from maas_magics.core.inference.predict import evaluate
+    from maas_magics.core.evaluate import evaluate
 
     return evaluate(request, context)
 

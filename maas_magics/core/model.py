@@ -15,7 +15,6 @@ from maas_magics.api.errors import ModelError
 from maas_magics.core.architectures import Features, architectures
 from maas_magics.core.data.columns import Array, Category, Columns, codes
 from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.decode import Decode
 from maas_magics.core.data.transform import Transform, as_tensor
 from maas_magics.core.store.manifest import Manifest, Preprocess, check_files, read_manifest, read_preprocess
 
@@ -32,10 +31,11 @@ class Graph(nn.Module):
     ----------
     transform : Transform
     net : nn.Module
-    decode : Decode
+    decode : nn.Module
+        From outputs to answers.
     """
 
-    def __init__(self, transform: Transform, net: nn.Module, decode: Decode) -> None:
+    def __init__(self, transform: Transform, net: nn.Module, decode: nn.Module) -> None:
         super().__init__()
         self.transform = transform
         self.net = net
@@ -63,7 +63,7 @@ class Model:
         self.preprocess = preprocess
         self.net = net
         self.graph = Graph(
-            Transform(preprocess.columns, preprocess.layout, preprocess.scaling), net, Decode(manifest.answers)
+            Transform(preprocess.columns, preprocess.layout, preprocess.scaling), net, manifest.answers.decoder()
         ).eval()
 
     def exported(self) -> Graph:
@@ -152,7 +152,7 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
             )
         transform = Transform(preprocess.columns, preprocess.layout, preprocess.scaling)
         net = architectures.get(manifest.info.architecture).build(
-            features_of(preprocess.columns, transform), manifest.answers.outputs, manifest.answers.task, manifest.params
+            features_of(preprocess.columns, transform), manifest.answers, manifest.params
         )
         net.load_state_dict(load_file(weights or folder / WEIGHTS))
     return Model(manifest, preprocess, net.eval())

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from maas_magics.api.results import ModelInfo
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Columns, Numeric
 from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.store.manifest import Manifest, Preprocess, write_manifest
 from maas_magics.core.store.models import Store
 from maas_magics.core.store.storage import staging
+from maas_magics.core.tasks.regression import Regression
 
 PARTS = 6
 
@@ -24,7 +24,7 @@ def stage(folder: Path, name: str, mark: str, size: int = 100) -> Path:
     """A version's folder whose files all carry the same mark."""
     folder.mkdir()
     info = ModelInfo(name=name, version=0, task="regression", architecture=mark, lineage={"seed": "0"})
-    answers = Answers("regression", ("y",), center=(0.0,), scale=(1.0,))
+    answers = Regression(("y",), center=(0.0,), scale=(1.0,))
     write_manifest(
         folder,
         Manifest(info=info, answers=answers),

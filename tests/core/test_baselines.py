@@ -13,8 +13,8 @@ from torch import nn
 
 from maas_magics.api.errors import DataError, Diverged
 from maas_magics.api.events import EpochEnd
-from maas_magics.core.training.baseline import constant_loss
-from maas_magics.core.training.steps.losses import make_loss
+from maas_magics.core.losses.make import make_loss
+from maas_magics.core.tasks.baseline import constant_loss
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import summary
 
@@ -178,10 +178,10 @@ def test_a_large_first_loss_that_falls_is_no_divergence(lab):
 
 
 def test_the_loss_of_a_constant_is_that_of_the_best_constant_outputs():
-    from maas_magics.core.data.answers import fit_answers
+    from maas_magics.core.tasks.fit import fit_task
 
     y = RNG.integers(0, 3, 500)
-    answers = fit_answers(y, ["y"], "multiclass", True)
+    answers = fit_task(y, ["y"], "multiclass", True)
     target = torch.from_numpy(answers.encode(y))
     shares = np.bincount(y) / 500
     loss = make_loss("auto", answers, None, 0.0)

@@ -11,12 +11,12 @@ import torch
 
 from maas_magics.api.errors import ToleranceExceeded
 from maas_magics.core.data.columns import Columns, Numeric, Tensor
-from maas_magics.core.data.decode import Decode
 from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.running import Running, figures
 from maas_magics.core.data.sources.arrays import tensor_column
 from maas_magics.core.data.text import read_rows
-from maas_magics.core.training.metrics import r2, rmse
+from maas_magics.core.tasks.metrics import r2, rmse
+from maas_magics.core.tasks.regression import Regression
 
 N = 240
 RNG = np.random.default_rng(3)
@@ -225,9 +225,7 @@ def test_the_rule_for_arrays_looks_at_every_column():
 
 
 def test_quantities_that_are_learnt_as_they_are_stay_what_the_network_says():
-    from maas_magics.core.data.answers import Answers
-
-    decode = Decode(Answers("regression", ("y",), (), (0.0,), (1.0,)))
+    decode = Regression(("y",), (), (0.0,), (1.0,)).decoder()
     outputs = torch.tensor([[1.5], [2.5]])
     assert decode(outputs).dtype == torch.float32 and torch.equal(decode(outputs), outputs[:, 0])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import Plan
@@ -54,7 +54,7 @@ def net() -> Net:
 def ours(net: Net, rows: tuple[Tensor, Tensor], name: str, schedule: Schedule, **params: Any) -> tuple[Net, int]:
     """Trained copy of ``net`` and the epoch whose weights it has."""
     x, y = rows
-    answers = Answers("multiclass", ("y",), (0, 1, 2))
+    answers = Multiclass(("y",), (0, 1, 2))
     plan = Plan(functional.cross_entropy, answers, {}, "loss", "min", EPOCHS, 0, schedule, SEED)
     net = copy.deepcopy(net)
     optimizer = Optimizer(net, name, RATE, DECAY, params)

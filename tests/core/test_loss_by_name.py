@@ -6,6 +6,7 @@ import functools
 import shlex
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -13,21 +14,24 @@ from torch.nn import functional
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import TrainRequest
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.losses.known import in_words
+from maas_magics.core.losses.make import make_loss
 from maas_magics.core.serialization import pack
-from maas_magics.core.training.steps.losses import make_loss
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.binary import Binary
+from maas_magics.core.tasks.multiclass import Multiclass
+from maas_magics.core.tasks.regression import Regression
 
 N = 12
 LOGITS, INDEX = torch.randn(N, 3, generator=torch.manual_seed(1)), torch.arange(N) % 3
 ONE, YES = LOGITS[:, :1], (torch.arange(N)[:, None] % 2).float()
 CLASSES, TWO, REAL = (
-    Answers("multiclass", ("y",), (0, 1, 2)),
-    Answers("binary", ("y",), (0, 1)),
-    Answers("regression", ("y",)),
+    Multiclass(("y",), (0, 1, 2)),
+    Binary(("y",), (0, 1)),
+    Regression(("y",)),
 )
 
-SAME: list[tuple[Any, torch.Tensor, torch.Tensor, Answers, str]] = [
+SAME: list[tuple[Any, torch.Tensor, torch.Tensor, Task, str]] = [
     (nn.CrossEntropyLoss(), LOGITS, INDEX, CLASSES, "--loss cross_entropy"),
     (nn.CrossEntropyLoss(label_smoothing=0.1), LOGITS, INDEX, CLASSES, "--loss cross_entropy --label-smoothing 0.1"),
     (functional.cross_entropy, LOGITS, INDEX, CLASSES, "--loss cross_entropy"),
@@ -50,7 +54,7 @@ def test_the_words_are_of_the_same_loss(loss, outputs, target, answers, words):
     link = "identity" if said.get("--outputs") == "probabilities" else ""
     named = make_loss(
         said["--loss"],
-        Answers(answers.task, answers.names, answers.classes, link=link),
+        msgspec.structs.replace(answers, link=link),
         None,
         float(said.get("--label-smoothing", 0)),
     )

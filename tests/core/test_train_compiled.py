@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maas_magics.api.events import Message
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.compiling import compiled as compiling
 from maas_magics.core.training.compiling import compiler
@@ -244,9 +244,7 @@ def training(
                 self.wait()
 
     made_steps = Waiting(batches, regime, loss, lambda text, level: told.append(text), epochs * 8) if compile else None
-    plan = Plan(
-        loss, Answers("multiclass", ("y",), (0, 1, 2)), {}, "loss", "min", epochs, 0, constant, SEED, regime, made_steps
-    )
+    plan = Plan(loss, Multiclass(("y",), (0, 1, 2)), {}, "loss", "min", epochs, 0, constant, SEED, regime, made_steps)
 
     def hear(event: Any) -> None:
         if heard is not None and isinstance(event, Message):

@@ -295,7 +295,7 @@ def test_a_worker_that_is_killed_ends_the_training_with_a_reason(lab: Any, data:
 @pytest.mark.parametrize("killed", [True, False])
 def test_memory_that_a_killed_worker_shared_is_told_as_its_end(killed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader_errors, "PATIENCE", 30.0 if killed else 0.1)
-    workers = [multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,)) for _ in range(2)]
+    workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)) for _ in range(2)]
     for worker in workers:
         worker.start()
     if killed:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from maas_magics.api.errors import Diverged, MaasError, OptionError
 from maas_magics.api.events import Started
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training import assemble
 from maas_magics.core.training.batches.accumulate import Grouped
 from maas_magics.core.training.batches.batches import InMemory
@@ -239,7 +239,7 @@ def test_what_cannot_be_sized_is_refused(lab: Any, rows: tuple[Tensor, Tensor]) 
 
 # --- steps in parts ---
 
-ANSWERS = Answers("multiclass", ("y",), (0, 1, 2))
+ANSWERS = Multiclass(("y",), (0, 1, 2))
 
 
 def trained(

@@ -14,9 +14,13 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as peer
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.data.answers import Answers
-from maas_magics.core.training.metrics import LABELS, QUANTITIES, confusion, make_metrics
-from maas_magics.core.training.weights import balanced_weights, class_counts
+from maas_magics.core.tasks.binary import Binary
+from maas_magics.core.tasks.class_weights import balanced_weights, class_counts
+from maas_magics.core.tasks.metric_names import make_metrics
+from maas_magics.core.tasks.metrics import LABELS, QUANTITIES, confusion
+from maas_magics.core.tasks.multiclass import Multiclass
+from maas_magics.core.tasks.multilabel import Multilabel
+from maas_magics.core.tasks.regression import Regression
 
 QUICK = settings(deadline=None, max_examples=60)
 
@@ -49,9 +53,7 @@ def test_labels_are_scored_as_scikit_learn_scores_them(rows):
     assert _ours("f1", decoded, target) == pytest.approx(f1)
     expected = -np.log(decoded.astype(float)[np.arange(len(target)), target]).mean()
     assert _ours("log_loss", decoded, target) == pytest.approx(expected, rel=1e-5)
-    matrix = confusion(
-        Answers("multiclass", ("y",), tuple(range(k))), torch.from_numpy(decoded), torch.from_numpy(target)
-    )
+    matrix = confusion(torch.from_numpy(decoded), torch.from_numpy(target))
     assert np.array_equal(matrix, peer.confusion_matrix(target, answered, labels=range(k)))
 
 
@@ -113,10 +115,10 @@ def test_balanced_weights_are_those_of_scikit_learn(target):
     assert balanced_weights(class_counts(torch.from_numpy(target), 3)).numpy() == pytest.approx(expected)
 
 
-BINARY = Answers("binary", ("y",), (0, 1))
-THREE = Answers("multiclass", ("y",), (0, 1, 2))
-SEVERAL = Answers("multilabel", ("a", "b"), (False, True), flat=False)
-REAL = Answers("regression", ("y",), (), (0.0,), (1.0,))
+BINARY = Binary(("y",), (0, 1))
+THREE = Multiclass(("y",), (0, 1, 2))
+SEVERAL = Multilabel(("a", "b"), (False, True), flat=False)
+REAL = Regression(("y",), (), (0.0,), (1.0,))
 
 
 @pytest.mark.parametrize(

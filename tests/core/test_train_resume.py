@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.losses.make import make_loss
+from maas_magics.core.tasks.regression import Regression
 from maas_magics.core.training.batches.accumulate import Grouped
 from maas_magics.core.training.batches.batches import FromLoader, InMemory
 from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill
@@ -32,7 +33,6 @@ from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
-from maas_magics.core.training.steps.losses import make_loss
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.patterns import rates_of
 from maas_magics.core.training.steps.precision import Precision
@@ -43,7 +43,7 @@ from maas_magics.core.training.steps.schedules import SCHEDULES
 rng = np.random.default_rng(0)
 X = torch.from_numpy(rng.normal(size=(90, 6)).astype(np.float32))
 Y = (X[:, :1] * 2 - X[:, 1:2]).contiguous()
-ANSWERS = Answers("regression", ("y",), center=(0.0,), scale=(1.0,))
+ANSWERS = Regression(("y",), center=(0.0,), scale=(1.0,))
 STEPS = 6 * 6
 
 

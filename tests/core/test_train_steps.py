@@ -14,8 +14,9 @@ from torch.optim import lr_scheduler, swa_utils
 from torch.utils.data import WeightedRandomSampler
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.graphs.rebuild import pack, unpack
+from maas_magics.core.losses.make import make_loss, mass_of
+from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training.batches.accumulate import Grouped
 from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.batches.sampler import BalancedOrder
@@ -23,7 +24,6 @@ from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
-from maas_magics.core.training.steps.losses import make_loss, mass_of
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.patterns import rates_of
@@ -35,7 +35,7 @@ from maas_magics.core.training.steps.step import TrainStep
 
 BATCH, EPOCHS, SEED, RATE = 16, 4, 3, 0.01
 CPU = torch.device("cpu")
-ANSWERS = Answers("multiclass", ("y",), (0, 1, 2))
+ANSWERS = Multiclass(("y",), (0, 1, 2))
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.api.requests import Task
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.registry import Registry
+from maas_magics.core.tasks.base import Task
 
 
 def widths(given: int | Sequence[int]) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ class Architecture:
     layout : Layout
         What its ``forward`` takes.
     network : callable
-        ``network(features, outputs, task=…, **hyperparameters) -> nn.Module``. The module may define
+        ``network(features, outputs, task=…, **hyperparameters) -> nn.Module``, of a `Task`. The module may define
         ``initialise(*inputs)``, called once with the training rows, and ``parameter_groups()``, whose groups
         may carry ``lr_factor`` and ``weight_decay_factor``. In training mode it may answer (n, members, outputs);
         the loss is then applied to every member.
@@ -100,7 +100,7 @@ class Architecture:
         parameters = inspect.signature(self.network).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "task"}
 
-    def build(self, features: Features, outputs: int, task: Task, params: Mapping[str, Any]) -> nn.Module:
+    def build(self, features: Features, task: Task, params: Mapping[str, Any]) -> nn.Module:
         """The network with fresh weights.
 
         Raises
@@ -114,7 +114,7 @@ class Architecture:
                 f"This architecture has no hyperparameter {unknown!r}.", did_you_mean(unknown, self.defaults)
             )
         try:
-            return self.network(features, outputs, task=task, **params).float()  # whatever is the default dtype
+            return self.network(features, task.outputs, task=task, **params).float()  # whatever is the default dtype
         except (TypeError, ValueError, RuntimeError) as error:
             given = ", ".join(f"{name}={value!r}" for name, value in params.items())
             raise OptionError(f"The network cannot be built with {given or 'these features'}: {error}") from None

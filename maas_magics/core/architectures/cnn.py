@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from maas_magics.api.requests import Task
 from maas_magics.core.architectures import Architecture, Features, Recipe, architectures, widths
+from maas_magics.core.tasks.base import Task
 
 CHANNELS = (1, 3, 4)
 """Lengths of an axis that is taken for colour channels."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.requests import Task
 from maas_magics.core.architectures import Architecture, Features, Recipe, architectures
+from maas_magics.core.tasks.base import Task
 
 
 class Linear(nn.Module):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maas_magics.api.requests import Task
 from maas_magics.core.architectures import Architecture, Features, Recipe, architectures, widths
 from maas_magics.core.networks.layers import PiecewiseLinearEmbedding, SharedLinear
+from maas_magics.core.tasks.base import Task
 
 
 class MLP(nn.Module):
@@ -21,9 +21,9 @@ class MLP(nn.Module):
     features
         The columns.
     outputs
-        1 for ``"binary"``; else the number of classes, labels or targets.
+        One for each class, label or quantity; of two classes, one for both.
     task
-        ``"binary"``, ``"multiclass"``, ``"multilabel"`` or ``"regression"``.
+        What is learnt.
     hidden
         Widths of the hidden layers; one number is one layer.
     members
@@ -97,11 +97,7 @@ class MLP(nn.Module):
         answers = torch.baddbmm(self.head_bias, x, self.head)
         if self.training:
             return answers.transpose(0, 1)
-        if self.task == "regression":
-            return answers.mean(0)
-        if self.task == "multiclass":  # log of the mean probability
-            return answers.log_softmax(-1).logsumexp(0) - math.log(len(self.head))
-        return F.logsigmoid(answers).logsumexp(0) - F.logsigmoid(-answers).logsumexp(0)  # logit of the mean probability
+        return self.task.mean_outputs(answers)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Weights decay; embeddings, adapters and biases do not.
@@ -117,7 +113,7 @@ class MLP(nn.Module):
             {"params": rest, "lr_factor": 1.0, "weight_decay_factor": 0.0},
         ]
         if bins:
-            faster = 4.0 if self.task == "regression" else 1.0
+            faster = 4.0 if self.task.numeric else 1.0
             groups.append({"params": bins, "lr_factor": faster, "weight_decay_factor": 0.0})
         return groups
 

@@ -14,9 +14,7 @@ from maas_magics.api.errors import ExportError, OptionError, ToleranceExceeded
 from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact, Verification
 from maas_magics.core.context import Context
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
-from maas_magics.core.data.decode import truth
 from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.check import check
@@ -25,8 +23,9 @@ from maas_magics.core.model import WEIGHTS, Model
 from maas_magics.core.store.manifest import check_files, digests
 from maas_magics.core.store.sample import read_sample
 from maas_magics.core.store.storage import SAMPLE, staging
+from maas_magics.core.tasks.metric_names import make_metrics
+from maas_magics.core.tasks.metrics import evaluate
 from maas_magics.core.tracing import tracing_lock
-from maas_magics.core.training.metrics import evaluate, make_metrics
 
 ARTIFACT = "artifact.json"
 
@@ -89,7 +88,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         raise ExportError(
             f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."
         )
-    apart = difference(model.manifest.answers, before, after)
+    apart = model.manifest.answers.difference(before, after)
     unit = " standard deviations of the target" if model.manifest.answers.standardised else ""
     if not apart <= tolerance:
         raise ToleranceExceeded(
@@ -123,23 +122,10 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     return artifact
 
 
-def difference(answers: Answers, before: Array, after: Array) -> float:
-    """Largest difference of two sets of answers: of probabilities as they are, of quantities by their size.
-
-    That is the target's standard deviation where it is known, else the largest answer beyond 1: sums in another order
-    change a price of a million by more than a share of one.
-    """
-    apart = np.abs(before.astype(np.float64) - after.astype(np.float64))
-    if answers.task == "regression":
-        largest = np.abs(before.astype(np.float64)).max(initial=1.0)
-        apart = apart / (np.array(answers.scale) if answers.standardised else largest)
-    return float(apart.max(initial=0.0))
-
-
 def _metrics(model: Model, answers: Array, target: Array) -> dict[str, float]:
     spec = model.manifest.answers
     decoded = torch.from_numpy(np.ascontiguousarray(answers)).reshape(len(answers), -1)
-    found = evaluate(make_metrics((), spec), decoded, truth(spec, torch.from_numpy(target.copy())))
+    found = evaluate(make_metrics((), spec), decoded, spec.truth(torch.from_numpy(target.copy())))
     return {name: value for name, value in found.items() if value == value}
 
 

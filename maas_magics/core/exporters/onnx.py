@@ -14,11 +14,11 @@ import numpy as np
 
 from maas_magics.api.errors import ExportError, require
 from maas_magics.api.signature import NUMPY, Signature
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array, Category, Columns
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
 from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
+from maas_magics.core.tasks.base import Task
 from maas_magics.core.tracing import suppress_torch_logging
 
 if TYPE_CHECKING:
@@ -244,14 +244,14 @@ def _encoders(columns: Columns, raw: Sequence[str], names: Sequence[str]) -> tup
 class _Labels:
     """Nodes that pick the label of the largest probability."""
 
-    def __init__(self, answers: Answers, decoded: str, inner: str) -> None:
+    def __init__(self, answers: Task, decoded: str, inner: str) -> None:
         import onnx
 
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        if answers.task == "regression":
+        if not answers.decision:
             return
-        if answers.task == "multilabel":
+        if answers.decision == "each":
             self.constants = [onnx.helper.make_tensor(f"{inner}/labels/half", onnx.TensorProto.FLOAT, [], [0.5])]
             labels, holds = answers.label_array, f"{inner}/labels/holds"
             named = "prediction" if labels.dtype == bool else holds

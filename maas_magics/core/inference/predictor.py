@@ -163,14 +163,14 @@ class Predictor:
     def answer(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
         """Columns of answers for decoded rows; labels of text as their places in the list of labels."""
         answers = self.answers
-        if answers.task == "regression":
+        if not answers.decision:
             if request.top or request.probabilities:
                 raise OptionError(
                     "Probabilities are for labels; this model answers quantities.", "Drop --top and --proba."
                 )
             return {"prediction": decoded}
         labels = answers.labels
-        if answers.task == "multilabel":
+        if answers.decision == "each":
             if request.top:
                 raise OptionError(
                     "The likeliest labels are for one label a row; this model gives several.", "Use --proba."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,8 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.api.requests import Task
-from maas_magics.core.data.answers import Answers, Family, Link
 from maas_magics.core.losses.direction import OF_LOGITS, runs_backwards, takes_probabilities
 from maas_magics.core.losses.ignored import check_places
 from maas_magics.core.losses.known import Takes, known, settings_of
@@ -23,6 +20,7 @@ from maas_magics.core.losses.units import best_outputs
 from maas_magics.core.networks.gradients import keep_gradients
 from maas_magics.core.networks.in_place import keep_rows
 from maas_magics.core.networks.modules import ask, copied, last_layer
+from maas_magics.core.tasks.base import Family, Link, Task, TaskName
 
 ROWS, NUMBERS = 61, 2**20
 """Rows, and numbers of them, that a module and a loss are tried with at most. No usual width, so that none fits by
@@ -59,7 +57,7 @@ class Asked:
 
     loss: Any
     outputs: Literal["logits", "probabilities", "values"] | None = None
-    task: Task | None = None
+    task: TaskName | None = None
     given: Given = UNKNOWN
     declared: bool = False
 
@@ -74,11 +72,11 @@ def fit_in(
     net: nn.Module,
     inputs: tuple[Tensor, ...],
     target: Tensor,
-    answers: Answers,
+    answers: Task,
     names: list[str],
     asked: Asked,
     tell: Callable[[str], None],
-) -> tuple[Answers, Form | None]:
+) -> tuple[Task, Form | None]:
     """Ask a module some rows, and check that it takes the features and answers the target.
 
     Parameters
@@ -88,7 +86,7 @@ def fit_in(
         Two rows or more.
     target : Tensor
         Encoded, of those rows.
-    answers : Answers
+    answers : Task
     names : list of str
         Names of the numbers of a flat input.
     asked : Asked
@@ -97,7 +95,7 @@ def fit_in(
 
     Returns
     -------
-    answers : Answers
+    answers : Task
         With what the loss takes the outputs for, and with one output for each of two classes as one label of several.
     form : Form or None
         How a loss of the user's gets its arguments; None for one by name.
@@ -119,7 +117,7 @@ def fit_in(
     keep_gradients(net, two)
     row = tuple(outputs.shape[1:])
     takes = known(asked.loss) if callable(asked.loss) else None
-    wide = _fitted(answers, row)
+    wide = answers.answering(row)
     if wide is None or (not callable(asked.loss) and wide.classes != answers.classes):
         raise _other(asked, takes, answers) or _misfit(net, two, outputs, answers)
     if not callable(asked.loss):
@@ -133,40 +131,34 @@ def fit_in(
     loss = _spare(asked.loss)
     trial = try_loss(loss, takes, answered, target, wide, asked.given)
     found = takes or (trial.watch.found if trial.watch is not None else None)
-    if wide.task == "multiclass":
+    if wide.exclusive:
         settings = trial.watch.settings if trial.watch is not None else settings_of(loss)[1]
         check_places(asked.loss, settings, wide, tell)
-    one_hot = trial.watch is not None and trial.watch.one_hot and wide.task == "multiclass"
+    one_hot = trial.watch is not None and trial.watch.one_hot and wide.exclusive
     if one_hot and found is not None and trial.watch is not None:  # labels that the loss makes rows of stay labels
         trial.watch.link, found = "exp" if found.link == "exp" else "", None
     link = _said(wide, asked.outputs) or _seen(wide, found, trial)
     if asked.task is None and asked.outputs != "values" and takes is None and found is not None:
         _check_family(found.family, wide, target)
     own, form = OwnLoss(loss, trial.form), trial.form
-    if (
-        takes is None
-        and wide.task == "regression"
-        and wide.shape is None
-        and asked.outputs is None
-        and link in ("", "identity")
-    ):
+    if takes is None and wide.numeric and wide.shape is None and asked.outputs is None and link in ("", "identity"):
         done, best = best_outputs(own, answered, _in_own_units(wide, target))
         link = done or link
         if best and not done:
             form = replace(form, doubt=OTHER_UNITS.format(best))
             tell(form.doubt)
     watched, probed = trial.watch, False
-    if takes is None and found is None and watched is not None and wide.task != "regression":
+    if takes is None and found is None and watched is not None and not wide.numeric:
         plain = asked.outputs is None and not link and not watched.calls & OF_LOGITS
         if plain and takes_probabilities(own, wide, answered, target, lambda: _is_bounded(net, inputs, names, wide)):
             link, probed = "identity", True
     fixed = link not in ("", "identity") or (found is not None and not found.in_any_units)
-    if wide.task == "regression" and fixed and any(factor != 1 for factor in wide.scale):
+    if wide.numeric and fixed and any(factor != 1 for factor in wide.scale):
         raise OtherTask("quantities", raw=True)
     fitted = msgspec.structs.replace(wide, link=link)
-    if takes is None and fitted.task != "regression" and runs_backwards(own, fitted, answered, target):
+    if takes is None and not fitted.numeric and runs_backwards(own, fitted, answered, target):
         raise _backwards(fitted)
-    if not asked.declared and (takes is None or fitted.task != "regression"):
+    if not asked.declared and (takes is None or not fitted.numeric):
         tell(told(fitted, trial))
     doubt = "" if probed else contradiction(fitted, answered)
     if doubt:
@@ -174,48 +166,24 @@ def fit_in(
     return fitted, form
 
 
-def _fitted(answers: Answers, row: tuple[int, ...]) -> Answers | None:
-    """The answers of a network with so many outputs a row; None where they are none."""
-    width = math.prod(row)
-    if answers.task == "regression":
-        fits = width == len(answers.center) and row in ((), (width,), (width, 1))
-        return answers if fits else msgspec.structs.replace(answers, shape=row)
-    if answers.task == "multilabel":
-        return answers if row == (len(answers.names),) else None
-    if answers.task == "binary" and row in ((), (1,)):
-        return answers
-    if len(row) != 1 or width < 2:
-        return None
-    classes = answers.classes
-    if width != len(classes):
-        if not all(_is_index(label, width) for label in classes):
-            return None
-        return msgspec.structs.replace(answers, task="multiclass", classes=tuple(range(width)), usual=())
-    return msgspec.structs.replace(answers, task="multiclass")
-
-
-def _is_index(label: Any, width: int) -> bool:
-    return isinstance(label, (int, float)) and not isinstance(label, bool) and label in range(width)
-
-
-def recoded(before: Answers, after: Answers, target: Tensor) -> Tensor:
+def recoded(before: Task, after: Task, target: Tensor) -> Tensor:
     """An encoded target as other answers have it, of the same labels among more, or of two as class indices."""
-    if before.task == "regression" or (before.task, before.classes) == (after.task, after.classes):
+    if after.same_encoding(before):
         return target
-    index = target[:, 0].to(torch.int64) if before.task == "binary" else target
+    index = before.class_index(target)
     if before.classes == after.classes:
         return index
     return torch.tensor([after.classes.index(label) for label in before.classes], device=target.device)[index]
 
 
-def _other(asked: Asked, takes: Takes | None, answers: Answers) -> OtherTask | None:
+def _other(asked: Asked, takes: Takes | None, answers: Task) -> OtherTask | None:
     """Another task, where a loss of the user's own is free to take whatever the network answers."""
     free = callable(asked.loss) and takes is None and asked.task is None and asked.outputs is None
     numbers = not any(isinstance(label, str) for label in answers.classes)
     return OtherTask("quantities") if free and numbers and not asked.declared else None
 
 
-def _misfit(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, answers: Answers) -> ModelError:
+def _misfit(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, answers: Task) -> ModelError:
     wanted, hint = answers.outputs, ""
     if outputs.dim() > 2:
         hint = "Each row has an axis too many: answer x[:, -1] or x.mean(1)." if outputs.shape[2:] == (wanted,) else ""
@@ -228,42 +196,42 @@ def _misfit(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, answers
     )
 
 
-def _said(answers: Answers, outputs: str | None) -> Link:
+def _said(answers: Task, outputs: str | None) -> Link:
     """How outputs become answers by what the user says of them."""
     if outputs is None or outputs == "values":
         return ""
     if outputs == "probabilities":
         return "identity"
-    if answers.task == "regression":
+    if answers.numeric:
         raise OptionError("Logits are of labels; the task is regression.", "--outputs values")
-    return "softmax" if answers.task == "multiclass" else "sigmoid"
+    return answers.usual_link
 
 
-def _seen(answers: Answers, found: Takes | None, trial: Trial) -> Link:
+def _seen(answers: Task, found: Takes | None, trial: Trial) -> Link:
     """How outputs become answers by what the loss does to them."""
     link = found.link if found is not None else trial.watch.link if trial.watch is not None else ""
-    if answers.task == "regression":
+    if answers.numeric:
         return link if found is not None and answers.shape is None else ""
-    fits = {"softmax": answers.task == "multiclass", "sigmoid": answers.task != "multiclass"}
+    fits = {"softmax": answers.exclusive, "sigmoid": not answers.exclusive}
     return link if fits.get(link, True) else ""
 
 
-def _check_family(family: Family, answers: Answers, target: Tensor) -> None:
-    if family == "quantities" and answers.task != "regression":
+def _check_family(family: Family, answers: Task, target: Tensor) -> None:
+    if family == "quantities" and not answers.numeric:
         raise OtherTask("quantities")
-    whole = answers.task == "regression" and answers.flat and bool((target == target.round()).all())
+    whole = answers.numeric and answers.flat and bool((target == target.round()).all())
     if family == "classes" and whole:
         raise OtherTask("classes")
 
 
-def _is_bounded(net: nn.Module, inputs: tuple[Tensor, ...], names: list[str], answers: Answers) -> bool:
+def _is_bounded(net: nn.Module, inputs: tuple[Tensor, ...], names: list[str], answers: Task) -> bool:
     """Whether a network answers probabilities also where it is asked numbers a hundred times as large."""
     if not any(x.is_floating_point() for x in inputs):
         return False
     for factor in (1, -100, 100):
         values = ask(net, tuple(x * factor if x.is_floating_point() else x for x in inputs), names)
         values = values.detach().reshape(len(values), -1)
-        whole = answers.task != "multiclass" or bool(((values.sum(dim=1) - 1).abs() < 1e-3).all())
+        whole = not answers.exclusive or bool(((values.sum(dim=1) - 1).abs() < 1e-3).all())
         if not whole or not bool(((values >= 0) & (values <= 1)).all()):
             return False
     return True
@@ -277,12 +245,12 @@ def _spare(loss: Any) -> Any:
         return loss
 
 
-def _in_own_units(answers: Answers, target: Tensor) -> Tensor:
+def _in_own_units(answers: Task, target: Tensor) -> Tensor:
     scale, center = (torch.tensor(given, dtype=torch.float64) for given in (answers.scale, answers.center))
     return target.double().cpu() * scale + center if answers.standardised else target
 
 
-def _backwards(answers: Answers) -> ModelError:
+def _backwards(answers: Task) -> ModelError:
     kind = WORDS.get(answers.decoding, "logits")
     return ModelError(
         f"The loss is smaller the less the outputs, taken for {kind}, say of a row's own label: answers would be the "

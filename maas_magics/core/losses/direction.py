@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maas_magics.core.data.answers import Answers, Link
 from maas_magics.core.losses.own import OwnLoss
 from maas_magics.core.networks.modules import preserve_rng
+from maas_magics.core.tasks.base import Link, Task
 
 SIZES = (1.0, 4.0)
 """Logits that are tried; a margin is 1 as a rule."""
@@ -33,7 +33,7 @@ OF_LOGITS = {"sigmoid", "logsigmoid", "softplus", "softmax", "log_softmax", "log
 
 @torch.no_grad()
 def takes_probabilities(
-    loss: OwnLoss, answers: Answers, outputs: Tensor, target: Tensor, bounded: Callable[[], bool]
+    loss: OwnLoss, answers: Task, outputs: Tensor, target: Tensor, bounded: Callable[[], bool]
 ) -> bool:
     """Whether a loss of the user's own takes outputs for the probabilities themselves.
 
@@ -46,7 +46,7 @@ def takes_probabilities(
     bounded : callable
         Whether the network answers probabilities, whatever it is asked.
     """
-    several = answers.task == "multiclass"
+    several = answers.exclusive
     mark = functional.one_hot(target, len(answers.classes)).double() if several else target.double()
     shares = []
     for sure in ON_THE_WAY:
@@ -71,13 +71,13 @@ def _value(loss: OwnLoss, tried: Tensor, outputs: Tensor, target: Tensor) -> flo
 
 
 @torch.no_grad()
-def runs_backwards(loss: OwnLoss, answers: Answers, outputs: Tensor, target: Tensor) -> bool:
+def runs_backwards(loss: OwnLoss, answers: Task, outputs: Tensor, target: Tensor) -> bool:
     """Whether a loss is smaller where every label is answered wrongly than where each is answered rightly.
 
     Parameters
     ----------
     loss : OwnLoss
-    answers : Answers
+    answers : Task
         Of labels, with what the outputs are taken for.
     outputs : Tensor
         Of some rows, for their shape and type.
@@ -96,9 +96,9 @@ def runs_backwards(loss: OwnLoss, answers: Answers, outputs: Tensor, target: Ten
     return False
 
 
-def _extremes(answers: Answers, link: Link, target: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _extremes(answers: Task, link: Link, target: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Outputs that are answered as each row's label, and those that are answered as any but that, for each size."""
-    several = answers.task == "multiclass"
+    several = answers.exclusive
     mark = functional.one_hot(target, len(answers.classes)).double() if several else target.double()
     if link in ("softmax", "sigmoid"):
         return [(size * (2 * mark - 1), size * (1 - 2 * mark)) for size in SIZES]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from maas_magics.api.errors import ModelError
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.losses.known import Watch, settings_of
 from maas_magics.core.networks.blame import name_of
 from maas_magics.core.networks.modules import copied, preserve_rng
+from maas_magics.core.tasks.base import Task
 
 BY_INDEX = {"cross_entropy", "nll_loss"}
 """Losses of torch's that ignore a label."""
@@ -87,7 +87,7 @@ def _names(code: Any) -> Iterator[str]:
             yield from _names(constant)
 
 
-def check_places(loss: Any, settings: Mapping[str, Any], answers: Answers, tell: Callable[[str], None]) -> None:
+def check_places(loss: Any, settings: Mapping[str, Any], answers: Task, tell: Callable[[str], None]) -> None:
     """Raise `ModelError` where a loss says something of a class by an index that is another label.
 
     Parameters
@@ -95,7 +95,7 @@ def check_places(loss: Any, settings: Mapping[str, Any], answers: Answers, tell:
     loss : callable
     settings : mapping
         Of the loss of torch's that it is, or calls.
-    answers : Answers
+    answers : Task
         Of one label of several.
     tell : callable
         Gets the order of labels that are no numbers.

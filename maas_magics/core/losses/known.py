@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from maas_magics.core.data.answers import Family, Link
+from maas_magics.core.tasks.base import Family, Link
 
 Target = Literal["index", "like", "signs"]
 """How a loss takes the target: class indices (n,); floats in the shape of the outputs; those as −1 and 1."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from maas_magics.core.data.answers import Answers, Link
 from maas_magics.core.losses.own import Trial
+from maas_magics.core.tasks.base import Link, Task
 
 WORDS: dict[Link, str] = {"identity": "probabilities", "exp": "log-probabilities"}
 
 OTHERWISE = "--outputs logits, probabilities or values says otherwise"
 
 
-def told(answers: Answers, trial: Trial) -> str:
+def told(answers: Task, trial: Trial) -> str:
     """What outputs are taken for, why, and what becomes of them."""
-    if answers.task == "regression" and answers.decoding == "identity":
+    if answers.numeric and answers.decoding == "identity":
         return f"The network's outputs are taken for values, and answered as they are; {OTHERWISE}."
     kind = WORDS.get(answers.decoding, "logits")
-    if answers.task == "regression" and answers.decoding == "exp":
+    if answers.numeric and answers.decoding == "exp":
         kind = "logarithms"
     why = ", as the loss takes them" if trial.watch is None or trial.watch.link == answers.decoding else ""
     done = {
@@ -29,16 +29,16 @@ def told(answers: Answers, trial: Trial) -> str:
     return f"The network's outputs are taken for {kind}{why}, and {done}; {OTHERWISE}."
 
 
-def contradiction(answers: Answers, outputs: Tensor) -> str:
+def contradiction(answers: Task, outputs: Tensor) -> str:
     """What speaks against that which outputs of some rows are taken for; empty where nothing does.
 
     Parameters
     ----------
-    answers : Answers
+    answers : Task
     outputs : Tensor
         (n, …)
     """
-    if answers.task == "regression" or len(outputs) < 8:
+    if answers.numeric or len(outputs) < 8:
         return ""
     values = outputs.detach().reshape(len(outputs), -1).double()
     inside = ((values >= 0) & (values <= 1)).all(dim=1)
@@ -59,15 +59,15 @@ def contradiction(answers: Answers, outputs: Tensor) -> str:
                     "for logits. If the network ends in a sigmoid: --outputs probabilities, or leave it out."
                 )
         case "identity":
-            bad = ~inside | (~whole if answers.task == "multiclass" else False)
+            bad = ~inside | (~whole if answers.exclusive else False)
             if bool(bad.any()):
                 return (
                     f"The outputs of {int(bad.sum())} of {n} rows looked at are no probabilities"
-                    f"{' that sum to 1' if answers.task == 'multiclass' else ' within 0…1'}, but they are taken for "
+                    f"{' that sum to 1' if answers.exclusive else ' within 0…1'}, but they are taken for "
                     "such. If they are logits: --outputs logits."
                 )
         case "exp":
-            bad = ~whole if answers.task == "multiclass" else (values > 1e-3).any(dim=1)
+            bad = ~whole if answers.exclusive else (values > 1e-3).any(dim=1)
             if bool(bad.any()):
                 return (
                     f"The outputs of {int(bad.sum())} of {n} rows looked at are no log-probabilities, but they are "

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import MaasError, ModelError
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Array
 from maas_magics.core.losses.broadcasting import broadcasts
 from maas_magics.core.losses.known import KEEPING, KNOWN, LINKS, Takes, Watch
 from maas_magics.core.networks.blame import arguments_of, code_of, name_of, told_of
 from maas_magics.core.networks.modules import preserve_rng
+from maas_magics.core.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Trial:
 
 
 def try_loss(
-    loss: Callable[..., Any], takes: Takes | None, outputs: Tensor, target: Tensor, answers: Answers, given: Given
+    loss: Callable[..., Any], takes: Takes | None, outputs: Tensor, target: Tensor, answers: Task, given: Given
 ) -> Trial:
     """How a loss takes the target.
 
@@ -131,7 +131,7 @@ def try_loss(
         Of a network, for some rows.
     target : Tensor
         Encoded, of those rows.
-    answers : Answers
+    answers : Task
     given : Given
 
     Raises
@@ -152,7 +152,7 @@ def try_loss(
         if error is not None:
             raise _refused(loss, error, outputs, OwnLoss(loss, form).target(outputs, target))
         return Trial(form)
-    if answers.task == "regression" and outputs.numel() == target.numel() and is_plain(loss):
+    if answers.numeric and outputs.numel() == target.numel() and is_plain(loss):
         return Trial(Form(row, row))
     first: tuple[BaseException | str, Form] | None = None
     for form in _forms(row, outputs, target, answers, given):
@@ -164,10 +164,10 @@ def try_loss(
     raise _refused(loss, first[0], outputs, OwnLoss(loss, first[1]).target(outputs, target))
 
 
-def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers: Answers) -> Form:
+def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers: Task) -> Form:
     row = tuple(outputs.shape[1:])
     name = name_of(loss)
-    if takes.target == "index" and answers.task != "regression":
+    if takes.target == "index" and not answers.numeric:
         if len(row) != 1 or row[0] < 2:
             raise ModelError(
                 f"{name} takes an output for each class, (n, {max(2, len(answers.classes))}); "
@@ -188,15 +188,15 @@ def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers:
     return Form(row, row, signs=takes.target == "signs")
 
 
-def _forms(row: tuple[int, ...], outputs: Tensor, target: Tensor, answers: Answers, given: Given) -> Iterator[Form]:
+def _forms(row: tuple[int, ...], outputs: Tensor, target: Tensor, answers: Task, given: Given) -> Iterator[Form]:
     """As it came, unless that would broadcast; as the outputs, where they are as many numbers; as class indices."""
     width = tuple(target.shape[1:]) if given.axes > 1 and target.dim() > 1 else (1,) * (given.axes - 1)
     came = width if target[:1].numel() == math.prod(width) else tuple(target.shape[1:])
     signs = answers.classes in ((-1, 1), (-1.0, 1.0))
     whole = given.dtype is not None and not given.dtype.is_floating_point
     plain = all(not isinstance(label, str) for label in answers.classes)
-    as_it_came = given.dtype if whole and plain else torch.int64 if answers.task == "multiclass" else None
-    if answers.task == "multiclass":
+    as_it_came = given.dtype if whole and plain else torch.int64 if answers.exclusive else None
+    if answers.exclusive:
         signs, as_it_came = False, as_it_came if as_it_came is not torch.bool else torch.int64
     like = Form(row, row, None, signs)
     same = outputs.numel() == target.numel() and outputs.is_floating_point()
@@ -209,7 +209,7 @@ def _forms(row: tuple[int, ...], outputs: Tensor, target: Tensor, answers: Answe
             yield like
     if as_it_came is not None:
         yield Form(row, came, None, signs)
-    if answers.task in ("binary", "multiclass"):
+    if answers.one_label:
         yield Form(row, (), torch.int64)
 
 

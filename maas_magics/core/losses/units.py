@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from maas_magics.core.data.answers import Link
 from maas_magics.core.losses.known import Watch
 from maas_magics.core.losses.own import OwnLoss
 from maas_magics.core.networks.modules import preserve_rng
+from maas_magics.core.tasks.base import Link
 
 NEAR = 0.2
 """Share of the target's size that the best outputs may be off without a word, as those of a penalised loss are."""

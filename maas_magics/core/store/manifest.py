@@ -10,10 +10,10 @@ import msgspec
 
 from maas_magics.api.errors import StoreError
 from maas_magics.api.results import ModelInfo
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.scaling import Layout, Scaling
 from maas_magics.core.store.storage import MANIFEST
+from maas_magics.core.tasks.fit import AnyTask
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     info : ModelInfo
-    answers : Answers
+    answers : AnyTask
     params : dict of str to Any
         Hyperparameters of a declared architecture.
     declared : bool
@@ -56,7 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     info: ModelInfo
-    answers: Answers
+    answers: AnyTask
     params: dict[str, Any] = {}
     declared: bool = True
     source: str = ""

@@ -16,12 +16,13 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.losses.check import few_rows
+from maas_magics.core.losses.make import mass_of
 from maas_magics.core.memory import free_memory
+from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.batches.accumulate import Grouped
 from maas_magics.core.training.batches.batches import Batches, InMemory
 from maas_magics.core.training.batches.blocks import Blocks
 from maas_magics.core.training.batches.prepare import Prepared
-from maas_magics.core.training.steps.losses import Loss, mass_of
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Division

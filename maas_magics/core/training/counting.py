@@ -11,9 +11,9 @@ from torch import Tensor
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.data.roles import mean_weight
+from maas_magics.core.tasks.class_weights import class_weights
 from maas_magics.core.training.batches.changed import with_answers
 from maas_magics.core.training.batches.prepare import Prepared, joined
-from maas_magics.core.training.weights import class_weights
 
 
 class Counting:
@@ -84,11 +84,7 @@ class Counting:
         mean, answers = self.mean(), prepared.answers
         if mean and answers.usual and isinstance(self._sums, Tensor):
             found = self._sums / self._total
-            if answers.task == "regression":
-                found = found * found.new_tensor(answers.scale) + found.new_tensor(answers.center)
-            elif answers.task == "binary":
-                found = torch.cat([1 - found, found])
-            usual = tuple(found.tolist())
+            usual = tuple(answers.usual_of(found).tolist())
             prepared = with_answers(prepared, msgspec.structs.replace(answers, usual=usual))
         return replace(prepared, mean_weight=mean)
 

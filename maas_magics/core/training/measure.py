@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.data.decode import Decode, truth
-from maas_magics.core.training.baseline import baseline, constant_loss
+from maas_magics.core.tasks.baseline import baseline, constant_loss
+from maas_magics.core.tasks.metrics import evaluate
 from maas_magics.core.training.batches.batches import Batches
-from maas_magics.core.training.metrics import evaluate
 from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.steps.out_of_memory import give_back, is_out_of_memory
 from maas_magics.core.training.steps.weighting import Weighted
@@ -43,7 +42,7 @@ def baseline_of(target: Tensor, plan: Plan) -> dict[str, float]:
     with torch.inference_mode():
         target = target.cpu()
         plain, weights = plan.loss.parted(target) if isinstance(plan.loss, Weighted) else (target, None)
-        known = truth(plan.answers, plain)
+        known = plan.answers.truth(plain)
         return constant_loss_of(plan, known, target) | baseline(plan.metrics, plan.answers, known, weights)
 
 
@@ -55,7 +54,7 @@ def constant_loss_of(plan: Plan, known: Tensor, target: Tensor) -> dict[str, flo
     return {"loss": said}
 
 
-def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> dict[str, float]:
+def figures_of(outputs: Tensor, target: Tensor, decode: nn.Module, plan: Plan) -> dict[str, float]:
     """Loss and every metric of some outputs."""
     weights = None
     if isinstance(plan.loss, Weighted):
@@ -63,7 +62,7 @@ def figures_of(outputs: Tensor, target: Tensor, decode: Decode, plan: Plan) -> d
         target, weights = plan.loss.parted(target)
     else:
         figures = {"loss": float(plan.loss(outputs, target))}
-    here = decode.center.device
-    if outputs.device != here:  # it computes in float64, which not every device does
-        outputs, target, weights = outputs.to(here), target.to(here), None if weights is None else weights.to(here)
-    return figures | evaluate(plan.metrics, decode.table(outputs), truth(plan.answers, target), weights)
+    if outputs.device.type == "mps":  # which has no float64; the decoder is on the CPU then
+        outputs, target, weights = outputs.cpu(), target.cpu(), None if weights is None else weights.cpu()
+    decoded = decode(outputs).reshape(len(outputs), -1)
+    return figures | evaluate(plan.metrics, decoded, plan.answers.truth(target), weights)

@@ -11,12 +11,14 @@ from torch import Tensor
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
+from maas_magics.core.losses.make import make_loss
+from maas_magics.core.tasks.class_weights import class_weights
+from maas_magics.core.tasks.losses import Loss
+from maas_magics.core.tasks.metric_names import make_metrics
+from maas_magics.core.tasks.metrics import Metric
 from maas_magics.core.training.batches.prepare import Prepared
-from maas_magics.core.training.metrics import Metric, make_metrics
 from maas_magics.core.training.plan import mode_of
-from maas_magics.core.training.steps.losses import Loss, make_loss
 from maas_magics.core.training.steps.weighting import Weighted, rowwise
-from maas_magics.core.training.weights import class_weights
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def make_objective(request: TrainRequest, recipe: Recipe, prepared: Prepared, de
     monitor = request.monitor or recipe.monitor
     if monitor != "loss" and monitor not in metrics:
         metrics |= make_metrics((monitor,), answers)
-    if request.label_smoothing and answers.task == "regression":
+    if request.label_smoothing and answers.numeric:
         raise OptionError("Label smoothing is for labels; the task is regression.", "Drop --label-smoothing.")
     if callable(request.loss) and (request.label_smoothing or request.class_weights is not None):
         raise OptionError(

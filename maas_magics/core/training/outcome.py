@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from torch import nn
 
@@ -13,15 +14,15 @@ from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
 from maas_magics.core.context import Context, versions
-from maas_magics.core.data.decode import truth
 from maas_magics.core.model import Model
 from maas_magics.core.networks.modules import describe
 from maas_magics.core.publish import publish
 from maas_magics.core.store.manifest import Manifest
+from maas_magics.core.tasks.fit import AnyTask
+from maas_magics.core.tasks.metric_names import by_name
 from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_row, no_better
 from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.measure import constant_loss_of
-from maas_magics.core.training.metrics import by_name
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.steps.optimizers import Optimizer
 
@@ -60,7 +61,7 @@ def _most_loss(history: History, plan: Plan, prepared: Prepared) -> float:
 def _learnt_baseline(plan: Plan, prepared: Prepared) -> dict[str, float]:
     """Loss of a constant answer to the training rows, where none were held out."""
     target = prepared.train[1]
-    return constant_loss_of(plan, truth(plan.answers, target), target) if len(target) else {}
+    return constant_loss_of(plan, plan.answers.truth(target), target) if len(target) else {}
 
 
 def _doubts(history: History, plan: Plan, prepared: Prepared) -> list[str]:
@@ -173,7 +174,7 @@ def _manifest(
     }
     return Manifest(
         info=info,
-        answers=answers,
+        answers=cast(AnyTask, answers),
         params=dict(request.params),
         declared=declared,
         source="" if declared else describe(net, request.source),

@@ -9,10 +9,10 @@ from typing import Literal
 from torch import Tensor
 
 from maas_magics.api.records import lower_is_better
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.losses import Loss
+from maas_magics.core.tasks.metrics import Metric
 from maas_magics.core.training.compiling.compiled import Compiled
-from maas_magics.core.training.metrics import Metric
-from maas_magics.core.training.steps.losses import Loss
 from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.schedules import Schedule
 
@@ -22,7 +22,7 @@ class Plan:
     """Everything the loop needs to know, decided."""
 
     loss: Loss
-    answers: Answers
+    answers: Task
     metrics: dict[str, Metric]
     monitor: str
     mode: Literal["min", "max"]

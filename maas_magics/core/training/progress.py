@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from maas_magics.api.errors import OptionError, StoreError
 from maas_magics.api.events import CheckpointSaved, Event, Message, Resumed
 from maas_magics.core.context import Stopping
-from maas_magics.core.data.decode import Decode
 from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.checkpoint import Checkpoints, State
 from maas_magics.core.training.plan import History, Plan
@@ -54,7 +53,7 @@ class Progress:
         self._blind = False
         self._order = torch.Generator().manual_seed(plan.seed)
         device = next(net.parameters()).device
-        self._decode = Decode(plan.answers).to("cpu" if device.type == "mps" else device)
+        self._decode = plan.answers.decoder().to("cpu" if device.type == "mps" else device)
         self._epoch = 1
         self._step = self._samples = 0
         self._done = self._rows = 0

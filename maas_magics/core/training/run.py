@@ -231,7 +231,7 @@ class Run:
         """What a person sees of it."""
         request, answers, precision = self._request, self._prepared.answers, choice.regime.precision
         facts = {
-            "task": answers.task + (f", {len(answers.classes)} classes" if answers.task == "multiclass" else ""),
+            "task": answers.description,
             "architecture": self._title,
             **made.facts,
             **({"weights": request.weights} if request.weights else {}),

@@ -10,8 +10,8 @@ from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.space import FIELDS, Choices, Parameter, Range, Space
 from maas_magics.core.architectures import architectures
+from maas_magics.core.losses.make import task_of
 from maas_magics.core.training.checks import check_request
-from maas_magics.core.training.steps.losses import task_of
 from maas_magics.core.training.steps.optimizers import find_optimizer
 from maas_magics.core.training.steps.schedules import schedule
 

@@ -17,15 +17,16 @@ from maas_magics.api.requests import Task, TrainRequest, is_named_split
 from maas_magics.api.results import TrainedModel
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context
-from maas_magics.core.data.answers import Family, within
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.losses.check import OtherTask
 from maas_magics.core.losses.ignored import ignored_by
+from maas_magics.core.losses.make import task_of
 from maas_magics.core.model import features_of
 from maas_magics.core.networks.blame import as_ours
 from maas_magics.core.store.models import check_name
+from maas_magics.core.tasks.base import Family
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.batches import loaders
@@ -48,7 +49,6 @@ from maas_magics.core.training.checks import check_request, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.run import Run
 from maas_magics.core.training.steps.devices import find_device
-from maas_magics.core.training.steps.losses import task_of
 from maas_magics.core.training.steps.out_of_memory import error_of, is_out_of_memory
 from maas_magics.core.training.steps.random_numbers import own_random
 
@@ -131,11 +131,11 @@ def _train_for(
     rows = found.rows
     if named:
         architecture = architectures.get(found.chosen)
-        recipe = architecture.recipe(rows, prepared.answers.task)
-        if recipe.clamp and prepared.answers.task == "regression" and not callable(request.loss):
-            prepared = with_answers(prepared, within(prepared.answers, found.learnt))
+        recipe = architecture.recipe(rows, prepared.answers)
+        if recipe.clamp and not callable(request.loss):
+            prepared = with_answers(prepared, prepared.answers.clamped(found.learnt))
         features = features_of(prepared.preprocess.columns, prepared.transform)
-        net = architecture.build(features, prepared.answers.outputs, prepared.answers.task, request.params)
+        net = architecture.build(features, prepared.answers, request.params)
         initialise = getattr(net, "initialise", None)
         if callable(initialise):
             initialise(*prepared.train[0])

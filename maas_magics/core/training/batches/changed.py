@@ -11,7 +11,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.data.arrow import tensors as column_tensors
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
@@ -20,13 +19,14 @@ from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.losses.check import recoded
 from maas_magics.core.store.sample import TARGET
+from maas_magics.core.tasks.base import Task
 from maas_magics.core.training.batches.prepare import Prepared
 
 
-def with_answers(prepared: Prepared, answers: Answers) -> Prepared:
+def with_answers(prepared: Prepared, answers: Task) -> Prepared:
     """The same rows with the target as ``answers`` has it: of two labels as one label of several, or among more."""
     before, train, held, sample = prepared.answers, prepared.train, prepared.validation, prepared.sample
-    if answers.task == before.task and answers.classes == before.classes:
+    if answers.same_encoding(before):
         return replace(prepared, answers=answers)
     place = sample.column_names.index(TARGET)
     kept = sample.column(place)

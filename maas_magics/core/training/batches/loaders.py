@@ -16,22 +16,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from maas_magics.api.errors import DataError, OptionError
-from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import Recipe
-from maas_magics.core.data.answers import Answers, Family, infer_task
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.labels import TEXT, kind_of_holding
 from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
-from maas_magics.core.data.target import TARGET as NAME
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.losses.check import Asked, few_rows, fit_in
 from maas_magics.core.losses.own import Given
 from maas_magics.core.networks.modules import ask, make_module
 from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
+from maas_magics.core.tasks.base import Family, TaskName
+from maas_magics.core.tasks.of_batch import fit_batch, infer_batch_task
 from maas_magics.core.training.batches.batches import Batches, FromLoader, InMemory, single
 from maas_magics.core.training.batches.from_dataset import FromDataset
 from maas_magics.core.training.batches.loader_rows import in_order
@@ -94,7 +93,7 @@ def reading(parts: tuple[Any, ...], workers: int, pin: bool = False) -> Iterator
 
 @contextmanager
 def prepared_loader(
-    request: TrainRequest, task: Task | Family | None, device: torch.device, tell: Callable[[str], None]
+    request: TrainRequest, task: TaskName | Family | None, device: torch.device, tell: Callable[[str], None]
 ) -> Iterator[tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]]:
     """A module, what its data is, and batches of it, for as long as the block lasts."""
     train, held = _sources(request)
@@ -105,7 +104,7 @@ def prepared_loader(
 
 def _prepared(
     request: TrainRequest,
-    task: Task | Family | None,
+    task: TaskName | Family | None,
     device: torch.device,
     train: Part,
     held: Part | None,
@@ -126,23 +125,23 @@ def _prepared(
         )
     )
     width = target.shape[1] if target.dim() == 2 else 1
-    told = infer_loader_task(target, task)
+    told = infer_batch_task(target, task)
     net = make_module(request.model, inputs[0][:1].numel(), width)
     net.eval()
-    answers = _answers(told, target, net, inputs, train.classes)
+    answers = fit_batch(told, target, lambda: ask(net, inputs), train.classes)
     asked = Asked(request.loss, request.outputs, request.task, Given(target.dim(), target.dtype))
     few = few_rows(inputs)
     fitted, form = fit_in(
         net,
         tuple(x[:few] for x in inputs),
-        _encoder(answers)(target)[:few],
+        answers.encode_batch(target)[:few],
         answers,
         [],
         asked,
         tell,
     )
-    before, answers = _encoder(answers), fitted
-    encode = before if told == fitted.task else _encoder(fitted)
+    before, answers = answers.encode_batch, fitted
+    encode = before if told == fitted.task else fitted.encode_batch
     sample = _sample((held or train).items(readers), columns, encode)
     preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
     empty = torch.empty(0)
@@ -234,42 +233,6 @@ def tensors_of(dataset: Any) -> tuple[Tensor, ...] | None:
         whole = tensors_of(dataset.dataset)
         return None if whole is None else tuple(x[torch.as_tensor(list(dataset.indices))] for x in whole)
     return None
-
-
-def infer_loader_task(target: Tensor, asked: Task | Family | None = None) -> Task:
-    """Task that a batch's target speaks for: whole numbers are labels."""
-    if asked is None and target.dim() == 1 and not target.is_floating_point():
-        return "binary" if target.dtype == torch.bool else "multiclass"
-    if asked is None and target.dim() < 2:
-        return "regression"
-    return infer_task(target.numpy(), asked)
-
-
-def _answers(task: Task, target: Tensor, net: nn.Module, inputs: tuple[Tensor, ...], classes: Any) -> Answers:
-    width = target.shape[1] if target.dim() == 2 else 1
-    if task == "regression":
-        several = (NAME,) if target.dim() == 1 else tuple(f"{NAME}{i}" for i in range(width))
-        return Answers(task, several, (), (0.0,) * width, (1.0,) * width, target.dim() == 1)
-    if task == "multilabel":
-        several = tuple(f"{NAME}{i}" for i in range(width))
-        return Answers(task, several, (False, True), flat=False, kind=kind_of_holding(target.numpy()))
-    if task == "binary":
-        return Answers(task, (NAME,), (False, True) if target.dtype == torch.bool else (0, 1), kind=_kind(target))
-    outputs = ask(net, inputs)
-    count = outputs.shape[1] if outputs.dim() == 2 else 0
-    if classes is not None and len(classes) == count:
-        return Answers(task, (NAME,), tuple(map(str, classes)), kind=TEXT)
-    return Answers(task, (NAME,), tuple(range(count)), kind=_kind(target))
-
-
-def _kind(target: Tensor) -> str:
-    return str(target.dtype).removeprefix("torch.")
-
-
-def _encoder(answers: Answers) -> Callable[[Tensor], Tensor]:
-    if answers.task == "multiclass":
-        return lambda target: target.reshape(-1).long()
-    return lambda target: target.float().reshape(len(target), -1)
 
 
 def _sample(items: Iterator[Any], columns: Columns, encode: Callable[[Tensor], Tensor]) -> pa.Table:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError
-from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.api.requests import TrainRequest
 from maas_magics.core.architectures import architectures
-from maas_magics.core.data.answers import Answers, Family, fit_answers, infer_task, respelled
 from maas_magics.core.data.arrow import is_number, is_text
 from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
 from maas_magics.core.data.exact import exactly
@@ -37,6 +36,8 @@ from maas_magics.core.networks.arguments import takes_by_name
 from maas_magics.core.networks.modules import title_of
 from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
+from maas_magics.core.tasks.base import Family, Task, TaskName
+from maas_magics.core.tasks.fit import OF_LABELS, fit_task, infer_task, respelled
 
 VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
@@ -81,7 +82,7 @@ class Prepared:
     """
 
     preprocess: Preprocess
-    answers: Answers
+    answers: Task
     transform: Transform
     train: tuple[tuple[Tensor, ...], Tensor]
     validation: tuple[tuple[Tensor, ...], Tensor] | None
@@ -99,14 +100,14 @@ class Prepared:
 
 
 def read(
-    request: TrainRequest, task: Task | Family | None, tell: Callable[[str], None], beside: Beside | None = None
+    request: TrainRequest, task: TaskName | Family | None, tell: Callable[[str], None], beside: Beside | None = None
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays.
 
     ``beside`` gets what is to be known of the target.
     """
     roles, beside = roles_of(request), beside or Beside()
-    beside.labels = task in ("binary", "multiclass", "multilabel", "labels", "classes", "choice")
+    beside.labels = task in OF_LABELS
     source, table, values, names = part(request.data, request.target, request.csv, beside=beside)
     beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
     for note in (*notes_of(source), *beside.notes):
@@ -239,7 +240,7 @@ def prepare(
     *,
     layout: Layout,
     scale: bool,
-    task: Task | Family | None,
+    task: TaskName | Family | None,
     standardise: bool,
     tell: Callable[[str], None],
     asked_target: Any = None,
@@ -256,7 +257,7 @@ def prepare(
         What the network takes.
     scale : bool
         Whether numbers are scaled.
-    task : Task, Family or None
+    task : TaskName, Family or None
     standardise : bool
         Whether regression targets are learnt in units of their standard deviation.
     tell : callable
@@ -270,9 +271,9 @@ def prepare(
         What is to be known of the target.
     """
     beside = beside or Beside()
-    answers = fit_answers(train.target, names, task, standardise)
-    if labels and answers.classes and answers.task != "multilabel" and validation is not None:
-        answers = fit_answers(np.concatenate([train.target, validation.target]), names, task, standardise)
+    answers = fit_task(train.target, names, task, standardise)
+    if labels and answers.one_label and validation is not None:
+        answers = fit_task(np.concatenate([train.target, validation.target]), names, task, standardise)
     answers = respelled(answers, beside.spelled)
     tell_labels(names, answers.classes, tell)
     if layout == "raw":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.tasks.base import Task
 
 
 class BalancedOrder:
@@ -38,7 +38,7 @@ class BalancedOrder:
         return self._rows[self._starts[label] + place.minimum(counts - 1)]
 
 
-def balanced_order(answers: Answers, target: Tensor) -> BalancedOrder:
+def balanced_order(answers: Task, target: Tensor) -> BalancedOrder:
     """Sampler of a task's rows.
 
     Raises
@@ -46,6 +46,6 @@ def balanced_order(answers: Answers, target: Tensor) -> BalancedOrder:
     OptionError
         For a task that has not one label a row.
     """
-    if answers.task not in ("binary", "multiclass"):
+    if not answers.one_label:
         raise OptionError(f"Rows are balanced by their label; the task is {answers.task}.", "Drop --balance.")
     return BalancedOrder(target)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task, TrainRequest
-from maas_magics.core.data.answers import Family, respelled
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.fitting import tell_labels
@@ -29,7 +28,6 @@ from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_s
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.survey import FeatureSurvey
 from maas_magics.core.data.target import named, part, target_names
-from maas_magics.core.data.target_survey import TargetSurvey
 from maas_magics.core.data.target_values import Beside, answered
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.losses.ignored import ignored_by
@@ -37,6 +35,9 @@ from maas_magics.core.losses.own import given_by
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, Digest
+from maas_magics.core.tasks.base import Family
+from maas_magics.core.tasks.fit import respelled
+from maas_magics.core.tasks.survey import TargetSurvey
 from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill, check_room
 from maas_magics.core.training.batches.prepare import (
     SAMPLE_ROWS,
@@ -282,13 +283,13 @@ class Stream:
         if self._share and not self.held:
             self._tell("There are too few rows to hold any out: the training rows choose the best epoch.")
         prepared = self._understood(survey, target, sample, kept, str(digest))
-        return prepared, target.extremes if prepared.answers.task == "regression" else np.zeros((0, 1))
+        return prepared, target.extremes if prepared.answers.numeric else np.zeros((0, 1))
 
     def _understood(
         self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
         rows, values = _parted(sample.table())
-        answers = respelled(target.answers(standardises(self._request, self.layout == "raw")), self._beside.spelled)
+        answers = respelled(target.fitted(standardises(self._request, self.layout == "raw")), self._beside.spelled)
         for note in self._beside.notes:
             self._tell(note)
         tell_labels(self._names, answers.classes, self._tell)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, functionalize
 
-from maas_magics.core.training.steps.losses import Loss
+from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.optimizers import Optimizer, views_like
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
 from maas_magics.core.training.steps.step import loss_on

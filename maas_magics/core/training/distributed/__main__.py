@@ -32,8 +32,10 @@ from maas_magics.core.architectures import architectures
 from maas_magics.core.context import Stopping
 from maas_magics.core.graphs.rebuild import ExportedModule, unpack
 from maas_magics.core.losses.check import few_rows
+from maas_magics.core.losses.make import make_loss, mass_of
 from maas_magics.core.networks.modules import make_module
 from maas_magics.core.networks.source import run_source
+from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.batches.sampler import balanced_order
 from maas_magics.core.training.distributed import order as words
 from maas_magics.core.training.distributed.group import PATIENCE, Group, HeldShare, Share, SharedFit, SharedStep, Sums
@@ -42,7 +44,6 @@ from maas_magics.core.training.distributed.shard import SharedCheckpoints, shard
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.steps.compiler import without_compiler
 from maas_magics.core.training.steps.devices import cores, threads
-from maas_magics.core.training.steps.losses import Loss, make_loss, mass_of
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.out_of_memory import Division, error_of, is_out_of_memory
 from maas_magics.core.training.steps.precision import make_precision
@@ -160,7 +161,7 @@ def _network(folder: Path, order: Order) -> nn.Module:
     match order.network:
         case Named() as named:
             architecture = architectures.get(named.architecture)
-            net = architecture.build(named.features, named.outputs, named.task, named.params)
+            net = architecture.build(named.features, order.answers, named.params)
         case Source() as source:
             net = make_module(run_source(source.text), source.inputs, source.outputs)
         case _:

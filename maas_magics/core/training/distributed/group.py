@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from maas_magics.api.events import Event
 from maas_magics.core.context import Stopping
+from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.batches.batches import Batch, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.loop import Fit
 from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.steps.full_step import FullStep
-from maas_magics.core.training.steps.losses import Loss
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.random_numbers import random_state
 

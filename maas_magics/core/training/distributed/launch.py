@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -24,10 +24,10 @@ from maas_magics.api.events import EpochEnd, Message, decode
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.wire import decode_error
 from maas_magics.core.context import Context
-from maas_magics.core.data.decode import Decode
 from maas_magics.core.graphs import rebuild as graphs
 from maas_magics.core.model import features_of, save_weights
 from maas_magics.core.store.storage import staging
+from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tracing import tracing_waits, yield_lock
 from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.batches.prepare import Prepared
@@ -108,8 +108,6 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
         network = Named(
             architecture=work.architecture,
             features=features,
-            outputs=answers.outputs,
-            task=answers.task,
             params=dict(request.params),
         )
     else:
@@ -138,7 +136,7 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
         loss="" if callable(request.loss) else request.loss,
         weights=work.weights,
         smoothing=work.smoothing,
-        answers=answers,
+        answers=cast(AnyTask, answers),
         monitor=work.plan.monitor,
         mode=work.plan.mode,
         epochs=work.plan.epochs,
@@ -203,7 +201,7 @@ class _Watch:
         self._lines: list[Connection] = []
         self._first: Connection | None = None
         self._wish = ""
-        self._decode = Decode(work.plan.answers)
+        self._decode = work.plan.answers.decoder()
         self._baseline = {} if work.held is None else baseline_of(work.held.target, work.plan)
         self._agent = Agent(folder, work.request.workers, lambda why: self._inbox.put((why, None)))
         self._over = False

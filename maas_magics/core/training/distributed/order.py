@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maas_magics.api.requests import Task
 from maas_magics.core.architectures import Features
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.training.steps.rules import Rules
 
 ORDER, WEIGHTS, TRAIN, HELD, RESULT = (
@@ -35,8 +34,6 @@ class Named(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     architecture: str
     features: Features
-    outputs: int
-    task: Task
     params: dict[str, Any]
 
 
@@ -91,7 +88,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     loss: str
     weights: list[float] | None
     smoothing: float
-    answers: Answers
+    answers: AnyTask
     monitor: str
     mode: Literal["min", "max"]
     epochs: int

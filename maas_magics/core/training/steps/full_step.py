@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.ema import Average
-from maas_magics.core.training.steps.losses import Loss
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.precision import Precision
 from maas_magics.core.training.steps.step import TrainStep

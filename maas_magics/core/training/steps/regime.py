@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.full_step import FullStep
-from maas_magics.core.training.steps.losses import Loss
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import DividedStep, Division, Step
 from maas_magics.core.training.steps.precision import Precision

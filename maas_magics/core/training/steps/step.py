@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.training.steps.losses import Loss
+from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.optimizers import Optimizer
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.losses.make import make_loss
 from maas_magics.core.losses.own import Form, OwnLoss
-from maas_magics.core.training.steps.losses import make_loss
+from maas_magics.core.tasks.base import Task
 
 Rowwise = Callable[[Tensor, Tensor], Tensor]
 """``(outputs, target) -> losses``, one for each number of the target, or for each row."""
@@ -59,7 +59,7 @@ class Weighted:
         return losses, weights.to(losses.dtype)
 
 
-def rowwise(loss: Any, answers: Answers, smoothing: float, form: Form | None) -> Rowwise:
+def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | None) -> Rowwise:
     """Losses of single rows for a loss by name, one of ``torch.nn``, or a function that takes a ``reduction``.
 
     Parameters

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.core.data.answers import Answers
+from maas_magics.core.tasks.base import Task
 
 
-def class_weights(asked: Any, answers: Answers, target: Tensor, counts: Tensor | None = None) -> Tensor | None:
+def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | None = None) -> Tensor | None:
     """Weight of each class, in the order of the labels.
 
     Parameters
     ----------
     asked : None, "balanced", dict by label, or sequence
-    answers : Answers
+    answers : Task
     target : Tensor
         Encoded training target.
     counts : Tensor, optional
@@ -32,7 +32,7 @@ def class_weights(asked: Any, answers: Answers, target: Tensor, counts: Tensor |
     """
     if asked is None:
         return None
-    if not answers.classes or answers.task == "multilabel":
+    if not answers.one_label:
         raise OptionError(f"Class weights are for labels; the task is {answers.task}.", "Drop --class-weights.")
     labels = answers.labels
     if isinstance(asked, str):

@@ -6,17 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 
-import msgspec
 import numpy as np
 
 from maas_magics.api.errors import DataError
-from maas_magics.api.requests import Task
-from maas_magics.core.data.answers import MOST_CLASSES, Answers, Family, fit_answers, floats, scaled, shares_of
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.running import Running
-
-QUANTITIES = ("regression", "quantities")
+from maas_magics.core.tasks.base import Family, Task, TaskName, floats
+from maas_magics.core.tasks.fit import MOST_CLASSES, OF_ONE_LABEL, OF_QUANTITIES, fit_task
 
 MOST_LABELS = 100_000
 """Different labels that a target may have."""
@@ -31,11 +28,11 @@ class TargetSurvey:
     Parameters
     ----------
     names : sequence of str
-    task : Task, Family or None
+    task : TaskName, Family or None
         As asked for.
     """
 
-    def __init__(self, names: Sequence[str], task: Task | Family | None) -> None:
+    def __init__(self, names: Sequence[str], task: TaskName | Family | None) -> None:
         self.names, self.task = tuple(names), task
         self.figures = Running()
         self.rows = 0
@@ -74,8 +71,8 @@ class TargetSurvey:
         return np.array([row - start for row in self._first.values() if row >= start], dtype=np.int64)
 
     def _most(self, values: Array) -> int:
-        labels = is_text(values) or self.task in ("binary", "multiclass", "labels", "classes", "choice")
-        return MOST_LABELS if labels and self.task not in QUANTITIES else MOST_CLASSES
+        labels = is_text(values) or self.task in OF_ONE_LABEL
+        return MOST_LABELS if labels and self.task not in OF_QUANTITIES else MOST_CLASSES
 
     @property
     def first(self) -> Array:
@@ -86,7 +83,7 @@ class TargetSurvey:
         """Take in the target of some training rows."""
         self.rows += len(values)
         self._dtype = values.dtype
-        if not is_text(values) or self.task in QUANTITIES:
+        if not is_text(values) or self.task in OF_QUANTITIES:
             self.figures.add(floats(values, self.names).reshape(len(values), -1))
         if values.ndim > 1:
             self._look(values)
@@ -101,14 +98,10 @@ class TargetSurvey:
             odd = np.flatnonzero(((values != 0) & (values != 1)).any(axis=1))
             self._odd = values[odd[:1]] if len(odd) else None
 
-    def answers(self, standardise: bool) -> Answers:
-        """The fitted target, as `maas_magics.core.data.answers.fit_answers` has it of all rows."""
-        answers = fit_answers(self._few(), self.names, self.task, standardise)
-        if answers.task == "regression":
-            return scaled(answers, self.figures, standardise)
-        if answers.task == "multilabel":
-            return msgspec.structs.replace(answers, usual=tuple(self.figures.mean.tolist()))
-        return msgspec.structs.replace(answers, usual=shares_of(self.counts(answers).tolist()))
+    def fitted(self, standardise: bool) -> Task:
+        """The fitted task, as `maas_magics.core.tasks.fit.fit_task` has it of all rows."""
+        task = fit_task(self._few(), self.names, self.task, standardise)
+        return task.counted(self.figures, self.counts(task), standardise)
 
     def _few(self) -> Array:
         """Values that speak for the same task and the same labels as all do."""
@@ -124,10 +117,10 @@ class TargetSurvey:
         """Smallest and largest of each quantity, float64 (2, k)."""
         return np.stack([self.figures.low, self.figures.high])
 
-    def counts(self, answers: Answers) -> Array:
+    def counts(self, task: Task) -> Array:
         """Training rows of each class, int64 (classes,); none for quantities and several labels a row."""
-        if answers.task not in ("binary", "multiclass"):
+        if not task.one_label:
             return np.zeros(0, dtype=np.int64)
         labels = np.array(list(self._labels), dtype=self._dtype)
-        index = answers.encode(labels).reshape(-1).astype(np.int64)
-        return np.bincount(index, np.array(list(self._labels.values())), len(answers.classes)).astype(np.int64)
+        index = task.known(labels)
+        return np.bincount(index, np.array(list(self._labels.values())), len(task.classes)).astype(np.int64)

@@ -1,0 +1,149 @@
+"""What is behind `%evaluate`: a model scored on rows that have the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+
+from maas_magics.api.errors import DataError
+from maas_magics.api.requests import EvaluateRequest
+from maas_magics.api.results import Metrics
+from maas_magics.core.context import Context
+from maas_magics.core.data.arrow import is_text, read_numbers
+from maas_magics.core.data.columns import Array, Moment
+from maas_magics.core.data.labels import TEXT
+from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
+from maas_magics.core.data.target import mostly, named, part, target_names
+from maas_magics.core.data.target_values import Beside, answered, left_out
+from maas_magics.core.data.zones import cautions
+from maas_magics.core.inference.gather import gather
+from maas_magics.core.inference.predictor import CHUNK, Predictor
+from maas_magics.core.tasks import metrics as figures
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.baseline import baseline
+from maas_magics.core.tasks.metric_names import make_metrics
+
+
+def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
+    """Score a model on rows that have the answers.
+
+    Raises
+    ------
+    DataError
+        If the rows lack the target.
+    """
+    predictor = context.loader.predictor(request.model)
+    answers = predictor.answers
+    pair = isinstance(request.data, tuple) and len(request.data) == 2
+    target = request.target
+    if target is None and not pair:
+        target = answers.names[0] if len(answers.names) == 1 else answers.names
+    if predictor.weights:
+        context.tell(
+            f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
+        )
+    decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
+    outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
+    wanted = torch.from_numpy(known)
+    there = find_spec("torchmetrics") is not None
+    trained = tuple(name for name in predictor.metrics if there or not name[:1].isupper())
+    metrics = make_metrics(request.metrics or trained, answers)
+    return Metrics(
+        model=predictor.ref,
+        rows=len(decoded),
+        values=figures.evaluate(metrics, outputs, wanted),
+        baseline=baseline(metrics, answers, wanted),
+        classes=answers.labels if answers.one_label else (),
+        confusion=figures.confusion(outputs, wanted) if answers.one_label else [],
+    )
+
+
+def _scored(
+    predictor: Predictor, data: Any, target: Any, csv: str | None, tell: Callable[[str], None]
+) -> tuple[Array, Array]:
+    """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
+    source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
+    names = target_names(target, (), -1)
+    texts = _texts_of(predictor, names)
+    for note in notes_of(source) if source is not None else ():
+        tell(note)
+    if not isinstance(source, Rereadable) or not names:
+        beside = Beside()
+        source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
+        for note in beside.notes:
+            tell(note)
+        _check_axes(predictor.answers, values)
+        known = predictor.answers.known(values)
+        for text in cautions(predictor.columns.of(Moment), table):
+            tell(text)
+        slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
+        found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
+        return found[""], known
+    source = typed(source, texts)
+    assert isinstance(source, Rereadable)
+    assumed: list[str] = []
+    while (scored := _scored_chunks(predictor, source, names, assumed.append)) is None:
+        pass  # the type of the target turned out to be a wider one, and is known now
+    for text in dict.fromkeys(assumed):
+        tell(text)
+    return scored
+
+
+def _texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
+    """Columns that a model takes as text, and its target where its labels are texts."""
+    answers = predictor.answers
+    text = answers.kind in ("", TEXT) and any(isinstance(label, str) for label in answers.classes)
+    return predictor.columns.texts + (list(names) if text else [])
+
+
+def _scored_chunks(
+    predictor: Predictor, source: Rereadable, names: Sequence[str], caution: Callable[[str], None]
+) -> tuple[Array, Array] | None:
+    parts: list[tuple[Array, Array]] = []
+    dtype: Any = None
+    unknown: DataError | None = None
+    all_rows = kept = 0
+    for rows in source.chunks(CHUNK):
+        features, columns = named(rows, names)
+        beside = Beside()
+        beside.meet([rows.schema.field(name) for name in names], columns)
+        if beside.empty:
+            caution(beside.empty)
+        if predictor.answers.numeric:  # as they were learnt: the few texts among numbers are no answers
+            columns = [read_numbers(each) if is_text(each.type) and mostly(each) else each for each in columns]
+        features, values = answered(features, names, columns)
+        all_rows, kept = all_rows + rows.num_rows, kept + len(values)
+        if not len(values):
+            continue
+        if dtype not in (None, values.dtype):
+            return None
+        dtype = values.dtype
+        for text in cautions(predictor.columns.of(Moment), features):
+            caution(text)
+        _check_axes(predictor.answers, values)
+        try:
+            known = predictor.answers.known(values)
+        except DataError as error:  # the rest of the file may tell that these were no whole numbers, but texts
+            unknown = unknown or error
+        if unknown is None:
+            parts.append((predictor.decoded(predictor.encode(features, source)), known))
+    if unknown is not None:
+        raise unknown
+    if not parts:
+        raise DataError(f"The target {', '.join(names)!r} is missing in every row.", "Give rows with the answers.")
+    left = left_out(all_rows, kept, names)
+    if left:
+        caution(left)
+    answered_, known_ = zip(*parts, strict=True)
+    return np.concatenate(answered_), np.concatenate(known_)
+
+
+def _check_axes(answers: Task, values: Array) -> None:
+    given = "one value a row" if values.ndim == 1 else f"{values.shape[1]} values a row"
+    known = "one value a row" if answers.flat else f"{answers.outputs} values a row"
+    if given != known:
+        raise DataError(f"The target has {given}; the model was trained on {known}.", "Give the targets it answers.")

@@ -1,0 +1,86 @@
+"""The loss that a request asks for, by name or as the user's own, and the task that it implies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.losses.known import known
+from maas_magics.core.losses.own import Form, OwnLoss
+from maas_magics.core.networks.blame import name_of
+from maas_magics.core.tasks.base import Family, Task, TaskName
+from maas_magics.core.tasks.fit import OF_QUANTITIES
+from maas_magics.core.tasks.losses import CLASSES, LABELS, LOSSES, REGRESSION, Loss
+
+OUTPUTS = ("logits", "probabilities", "values")
+"""What a network's outputs may be said to be."""
+
+
+def task_of(loss: Any, task: TaskName | None, outputs: str | None = None) -> TaskName | Family | None:
+    """Task or family of tasks that a loss, or what is said of the outputs, implies; one that was asked for counts.
+
+    Raises
+    ------
+    OptionError
+        If there is no loss of that name, or they do not go together.
+    """
+    if outputs is not None and outputs not in OUTPUTS:
+        raise OptionError(f"There are no outputs {outputs!r}.", did_you_mean(str(outputs), OUTPUTS))
+    if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
+        raise OptionError(f"There is no loss {loss!r}.", did_you_mean(loss, LOSSES))
+    takes = known(loss) if callable(loss) else None
+    if outputs == "values" and ((task is not None and task not in OF_QUANTITIES) or loss in (*CLASSES, *LABELS)):
+        raise OptionError(
+            f"Values are of quantities; {f'the task is {task}' if task else f'the loss {loss!r} is for labels'}.",
+            "--outputs logits",
+        )
+    if task is not None:
+        if (
+            takes is not None
+            and (task in OF_QUANTITIES) != (takes.family in OF_QUANTITIES)
+            and takes.family == "classes"
+        ):
+            raise OptionError(f"The loss {name_of(loss)} is for labels; the task is regression.", "--loss mse")
+        return task
+    if outputs == "values":
+        return "quantities"
+    if takes is not None:
+        return takes.family
+    return "regression" if loss in REGRESSION else "choice" if loss in CLASSES else None
+
+
+def make_loss(
+    loss: Any,
+    task: Task,
+    weights: Tensor | None,
+    smoothing: float,
+    form: Form | None = None,
+    reduction: str = "mean",
+) -> Loss:
+    """Loss ``(outputs, target) -> scalar``, by name as `Task.loss` makes it.
+
+    Parameters
+    ----------
+    loss : str or callable
+    task : Task
+    weights : Tensor or None
+        One for each class.
+    smoothing : float
+        Share of the target spread over all classes.
+    form : Form, optional
+        How a callable gets its arguments; it is handed outputs and encoded target as they are without one.
+    reduction : {"mean", "none"}
+        ``"none"`` gives a loss for each number of the target; not for a callable.
+    """
+    return OwnLoss(loss, form) if callable(loss) else task.loss(loss, weights, smoothing, reduction)
+
+
+def mass_of(loss: Any, task: Task, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+    """What a batch counts in the mean over several: the weights of its labels, where the loss divides by them.
+
+    None means its rows. A loss of the user's own is taken for a mean over rows.
+    """
+    return None if callable(loss) else task.mass(weights)

@@ -1,0 +1,301 @@
+"""A task: the fitted target, how it becomes numbers to learn, and how outputs become answers again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+
+from maas_magics.api import requests
+from maas_magics.api.errors import DataError
+from maas_magics.api.signature import TensorSpec
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.labels import Label, names_of, typed
+from maas_magics.core.data.running import Running
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TaskName = requests.Task
+
+Link = Literal["", "identity", "sigmoid", "softmax", "exp"]
+"""What turns outputs into answers; empty for what the task has: a sigmoid, a softmax, nothing for quantities."""
+
+Family = Literal["quantities", "labels", "classes", "choice"]
+"""What a loss is for, where the task depends on the target as well: numbers; yes or no, once or several times; one of
+several classes, each with an output; or one label, of two with one output."""
+
+Decision = Literal["", "likeliest", "each"]
+"""How decoded outputs become labels: not at all, the likeliest of several, or each by itself at one half."""
+
+
+class Task(msgspec.Struct, frozen=True, tag_field="task"):
+    """The fitted target, and what is known of it.
+
+    A kind of task is one class in a file of its own; nothing outside this room compares names of tasks.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Column names; ``("y",)`` for an unnamed array.
+    classes : tuple of Label
+        Labels in the order of the probabilities; empty for quantities, (False, True) for several labels a row.
+    center, scale : tuple of float
+        Quantities: mean and standard deviation of each training target, or 0 and 1.
+    flat : bool
+        Whether the target is one value a row rather than a row of values.
+    low, high : tuple of float
+        Quantities: range that predictions are kept in; empty for none.
+    link : Link
+        How outputs become answers: what the loss takes them for.
+    shape : tuple of int or None
+        Quantities: numbers of a row's answer, where the network gives other ones than the target has, as quantiles.
+    kind : str
+        What the labels are; see `maas_magics.core.data.labels`.
+    usual : tuple of float
+        Mean of each quantity, or share of each label, in the training rows; empty where they were not counted.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[Label, ...] = ()
+    center: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    flat: bool = True
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    link: Link = ""
+    shape: tuple[int, ...] | None = None
+    kind: str = ""
+    usual: tuple[float, ...] = ()
+
+    task: ClassVar[TaskName]
+    """Name of the kind of task."""
+    usual_link: ClassVar[Link]
+    """What turns the outputs of most losses into answers."""
+    numeric: ClassVar[bool] = False
+    """Whether answers are quantities rather than labels."""
+    exclusive: ClassVar[bool] = False
+    """Whether each class has an output, of which one is right."""
+    one_label: ClassVar[bool] = False
+    """Whether a row has one label."""
+    decision: ClassVar[Decision]
+    usual_metrics: ClassVar[tuple[str, ...]]
+    metric_example: ClassVar[str]
+    """Classes of torchmetrics that a person may look for."""
+
+    # --- the target, without torch ---
+
+    @property
+    def decoding(self) -> Link:
+        """How outputs become answers."""
+        return self.link or self.usual_link
+
+    @property
+    def description(self) -> str:
+        """The task in a word or two."""
+        return self.task
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that are taken where none is asked for."""
+        return self.usual_metrics if self.shape is None else ()
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of one row's quantities; labels have none."""
+        return ()
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network puts out for a row."""
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the probabilities' columns."""
+        return names_of(self.label_array)
+
+    @property
+    def label_array(self) -> Array:
+        """Labels as they came, as an array that a class index picks from."""
+        return typed(self.classes, self.kind)
+
+    @property
+    def standardised(self) -> bool:
+        """Whether quantities are learnt in other units than they are told in."""
+        return any(self.center) or any(scale != 1 for scale in self.scale)
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Outputs of an exported model."""
+        raise NotImplementedError
+
+    def encode(self, values: Array) -> Array:
+        """Target of some rows as the loss takes it.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+
+        Returns
+        -------
+        ndarray
+            int64 (n,) for one label of several, else float32 (n, outputs); quantities standardised.
+
+        Raises
+        ------
+        DataError
+            For a label the model was not trained on, or a missing value.
+        """
+        raise NotImplementedError
+
+    def known(self, values: Array) -> Array:
+        """Target of some rows, as they came, as metrics take it; see `truth`."""
+        raise NotImplementedError
+
+    def quantities(self, values: Array) -> Array:
+        """Quantities of some rows in their own units, float64 (n, k)."""
+        return floats(values, self.names).reshape(len(values), -1)
+
+    def clamped(self, values: Array) -> Task:
+        """The same, with predicted quantities kept in the range of ``values``, the training targets."""
+        return self
+
+    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+        """The same with the figures of all training rows, where it was fitted on some of them.
+
+        Parameters
+        ----------
+        figures : Running
+            Of each number of the target; of none where it is text.
+        counts : ndarray, int64 (classes,)
+            Rows of each class; empty where a row has not one label.
+        standardise : bool
+            Whether quantities are learnt in units of their standard deviation.
+        """
+        raise NotImplementedError
+
+    def same_encoding(self, other: Task) -> bool:
+        """Whether a target that the other one encoded is as this one would have it."""
+        return (self.task, self.classes) == (other.task, other.classes)
+
+    def answering(self, row: tuple[int, ...]) -> Task | None:
+        """The task of a network with answers of shape ``row`` for each row; None where it does not fit."""
+        raise NotImplementedError
+
+    def difference(self, before: Array, after: Array) -> float:
+        """Largest difference of two sets of decoded answers: of probabilities as they are."""
+        return float(_apart(before, after).max(initial=0.0))
+
+    # --- outputs and targets as tensors ---
+
+    def decoder(self) -> nn.Module:
+        """Module from the network's outputs to decoded answers."""
+        raise NotImplementedError
+
+    def decide(self, decoded: Tensor) -> Tensor:
+        """What decoded outputs say: index of the likeliest class (n,), or of several labels whether each holds."""
+        return decoded.argmax(dim=1)
+
+    def truth(self, target: Tensor) -> Tensor:
+        """Encoded target as metrics take it: class indices (n,), labels (n, k), or float64 quantities (n, k)."""
+        return target
+
+    def class_index(self, target: Tensor) -> Tensor:
+        """Encoded target of one label a row as class indices, int64 (n,)."""
+        return target
+
+    def encode_batch(self, target: Tensor) -> Tensor:
+        """Target of a loader's batch, in whatever shape and type it has, as the loss takes it."""
+        return target.float().reshape(len(target), -1)
+
+    def mean_outputs(self, outputs: Tensor) -> Tensor:
+        """Outputs of an ensemble, (members, n, outputs), as those of one network, (n, outputs)."""
+        raise NotImplementedError
+
+    # --- loss, metrics, baseline ---
+
+    def loss(
+        self, name: str, weights: Tensor | None, smoothing: float, reduction: str = "mean"
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Loss of a name, ``(outputs, target) -> scalar``.
+
+        Parameters
+        ----------
+        name : str
+            ``"auto"`` for the task's own.
+        weights : Tensor or None
+            One for each class.
+        smoothing : float
+            Share of the target spread over all classes.
+        reduction : {"mean", "none"}
+            ``"none"`` gives a loss for each number of the target.
+
+        Raises
+        ------
+        OptionError
+            If it is for another task.
+        """
+        raise NotImplementedError
+
+    def mass(self, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+        """What a batch counts in the mean over several, where the loss divides by the weights of its labels."""
+        return None
+
+    def metrics(self) -> Mapping[str, Callable[..., float]]:
+        """Metrics of the package by name, ``metric(decoded, target, weights)``."""
+        raise NotImplementedError
+
+    def torchmetrics_arguments(self) -> dict[str, Any]:
+        """What a class of torchmetrics is made with."""
+        raise NotImplementedError
+
+    def for_torchmetrics(self, decoded: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """Decoded answers and target as the class ``name`` of torchmetrics takes them."""
+        return decoded, target.long()
+
+    def constant(self, known: Tensor) -> Tensor:
+        """What a constant answers: mean of each quantity, or share of each label, float64 (k,).
+
+        Parameters
+        ----------
+        known : Tensor
+            Target of some rows as metrics take it, for where those of the training were not counted.
+        """
+        if self.usual:
+            import torch
+
+            return torch.tensor(self.usual, dtype=torch.float64, device=known.device)
+        return self.share(known)
+
+    def share(self, known: Tensor) -> Tensor:
+        """Mean of a target as metrics take it, float64 (k,)."""
+        return known.double().mean(0)
+
+    def smoothed(self, shares: Tensor, smoothing: float) -> Tensor:
+        """Shares of labels as a loss with label smoothing counts them."""
+        return shares * (1 - smoothing) + smoothing / len(shares)
+
+    def outputs_for(self, answer: Tensor) -> Tensor:
+        """Outputs, float64 (outputs,), that are decoded as one answer, (k,)."""
+        raise NotImplementedError
+
+    def usual_of(self, mean: Tensor) -> Tensor:
+        """What `usual` is, by the mean of an encoded target, or by the share of each class."""
+        return mean
+
+
+def floats(values: Array, names: Sequence[str]) -> Array:
+    """Quantities of the columns ``names`` as float64; raises `DataError` for text."""
+    try:
+        return values.astype(np.float64)
+    except (ValueError, TypeError):
+        raise DataError(
+            f"The target {', '.join(names)!r} holds text, which is no quantity.", "--task multiclass learns labels."
+        ) from None
+
+
+def _apart(before: Array, after: Array) -> Array:
+    return np.abs(before.astype(np.float64) - after.astype(np.float64))

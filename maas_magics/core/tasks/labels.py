@@ -1,0 +1,75 @@
+"""One label a row: what two classes and several have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+import numpy as np
+
+from maas_magics.api.errors import DataError
+from maas_magics.api.signature import DATATYPES, TensorSpec
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.labels import key
+from maas_magics.core.data.running import Running
+from maas_magics.core.tasks.base import Decision, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def shares_of(counts: Iterable[int]) -> tuple[float, ...]:
+    """How large a part of the rows each label has, by how many rows have it."""
+    numbers = list(counts)
+    return tuple(number / sum(numbers) for number in numbers)
+
+
+class OneLabel(Task, frozen=True):
+    """One label a row, of two or of more."""
+
+    one_label: ClassVar[bool] = True
+    decision: ClassVar[Decision] = "likeliest"
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """The label, and the probability of each."""
+        probabilities = TensorSpec("probabilities", "FP32", (-1, len(self.labels)))
+        return TensorSpec("prediction", DATATYPES[self.label_array.dtype.name], (-1,)), probabilities
+
+    def known(self, values: Array) -> Array:
+        """Class indices, int64 (n,)."""
+        indices = {key(label, self.kind): i for i, label in enumerate(self.label_array.tolist())}
+        given = values.tolist()
+        try:
+            places = {label: indices[key(label, self.kind)] for label in set(given)}
+        except KeyError as error:
+            raise DataError(
+                f"The target holds {error.args[0]!r}, a label the model was not trained on.",
+                f"It knows: {', '.join(map(repr, self.classes[:12]))}.",
+            ) from None
+        return np.array([places[label] for label in given], dtype=np.int64)
+
+    def encode(self, values: Array) -> Array:
+        """Class indices, int64 (n,)."""
+        return self.known(values)
+
+    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+        """The same with the share of each label."""
+        return msgspec.structs.replace(self, usual=shares_of(counts.tolist()))
+
+    def decoder(self) -> nn.Module:
+        """Probabilities (n, classes)."""
+        from maas_magics.core.tasks.decode import Decode
+
+        return Decode(self)
+
+    def metrics(self) -> Mapping[str, Callable[..., float]]:
+        """Metrics of labels."""
+        from maas_magics.core.tasks.metrics import LABELS
+
+        return LABELS
+
+    def share(self, known: Tensor) -> Tensor:
+        """Share of each label."""
+        return known.bincount(minlength=len(self.classes)).double() / max(1, len(known))

@@ -1,0 +1,159 @@
+"""Metrics as plain tensor sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Metric = Callable[[Tensor, Tensor], float]
+"""``metric(decoded, target)``.
+
+Labels: ``decoded`` is probabilities (n, classes), ``target`` int64 (n,); several labels a row: both (n, labels);
+quantities: both float64 (n, k) in the target's own units.
+"""
+
+
+Weights = Tensor | None
+"""How much each row counts, (n,); all alike when None."""
+
+
+def _counts(decoded: Tensor, target: Tensor, weights: Weights = None) -> Tensor:
+    """Confusion matrix (true, answered), int64 (classes, classes); float64 with weights."""
+    k = decoded.shape[1]
+    weights = None if weights is None else weights.double()
+    return torch.bincount(target * k + decoded.argmax(dim=1), weights, minlength=k * k).reshape(k, k)
+
+
+def _mean(values: Tensor, weights: Weights) -> Tensor:
+    """Mean of (n,) or (n, k) values."""
+    if weights is None:
+        return values.mean()
+    each = values.double().reshape(len(values), -1).mean(dim=1)
+    return (each * weights).sum() / weights.double().sum()
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of each column of (n, k) values, or of (n,) ones."""
+    return (values.T * weights.double()).T.sum(0) / weights.double().sum()
+
+
+def accuracy(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Share of right labels."""
+    right = (decoded >= 0.5) == target.bool() if target.ndim == 2 else decoded.argmax(dim=1) == target
+    return float(_mean(right.double(), weights))
+
+
+def balanced_accuracy(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Mean recall of the classes that occur."""
+    counts = _counts(decoded, target, weights).double()
+    present = counts.sum(dim=1) > 0
+    return float((counts.diagonal()[present] / counts.sum(dim=1)[present]).mean())
+
+
+def f1(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """F1 of the second of two classes, else the mean over classes or labels, as scikit-learn's."""
+    if target.ndim == 2:
+        answered, true = decoded >= 0.5, target.bool()
+        each_row = torch.ones(len(true), dtype=torch.float64) if weights is None else weights.double()
+        hit, wrong = (((answered & true).T * each_row).sum(1), ((answered ^ true).T * each_row).sum(1))
+    else:
+        counts = _counts(decoded, target, weights).double()
+        hit = counts.diagonal()
+        wrong = counts.sum(0) + counts.sum(1) - 2 * hit
+    each = torch.where(hit + wrong > 0, 2 * hit / (2 * hit + wrong).clamp(min=1e-300), 0.0)
+    if target.ndim == 1:
+        if decoded.shape[1] == 2:
+            return float(each[1])
+        each = each[hit + wrong > 0]
+    return float(each.mean())
+
+
+def _auc(score: Tensor, positive: Tensor, weights: Weights = None) -> float:
+    """Area under the ROC curve from ranks (Mann and Whitney), ties by their mean rank."""
+    if weights is not None:
+        _, place = torch.unique(score, return_inverse=True)
+        negative = torch.bincount(place, torch.where(positive, 0.0, weights.double()))
+        below = negative.cumsum(0) - negative / 2
+        mass = torch.where(positive, weights.double(), 0.0)
+        whole = float(mass.sum() * negative.sum())
+        return float((mass * below[place]).sum()) / whole if whole else float("nan")
+    p = int(positive.sum())
+    n = len(positive) - p
+    if not p or not n:
+        return float("nan")
+    _, inverse, counts = torch.unique(score, return_inverse=True, return_counts=True)
+    ranks = counts.cumsum(0).double() - (counts.double() - 1) / 2
+    return (float(ranks[inverse][positive].sum()) - p * (p + 1) / 2) / (p * n)
+
+
+def auc(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Area under the ROC curve; the mean of one-against-rest for several classes or labels."""
+    if target.ndim == 1 and decoded.shape[1] == 2:
+        return _auc(decoded[:, 1], target == 1, weights)
+    hot = target.bool() if target.ndim == 2 else torch.nn.functional.one_hot(target, decoded.shape[1]).bool()
+    each = torch.tensor([_auc(decoded[:, i], hot[:, i], weights) for i in range(decoded.shape[1])])
+    return float(each[~each.isnan()].mean())
+
+
+def log_loss(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Mean negative logarithm of the probability of what is true."""
+    p = decoded.double().clamp(1e-12, 1 - 1e-12)
+    if target.ndim == 2:
+        return float(-_mean(target * p.log() + (1 - target) * (1 - p).log(), weights))
+    return float(-_mean(p[torch.arange(len(p)), target].log(), weights))
+
+
+def rmse(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Root of the mean squared error."""
+    apart = decoded.double() - target.double()
+    size = apart.abs().max()
+    # Squares of very large or very small differences would leave the range of float64.
+    return float(size * _mean((apart / size).square(), weights).sqrt()) if 0 < size < torch.inf else float(size)
+
+
+def mae(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Mean absolute error."""
+    return float(_mean((decoded.double() - target.double()).abs(), weights))
+
+
+def r2(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Share of the variance explained, mean over outputs."""
+    true = target.double()
+    around = true - true[:1]
+    around = around - (around.mean(0) if weights is None else _weighted(around, weights))
+    size = around.abs().amax(0)
+    size = torch.where(size > 0, size, 1.0)
+    residual, total = ((decoded.double() - true) / size).square(), (around / size).square()
+    if weights is None:
+        residual, total = residual.sum(0), total.sum(0)
+    else:
+        residual, total = _weighted(residual, weights), _weighted(total, weights)
+    return float(torch.where(total > 0, 1 - residual / total, float("nan")).nanmean())
+
+
+LABELS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "f1": f1,
+    "auc": auc,
+    "log_loss": log_loss,
+}
+QUANTITIES: dict[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2}
+
+
+def evaluate(
+    metrics: Mapping[str, Metric], decoded: Tensor, target: Tensor, weights: Weights = None
+) -> dict[str, float]:
+    """Every metric of some rows; ours count each by its weight, others all alike."""
+    ours = {*LABELS.values(), *QUANTITIES.values()} if weights is not None else ()
+    return {
+        name: float(metric(decoded, target, weights) if metric in ours else metric(decoded, target))  # type: ignore[call-arg]
+        for name, metric in metrics.items()
+    }
+
+
+def confusion(decoded: Tensor, target: Tensor) -> list[list[int]]:
+    """Confusion matrix of one label a row, as rows of true labels."""
+    return _counts(decoded, target).tolist()

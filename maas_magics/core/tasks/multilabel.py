@@ -1,0 +1,106 @@
+"""Several labels a row, of which each holds or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from maas_magics.api.errors import OptionError
+from maas_magics.api.signature import DATATYPES, TensorSpec
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.running import Running
+from maas_magics.core.tasks.base import Decision, Link, Task, TaskName, floats
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Multilabel(Task, frozen=True, tag="multilabel"):
+    """Several labels a row, each by its logit."""
+
+    task: ClassVar[TaskName] = "multilabel"
+    usual_link: ClassVar[Link] = "sigmoid"
+    decision: ClassVar[Decision] = "each"
+    usual_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
+    metric_example: ClassVar[str] = "Precision or HammingDistance"
+
+    @property
+    def outputs(self) -> int:
+        """One for each label."""
+        return len(self.names)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the target's columns."""
+        return self.names
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Whether each label holds, and the probability of it."""
+        probabilities = TensorSpec("probabilities", "FP32", (-1, len(self.names)))
+        datatype = DATATYPES[self.label_array.dtype.name]
+        return TensorSpec("prediction", datatype, (-1, len(self.names))), probabilities
+
+    def encode(self, values: Array) -> Array:
+        """Zeros and ones, float32 (n, k)."""
+        return floats(values, self.names).astype(np.float32)
+
+    def known(self, values: Array) -> Array:
+        """Zeros and ones, float32 (n, k)."""
+        return self.encode(values)
+
+    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+        """The same with the share of each label."""
+        return msgspec.structs.replace(self, usual=tuple(figures.mean.tolist()))
+
+    def answering(self, row: tuple[int, ...]) -> Task | None:
+        """One output for each label."""
+        return self if row == (len(self.names),) else None
+
+    def decoder(self) -> nn.Module:
+        """Probabilities (n, k)."""
+        from maas_magics.core.tasks.decode import Decode
+
+        return Decode(self)
+
+    def decide(self, decoded: Tensor) -> Tensor:
+        """Whether each label holds, bool (n, k)."""
+        return decoded >= 0.5
+
+    def mean_outputs(self, outputs: Tensor) -> Tensor:
+        """Logit of the mean probability."""
+        from maas_magics.core.tasks.losses import logit_of_mean
+
+        return logit_of_mean(outputs)
+
+    def loss(
+        self, name: str, weights: Tensor | None, smoothing: float, reduction: str = "mean"
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Binary cross entropy of each label."""
+        from maas_magics.core.tasks.losses import binary_cross_entropy, check_of_labels
+
+        check_of_labels(name, self)
+        if name == "cross_entropy":
+            raise OptionError("The loss 'cross_entropy' is for one label a row; the task is multilabel.", "--loss bce")
+        return binary_cross_entropy(self, weights, smoothing, reduction)
+
+    def metrics(self) -> Mapping[str, Callable[..., float]]:
+        """Metrics of labels that may hold together."""
+        from maas_magics.core.tasks.metrics import LABELS
+
+        return {name: metric for name, metric in LABELS.items() if name != "balanced_accuracy"}
+
+    def torchmetrics_arguments(self) -> dict[str, Any]:
+        """Its task, and how many labels."""
+        return {"task": "multilabel", "num_labels": len(self.names)}
+
+    def smoothed(self, shares: Tensor, smoothing: float) -> Tensor:
+        """Each label is smoothed by itself."""
+        return shares * (1 - smoothing) + smoothing / 2
+
+    def outputs_for(self, answer: Tensor) -> Tensor:
+        """Logits, or the probabilities themselves where outputs are probabilities."""
+        return answer if self.decoding == "identity" else answer.logit(eps=1e-12)
