@@ -38,6 +38,9 @@ ROOMS = {
 TRAINING = ("batches", "steps", "tuning", "compiling", "", "distributed")
 """Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts the processes of a distributed one."""
 
+CORE = ["registry", "memory", "tracing", "delivery", "data", "networks", "graphs", "tasks", "losses", "architectures", "store", "model", "comparing", "inference", "context", "evaluate", "exporters", "publish", "training", "serialization", "dispatch"]
+"""Rooms of ``core``: each may import those before it."""
+
 FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch"}
 """What a room may name under ``TYPE_CHECKING`` besides: nothing of it runs."""
 
@@ -172,6 +175,35 @@ def test_the_rooms_of_a_training_look_one_way() -> None:
     assert {found.target for found in back} == {place + "distributed.launch"}
     folders = {path.name for path in (PACKAGE / "core/training").iterdir() if (path / "__init__.py").exists()}
     assert folders == set(TRAINING) - {""}
+
+
+def test_the_rooms_of_the_core_look_one_way() -> None:
+    place = "maas_magics.core."
+
+    def order(module: str) -> int:
+        return CORE.index(module.removeprefix(place).partition(".")[0])
+
+    inside = [found for found in EVERY if found.importer.startswith(place) and found.target.startswith(place)]
+    assert [str(found) for found in inside if order(found.importer) < order(found.target)] == []
+    rooms = {
+        path.stem for path in (PACKAGE / "core").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert rooms - {"__init__"} == set(CORE)
+
+
+def test_only_the_tasks_themselves_compare_names_of_tasks() -> None:
+    """A task is asked what is to be known of it: so a new kind of task is a file, and changes no other."""
+    names = {"regression", "binary", "multiclass", "multilabel"}
+    wrong = []
+    for module, path in MODULES.items():
+        if module.startswith("maas_magics.core.tasks."):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            sides += [node.value] if isinstance(node, ast.MatchValue) else []
+            if any(isinstance(part, ast.Constant) and part.value in names for side in sides for part in ast.walk(side)):
+                wrong.append(f"{module}, line {node.lineno}")
+    assert wrong == []
 
 
 def test_a_remote_backend_reads_rows_and_runs_nothing() -> None:

@@ -37,7 +37,7 @@ from maas_magics.core.networks.modules import title_of
 from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
 from maas_magics.core.tasks.base import Family, Task, TaskName
-from maas_magics.core.tasks.fit import OF_LABELS, fit_task, infer_task, respelled
+from maas_magics.core.tasks.fit import OF_LABELS, OF_ONE_LABEL, fit_task, infer_task, respelled
 
 VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
@@ -125,7 +125,7 @@ def read(
         return _take(rows, draw[~out[draw]]), _take(rows, draw[out[draw]]), names, source.arrays
     if held is None or isinstance(held, (int, float)):
         share = held_share(held)
-        labels = values if values.ndim == 1 and infer_task(values, task) in ("binary", "multiclass") else None
+        labels = values if values.ndim == 1 and infer_task(values, task) in OF_ONE_LABEL else None
         train, validation = split(len(rows), share, request.seed, labels)
         if not len(validation):
             if share:
