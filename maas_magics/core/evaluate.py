@@ -23,7 +23,6 @@ from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, Predictor
 from maas_magics.core.tasks import metrics as figures
-from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.baseline import baseline
 from maas_magics.core.tasks.metric_names import make_metrics
 
@@ -47,7 +46,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
             f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
         )
     decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
-    outputs = torch.from_numpy(np.ascontiguousarray(decoded)).reshape(len(decoded), -1)
+    outputs = answers.table(torch.from_numpy(np.ascontiguousarray(decoded)))
     wanted = torch.from_numpy(known)
     there = find_spec("torchmetrics") is not None
     trained = tuple(name for name in predictor.metrics if there or not name[:1].isupper())
@@ -57,8 +56,8 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         rows=len(decoded),
         values=figures.evaluate(metrics, outputs, wanted),
         baseline=baseline(metrics, answers, wanted),
-        classes=answers.labels if answers.one_label else (),
-        confusion=figures.confusion(outputs, wanted) if answers.one_label else [],
+        classes=answers.labels if answers.decision == "likeliest" else (),
+        confusion=figures.confusion(outputs, wanted) if answers.decision == "likeliest" else [],
     )
 
 
@@ -76,7 +75,7 @@ def _scored(
         source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
         for note in beside.notes:
             tell(note)
-        _check_axes(predictor.answers, values)
+        predictor.answers.check_rows(values)
         known = predictor.answers.known(values)
         for text in cautions(predictor.columns.of(Moment), table):
             tell(text)
@@ -124,7 +123,7 @@ def _scored_chunks(
         dtype = values.dtype
         for text in cautions(predictor.columns.of(Moment), features):
             caution(text)
-        _check_axes(predictor.answers, values)
+        predictor.answers.check_rows(values)
         try:
             known = predictor.answers.known(values)
         except DataError as error:  # the rest of the file may tell that these were no whole numbers, but texts
@@ -140,10 +139,3 @@ def _scored_chunks(
         caution(left)
     answered_, known_ = zip(*parts, strict=True)
     return np.concatenate(answered_), np.concatenate(known_)
-
-
-def _check_axes(answers: Task, values: Array) -> None:
-    given = "one value a row" if values.ndim == 1 else f"{values.shape[1]} values a row"
-    known = "one value a row" if answers.flat else f"{answers.outputs} values a row"
-    if given != known:
-        raise DataError(f"The target has {given}; the model was trained on {known}.", "Give the targets it answers.")

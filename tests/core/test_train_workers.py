@@ -248,7 +248,7 @@ def workers() -> dict[int, int]:
             env = dict(part.partition(b"=")[::2] for part in (place / "environ").read_bytes().split(b"\0"))
         except OSError:
             continue
-        if b"training.workers" in line and state != "Z" and env.get(b"MARK") == os.environ["MARK"].encode():
+        if b"training.distributed" in line and state != "Z" and env.get(b"MARK") == os.environ["MARK"].encode():
             found[int(env[b"RANK"])] = int(place.name)
     return found
 

@@ -171,10 +171,6 @@ def _array_target(target: Any, rows: int) -> tuple[list[pa.Field], list[pa.Chunk
         if listed and not _is_one_shape(target):
             raise lists_of_labels(called)
         values = of_column(target)
-        if getattr(values, "ndim", 1) > 2:
-            raise DataError(
-                f"The target has shape {values.shape}; one or two axes were expected.", "Reshape it: .reshape(n, -1)"
-            )
         made = column(values, called)
         metadata = mixed(made, target.tolist()) if str(getattr(target, "dtype", "")) == "object" else None
         if metadata is None and isinstance(values, np.ndarray) and values.dtype == object:

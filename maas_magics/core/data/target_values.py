@@ -209,10 +209,6 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
         found = tensors(values)
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             raise DataError(f"The target {name!r} holds missing or infinite values.", "Drop those rows.")
-        if found.ndim > 2:
-            raise DataError(
-                f"The target {name!r} has rows of shape {found.shape[1:]}.", "Give a number or a row of numbers."
-            )
         return found
     if pa.types.is_boolean(kind):
         return np.asarray(values.to_numpy(), dtype=bool)

@@ -269,7 +269,7 @@ class _Labels:
             else onnx.numpy_helper.from_array(labels, name)
         ]
         self.nodes = [
-            onnx.helper.make_node("ArgMax", [decoded], [f"{inner}/labels/index"], axis=1, keepdims=0),
+            onnx.helper.make_node("ArgMax", [decoded], [f"{inner}/labels/index"], axis=-1, keepdims=0),
             onnx.helper.make_node(
                 "Gather", [f"{inner}/labels/values", f"{inner}/labels/index"], ["prediction"], axis=0
             ),

@@ -181,13 +181,13 @@ class Predictor:
         assert self._named is not None
         if request.top:
             most = min(request.top, len(labels))
-            order = np.argsort(-decoded, axis=1, kind="stable")[:, :most]
+            order = np.argsort(-decoded, axis=-1, kind="stable")[..., :most]
             found: dict[str, Array] = {}
             for i in range(most):
-                found[f"top_{i + 1}"] = self._named[order[:, i]]
-                found[f"probability_{i + 1}"] = np.take_along_axis(decoded, order[:, i : i + 1], axis=1)[:, 0]
+                found[f"top_{i + 1}"] = self._named[order[..., i]]
+                found[f"probability_{i + 1}"] = np.take_along_axis(decoded, order[..., i : i + 1], axis=-1)[..., 0]
             return found
-        return {"prediction": self._named[decoded.argmax(axis=1)]} | self._probabilities(decoded, labels, request)
+        return {"prediction": self._named[decoded.argmax(axis=-1)]} | self._probabilities(decoded, labels, request)
 
     def named(self, columns: dict[str, Array]) -> dict[str, Any]:
         """Columns of answers, the places of labels as Arrow dictionaries of the labels."""

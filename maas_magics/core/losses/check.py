@@ -35,7 +35,7 @@ OTHER_UNITS = (
 class OtherTask(Exception):
     """The loss is for another kind of target than the values alone spoke for, or for a ``raw`` one: not scaled."""
 
-    def __init__(self, family: Family, raw: bool = False) -> None:
+    def __init__(self, family: TaskName | Family, raw: bool = False) -> None:
         super().__init__(family)
         self.family, self.raw = family, raw
 
@@ -117,6 +117,8 @@ def fit_in(
     keep_gradients(net, two)
     row = tuple(outputs.shape[1:])
     takes = known(asked.loss) if callable(asked.loss) else None
+    if _is_dense(answers, row, asked):
+        raise OtherTask("dense")
     wide = answers.answering(row)
     if wide is None or (not callable(asked.loss) and wide.classes != answers.classes):
         raise _other(asked, takes, answers) or _misfit(net, two, outputs, answers)
@@ -148,7 +150,7 @@ def fit_in(
             form = replace(form, doubt=OTHER_UNITS.format(best))
             tell(form.doubt)
     watched, probed = trial.watch, False
-    if takes is None and found is None and watched is not None and not wide.numeric:
+    if takes is None and found is None and watched is not None and not wide.numeric and not wide.axes:
         plain = asked.outputs is None and not link and not watched.calls & OF_LOGITS
         if plain and takes_probabilities(own, wide, answered, target, lambda: _is_bounded(net, inputs, names, wide)):
             link, probed = "identity", True
@@ -156,7 +158,7 @@ def fit_in(
     if wide.numeric and fixed and any(factor != 1 for factor in wide.scale):
         raise OtherTask("quantities", raw=True)
     fitted = msgspec.structs.replace(wide, link=link)
-    if takes is None and not fitted.numeric and runs_backwards(own, fitted, answered, target):
+    if takes is None and not fitted.numeric and not fitted.axes and runs_backwards(own, fitted, answered, target):
         raise _backwards(fitted)
     if not asked.declared and (takes is None or not fitted.numeric):
         tell(told(fitted, trial))
@@ -164,6 +166,16 @@ def fit_in(
     if doubt:
         tell(doubt)
     return fitted, form
+
+
+def _is_dense(answers: Task, row: tuple[int, ...], asked: Asked) -> bool:
+    """Whether a network has several outputs for each of the whole numbers of a row, of which a loss takes labels."""
+    whole = asked.given.dtype is not None and not asked.given.dtype.is_floating_point
+    takes = known(asked.loss) if callable(asked.loss) else None
+    labels = not callable(asked.loss) or (takes is not None and takes.target == "index")
+    if asked.task is not None or asked.given.axes != 2 or not whole or not labels or len(row) != 2:
+        return False
+    return answers.outputs in row and max(row) > 1 and row != (answers.outputs, 1) and row != (1, answers.outputs)
 
 
 def recoded(before: Task, after: Task, target: Tensor) -> Tensor:

@@ -167,6 +167,14 @@ def try_loss(
 def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers: Task) -> Form:
     row = tuple(outputs.shape[1:])
     name = name_of(loss)
+    if takes.target == "index" and answers.axes and answers.exclusive:
+        if row[1:] != answers.axes:
+            raise ModelError(
+                f"{name} takes the classes behind the rows, (n, {len(answers.classes)}, …); the network answers "
+                f"{_shape(outputs)}.",
+                "Answer x.movedim(-1, 1), or leave the loss out.",
+            )
+        return Form(row, answers.axes, torch.int64)
     if takes.target == "index" and not answers.numeric:
         if len(row) != 1 or row[0] < 2:
             raise ModelError(
@@ -191,7 +199,7 @@ def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers:
 def _forms(row: tuple[int, ...], outputs: Tensor, target: Tensor, answers: Task, given: Given) -> Iterator[Form]:
     """As it came, unless that would broadcast; as the outputs, where they are as many numbers; as class indices."""
     width = tuple(target.shape[1:]) if given.axes > 1 and target.dim() > 1 else (1,) * (given.axes - 1)
-    came = width if target[:1].numel() == math.prod(width) else tuple(target.shape[1:])
+    came = answers.axes or (width if target[:1].numel() == math.prod(width) else tuple(target.shape[1:]))
     signs = answers.classes in ((-1, 1), (-1.0, 1.0))
     whole = given.dtype is not None and not given.dtype.is_floating_point
     plain = all(not isinstance(label, str) for label in answers.classes)

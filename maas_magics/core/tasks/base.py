@@ -56,6 +56,8 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         What the labels are; see `maas_magics.core.data.labels`.
     usual : tuple of float
         Mean of each quantity, or share of each label, in the training rows; empty where they were not counted.
+    axes : tuple of int
+        Shape of one row's target where it has several axes; it is encoded in one, (n, k).
     """
 
     names: tuple[str, ...]
@@ -69,6 +71,7 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     shape: tuple[int, ...] | None = None
     kind: str = ""
     usual: tuple[float, ...] = ()
+    axes: tuple[int, ...] = ()
 
     task: ClassVar[TaskName]
     """Name of the kind of task."""
@@ -159,6 +162,15 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         """Quantities of some rows in their own units, float64 (n, k)."""
         return floats(values, self.names).reshape(len(values), -1)
 
+    def check_rows(self, values: Array) -> None:
+        """Raise `DataError` where rows have other numbers than the model was trained on."""
+        given = "one value a row" if values.ndim == 1 else f"{values.shape[1]} values a row"
+        known = "one value a row" if self.flat else f"{self.outputs} values a row"
+        if given != known:
+            raise DataError(
+                f"The target has {given}; the model was trained on {known}.", "Give the targets it answers."
+            )
+
     def clamped(self, values: Array) -> Task:
         """The same, with predicted quantities kept in the range of ``values``, the training targets."""
         return self
@@ -198,6 +210,14 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     def decide(self, decoded: Tensor) -> Tensor:
         """What decoded outputs say: index of the likeliest class (n,), or of several labels whether each holds."""
         return decoded.argmax(dim=1)
+
+    def table(self, decoded: Tensor) -> Tensor:
+        """Decoded answers as metrics take them: probabilities (n, classes), or quantities (n, k)."""
+        return decoded.reshape(len(decoded), -1)
+
+    def row_weights(self, weights: Tensor) -> Tensor:
+        """Weights of rows, (n,), as metrics take them."""
+        return weights
 
     def truth(self, target: Tensor) -> Tensor:
         """Encoded target as metrics take it: class indices (n,), labels (n, k), or float64 quantities (n, k)."""

@@ -32,7 +32,7 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
     """
     if asked is None:
         return None
-    if not answers.one_label:
+    if not (answers.one_label or answers.exclusive):
         raise OptionError(f"Class weights are for labels; the task is {answers.task}.", "Drop --class-weights.")
     labels = answers.labels
     if isinstance(asked, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.base import Link, Task
 
 TINY = 1e-30
 """Size below which a figure nears the end of float32."""
@@ -50,6 +50,27 @@ class DecodeBoth(Decode):
         """Both probabilities."""
         values = values.to(torch.float32)
         return torch.cat([1 - values, values], dim=1)
+
+
+class DecodePositions(nn.Module):
+    """From outputs at each position to probabilities, (n, …, classes)."""
+
+    def __init__(self, link: Link, axes: tuple[int, ...], classes: int, last: bool) -> None:
+        super().__init__()
+        self.link, self.axes, self.classes, self.last = link, list(axes), classes, last
+
+    def forward(self, outputs: Tensor, rows: int | None = None) -> Tensor:
+        """Outputs, (n, classes, …) or (n, …, classes), to probabilities."""
+        n = outputs.shape[0] if rows is None else rows
+        if self.last:
+            values = outputs.reshape(n, -1, self.classes)
+        else:
+            values = outputs.reshape(n, self.classes, -1).transpose(1, 2)
+        if self.link == "softmax":
+            values = torch.softmax(values, dim=2)
+        elif self.link == "exp":
+            values = torch.exp(values)
+        return values.to(torch.float32).reshape(n, *self.axes, self.classes)
 
 
 class DecodeQuantities(Decode):

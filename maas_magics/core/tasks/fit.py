@@ -16,12 +16,13 @@ from maas_magics.core.data.labels import DECIMAL, TEXT, is_decimal, is_text, kin
 from maas_magics.core.data.running import figures
 from maas_magics.core.tasks.base import Family, Task, TaskName, floats
 from maas_magics.core.tasks.binary import Binary
+from maas_magics.core.tasks.dense import Dense, fit_dense
 from maas_magics.core.tasks.labels import shares_of
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.tasks.multilabel import Multilabel
 from maas_magics.core.tasks.regression import Regression
 
-AnyTask: TypeAlias = Regression | Binary | Multiclass | Multilabel
+AnyTask: TypeAlias = Regression | Binary | Multiclass | Multilabel | Dense
 """Every kind of task, as what is written down of one is read."""
 
 OF_ONE_LABEL = ("binary", "multiclass", "labels", "classes", "choice")
@@ -54,8 +55,10 @@ def fit_task(values: Array, names: Sequence[str], task: TaskName | Family | None
     """
     asked, task = task, infer_task(values, task)
     flat = values.ndim == 1
-    if not flat and len(names) < values.shape[1]:
+    if values.ndim == 2 and len(names) < values.shape[1]:
         names = [f"{names[0]}{i}" for i in range(values.shape[1])]
+    if task == "dense":
+        return _dense(values, names)
     if task == "regression":
         return _regression(values, names, flat, standardise)
     if task == "multilabel":
@@ -68,17 +71,24 @@ def fit_task(values: Array, names: Sequence[str], task: TaskName | Family | None
 
 
 def _regression(values: Array, names: Sequence[str], flat: bool, standardise: bool) -> Task:
-    numbers = floats(values, names).reshape(len(values), -1)
+    axes = values.shape[1:] if values.ndim > 2 else ()
+    numbers = floats(values, names).reshape((-1, 1) if axes else (len(values), -1))
     if (numbers == numbers[0]).all():
         raise DataError(
             f"The target {', '.join(map(repr, names))} has the value {numbers[0, 0]:g} in every row.",
             "Give rows in which it varies.",
         )
-    return Regression(tuple(names), flat=flat).counted(figures(numbers), np.zeros(0), standardise)
+    return Regression(tuple(names), flat=flat, axes=axes).counted(figures(numbers), np.zeros(0), standardise)
+
+
+def _dense(values: Array, names: Sequence[str]) -> Task:
+    if values.ndim < 2:
+        raise DataError("A dense target has a label at each position of a row, (n, …); this one has one a row.", "")
+    return fit_dense(values, tuple(names))
 
 
 def _multilabel(values: Array, names: Sequence[str], flat: bool) -> Task:
-    if flat or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
+    if values.ndim != 2 or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
         raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
     shares = tuple(floats(values, names).mean(axis=0).tolist())
     return Multilabel(tuple(names), (False, True), flat=False, kind=kind_of_holding(values), usual=shares)
@@ -110,13 +120,15 @@ def infer_task(values: Array, asked: TaskName | Family | None = None) -> TaskNam
     """Task that a target's values speak for, as far as it was not asked for; see `fit_task`."""
     values = values.astype(np.float64) if is_decimal(values) else values
     match asked:
-        case "binary" | "multiclass" | "multilabel" | "regression":
+        case "binary" | "multiclass" | "multilabel" | "regression" | "dense":
             return asked
         case "quantities":
             return "regression"
         case "labels" | "classes" | "choice":
             return _labels_of(values, asked)
     kind = values.dtype.kind
+    if values.ndim > 2:
+        return "regression" if kind == "f" else "dense"
     if values.ndim > 1:
         return "multilabel" if kind in "biuf" and set(np.unique(values[:10_000]).tolist()) <= {0, 1} else "regression"
     if is_text(values) or kind == "b":
@@ -133,11 +145,19 @@ def infer_task(values: Array, asked: TaskName | Family | None = None) -> TaskNam
 def _labels_of(values: Array, family: Family) -> TaskName:
     """Task of a loss for labels. Shares between 0 and 1 stand for labels that are not certain, and are quantities."""
     if values.ndim > 1:
-        return "regression" if family == "classes" else infer_task(values)
+        return _of_positions(values) if family == "classes" else infer_task(values)
     different = np.unique(values.astype(str) if values.dtype.kind == "O" else values)
     if values.dtype.kind == "f" and not np.all(different == np.floor(different)):
         return "regression"
     return "binary" if family == "labels" or (family == "choice" and len(different) <= 2) else "multiclass"
+
+
+def _of_positions(values: Array) -> TaskName:
+    """Task of a loss for classes, and a target of several numbers a row: whole ones are labels, if not one-hot."""
+    if values.dtype.kind not in "iu":
+        return "regression"
+    hot = values.ndim == 2 and bool(((values == 0) | (values == 1)).all()) and bool((values.sum(axis=1) == 1).all())
+    return "regression" if hot else "dense"
 
 
 def _refuse_dates(name: str, texts: list[str]) -> None:

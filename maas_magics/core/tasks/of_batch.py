@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from maas_magics.api.errors import ModelError
 from maas_magics.core.data.labels import TEXT, kind_of_holding
 from maas_magics.core.data.target import TARGET
 from maas_magics.core.tasks.base import Family, Task, TaskName
 from maas_magics.core.tasks.binary import Binary
+from maas_magics.core.tasks.dense import Dense
 from maas_magics.core.tasks.fit import infer_task
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.tasks.multilabel import Multilabel
@@ -41,6 +43,8 @@ def fit_batch(task: TaskName, target: Tensor, outputs: Callable[[], Tensor], cla
     width = target.shape[1] if target.dim() == 2 else 1
     several = (TARGET,) if target.dim() == 1 else tuple(f"{TARGET}{i}" for i in range(width))
     match task:
+        case "regression" if target.dim() > 2:
+            return Regression((TARGET,), (), (0.0,), (1.0,), False, axes=tuple(target.shape[1:]))
         case "regression":
             return Regression(several, (), (0.0,) * width, (1.0,) * width, target.dim() == 1)
         case "multilabel":
@@ -49,6 +53,17 @@ def fit_batch(task: TaskName, target: Tensor, outputs: Callable[[], Tensor], cla
         case "binary":
             return Binary((TARGET,), (False, True) if target.dtype == torch.bool else (0, 1), kind=_kind(target))
     answered = outputs()
+    if task == "dense":
+        axes = tuple(target.shape[1:])
+        shape = tuple(answered.shape)
+        width = shape[1] if shape[2:] == axes else shape[-1] if shape[1:-1] == axes else 0
+        if not width:
+            raise ModelError(
+                f"The network answers {shape} where the target is {tuple(target.shape)}; an output for each class at "
+                "each position was expected.",
+                f"(n, classes, {', '.join(map(str, axes))})",
+            )
+        return Dense((TARGET,), tuple(range(width)), flat=False, kind=_kind(target), axes=axes)
     count = answered.shape[1] if answered.dim() == 2 else 0
     if classes is not None and len(classes) == count:
         return Multiclass((TARGET,), tuple(map(str, classes)), kind=TEXT)

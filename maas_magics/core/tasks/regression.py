@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
 
-from maas_magics.api.errors import OptionError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.signature import Datatype, TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.running import Running
@@ -31,12 +32,12 @@ class Regression(Task, frozen=True, tag="regression"):
     @property
     def row(self) -> tuple[int, ...]:
         """Shape of one row's answer."""
-        return self.shape if self.shape is not None else () if self.flat else (len(self.center),)
+        return self.shape if self.shape is not None else self.axes or (() if self.flat else (len(self.center),))
 
     @property
     def outputs(self) -> int:
         """One for each quantity."""
-        return len(self.center)
+        return math.prod(self.axes) if self.axes else len(self.center)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -67,9 +68,19 @@ class Regression(Task, frozen=True, tag="regression"):
             center, scale = np.zeros_like(center), np.ones_like(scale)
         return msgspec.structs.replace(self, center=tuple(center.tolist()), scale=tuple(scale.tolist()), usual=usual)
 
+    def check_rows(self, values: Array) -> None:
+        """Raise `DataError` where rows have other numbers."""
+        if not self.axes:
+            super().check_rows(values)
+        elif values.shape[1:] != self.axes:
+            raise DataError(
+                f"The target has rows of shape {values.shape[1:]}; the model was trained on {self.axes}.",
+                "Give the targets it answers.",
+            )
+
     def clamped(self, values: Array) -> Task:
         """The same, with predictions kept in the range of ``values``, the training targets."""
-        numbers = self.quantities(values)
+        numbers = values.reshape(-1, 1) if self.axes else self.quantities(values)
         return msgspec.structs.replace(
             self, low=tuple(numbers.min(axis=0).tolist()), high=tuple(numbers.max(axis=0).tolist())
         )
@@ -80,9 +91,12 @@ class Regression(Task, frozen=True, tag="regression"):
 
     def answering(self, row: tuple[int, ...]) -> Task | None:
         """As many numbers as the target has, or any others, as quantiles are."""
-        width = int(np.prod(row, dtype=np.int64))
-        fits = width == len(self.center) and row in ((), (width,), (width, 1))
-        return self if fits else msgspec.structs.replace(self, shape=row)
+        width = math.prod(row)
+        if self.axes:
+            fits = row == (width,) or _without_ones(row) == _without_ones(self.axes)
+        else:
+            fits = row in ((), (width,), (width, 1))
+        return self if fits and width == self.outputs else msgspec.structs.replace(self, shape=row)
 
     def difference(self, before: Array, after: Array) -> float:
         """Largest difference of two sets of answers, by their size.
@@ -108,6 +122,11 @@ class Regression(Task, frozen=True, tag="regression"):
         """Quantities in their own units, float64 (n, k)."""
         exact = target.double().reshape(len(target), -1)
         return exact * exact.new_tensor(self.scale) + exact.new_tensor(self.center)
+
+    def constant(self, known: Tensor) -> Tensor:
+        """The mean of each quantity; one for all of a target of several axes."""
+        found = super().constant(known)
+        return found.expand(self.outputs) if self.axes else found
 
     def mean_outputs(self, outputs: Tensor) -> Tensor:
         """Mean over the members."""
@@ -148,3 +167,7 @@ class Regression(Task, frozen=True, tag="regression"):
     def usual_of(self, mean: Tensor) -> Tensor:
         """The mean in the target's own units."""
         return mean * mean.new_tensor(self.scale) + mean.new_tensor(self.center)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)

@@ -43,6 +43,7 @@ def baseline_of(target: Tensor, plan: Plan) -> dict[str, float]:
         target = target.cpu()
         plain, weights = plan.loss.parted(target) if isinstance(plan.loss, Weighted) else (target, None)
         known = plan.answers.truth(plain)
+        weights = None if weights is None else plan.answers.row_weights(weights)
         return constant_loss_of(plan, known, target) | baseline(plan.metrics, plan.answers, known, weights)
 
 
@@ -64,5 +65,6 @@ def figures_of(outputs: Tensor, target: Tensor, decode: nn.Module, plan: Plan) -
         figures = {"loss": float(plan.loss(outputs, target))}
     if outputs.device.type == "mps":  # which has no float64; the decoder is on the CPU then
         outputs, target, weights = outputs.cpu(), target.cpu(), None if weights is None else weights.cpu()
-    decoded = decode(outputs).reshape(len(outputs), -1)
-    return figures | evaluate(plan.metrics, decoded, plan.answers.truth(target), weights)
+    task = plan.answers
+    weights = None if weights is None else task.row_weights(weights)
+    return figures | evaluate(plan.metrics, task.table(decode(outputs)), task.truth(target), weights)
