@@ -17,7 +17,6 @@ def main() -> None:
     import torch
 
     from maas_magics.core.losses.make import make_loss
-    from maas_magics.core.tasks.base import Answers
     from maas_magics.core.training.batches.batches import InMemory
     from maas_magics.core.training.checkpoint import Checkpoints
     from maas_magics.core.training.loop import fit
@@ -26,7 +25,7 @@ def main() -> None:
     from maas_magics.core.training.steps.schedules import constant
 
     torch.set_num_threads(1)
-    answers = Answers("regression", ("y",), center=(0.0,), scale=(1.0,))
+    answers = Regression(("y",), center=(0.0,), scale=(1.0,))
     sizes = {"10 → 20 → 10, 430 weights": (10, 20, 10), "512 → 2048 → 2048 → 10, 5.3 million": (512, 2048, 2048, 10)}
 
     def run(widths: tuple[int, ...], every: str | None, keep: bool, folder: Path) -> tuple[float, float, int]:

@@ -38,29 +38,11 @@ ROOMS = {
 TRAINING = ("batches", "steps", "tuning", "compiling", "", "distributed")
 """Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts the processes of a distributed one."""
 
-CORE = [
-    "registry",
-    "memory",
-    "tracing",
-    "delivery",
-    "data",
-    "networks",
-    "graphs",
-    "tasks",
-    "losses",
-    "architectures",
-    "store",
-    "model",
-    "comparing",
-    "inference",
-    "context",
-    "evaluate",
-    "exporters",
-    "publish",
-    "training",
-    "serialization",
-    "dispatch",
-]
+CORE = (
+    *("registry", "memory", "tracing", "delivery", "chunks", "data", "networks", "graphs", "tasks", "losses"),
+    *("architectures", "store", "model", "comparing", "runtimes", "generation", "inference", "generate", "context"),
+    *("evaluate", "exporters", "publish", "training", "serialization", "dispatch"),
+)
 """Rooms of ``core``: each may import those before it."""
 
 FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch"}

@@ -25,7 +25,7 @@ from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import CANDIDATE
 from maas_magics.core import dispatch as tasks
 from maas_magics.core.context import Context
-from maas_magics.core.generation.generate import generate
+from maas_magics.core.generate import generate
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
 from maas_magics.core.store.journal import Journal

@@ -21,11 +21,11 @@ import pytest
 from maas_magics.api.errors import OptionError
 from maas_magics.api.results import ModelInfo
 from maas_magics.api.signature import Signature, TensorSpec
-from maas_magics.core.data.answers import Answers
 from maas_magics.core.runtimes import Choice
 from maas_magics.core.store.manifest import Manifest, seal, write_plain_manifest
 from maas_magics.core.store.models import Store
 from maas_magics.core.store.storage import staging
+from maas_magics.core.tasks.multiclass import Multiclass
 
 STATES, LETTERS = 97, "·abcdefghijklmnopqrstuvwxyz"
 """The first symbol ends an answer."""
@@ -139,7 +139,7 @@ def publish(place: Path, name: str = "symbols", runtime: str = "symbols") -> Non
         staged = work / "version"
         staged.mkdir()
         np.save(staged / "table.npy", np.random.default_rng(5).normal(size=(STATES, len(LETTERS))))
-        write_plain_manifest(staged, Manifest(info=info, answers=Answers("multiclass", ("symbol",)), runtime=runtime))
+        write_plain_manifest(staged, Manifest(info=info, answers=Multiclass(("symbol",)), runtime=runtime))
         seal(staged)
         store.storage.publish(name, staged)
 

@@ -11,8 +11,7 @@ from maas_magics.api.errors import GenerationEnded, MaasError
 from maas_magics.api.stream import Chunk, Finish, Usage
 from maas_magics.core.chunks import Chunks, Reader
 from maas_magics.core.data.columns import Array
-from maas_magics.core.inference.engine import unanswered
-from maas_magics.core.runtimes import IterativeSession, Sampler, State
+from maas_magics.core.runtimes import IterativeSession, Sampler, State, unanswered
 
 
 class Ongoing:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import onnxruntime
 
-from maas_magics.api.errors import DataError, StoreError
+from maas_magics.api.errors import StoreError
 from maas_magics.core.data.columns import Array
+from maas_magics.core.runtimes import unanswered
 
 SMALL = 8 * 2**20
 """Bytes of weights below which a second thread costs more than it brings."""
@@ -57,12 +58,6 @@ class Engine:
         except Exception as error:  # ONNX Runtime has no base class for its errors
             raise unanswered(error) from error
         return dict(zip(self._outputs, found, strict=True))
-
-
-def unanswered(error: Exception) -> DataError:
-    """What is told of rows that a model fails on."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return DataError(f"The model cannot answer this: {lines[0][:300]}")
 
 
 def _providers() -> list[str]:

@@ -19,11 +19,11 @@ from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.data.zones import cautions
-from maas_magics.core.inference.engine import Engine, unanswered
+from maas_magics.core.inference.engine import Engine
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.sessions import open_one_pass
-from maas_magics.core.runtimes import Session
+from maas_magics.core.runtimes import Session, unanswered
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_preprocess
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from maas_magics.api.errors import DataError
 from maas_magics.core.data.columns import Array
 from maas_magics.core.registry import Registry
 
@@ -114,3 +115,9 @@ class Runtime(Protocol):
 
 
 RUNTIMES: Registry[Callable[[], Runtime]] = Registry("runtime", __name__, "maas_magics.runtimes")
+
+
+def unanswered(error: Exception) -> DataError:
+    """What is told of rows that a model fails on."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return DataError(f"The model cannot answer this: {lines[0][:300]}")
