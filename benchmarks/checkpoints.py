@@ -17,6 +17,7 @@ def main() -> None:
     import torch
 
     from maas_magics.core.losses.make import make_loss
+    from maas_magics.core.tasks.regression import Regression
     from maas_magics.core.training.batches.batches import InMemory
     from maas_magics.core.training.checkpoint import Checkpoints
     from maas_magics.core.training.loop import fit

@@ -13,8 +13,8 @@ from publishing import output, program
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import StoreError
 from maas_magics.api.events import Event, Finished, Message, Step
+from maas_magics.core.store import journal as module
 from maas_magics.core.store.journal import Journal
-from maas_magics.core.store.models import journal as module
 
 EVENTS: list[Event] = [Message(seq=1, time=1.0, text="hello"), Step(seq=2, step=1, epoch=1, loss=float("nan"), samples=1),
                        Finished(seq=3, state="succeeded")]  # fmt: skip
