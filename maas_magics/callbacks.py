@@ -11,8 +11,8 @@ from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Event, Finished, Message, decode, encode
-from maas_magics.api.job import BaseJob, EventLog
 from maas_magics.api.requests import Request, TrainRequest
+from maas_magics.jobs import BaseJob, EventLog
 
 R = TypeVar("R")
 

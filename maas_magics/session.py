@@ -13,13 +13,13 @@ from maas_magics.api.callbacks import Callback
 from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import JobNotFound, MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
-from maas_magics.api.job import whole_id
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import Sweep, SweepResult
 from maas_magics.connection import Connection
+from maas_magics.jobs import whole_id
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,7 +18,6 @@ import msgspec
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import ModelNotFound, OptionError, StoreError, did_you_mean
 from maas_magics.api.events import FINAL_STATES
-from maas_magics.api.job import whole_id
 from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.stream import ChunkStream
@@ -32,6 +31,7 @@ from maas_magics.core.store.journal import Journal
 from maas_magics.core.store.manifest import check_files
 from maas_magics.core.store.models import Store
 from maas_magics.core.store.uploads import Uploads
+from maas_magics.jobs import whole_id
 from maas_magics.local.job import JournalJob, LocalJob
 from maas_magics.local.process import alive, this_process
 from maas_magics.local.trainings import Trainings

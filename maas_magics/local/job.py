@@ -13,11 +13,11 @@ import msgspec
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, Stopped, StoreError, Suspended
 from maas_magics.api.events import FINAL_STATES, Event, Finished, Message, Paused, State
-from maas_magics.api.job import BaseJob, LoggedJob, not_paused
 from maas_magics.api.results import Prediction
 from maas_magics.api.wire import decode_outcome, encode_outcome, request_kind
 from maas_magics.core.context import Stopping
 from maas_magics.core.store.journal import Journal
+from maas_magics.jobs import BaseJob, LoggedJob, not_paused
 
 R = TypeVar("R")
 

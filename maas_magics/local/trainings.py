@@ -15,10 +15,10 @@ from maas_magics.api import private
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, OptionError, StoreError
 from maas_magics.api.events import FINAL_STATES
-from maas_magics.api.job import named
 from maas_magics.api.requests import Request, TrainRequest
 from maas_magics.api.wire import decode_request
 from maas_magics.core.store.journal import Journal
+from maas_magics.jobs import named
 from maas_magics.local.process import alive
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError
 from maas_magics.api.events import Started
-from maas_magics.api.job import LoggedJob
 from maas_magics.api.space import Space
 from maas_magics.api.sweep import SweepResult, Trial
+from maas_magics.jobs import LoggedJob
 from maas_magics.sweeps.search import Search
 
 
