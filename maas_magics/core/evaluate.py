@@ -47,7 +47,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         )
     decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
     outputs = answers.table(torch.from_numpy(np.ascontiguousarray(decoded)))
-    wanted = torch.from_numpy(known)
+    outputs, wanted, _ = answers.scored(outputs, torch.from_numpy(known))
     there = find_spec("torchmetrics") is not None
     trained = tuple(name for name in predictor.metrics if there or not name[:1].isupper())
     metrics = make_metrics(request.metrics or trained, answers)

@@ -174,10 +174,9 @@ def test_a_training_on_masks_goes_on_exactly(lab):
         (np.zeros_like(MASK), {}, "one class only"),
         (MASK, {"model": "mlp"}, ""),
         (MASK, {"model": nn.Conv2d(1, 2, 3, padding=1)}, "wants"),
-        (np.where(MASK == 2, -100, MASK), {"loss": nn.CrossEntropyLoss()}, "ignores the label -100"),
         (MASK, {"balance": True}, "Rows are balanced by their label"),
     ],
-    ids=["one a row", "one class", "by name", "outputs", "ignored", "balance"],
+    ids=["one a row", "one class", "by name", "outputs", "balance"],
 )
 def test_what_does_not_fit_is_told(lab, target, options, said):
     with pytest.raises(MaasError) as error:
@@ -191,3 +190,38 @@ def test_rows_of_other_positions_are_told_where_they_are_scored(lab):
     lab.train(TOKENS, TAGS, model=Tagger(True), epochs=1)
     with pytest.raises(DataError, match=r"The target has \(4,\) labels a row; the model was trained on \(5,\)"):
         lab.evaluate(TOKENS, TAGS[:, :4])
+
+
+@pytest.mark.usefixtures("unexported")
+@pytest.mark.parametrize(("ignored", "named"), [(-100, True), (-100, False), (255, False)])
+def test_positions_that_the_loss_ignores_have_no_part(lab, ignored, named):
+    torch.manual_seed(0)
+    net = nn.Conv2d(1, 3, 3, padding=1)
+    plain = copy.deepcopy(net)
+    hidden = np.random.default_rng(0).random(MASK.shape) < 0.4
+    target = np.where(hidden, ignored, MASK)
+    labels = torch.from_numpy(target)
+    loss = nn.CrossEntropyLoss(ignore_index=ignored)
+    options = {} if named else {"loss": loss}
+    result = lab.train(PICTURES, target, model=net, epochs=3, **PLAIN, **options)
+    assert result.info.classes == ("0", "1", "2")
+    expected = by_hand(plain, PICTURES, lambda outputs: loss(outputs, labels))
+    assert result.history["loss"] == pytest.approx(expected, rel=1e-4)
+    found, there = lab.predict(PICTURES), ~hidden
+    scored = lab.evaluate(PICTURES, target)
+    assert scored["accuracy"] == pytest.approx(float((found == MASK)[there].mean()))
+    assert np.sum(scored.confusion) == there.sum()
+    held = lab.train(PICTURES, target, model=net, epochs=1, class_weights=None if not named else "balanced", **options)
+    assert 0 <= held.info.metrics["accuracy"] <= 1
+
+
+@pytest.mark.usefixtures("unexported")
+def test_batches_count_by_their_positions_where_several_make_one_step(lab):
+    """Groups of batches of which each ignores another share are those of one large batch."""
+    torch.manual_seed(0)
+    net = nn.Conv2d(1, 3, 3, padding=1)
+    plain = copy.deepcopy(net)
+    target = np.where(np.random.default_rng(0).random(MASK.shape) < np.linspace(0, 0.9, N)[:, None, None], -100, MASK)
+    lab.train(PICTURES, target, model=net, epochs=3, **PLAIN | {"batch_size": 12, "accumulate": 4})
+    by_hand(plain, PICTURES, lambda outputs: functional.cross_entropy(outputs, torch.from_numpy(target)))
+    assert torch.allclose(lab.net().weight, plain.weight, atol=1e-5)

@@ -125,7 +125,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
 def _metrics(model: Model, answers: Array, target: Array) -> dict[str, float]:
     spec = model.manifest.answers
     decoded = spec.table(torch.from_numpy(np.ascontiguousarray(answers)))
-    found = evaluate(make_metrics((), spec), decoded, spec.truth(torch.from_numpy(target.copy())))
+    found = evaluate(make_metrics((), spec), *spec.scored(decoded, spec.truth(torch.from_numpy(target.copy()))))
     return {name: value for name, value in found.items() if value == value}
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from maas_magics.api.errors import MaasError, ModelError
 
-OURS = Path(__file__).parents[3]
+OURS = Path(__file__).parents[2]
 """Folder of this package."""
 
 LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})

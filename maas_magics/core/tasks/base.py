@@ -215,6 +215,12 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         """Decoded answers as metrics take them: probabilities (n, classes), or quantities (n, k)."""
         return decoded.reshape(len(decoded), -1)
 
+    def scored(
+        self, table: Tensor, truth: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What metrics are taken of: decoded answers as a table, their truth and weights, without what is ignored."""
+        return table, truth, weights
+
     def row_weights(self, weights: Tensor) -> Tensor:
         """Weights of rows, (n,), as metrics take them."""
         return weights

@@ -43,7 +43,9 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
             raise OptionError(
                 "A loader's or dataset's labels are not counted beforehand.", f"A dict of weights: {{{told}, …}}"
             )
-        counts = class_counts(target, len(labels)) if counts is None else counts
+        if counts is None:
+            known = answers.truth(target)
+            counts = class_counts(answers.scored(known, known)[1], len(labels))
         return balanced_weights(counts)
     if not isinstance(asked, dict) and len(asked) > len(labels):
         raise OptionError(f"{len(asked)} class weights were given for {len(labels)} labels.", _told(labels))

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+IGNORED = -100
+"""Label that torch's losses ignore where nothing else is said."""
+
+
 class Dense(Multiclass, frozen=True, tag="dense"):
     """One label of several at each position; targets are (n, positions), the positions in one axis.
 
@@ -29,9 +33,12 @@ class Dense(Multiclass, frozen=True, tag="dense"):
     last : bool
         Whether the network has the classes in its last axis, (n, …, classes), rather than behind the rows,
         (n, classes, …), as torch's losses take them.
+    ignored : int or None
+        Label of positions that have no part in loss and metrics; it is encoded as itself.
     """
 
     last: bool = False
+    ignored: int | None = None
 
     task: ClassVar[TaskName] = "dense"
     one_label: ClassVar[bool] = False
@@ -68,11 +75,17 @@ class Dense(Multiclass, frozen=True, tag="dense"):
 
     def encode(self, values: Array) -> Array:
         """Class indices, int64 (n, positions)."""
-        return super().known(values.reshape(-1)).reshape(len(values), -1)
+        return self.known(values).reshape(len(values), -1)
 
     def known(self, values: Array) -> Array:
         """Class indices of every position, int64 (n · positions,)."""
-        return super().known(values.reshape(-1))
+        flat = values.reshape(-1)
+        if self.ignored is None:
+            return super().known(flat)
+        found = np.full(len(flat), self.ignored, dtype=np.int64)
+        there = flat != self.ignored
+        found[there] = super().known(flat[there])
+        return found
 
     def answering(self, row: tuple[int, ...]) -> Task | None:
         """Classes behind the rows, or last."""
@@ -107,6 +120,19 @@ class Dense(Multiclass, frozen=True, tag="dense"):
         """Class indices of every position, int64 (n · positions,)."""
         return target.reshape(-1)
 
+    def scored(
+        self, table: Tensor, truth: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Positions whose label is not ignored."""
+        if self.ignored is None:
+            return table, truth, weights
+        there = truth != self.ignored
+        return table[there], truth[there], None if weights is None else weights[there]
+
+    def share(self, known: Tensor) -> Tensor:
+        """Share of each label, the ignored one left out."""
+        return super().share(self.scored(known, known)[1])
+
     def row_weights(self, weights: Tensor) -> Tensor:
         """Each position counts as its row does."""
         return weights.repeat_interleave(self.positions)
@@ -128,7 +154,22 @@ class Dense(Multiclass, frozen=True, tag="dense"):
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """Cross entropy, the mean over positions."""
         each = super().loss(name, weights, smoothing, reduction)
-        return lambda outputs, target: each(self.by_class(outputs), target)
+        ignored = self.ignored
+        if ignored is None or ignored == IGNORED:
+            return lambda outputs, target: each(self.by_class(outputs), target)
+        return lambda outputs, target: each(self.by_class(outputs), target.masked_fill(target == ignored, IGNORED))
+
+    def mass(self, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+        """How many labels, or what they weigh, cross entropy divides by."""
+        if weights is None and self.ignored is None:
+            return None
+
+        def mass(target: Tensor) -> Tensor:
+            labels = target.reshape(-1)
+            labels = labels if self.ignored is None else labels[labels != self.ignored]
+            return labels.new_tensor(len(labels)) if weights is None else weights[labels].sum()
+
+        return mass
 
     def outputs_for(self, answer: Tensor) -> Tensor:
         """The same at each position, as the network lays them out."""
@@ -136,13 +177,34 @@ class Dense(Multiclass, frozen=True, tag="dense"):
         return one.repeat(self.positions) if self.last else one.repeat_interleave(self.positions)
 
 
-def fit_dense(values: Array, names: tuple[str, ...]) -> Task:
-    """Fit the task of a label at each position to a target (n, …)."""
+def fit_dense(values: Array, names: tuple[str, ...], ignored: int | None = None) -> Task:
+    """Fit the task of a label at each position to a target (n, …).
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, …)
+    names : tuple of str
+    ignored : int, optional
+        Label that the loss ignores; of itself -100, as torch's losses do.
+    """
     kind = kind_of(values)
     found, counts = np.unique(values, return_counts=True)
+    ignored = IGNORED if ignored is None else ignored
+    there = found != ignored
+    ignores = not there.all() and not 0 <= ignored < there.sum()  # else it is a class like the others
+    if ignores:
+        found, counts = found[there], counts[there]
     if len(found) < 2:
         raise DataError(
             f"The target {names[0]!r} has one class only: {found[0]!r}.", "Give rows of at least two classes."
         )
     classes: tuple[Any, ...] = tuple(plain(label, kind) for label in found.tolist())
-    return Dense(names, classes, flat=False, kind=kind, usual=shares_of(counts.tolist()), axes=values.shape[1:])
+    return Dense(
+        names,
+        classes,
+        flat=False,
+        kind=kind,
+        usual=shares_of(counts.tolist()),
+        axes=values.shape[1:],
+        ignored=ignored if ignores else None,
+    )

@@ -34,7 +34,13 @@ MOST_CLASSES = 20
 """Whole numbers with more different values than this are quantities, not labels."""
 
 
-def fit_task(values: Array, names: Sequence[str], task: TaskName | Family | None, standardise: bool) -> Task:
+def fit_task(
+    values: Array,
+    names: Sequence[str],
+    task: TaskName | Family | None,
+    standardise: bool,
+    ignored: int | None = None,
+) -> Task:
     """Fit a task to a target.
 
     Parameters
@@ -47,6 +53,8 @@ def fit_task(values: Array, names: Sequence[str], task: TaskName | Family | None
         numbers quantities; several columns are labels where each holds nothing but 0 and 1.
     standardise : bool
         Whether a regression target is learnt in units of its standard deviation.
+    ignored : int, optional
+        Label of positions that the loss ignores.
 
     Raises
     ------
@@ -58,7 +66,7 @@ def fit_task(values: Array, names: Sequence[str], task: TaskName | Family | None
     if values.ndim == 2 and len(names) < values.shape[1]:
         names = [f"{names[0]}{i}" for i in range(values.shape[1])]
     if task == "dense":
-        return _dense(values, names)
+        return _dense(values, names, ignored)
     if task == "regression":
         return _regression(values, names, flat, standardise)
     if task == "multilabel":
@@ -81,10 +89,10 @@ def _regression(values: Array, names: Sequence[str], flat: bool, standardise: bo
     return Regression(tuple(names), flat=flat, axes=axes).counted(figures(numbers), np.zeros(0), standardise)
 
 
-def _dense(values: Array, names: Sequence[str]) -> Task:
+def _dense(values: Array, names: Sequence[str], ignored: int | None) -> Task:
     if values.ndim < 2:
         raise DataError("A dense target has a label at each position of a row, (n, …); this one has one a row.", "")
-    return fit_dense(values, tuple(names))
+    return fit_dense(values, tuple(names), ignored)
 
 
 def _multilabel(values: Array, names: Sequence[str], flat: bool) -> Task:

@@ -12,7 +12,7 @@ from maas_magics.core.data.labels import TEXT, kind_of_holding
 from maas_magics.core.data.target import TARGET
 from maas_magics.core.tasks.base import Family, Task, TaskName
 from maas_magics.core.tasks.binary import Binary
-from maas_magics.core.tasks.dense import Dense
+from maas_magics.core.tasks.dense import IGNORED, Dense
 from maas_magics.core.tasks.fit import infer_task
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.tasks.multilabel import Multilabel
@@ -63,7 +63,7 @@ def fit_batch(task: TaskName, target: Tensor, outputs: Callable[[], Tensor], cla
                 "each position was expected.",
                 f"(n, classes, {', '.join(map(str, axes))})",
             )
-        return Dense((TARGET,), tuple(range(width)), flat=False, kind=_kind(target), axes=axes)
+        return Dense((TARGET,), tuple(range(width)), flat=False, kind=_kind(target), axes=axes, ignored=IGNORED)
     count = answered.shape[1] if answered.dim() == 2 else 0
     if classes is not None and len(classes) == count:
         return Multiclass((TARGET,), tuple(map(str, classes)), kind=TEXT)

@@ -44,6 +44,7 @@ def baseline_of(target: Tensor, plan: Plan) -> dict[str, float]:
         plain, weights = plan.loss.parted(target) if isinstance(plan.loss, Weighted) else (target, None)
         known = plan.answers.truth(plain)
         weights = None if weights is None else plan.answers.row_weights(weights)
+        _, known, weights = plan.answers.scored(known, known, weights)
         return constant_loss_of(plan, known, target) | baseline(plan.metrics, plan.answers, known, weights)
 
 
@@ -67,4 +68,4 @@ def figures_of(outputs: Tensor, target: Tensor, decode: nn.Module, plan: Plan) -
         outputs, target, weights = outputs.cpu(), target.cpu(), None if weights is None else weights.cpu()
     task = plan.answers
     weights = None if weights is None else task.row_weights(weights)
-    return figures | evaluate(plan.metrics, task.table(decode(outputs)), task.truth(target), weights)
+    return figures | evaluate(plan.metrics, *task.scored(task.table(decode(outputs)), task.truth(target), weights))

@@ -271,15 +271,10 @@ def prepare(
         What is to be known of the target.
     """
     beside = beside or Beside()
-    answers = fit_task(train.target, names, task, standardise)
+    ignored = beside.no_target if train.target.ndim > 1 else None
+    answers = fit_task(train.target, names, task, standardise, ignored)
     if labels and answers.one_label and validation is not None:
         answers = fit_task(np.concatenate([train.target, validation.target]), names, task, standardise)
-    if answers.axes and answers.classes and beside.no_target in answers.classes:
-        raise DataError(
-            f"The loss ignores the label {beside.no_target}, which stands at some positions of the target; labels at "
-            "positions are all learnt.",
-            "Give it a class of its own, of weight 0: nn.CrossEntropyLoss(weight=…)",
-        )
     answers = respelled(answers, beside.spelled)
     tell_labels(names, answers.classes, tell)
     if layout == "raw":
