@@ -135,6 +135,21 @@ def test_an_export_added_later_is_seen_and_replaced(kept: Store, tmp_path: Path)
     assert kept.get("m").exports == ("onnx",)
 
 
+def test_an_export_that_is_added_where_there_is_none_leaves_the_first(kept: Store, tmp_path: Path) -> None:
+    put(kept, "m")
+    for mark in ("first", "second"):
+        staged = kept.work / f"staged-{mark}"
+        staged.mkdir(parents=True)
+        for file in ("model.onnx", "artifact.json"):
+            (staged / file).write_text(mark)
+        kept.storage.add("m", 1, "exports/onnx", staged, replace=False)
+    folder = kept.folder("m", 1) / "exports" / "onnx"
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {
+        "model.onnx": "first",
+        "artifact.json": "first",
+    }
+
+
 def test_a_bucket_is_read_through_a_copy_that_may_come_late(
     kept: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +160,12 @@ def test_a_bucket_is_read_through_a_copy_that_may_come_late(
     staged = tmp_path / "staged"
     staged.mkdir()
     (staged / "model.onnx").write_text("x")
+    kept.storage.add("m", 1, "exports/onnx", staged)
+    if "://" in kept.place:
+        assert other.get("m").exports == ()  # without its report it is still on its way
+    staged.mkdir(exist_ok=True)
+    (staged / "model.onnx").write_text("x")
+    (staged / "artifact.json").write_text("{}")
     kept.storage.add("m", 1, "exports/onnx", staged)
     assert other.get("m").exports == ("onnx",)
     put(kept, "m", "b")

@@ -22,12 +22,13 @@ from maas_magics.core.exporters.examples import ask, drawn, latency
 from maas_magics.core.model import WEIGHTS, Model
 from maas_magics.core.store.manifest import check_files, digests
 from maas_magics.core.store.sample import read_sample
-from maas_magics.core.store.storage import SAMPLE, staging
+from maas_magics.core.store.storage import REPORT, SAMPLE, staging
 from maas_magics.core.tasks.metric_names import make_metrics
 from maas_magics.core.tasks.metrics import evaluate
 from maas_magics.core.tracing import tracing_lock
 
-ARTIFACT = "artifact.json"
+TOLERANCE = 1e-4
+"""Difference from the model that an export may have where nobody asks for another."""
 
 
 def export(request: ExportRequest, context: Context) -> Artifact:
@@ -118,7 +119,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         ),
         files=digests(folder),
     )
-    (folder / ARTIFACT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
+    (folder / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
     return artifact
 
 

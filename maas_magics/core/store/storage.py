@@ -28,6 +28,9 @@ MANIFEST = "manifest.json"
 SAMPLE = "sample.arrow"
 """Rows that people gave, kept beside a version: for the store's owner alone, whoever else may read the store."""
 
+REPORT = "artifact.json"
+"""What is written down of an export, beside its files. In a bucket it comes last, so an export with it is whole."""
+
 LAST = "last-"
 """Begins the name of a marker that outlives a removed version, so that its number is never given again."""
 
@@ -56,8 +59,8 @@ class Storage(Protocol):
     def publish(self, name: str, staged: Path) -> int:
         """Make a folder's content the next version."""
 
-    def add(self, name: str, version: int, part: str, staged: Path) -> None:
-        """Add a folder to a version, in place of one of the same name."""
+    def add(self, name: str, version: int, part: str, staged: Path, replace: bool = True) -> None:
+        """Add a folder to a version, in place of one of the same name, or only where there is none."""
 
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias."""
@@ -122,16 +125,25 @@ class Folder:
             _sync_folder(parent)
             return version
 
-    def add(self, name: str, version: int, part: str, staged: Path) -> None:
+    def add(self, name: str, version: int, part: str, staged: Path, replace: bool = True) -> None:
         """Rename ``staged`` into the version's folder."""
         place = self.folder(name, version) / part
         place.parent.mkdir(mode=_mode(self.root), exist_ok=True)
         self._open_up(staged)
         _sync(staged)
-        old = Path(tempfile.mkdtemp(dir=staged.parent)) / "old"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(place, old)
-        os.rename(staged, place)
+        while True:
+            old = Path(tempfile.mkdtemp(dir=staged.parent)) / "old"
+            if replace:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(place, old)
+            try:
+                os.rename(staged, place)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                if replace:  # another process was faster
+                    continue
+            break
         _sync_folder(place.parent)
         shutil.rmtree(old.parent, ignore_errors=True)
 
@@ -216,16 +228,20 @@ class Bucket:
         if not place.is_dir():
             with staging(self._cache.root) as work:
                 self._fs.get(there, str(work / "copy"), recursive=True)
+                for export in (work / "copy").glob("exports/*"):
+                    if not (export / REPORT).is_file():  # it is on its way into the bucket
+                        shutil.rmtree(export)
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 for rows in (work / "copy").rglob(SAMPLE):
                     private.close(rows)
                 with contextlib.suppress(OSError):
                     os.rename(work / "copy", place)
         for variant in self._list(f"{there}/exports"):
-            if not (place / "exports" / variant).is_dir():
+            whole = f"{there}/exports/{variant}"
+            if not (place / "exports" / variant).is_dir() and self._fs.exists(f"{whole}/{REPORT}"):
                 with staging(self._cache.root) as work:
-                    self._fs.get(f"{there}/exports/{variant}", str(work / "copy"), recursive=True)
-                    self._cache.add(name, version, f"exports/{variant}", work / "copy")
+                    self._fs.get(whole, str(work / "copy"), recursive=True)
+                    self._cache.add(name, version, f"exports/{variant}", work / "copy", replace=False)
         return place
 
     def publish(self, name: str, staged: Path) -> int:
@@ -244,12 +260,16 @@ class Bucket:
         self._put(staged / MANIFEST, f"{there}/{MANIFEST}")
         return version
 
-    def add(self, name: str, version: int, part: str, staged: Path) -> None:
-        """Upload into the version."""
-        for file in sorted(path for path in staged.rglob("*") if path.is_file()):
-            self._put(file, f"{self._base}/{name}/{version}/{part}/{file.relative_to(staged).as_posix()}")
+    def add(self, name: str, version: int, part: str, staged: Path, replace: bool = True) -> None:
+        """Upload into the version, the report last."""
+        there = f"{self._base}/{name}/{version}/{part}"
+        if not replace and REPORT in self._list(there):
+            return
+        files = (path for path in staged.rglob("*") if path.is_file())
+        for file in sorted(files, key=lambda path: (path.name == REPORT, path)):
+            self._put(file, f"{there}/{file.relative_to(staged).as_posix()}")
         if self._cache.folder(name, version).is_dir():
-            self._cache.add(name, version, part, staged)
+            self._cache.add(name, version, part, staged, replace)
 
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias."""
