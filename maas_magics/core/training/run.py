@@ -145,10 +145,11 @@ class Run:
             return ()
         inputs = tuple(x[: few_rows(held)].cpu() for x in held)
         try:
-            doubt = contradiction(self._prepared.answers, ask(self._net, inputs))
+            outputs = ask(self._net, inputs)
+            doubt = contradiction(self._prepared.answers, outputs)
         except ModelError:  # as many rows may be too many for the memory; a doubt is no reason to lose a training
             return ()
-        doubts = tuple(text for text in (doubt, mixed(self._net, inputs)) if text)
+        doubts = tuple(text for text in (doubt, mixed(self._net, inputs, outputs)) if text)
         for text in doubts:
             self._context.tell(text, "warning")
         return doubts
