@@ -24,7 +24,7 @@ from maas_magics.core.chunks import check, in_one_pass
 from maas_magics.core.data.origin import origin_of
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.serialization import pack
-from maas_magics.remote.client import Client
+from maas_magics.remote.client import TO_LOAD, Client
 from maas_magics.remote.generate import generate
 from maas_magics.remote.job import AskingJob, RemoteJob
 from maas_magics.remote.models import RemoteModels
@@ -238,7 +238,7 @@ class RemoteBackend:
 
     def load(self, model: str) -> None:
         """Open a model so that the first request finds it open; undoes `unload`."""
-        self._client.request("POST", f"/v2/repository/models/{quote(model, safe=':@')}/load")
+        self._client.request("POST", f"/v2/repository/models/{quote(model, safe=':@')}/load", timeout=TO_LOAD)
 
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""

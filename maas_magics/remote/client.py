@@ -18,6 +18,9 @@ PATIENCE = 20.0
 
 TIMEOUT = httpx2.Timeout(60.0, connect=5.0)
 
+TO_LOAD = httpx2.Timeout(600.0, connect=5.0)
+"""For a model that is loaded: its ONNX export may have to be made first."""
+
 
 class Client:
     """Speaks to one service.
@@ -65,6 +68,7 @@ class Client:
         params: dict[str, Any] | None = None,
         patience: float = PATIENCE,
         repeat: bool = True,
+        timeout: httpx2.Timeout = TIMEOUT,
     ) -> httpx2.Response:
         """A whole answer. A service that went away is tried again for a while.
 
@@ -73,6 +77,8 @@ class Client:
         method, path, content, headers, params
         patience : float
             Seconds for which it is tried again.
+        timeout : httpx2.Timeout
+            Seconds that it may take to answer.
         repeat : bool
             Whether the request may reach the service twice; else it is repeated only if it did not reach it.
 
@@ -88,7 +94,12 @@ class Client:
         while True:
             try:
                 answer = self._http.request(
-                    method, self.url + path, content=content, headers=self._headers(headers), params=params
+                    method,
+                    self.url + path,
+                    content=content,
+                    headers=self._headers(headers),
+                    params=params,
+                    timeout=timeout,
                 )
             except httpx2.TransportError as error:
                 lost = repeat or isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
