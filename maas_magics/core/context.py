@@ -44,6 +44,8 @@ class Context:
         Whether source that was sent may run.
     written : callable
         Has every event so far written down before it returns.
+    exports_later : bool
+        Whether a module is published without its ONNX export, which is made when it is first needed.
     """
 
     store: Store
@@ -54,6 +56,7 @@ class Context:
     checkpoints: Path | None = None
     allow_code: bool = False
     written: Callable[[], None] = lambda: None
+    exports_later: bool = False
 
     def go_on(self) -> None:
         """Raise `Stopped` if somebody wants the task to end; for tasks that have nothing to keep half-way."""

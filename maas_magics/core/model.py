@@ -16,12 +16,22 @@ from maas_magics.core.architectures import Features, architectures
 from maas_magics.core.data.columns import Array, Category, Columns, codes
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.data.transform import Transform, as_tensor
-from maas_magics.core.store.manifest import Manifest, Preprocess, check_files, read_manifest, read_preprocess
+from maas_magics.core.store.manifest import (
+    PREPROCESS,
+    Manifest,
+    Preprocess,
+    check_files,
+    read_manifest,
+    read_preprocess,
+)
 
 WEIGHTS = "weights.safetensors"
 
 GRAPHS = "graphs.zip"
 """Archive of a module that was sent as its graphs: it can be rebuilt without its source."""
+
+ANSWERS = "answers.zip"
+"""Archive of the graph of a module's answers: any process can ask it, and export it, without its source."""
 
 
 class Graph(nn.Module):
@@ -135,8 +145,13 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
     ModelError
         If the network was defined in a notebook and is not given.
     """
-    check_files(folder)
+    check_files(folder, WEIGHTS, PREPROCESS, GRAPHS, ANSWERS)
     manifest, preprocess = read_manifest(folder), read_preprocess(folder)
+    if net is None and (folder / ANSWERS).is_file():
+        from maas_magics.core.graphs.answers import unpack_answers
+
+        net = unpack_answers((folder / ANSWERS).read_bytes(), load_file(weights or folder / WEIGHTS))
+        net.title = manifest.info.architecture  # type: ignore[assignment]
     if net is None:
         if (folder / GRAPHS).is_file():
             from maas_magics.core.graphs.rebuild import unpack

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import torch
+from safetensors.torch import load_file
 
 from maas_magics.api.errors import MaasError
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.context import Context
-from maas_magics.core.exporters.export import export_to
-from maas_magics.core.model import Model
+from maas_magics.core.exporters.examples import drawn, example
+from maas_magics.core.exporters.export import TOLERANCE, export_to
+from maas_magics.core.graphs.answers import BATCHES, compare_answers, pack_answers, unpack_answers
+from maas_magics.core.model import ANSWERS, WEIGHTS, Model, tensors
 from maas_magics.core.store.manifest import seal, write_manifest
-from maas_magics.core.store.sample import write_sample
+from maas_magics.core.store.sample import TARGET, write_sample
 from maas_magics.core.store.storage import staging, unwritable
-
-TOLERANCE = 1e-4
 
 
 def publish(context: Context, model: Model, name: str, sample: pa.Table) -> ModelInfo:
     """Publish a new version in one step.
 
-    A module that was defined in a notebook goes with its ONNX export, for that is the one form of it
-    that another process can run without running its source.
+    A module that was defined in a notebook goes with the graph of its answers, from which any process can run it
+    without running its source, and make its ONNX export once that is needed. Where torch captures no such graph, or
+    the process is one that need not answer soon, it goes with the export itself.
     """
     manifest = model.manifest
     with staging(context.store.work) as work:
@@ -32,20 +36,42 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
         write_manifest(staged, manifest, model.preprocess)
         model.save(staged)
         write_sample(staged, sample)
-        if not manifest.declared:
-            try:
-                export_to(staged, model, "onnx", TOLERANCE, staged / "exports", name)
-            except Exception as error:
-                # The training is done, and worth more than its export; a file that failed must not be asked.
-                if unwritable(error) is not None:
-                    raise
-                shutil.rmtree(staged / "exports", ignore_errors=True)
-                told = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
-                told = told.removesuffix(" Nothing was published.")
-                context.tell(f"Only this kernel can run it, for it does not export: {told}", "warning")
+        if not manifest.declared and not (context.exports_later and _write_answers(staged, model, sample)):
+            _export(context, staged, model, name)
         seal(staged)
         version = context.store.storage.publish(name, staged)
     info = msgspec.structs.replace(manifest.info, version=version)
     kept = Model(msgspec.structs.replace(manifest, info=info), model.preprocess, model.net)
     context.loader.keep(name, version, kept)
     return context.store.get(f"{name}:{version}")
+
+
+def _write_answers(staged: Path, model: Model, sample: pa.Table) -> bool:
+    """Write the graph of a module's answers, compared with the module; False where there is none to be had."""
+    rows = sum(BATCHES)
+    try:
+        raw = model.columns.encode(sample.slice(0, rows).drop_columns([TARGET])) if len(sample) else drawn(model)
+        saved = load_file(staged / WEIGHTS)
+        with torch.no_grad():
+            transform = model.graph.transform
+            data = pack_answers(model.net, transform(*example(model)), saved)
+            inputs = transform(*tensors(model.columns, [values[:rows] for values in raw]))
+        compare_answers(model.net, unpack_answers(data, saved), inputs)
+    except Exception:  # torch raises many unrelated kinds here; the export that follows tells why
+        return False
+    (staged / ANSWERS).write_bytes(data)
+    return True
+
+
+def _export(context: Context, staged: Path, model: Model, name: str) -> None:
+    """Write the ONNX export of a module, or tell why there is none."""
+    try:
+        export_to(staged, model, "onnx", TOLERANCE, staged / "exports", name)
+    except Exception as error:
+        # The training is done, and worth more than its export; a file that failed must not be asked.
+        if unwritable(error) is not None:
+            raise
+        shutil.rmtree(staged / "exports", ignore_errors=True)
+        told = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
+        told = told.removesuffix(" Nothing was published.")
+        context.tell(f"Only this kernel can run it, for it does not export: {told}", "warning")

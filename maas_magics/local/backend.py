@@ -126,7 +126,16 @@ class LocalBackend:
 
     def _run(self, job: LocalJob[Any], request: Request[Any]) -> None:
         folder = self.trainings.folder(job.id) if isinstance(request, TrainRequest) else None
-        context = Context(self.models, self.loader, job.emit, job.stopping, self.data, folder, written=job.written)
+        context = Context(
+            self.models,
+            self.loader,
+            job.emit,
+            job.stopping,
+            self.data,
+            folder,
+            written=job.written,
+            exports_later=True,
+        )
         job.run(partial(tasks.run, request, context))
         if folder is not None and job.done:
             self.trainings.ended(job.info)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from collections import Counter
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from maas_magics.api.errors import MaasError
+from maas_magics.api.errors import ExportError, MaasError
 from maas_magics.core import publish
 
 CASES, EXPORTED = int(os.environ.get("MAAS_FUZZ", "150")), int(os.environ.get("MAAS_FUZZ_EXPORT", "25"))
@@ -191,6 +192,9 @@ def test_random_modules_answer_what_the_plain_module_answers_or_are_refused_in_t
                 schedule="constant",
                 epochs=2,
             )
+            if exported:
+                with contextlib.suppress(ExportError):
+                    lab.export(f"m{seed}", format="onnx")
             found = lab.predict(case.data, f"m{seed}", probabilities=result.info.task != "regression")
         except MaasError as error:
             assert error.message and len(str(error).splitlines()) <= 2, name

@@ -120,6 +120,7 @@ def _core(model: Model) -> Any:
     import torch
 
     from maas_magics.core.graphs.capture import plain_attention, traced
+    from maas_magics.core.networks.modules import title_of
 
     inputs, module = example(model), model.exported()
     names = [f"in{i}" for i in range(len(inputs))]
@@ -145,14 +146,12 @@ def _core(model: Model) -> Any:
         except Exception as error:  # torch raises many unrelated kinds here
             by_trace = None if is_data_dependent(error) else traced(module, inputs, names, output, OPSET)
             if by_trace is None:
-                raise ExportError(
-                    f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)
-                ) from error
+                raise ExportError(f"torch cannot trace {title_of(model.net)}: {told(error)}", hint(error)) from error
             proto = onnx.load_from_string(by_trace)
     batch = proto.graph.input[0].type.tensor_type.shape.dim[0]
     if not batch.dim_param:
         raise ExportError(
-            f"torch fixed the batch of {type(model.net).__name__} at {batch.dim_value} rows.",
+            f"torch fixed the batch of {title_of(model.net)} at {batch.dim_value} rows.",
             ANY_ROWS,
         )
     for part in (proto, *proto.functions, *(node for function in proto.functions for node in function.node)):

@@ -17,6 +17,7 @@ from maas_magics.core.exporters.examples import example
 from maas_magics.core.graphs.capture import captured, plain_attention
 from maas_magics.core.graphs.reasons import hint, told
 from maas_magics.core.model import Model, tensors
+from maas_magics.core.networks.modules import title_of
 from maas_magics.core.store.manifest import read_preprocess
 from maas_magics.core.tracing import suppress_torch_logging
 
@@ -41,7 +42,7 @@ class Pt2:
             with suppress_torch_logging(), plain_attention():
                 program = captured(model.exported(), inputs, (tuple({0: batch} for _ in inputs),))
         except Exception as error:  # torch raises many unrelated kinds here
-            raise ExportError(f"torch cannot trace {type(model.net).__name__}: {told(error)}", hint(error)) from error
+            raise ExportError(f"torch cannot trace {title_of(model.net)}: {told(error)}", hint(error)) from error
         for module in program.graph_module.modules():
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
                 for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):

@@ -39,7 +39,7 @@ class ExportedModule(nn.Module):
     Parameters
     ----------
     checked : dict of bool to Checked
-        The graph of each mode, both of the same state.
+        The graph of each mode, both of the same state; the one for answers may stand alone.
     weights : dict of str to Tensor
         By the paths of the parts of the state.
     """
@@ -59,7 +59,18 @@ class ExportedModule(nn.Module):
             self._sources[mode] = [places[part.name, part.path] for part in found.parts]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Answer of the graph of the mode."""
+        """Answer of the graph of the mode.
+
+        Raises
+        ------
+        ModelError
+            In training mode, where only the graph for answers was kept.
+        """
+        if self.training not in self._graphs:
+            raise ModelError(
+                "This network was published as the graph of its answers: it cannot be trained further.",
+                "Run the cell that makes it, and give that module to %train.",
+            )
         state = [getattr(owner, name) for owner, name in self._sources[self.training]]
         answer: Tensor = self._graphs[self.training](*state, *inputs)
         return answer
@@ -146,15 +157,7 @@ def unpack(data: bytes) -> nn.Module:
 
 def _archive(module: nn.Module, programs: dict[bool, torch.export.ExportedProgram]) -> bytes:
     """Graphs and state as one file; tied tensors, and constants of both graphs, are in it once."""
-    first: dict[int, str] = {}
-    paths: dict[str, str] = {}
-    weights: dict[str, Tensor] = {}
-    for name, tensor in (
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ):
-        paths[name] = first.setdefault(id(tensor), name)
-        weights[paths[name]] = tensor
+    paths, weights = state_paths(module)
     contents = {}
     for mode, program in programs.items():
         local = dict(paths)
@@ -167,6 +170,20 @@ def _archive(module: nn.Module, programs: dict[bool, torch.export.ExportedProgra
         contents[GRAPHS[mode]] = payload(program, module, local)
     plain = {path: tensor.detach().cpu().contiguous().clone() for path, tensor in weights.items()}
     return pt2.archive({**contents, WEIGHTS: safetensors.torch.save(plain)})
+
+
+def state_paths(module: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Path of each part of the state, which tied tensors share, and the tensor of each path."""
+    first: dict[int, str] = {}
+    paths: dict[str, str] = {}
+    weights: dict[str, Tensor] = {}
+    for name, tensor in (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ):
+        paths[name] = first.setdefault(id(tensor), name)
+        weights[paths[name]] = tensor
+    return paths, weights
 
 
 def _compare(module: nn.Module, exported: nn.Module, example: tuple[Tensor, ...]) -> None:
@@ -197,6 +214,14 @@ def _open(data: bytes) -> ExportedModule:
     if train != answer or checked[True].inputs != checked[False].inputs:
         refuse("its two graphs are not of one module")
     weights = {path: tensor.clone() for path, tensor in safetensors.torch.load(contents[WEIGHTS]).items()}
+    check_weights(checked, weights)
+    for found in checked.values():
+        _try(found)
+    return ExportedModule(checked, weights)
+
+
+def check_weights(checked: dict[bool, Checked], weights: dict[str, Tensor]) -> None:
+    """Refuse tensors that are not those of the parts of the state, one for each path."""
     parts = [part for found in checked.values() for part in found.parts]
     kinds = {part.path: (part.parameter, part.kind) for part in parts}
     if any(kinds[part.path] != (part.parameter, part.kind) for part in parts):
@@ -204,9 +229,6 @@ def _open(data: bytes) -> ExportedModule:
     told = {path: (kind.dtype, kind.shape) for path, (_, kind) in kinds.items()}
     if told != {path: (tensor.dtype, tuple(tensor.shape)) for path, tensor in weights.items()}:
         refuse("its weights do not fit its graphs")
-    for found in checked.values():
-        _try(found)
-    return ExportedModule(checked, weights)
 
 
 def _as_part(tensor: Tensor, part: Part) -> Tensor:

@@ -7,11 +7,13 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maas_magics.api.errors import MaasError, ModelClosed
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.generation.loop import Loop
+from maas_magics.core.inference.later import add_export, is_awaited
 from maas_magics.core.inference.predictor import Predictor
 from maas_magics.core.inference.sessions import open_iterative
 from maas_magics.core.store.models import Store
@@ -60,6 +62,8 @@ class Loader:
         self._generators: OrderedDict[tuple[str, int], Generator] = OrderedDict()
         self._end: MaasError | None = None
         self._models: OrderedDict[tuple[str, int], Model] = OrderedDict()
+        self._exporting = threading.Lock()
+        self._unexportable: set[tuple[str, int]] = set()
 
     def keep(self, name: str, version: int, model: Model) -> None:
         """Keep a model that was just trained: a notebook's module can be had in no other way."""
@@ -156,7 +160,10 @@ class Loader:
 
     def _open(self, key: tuple[str, int]) -> Predictor:
         """Open a version, in place of the one that may be open; whoever asks that one still gets its answer."""
-        found = Predictor(f"{key[0]}:{key[1]}", self._store.folder(*key), lambda: self.model(*key), self._shared)
+        folder = self._store.folder(*key)
+        if is_awaited(folder) and key not in self._models and self._export(key):
+            folder = self._store.folder(*key)
+        found = Predictor(f"{key[0]}:{key[1]}", folder, lambda: self._answering(key, folder), self._shared)
         with self._lock:
             self._predictors[key] = found
             self._sizes[key] = found.size
@@ -165,6 +172,24 @@ class Loader:
             ):
                 self._sizes.pop(self._predictors.popitem(last=False)[0])
         return found
+
+    def _export(self, key: tuple[str, int]) -> bool:
+        """Make the export of a module that another process has trained; once, whoever waits for it."""
+        with self._exporting:
+            if key in self._unexportable or not is_awaited(self._store.folder(*key)):
+                return True
+            if not add_export(self._store, *key):
+                self._unexportable.add(key)
+                return False
+        return True
+
+    def _answering(self, key: tuple[str, int], folder: Path) -> Model:
+        """The torch model that answers: of a module its graph, which no later change to the module reaches."""
+        if not is_awaited(folder):
+            return self.model(*key)
+        from maas_magics.core.model import load_model
+
+        return load_model(folder)
 
     def opened(self, ref: str) -> bool:
         """Whether a reference names a version that is open now."""

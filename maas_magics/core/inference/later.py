@@ -1,0 +1,49 @@
+"""The ONNX export of a module that was published without it, made where it is first needed.
+
+A process of its own makes it, from the graph of the module's answers: whoever asks needs no torch for it, and a graph
+that takes its process with it takes no other.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from maas_magics.api.child import python
+from maas_magics.api.errors import StoreError
+from maas_magics.core.store.models import Store
+from maas_magics.core.store.storage import staging
+
+ANSWERS = "answers.zip"
+
+SECONDS = 1_800
+"""Most that the making and verifying of an export takes."""
+
+
+def is_awaited(folder: Path) -> bool:
+    """Whether a version of this folder is one whose ONNX export is still to be made."""
+    return (folder / ANSWERS).is_file() and not (folder / "exports" / "onnx").is_dir()
+
+
+def add_export(store: Store, name: str, version: int) -> bool:
+    """Make the ONNX export of a version and add it; two processes that do so at once add one.
+
+    Returns
+    -------
+    bool
+        False where it cannot be exported, or the store takes nothing: the graph itself answers then.
+    """
+    try:
+        with staging(store.work) as work:
+            folder = store.folder(name, version)
+            command = python("maas_magics.core.exporters.later", str(folder), str(work), f"{name}:{version}")
+            try:
+                done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+            except subprocess.TimeoutExpired:
+                return False
+            if done.returncode:
+                return False
+            store.storage.add(name, version, "exports/onnx", work / "onnx", replace=False)
+    except StoreError:
+        return False
+    return True
