@@ -19,6 +19,7 @@ from maas_magics.api.specs import (
     OptimizerSpec,
     RunSpec,
     Spec,
+    Specs,
     TaskSpec,
 )
 from maas_magics.api.specs import Task as Task
@@ -85,6 +86,19 @@ else:
 def spec_of(request: TrainRequest, kind: type[S]) -> S:
     """One of the six specs of a request."""
     return kind(**{name: getattr(request, name) for name in kind.__struct_fields__})
+
+
+def specs_of(request: TrainRequest) -> Specs:
+    """A request taken apart."""
+    return Specs(
+        name=request.name,
+        data=spec_of(request, DataSpec),
+        model=spec_of(request, ModelSpec),
+        task=spec_of(request, TaskSpec),
+        optimizer=spec_of(request, OptimizerSpec),
+        budget=spec_of(request, BudgetSpec),
+        run=spec_of(request, RunSpec),
+    )
 
 
 class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ in this process and, with live objects uploaded or declared, on another machine.
 
 # No annotations from the future: as texts they would take twice as long to read.
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -359,6 +359,34 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     sample: Annotated[
         int, option("rows kept beside the version, to verify exports on: 1000, or fewer; 0 none", "N")
     ] = 1_000
+
+
+class Specs(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for, in its parts.
+
+    Attributes
+    ----------
+    name : str
+        Of the model.
+    data : DataSpec
+    model : ModelSpec
+    task : TaskSpec
+    optimizer : OptimizerSpec
+    budget : BudgetSpec
+    run : RunSpec
+    """
+
+    name: str
+    data: DataSpec
+    model: ModelSpec
+    task: TaskSpec
+    optimizer: OptimizerSpec
+    budget: BudgetSpec
+    run: RunSpec
+
+    def having(self, part: str, **options: Any) -> Self:
+        """The same with other options in one part."""
+        return msgspec.structs.replace(self, **{part: msgspec.structs.replace(getattr(self, part), **options)})
 
 
 class CallSpec(Spec, frozen=True, kw_only=True):

@@ -53,7 +53,8 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
 
         _check_loss(request)
         if loaders.is_loader(request.data):
-            request = loaders.materialise(request)  # type: ignore[assignment]
+            rows = loaders.materialised(request.data, request.validation, request.loader_workers, request.seed)
+            request = msgspec.structs.replace(request, **rows, loader_workers=None)
     changes: dict[str, Any] = {}
     if isinstance(request, TrainRequest) and not isinstance(request.model, (str, Graph, Code)):
         changes["model"] = _module(request, send, allow_code)

@@ -11,18 +11,20 @@ import msgspec
 from maas_magics.api.backend import Backend
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
+from maas_magics.api.specs import SPECS, RunSpec
 from maas_magics.api.sweep import Trial
 from maas_magics.core.data.frame import frame_of
 from maas_magics.sweeps.study import Outcome, Study
 
 
 def settings_of(request: TrainRequest, place: str) -> dict[str, str]:
-    """What trials must have in common besides their data, as text by field."""
-    left_out = ("name", "data", "source", "seed", "threads", "device", "better_than")
+    """What trials must have in common besides their data, as text by field: every spec but `run`."""
+    left_out = ("data", "source", "seed", "better_than")
     found = {
         name: msgspec.json.encode(getattr(request, name), enc_hook=lambda value: type(value).__name__).decode()
-        for name in request.__struct_fields__
-        if name not in left_out
+        for spec in SPECS
+        for name in spec.__struct_fields__
+        if spec is not RunSpec and name not in left_out
     }
     return found | {"place": place}
 

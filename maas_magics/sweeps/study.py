@@ -248,7 +248,7 @@ def _newest(storage: JournalStorage, settings: dict[str, str], usual: dict[str, 
         raise OptionError(f"There is no sweep of {model!r} to go on with.", "Drop --resume to begin one.")
     newest = max(here, key=lambda study: study.user_attrs["created"])
     before: dict[str, str] = usual | newest.user_attrs["settings"]
-    for name in {**before, **settings}:
+    for name in settings:  # earlier versions wrote down more
         if before.get(name) != settings.get(name):
             raise OptionError(
                 f"The sweep to go on with had another {name}: {before.get(name)}; now it is {settings.get(name)}.",

@@ -16,6 +16,7 @@ import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.api.events import Message
 from maas_magics.api.requests import EvaluateRequest, TrainRequest
+from maas_magics.api.specs import DataSpec
 from maas_magics.core.training.batches.prepare import read
 from maas_magics.core.training.batches.streaming import Stream, streamed_source
 from maas_magics.session import current
@@ -225,14 +226,14 @@ def test_which_rows_are_held_out(validation: str, share: float, stream: bool, tm
         if stream:
             frame.to_parquet(tmp_path / "rows.parquet")
             data = str(tmp_path / "rows.parquet")
-            request = TrainRequest(name="m", data=data, target="two", validation=validation, seed=seed, stream=True)
-            source = streamed_source(request, lambda text: None)
+            asked = DataSpec(data=data, target="two", validation=validation, stream=True)
+            source = streamed_source(asked, lambda text: None)
             assert source is not None
-            made = Stream(request, source, None, lambda text: None)
+            made = Stream(asked, "auto", "auto", seed, source, None, lambda text: None)
             out = np.concatenate([made._held_out(part) for part in made._parts(source)])
         else:
-            request = TrainRequest(name="m", data=frame, target="two", validation=validation, seed=seed)
-            train, held, _, _ = read(request, None, lambda text: None)
+            asked = DataSpec(data=frame, target="two", validation=validation)
+            train, held, _, _ = read(asked, seed, None, lambda text: None)
             assert held is not None and len(train) + len(held) == N
             out = np.isin(frame.id, held.table.column("id").to_numpy())
         parts.append(out)
@@ -268,9 +269,7 @@ def test_figures_are_those_of_the_rows_that_were_held_out() -> None:
 def test_rows_of_one_time_stay_together_and_texts_may_be_times() -> None:
     frame = FRAME.assign(month=[f"2024-{1 + i // 30:02d}-01" for i in range(N)], year=np.arange(N) // 40)
     for validation in ("time:month:0.1", "time:year:0.1"):
-        _, held, _, _ = read(
-            TrainRequest(name="m", data=frame, target="two", validation=validation), None, lambda text: None
-        )
+        _, held, _, _ = read(DataSpec(data=frame, target="two", validation=validation), 0, None, lambda text: None)
         assert held is not None and len(held) == (30 if "month" in validation else 40)
 
 

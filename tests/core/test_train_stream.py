@@ -20,7 +20,8 @@ import torch
 
 from maas_magics.api.errors import DataError, MaasError, OptionError, Stopped, Suspended
 from maas_magics.api.events import Resumed, Started
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.requests import TrainRequest, specs_of
+from maas_magics.api.specs import DataSpec
 from maas_magics.api.wire import decode_request, encode_request
 from maas_magics.core.context import Context
 from maas_magics.core.data.reservoir import Reservoir, draws
@@ -85,9 +86,10 @@ def files(table: pd.DataFrame, folder: Path) -> dict[str, Path]:
 
 
 def streamed(data: Any, sizes: Sizes = SMALL, **options: Any) -> Stream:
-    request = TrainRequest(name="m", data=str(data), **options)
+    asked = specs_of(TrainRequest(name="m", data=str(data), **options))
     source: Any = open_source(str(data))
-    return Stream(request, source, request.task, lambda text: told.append(text), sizes=sizes)
+    how = asked.data, asked.model.model, asked.task.loss, asked.optimizer.seed
+    return Stream(*how, source, asked.task.task, lambda text: told.append(text), sizes=sizes)
 
 
 told: list[str] = []
@@ -107,11 +109,10 @@ def empty() -> None:
 )
 def test_what_is_fitted_is_what_memory_fits(target: Any, model: Any, table: pd.DataFrame, tmp_path: Path) -> None:
     file = files(table, tmp_path)["parquet"]
-    request = TrainRequest(name="m", data=str(file), target=target, model=model, validation=0.0)
     said: list[str] = []
-    rows, _, names, array = read(request, None, said.append)
+    rows, _, names, array = read(DataSpec(data=str(file), target=target, validation=0.0), 0, None, said.append)
     expected = prepare(
-        rows, None, names, layout=layout_of(request, rows.table, array)[1], scale=True, task=None, standardise=True,
+        rows, None, names, layout=layout_of(model, rows.table, array)[1], scale=True, task=None, standardise=True,
         tell=said.append,
     )  # fmt: skip
     found = streamed(file, target=target, model=model, validation=0.0)
@@ -467,11 +468,12 @@ session.backend
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from maas_magics.api.specs import DataSpec
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.batches.streaming import Stream, streamed_source
 import torch, pathlib
-request = TrainRequest(name="m", data=sys.argv[1], target="label", stream=True)
-stream = Stream(request, streamed_source(request, print), None, print)
+data = DataSpec(data=sys.argv[1], target="label", stream=True)
+stream = Stream(data, "auto", "auto", 0, streamed_source(data, print), None, print)
 try:
     with stream.written(stream.prepared, pathlib.Path(sys.argv[2]), 32, torch.device("cpu"), Counting(None, None)):
         print("written")

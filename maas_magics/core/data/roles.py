@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
-from maas_magics.api.requests import TrainRequest, is_named_split
+from maas_magics.api.requests import is_named_split
+from maas_magics.api.specs import DataSpec
 from maas_magics.core.data.arrow import dates, is_number, is_text, numbers
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.origin import as_dates, with_weights
@@ -88,14 +89,14 @@ class Roles:
         return table.select(kept), weights, key
 
 
-def roles_of(request: TrainRequest) -> Roles:
-    """What a request says of its columns.
+def roles_of(data: DataSpec) -> Roles:
+    """What is said of columns.
 
     Raises
     ------
     OptionError
     """
-    found = Roles(_names(request.drop), _names(request.features), request.weights, named_split(request.validation))
+    found = Roles(_names(data.drop), _names(data.features), data.weights, named_split(data.validation))
     both = next((name for name in found.features if name in (*found.drop, found.weights)), None)
     if both is not None:
         raise OptionError(f"{both!r} is to be a feature, and not to be one.", "Name it in one of them.")

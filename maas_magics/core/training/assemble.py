@@ -1,4 +1,4 @@
-"""From a request to the rules of its training, checked against the network and the data."""
+"""From what was asked for to the rules of a training, checked against the network and the data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
-from maas_magics.api.requests import TrainRequest
-from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Tensor as TensorColumn
 from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.make import mass_of
@@ -23,6 +21,8 @@ from maas_magics.core.training.batches.accumulate import Grouped
 from maas_magics.core.training.batches.batches import Batches, InMemory
 from maas_magics.core.training.batches.blocks import Blocks
 from maas_magics.core.training.batches.prepare import Prepared
+from maas_magics.core.training.resolve import rules_of
+from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Division
@@ -30,7 +30,7 @@ from maas_magics.core.training.steps.precision import Precision, make_precision
 from maas_magics.core.training.steps.products import onednn_is_exact, onednn_pays, through_onednn
 from maas_magics.core.training.steps.rates import ByShare
 from maas_magics.core.training.steps.regime import Regime
-from maas_magics.core.training.steps.rules import Rules, make_learner, make_regime, rules_of
+from maas_magics.core.training.steps.rules import Rules, make_learner, make_regime
 from maas_magics.core.training.steps.schedules import constant
 from maas_magics.core.training.tuning.batch_size import Found, find_batch_size
 from maas_magics.core.training.tuning.lr_range import Range, lr_range
@@ -72,14 +72,12 @@ class Assembled:
 
 
 def assemble(
-    request: TrainRequest,
-    recipe: Recipe,
+    said: Resolved,
     net: nn.Module,
     prepared: Prepared,
     batches: Batches,
     device: torch.device,
     *,
-    epochs: int,
     mode: str,
     weights: Tensor | None,
     loss: Loss,
@@ -94,12 +92,10 @@ def assemble(
 
     Parameters
     ----------
-    request, recipe
+    said : Resolved
     net : nn.Module
         On its device; its convolutions may be put into another memory format.
     prepared, batches, device
-    epochs : int
-        Most epochs.
     mode : {"min", "max"}
         Whether a smaller watched figure is better.
     weights : Tensor or None
@@ -123,13 +119,13 @@ def assemble(
     OptionError
         For anything that does not fit the network, the data or the device.
     """
-    late = next(((pattern, at) for pattern, at in request.unfreeze.items() if at > epochs), None)
+    rules, workers, epochs = rules_of(said), said.run.workers, said.budget.epochs
+    late = next(((pattern, at) for pattern, at in rules.unfreeze.items() if at > epochs), None)
     if late is not None:
         raise OptionError(
             f"--unfreeze {late[0]}@{late[1]} never comes: the training has {epochs} epochs.",
             f"--epochs {late[1]}, or an earlier epoch.",
         )
-    rules = rules_of(request, recipe)
     example = _example(prepared, device)
     if elsewhere and rules.precision != "fp32":
         precision: Precision | None = Precision(rules.precision, device)
@@ -140,20 +136,20 @@ def assemble(
         undo.callback(arranged.undo)
     optimizer, freezing = make_learner(rules, net)
     found = None
-    if request.batch_size == "auto":
+    if said.find_batch_size:
         assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
-        found = _sized(request, net, optimizer, batches, loss, within, stopping)
-        batches = batches.sized(found.size * request.workers)
+        found = _sized(rules, workers, net, optimizer, batches, loss, within, stopping)
+        batches = batches.sized(found.size * workers)
     if onednn is None:
-        onednn = not elsewhere and _onednn(request, net, example, batches, within)
+        onednn = not elsewhere and _onednn(rules, workers, net, example, batches, within)
     rules = msgspec.structs.replace(rules, onednn=onednn and onednn_is_exact())
     if rules.onednn:
         undo.enter_context(through_onednn())
     search = None
-    if request.lr == "auto":
-        search = _searched(request, net, optimizer, batches, loss, precision)
+    if said.find_lr:
+        search = _searched(rules, said.optimizer.seed, net, optimizer, batches, loss, precision)
         rules = msgspec.structs.replace(rules, first_lr=search.chosen if search is not None else None)
-    steps = batches if request.accumulate == 1 else Grouped(batches, request.accumulate)
+    steps = batches if rules.accumulate == 1 else Grouped(batches, rules.accumulate)
     if optimizer.needs_closure and steps.steps != 1:
         tell(_of_all_rows(rules.optimizer.name, batches))
     regime = make_regime(
@@ -165,17 +161,19 @@ def assemble(
         epochs=epochs,
         steps=steps.steps,
         mode=mode,
-        mass=mass_of(request.loss, prepared.answers, weights),
+        mass=mass_of(said.task.loss, prepared.answers, weights),
         division=Division(tell=tell),
         deferred=device.type != "cpu",
     )
     schedule = rules.schedule
-    if request.lr == "auto":
+    if said.find_lr:
         schedule += ", rate found" if search is not None else ", no better rate found"
     rows = getattr(batches, "batch_size", 0)
     size = str(rows or "loader")
-    size += "" if request.accumulate == 1 else f" × {request.accumulate}"
-    facts = _facts(request, rules.optimizer.name, optimizer.first_lr, schedule, size, found, onednn=rules.onednn)
+    size += "" if rules.accumulate == 1 else f" × {rules.accumulate}"
+    each = f", {found.size} for a worker" if found is not None and workers > 1 else ""
+    batch = size if found is None else f"{size}{each}, found: {found.reason}"
+    facts = _facts(rules, optimizer.first_lr, schedule, batch, balanced=said.data.balance)
     return Assembled(optimizer, steps, regime, rules, facts, search, rows or USUAL, size)
 
 
@@ -189,22 +187,24 @@ def _of_all_rows(optimizer: str, batches: Batches) -> str:
 
 
 def _onednn(
-    request: TrainRequest,
+    rules: Rules,
+    workers: int,
     net: nn.Module,
     example: tuple[Tensor, ...],
     batches: Batches,
     within: Callable[[int], AbstractContextManager[Any]],
 ) -> bool:
     """Whether matrix products are to go to oneDNN."""
-    if request.precision != "fp32":  # those in 16 bits do in any case
+    if rules.precision != "fp32":  # those in 16 bits do in any case
         return False
-    rows = max(1, (getattr(batches, "batch_size", 0) or USUAL) // request.workers)
+    rows = max(1, (getattr(batches, "batch_size", 0) or USUAL) // workers)
     with within(rows):
         return onednn_pays(net, example, rows)
 
 
 def _sized(
-    request: TrainRequest,
+    rules: Rules,
+    workers: int,
     net: nn.Module,
     optimizer: Optimizer,
     batches: InMemory | Blocks,
@@ -213,22 +213,27 @@ def _sized(
     stopping: Callable[[], Any],
 ) -> Found:
     """How many rows fit into a batch: into a worker's part of it, where there are several that share the machine."""
-    workers = request.workers
     device = next(net.parameters()).device
-    precision = None if request.precision == "fp32" else Precision(request.precision, device)
+    precision = None if rules.precision == "fp32" else Precision(rules.precision, device)
     return find_batch_size(
-        Regime(net, optimizer, ByShare(optimizer, constant, 1), precision=precision, clip=request.clip),
+        Regime(net, optimizer, ByShare(optimizer, constant, 1), precision=precision, clip=rules.clip),
         loss,
         batches if workers == 1 else batches.sized(max(2, batches.batch_size // workers)),
         within=within,
         stopping=stopping,
-        group=request.accumulate * workers,
+        group=rules.accumulate * workers,
         free=lambda: free_memory() // workers,
     )
 
 
 def _searched(
-    request: TrainRequest, net: nn.Module, optimizer: Optimizer, batches: Any, loss: Loss, precision: Precision | None
+    rules: Rules,
+    seed: int,
+    net: nn.Module,
+    optimizer: Optimizer,
+    batches: Any,
+    loss: Loss,
+    precision: Precision | None,
 ) -> Range | None:
     """Set the learning rate at which the loss falls fastest; None where it never falls."""
     if not isinstance(batches, InMemory):
@@ -236,7 +241,7 @@ def _searched(
     if not optimizer.first_lr or optimizer.needs_closure or (precision is not None and precision.scaler is not None):
         raise OptionError("No learning rate can be found for this optimizer in this precision.", "--lr 1e-3")
     rates = ByShare(optimizer, constant, 1)
-    found = lr_range(Regime(net, optimizer, rates, precision=precision, clip=request.clip), loss, batches, request.seed)
+    found = lr_range(Regime(net, optimizer, rates, precision=precision, clip=rules.clip), loss, batches, seed)
     if found is not None:
         optimizer.begin_at(found.chosen)
     return found
@@ -254,24 +259,19 @@ def _example(prepared: Prepared, device: torch.device, rows: int = 2) -> tuple[T
     )
 
 
-def _facts(
-    request: TrainRequest, name: str, lr: float, schedule: str, size: str, found: Found | None, *, onednn: bool
-) -> dict[str, str]:
-    """What a person sees of it; what is as usual goes without saying."""
-    told = [name, f"lr {lr:g}", schedule]
-    if request.warmup:
-        told.append(f"warm-up {request.warmup:.0%}" if request.warmup < 1 else f"warm-up {int(request.warmup)} steps")
+def _facts(rules: Rules, lr: float, schedule: str, batch: str, *, balanced: bool) -> dict[str, str]:
+    """What a person sees of the steps; what is as usual goes without saying."""
+    told, warmup = [rules.optimizer.name, f"lr {lr:g}", schedule], rules.warmup
+    if warmup:
+        told.append(f"warm-up {warmup:.0%}" if warmup < 1 else f"warm-up {int(warmup)} steps")
     more = {
-        "precision": "" if request.precision == "fp32" else request.precision,
-        "clip": "" if request.clip is None else f"{request.clip:g}",
-        "ema": "" if request.ema is None else f"{request.ema:g}",
-        "frozen": ", ".join(request.freeze),
-        "balanced": "by label" if request.balance else "",
-        "products": "oneDNN products" if onednn else "",
-    }
-    each = f", {found.size} for a worker" if found is not None and request.workers > 1 else ""
-    facts = {
         "optimizer": ", ".join(told),
-        "batch size": size if found is None else f"{size}{each}, found: {found.reason}",
+        "batch size": batch,
+        "precision": "" if rules.precision == "fp32" else rules.precision,
+        "clip": "" if rules.clip is None else f"{rules.clip:g}",
+        "ema": "" if rules.ema is None else f"{rules.ema:g}",
+        "frozen": ", ".join(rules.freeze),
+        "balanced": "by label" if balanced else "",
+        "products": "oneDNN products" if rules.onednn else "",
     }
-    return facts | {key: value for key, value in more.items() if value}
+    return {key: value for key, value in more.items() if value}

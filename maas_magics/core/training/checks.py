@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
-from maas_magics.api.requests import TrainRequest, is_named_split
+from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
+from maas_magics.api.specs import DataSpec, TaskSpec
 from maas_magics.core.data.roles import roles_of
+from maas_magics.core.tasks.base import Task
 from maas_magics.core.training.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.training.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.training.checkpoint import Cadence
@@ -64,7 +66,7 @@ def check_request(request: TrainRequest) -> None:
     _check_columns(request)
     _check_steps(request)
     _check_sharing(request)
-    check_loader_workers(request)
+    check_loader_workers(request.data, request.loader_workers)
     if request.stream not in (None, True, False):
         raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
     if not isinstance(request.model, (str, nn.Module)) and not callable(request.model):
@@ -75,7 +77,7 @@ def check_request(request: TrainRequest) -> None:
 
 def _check_columns(request: TrainRequest) -> None:
     """What is said of columns, as far as it can be told without them."""
-    roles_of(request)
+    roles_of(spec_of(request, DataSpec))
     asked = {
         "--weights": request.weights is not None,
         "--drop": bool(request.drop),
@@ -155,26 +157,42 @@ def _check_sharing(request: TrainRequest) -> None:
         )
 
 
-def check_workers(request: TrainRequest, device: torch.device, rows: int) -> None:
-    """Raise where there are too many workers for a step, or for the devices.
-
-    Parameters
-    ----------
-    request : TrainRequest
-    device : torch.device
-    rows : int
-        Of a step.
+def check_labels(asked: TaskSpec, answers: Task) -> None:
+    """Raise for what is asked of labels where there are none, or where a loss of the user's own gets none of it.
 
     Raises
     ------
     OptionError
     """
-    workers = request.workers
+    if asked.label_smoothing and answers.numeric:
+        raise OptionError("Label smoothing is for labels; the task is regression.", "Drop --label-smoothing.")
+    if callable(asked.loss) and (asked.label_smoothing or asked.class_weights is not None):
+        raise OptionError(
+            "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
+        )
+
+
+def check_workers(workers: int, device: torch.device, rows: int, *, found: bool) -> None:
+    """Raise where there are too many workers for a step, or for the devices.
+
+    Parameters
+    ----------
+    workers : int
+    device : torch.device
+    rows : int
+        Of a step.
+    found : bool
+        Whether the size of a batch is found by trying.
+
+    Raises
+    ------
+    OptionError
+    """
     if workers == 1:
         return
     if workers > rows:
         raise OptionError(f"A step has {rows} rows, too few for {workers} workers.", f"--workers {rows}")
-    if request.batch_size == "auto" and device.type != "cpu":
+    if found and device.type != "cpu":
         raise OptionError(
             "Workers on GPUs are not asked how many rows fit: a size of batches is found by one process.",
             "--batch-size 64, or --workers 1.",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError
-from maas_magics.api.requests import TrainRequest
 from maas_magics.core.data.roles import mean_weight
 from maas_magics.core.tasks.class_weights import class_weights
 from maas_magics.core.training.batches.changed import with_answers
@@ -35,14 +35,14 @@ class Counting:
         self._sums: Tensor | float = 0.0
 
     @classmethod
-    def of(cls, request: TrainRequest, prepared: Prepared) -> Counting:
-        """What a request asks for."""
-        if request.weights is None:
+    def of(cls, column: str | None, asked: Any, prepared: Prepared) -> Counting:
+        """By a column of weights, and by class weights that were asked for."""
+        if column is None:
             return cls(None, None)
         target = prepared.train[1]
         answers = prepared.answers
-        classes = class_weights(request.class_weights, answers, target, prepared.counts)
-        return cls(request.weights, classes, len(answers.classes))
+        classes = class_weights(asked, answers, target, prepared.counts)
+        return cls(column, classes, len(answers.classes))
 
     def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
         """Target with the weights of its rows beside it, of training rows or held-out ones."""

@@ -8,9 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from maas_magics.api.errors import OptionError
-from maas_magics.api.requests import TrainRequest
-from maas_magics.core.architectures import Recipe
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.tasks.class_weights import class_weights
 from maas_magics.core.tasks.losses import Loss
@@ -18,6 +15,7 @@ from maas_magics.core.tasks.metric_names import make_metrics
 from maas_magics.core.tasks.metrics import Metric
 from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.plan import mode_of
+from maas_magics.core.training.specs import TaskFigures
 from maas_magics.core.training.steps.weighting import Weighted, rowwise
 
 
@@ -50,35 +48,26 @@ class Objective:
     constant_loss: Loss | None
 
 
-def make_objective(request: TrainRequest, recipe: Recipe, prepared: Prepared, device: torch.device) -> Objective:
-    """What a request asks for, and its recipe where it says nothing.
+def make_objective(task: TaskFigures, prepared: Prepared, device: torch.device) -> Objective:
+    """What is made small, and watched.
 
     Raises
     ------
     OptionError
         If it does not go together, or with the target.
     """
-    answers = prepared.answers
-    metrics = make_metrics(request.metrics, answers)
-    monitor = request.monitor or recipe.monitor
+    answers, monitor, smoothing = prepared.answers, task.monitor, task.label_smoothing
+    metrics = make_metrics(task.metrics, answers)
     if monitor != "loss" and monitor not in metrics:
         metrics |= make_metrics((monitor,), answers)
-    if request.label_smoothing and answers.numeric:
-        raise OptionError("Label smoothing is for labels; the task is regression.", "Drop --label-smoothing.")
-    if callable(request.loss) and (request.label_smoothing or request.class_weights is not None):
-        raise OptionError(
-            "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
-        )
-    mean = prepared.mean_weight
-    smoothing = recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing
-    if mean is not None:
-        each = rowwise(request.loss, answers, smoothing, prepared.form)
-        weighted = Weighted(each, prepared.train[1][:1], mean)
-        mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
-        return Objective(weighted, metrics, monitor, mode, None, smoothing, None)
-    weights = class_weights(request.class_weights, answers, prepared.train[1], prepared.counts)
-    by_name = None if callable(request.loss) else make_loss(request.loss, answers, weights, smoothing)
-    weights = weights.to(device) if weights is not None else None
     mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
-    loss = make_loss(request.loss, answers, weights, smoothing, prepared.form)
+    mean = prepared.mean_weight
+    if mean is not None:
+        each = rowwise(task.loss, answers, smoothing, prepared.form)
+        weighted = Weighted(each, prepared.train[1][:1], mean)
+        return Objective(weighted, metrics, monitor, mode, None, smoothing, None)
+    weights = class_weights(task.class_weights, answers, prepared.train[1], prepared.counts)
+    by_name = None if callable(task.loss) else make_loss(task.loss, answers, weights, smoothing)
+    weights = weights.to(device) if weights is not None else None
+    loss = make_loss(task.loss, answers, weights, smoothing, prepared.form)
     return Objective(loss, metrics, monitor, mode, weights, smoothing, by_name)

@@ -10,7 +10,6 @@ from typing import cast
 from torch import nn
 
 from maas_magics.api.errors import Diverged
-from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
 from maas_magics.core.context import Context, versions
@@ -24,6 +23,7 @@ from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_r
 from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.measure import constant_loss_of
 from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.optimizers import Optimizer
 
 
@@ -79,7 +79,7 @@ def _doubts(history: History, plan: Plan, prepared: Prepared) -> list[str]:
 
 
 def conclude(
-    request: TrainRequest,
+    said: Resolved,
     context: Context,
     net: nn.Module,
     prepared: Prepared,
@@ -97,7 +97,7 @@ def conclude(
 
     Parameters
     ----------
-    request, context
+    said, context
     net : nn.Module
         On the CPU, with the weights of its best epoch.
     prepared, plan, history
@@ -120,15 +120,14 @@ def conclude(
     doubts += [text for text in (*warned, labels_of_one_row(prepared.answers, rows)) if text]
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     told = {**facts, "monitor": plan.monitor}
-    manifest = _manifest(request, prepared, plan, history, architecture, declared, parameters, told, net)
+    manifest = _manifest(said, prepared, plan, history, architecture, declared, parameters, told, net)
     watched = history.best_metrics.get(plan.monitor, history.best_metrics["loss"])
-    better = request.better_than is None or (
-        watched < request.better_than if plan.mode == "min" else watched > request.better_than
-    )
+    least = said.budget.better_than
+    better = least is None or (watched < least if plan.mode == "min" else watched > least)
     info = manifest.info
-    sample = prepared.sample.slice(0, request.sample)
+    sample = prepared.sample.slice(0, said.run.sample)
     if better:
-        info = publish(context, Model(manifest, prepared.preprocess, net), request.name, sample)
+        info = publish(context, Model(manifest, prepared.preprocess, net), said.name, sample)
     return TrainedModel(
         info=info,
         best_epoch=history.best_epoch,
@@ -144,7 +143,7 @@ def conclude(
 
 
 def _manifest(
-    request: TrainRequest,
+    said: Resolved,
     prepared: Prepared,
     plan: Plan,
     history: History,
@@ -156,7 +155,7 @@ def _manifest(
 ) -> Manifest:
     answers = prepared.answers
     info = ModelInfo(
-        name=request.name,
+        name=said.name,
         version=0,
         task=answers.task,
         architecture=architecture,
@@ -167,7 +166,7 @@ def _manifest(
         created=time.time(),
         parameters=parameters,
         signature=Signature(prepared.preprocess.columns.specs, answers.specs),
-        lineage={"seed": str(request.seed), "data": prepared.digest, **versions()},
+        lineage={"seed": str(plan.seed), "data": prepared.digest, **versions()},
     )
     curves = {
         name: [value if math.isfinite(value) else None for value in values] for name, values in history.curves.items()
@@ -175,12 +174,12 @@ def _manifest(
     return Manifest(
         info=info,
         answers=cast(AnyTask, answers),
-        params=dict(request.params),
+        params=dict(said.model.params),
         declared=declared,
-        source="" if declared else describe(net, request.source),
+        source="" if declared else describe(net, said.model.source),
         plan=facts,
         history=curves,
         best_epoch=history.best_epoch,
         seconds=history.seconds,
-        metrics=by_name(request.metrics, plan.monitor, answers),
+        metrics=by_name(said.task.metrics, plan.monitor, answers),
     )

@@ -141,7 +141,7 @@ class Progress:
         if state is None:
             return
         for what, mark in self._checkpoints.marks.items():
-            if state["marks"].get(what) != mark:
+            if state["marks"].get(what, mark) != mark:  # one that is missing was not told yet by an earlier version
                 raise OptionError(
                     f"The checkpoint was made with another {what}.", "Say the line as it was, or drop --resume."
                 )

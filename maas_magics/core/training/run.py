@@ -12,9 +12,7 @@ from torch import nn
 
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
-from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
-from maas_magics.core.architectures import Recipe
 from maas_magics.core.context import Context
 from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.meaning import contradiction
@@ -27,10 +25,12 @@ from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.compiling.compiled import compiled_for
 from maas_magics.core.training.distributed.launch import Work, fit_in_workers
+from maas_magics.core.training.fingerprint import fingerprint
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
 from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.compiler import without_compiler
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
@@ -44,10 +44,11 @@ class Run:
 
     Parameters
     ----------
-    request, context
+    said : Resolved
+    context
     net : nn.Module
         On its device. One that stands in another order for the training comes back as it was, however it ends.
-    prepared, recipe
+    prepared
     batches, held : Batches
         Rows to train on, and those that it is measured on.
     device : torch.device
@@ -60,38 +61,37 @@ class Run:
 
     def __init__(
         self,
-        request: TrainRequest,
+        said: Resolved,
         context: Context,
         net: nn.Module,
         prepared: Prepared,
-        recipe: Recipe,
         batches: Batches,
         held: Batches | None,
         device: torch.device,
         architecture: str = "",
         declared: bool = False,
     ) -> None:
-        self._context, self._net, self._prepared, self._recipe = context, net, prepared, recipe
+        self._context, self._net, self._prepared = context, net, prepared
         self._held, self._device, self._declared = held, device, declared
         self._title = architecture or title_of(net)
-        self._objective = make_objective(request, recipe, prepared, device)
+        self._objective = make_objective(said.task, prepared, device)
         if held is None and self._objective.monitor != "loss":
             monitor = self._objective.monitor
             raise OptionError(f"{monitor} is a figure of held-out rows, and there are none.", "--validation 0.2")
-        self._epochs = request.epochs if request.epochs is not None else recipe.epochs
+        self._epochs = said.budget.epochs
         self._parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
         self._wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
         self._checkpoints = None
         if context.checkpoints is not None:
             self._checkpoints = Checkpoints(
-                context.checkpoints, request.checkpoint_every, wanted=bool(request.resume), before=context.written
+                context.checkpoints, said.run.checkpoint_every, wanted=bool(said.run.resume), before=context.written
             )
         self._before = self._checkpoints.chosen_before() if self._checkpoints is not None else {}
-        if request.batch_size == "auto" and "batch_size" in self._before:
+        if said.find_batch_size and "batch_size" in self._before:
             assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
             batches = batches.sized(self._before["batch_size"])
-            request = msgspec.structs.replace(request, batch_size=batches.batch_size)
-        self._request, self._batches = request, batches
+            said = msgspec.structs.replace(said, find_batch_size=False)
+        self._said, self._run, self._batches = said, said.run, batches
 
     def __call__(self) -> TrainedModel:
         """Fit, choose the best epoch, publish.
@@ -106,14 +106,14 @@ class Run:
             undo.enter_context(without_compiler())
             made = self._assembled(undo)
             choice = self._choice(made)
-            profiler = Profiler(self._device) if self._request.profile else None
+            profiler = Profiler(self._device) if self._run.profile else None
             plan = self._plan(made, choice, profiler)
             facts = self._facts(made, choice)
             self._tell(made, plan, facts)
             history = self._shared(made, choice, plan, undo) if self._shares else self._alone(made, choice, plan)
             parts = profiler.result() if profiler is not None else {}
             if profiler is not None:
-                told = advice(parts, profiler.steps, self._batches, fast=self._request.fast is not None)
+                told = advice(parts, profiler.steps, self._batches, fast=self._run.fast is not None)
                 self._context.emit(Profiled(seconds=parts, steps=profiler.steps, advice=told))
             refuse_diverged(history, made.optimizer, plan, self._prepared)
             self._net.to("cpu").zero_grad(set_to_none=True)
@@ -121,7 +121,7 @@ class Run:
             doubts = self._doubts()
         form = self._prepared.form
         result = conclude(
-            self._request,
+            self._said,
             self._context,
             self._net,
             self._prepared,
@@ -156,26 +156,23 @@ class Run:
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
         """A context with the threads that were chosen or asked for, or that such batches are best trained on."""
-        request = self._request
-        number = request.threads if number is None else number
-        return threads(number, self._parameters, rows, self._wide, share=request.workers)
+        number = self._run.threads if number is None else number
+        return threads(number, self._parameters, rows, self._wide, share=self._run.workers)
 
     @property
     def _shares(self) -> bool:
-        return self._request.workers > 1
+        return self._run.workers > 1
 
     def _assembled(self, undo: ExitStack) -> Assembled:
-        request, objective, cpu = self._request, self._objective, self._device.type == "cpu"
+        objective, cpu = self._objective, self._device.type == "cpu"
         if cpu:
             keep_freed_memory()
         made = assemble(
-            request,
-            self._recipe,
+            self._said,
             self._net,
             self._prepared,
             self._batches,
             torch.device("cpu") if self._shares else self._device,
-            epochs=self._epochs,
             mode=objective.mode,
             weights=objective.weights,
             loss=objective.loss,
@@ -186,7 +183,7 @@ class Run:
             onednn=self._before.get("onednn"),
             elsewhere=self._shares and not cpu,
         )
-        if request.precision == "fp16" and cpu:
+        if made.rules.precision == "fp16" and cpu:
             self._context.tell(
                 "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
             )
@@ -194,12 +191,12 @@ class Run:
 
     def _choice(self, made: Assembled) -> Choice:
         """What was found to be fast, where somebody asked for that."""
-        request, batches, loss = self._request, self._batches, self._objective.loss
-        if request.fast is None:
-            return Choice(made.regime, request.threads, ())
+        run, batches, loss = self._run, self._batches, self._objective.loss
+        if run.fast is None:
+            return Choice(made.regime, run.threads, ())
         asked: Any = {
-            "threads": request.threads,
-            "precision": request.precision == "fp32",
+            "threads": run.threads,
+            "precision": made.rules.precision == "fp32",
             "stopping": self._context.stopping,
         }
         with self._threads(made.rows):
@@ -207,11 +204,11 @@ class Run:
                 return again(made.regime, self._before, self._device)
             if isinstance(batches, InMemory):
                 return choose(made.regime, loss, made.batches, total=self._epochs * made.batches.steps, **asked)
-            asked |= {"total": self._epochs * batches.steps, "workers": request.loader_workers}
+            asked |= {"total": self._epochs * batches.steps, "workers": run.loader_workers}
             return choose_for_loader(made.regime, loss, batches, **asked)
 
     def _plan(self, made: Assembled, choice: Choice, profiler: Profiler | None) -> Plan:
-        request, objective = self._request, self._objective
+        objective = self._objective
         return Plan(
             loss=objective.loss,
             answers=self._prepared.answers,
@@ -219,9 +216,9 @@ class Run:
             monitor=objective.monitor,
             mode=objective.mode,
             epochs=self._epochs,
-            patience=request.patience if request.patience is not None else self._recipe.patience,
+            patience=self._said.budget.patience,
             schedule=constant,
-            seed=request.seed,
+            seed=self._said.optimizer.seed,
             regime=replace(choice.regime, profiler=profiler),
             constant_loss=objective.constant_loss,
             class_weights=objective.weights,
@@ -230,24 +227,25 @@ class Run:
 
     def _facts(self, made: Assembled, choice: Choice) -> dict[str, str]:
         """What a person sees of it."""
-        request, answers, precision = self._request, self._prepared.answers, choice.regime.precision
+        run, weights = self._run, self._said.data.weights
+        answers, precision = self._prepared.answers, choice.regime.precision
         facts = {
             "task": answers.description,
             "architecture": self._title,
             **made.facts,
-            **({"weights": request.weights} if request.weights else {}),
+            **({"weights": weights} if weights else {}),
             "device": str(self._device),
             **({"precision": precision.name} if precision is not None else {}),
             **({"fast": str(choice)} if choice.facts else {}),
         }
         if self._shares:
-            facts["workers"] = f"{request.workers} processes{', sharded' if request.shard else ''}"
+            facts["workers"] = f"{run.workers} processes{', sharded' if run.shard else ''}"
         return facts
 
     def _tell(self, made: Assembled, plan: Plan, facts: dict[str, str]) -> None:
         self._context.emit(
             Started(
-                title=f"train {self._request.name}",
+                title=f"train {self._said.name}",
                 epochs=plan.epochs,
                 steps_per_epoch=made.batches.steps,
                 samples=self._batches.rows,
@@ -263,35 +261,17 @@ class Run:
 
     def _kept(self, made: Assembled, choice: Choice) -> tuple[dict[str, str], dict[str, Any]]:
         """What a checkpoint must have been made of to be gone on with, and what it holds of what was found."""
-        request, rules = self._request, made.rules
-        loss = (
-            request.loss
-            if isinstance(request.loss, str)
-            else getattr(request.loss, "__name__", type(request.loss).__name__)
-        )
-        chosen_optimizer = (rules.optimizer.name, rules.optimizer.weight_decay, dict(rules.optimizer.params))
-        marks = {
-            "seed": str(request.seed),
-            "table": self._prepared.digest,
-            "network": f"{self._title}, {self._parameters} parameters {dict(request.params)}",
-            "loss": f"{loss} {request.label_smoothing} {request.class_weights}",
-            "optimizer": f"{chosen_optimizer}",
-            "figure to watch": self._objective.monitor,
-            "schedule": f"{rules.schedule} {rules.schedule_params}",
-            "precision": rules.precision,
-            "average of the weights": f"{rules.ema}",
-            "batch size": made.size,
-        }
+        marks = fingerprint(self._said, self._prepared, self._title, self._parameters, made.size)
         chosen = {"batch_size": made.rows, "onednn": made.rules.onednn}
-        return marks, chosen | (choice.kept if self._request.fast is not None else {})
+        return marks, chosen | (choice.kept if self._run.fast is not None else {})
 
     def _alone(self, made: Assembled, choice: Choice, plan: Plan) -> History:
         """Train in this process."""
-        request, context, checkpoints = self._request, self._context, self._checkpoints
+        run, context, checkpoints = self._run, self._context, self._checkpoints
         if checkpoints is not None:
             checkpoints.marks, checkpoints.chosen = self._kept(made, choice)
         with self._threads(made.rows, choice.threads):
-            if request.compile or (request.compile is None and request.fast is not None):
+            if run.compile or (run.compile is None and run.fast is not None):
                 total = self._epochs * made.batches.steps
                 compiled = compiled_for(choice.regime, made.batches, plan.loss, context.tell, total)
                 plan = replace(plan, compiled=compiled)
@@ -318,7 +298,7 @@ class Run:
         undo.close()
         marks, chosen = self._kept(made, choice)
         work = Work(
-            request=self._request,
+            said=self._said,
             architecture=self._title if self._declared else "",
             net=self._net,
             prepared=self._prepared,

@@ -8,13 +8,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.api.requests import Task, TrainRequest, is_named_split
+from maas_magics.api.requests import Task, TrainRequest, is_named_split, specs_of
 from maas_magics.api.results import TrainedModel
+from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context
 from maas_magics.core.data.columns import Array
@@ -25,7 +25,6 @@ from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.losses.make import task_of
 from maas_magics.core.model import features_of
 from maas_magics.core.networks.blame import as_ours
-from maas_magics.core.store.models import check_name
 from maas_magics.core.tasks.base import Family
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
@@ -45,8 +44,9 @@ from maas_magics.core.training.batches.prepare import (
 )
 from maas_magics.core.training.batches.sampler import balanced_order
 from maas_magics.core.training.batches.streaming import Stream, streamed_source
-from maas_magics.core.training.checks import check_request, check_workers
+from maas_magics.core.training.checks import check_labels, check_workers
 from maas_magics.core.training.counting import Counting
+from maas_magics.core.training.resolve import checked, resolve
 from maas_magics.core.training.run import Run
 from maas_magics.core.training.steps.devices import find_device
 from maas_magics.core.training.steps.out_of_memory import error_of, is_out_of_memory
@@ -69,14 +69,13 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
     MaasError
         For a request that makes no sense, before anything is written.
     """
-    check_name(request.name)
-    check_request(request)
+    specs = checked(request)
     cuda = list(range(torch.cuda.device_count()))
-    others = own_random() if request.resume else nullcontext()
+    others = own_random() if specs.run.resume else nullcontext()
     with training_lock(), torch.random.fork_rng(devices=cuda), others:
-        torch.manual_seed(request.seed)
+        torch.manual_seed(specs.optimizer.seed)
         try:
-            return _train(request, context)
+            return _train(specs, context)
         except BaseException as error:
             ours = as_ours(error, "The training fails") if isinstance(error, Exception) else None
             _release(error)
@@ -94,73 +93,81 @@ def _release(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _train(request: TrainRequest, context: Context) -> TrainedModel:
-    device = find_device(request.device)
-    return _decided(request, lambda request, task, raw: _train_for(request, context, device, task, raw))
+def _train(specs: Specs, context: Context) -> TrainedModel:
+    device = find_device(specs.run.device)
+    return _decided(specs, lambda specs, task, raw: _train_for(specs, context, device, task, raw))
 
 
-def _decided(request: TrainRequest, use: Callable[[TrainRequest, Task | Family | None, bool], T]) -> T:
-    """Use a request with the task that its loss turns out to be for, and columns that go to a module one by one."""
-    task: Task | Family | None = task_of(request.loss, request.task, request.outputs)
+def _decided(specs: Specs, use: Callable[[Specs, Task | Family | None, bool], T]) -> T:
+    """Use specs with the task that their loss turns out to be for, and columns that go to a module one by one."""
+    task: Task | Family | None = task_of(specs.task.loss, specs.task.task, specs.model.outputs)
     raw = False
     for _ in range(MOST_TURNS):
         try:
-            return use(request, task, raw)
+            return use(specs, task, raw)
         except OtherTask as other:
             task, raw = other.family, raw or other.raw
         except OneByOne as made:
-            request = msgspec.structs.replace(request, model=made.net)
+            specs = specs.having("model", model=made.net)
     raise ModelError("The loss takes another target each time.", "Say what is learnt: --task")
 
 
 def _train_for(
-    request: TrainRequest, context: Context, device: torch.device, task: Task | Family | None, raw: bool
+    specs: Specs, context: Context, device: torch.device, task: Task | Family | None, raw: bool
 ) -> TrainedModel:
-    named = isinstance(request.model, str)
-    if loaders.is_loader(request.data):
+    data, model, run, seed = specs.data, specs.model, specs.run, specs.optimizer.seed
+    named = isinstance(model.model, str)
+    if loaders.is_loader(data.data):
         if not named:
-            if request.balance:
+            if data.balance:
                 raise OptionError(
                     "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."
                 )
-            with loaders.prepared_loader(request, task, device, context.tell) as made:
-                return Run(request, context, *made, device)()
-        request = loaders.materialise(request)
-    found = _prepared(request, task, context.tell, lambda: _pause(context), raw=raw)
+            with loaders.prepared_loader(specs, task, device, context.tell) as made:
+                net, prepared, recipe, batches, held = made
+                check_labels(specs.task, prepared.answers)
+                return Run(resolve(specs, recipe), context, net, prepared, batches, held, device)()
+        rows_of = loaders.materialised(data.data, data.validation, run.loader_workers, seed)
+        specs = specs.having("data", **rows_of).having("run", loader_workers=None)
+        data = specs.data
+    found = _prepared(specs, task, context.tell, lambda: _pause(context), raw=raw)
     prepared = found.prepared
     rows = found.rows
     if named:
         architecture = architectures.get(found.chosen)
         recipe = architecture.recipe(rows, prepared.answers)
-        if recipe.clamp and not callable(request.loss):
+        loss = specs.task.loss
+        if recipe.clamp and not callable(loss):
             prepared = with_answers(prepared, prepared.answers.clamped(found.learnt))
         features = features_of(prepared.preprocess.columns, prepared.transform)
-        net = architecture.build(features, prepared.answers, request.params)
+        net = architecture.build(features, prepared.answers, model.params)
         initialise = getattr(net, "initialise", None)
         if callable(initialise):
             initialise(*prepared.train[0])
-        if callable(request.loss) or request.outputs is not None:
-            prepared = fitted(request, net, prepared, [], context.tell)
+        if callable(loss) or model.outputs is not None:
+            prepared = fitted(model, specs.task, net, prepared, [], context.tell)
     else:
         recipe = MODULE
-        net, prepared = own_module(request, prepared, found.layout, context.tell)
-    size = request.batch_size if isinstance(request.batch_size, int) else recipe.batch_size
+        net, prepared = own_module(model, specs.task, data.data, prepared, found.layout, context.tell)
+    said = resolve(specs, recipe)
+    size, finds = said.budget.batch_size, said.find_batch_size
     if doubt := labels_of_one_row(prepared.answers, rows):
         context.tell(doubt, "warning")
-    if request.workers > 1 and found.stream is not None:
+    if run.workers > 1 and found.stream is not None:
         raise OptionError("Rows that are read from disk go to one process.", "--workers 1")
-    check_workers(request, device, rows if request.batch_size == "auto" else min(size, rows))
-    here = device if request.workers == 1 else torch.device("cpu")
+    check_workers(run.workers, device, rows if finds else min(size, rows), found=finds)
+    here = device if run.workers == 1 else torch.device("cpu")
     net.to(here)
     draw = None
-    if request.balance:
+    if data.balance:
         if found.stream is not None:
             raise OptionError("Rows that are read from disk come in an order of their own.", "--class-weights balanced")
         draw = balanced_order(prepared.answers, prepared.train[1])
-    counting = Counting.of(request, prepared)
+    counting = Counting.of(data.weights, specs.task.class_weights, prepared)
     with _batches(found, prepared, size, here, context, draw, counting) as (batches, held):
         prepared = counting.counted(prepared)
-        return Run(request, context, net, prepared, recipe, batches, held, device, found.chosen, named)()
+        check_labels(specs.task, prepared.answers)
+        return Run(said, context, net, prepared, batches, held, device, found.chosen, named)()
 
 
 @dataclass(frozen=True)
@@ -186,34 +193,35 @@ def _pause(context: Context) -> None:
 
 
 def _prepared(
-    request: TrainRequest,
+    specs: Specs,
     task: Task | Family | None,
     tell: Callable[[str], None],
     pause: Callable[[], None] = lambda: None,
     *,
     raw: bool = False,
 ) -> _Found:
-    source = streamed_source(request, tell)
+    data, model, loss, seed = specs.data, specs.model.model, specs.task.loss, specs.optimizer.seed
+    source = streamed_source(data, tell)
     if source is not None:
-        stream = Stream(request, source, task, tell, pause)
+        stream = Stream(data, model, loss, seed, source, task, tell, pause)
         return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
-    beside = Beside(ignored=lambda: ignored_by(request.loss))
-    train_rows, validation, names, array = read(request, task, tell, beside)
-    if one_by_name(request, train_rows.table) and not _has_gaps(train_rows, validation):
+    beside = Beside(ignored=lambda: ignored_by(loss))
+    train_rows, validation, names, array = read(data, seed, task, tell, beside)
+    if one_by_name(model, data.data, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
-    chosen, layout = layout_of(request, train_rows.table, array)
+    chosen, layout = layout_of(model, train_rows.table, array)
     prepared = prepare(
         train_rows,
         validation,
         names,
         layout=layout,
-        scale=request.preprocess == "auto",
+        scale=data.preprocess == "auto",
         task=task,
-        standardise=not raw and standardises(request, layout == "raw"),
+        standardise=not raw and standardises(loss, isinstance(model, str), layout == "raw"),
         tell=tell,
-        asked_target=_target_of(request),
-        labels=is_named_split(request.validation),
+        asked_target=_target_of(data),
+        labels=is_named_split(data.validation),
         beside=beside,
     )
     return _Found(chosen, layout, len(train_rows), train_rows.target, prepared)
@@ -223,9 +231,9 @@ def _has_gaps(train: Rows, held: Rows | None) -> bool:
     return any(rows is not None and rows.table.column(0).null_count for rows in (train, held))
 
 
-def _target_of(request: TrainRequest) -> Any:
-    pair = isinstance(request.data, tuple) and len(request.data) == 2
-    return request.data[1] if request.target is None and pair else request.target
+def _target_of(said: DataSpec) -> Any:
+    pair = isinstance(said.data, tuple) and len(said.data) == 2
+    return said.data[1] if said.target is None and pair else said.target
 
 
 @contextmanager
@@ -256,13 +264,14 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
     For a place that trains it elsewhere: what is fitted on the rows is fitted there once more.
     """
 
-    def made(request: TrainRequest, task: Task | Family | None, raw: bool) -> tuple[nn.Module, Prepared, Layout]:
-        torch.manual_seed(request.seed)
-        found = _prepared(request, task, lambda text: None, raw=raw)
-        return *own_module(request, found.prepared, found.layout, lambda text: None), found.layout
+    def made(specs: Specs, task: Task | Family | None, raw: bool) -> tuple[nn.Module, Prepared, Layout]:
+        torch.manual_seed(specs.optimizer.seed)
+        found = _prepared(specs, task, lambda text: None, raw=raw)
+        prepared, layout = found.prepared, found.layout
+        return *own_module(specs.model, specs.task, specs.data.data, prepared, layout, lambda text: None), layout
 
     with training_lock(), torch.random.fork_rng(devices=[]):
-        net, prepared, layout = _decided(request, made)
+        net, prepared, layout = _decided(specs_of(request), made)
     columns = prepared.preprocess.columns.columns
     arrays = tuple(column.name for column in columns) if layout == "raw" else ()
     return net, tuple(values[:8] for values in prepared.train[0]), arrays

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from maas_magics.api.errors import DataError, OptionError
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.specs import ModelSpec, Specs, TaskSpec
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
@@ -45,15 +44,14 @@ def is_loader(data: Any) -> bool:
     return isinstance(data, (DataLoader, Dataset))
 
 
-def materialise(request: TrainRequest) -> TrainRequest:
-    """The same request with every row of its dataset in memory, for architectures that are fitted to data."""
-    check_loader_workers(request)
-    how = request.loader_workers or 0, request.seed
-    changes: dict[str, Any] = dict(zip(("data", "target"), _arrays(request.data, *how), strict=True))
-    if is_loader(request.validation):
-        changes["validation"] = _arrays(request.validation, *how)
-    changes["loader_workers"] = None
-    return msgspec.structs.replace(request, **changes)
+def materialised(data: Any, validation: Any, workers: int | None, seed: int) -> dict[str, Any]:
+    """Options with every row of a dataset in memory, for architectures that are fitted to data."""
+    check_loader_workers(data, workers)
+    how = workers or 0, seed
+    found: dict[str, Any] = dict(zip(("data", "target"), _arrays(data, *how), strict=True))
+    if is_loader(validation):
+        found["validation"] = _arrays(validation, *how)
+    return found
 
 
 def _arrays(data: Any, workers: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -93,17 +91,20 @@ def reading(parts: tuple[Any, ...], workers: int, pin: bool = False) -> Iterator
 
 @contextmanager
 def prepared_loader(
-    request: TrainRequest, task: TaskName | Family | None, device: torch.device, tell: Callable[[str], None]
+    specs: Specs, task: TaskName | Family | None, device: torch.device, tell: Callable[[str], None]
 ) -> Iterator[tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]]:
     """A module, what its data is, and batches of it, for as long as the block lasts."""
-    train, held = _sources(request)
+    data, size = specs.data, specs.budget.batch_size
+    size = size if isinstance(size, int) else BATCH_SIZE
+    train, held = _sources(data.data, data.validation, size, specs.optimizer.seed)
     parts = tuple(part.data for part in (train, held) if part is not None and part.mapped)
-    with reading(parts, request.loader_workers or 0, device.type == "cuda") as readers:
-        yield _prepared(request, task, device, train, held, readers, tell)
+    with reading(parts, specs.run.loader_workers or 0, device.type == "cuda") as readers:
+        yield _prepared(specs.model, specs.task, task, device, train, held, readers, tell)
 
 
 def _prepared(
-    request: TrainRequest,
+    model: ModelSpec,
+    said: TaskSpec,
     task: TaskName | Family | None,
     device: torch.device,
     train: Part,
@@ -126,10 +127,10 @@ def _prepared(
     )
     width = target.shape[1] if target.dim() == 2 else 1
     told = infer_batch_task(target, task)
-    net = make_module(request.model, inputs[0][:1].numel(), width)
+    net = make_module(model.model, inputs[0][:1].numel(), width)
     net.eval()
     answers = fit_batch(told, target, lambda: ask(net, inputs), train.classes)
-    asked = Asked(request.loss, request.outputs, request.task, Given(target.dim(), target.dtype))
+    asked = Asked(said.loss, model.outputs, said.task, Given(target.dim(), target.dtype))
     few = few_rows(inputs)
     fitted, form = fit_in(
         net,
@@ -252,18 +253,16 @@ def _sample(items: Iterator[Any], columns: Columns, encode: Callable[[Tensor], T
     return pa.table({name: column(values, name) for name, values in arrays.items()})
 
 
-def _sources(request: TrainRequest) -> tuple[Part, Part | None]:
-    data, seed = request.data, request.seed
-    size = request.batch_size if isinstance(request.batch_size, int) else BATCH_SIZE
+def _sources(data: Any, validation: Any, size: int, seed: int) -> tuple[Part, Part | None]:
     held: Part | None = None
     share = 0.0
     whole = isinstance(data, (DataLoader, IterableDataset))
-    if isinstance(request.validation, Dataset):
-        held = _part(request.validation, max(size, 256), seed, 0 if whole else 1)
-    elif isinstance(request.validation, DataLoader):
-        held = Part(request.validation, request.validation.batch_size or 1)
-    elif request.validation is None or isinstance(request.validation, (int, float)):
-        share = 0.0 if whole and request.validation is None else held_share(request.validation)
+    if isinstance(validation, Dataset):
+        held = _part(validation, max(size, 256), seed, 0 if whole else 1)
+    elif isinstance(validation, DataLoader):
+        held = Part(validation, validation.batch_size or 1)
+    elif validation is None or isinstance(validation, (int, float)):
+        share = 0.0 if whole and validation is None else held_share(validation)
     else:
         raise DataError("The validation data of a dataset is a dataset or a loader.", "--validation DATASET")
     if share and whole:
@@ -272,10 +271,10 @@ def _sources(request: TrainRequest) -> tuple[Part, Part | None]:
         return Part(data, data.batch_size or 1), held
     train = _part(data, size, seed, 0)
     if share:
-        learnt, validation = split(len(data), share, seed, None)
-        if len(validation):
+        learnt, out = split(len(data), share, seed, None)
+        if len(out):
             train.rows = torch.from_numpy(learnt)
-            held = Part(data, max(size, 256), torch.from_numpy(validation), seed)
+            held = Part(data, max(size, 256), torch.from_numpy(out), seed)
     return train, held
 
 
@@ -287,16 +286,15 @@ def _part(data: Any, size: int, seed: int, number: int) -> Part:
     return Part(data, size, torch.arange(len(data)), seed, number)
 
 
-def check_loader_workers(request: TrainRequest) -> None:
+def check_loader_workers(data: Any, workers: int | None) -> None:
     """Raise where loader workers are asked for that would have nothing to read.
 
     Raises
     ------
     OptionError
     """
-    if request.loader_workers is None:
+    if workers is None:
         return
-    data = request.data
     if isinstance(data, DataLoader):
         raise OptionError(
             "A DataLoader has workers of its own.", "DataLoader(…, num_workers=2), and drop --loader-workers."
@@ -307,5 +305,5 @@ def check_loader_workers(request: TrainRequest) -> None:
         )
     if not isinstance(data, Dataset) or tensors_of(data) is not None:
         raise OptionError("Loader workers read a torch Dataset; these rows need none.", "Drop --loader-workers.")
-    if request.loader_workers:
+    if workers:
         check_importable(data)

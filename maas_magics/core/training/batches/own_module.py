@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.specs import ModelSpec, TaskSpec
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.losses.check import Asked, few_rows, fit_in
 from maas_magics.core.networks.arguments import arranged, by_place, takes_by_name
@@ -21,29 +21,27 @@ from maas_magics.core.training.batches.prepare import Prepared
 
 
 def own_module(
-    request: TrainRequest, prepared: Prepared, layout: Layout, tell: Callable[[str], None]
+    model: ModelSpec, task: TaskSpec, data: Any, prepared: Prepared, layout: Layout, tell: Callable[[str], None]
 ) -> tuple[nn.Module, Prepared]:
     """The user's module, its lazy layers made, and the rows and the target as it and the loss take them."""
-    if request.params:
+    if model.params:
         raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
     columns = prepared.preprocess.columns.columns
     first = prepared.train[0][0]
-    net = make_module(request.model, first[:1].numel(), prepared.answers.outputs)
+    net = make_module(model.model, first[:1].numel(), prepared.answers.outputs)
     raw = layout == "raw"
     names = [column.name for column in columns] if raw else prepared.transform.names
     if raw:
         net, order = arranged(net, names, tell)
         prepared = in_order(prepared, order)
-    elif not isinstance(request.model, nn.Module) and takes_by_name(net, [column.name for column in columns]):
+    elif not isinstance(model.model, nn.Module) and takes_by_name(net, [column.name for column in columns]):
         raise OneByOne(net)
-    line = (
-        raw and len(columns) == 1 and is_line(request.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
-    )
+    line = raw and len(columns) == 1 and is_line(data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
     prepared = _taken(net, prepared, line)
     if any(getattr(column, "dtype", "") == "bfloat16" for column in prepared.preprocess.columns.columns):
         raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
     _check_places(net, prepared, by_place(net, names) if raw else [])
-    return net, fitted(request, net, prepared, [] if raw else names, tell)
+    return net, fitted(model, task, net, prepared, [] if raw else names, tell)
 
 
 def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None:
@@ -107,10 +105,15 @@ def _takes(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
 
 
 def fitted(
-    request: TrainRequest, net: nn.Module, prepared: Prepared, names: list[str], tell: Callable[[str], None]
+    model: ModelSpec,
+    task: TaskSpec,
+    net: nn.Module,
+    prepared: Prepared,
+    names: list[str],
+    tell: Callable[[str], None],
 ) -> Prepared:
     """The target as network and loss take it."""
-    asked = Asked(request.loss, request.outputs, request.task, prepared.given, isinstance(request.model, str))
+    asked = Asked(task.loss, model.outputs, task.task, prepared.given, isinstance(model.model, str))
     inputs, target = prepared.train
     rows = few_rows(inputs)
     inputs = tuple(x[:rows] for x in inputs)

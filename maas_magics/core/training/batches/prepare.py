@@ -1,4 +1,4 @@
-"""From a request to rows ready for the loop: parted, split, understood, scaled."""
+"""From data to rows ready for the loop: parted, split, understood, scaled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError
-from maas_magics.api.requests import TrainRequest
+from maas_magics.api.specs import DataSpec
 from maas_magics.core.architectures import architectures
 from maas_magics.core.data.arrow import is_number, is_text
 from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
@@ -100,15 +100,15 @@ class Prepared:
 
 
 def read(
-    request: TrainRequest, task: TaskName | Family | None, tell: Callable[[str], None], beside: Beside | None = None
+    data: DataSpec, seed: int, task: TaskName | Family | None, tell: Callable[[str], None], beside: Beside | None = None
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays.
 
     ``beside`` gets what is to be known of the target.
     """
-    roles, beside = roles_of(request), beside or Beside()
+    roles, beside = roles_of(data), beside or Beside()
     beside.labels = task in OF_LABELS
-    source, table, values, names = part(request.data, request.target, request.csv, beside=beside)
+    source, table, values, names = part(data.data, data.target, data.csv, beside=beside)
     beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
     for note in (*notes_of(source), *beside.notes):
         tell(note)
@@ -117,25 +117,25 @@ def read(
     whole = table
     table, weights, key = roles.parted(table)
     rows = Rows(table, values, weights)
-    held = request.validation
+    held = data.validation
     if roles.split is not None:
         assert key is not None
-        out = held_by(roles.split, key, request.seed)
-        draw = np.random.default_rng(request.seed).permutation(len(rows))
+        out = held_by(roles.split, key, seed)
+        draw = np.random.default_rng(seed).permutation(len(rows))
         return _take(rows, draw[~out[draw]]), _take(rows, draw[out[draw]]), names, source.arrays
     if held is None or isinstance(held, (int, float)):
         share = held_share(held)
         labels = values if values.ndim == 1 and infer_task(values, task) in OF_ONE_LABEL else None
-        train, validation = split(len(rows), share, request.seed, labels)
+        train, validation = split(len(rows), share, seed, labels)
         if not len(validation):
             if share:
                 tell("There are too few rows to hold any out: the training rows choose the best epoch.")
             return rows, None, names, source.arrays
         return _take(rows, train), _take(rows, validation), names, source.arrays
-    target = request.target if target_names(request.target, names, len(rows)) else None
+    target = data.target if target_names(data.target, names, len(rows)) else None
     if target is None and not (isinstance(held, tuple) and len(held) == 2):
         raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
-    csv = request.csv if is_files(held) else None
+    csv = data.csv if is_files(held) else None
     held_beside = Beside(ignored=lambda: beside.no_target)
     _, other, answers, _ = part(
         held, target, csv, texts_of(whole, names if values.dtype == object else ()), held_beside
@@ -179,15 +179,15 @@ def image_like(table: pa.Table) -> bool:
     return len(kind.shape) in (2, 3) and sorted(kind.shape)[-2] >= 6
 
 
-def one_by_name(request: TrainRequest, table: pa.Table) -> bool:
+def one_by_name(model: Any, data: Any, table: pa.Table) -> bool:
     """Whether the features are one number a row that has a name in a dict, or that a module says it takes.
 
     A module gets them as it gets an array: not scaled.
     """
-    if isinstance(request.model, str) or table.num_columns != 1 or not is_number(table.schema.types[0]):
+    if isinstance(model, str) or table.num_columns != 1 or not is_number(table.schema.types[0]):
         return False
-    data = request.data[0] if isinstance(request.data, tuple) and len(request.data) == 2 else request.data
-    return isinstance(data, Mapping) or takes_by_name(request.model, table.column_names)
+    data = data[0] if isinstance(data, tuple) and len(data) == 2 else data
+    return isinstance(data, Mapping) or takes_by_name(model, table.column_names)
 
 
 def as_array(rows: Rows) -> Rows:
@@ -197,30 +197,29 @@ def as_array(rows: Rows) -> Rows:
     return replace(rows, table=pa.table({name: made}))
 
 
-def layout_of(request: TrainRequest, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
+def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
     """Name of the architecture for some features, or of the module's class, and what it takes.
 
     Columns that are arguments of a module go to them one by one, also those of a table.
     """
-    if isinstance(request.model, str):
-        chosen = request.model if request.model != "auto" else "cnn" if image_like(table) else "mlp"
+    if isinstance(model, str):
+        chosen = model if model != "auto" else "cnn" if image_like(table) else "mlp"
         return chosen, architectures.get(chosen).layout
-    one_by_one = arrays or takes_by_name(request.model, table.column_names)
-    return title_of(request.model), "raw" if one_by_one else "flat"
+    one_by_one = arrays or takes_by_name(model, table.column_names)
+    return title_of(model), "raw" if one_by_one else "flat"
 
 
-def standardises(request: TrainRequest, raw: bool) -> bool:
+def standardises(loss: Any, named: bool, raw: bool) -> bool:
     """Whether quantities are learnt in units of their standard deviation.
 
     A module that gets its features as they are (``raw``) gets the target so too, and so does a loss of the user's own,
     or one that is not the same in other units.
     """
-    named = isinstance(request.model, str)
     if raw and not named:
         return False
-    takes = known(request.loss) if callable(request.loss) else None
+    takes = known(loss) if callable(loss) else None
     if takes is None:
-        return named or not callable(request.loss)
+        return named or not callable(loss)
     return takes.in_any_units
 
 
@@ -263,7 +262,7 @@ def prepare(
     tell : callable
         Gets a sentence about everything left out.
     asked_target : Any
-        The target as the request has it.
+        The target as it was asked for.
     labels : bool
         Whether labels of held-out rows alone are labels as well: where a column decides which rows are held out, a
         label may be new in them, and no network should be measured without those rows.

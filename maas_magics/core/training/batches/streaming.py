@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError
-from maas_magics.api.requests import Task, TrainRequest
+from maas_magics.api.requests import Task
+from maas_magics.api.specs import DataSpec
 from maas_magics.core.data.columns import Array
 from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.fitting import tell_labels
@@ -106,18 +107,18 @@ class Sizes:
     held: int = 200_000
 
 
-def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rereadable | None:
-    """The data of a request that is to be streamed; None where it is trained on in memory.
+def streamed_source(said: DataSpec, tell: Callable[[str], None]) -> Rereadable | None:
+    """The data that is to be streamed; None where it is trained on in memory.
 
     Raises
     ------
     OptionError
         If streaming was asked for and the data is no file, or the target no column of it.
     """
-    data, asked = request.data, request.stream
+    data, asked = said.data, said.stream
     if asked is False:
         return None
-    source = open_source(data, request.csv) if isinstance(data, Rereadable) or is_files(data) else None
+    source = open_source(data, said.csv) if isinstance(data, Rereadable) or is_files(data) else None
     if not isinstance(source, Rereadable):
         if asked:
             raise OptionError("Only files are streamed; this data is in memory already.", "Give a path, or no --stream")
@@ -125,11 +126,11 @@ def streamed_source(request: TrainRequest, tell: Callable[[str], None]) -> Rerea
     size, free = source.size(), free_memory()
     if not asked and size <= MEMORY_SHARE * free:
         return None
-    if request.target is None:
+    if said.target is None:
         first = next(iter(source.chunks(1)), None)
         shown = ", ".join(first.column_names[:12]) if first is not None else ""
         raise DataError("No target was named.", f"--target COLUMN, one of: {shown}")
-    if not target_names(request.target, (), -1):
+    if not target_names(said.target, (), -1):
         if asked:
             raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
         return None
@@ -151,7 +152,11 @@ class Stream:
 
     Parameters
     ----------
-    request : TrainRequest
+    data : DataSpec
+    model : Any
+        A module, or an architecture's name.
+    loss : Any
+    seed : int
     source : Rereadable
     task : Task, Family or None
     tell : callable
@@ -163,32 +168,36 @@ class Stream:
 
     def __init__(
         self,
-        request: TrainRequest,
+        data: DataSpec,
+        model: Any,
+        loss: Any,
+        seed: int,
         source: Rereadable,
         task: Task | Family | None,
         tell: Callable[[str], None],
         pause: Callable[[], None] = lambda: None,
         sizes: Sizes | None = None,
     ) -> None:
-        self._request, self._source, self._task = request, source, task
+        self._data, self._loss, self._seed, self._source, self._task = data, loss, seed, source, task
+        self._named = isinstance(model, str)
         self._tell, self._pause, self._sizes = tell, pause, sizes or Sizes()
         came_from(source)
         first = next(iter(source.chunks(1000)), None)
         if first is None or not first.num_rows:
             raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
-        self._names = target_names(request.target, first.column_names, -1)
-        self._roles = roles_of(request)
+        self._names = target_names(data.target, first.column_names, -1)
+        self._roles = roles_of(data)
         self._lists = Lists()
         first = self._lists(first)
         features, _, _ = self._roles.parted(named(first, self._names)[0])
-        self.chosen, self.layout = layout_of(request, features, source.arrays)
+        self.chosen, self.layout = layout_of(model, features, source.arrays)
         wide = max(1, first.nbytes // first.num_rows)
         self._chunk = max(1, self._sizes.chunk // wide)
         self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
         self._share = self._held_share(source.size() / wide)
         self._first: Array = np.empty(0, dtype=np.int64)
-        self._beside = Beside(ignored=lambda: ignored_by(request.loss))
-        self._cut = Cut(self._roles.split, request.seed, self._sizes.sample_rows) if self._roles.split else None
+        self._beside = Beside(ignored=lambda: ignored_by(loss))
+        self._cut = Cut(self._roles.split, seed, self._sizes.sample_rows) if self._roles.split else None
         if self._cut is not None:
             while not self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None):
                 pass  # as below
@@ -200,7 +209,7 @@ class Stream:
         self.prepared, self.extremes = found
 
     def _held_share(self, rows: float) -> float:
-        asked = self._request.validation
+        asked = self._data.validation
         if asked is None:
             return min(VALIDATION_SHARE, self._sizes.held / max(rows, 1))
         return held_share(asked) if isinstance(asked, (int, float)) else 0.0
@@ -233,7 +242,7 @@ class Stream:
         if self._cut is not None:
             assert part.key is not None
             return self._cut(part.key)
-        held = draws(start, rows, self._request.seed, SPLIT) < self._share
+        held = draws(start, rows, self._seed, SPLIT) < self._share
         always = self._first[(self._first >= start) & (self._first < start + rows)]
         held[always - start] = False
         return np.asarray(held)
@@ -258,7 +267,7 @@ class Stream:
             if self._cut is None:
                 self._first = target.first
             held = self._held_out(rows)
-            drawn = draws(start, len(values), self._request.seed, SAMPLE)
+            drawn = draws(start, len(values), self._seed, SAMPLE)
             whole = features.append_column(TARGET, _arrow(values))
             if held.any():
                 kept.add(whole.filter(pa.array(held)), drawn[held])
@@ -289,7 +298,9 @@ class Stream:
         self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
         rows, values = _parted(sample.table())
-        answers = respelled(target.fitted(standardises(self._request, self.layout == "raw")), self._beside.spelled)
+        answers = respelled(
+            target.fitted(standardises(self._loss, self._named, self.layout == "raw")), self._beside.spelled
+        )
         for note in self._beside.notes:
             self._tell(note)
         tell_labels(self._names, answers.classes, self._tell)
@@ -300,7 +311,7 @@ class Stream:
         check_image(columns, self.layout)
         raw = columns.encode(rows)
         refuse_infinite(columns, raw, self.layout)
-        scaling = survey.scaling(columns, raw, self._request.preprocess == "auto", self._tell)
+        scaling = survey.scaling(columns, raw, self._data.preprocess == "auto", self._tell)
         transform = Transform(columns, self.layout, scaling)
         others = next(self._validation(), None)
         shown = kept.table()
@@ -321,7 +332,7 @@ class Stream:
 
     def _validation(self) -> Iterator[Part]:
         """Rows of the validation data, where it is data of its own."""
-        held = self._request.validation
+        held = self._data.validation
         if held is None or isinstance(held, (int, float)) or self._cut is not None:
             return
         if isinstance(held, tuple) and len(held) == 2:
@@ -329,7 +340,7 @@ class Stream:
             table, weights, key = self._roles.parted(table, held=True)
             yield Part(table, values, 0, weights, key)
             return
-        csv = self._request.csv if is_files(held) else None
+        csv = self._data.csv if is_files(held) else None
         yield from self._parts(typed(open_source(held, csv), self._texts), held=True)
 
     def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:

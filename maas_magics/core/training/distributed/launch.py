@@ -21,7 +21,6 @@ from torch import nn
 
 from maas_magics.api.errors import ModelError, Suspended, TrainingError
 from maas_magics.api.events import EpochEnd, Message, decode
-from maas_magics.api.requests import TrainRequest
 from maas_magics.api.wire import decode_error
 from maas_magics.core.context import Context
 from maas_magics.core.graphs import rebuild as graphs
@@ -36,6 +35,7 @@ from maas_magics.core.training.distributed.agent import Agent
 from maas_magics.core.training.distributed.order import Named, Order, Source
 from maas_magics.core.training.measure import baseline_of, figures_of
 from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.rules import Rules
 
 POLL = 0.05
@@ -54,7 +54,7 @@ class Work:
 
     Attributes
     ----------
-    request : TrainRequest
+    said : Resolved
     architecture : str
         Name of a declared architecture; empty for a module of the user's.
     net : nn.Module
@@ -70,7 +70,7 @@ class Work:
         Of the checkpoints.
     """
 
-    request: TrainRequest
+    said: Resolved
     architecture: str
     net: nn.Module
     prepared: Prepared
@@ -101,18 +101,19 @@ def fit_in_workers(work: Work, context: Context) -> History:
 
 
 def _write(folder: Path, work: Work, context: Context, address: str, key: bytes) -> None:
-    request, prepared, answers = work.request, work.prepared, work.prepared.answers
+    said, run, loss = work.said, work.said.run, work.said.task.loss
+    prepared, answers = work.prepared, work.prepared.answers
     network: Named | Source | None = None
     if work.architecture:
         features = features_of(prepared.preprocess.columns, prepared.transform)
         network = Named(
             architecture=work.architecture,
             features=features,
-            params=dict(request.params),
+            params=dict(said.model.params),
         )
     else:
         network = _send_module(folder, work)
-    if callable(request.loss):
+    if callable(loss):
         _send_loss(folder, work)
     save_weights(work.net, folder / words.WEIGHTS)
     words.write_rows(folder / words.TRAIN, work.train.inputs, work.train.target)
@@ -123,17 +124,17 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
         address=address,
         key=key.hex(),
         checkpoints=str(context.checkpoints or folder / "checkpoints"),
-        size=request.workers,
-        shard=request.shard,
+        size=run.workers,
+        shard=run.shard,
         device=work.device,
-        threads=request.threads,
+        threads=run.threads,
         wide=any(x.dim() > 2 for x in work.train.inputs),
         batch_size=work.train.batch_size,
         least=2 if norms else 1,
         network=network,
         rules=work.rules,
-        balance=request.balance,
-        loss="" if callable(request.loss) else request.loss,
+        balance=said.data.balance,
+        loss="" if callable(loss) else loss,
         weights=work.weights,
         smoothing=work.smoothing,
         answers=cast(AnyTask, answers),
@@ -141,10 +142,10 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
         mode=work.plan.mode,
         epochs=work.plan.epochs,
         patience=work.plan.patience,
-        checkpoint_every=request.checkpoint_every,
+        checkpoint_every=run.checkpoint_every,
         marks=work.marks,
         chosen=work.chosen,
-        resume=bool(request.resume),
+        resume=bool(run.resume),
         seed=work.plan.seed,
     )
     words.write_order(folder, order)
@@ -152,16 +153,16 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
 
 def _send_module(folder: Path, work: Work) -> Source | None:
     """A module as its graphs, or as the cell that makes it, where that ran in this process already."""
-    request, regime = work.request, work.plan.regime
+    model, regime = work.said.model, work.plan.regime
     data = getattr(work.net, "archive", None)
     try:
         if regime is not None and regime.freezing is not None and regime.freezing.holds:
             raise ModelError("a batch-norm in its graphs cannot be frozen.")
         data = data or graphs.pack(work.net, tuple(x[:ROWS] for x in work.train.inputs))
     except ModelError as error:
-        if request.source and not isinstance(request.model, nn.Module):
+        if model.source and not isinstance(model.model, nn.Module):
             inputs = work.train.inputs[0][0].numel()
-            return Source(text=request.source, inputs=inputs, outputs=work.prepared.answers.outputs)
+            return Source(text=model.source, inputs=inputs, outputs=work.prepared.answers.outputs)
         raise ModelError(f"The module cannot go to workers: {error.message}", "--workers 1 trains it here.") from None
     (folder / words.NETWORK).write_bytes(data)
     return None
@@ -203,7 +204,7 @@ class _Watch:
         self._wish = ""
         self._decode = work.plan.answers.decoder()
         self._baseline = {} if work.held is None else baseline_of(work.held.target, work.plan)
-        self._agent = Agent(folder, work.request.workers, lambda why: self._inbox.put((why, None)))
+        self._agent = Agent(folder, work.said.run.workers, lambda why: self._inbox.put((why, None)))
         self._over = False
 
     def run(self) -> History:

@@ -9,8 +9,6 @@ import msgspec
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
-from maas_magics.api.requests import TrainRequest
-from maas_magics.core.architectures import Recipe
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.full_step import FullStep
@@ -32,7 +30,7 @@ class ChosenOptimizer(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request says of the steps, and its recipe where it says nothing.
+    """What a training says of its steps.
 
     Attributes
     ----------
@@ -66,29 +64,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     unfreeze: dict[str, int]
     lr_of: dict[str, float]
     onednn: bool = False
-
-
-def rules_of(request: TrainRequest, recipe: Recipe) -> Rules:
-    """The rules of a request; without an optimizer of its own it gets the recipe's, as far as it says nothing."""
-    own = request.optimizer is None
-    return Rules(
-        optimizer=ChosenOptimizer(
-            request.optimizer or recipe.optimizer,
-            request.lr if isinstance(request.lr, (int, float)) else recipe.lr if own else None,
-            request.weight_decay if request.weight_decay is not None else recipe.weight_decay if own else None,
-            {**(recipe.optimizer_params if own else {}), **request.optimizer_params},
-        ),
-        schedule=request.schedule or recipe.schedule,
-        schedule_params=dict(request.schedule_params),
-        warmup=request.warmup,
-        precision=request.precision,
-        accumulate=request.accumulate,
-        clip=request.clip,
-        ema=request.ema,
-        freeze=tuple(request.freeze),
-        unfreeze=dict(request.unfreeze),
-        lr_of=dict(request.lr_of),
-    )
 
 
 def make_learner(rules: Rules, net: nn.Module, *, flat: bool = True) -> tuple[Optimizer, Freezing | None]:
