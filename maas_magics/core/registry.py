@@ -67,7 +67,11 @@ class Registry(Generic[T]):
         return {point.name: point for point in entry_points(group=self._group)} if self._group else {}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names())
+        """Names of ours, then of what other packages bring, which are not looked for before."""
+        self._load()
+        own = sorted(self._entries)
+        yield from own
+        yield from sorted(self._points().keys() - set(own))
 
     def _load(self, only: str = "") -> None:
         """Import every module of the package, or just the one of that name, which is where a thing stands as a rule."""

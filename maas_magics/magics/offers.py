@@ -9,6 +9,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -122,7 +123,8 @@ def names(typed: Typed) -> list[str]:
 
 def architectures(typed: Typed) -> list[str]:
     """Registered architectures, and variables that hold modules."""
-    return [*registered("maas_magics.core.architectures"), *held(typed, is_module)]
+    brought = _brought("maas_magics.architectures")
+    return [*registered("maas_magics.core.architectures"), *brought, *held(typed, is_module)]
 
 
 def settings(typed: Typed) -> list[str]:
@@ -155,7 +157,12 @@ def arguments(flag: str, package: str) -> Callable[[Typed], list[str]]:
 
 def formats(typed: Typed) -> list[str]:
     """Registered export formats."""
-    return registered("maas_magics.core.exporters")
+    return [*registered("maas_magics.core.exporters"), *_brought("maas_magics.exporters")]
+
+
+def _brought(group: str) -> list[str]:
+    """What other packages bring by entry points; nothing is imported."""
+    return [point.name for point in entry_points(group=group)]
 
 
 def registered(package: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Networks by name. One file for each; a new file registers itself and is tested with the others."""
+"""Networks by name. One file for each; a new file registers itself and is tested with the others.
+
+Another package adds one, an `Architecture`, by an entry point of the group ``maas_magics.architectures``.
+"""
 
 from __future__ import annotations
 
@@ -120,4 +123,4 @@ class Architecture:
             raise OptionError(f"The network cannot be built with {given or 'these features'}: {error}") from None
 
 
-architectures: Registry[Architecture] = Registry("architecture", __name__)
+architectures: Registry[Architecture] = Registry("architecture", __name__, "maas_magics.architectures")

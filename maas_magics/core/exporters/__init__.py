@@ -1,4 +1,7 @@
-"""File formats a model is converted to. A new file registers itself and is tested with the others."""
+"""File formats a model is converted to. A new file registers itself and is tested with the others.
+
+Another package adds one, an `Exporter`, by an entry point of the group ``maas_magics.exporters``.
+"""
 
 from __future__ import annotations
 
@@ -36,4 +39,4 @@ class Exporter(Protocol):
         """
 
 
-exporters: Registry[Exporter] = Registry("export format", __name__)
+exporters: Registry[Exporter] = Registry("export format", __name__, "maas_magics.exporters")

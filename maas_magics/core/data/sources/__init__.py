@@ -62,7 +62,7 @@ class Opener(Protocol):
         """``data`` as a source."""
 
 
-sources: Registry[Opener] = Registry("data source", __name__)
+sources: Registry[Opener] = Registry("data source", __name__, "maas_magics.sources")
 
 
 def open_source(data: Any, csv: str | None = None) -> Source:
