@@ -12,7 +12,7 @@ from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Event, Finished, Message, decode, encode
 from maas_magics.api.requests import Request, TrainRequest
-from maas_magics.jobs import BaseJob, EventLog
+from maas_magics.job import BaseJob, EventLog
 
 R = TypeVar("R")
 

@@ -19,7 +19,7 @@ from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import Sweep, SweepResult
 from maas_magics.connection import Connection
-from maas_magics.jobs import whole_id
+from maas_magics.job import whole_id
 
 if TYPE_CHECKING:
     from torch import nn

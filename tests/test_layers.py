@@ -20,17 +20,17 @@ ROOMS = {
     "api": ("", "msgspec platformdirs"),
     "core": ("api", "msgspec numpy torch pyarrow safetensors onnx onnxruntime fsspec platformdirs pandas duckdb polars "
                     "torchmetrics"),
-    "jobs": ("api", "msgspec"),
-    "local": ("api jobs core", "msgspec"),
-    "remote": ("api jobs core", "msgspec numpy pyarrow httpx2 keyring"),
+    "job": ("api", "msgspec"),
+    "local": ("api job core", "msgspec"),
+    "remote": ("api job core", "msgspec numpy pyarrow httpx2 keyring"),
     "service": ("api", "msgspec numpy pyarrow starlette httptools uvicorn prometheus_client"),
     "trackers": ("api", "msgspec tensorboard mlflow"),
-    "callbacks": ("api jobs trackers", ""),
-    "sweeps": ("api jobs core callbacks", "msgspec optuna"),
+    "callbacks": ("api job trackers", ""),
+    "sweeps": ("api job core callbacks", "msgspec optuna"),
     "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
     "magics": ("api", "IPython"),
     "connection": ("api core local remote", ""),
-    "session": ("api jobs core callbacks sweeps widgets connection", "msgspec"),
+    "session": ("api job core callbacks sweeps widgets connection", "msgspec"),
     "extension": ("magics session", ""),
     "functions": ("api session", ""),
     "__init__": ("extension functions", ""),
@@ -150,9 +150,9 @@ def test_the_table_itself_is_the_design() -> None:
     allowed = {name: set(rooms.split()) for name, (rooms, _) in ROOMS.items()}
     assert not allowed["api"] and ROOMS["api"][1] == "msgspec platformdirs"
     assert allowed["core"] == {"api"} and "IPython" not in ROOMS["core"][1]
-    assert allowed["local"] == {"api", "jobs", "core"}
+    assert allowed["local"] == {"api", "job", "core"}
     assert not (allowed["magics"] | allowed["widgets"]) & {"core", "local", "session"}
-    assert allowed["remote"] == {"api", "jobs", "core"} and allowed["service"] == {"api"}
+    assert allowed["remote"] == {"api", "job", "core"} and allowed["service"] == {"api"}
     assert [name for name, rooms in allowed.items() if rooms & {"local", "remote"}] == ["connection"]
 
 

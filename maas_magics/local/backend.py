@@ -31,7 +31,7 @@ from maas_magics.core.store.journal import Journal
 from maas_magics.core.store.manifest import check_files
 from maas_magics.core.store.models import Store
 from maas_magics.core.store.uploads import Uploads
-from maas_magics.jobs import whole_id
+from maas_magics.job import whole_id
 from maas_magics.local.job import JournalJob, LocalJob
 from maas_magics.local.process import alive, this_process
 from maas_magics.local.trainings import Trainings

@@ -17,7 +17,7 @@ from maas_magics.api.results import Prediction
 from maas_magics.api.wire import decode_outcome, encode_outcome, request_kind
 from maas_magics.core.context import Stopping
 from maas_magics.core.store.journal import Journal
-from maas_magics.jobs import BaseJob, LoggedJob, not_paused
+from maas_magics.job import BaseJob, LoggedJob, not_paused
 
 R = TypeVar("R")
 

@@ -18,7 +18,7 @@ from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import Request, TrainRequest
 from maas_magics.api.wire import decode_request
 from maas_magics.core.store.journal import Journal
-from maas_magics.jobs import named
+from maas_magics.job import named
 from maas_magics.local.process import alive
 
 

@@ -15,7 +15,7 @@ from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, ServiceError, Stopped
 from maas_magics.api.events import FINAL_STATES, Event, Finished, Progress, decode_json
 from maas_magics.api.wire import decode_outcome, request_kind
-from maas_magics.jobs import BaseJob, LoggedJob, job_text, not_paused
+from maas_magics.job import BaseJob, LoggedJob, job_text, not_paused
 from maas_magics.remote.client import PATIENCE, Client
 
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from maas_magics.api.errors import MaasError
 from maas_magics.api.events import Started
 from maas_magics.api.space import Space
 from maas_magics.api.sweep import SweepResult, Trial
-from maas_magics.jobs import LoggedJob
+from maas_magics.job import LoggedJob
 from maas_magics.sweeps.search import Search
 
 

@@ -11,7 +11,7 @@ import pytest
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.errors import JobNotFound, MaasError, Stopped
 from maas_magics.api.events import Event, Finished, Message
-from maas_magics.jobs import EventLog, LoggedJob, not_paused, whole_id
+from maas_magics.job import EventLog, LoggedJob, not_paused, whole_id
 
 
 class Sum(LoggedJob[int]):

@@ -19,7 +19,7 @@ import pytest
 from torch import nn
 
 import maas_magics as maas
-from maas_magics import jobs as job_module
+from maas_magics import job as job_module
 from maas_magics.api.errors import JobNotFound, MaasError, ModelNotFound, OptionError, Stopped
 from maas_magics.api.events import EpochEnd, Event, Finished, Message, Progress, Started
 from maas_magics.api.sweep import SweepResult

@@ -12,7 +12,7 @@ from IPython.lib.pretty import pretty
 
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import ServiceError
-from maas_magics.jobs import LoggedJob
+from maas_magics.job import LoggedJob
 from maas_magics.remote.client import Client
 from maas_magics.remote.job import RemoteJob
 
