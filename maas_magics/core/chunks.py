@@ -79,31 +79,39 @@ class Chunks:
         """The next chunk, waited for in this thread; None at the end."""
         with self._news:
             self._news.wait_for(lambda: self._there or self._ended)
-            return self._taken()
+            full, chunk = self._taken()
+        if full:
+            self._changed()
+        return chunk
 
     async def take_async(self) -> Chunk | None:
         """The next chunk, waited for in the event loop; None at the end."""
-        while True:
-            with self._news:
-                if self._there or self._ended:
-                    return self._taken()
-                loop = asyncio.get_running_loop()
-                future: asyncio.Future[None] = loop.create_future()
-                self._waiting.append((loop, future))
+        while (future := self._to_wait_for()) is not None:
             await future
+        return self.take()
 
-    def _taken(self) -> Chunk | None:
+    def _to_wait_for(self) -> asyncio.Future[None] | None:
+        """What is done when there is something to take; None if there is now."""
+        with self._news:
+            if self._there or self._ended:
+                return None
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            self._waiting.append((loop, future))
+            return future
+
+    def _taken(self) -> tuple[bool, Chunk | None]:
+        """Whether there was no room for another, and the next chunk."""
         if not self._there:
             error, self._error = self._error, None
             if error is not None:
                 raise error
-            return None
+            return False, None
         full = not self.has_room
         chunk = self._there.popleft()
         if full:
             self._news.notify_all()
-            self._changed()
-        return chunk
+        return full, chunk
 
     def close(self) -> None:
         """Read no more."""

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from maas_magics.api.errors import (
 from maas_magics.api.requests import GenerateRequest, PredictRequest, TrainRequest
 from maas_magics.api.stream import Chunk, ChunkStream, Usage
 from maas_magics.core.chunks import AHEAD
+from maas_magics.core.generation import loop
 from maas_magics.core.runtimes import RUNTIMES
 from maas_magics.core.store.manifest import read_manifest, write_plain_manifest
 from maas_magics.local.backend import LocalBackend
@@ -222,15 +224,53 @@ def test_time_passes_for_a_reader_that_never_reads(backend: LocalBackend, watche
         list(stream)
 
 
+def test_unread_answers_give_way_to_those_that_wait(
+    backend: LocalBackend, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = symbols.SymbolSession.slots
+    unread = [backend.generate(request(max_steps=None, params=ENDLESS)) for _ in range(slots)]
+    wait_for(lambda: watched.states == slots)
+    late = backend.generate(request(data=[1]))
+    monkeypatch.setattr(loop, "PATIENCE", 0.1)
+    unread[0].close()  # one more turn, in which the new patience counts
+    other = backend.generate(request(data=[2]))
+    assert text(list(late)) == symbols.expected([1], 20) and text(list(other)) == symbols.expected([2], 20)
+    ended = 0
+    for stream in unread[1:]:
+        try:
+            assert len(list(islice(stream, 2 * AHEAD))) == 2 * AHEAD
+        except GenerationEnded as error:
+            assert "was not read" in error.message
+            ended += 1
+        stream.close()
+    assert ended <= 2 and wait_for(lambda: watched.states == 0)
+
+
+def test_memory_for_open_models_counts_those_that_generate(store: Path, watched: Watched) -> None:
+    for name in ("one", "two", "three"):
+        symbols.publish(store, name)
+    size = (store / "models/one/1/table.npy").stat().st_size
+    backend = LocalBackend(str(store), memory=2.5 * size)
+    busy = backend.generate(request(model="one", max_steps=None, params=ENDLESS))
+    for name in ("two", "three"):
+        assert text(list(backend.generate(request(model=name)))) == symbols.expected(PROMPT, 20)
+        wait_for(lambda: watched.states == 1)
+    assert set(backend.loaded()) == {"one:1", "three:1"}
+    busy.close()
+
+
 def test_unloading_ends_it_and_loading_brings_it_back(
     backend: LocalBackend, watched: Watched, held: Callable[[], None]
 ) -> None:
-    stream = backend.generate(request(params=ENDLESS))
+    streams = [backend.generate(request(params=ENDLESS))]
+    backend.load("symbols")  # anew: what is on its way stays with the one before
+    streams.append(backend.generate(request(params=ENDLESS)))
     assert backend.loaded() == {"symbols:1": True}
     backend.unload("symbols")
     held()
-    with pytest.raises(ModelClosed, match="symbols:1 was unloaded"):
-        list(stream)
+    for stream in streams:
+        with pytest.raises(ModelClosed, match="symbols:1 was unloaded"):
+            list(stream)
     assert wait_for(lambda: watched.states == 0) and backend.loaded() == {"symbols:1": False}
     with pytest.raises(ModelClosed, match="is not loaded"):
         backend.generate(request())

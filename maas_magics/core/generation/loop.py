@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ from maas_magics.core.chunks import Chunks, Reader
 from maas_magics.core.data.columns import Array
 from maas_magics.core.runtimes import IterativeSession, Sampler, State, unanswered
 
+PATIENCE = 30.0
+"""Seconds for which an answer that its reader does not take may keep others waiting for its slot."""
+
 
 class Ongoing:
     """One answer on its way; all but ``chunks`` belongs to the loop's thread."""
 
-    __slots__ = ("chunks", "index", "inputs", "max_steps", "sampler", "state", "steps", "timeout", "until")
+    __slots__ = ("chunks", "index", "inputs", "max_steps", "sampler", "since", "state", "steps", "timeout", "until")
 
     def __init__(
         self, inputs: Sequence[Array], sampler: Sampler, chunks: Chunks, max_steps: int | None, timeout: float | None
@@ -27,7 +31,8 @@ class Ongoing:
         self.chunks = chunks
         self.max_steps = max_steps
         self.timeout = timeout
-        self.until = float("inf") if timeout is None else time.monotonic() + timeout
+        self.until = math.inf if timeout is None else time.monotonic() + timeout
+        self.since = math.inf  # when its reader was found too far behind
         self.state: State | None = None
         self.index = self.steps = 0
 
@@ -36,7 +41,8 @@ class Loop:
     """Generates with one open model, in a thread that is there while there is something to do.
 
     Every step takes all answers whose readers are not too far behind; others join between two steps, up to the slots
-    of the session. An answer that nobody reads any more is dropped before the next step.
+    of the session. An answer that is closed is dropped before the next step; one whose reader takes nothing gives way
+    to others that wait.
 
     Parameters
     ----------
@@ -138,17 +144,26 @@ class Loop:
                 if ready and self._end is None:
                     return ready
                 if not any(one.chunks.closed for one in self._every()) and self._end is None:
-                    left = min(one.until for one in self._every()) - time.monotonic()
-                    self._news.wait(None if left == float("inf") else max(0.0, left))
+                    until = min(one.until for one in self._every())
+                    if self._waiting:
+                        until = min(until, *(one.since + PATIENCE for one in self._going))
+                    self._news.wait(None if until == math.inf else max(0.0, until - time.monotonic()))
 
     def _every(self) -> list[Ongoing]:
         return [*self._going, *self._waiting]
 
     def _sweep(self) -> None:
-        """Drop answers that nobody reads, that took too long, or that all are to end."""
+        """Drop answers that nobody reads, that took too long, that keep others waiting, or that all are to end."""
         with self._news:
             every, error = self._every(), self._end
+            crowd = len(self._waiting) if len(self._going) >= self.session.slots else 0
         now = time.monotonic()
+        for one in every:
+            if one.state is None or one.chunks.has_room:
+                one.since = math.inf
+            else:
+                one.since = min(one.since, now)
+        unread = sorted((one for one in every if one.since + PATIENCE <= now), key=lambda one: one.since)[:crowd]
         for one in every:
             if one.chunks.closed:
                 self._drop(one)
@@ -157,6 +172,9 @@ class Loop:
             elif now >= one.until:
                 told = f"{self.ref} took longer than {one.timeout:g} s."
                 self._drop(one, GenerationEnded(told, "Ask for fewer steps, or give it more time."))
+            elif one in unread:
+                told = f"This answer of {self.ref} was not read for {PATIENCE:g} s while others waited."
+                self._drop(one, GenerationEnded(told, "Read it as it comes, or close it."))
 
     def _drop(self, one: Ongoing, error: Exception | None = None) -> None:
         """Free an answer's state, then tell its reader the error, if there is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,13 @@ class Generator:
     ----------
     loop : Loop
     inputs : tuple of TensorSpec
+    size : int
+        Bytes of its files.
     """
 
     loop: Loop
     inputs: tuple[TensorSpec, ...]
+    size: int
 
 
 class Loader:
@@ -60,6 +64,9 @@ class Loader:
         self._sizes: dict[tuple[str, int], int] = {}
         self._closed: set[tuple[str, int]] = set()
         self._generators: OrderedDict[tuple[str, int], Generator] = OrderedDict()
+        self._loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+        """Also those that another one took the place of, while something is on its way there."""
+        self._opening: dict[tuple[str, int], threading.Lock] = {}
         self._end: MaasError | None = None
         self._models: OrderedDict[tuple[str, int], Model] = OrderedDict()
         self._exporting = threading.Lock()
@@ -130,26 +137,39 @@ class Loader:
         if key in self._predictors:
             return None
         found = self._generators.get(key)
-        return found if found is not None else self._open_generator(key)
+        if found is None:
+            with self._lock:
+                opening = self._opening.setdefault(key, threading.Lock())
+            with opening:  # many may ask at once, and such models are large
+                found = self._generators.get(key) or self._open_generator(key)
+            self._opening.pop(key, None)
+        return found
 
     def _open_generator(self, key: tuple[str, int]) -> Generator | None:
-        opened = open_iterative(self._store.folder(*key), self._shared)
+        folder = self._store.folder(*key)
+        opened = open_iterative(folder, self._shared)
         if opened is None:
             return None
-        found = Generator(Loop(opened[0], f"{key[0]}:{key[1]}"), opened[1])
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        found = Generator(Loop(opened[0], f"{key[0]}:{key[1]}"), opened[1], size)
         with self._lock:
             if self._end is not None:
                 found.loop.end(self._end)
-            found = self._generators.setdefault(key, found)  # somebody else may have been faster
-            idle = [each for each, one in self._generators.items() if one.loop.idle and each != key]
-            for each in idle[: max(0, len(self._generators) - MOST)]:
-                del self._generators[each]
+            self._generators[key] = found
+            self._loops.add(found.loop)
+            for each in [each for each, one in self._generators.items() if one.loop.idle and each != key]:
+                if len(self._generators) > MOST or self._held() > self.memory:
+                    del self._generators[each]
         return found
+
+    def _held(self) -> int:
+        """Bytes of weights that are open."""
+        return sum(self._sizes.values()) + sum(one.size for one in self._generators.values())
 
     def loops(self) -> list[Loop]:
         """Loops of the models that generate."""
         with self._lock:
-            return [one.loop for one in self._generators.values()]
+            return list(self._loops)
 
     def end_generations(self, error: MaasError) -> None:
         """End every answer that comes in chunks, now and later, with an error."""
@@ -167,9 +187,7 @@ class Loader:
         with self._lock:
             self._predictors[key] = found
             self._sizes[key] = found.size
-            while len(self._predictors) > 1 and (
-                len(self._predictors) > MOST or sum(map(self._sizes.__getitem__, self._predictors)) > self.memory
-            ):
+            while len(self._predictors) > 1 and (len(self._predictors) > MOST or self._held() > self.memory):
                 self._sizes.pop(self._predictors.popitem(last=False)[0])
         return found
 
@@ -209,11 +227,12 @@ class Loader:
         versions = self._store.storage.versions(name) if ref == name else [version]
         self._closed.update((name, number) for number in versions)
         self.forget(name, None if ref == name else version)
-        with self._lock:
-            gone = [self._generators.pop((name, number), None) for number in versions]
-        for found in gone:
-            if found is not None:
-                found.loop.end(ModelClosed(f"The model {found.loop.ref} was unloaded.", "Load it, and ask again."))
+        for number in versions:
+            self._generators.pop((name, number), None)
+        refs = {f"{name}:{number}" for number in versions}
+        for loop in self.loops():
+            if loop.ref in refs:
+                loop.end(ModelClosed(f"The model {loop.ref} was unloaded.", "Load it, and ask again."))
 
     def loaded(self) -> dict[str, bool]:
         """Versions that are open (True), or were closed (False)."""
