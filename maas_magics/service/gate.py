@@ -9,6 +9,7 @@ import secrets
 import time
 
 from maas_magics.api.errors import (
+    GenerationEnded,
     MaasError,
     ModelClosed,
     NotFound,
@@ -51,6 +52,7 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (Refused, 403),
     (Overloaded, 503),
     (ModelClosed, 503),
+    (GenerationEnded, 503),
     (NotFound, 404),
     (StoreError, 507),
     (MaasError, 400),

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from maas_magics.api.backend import Backend, Job, JobInfo
+from maas_magics.api.backend import Job, JobInfo, Jobs
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import FINAL_STATES, Event, Finished, encode_json
 from maas_magics.api.wire import decode_request, encode_outcome
@@ -70,7 +70,7 @@ class Desk:
             self._asked -= 1
 
 
-def job_routes(backend: Backend) -> list[Route]:
+def job_routes(backend: Jobs) -> list[Route]:
     """Routes of the jobs of a backend."""
     reads, writes = Desk("reads"), Desk("writes")
 

@@ -6,7 +6,7 @@ import inspect
 import math
 from typing import NamedTuple
 
-from maas_magics.api.backend import Backend
+from maas_magics.api.backend import Models
 from maas_magics.api.signature import Signature
 from maas_magics.service.tensors import dtype_of
 
@@ -38,10 +38,10 @@ class Widths:
 
     Parameters
     ----------
-    backend : Backend
+    backend : Models
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Models) -> None:
         self._backend = backend
         self._tells = inspect.getattr_static(backend, "models", None) is not None
         self._known: dict[str, Width] = {}
