@@ -92,8 +92,9 @@ def told(
         [*rows, *(targets if threads == 1 else [])],
         f"Medians of {ROUNDS} trainings in turns in one process, Adam, validation after each epoch. {own}"
         "Every row is a whole call, but for “training alone”: that is from the first step to the end of the last "
-        "epoch. The whole call of ours also traces the network to ONNX, so that it can be asked without its code: "
-        "a fixed cost, a large share of trainings as short as these. `--fast auto` is measured once its steps are "
+        "epoch. The whole call of ours also captures the graph of the network, so that it can be asked without its "
+        "code: a fixed cost, a large share of trainings as short as these. The ONNX export is made from that graph when "
+        "another process first needs it, and is not in it. `--fast auto` is measured once its steps are "
         "compiled, which other processes do meanwhile: "
         + "; ".join(f"{name}: {seconds:.0f} CPU seconds ({chosen})" for name, (seconds, chosen) in compiling.items())
         + ".",

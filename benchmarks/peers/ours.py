@@ -1,4 +1,4 @@
-"""This package: the whole of `maas.train`, with preparing the rows, tracing the network to ONNX, and publishing it."""
+"""This package: the whole of `maas.train`, with preparing the rows, capturing the network's graph, and publishing it."""
 
 from __future__ import annotations
 
