@@ -90,11 +90,13 @@ def test_a_label_at_each_position_is_learnt_as_by_hand(lab, kind, named):
 @pytest.mark.parametrize("last", [False, True])
 def test_what_is_exported_answers_the_same_labels(lab, exported, last):
     result = lab.train(TOKENS, TAGS, model=Tagger(last), epochs=2)
+    lab.export()
     engine = lab.session.backend.loader.predictor("m").engine
     assert engine is not None
     answers = engine.run([TOKENS])
     assert np.array_equal(answers["prediction"], lab.predict(TOKENS))
     assert answers["probabilities"].shape == (N, 5, 3)
+    assert answers["prediction"].dtype.char == np.dtype("int64").char, "as numpy's own, or it shows itself otherwise"
     assert np.allclose(answers["probabilities"].sum(-1), 1, atol=1e-5)
     assert [spec.shape for spec in result.info.signature.outputs] == [(-1, 5), (-1, 5, 3)]
 

@@ -57,7 +57,12 @@ class Engine:
             found = self.session.run(None, dict(zip(self._inputs, raw, strict=True)))
         except Exception as error:  # ONNX Runtime has no base class for its errors
             raise unanswered(error) from error
-        return dict(zip(self._outputs, found, strict=True))
+        return {name: _usual(values) for name, values in zip(self._outputs, found, strict=True)}
+
+
+def _usual(values: Array) -> Array:
+    """Whole numbers of C's ``long long``, as ONNX Runtime makes them, under the type that numpy's own have."""
+    return values.view(values.dtype.name) if values.dtype.char in "qQ" else values
 
 
 def _providers() -> list[str]:
