@@ -202,10 +202,11 @@ def test_the_graph_of_answers_says_that_it_is_not_for_training(lab: Any) -> None
     assert "Run the cell" in error.value.hint
 
 
-def test_what_has_no_onnx_is_answered_from_its_graph_elsewhere(lab: Any) -> None:
+def test_what_has_no_onnx_is_answered_from_its_graph_elsewhere(lab: Any, caplog: pytest.LogCaptureFixture) -> None:
     learn(lab, Through(lambda x: torch.special.i0e(x)))
     other = elsewhere(lab)
     assert np.allclose(asked(other), asked(lab), atol=1e-6)
+    assert "m:1 is answered by torch, for its ONNX export failed: " in caplog.text
     with pytest.raises(ExportError, match="torch cannot trace Through"):
         other.export(format="onnx")
     assert other.export(format="pt2").verification.max_abs_diff < 1e-5

@@ -6,6 +6,7 @@ that takes its process with it takes no other.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from pathlib import Path
 
@@ -40,10 +41,18 @@ def add_export(store: Store, name: str, version: int) -> bool:
             try:
                 done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
             except subprocess.TimeoutExpired:
-                return False
+                return _failed(name, version, f"it took more than {SECONDS:,} seconds")
             if done.returncode:
-                return False
+                lines = done.stderr.decode(errors="replace").strip().splitlines()
+                return _failed(name, version, lines[-1] if lines else f"exit status {done.returncode}")
             store.storage.add(name, version, "exports/onnx", work / "onnx", replace=False)
-    except StoreError:
-        return False
+    except StoreError as error:
+        return _failed(name, version, error.message)
     return True
+
+
+def _failed(name: str, version: int, why: str) -> bool:
+    logging.getLogger(__name__).warning(
+        "%s:%d is answered by torch, for its ONNX export failed: %s", name, version, why
+    )
+    return False
