@@ -283,6 +283,7 @@ def test_a_module_answers_through_its_export_as_through_torch(lab):
     images = np.abs(np.sin(np.arange(N * 64))).reshape(N, 8, 8).astype("float32")
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
     lab.train(images, THREE, model=net, epochs=2)
+    lab.export()
     assert lab.session.backend.loader.predictor("m").engine is not None
     with torch.no_grad():
         expected = torch.softmax(lab.net()(torch.from_numpy(images)), dim=1).numpy()

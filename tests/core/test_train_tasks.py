@@ -163,7 +163,6 @@ def test_a_target_that_cannot_be_learnt_says_why(lab, target, task, said, hint):
         (_table(TWO)[:0], "y", "The data has no rows.", "a few rows"),
         (_table(TWO)[:1], "y", "The data has one row only.", "a few rows"),
         (X, TWO[:50], "The data has 60 rows and the target 50.", "one target for each row"),
-        (X, np.zeros((N, 2, 2)), "The target has shape (60, 2, 2)", ".reshape(n, -1)"),
         (X[:0], TWO[:0], "The data has no rows.", "a few rows"),
         (X, np.full((N, 2), np.nan), "is missing in every row", "Give rows with the answers."),
         (X, [], "The data has 60 rows and the target 0.", "one target for each row"),
