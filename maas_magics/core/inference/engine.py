@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
 from maas_magics.api.errors import StoreError
@@ -44,6 +45,10 @@ class Engine:
             ) from error
         self._inputs = [value.name for value in self.session.get_inputs()]
         self._outputs = [value.name for value in self.session.get_outputs()]
+        whole = {"tensor(int64)": np.dtype(np.int64), "tensor(uint64)": np.dtype(np.uint64)}
+        self._whole = [
+            (i, whole[value.type]) for i, value in enumerate(self.session.get_outputs()) if value.type in whole
+        ]
 
     def run(self, raw: Sequence[Array]) -> dict[str, Array]:
         """Outputs by name for raw arrays in the order of the signature.
@@ -57,12 +62,9 @@ class Engine:
             found = self.session.run(None, dict(zip(self._inputs, raw, strict=True)))
         except Exception as error:  # ONNX Runtime has no base class for its errors
             raise unanswered(error) from error
-        return {name: _usual(values) for name, values in zip(self._outputs, found, strict=True)}
-
-
-def _usual(values: Array) -> Array:
-    """Whole numbers of C's ``long long``, as ONNX Runtime makes them, under the type that numpy's own have."""
-    return values.view(values.dtype.name) if values.dtype.char in "qQ" else values
+        for place, dtype in self._whole:  # they come as C's ``long long``, which numpy shows as another type
+            found[place] = found[place].view(dtype)
+        return dict(zip(self._outputs, found, strict=True))
 
 
 def _providers() -> list[str]:
