@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Lab  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -41,7 +40,7 @@ def asked(lab: Any, x: Any = X) -> Any:
 
 def elsewhere(lab: Any) -> Any:
     """A session that has trained nothing, on the same store."""
-    return Lab(Path(lab.session.backend.place))
+    return type(lab)(Path(lab.session.backend.place))
 
 
 def files(lab: Any) -> set[str]:
