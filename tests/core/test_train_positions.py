@@ -227,3 +227,11 @@ def test_batches_count_by_their_positions_where_several_make_one_step(lab):
     lab.train(PICTURES, target, model=net, epochs=3, **PLAIN | {"batch_size": 12, "accumulate": 4})
     by_hand(plain, PICTURES, lambda outputs: functional.cross_entropy(outputs, torch.from_numpy(target)))
     assert torch.allclose(lab.net().weight, plain.weight, atol=1e-5)
+
+
+@pytest.mark.usefixtures("unexported")
+def test_held_out_rows_alone_may_have_positions_that_are_ignored(lab):
+    held = np.where(np.random.default_rng(0).random(MASK.shape) < 0.5, -100, MASK)
+    result = lab.train(PICTURES, MASK, model=nn.Conv2d(1, 3, 3, padding=1), validation=(PICTURES, held), epochs=1)
+    right = (lab.predict(PICTURES) == MASK)[held != -100].mean()
+    assert result.info.metrics["accuracy"] == pytest.approx(float(right))

@@ -191,7 +191,7 @@ def fit_dense(values: Array, names: tuple[str, ...], ignored: int | None = None)
     found, counts = np.unique(values, return_counts=True)
     ignored = IGNORED if ignored is None else ignored
     there = found != ignored
-    ignores = not there.all() and not 0 <= ignored < there.sum()  # else it is a class like the others
+    ignores = not 0 <= ignored < there.sum()  # else it is a class like the others; held-out rows may have it alone
     if ignores:
         found, counts = found[there], counts[there]
     if len(found) < 2:
