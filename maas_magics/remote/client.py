@@ -89,27 +89,18 @@ class Client:
         ServiceError
             If it cannot be reached.
         """
-        until = time.monotonic() + patience
-        pause = 0.1
-        while True:
-            try:
-                answer = self._http.request(
-                    method,
-                    self.url + path,
-                    content=content,
-                    headers=self._headers(headers),
-                    params=params,
-                    timeout=timeout,
-                )
-            except httpx2.TransportError as error:
-                lost = repeat or isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
-                if not lost or time.monotonic() + pause > until or not self._awaited():
-                    raise self._gone(error) from None
-            else:
-                if answer.status_code not in (429, 503) or time.monotonic() + pause > until:
-                    return self._checked(answer)
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
+        return self._tried(
+            lambda: self._http.request(
+                method,
+                self.url + path,
+                content=content,
+                headers=self._headers(headers),
+                params=params,
+                timeout=timeout,
+            ),
+            patience,
+            repeat,
+        )
 
     def open(
         self,
@@ -123,16 +114,25 @@ class Client:
         repeat: bool = True,
     ) -> httpx2.Response:
         """An answer that comes bit by bit, which whoever reads it closes; parameters and errors as for `request`."""
-        until = time.monotonic() + patience
-        pause = 0.1
-        while True:
+
+        def begun() -> httpx2.Response:
             asked = self._http.build_request(
                 method, self.url + path, content=content, headers=self._headers(headers), params=params
             )
+            answer = self._http.send(asked, stream=True)
+            if answer.status_code >= 400:
+                answer.read()
+            return answer
+
+        return self._tried(begun, patience, repeat)
+
+    def _tried(self, ask: Callable[[], httpx2.Response], patience: float, repeat: bool) -> httpx2.Response:
+        """What a service answers, that went away and may come again within ``patience`` seconds."""
+        until = time.monotonic() + patience
+        pause = 0.1
+        while True:
             try:
-                answer = self._http.send(asked, stream=True)
-                if answer.status_code >= 400:
-                    answer.read()
+                answer = ask()
             except httpx2.TransportError as error:
                 lost = repeat or isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
                 if not lost or time.monotonic() + pause > until or not self._awaited():
