@@ -97,6 +97,9 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         Columns that are no features.
     features : tuple of str
         The only columns that are features; all but the target's where empty.
+    inputs : dict of str to str
+        For each argument of a module's ``forward``, the column, array or key of the data that it gets; those that have
+        its name where empty.
     balance : bool
         Draw the training rows with replacement, each label equally likely.
     preprocess : {"auto", "none"}
@@ -127,6 +130,10 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         tuple[str, ...],
         option("the only features, as a,b", "COLUMNS", reads="quoted", offer="columns_only", listed=True),
     ] = ()
+    inputs: Annotated[
+        dict[str, str],
+        option("what the module's arguments get: ids=tokens,mask=mask", "ARGUMENT=COLUMN", reads="pairs"),
+    ] = {}
     balance: Annotated[bool, option("draw the rows with each label equally likely")] = False
     preprocess: Annotated[Literal["auto", "none"], option("none hands numbers to the module as they are", "HOW")] = (
         "auto"

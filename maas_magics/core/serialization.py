@@ -11,7 +11,8 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from maas_magics.api.errors import DataError, ModelError, OptionError, Refused
-from maas_magics.api.requests import Request, TrainRequest, is_named_split
+from maas_magics.api.requests import Request, TrainRequest, is_named_split, spec_of
+from maas_magics.api.specs import DataSpec
 from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.context import Context
 from maas_magics.core.data.arrow import is_text
@@ -53,7 +54,7 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
 
         _check_loss(request)
         if loaders.is_loader(request.data):
-            rows = loaders.materialised(request.data, request.validation, request.loader_workers, request.seed)
+            rows = loaders.materialised(spec_of(request, DataSpec), request.loader_workers, request.seed)
             request = msgspec.structs.replace(request, **rows, loader_workers=None)
     changes: dict[str, Any] = {}
     if isinstance(request, TrainRequest) and not isinstance(request.model, (str, Graph, Code)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Literal
 
 from maas_magics.api.options import Declared, declared_fields, is_union, without_none
@@ -17,6 +18,7 @@ from maas_magics.magics.options import (
     commas,
     epoch_of,
     pair,
+    pairs,
     rate_of,
     real,
     real_or_auto,
@@ -34,6 +36,7 @@ READS: dict[str, Convert] = {
     "quoted": typed,
     "choice": lambda names, word: names.choice(word),
     "commas": commas,
+    "pairs": pairs,
     "data": Names.data,
     "rows": Names.rows,
     "callback": callback,
@@ -51,8 +54,13 @@ OFFERS: dict[str, Offer] = {
 PLAIN: dict[Any, Convert] = {str: text, int: whole, float: real, Any: typed}
 """What reads a word, by the type of the field."""
 
-GATHERS: dict[Any, Callable[[list[Any]], Any]] = {str: " ".join, dict: dict, tuple: tuple}
-"""What several words come to, by the type of the field."""
+GATHERS: dict[Any, Callable[[list[Any]], Any]] = {
+    str: " ".join,
+    dict: dict,
+    tuple: tuple,
+    "pairs": lambda words: dict(chain(*words)),
+}
+"""What several words come to, by what reads them, or by the type of the field."""
 
 
 def options_of(*kinds: type[Any]) -> tuple[Option, ...]:
@@ -81,7 +89,7 @@ def _option(field: Declared) -> Option:
         required=field.needed and many != "?",
         listed=said.listed,
         name=field.name,
-        gather=GATHERS.get(kind, list),
+        gather=GATHERS.get(said.reads) or GATHERS.get(kind, list),
     )
 
 

@@ -105,6 +105,17 @@ def pair(names: Names, word: str) -> tuple[str, Any]:
     return key, found if isinstance(found, (int, float, str, bool, tuple, list)) else literal(value)
 
 
+def pairs(names: Names, word: str) -> list[tuple[str, str]]:
+    """``key=name,other=name``."""
+    found = []
+    for part in parts(word):
+        key, equals, value = part.partition("=")
+        if not equals or not key.isidentifier() or not value:
+            raise OptionError(f"{part!r} is no argument=column.", "For example: ids=tokens,mask=mask")
+        found.append((key, value))
+    return found
+
+
 NUMBERS: dict[Convert, Offer] = {
     whole: offers.whole_numbers,
     real: offers.numbers,

@@ -39,7 +39,7 @@ def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array], missing
         found.append(_fit(spec, inputs[spec.name], missing))
     if len({len(values) for values in found}) > 1:
         lengths = ", ".join(f"{spec.name!r} has {len(values)}" for spec, values in zip(specs, found, strict=True))
-        raise DataError(f"The inputs differ in their number of rows: {lengths}.")
+        raise DataError(f"The inputs differ in their number of rows: {lengths}.", "Send as many rows of each.")
     if not len(found[0]):
         raise DataError("The inputs have no rows.", "Send at least one row.")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -28,7 +28,12 @@ def takes_by_name(module: Any, names: Sequence[str]) -> bool:
     return set(names) <= set(parameters) and needed <= set(names) and len(needed) > 1
 
 
-def arranged(module: nn.Module, names: Sequence[str], tell: Callable[[str], None]) -> tuple[nn.Module, list[str]]:
+def arranged(
+    module: nn.Module,
+    names: Sequence[str],
+    tell: Callable[[str], None],
+    inputs: Mapping[str, str] | None = None,
+) -> tuple[nn.Module, list[str]]:
     """The names in the order in which a module is called with their arrays, and the module that is.
 
     Parameters
@@ -38,6 +43,8 @@ def arranged(module: nn.Module, names: Sequence[str], tell: Callable[[str], None
         Of arrays.
     tell : callable
         Gets a sentence where no name tells where an array goes.
+    inputs : mapping of str to str, optional
+        The array of each argument, where somebody said so; the one of its name else.
 
     Raises
     ------
@@ -47,6 +54,9 @@ def arranged(module: nn.Module, names: Sequence[str], tell: Callable[[str], None
     told = getattr(module, NAMES, None)
     if told is not None and set(told) == set(names):
         return module, list(told)
+    if inputs:
+        module, order = arranged(module, list(inputs), tell)
+        return module, [inputs[argument] for argument in order]
     parameters = _parameters(module)
     free = [name for name, found in parameters.items() if found.kind in _FREE]
     rest = any(found.kind is inspect.Parameter.VAR_KEYWORD for found in parameters.values())
@@ -64,9 +74,11 @@ def arranged(module: nn.Module, names: Sequence[str], tell: Callable[[str], None
         return module, list(names)
     strange = [name for name in names if name not in own]
     if strange and not rest:
+        left = [name for name in own if name not in names]
+        only = ",".join(f"{name}={name}" for name in known)
         raise ModelError(
             f"The forward of {type(module).__name__} takes {', '.join(own)}; the data has {', '.join(names)}.",
-            did_you_mean(strange[0], [name for name in own if name not in names]) or f"Leave out {strange[0]!r}.",
+            did_you_mean(strange[0], left) if left else f"Leave out {strange[0]!r}: --inputs {only}",
         )
     absent = [name for name in own if name not in names and _is_needed(parameters[name])]
     if absent:

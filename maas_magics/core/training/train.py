@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import ModelError, OptionError
+from maas_magics.api.errors import DataError, ModelError, OptionError
 from maas_magics.api.requests import Task, TrainRequest, is_named_split, specs_of
 from maas_magics.api.results import TrainedModel
 from maas_magics.api.specs import DataSpec, Specs
@@ -31,6 +31,7 @@ from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.batches import loaders
 from maas_magics.core.training.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.training.batches.changed import with_answers
+from maas_magics.core.training.batches.inputs import chosen_of
 from maas_magics.core.training.batches.own_module import OneByOne, fitted, own_module
 from maas_magics.core.training.batches.prepare import (
     Prepared,
@@ -127,7 +128,9 @@ def _train_for(
                 net, prepared, recipe, batches, held = made
                 check_labels(specs.task, prepared.answers)
                 return Run(resolve(specs, recipe), context, net, prepared, batches, held, device)()
-        rows_of = loaders.materialised(data.data, data.validation, run.loader_workers, seed)
+        rows_of = loaders.materialised(data, run.loader_workers, seed)
+        if isinstance(rows_of["data"], dict):
+            raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
         specs = specs.having("data", **rows_of).having("run", loader_workers=None)
         data = specs.data
     found = _prepared(specs, task, context.tell, lambda: _pause(context), raw=raw)
@@ -148,7 +151,7 @@ def _train_for(
             prepared = fitted(model, specs.task, net, prepared, [], context.tell)
     else:
         recipe = MODULE
-        net, prepared = own_module(model, specs.task, data.data, prepared, found.layout, context.tell)
+        net, prepared = own_module(model, specs.task, data, prepared, found.layout, context.tell)
     said = resolve(specs, recipe)
     size, finds = said.budget.batch_size, said.find_batch_size
     if doubt := labels_of_one_row(prepared.answers, rows):
@@ -201,12 +204,18 @@ def _prepared(
     raw: bool = False,
 ) -> _Found:
     data, model, loss, seed = specs.data, specs.model.model, specs.task.loss, specs.optimizer.seed
-    source = streamed_source(data, tell)
+    if data.inputs and (isinstance(model, str) or data.stream):
+        what = "rows that are read from disk" if data.stream else "an architecture by name"
+        raise OptionError(f"--inputs names arguments of a module's forward; {what} have one input.", "Drop --inputs.")
+    source = None if data.inputs else streamed_source(data, tell)
     if source is not None:
         stream = Stream(data, model, loss, seed, source, task, tell, pause)
         return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
     train_rows, validation, names, array = read(data, seed, task, tell, beside)
+    if data.inputs:
+        array, train_rows = True, chosen_of(train_rows, data.inputs)
+        validation = None if validation is None else chosen_of(validation, data.inputs)
     if one_by_name(model, data.data, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
@@ -268,7 +277,7 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
         torch.manual_seed(specs.optimizer.seed)
         found = _prepared(specs, task, lambda text: None, raw=raw)
         prepared, layout = found.prepared, found.layout
-        return *own_module(specs.model, specs.task, specs.data.data, prepared, layout, lambda text: None), layout
+        return *own_module(specs.model, specs.task, specs.data, prepared, layout, lambda text: None), layout
 
     with training_lock(), torch.random.fork_rng(devices=[]):
         net, prepared, layout = _decided(specs_of(request), made)

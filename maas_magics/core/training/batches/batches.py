@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.core.training.batches.ahead import on_device
+from maas_magics.core.training.batches.items import Items
 from maas_magics.core.training.batches.loader_workers import read_loader
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
@@ -123,7 +124,7 @@ class InMemory:
 
 
 class FromLoader:
-    """A torch ``DataLoader`` that yields ``(x, y)`` or ``(x₁, x₂, …, y)``, used as it is.
+    """A torch ``DataLoader``, used as it is.
 
     Parameters
     ----------
@@ -133,10 +134,15 @@ class FromLoader:
     device : torch.device
     pace : float
         Seconds that a batch was seen to take.
+    items : Items
+        How its batches are laid out.
     """
 
-    def __init__(self, loader: Any, encode: Any, device: torch.device, pace: float = 0.0) -> None:
+    def __init__(
+        self, loader: Any, encode: Any, device: torch.device, pace: float = 0.0, items: Items | None = None
+    ) -> None:
         self.loader = loader
+        self.items = items or Items()
         self.encode = encode
         self.device = device
         self.pace = pace
@@ -152,7 +158,7 @@ class FromLoader:
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in the loader's own order."""
-        return on_device(read_loader(self.loader), self.device, self._finish)
+        return on_device(map(self.items.tensors, read_loader(self.loader)), self.device, self._finish)
 
     def _finish(self, tensors: list[Tensor]) -> Batch:
         *inputs, target = tensors

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maas_magics.core.training.batches.ahead import on_device
 from maas_magics.core.training.batches.batches import Batch, single
+from maas_magics.core.training.batches.items import Items
 from maas_magics.core.training.batches.loader_rows import Asked, Read, in_order
 from maas_magics.core.training.batches.loader_workers import Readers
 
@@ -33,6 +34,8 @@ class FromDataset:
         Of the random numbers that the dataset draws where no epoch has a seed of its own.
     pace : float
         Seconds that a batch was seen to take.
+    items : Items
+        How a batch is laid out.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class FromDataset:
         device: torch.device,
         seed: int = 0,
         pace: float = 0.0,
+        items: Items | None = None,
     ) -> None:
+        self.items = items or Items()
         self.readers, self.batch_size, self.device, self.pace = readers, batch_size, device, pace
         self.rows = len(rows)
         self.steps = -(-self.rows // batch_size)
@@ -71,10 +76,11 @@ class FromDataset:
 
     def made(self, read: Read) -> Batch:
         """A batch that was read, on the device."""
-        return self._finish([x.to(self.device) for x in read.item])
+        return self._finish([x.to(self.device) for x in self.items.tensors(read.item)])
 
     def _batches(self, asked: Iterator[Asked]) -> Iterator[Batch]:
-        return on_device((read.item for read in self.readers.read(asked)), self.device, self._finish)
+        batches = (self.items.tensors(read.item) for read in self.readers.read(asked))
+        return on_device(batches, self.device, self._finish)
 
     def _finish(self, tensors: list[Tensor]) -> Batch:
         *inputs, target = tensors

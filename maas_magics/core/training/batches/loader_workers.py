@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -259,4 +259,6 @@ def _as_it_is(read: Any) -> Any:
 def _pinned(item: Any) -> Any:
     if isinstance(item, Tensor):
         return item if item.is_pinned() else item.pin_memory()
+    if isinstance(item, Mapping):
+        return {name: _pinned(part) for name, part in item.items()}
     return [_pinned(part) for part in item] if isinstance(item, (list, tuple)) else item

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from maas_magics.api.errors import DataError, OptionError
-from maas_magics.api.specs import ModelSpec, Specs, TaskSpec
+from maas_magics.api.specs import DataSpec, ModelSpec, Specs, TaskSpec
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Columns
 from maas_magics.core.data.columns import Tensor as TensorColumn
@@ -25,6 +25,7 @@ from maas_magics.core.data.split import split
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.losses.check import Asked, few_rows, fit_in
 from maas_magics.core.losses.own import Given
+from maas_magics.core.networks.arguments import arranged
 from maas_magics.core.networks.modules import ask, make_module
 from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
@@ -32,6 +33,7 @@ from maas_magics.core.tasks.base import Family, TaskName
 from maas_magics.core.tasks.of_batch import fit_batch, infer_batch_task
 from maas_magics.core.training.batches.batches import Batches, FromLoader, InMemory, single
 from maas_magics.core.training.batches.from_dataset import FromDataset
+from maas_magics.core.training.batches.items import Items, items_of
 from maas_magics.core.training.batches.loader_rows import in_order
 from maas_magics.core.training.batches.loader_workers import Readers, check_importable, read_loader
 from maas_magics.core.training.batches.prepare import SAMPLE_ROWS, Prepared, held_share
@@ -44,39 +46,36 @@ def is_loader(data: Any) -> bool:
     return isinstance(data, (DataLoader, Dataset))
 
 
-def materialised(data: Any, validation: Any, workers: int | None, seed: int) -> dict[str, Any]:
+def materialised(said: DataSpec, workers: int | None, seed: int) -> dict[str, Any]:
     """Options with every row of a dataset in memory, for architectures that are fitted to data."""
-    check_loader_workers(data, workers)
-    how = workers or 0, seed
-    found: dict[str, Any] = dict(zip(("data", "target"), _arrays(data, *how), strict=True))
-    if is_loader(validation):
-        found["validation"] = _arrays(validation, *how)
+    check_loader_workers(said.data, workers)
+    how = workers or 0, seed, said.target, said.inputs
+    found: dict[str, Any] = dict(zip(("data", "target"), _arrays(said.data, *how), strict=True))
+    if is_loader(said.validation):
+        found["validation"] = _arrays(said.validation, *how)
     return found
 
 
-def _arrays(data: Any, workers: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _arrays(
+    data: Any, workers: int, seed: int, target: Any, inputs: Mapping[str, str]
+) -> tuple[Any, np.ndarray[Any, Any]]:
+    """An array, or a dict of several, and the target."""
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         x, y = data.tensors
         return x.numpy(), y.numpy()
     if isinstance(data, (DataLoader, IterableDataset)):
         items = read_loader(data if isinstance(data, DataLoader) else DataLoader(data, batch_size=256))
-        parts = [_pair(item) for item in items]
+        every = list(items)
     else:
         with reading((data,), workers) as readers:
             order = torch.arange(len(data))
-            parts = [_pair(read.item) for read in readers.read(in_order(0, order, 256, seed))]
-    if not parts:
+            every = [read.item for read in readers.read(in_order(0, order, 256, seed))]
+    if not every:
         raise DataError("The dataset has no rows.", "Give at least a few rows to learn from.")
-    if len(parts[0][0]) != 1:
-        raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
-    return torch.cat([x[0] for x, _ in parts]).numpy(), torch.cat([y for _, y in parts]).numpy()
-
-
-def _pair(item: Any) -> tuple[tuple[Tensor, ...], Tensor]:
-    if not isinstance(item, (list, tuple)) or len(item) < 2 or not all(isinstance(part, Tensor) for part in item):
-        raise DataError("Items of the dataset are no (x, y) of tensors.", "Return (x, y) from __getitem__.")
-    *inputs, target = item
-    return tuple(inputs), target
+    layout = items_of(every[0], target, inputs)
+    parts = [layout.parted(item) for item in every]
+    arrays = {name: torch.cat([x[i] for x, _ in parts]).numpy() for i, name in enumerate(layout.names)}
+    return arrays if layout.named or len(arrays) > 1 else arrays["x"], torch.cat([y for _, y in parts]).numpy()
 
 
 @contextmanager
@@ -99,10 +98,11 @@ def prepared_loader(
     train, held = _sources(data.data, data.validation, size, specs.optimizer.seed)
     parts = tuple(part.data for part in (train, held) if part is not None and part.mapped)
     with reading(parts, specs.run.loader_workers or 0, device.type == "cuda") as readers:
-        yield _prepared(specs.model, specs.task, task, device, train, held, readers, tell)
+        yield _prepared(data, specs.model, specs.task, task, device, train, held, readers, tell)
 
 
 def _prepared(
+    data: DataSpec,
     model: ModelSpec,
     said: TaskSpec,
     task: TaskName | Family | None,
@@ -115,19 +115,22 @@ def _prepared(
     first = next(train.items(readers), None)
     if first is None:
         raise DataError("The loader yields no batch.", "Give at least a few rows to learn from.")
-    inputs, target = _pair(first)
+    items = items_of(first, data.target, data.inputs)
+    inputs, target = items.parted(first)
+    width = target.shape[1] if target.dim() == 2 else 1
+    told = infer_batch_task(target, task)
+    net = make_module(model.model, inputs[0][:1].numel(), width)
+    if items.named:
+        net, order = arranged(net, items.names, tell, data.inputs)
+        items = items.in_order(order)
+        inputs, target = items.parted(first)
     inputs = tuple(single(x) for x in inputs)
     columns = Columns(
         tuple(
             TensorColumn(name, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
-            for name, x in zip(
-                ["x"] if len(inputs) == 1 else [f"x{i + 1}" for i in range(len(inputs))], inputs, strict=True
-            )
+            for name, x in zip(items.names, inputs, strict=True)
         )
     )
-    width = target.shape[1] if target.dim() == 2 else 1
-    told = infer_batch_task(target, task)
-    net = make_module(model.model, inputs[0][:1].numel(), width)
     net.eval()
     answers = fit_batch(told, target, lambda: ask(net, inputs), train.classes)
     asked = Asked(said.loss, model.outputs, said.task, Given(target.dim(), target.dtype))
@@ -143,7 +146,7 @@ def _prepared(
     )
     before, answers = answers.encode_batch, fitted
     encode = before if told == fitted.task else fitted.encode_batch
-    sample = _sample((held or train).items(readers), columns, encode)
+    sample = _sample((held or train).items(readers), items, columns, encode)
     preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
     empty = torch.empty(0)
     prepared = Prepared(
@@ -158,8 +161,8 @@ def _prepared(
     )
     recipe = Recipe(epochs=20, batch_size=train.batch_size)
     net.to(device)
-    held_batches = None if held is None else held.batches(readers, encode, device)
-    return net, prepared, recipe, train.batches(readers, encode, device), held_batches
+    held_batches = None if held is None else held.batches(readers, items, encode, device)
+    return net, prepared, recipe, train.batches(readers, items, encode, device), held_batches
 
 
 @dataclass
@@ -213,14 +216,24 @@ class Part:
             yield item
             begun = time.perf_counter()
 
-    def batches(self, readers: Readers, encode: Callable[[Tensor], Tensor], device: torch.device) -> Batches:
+    def batches(
+        self, readers: Readers, items: Items, encode: Callable[[Tensor], Tensor], device: torch.device
+    ) -> Batches:
         """What the loop trains on, or validates."""
         if not self.mapped:
-            return FromLoader(self.data, encode, device, self.pace)
+            return FromLoader(self.data, encode, device, self.pace, items)
         tensors = tensors_of(self.data)
         if tensors is None:
             return FromDataset(
-                readers, self.number, self.rows, self.batch_size, encode, device, seed=self.seed, pace=self.pace
+                readers,
+                self.number,
+                self.rows,
+                self.batch_size,
+                encode,
+                device,
+                seed=self.seed,
+                pace=self.pace,
+                items=items,
             )
         *inputs, target = (x.index_select(0, self.rows) for x in tensors)
         return InMemory(tuple(single(x).to(device) for x in inputs), encode(target).to(device), self.batch_size)
@@ -236,11 +249,11 @@ def tensors_of(dataset: Any) -> tuple[Tensor, ...] | None:
     return None
 
 
-def _sample(items: Iterator[Any], columns: Columns, encode: Callable[[Tensor], Tensor]) -> pa.Table:
+def _sample(batches: Iterator[Any], items: Items, columns: Columns, encode: Callable[[Tensor], Tensor]) -> pa.Table:
     parts: list[tuple[tuple[Tensor, ...], Tensor]] = []
     rows = 0
-    for item in items:
-        parts.append(_pair(item))
+    for batch in batches:
+        parts.append(items.parted(batch))
         rows += len(parts[-1][1])
         if rows >= SAMPLE_ROWS:
             break

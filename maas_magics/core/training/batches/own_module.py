@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.api.specs import ModelSpec, TaskSpec
+from maas_magics.api.specs import DataSpec, ModelSpec, TaskSpec
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.losses.check import Asked, few_rows, fit_in
 from maas_magics.core.networks.arguments import arranged, by_place, takes_by_name
@@ -21,7 +21,7 @@ from maas_magics.core.training.batches.prepare import Prepared
 
 
 def own_module(
-    model: ModelSpec, task: TaskSpec, data: Any, prepared: Prepared, layout: Layout, tell: Callable[[str], None]
+    model: ModelSpec, task: TaskSpec, data: DataSpec, prepared: Prepared, layout: Layout, tell: Callable[[str], None]
 ) -> tuple[nn.Module, Prepared]:
     """The user's module, its lazy layers made, and the rows and the target as it and the loss take them."""
     if model.params:
@@ -32,15 +32,15 @@ def own_module(
     raw = layout == "raw"
     names = [column.name for column in columns] if raw else prepared.transform.names
     if raw:
-        net, order = arranged(net, names, tell)
+        net, order = arranged(net, names, tell, data.inputs)
         prepared = in_order(prepared, order)
     elif not isinstance(model.model, nn.Module) and takes_by_name(net, [column.name for column in columns]):
         raise OneByOne(net)
-    line = raw and len(columns) == 1 and is_line(data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
+    line = raw and len(columns) == 1 and is_line(data.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
     prepared = _taken(net, prepared, line)
     if any(getattr(column, "dtype", "") == "bfloat16" for column in prepared.preprocess.columns.columns):
         raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
-    _check_places(net, prepared, by_place(net, names) if raw else [])
+    _check_places(net, prepared, by_place(net, names) if raw and not data.inputs else [])
     return net, fitted(model, task, net, prepared, [] if raw else names, tell)
 
 

@@ -149,7 +149,8 @@ def _as_dataset(batches: Any) -> FromDataset | str:
     if not isinstance(size, int) or not rows:
         return "the loader does not tell how its batches are made"
     readers = Readers((dataset,), loader.collate_fn)
-    return FromDataset(readers, 0, torch.arange(rows), size, batches.encode, batches.device, pace=batches.pace)
+    order = torch.arange(rows)
+    return FromDataset(readers, 0, order, size, batches.encode, batches.device, pace=batches.pace, items=batches.items)
 
 
 @contextmanager
