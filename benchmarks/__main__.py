@@ -10,6 +10,7 @@ from benchmarks.measure import machine
 
 NAMES = (
     "load",
+    "first",
     "predict",
     "memory",
     "stream",
@@ -26,6 +27,9 @@ NAMES = (
     "soak",
 )
 
+OPTIONS = ("first", "serving", "soak", "stream", "tables")
+"""Those that take options."""
+
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch read it
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -35,8 +39,8 @@ if __name__ == "__main__":
     unknown = [name for name in chosen if name not in NAMES]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there is: {', '.join(NAMES)}")
-    if options and chosen not in (["serving"], ["soak"], ["stream"]):
-        parser.error(f"only serving, soak and stream take options: {' '.join(options)}")
+    if options and not (len(chosen) == 1 and chosen[0] in OPTIONS):
+        parser.error(f"options are for one benchmark, of {', '.join(OPTIONS)}: {' '.join(options)}")
     print(machine())
     for name in chosen:
         import_module(f"benchmarks.{name}").main(*([options] if options else []))

@@ -6,6 +6,7 @@ times over, and told as a ratio of medians, in CPU seconds wherever that is what
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -16,11 +17,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
 R = TypeVar("R")
 Measured = dict[str, list[float]]
+
+HERE = Path(__file__).resolve().parents[1]
+"""This checkout."""
 
 
 def in_turns(runs: Mapping[str, Callable[[], float]], rounds: int) -> Measured:
@@ -55,12 +60,15 @@ def wall(run: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - begun) / times
 
 
-def fresh(code: str, *arguments: str) -> str:
-    """What a script prints in a process and a home of its own."""
-    with tempfile.TemporaryDirectory() as home:
+def fresh(code: str, *arguments: str, checkout: Path = HERE) -> str:
+    """What a script prints in a process and a home of its own, with the package as it is in a checkout."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         places = {"HOME": home, "IPYTHONDIR": home, "MAAS_STORE": f"{home}/store", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", code, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | places)
+        path = os.pathsep.join([str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])])
+        command = [sys.executable, "-P", "-c", code, *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | places | {"PYTHONPATH": path}, cwd=home
+        )
     if done.returncode:
         raise RuntimeError(f"{code}\n{done.stderr}")
     return done.stdout
@@ -75,6 +83,17 @@ def missing(*packages: str) -> list[str]:
         except PackageNotFoundError:
             absent.append(package)
     return absent
+
+
+def beside(parser: argparse.ArgumentParser) -> None:
+    """Let a benchmark be given an older checkout, made for example by ``git worktree add FOLDER COMMIT``."""
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="another checkout, measured in turns")
+
+
+def checkouts(options: argparse.Namespace) -> dict[str, Path]:
+    """This checkout, and the other one if there is one."""
+    other = {} if options.beside is None else {"there": options.beside.resolve()}
+    return {"here": HERE, **other}
 
 
 def machine() -> str:

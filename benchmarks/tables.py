@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import cpu, missing, table
+from benchmarks.measure import beside, checkouts, cpu, missing, table
 from benchmarks.sets import SETS, Set
+from benchmarks.tables_beside import compare as compare_checkouts
 
 FAMILIES = ("linear", "boosted trees", "MLP")
 CLOSE = 0.02
@@ -89,14 +92,21 @@ def compare(one: Set) -> dict[str, tuple[float, float]]:
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Print every table's scores, their means, and how often ours is close to the best."""
     import torch
 
+    parser = argparse.ArgumentParser(prog="python -m benchmarks tables", description=__doc__)
+    beside(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", help="of splits and trainings, for ours alone: 0 1 2")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     able = {name: one for name, one in SETS.items() if not missing(one.package, "scikit-learn")}
     absent = sorted({one.package for name, one in SETS.items() if name not in able})
+    if options.beside is not None or options.seeds:
+        compare_checkouts(able, checkouts(options), options.seeds or [0])
+        return
     rows, scores = [], []
     with tempfile.TemporaryDirectory() as store:
         os.environ |= {"MAAS_STORE": store, "MAAS_UI": "static"}
