@@ -40,7 +40,7 @@ TRAINING = ("batches", "steps", "tuning", "compiling", "", "distributed")
 """Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts the processes of a distributed one."""
 
 CORE = (
-    *("registry", "memory", "tracing", "delivery", "chunks", "data", "networks", "graphs", "tasks", "losses"),
+    *("compat", "registry", "memory", "tracing", "delivery", "chunks", "data", "networks", "graphs", "tasks", "losses"),
     *("architectures", "store", "model", "comparing", "runtimes", "generation", "inference", "generate", "context"),
     *("evaluate", "exporters", "publish", "training", "serialization", "dispatch"),
 )

@@ -116,6 +116,10 @@ class MissingDependency(MaasError):
     """An optional package is not installed; the hint names the command."""
 
 
+class IncompatibleVersion(MissingDependency):
+    """An installed package lacks an internal part that is used here; the hint names the command."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Sentence naming those of ``choices`` that ``word`` begins or nearly is, or all of them when there is none."""
     known = sorted({str(choice) for choice in choices})
@@ -139,3 +143,13 @@ def require(module: str, package: str, purpose: str, install: str = "") -> None:
     if find_spec(module) is None:
         command = f'%pip install "{install}"' if install else f"%pip install {package}"
         raise MissingDependency(f"{purpose} needs {package}, which is not installed.", command)
+
+
+def incompatible(package: str, part: str, purpose: str) -> IncompatibleVersion:
+    """The error of a ``purpose`` that needs a ``part`` which the installed version of ``package`` does not have."""
+    from importlib.metadata import version
+
+    return IncompatibleVersion(
+        f"{purpose} needs {part}, which {package} {version(package)} does not have.",
+        f"%pip install --upgrade maas-magics {package}",
+    )

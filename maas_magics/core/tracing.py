@@ -14,13 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LOGGERS = (
-    "torch.onnx",
-    "torch.export",
-    "torch.fx.experimental.symbolic_shapes",
-    "torch._subclasses.fake_tensor",
-    "torch._guards",
-)
+from maas_magics.core.compat.loggers import TRACING
 
 _lock = threading.RLock()
 _waiting = 0
@@ -66,7 +60,7 @@ def yield_lock() -> None:
 @contextmanager
 def suppress_torch_logging() -> Iterator[None]:
     """No warnings, and no log of how torch's exporters work inside or what they find wrong: their error says enough."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
+    loggers = [logging.getLogger(name) for name in TRACING]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

@@ -7,8 +7,8 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from maas_magics.service.compat import ServerProtocol, check_server
 from maas_magics.service.corked import Corked
 from maas_magics.service.gate import Head, Visit
 from maas_magics.service.messages import SLOW
@@ -17,18 +17,13 @@ from maas_magics.service.short import LONG_HEAD, Cycle, ShortPath
 MOST_HEAD = 2**16
 """Bytes that the head of a request may have."""
 
-_Protocol: Any = HttpToolsProtocol
 
-
-class Protocol(_Protocol):  # type: ignore[misc]
+class Protocol(ServerProtocol):
     """The server's own protocol on such transports; a request must not be too slow, nor its head too long.
 
     Whatever comes at once passes without a clock. A request whose head came before, byte for byte, need not be read:
     what its head says is known.
     """
-
-    cycle: Any
-    parser: Any
 
     def connection_made(self, transport: Any) -> None:
         """Begin with a connection."""
@@ -64,7 +59,7 @@ class Protocol(_Protocol):  # type: ignore[misc]
         if end > 3 and self._is_again(data, end):
             return
         before = self.cycle
-        self._unset_keepalive_if_required()
+        self.end_keep_alive()
         self._feed(data)
         self._watch(len(data))
         cycle = self.cycle
@@ -234,7 +229,7 @@ class Protocol(_Protocol):  # type: ignore[misc]
         """End with it."""
         self._stop_clock()
         self._settle()
-        self._unset_keepalive_if_required()
+        self.end_keep_alive()
         if type(self.cycle) is Cycle:
             self.cycle.leave()
         super().connection_lost(exc)
@@ -248,7 +243,13 @@ def configure(app: Any, **options: Any) -> uvicorn.Config:
     app : App
     **options
         Of `uvicorn.Config`.
+
+    Raises
+    ------
+    IncompatibleVersion
+        If uvicorn has another inside than is known.
     """
+    check_server()
     usual: dict[str, Any] = {
         "lifespan": "on",
         "http": Protocol,

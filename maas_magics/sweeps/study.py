@@ -24,6 +24,7 @@ from maas_magics.api import private
 from maas_magics.api.errors import OptionError
 from maas_magics.api.space import Parameter, Range, Space
 from maas_magics.api.sweep import Trial
+from maas_magics.sweeps.compat import running_trial
 from maas_magics.sweeps.lock import lock_of
 
 STATES = {
@@ -115,7 +116,7 @@ class Study:
         """Trials of a process that is gone, whose jobs may go on without it."""
         found = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            live = optuna.trial.Trial(self._study, trial._trial_id)
+            live = running_trial(self._study, trial)
             if "job" in trial.user_attrs and "number" in trial.user_attrs:
                 found.append(Asked(self._study, live, trial.user_attrs["number"], self._values(trial.params)))
             else:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from maas_magics.widgets.compat import ShellChannel
+
 QUESTIONS = ("kernel_info_request", "comm_info_request")
 COMMS = ("comm_open", "comm_msg", "comm_close")
 
@@ -44,21 +46,20 @@ class _Hook:
     """
 
     def __init__(self, kernel: Any) -> None:
-        self._kernel = kernel
+        self._session = kernel.session
         self._subshell = ""
-        thread, stream = getattr(kernel, "shell_channel_thread", None), getattr(kernel, "shell_stream", None)
-        if thread is not None and stream is not None and hasattr(kernel, "shell_channel_thread_main"):
-            thread.io_loop.add_callback(stream.on_recv, self._receive, copy=False)
+        self._channel = ShellChannel(kernel)
+        self._channel.intercept(self._receive)
 
     async def _receive(self, message: Any) -> None:
         with suppress(Exception):  # what cannot be read, or not be sent elsewhere, waits as it would without us
-            if _live and self._kernel._main_asyncio_lock.locked():
+            if _live and self._channel.is_busy:
                 message = self._readdressed(message)
-        await self._kernel.shell_channel_thread_main(message)
+        await self._channel.pass_on(message)
 
     def _readdressed(self, message: Any) -> Any:
         """The message, with our subshell's name in it if it must not wait."""
-        session = self._kernel.session
+        session = self._session
         senders, parts = session.feed_identities(message, copy=False)
         header = session.deserialize(parts, content=False, copy=False)["header"]
         kind = header["msg_type"]
@@ -68,7 +69,7 @@ class _Hook:
         if kind in COMMS and not _is_ours(kind, read["content"]):
             return message
         if not self._subshell:
-            self._subshell = self._kernel.shell_channel_thread.manager._create_subshell()
+            self._subshell = self._channel.new_subshell()
         read["header"]["subshell_id"] = self._subshell
         frame = type(message[0])
         return [frame(part) for part in (*session.serialize(read, senders), *read["buffers"])]

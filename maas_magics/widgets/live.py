@@ -15,6 +15,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from maas_magics.widgets.compat import answer_where_asked
 from maas_magics.widgets.curves import Point
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import best_figures, position, rate, told_facts
@@ -162,10 +163,7 @@ class LiveWidget(anywidget.AnyWidget):
         super().__init__()
         self._packer.traits["id"] = self.model_id
         self.on_msg(self._receive)
-        # ipykernel 7.4.0 hands a click to the thread that last painted, which is busy training, instead of to the
-        # subshell that the page chose. Versions before and after ask no such thing of a comm.
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = lambda data, default: default
+        answer_where_asked(self.comm)
 
     def __repr__(self) -> str:
         return f"<live view of {self._history.title}>"

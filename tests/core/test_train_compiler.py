@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from maas_magics.core.training.steps.compiler import KEPT_OFF, MARK, without_compiler
+from maas_magics.core.compat.optimizers import KEPT_OFF, MARK, without_compiler
 
 TRAINS = """
 import sys

@@ -31,11 +31,12 @@ from torch.utils.data import (
 
 from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.api.events import EpochEnd, Started
+from maas_magics.core.compat.loaders import end_workers
 from maas_magics.core.training.batches import loader_errors
 from maas_magics.core.training.batches.batches import FromLoader
 from maas_magics.core.training.batches.from_dataset import FromDataset
 from maas_magics.core.training.batches.loader_errors import death
-from maas_magics.core.training.batches.loader_workers import Readers, end
+from maas_magics.core.training.batches.loader_workers import Readers
 from maas_magics.core.training.batches.loaders import tensors_of
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.rates import make_rates
@@ -459,7 +460,7 @@ def test_trials_leave_the_training_as_it_is_to_the_bit(
         data = make()
         history = lab.train(data, model=network(), epochs=2, **options).history
         found.append((history, weights(lab)))
-        end(getattr(data, "_iterator", None))  # workers that are to persist are the user's
+        end_workers(getattr(data, "_iterator", None))  # workers that are to persist are the user's
     facts = started(lab)["fast"]
     assert "fp32 (bf16 " in facts
     assert found[0][0] == found[1][0]

@@ -11,6 +11,7 @@ import torch
 
 from maas_magics.api.errors import ExportError
 from maas_magics.api.signature import Signature
+from maas_magics.core.compat.export import drop_examples
 from maas_magics.core.data.columns import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
@@ -47,7 +48,7 @@ class Pt2:
             for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
                 for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                     node.meta.pop(trace, None)
-        program._example_inputs = None
+        drop_examples(program)
         with suppress_torch_logging():
             torch.export.save(program, str(file))
         specs = [

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import transformer
 
+from maas_magics.core.compat.export import masks_as_told
 from maas_magics.core.graphs.reasons import FIXED
 from maas_magics.core.networks.blame import is_theirs
 
@@ -106,12 +106,11 @@ def plain_attention() -> Iterator[None]:
 
     Their fast path is one that cannot, and so is a look at whether a mask is causal, which would only save work.
     """
-    before, look = torch.backends.mha.get_fastpath_enabled(), transformer._detect_is_causal_mask
+    before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # torch prints the graph of a module that it gives up
+        # torch prints the graph of a module that it gives up
+        with masks_as_told(), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-        transformer._detect_is_causal_mask = look

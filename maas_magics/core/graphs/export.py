@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from maas_magics.api.errors import ModelError
+from maas_magics.core.compat.export import graph_in_words
 from maas_magics.core.graphs import format as pt2
 from maas_magics.core.graphs.capture import captured, plain_attention
 from maas_magics.core.graphs.filter import DTYPES
@@ -67,21 +68,16 @@ def payload(program: torch.export.ExportedProgram, module: nn.Module, paths: Map
     paths : mapping
         Where each tensor of the state is to be found, and each constant.
     """
-    from torch._export.serde import schema, serialize
-
     graph = program.graph_module
     _inline_no_grad(graph)
     for node in list(graph.graph.nodes):
         if str(node.target).startswith(CHECKS) and not node.users:
             graph.graph.erase_node(node)
     move(graph, CPU)
-    serializer = serialize.GraphModuleSerializer(program.graph_signature, [])
-    told = serialize._dataclass_to_dict(serializer.serialize(graph))  # type: ignore[no-untyped-call]
+    whole = graph_in_words(program, graph)
     placeholders = {node.name for node in graph.graph.nodes if node.op == "placeholder"}
-    kinds = told["graph"]["tensor_values"]
-    told["graph"]["tensor_values"] = {name: kinds[name] for name in kinds if name in placeholders}
-    major, minor = schema.SCHEMA_VERSION
-    whole = {"graph_module": told, "schema_version": {"major": major, "minor": minor}}
+    inner = whole["graph_module"]["graph"]
+    inner["tensor_values"] = {name: kind for name, kind in inner["tensor_values"].items() if name in placeholders}
     model = msgspec.json.decode(json.dumps(whole), type=pt2.ExportedProgram)
     made = model.graph_module
     made.signature.output_specs = [pt2.OutputSpec(pt2.UserSpec(value)) for value in made.graph.outputs]

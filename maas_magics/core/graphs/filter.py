@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
+from maas_magics.core.compat.operators import operator_of
 from maas_magics.core.graphs import format as pt2
 from maas_magics.core.graphs.format import only, refuse
 from maas_magics.core.graphs.operators import find_operator
@@ -210,9 +211,10 @@ class _Builder:
         function = find_operator(node.target)
         outputs = [only(output) for output in node.outputs]
         products = 0
-        if isinstance(function, torch._ops.OpOverload):
-            names = [x.name for x in function._schema.arguments]
-            returns = [RETURNS.get(x.type.kind(), "") for x in function._schema.returns]
+        known = operator_of(function)
+        if known is not None:
+            names = known.arguments
+            returns = [RETURNS.get(kind, "") for kind in known.returns]
         else:
             if any(only(x.arg)[0] not in SCALARS for x in node.inputs):
                 refuse(f"{node.target} takes numbers only")

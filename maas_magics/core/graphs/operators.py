@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from maas_magics.core.compat.operators import is_operator
 from maas_magics.core.graphs.format import refuse
 
 _ATEN = """
@@ -74,7 +75,7 @@ def find_operator(target: str) -> Callable[..., Any]:
     plain = name[:-1] if name.endswith("_") and not name.startswith("__") else name
     if match is None or plain not in OPERATORS:
         refuse(f"{target[:120]} is not among the operators that are accepted")
-    found = getattr(getattr(torch.ops.aten, name, None), match[2], None)
-    if not isinstance(found, torch._ops.OpOverload):
+    found: Any = getattr(getattr(torch.ops.aten, name, None), match[2], None)
+    if not is_operator(found):
         refuse(f"{target} is no operator of this version of torch")
     return found

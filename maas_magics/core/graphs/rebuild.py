@@ -6,15 +6,13 @@ that comes out of one is unpickled or evaluated; see `graph_filter`.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from maas_magics.api.errors import ModelError
+from maas_magics.core.compat.export import shapes_only
+from maas_magics.core.compat.modules import MovedModule
 from maas_magics.core.graphs import format as pt2
 from maas_magics.core.graphs.export import move, payload, reason, trace
 from maas_magics.core.graphs.filter import MAX_BYTES, MAX_GRAPH_BYTES, Checked, Kind, Part, check
@@ -31,7 +29,7 @@ ROWS = 2
 """Least rows of an example; one would be taken for a constant."""
 
 
-class ExportedModule(nn.Module):
+class ExportedModule(MovedModule):
     """A module that computes by graphs, one in training mode and one in eval mode, over one state.
 
     The keys of its state are those of the module that the graphs were made of.
@@ -80,7 +78,7 @@ class ExportedModule(nn.Module):
         *path, leaf = name.split(".")
         owner: nn.Module = self
         for step in path:
-            if step not in owner._modules:
+            if not isinstance(getattr(owner, step, None), nn.Module):
                 owner.add_module(step, nn.Module())
             owner = owner.get_submodule(step)
         if isinstance(tensor, nn.Parameter):
@@ -89,14 +87,12 @@ class ExportedModule(nn.Module):
             owner.register_buffer(leaf, tensor, persistent)
         return owner, leaf
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExportedModule:
-        """Move or convert the state; what the graphs make themselves follows it to its device."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+    def moved(self) -> None:
+        """What the graphs make themselves follows the state to its device."""
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), None)
         for graph in self._graphs.values():
             if device is not None:
                 move(graph, device)
-        return self
 
 
 def pack(module: nn.Module, example: tuple[Tensor, ...]) -> bytes:
@@ -241,13 +237,7 @@ def _try(checked: Checked) -> None:
     def empty(kind: Kind, *rows: int) -> Tensor:
         return torch.empty((*rows, *kind.shape), dtype=kind.dtype)
 
-    with (
-        tracing_lock(),
-        suppress_torch_logging(),
-        FakeTensorMode(),
-        torch.no_grad(),
-        contextlib.suppress(DynamicOutputShapeException),
-    ):
+    with tracing_lock(), suppress_torch_logging(), shapes_only(), torch.no_grad():
         for rows in (ROWS, ROWS + 1):
             state = (empty(part.kind) for part in checked.parts)
             answer = checked.graph(*state, *(empty(kind, rows) for kind in checked.inputs))

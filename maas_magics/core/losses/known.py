@@ -6,11 +6,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from maas_magics.core.compat.dispatch import without_overrides
 from maas_magics.core.tasks.base import Family, Link
 
 Target = Literal["index", "like", "signs"]
@@ -188,13 +188,13 @@ class Watch(TorchFunctionMode):
         return answer
 
     def _is_output(self, tensor: Tensor) -> bool:
-        with torch._C.DisableTorchFunction():
+        with without_overrides():
             place = tensor.untyped_storage().data_ptr()
             return any(kept.untyped_storage().data_ptr() == place for kept in self._outputs)
 
 
 def _is_one_hot(target: Tensor) -> bool:
-    with torch._C.DisableTorchFunction():
+    with without_overrides():
         if target.dim() != 2 or target.shape[1] < 2:
             return False
         whole = (target == 0) | (target == 1)

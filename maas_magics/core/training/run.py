@@ -13,6 +13,7 @@ from torch import nn
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.results import TrainedModel
+from maas_magics.core.compat.optimizers import without_compiler
 from maas_magics.core.context import Context
 from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.meaning import contradiction
@@ -31,7 +32,6 @@ from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.specs import Resolved
-from maas_magics.core.training.steps.compiler import without_compiler
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.core.training.steps.schedules import constant

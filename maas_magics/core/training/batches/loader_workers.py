@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -24,9 +23,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.compat.loaders import FreeLoader, end_workers, forget_iterator, unwatched, workers_of
 from maas_magics.core.training.batches.loader_errors import Failure, loader_error
 from maas_magics.core.training.batches.loader_rows import Asked, Read, Rows
 
@@ -68,7 +67,7 @@ class Readers:
         self._rows = Rows(parts, collate)
         self._workers, self._pin, self._patience = workers, pin, patience
         self._batches = _Batches()
-        self._loader: _Loader | None = None
+        self._loader: FreeLoader | None = None
         self._iterator: Any = None
 
     @property
@@ -111,7 +110,7 @@ class Readers:
     def _with_workers(self, asked: Iterable[Asked]) -> Iterator[Any]:
         self._batches.now = asked
         if self._loader is None:
-            self._loader = _Loader(
+            self._loader = FreeLoader(
                 self._rows,
                 batch_sampler=self._batches,
                 num_workers=self._workers,
@@ -125,26 +124,21 @@ class Readers:
             )
         try:
             with uninterrupted():
-                self._iterator = _unwatched(iter(self._loader))
+                self._iterator = unwatched(iter(self._loader))
         except Exception as error:  # whatever an object raises that does not travel to another process
             self.close()
             raise DataError(f"Loader workers cannot be started: {_line(error)}", "--loader-workers 0") from None
         try:
             yield from self._iterator
         except (RuntimeError, EOFError, OSError) as error:
-            found = loader_error("The loader", error, getattr(self._iterator, "_workers", ()))
+            found = loader_error("The loader", error, workers_of(self._iterator))
             self.close()
             raise found from None
 
     def close(self) -> None:
         """End the workers."""
         iterator, self._iterator, self._loader = self._iterator, None, None
-        end(iterator)
-
-
-class _Loader(DataLoader[Any]):
-    def check_worker_number_rationality(self) -> None:
-        """More workers than cores are somebody's choice: reading may be waiting."""
+        end_workers(iterator)
 
 
 class _Batches:
@@ -167,37 +161,16 @@ def read_loader(loader: Any) -> Iterator[Any]:
     iterator: Any = None
     try:
         with uninterrupted():
-            iterator = _unwatched(iter(loader))
+            iterator = unwatched(iter(loader))
         yield from iterator
     except Exception as error:
-        found = loader_error(loader, error, getattr(iterator, "_workers", ()))
+        found = loader_error(loader, error, workers_of(iterator))
         if found is error:
             raise
         if getattr(loader, "persistent_workers", False):
-            end(iterator)
-            loader._iterator = None  # or its next use would wait for workers that are gone
+            end_workers(iterator)
+            forget_iterator(loader)
         raise found from error
-
-
-def end(iterator: Any) -> None:
-    """End the workers of a ``DataLoader``'s iterator, whoever still refers to it."""
-    shutdown = getattr(iterator, "_shutdown_workers", None)
-    if shutdown is not None:
-        shutdown()
-
-
-def _unwatched(iterator: Any) -> Any:
-    """An iterator whose workers' death is found by who waits for a batch, within some seconds.
-
-    Where the main thread has ever read a ``DataLoader``, torch has a handler that raises in the main thread instead,
-    in the midst of whatever it does.
-    """
-    forget = getattr(torch._C, "_remove_worker_pids", None)
-    elsewhere = threading.current_thread() is not threading.main_thread()
-    if elsewhere and forget is not None and getattr(iterator, "_worker_pids_set", False):
-        forget(id(iterator))
-        iterator._worker_pids_set = False
-    return iterator
 
 
 def context() -> str | None:

@@ -15,6 +15,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from maas_magics.core.compat.compiled import compile_library, load_operators
 from maas_magics.core.training.compiling.graph_plain import rebuilt
 
 LIBRARY, DONE, FAILED, GRAPH = "step.so", "done.json", "failed.txt", "graph.pt"
@@ -22,9 +25,7 @@ LIBRARY, DONE, FAILED, GRAPH = "step.so", "done.json", "failed.txt", "graph.pt"
 
 def compile_in(folder: Path) -> None:
     """Compile the graph of a folder."""
-    import torch._inductor.lowering  # the operators of its own that a graph may name
-    from torch._inductor import aot_compile
-
+    load_operators()
     sent: dict[str, Any] = torch.load(folder / GRAPH, weights_only=True)
     torch.set_num_threads(sent["threads"])
     inputs = tuple(
@@ -32,12 +33,7 @@ def compile_in(folder: Path) -> None:
         for shape, stride, dtype, device in sent["inputs"]
     )
     with torch.no_grad():
-        made = aot_compile(
-            rebuilt(sent["graph"]),
-            inputs,
-            options={"aot_inductor.output_path": str(folder / LIBRARY), "aot_inductor.compile_wrapper_opt_level": "O1"},
-        )
-    library = Path(str(made))
+        library = compile_library(rebuilt(sent["graph"]), inputs, folder / LIBRARY)
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
     growing = folder / (DONE + ".part")
     growing.write_text(json.dumps({"library": library.name, "digest": digest}))

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.child import python
+from maas_magics.api.errors import IncompatibleVersion
+from maas_magics.core.compat.compiled import open_library
 from maas_magics.core.training.compiling.compile_process import DONE, FAILED, GRAPH
 from maas_magics.core.training.compiling.graph_plain import plain, tensors_of
 from maas_magics.core.training.compiling.group_graph import Group
@@ -132,9 +134,10 @@ class Compilation:
         if library is None:
             raise CannotCompile("its file is broken")
         os.utime(folder)
-        if self.device.type == "cuda":
-            return torch._C._aoti.AOTIModelContainerRunnerCuda(str(library), 1, str(self.device), str(folder))
-        return torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
+        try:
+            return open_library(library, self.device)
+        except IncompatibleVersion as error:
+            raise CannotCompile(error.message.rstrip(".")) from None
 
     def close(self) -> None:
         """End what is still going on."""

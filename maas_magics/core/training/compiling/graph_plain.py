@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from maas_magics.core.compat.operators import operator_of
+
 OPERATOR = "operator"
 
 
@@ -50,8 +52,9 @@ def _named(node: Node) -> Any:
     if node.op != "call_function":
         return str(node.target)
     target: Any = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return [target.namespace, target._schema.name.partition("::")[2], target._overloadname]
+    known = operator_of(target)
+    if known is not None:
+        return [known.namespace, known.name, known.overload]
     if getattr(operator, name := getattr(target, "__name__", ""), None) is target:
         return [OPERATOR, name, ""]
     raise TypeError(f"{target} is no operator of torch")

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, functionalize
 
+from maas_magics.api.errors import IncompatibleVersion
+from maas_magics.core.compat.compiled import load_operators, operators_graph
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.optimizers import Optimizer, views_like
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
@@ -166,10 +168,6 @@ def trace(
     Untraceable
         If the network decides by values, draws random numbers outside torch, or the optimizer has no rule.
     """
-    import torch._inductor.lowering  # its decompositions ask for it
-    from torch._inductor.decomposition import select_decomp_table
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     rule = rule_of(optimizer.inner)
     weights, moments = state_of(optimizer, rule)
     places = _places(net, weights)
@@ -211,14 +209,16 @@ def trace(
         return (torch.stack(losses),)
 
     example = [*weights, *moments, numbers, *inputs, target, *rest.values()]
+    try:
+        decompositions = load_operators()
+    except IncompatibleVersion as error:
+        raise Untraceable(error.message.rstrip(".")) from None
     before = random_state()
-    options: Any = {"tracing_mode": "fake", "_allow_non_fake_inputs": True}
     try:
         # The backward pass is resolved first: what makes a graph functional cannot look through autograd.
         with torch.no_grad():
-            found = make_fx(group, **options)(*example)
-            table = select_decomp_table()
-            found = make_fx(functionalize(found, remove="mutations"), decomposition_table=table, **options)(*example)
+            found = operators_graph(group, example)
+            found = operators_graph(functionalize(found, remove="mutations"), example, decompositions)
     except Exception as error:  # whatever the network, the loss or torch raises
         raise Untraceable(f"{_first(error)}") from None
     finally:

@@ -29,6 +29,7 @@ from maas_magics.api.errors import Suspended
 from maas_magics.api.events import Event, Message, encode
 from maas_magics.api.wire import encode_error
 from maas_magics.core.architectures import architectures
+from maas_magics.core.compat.optimizers import without_compiler
 from maas_magics.core.context import Stopping
 from maas_magics.core.graphs.rebuild import ExportedModule, unpack
 from maas_magics.core.losses.check import few_rows
@@ -42,7 +43,6 @@ from maas_magics.core.training.distributed.group import PATIENCE, Group, HeldSha
 from maas_magics.core.training.distributed.order import Named, Order, Source
 from maas_magics.core.training.distributed.shard import SharedCheckpoints, shard, whole
 from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.steps.compiler import without_compiler
 from maas_magics.core.training.steps.devices import cores, threads
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.out_of_memory import Division, error_of, is_out_of_memory

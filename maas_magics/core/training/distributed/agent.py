@@ -10,11 +10,11 @@ from pathlib import Path
 
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
-from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.rendezvous.api import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
 from maas_magics.api.child import arguments
+from maas_magics.core.compat.elastic import WatchedAgent
 
 RESTARTS = 3
 """How often dead workers are started again."""
@@ -65,7 +65,7 @@ class Alone(RendezvousHandler):
         return True
 
 
-class Agent(LocalElasticAgent):
+class Agent(WatchedAgent):
     """Runs workers in a thread.
 
     Parameters
@@ -116,14 +116,15 @@ class Agent(LocalElasticAgent):
         if result is not None and result.is_failed():
             self.lost = f"{_reason(result)} {RESTARTS + 1} times.{self._last_words()}"
 
-    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+    def watch(self, workers: WorkerGroup) -> RunResult:
+        """Look at the workers once, unless they are to end."""
         if self._over.is_set():
-            self._stop_workers(worker_group)
+            self.end_workers(workers)
             return RunResult(state=WorkerState.SUCCEEDED)
-        result: RunResult = super()._monitor_workers(worker_group)
+        result = super().watch(workers)
         if self._over.is_set():
             return RunResult(state=WorkerState.HEALTHY)
-        if result.state in (WorkerState.FAILED, WorkerState.UNHEALTHY) and self._remaining_restarts:
+        if result.state in (WorkerState.FAILED, WorkerState.UNHEALTHY) and self.restarts_left:
             self._died(_reason(result))
         return result
 

@@ -22,6 +22,7 @@ from torch import nn
 from maas_magics.api.errors import ModelError, Suspended, TrainingError
 from maas_magics.api.events import EpochEnd, Message, decode
 from maas_magics.api.wire import decode_error
+from maas_magics.core.compat.modules import is_batch_norm
 from maas_magics.core.context import Context
 from maas_magics.core.graphs import rebuild as graphs
 from maas_magics.core.model import features_of, save_weights
@@ -119,7 +120,7 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
     words.write_rows(folder / words.TRAIN, work.train.inputs, work.train.target)
     if work.held is not None:
         words.write_rows(folder / words.HELD, work.held.inputs, work.held.target)
-    norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in work.net.modules())
+    norms = any(is_batch_norm(part) for part in work.net.modules())
     order = Order(
         address=address,
         key=key.hex(),

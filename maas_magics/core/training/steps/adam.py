@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from maas_magics.core.compat.optimizers import FUSED_ADAM, FUSED_ADAMW
+
 
 def direct_step(inner: torch.optim.Optimizer) -> Callable[[], Any]:
     """What updates the weights of an optimizer whose gradients stay where they are.
@@ -22,6 +24,9 @@ def direct_step(inner: torch.optim.Optimizer) -> Callable[[], Any]:
         For Adam and AdamW on a CPU with one parameter in each group, the kernel that ``inner.step()`` would
         call, on the state that ``inner`` keeps: the same weights to the bit. Else ``inner.step``.
     """
+    adam, adamw = FUSED_ADAM, FUSED_ADAMW
+    if adam is None or adamw is None:
+        return inner.step
     if type(inner) not in (torch.optim.Adam, torch.optim.AdamW) or not all(map(_plain, inner.param_groups)):
         return inner.step
     tensors = [([p.detach()], [p.grad]) for group in inner.param_groups for p in group["params"]]
@@ -34,7 +39,7 @@ def direct_step(inner: torch.optim.Optimizer) -> Callable[[], Any]:
             state = inner.state[group["params"][0]]
             state["step"].add_(1)
             beta1, beta2 = group["betas"]
-            kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            kernel = adamw if group["decoupled_weight_decay"] else adam
             kernel(
                 weights,
                 gradients,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from maas_magics.api.errors import OptionError
+from maas_magics.core.compat.modules import is_norm
 from maas_magics.core.training.steps.patterns import matching
 
 NEVER = 0
@@ -74,7 +74,7 @@ class Freezing:
 
     def _norm_epoch(self, name: str, module: nn.Module) -> int | None:
         """Epoch in which a module's statistics begin to move; None for one whose statistics are free."""
-        norm = isinstance(module, _NormBase)
+        norm = is_norm(module)
         if not norm and not any(key == "running_mean" for key, _ in module.named_buffers(recurse=False)):
             return None
         own = list(module.parameters(recurse=False))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import MaasError
+from maas_magics.core.compat.modules import is_batch_norm
 
 WORDS = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
 """What errors say that have no class of their own: those of a CPU, of MPS, of cuBLAS."""
@@ -90,7 +91,7 @@ class DividedStep:
         self, net: nn.Module, whole: Step, grouped: bool, in_parts: Callable[[], Step], division: Division
     ) -> None:
         self._whole, self._grouped, self._in_parts, self._division = whole, grouped, in_parts, division
-        norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
+        norms = any(is_batch_norm(m) for m in net.modules())
         self._least = max(division.least, 2 if norms else 1)
         self._parted: Step | None = None
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from maas_magics.core.compat.dispatch import DispatchMode
 from maas_magics.core.training.steps.devices import clock_for
 from maas_magics.core.training.steps.precision import trial
 
@@ -40,16 +40,12 @@ _onednn: Any = torch.backends.mkldnn
 _mkl: Any = torch.backends.mkl
 
 
-class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Products(DispatchMode):  # type: ignore[no-untyped-call]
     """Multiplications of each matrix product within it."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.sizes: list[int] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # torch would import its compiler, which takes a second, only to keep it off this method
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__

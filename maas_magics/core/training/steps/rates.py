@@ -11,6 +11,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.compat.optimizers import mark_stepped
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.schedules import SCHEDULES, Schedule, constant
 
@@ -103,8 +104,7 @@ class ByTorch:
         self._make = partial(getattr(lr_scheduler, name), optimizer.inner, **params)
         self._params, self._taken = dict(params), 0
         self._inner: Any = self._make()
-        # The step that torch looks for may be a kernel that is called directly.
-        optimizer.inner._opt_called = True  # type: ignore[attr-defined]
+        mark_stepped(optimizer.inner)  # the step that torch looks for may be a kernel that is called directly
         self._groups = optimizer.inner
         self._first = [group["lr"] for group in optimizer.inner.param_groups]
         self._warmup = warmup

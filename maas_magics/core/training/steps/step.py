@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maas_magics.core.compat.optimizers import backward_engine
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.optimizers import Optimizer
 
@@ -90,8 +91,10 @@ def loss_on(
 
 def make_backward() -> Callable[[Tensor], None]:
     """``loss.backward()`` of a loss of one number, straight to the engine that torch would call in the end."""
-    run = torch.autograd.Variable._execution_engine.run_backward
+    run = backward_engine()
     one = torch.ones(())
+    if run is None:
+        return Tensor.backward
 
     def backward(loss: Tensor) -> None:
         if type(loss) is Tensor and loss.dtype is one.dtype and loss.device == one.device and not loss.dim():

@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from maas_magics.api.errors import MaasError
+from maas_magics.core.compat.dispatch import DispatchMode, tensors_in
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.batches.batches import Batch, InMemory
@@ -61,18 +60,18 @@ class Found:
     reason: str
 
 
-class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counted(DispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of tensors that come and go within it, and the most at a time."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.most = self._now = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        before = {id(tensor.untyped_storage()) for tensor in tensors_in((args, kwargs))}
         found = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
-            if isinstance(leaf, Tensor) and id(storage := leaf.untyped_storage()) not in before:
+        for tensor in tensors_in(found):
+            if id(storage := tensor.untyped_storage()) not in before:
                 before.add(id(storage))
                 size = storage.nbytes()
                 self._now += size
