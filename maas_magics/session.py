@@ -257,7 +257,12 @@ class Session(Connection):
             self.wait_for(request.model)
         data = request.data
         if type(data).__module__ == "numpy" and data.ndim and data.dtype.kind in "biuf" and not request.top:
-            found = self._asked(request, len(data)).columns["probabilities" if request.probabilities else "prediction"]
+            answered = self._asked(request, len(data))
+            columns = answered.columns
+            wanted = "probabilities" if request.probabilities else "prediction"
+            if wanted not in columns:
+                return _of_heads(columns, self.backend.models.get(answered.model), request)
+            found = columns[wanted]
             if type(found) is type(data):
                 return found
             from maas_magics.core.data.sources import as_numpy
@@ -275,7 +280,10 @@ class Session(Connection):
         if source.arrays:
             if "top_1" in columns:
                 return source.restore(columns)
-            return source.restore({"": columns["probabilities" if request.probabilities else "prediction"]})
+            wanted = "probabilities" if request.probabilities else "prediction"
+            if wanted in columns:
+                return source.restore({"": columns[wanted]})
+            return source.restore(_of_heads(columns, self.backend.models.get(prediction.model), request))
         info = self.backend.models.get(prediction.model)
         return source.restore(_flat(columns, info))
 
@@ -325,6 +333,7 @@ class Session(Connection):
     def load(self, ref: str) -> nn.Module:
         """The trained network of a version, in eval mode."""
         from maas_magics.core.inference.loader import Loader
+        from maas_magics.core.networks.outputs import as_written
         from maas_magics.core.store.models import Store
 
         self.wait_for(ref)
@@ -332,7 +341,15 @@ class Session(Connection):
         if not isinstance(backend.models, Store):
             raise OptionError("The model is on another machine; its network is not here.")
         loader: Loader = backend.loader  # type: ignore[attr-defined]
-        return loader.model(*backend.models.resolve(ref)).net
+        return as_written(loader.model(*backend.models.resolve(ref)).net)
+
+
+def _of_heads(columns: dict[str, Any], info: ModelInfo, request: PredictRequest) -> dict[str, Any]:
+    """An array for each head of a model of several: its answer, or the probabilities of its labels."""
+    from maas_magics.core.data.sources import as_numpy
+
+    wanted = {head: f"{head}_probabilities" if request.probabilities else head for head in info.target}
+    return {head: as_numpy(columns.get(name, columns[head])) for head, name in wanted.items()}
 
 
 def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
@@ -342,7 +359,14 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
         if getattr(values, "ndim", 1) == 1:
             flat[name] = values
             continue
-        prefix, labels = ("probability", info.classes) if name == "probabilities" else (name, info.target)
+        head = name.removesuffix("_probabilities")
+        labels: Sequence[Any]
+        if name == "probabilities":
+            prefix, labels = "probability", info.classes
+        elif name != head and head in info.head_classes:
+            prefix, labels = f"{head}_probability", info.head_classes[head]
+        else:
+            prefix, labels = name, info.target
         width = values.shape[1]
         shown: Sequence[Any] = labels if len(labels) == width else range(width)
         flat |= {f"{prefix}_{label}": values[:, i] for i, label in enumerate(shown)}

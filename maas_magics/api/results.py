@@ -54,6 +54,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         Aliases that name this version.
     lineage : dict of str to str
         Where it came from: digest of the training rows, seed, library versions.
+    head_classes : dict of str to tuple of str
+        Labels of each head, where a model answers several targets.
     iterative : bool
         Whether an answer takes several passes, and comes in chunks.
     """
@@ -72,6 +74,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     exports: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     lineage: dict[str, str] = {}
+    head_classes: dict[str, tuple[str, ...]] = {}
     iterative: bool = False
 
     @property

@@ -150,7 +150,10 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
     task : Task or None
         Inferred from the target when None.
     loss : Any
-        ``"auto"``, a loss by name, or a callable ``(outputs, target) -> scalar tensor``.
+        ``"auto"``, a loss by name, or a callable ``(outputs, target) -> scalar tensor``; of several targets one for
+        all, or one for each: a dict, or ``"a=mse,b=cross_entropy"``.
+    loss_weights : dict of str to float
+        Weight of each target's loss in their sum, at least 0, where there are several; 1 where it is left out.
     label_smoothing : float or None
         Share of the target spread over all classes.
     class_weights : Any
@@ -165,13 +168,16 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
     loss: Annotated[
         Any,
         option(
-            "mse, l1, huber, smooth_l1, cross_entropy, bce, or a function",
+            "mse, l1, huber, smooth_l1, cross_entropy, bce, or a function; a=mse,b=bce for several targets",
             "LOSS",
-            reads="choice",
+            reads="loss",
             offer="losses",
-            takes=str | Callable[..., Any],
+            takes=str | Callable[..., Any] | Mapping[str, Any],
         ),
     ] = "auto"
+    loss_weights: Annotated[
+        dict[str, float], option("weight of each target's loss: a=1,b=0.5", "TARGET=WEIGHT", reads="weights")
+    ] = {}
     label_smoothing: Annotated[float | None, option("share of each label spread over all", "SHARE")] = None
     class_weights: Annotated[
         Any,

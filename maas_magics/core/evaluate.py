@@ -23,8 +23,11 @@ from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, Predictor
 from maas_magics.core.tasks import metrics as figures
+from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.baseline import baseline
+from maas_magics.core.tasks.heads import Heads
 from maas_magics.core.tasks.metric_names import make_metrics
+from maas_magics.core.tasks.several import given_heads, part_heads
 
 
 def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
@@ -40,7 +43,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     pair = isinstance(request.data, tuple) and len(request.data) == 2
     target = request.target
     if target is None and not pair:
-        target = answers.names[0] if len(answers.names) == 1 else answers.names
+        target = _columns(answers)
     if predictor.weights:
         context.tell(
             f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
@@ -61,10 +64,19 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     )
 
 
+def _columns(answers: Task) -> Any:
+    """Names of the columns that a model answers: a dict of them where there are several heads."""
+    if answers.parts:
+        return {name: _columns(head) for name, head in zip(answers.names, answers.parts, strict=True)}
+    return answers.names[0] if len(answers.names) == 1 else answers.names
+
+
 def _scored(
     predictor: Predictor, data: Any, target: Any, csv: str | None, tell: Callable[[str], None]
 ) -> tuple[Array, Array]:
     """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
+    if isinstance(predictor.answers, Heads):
+        return _scored_heads(predictor, predictor.answers, data, target, csv, tell)
     source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
     names = target_names(target, (), -1)
     texts = _texts_of(predictor, names)
@@ -139,3 +151,18 @@ def _scored_chunks(
         caution(left)
     answered_, known_ = zip(*parts, strict=True)
     return np.concatenate(answered_), np.concatenate(known_)
+
+
+def _scored_heads(
+    predictor: Predictor, answers: Heads, data: Any, target: Any, csv: str | None, tell: Callable[[str], None]
+) -> tuple[Array, Array]:
+    """Answers and targets of every row, of several heads."""
+    if target is None and isinstance(data, tuple) and len(data) == 2:
+        data, target = data
+    source, table, values = part_heads(data, given_heads(target, answers.names), csv, predictor.columns.texts)
+    for note in notes_of(source):
+        tell(note)
+    answers.check_rows(values)
+    slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
+    found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
+    return found[""], answers.known(values)

@@ -86,6 +86,9 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
 
 def _check_loss(request: TrainRequest) -> None:
     """Raise `OptionError` for a loss that is a function or a module: such a one stays here."""
+    if isinstance(request.loss, dict):
+        for of in request.loss.values():
+            _check_loss(msgspec.structs.replace(request, loss=of))
     if not callable(request.loss):
         return
     from maas_magics.core.losses.known import in_words

@@ -17,6 +17,7 @@ from maas_magics.magics.options import (
     callback,
     commas,
     epoch_of,
+    loss_of,
     pair,
     pairs,
     rate_of,
@@ -37,6 +38,8 @@ READS: dict[str, Convert] = {
     "choice": lambda names, word: names.choice(word),
     "commas": commas,
     "pairs": pairs,
+    "weights": lambda names, word: [(key, real(names, value)) for key, value in pairs(names, word)],
+    "loss": loss_of,
     "data": Names.data,
     "rows": Names.rows,
     "callback": callback,
@@ -59,6 +62,7 @@ GATHERS: dict[Any, Callable[[list[Any]], Any]] = {
     dict: dict,
     tuple: tuple,
     "pairs": lambda words: dict(chain(*words)),
+    "weights": lambda words: dict(chain(*words)),
 }
 """What several words come to, by what reads them, or by the type of the field."""
 

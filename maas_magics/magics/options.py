@@ -116,6 +116,16 @@ def pairs(names: Names, word: str) -> list[tuple[str, str]]:
     return found
 
 
+def loss_of(names: Names, word: str) -> Any:
+    """A loss, or a dict of one for each target: in a variable, or as ``a=mse,b=cross_entropy``."""
+    held = names.held(word)
+    if isinstance(held, Mapping):
+        return dict(held)
+    if "=" not in word or callable(held) or any(char in word for char in "([:"):
+        return names.choice(word)
+    return {key: names.choice(value) for key, value in pairs(names, word)}
+
+
 NUMBERS: dict[Convert, Offer] = {
     whole: offers.whole_numbers,
     real: offers.numbers,

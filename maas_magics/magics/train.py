@@ -18,8 +18,8 @@ GROUPS = {
     "data": "data target validation weights drop features inputs class_weights balance preprocess sample "
     "loader_workers csv stream",
     "network": "model params outputs freeze unfreeze",
-    "training": "task loss optimizer optimizer_params lr weight_decay schedule schedule_params warmup lr_of epochs "
-    "batch_size accumulate clip ema patience monitor metrics label_smoothing seed sweep trials",
+    "training": "task loss loss_weights optimizer optimizer_params lr weight_decay schedule schedule_params warmup "
+    "lr_of epochs batch_size accumulate clip ema patience monitor metrics label_smoothing seed sweep trials",
     "speed": "precision device threads workers shard compile fast profile",
     "service": "checkpoint_every resume callbacks track background",
 }

@@ -66,3 +66,31 @@ def test_inputs_go_by_their_names_and_keep_their_types(kernel: LocalBackend, ser
         with pytest.raises(MaasError, match=said) as told:
             remote.infer("net", wrong)
         assert isinstance(told.value, DataError)
+
+
+class Both(nn.Module):
+    """Two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size, self.kind = nn.Linear(5, 1), nn.Linear(5, 3)
+
+    def forward(self, ids: Tensor) -> dict[str, Tensor]:
+        x = ids.float()
+        return {"size": self.size(x), "kind": self.kind(x)}
+
+
+def test_heads_are_answered_by_their_names(kernel: LocalBackend, service: Service) -> None:
+    torch.manual_seed(0)
+    targets = {"size": IDS.sum(1) / 7.5, "kind": np.array(["a", "b", "c"])[IDS.sum(1) % 3]}
+    request = TrainRequest(name="net", data={"ids": IDS}, target=targets, model=Both(), epochs=1)
+    kernel.submit(request).result(600)
+    remote = RemoteBackend(Client(service.url, lambda: service.token))
+    info = remote.models.get("net")
+    assert [spec.name for spec in info.signature.outputs] == ["size", "kind", "kind_probabilities"]
+    ours = kernel.predict(PredictRequest(model="net", data={"ids": IDS})).columns
+    theirs = remote.infer("net", {"ids": IDS}).outputs
+    assert np.allclose(ours["size"], theirs["size"], atol=1e-5)
+    assert ours["kind"].to_pylist() == theirs["kind"].tolist() and set(ours["kind"].to_pylist()) <= set("abc")
+    asked = remote.predict(PredictRequest(model="net", data={"ids": IDS[:4]})).columns
+    assert np.allclose(asked["size"], ours["size"][:4], atol=1e-5) and list(asked) == list(ours)

@@ -19,6 +19,7 @@ from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
 from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
 from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.heads import Heads
 from maas_magics.core.tracing import suppress_torch_logging
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ class Onnx:
             inner += "_"
         core = _core(model)
         names = [f"{inner}/in{i}" for i in range(len(columns.columns))]
-        decoded = "probabilities" if answers.classes else "prediction"
-        _prefix(core.graph, inner, {"", decoded})
-        after = _Labels(answers, decoded, inner)
+        decoded = answers.decoded_spec.name
+        heads = answers if isinstance(answers, Heads) else None
+        _prefix(core.graph, inner, {""} if heads is not None else {"", decoded})
+        after = _Heads(heads, f"{inner}/{decoded}", inner) if heads is not None else _Labels(answers, decoded, inner)
         inputs = [
             onnx.helper.make_tensor_value_info(
                 name, _element(spec.datatype), ["batch", *spec.shape[1:]], doc_string=spec.meaning
@@ -106,10 +108,9 @@ class Onnx:
 
         engine = Engine(file)
         answers = read_manifest(version).answers
-        wanted = answers.specs[-1].name
 
         def run(raw: Sequence[Array]) -> Array:
-            return engine.run(raw)[wanted]
+            return answers.decoded_from(engine.run(raw))
 
         return run
 
@@ -124,7 +125,7 @@ def _core(model: Model) -> Any:
 
     inputs, module = example(model), model.exported()
     names = [f"in{i}" for i in range(len(inputs))]
-    output = "probabilities" if model.manifest.answers.classes else "prediction"
+    output = model.manifest.answers.decoded_spec.name
     with suppress_torch_logging(), plain_attention():
         try:
             program = torch.onnx.export(
@@ -243,7 +244,7 @@ def _encoders(columns: Columns, raw: Sequence[str], names: Sequence[str]) -> tup
 class _Labels:
     """Nodes that pick the label of the largest probability."""
 
-    def __init__(self, answers: Task, decoded: str, inner: str) -> None:
+    def __init__(self, answers: Task, decoded: str, inner: str, prediction: str = "prediction") -> None:
         import onnx
 
         self.nodes: list[Any] = []
@@ -253,11 +254,11 @@ class _Labels:
         if answers.decision == "each":
             self.constants = [onnx.helper.make_tensor(f"{inner}/labels/half", onnx.TensorProto.FLOAT, [], [0.5])]
             labels, holds = answers.label_array, f"{inner}/labels/holds"
-            named = "prediction" if labels.dtype == bool else holds
+            named = prediction if labels.dtype == bool else holds
             self.nodes = [onnx.helper.make_node("GreaterOrEqual", [decoded, f"{inner}/labels/half"], [named])]
             if named == holds:
                 to = onnx.helper.np_dtype_to_tensor_dtype(labels.dtype)
-                self.nodes.append(onnx.helper.make_node("Cast", [holds], ["prediction"], to=to))
+                self.nodes.append(onnx.helper.make_node("Cast", [holds], [prediction], to=to))
             return
         labels = answers.label_array
         name = f"{inner}/labels/values"
@@ -269,10 +270,31 @@ class _Labels:
         ]
         self.nodes = [
             onnx.helper.make_node("ArgMax", [decoded], [f"{inner}/labels/index"], axis=-1, keepdims=0),
-            onnx.helper.make_node(
-                "Gather", [f"{inner}/labels/values", f"{inner}/labels/index"], ["prediction"], axis=0
-            ),
+            onnx.helper.make_node("Gather", [f"{inner}/labels/values", f"{inner}/labels/index"], [prediction], axis=0),
         ]
+
+
+class _Heads:
+    """Nodes that part the answers of several heads, and pick the label of each that has labels."""
+
+    def __init__(self, answers: Heads, decoded: str, inner: str) -> None:
+        import onnx
+
+        sizes = onnx.numpy_helper.from_array(np.array(answers.answer_widths, dtype=np.int64), f"{inner}/heads/sizes")
+        parts = [f"{inner}/heads/part{i}" for i in range(len(answers.heads))]
+        self.nodes: list[Any] = [onnx.helper.make_node("Split", [decoded, sizes.name], parts, axis=1)]
+        self.constants: list[Any] = [sizes]
+        for place, (head, part, specs) in enumerate(zip(answers.heads, parts, answers.head_specs, strict=True)):
+            spec, own = specs[-1], f"{inner}/head{place}"
+            shape = onnx.numpy_helper.from_array(np.array(spec.shape, dtype=np.int64), f"{own}/shape")
+            self.constants.append(shape)
+            self.nodes += [
+                onnx.helper.make_node("Reshape", [part, shape.name], [f"{own}/shaped"]),
+                onnx.helper.make_node("Cast", [f"{own}/shaped"], [spec.name], to=_element(spec.datatype)),
+            ]
+            labels = _Labels(head, spec.name, own, specs[0].name)
+            self.nodes += labels.nodes
+            self.constants += labels.constants
 
 
 def _prefix(graph: Any, inner: str, kept: set[str]) -> None:

@@ -57,7 +57,7 @@ class Pt2:
             else spec
             for spec in model.columns.specs
         ]
-        return Signature(tuple(specs), model.manifest.answers.specs[-1:])
+        return Signature(tuple(specs), (model.manifest.answers.decoded_spec,))
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open a program that this process, or one of the same user, has written."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
@@ -19,6 +18,7 @@ from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.data.zones import cautions
+from maas_magics.core.inference.answering import answering_of
 from maas_magics.core.inference.engine import Engine
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
@@ -39,9 +39,6 @@ CHUNK_BYTES = 16 * 2**20
 
 FEW = 16
 """Rows that are asked at once, however large they are."""
-
-MOST_PROBABILITIES = 20
-"""Labels up to which every probability is told without being asked for."""
 
 
 class Predictor:
@@ -91,16 +88,12 @@ class Predictor:
         self._first_number = None if self.columns.of(Tensor) else numeric[0] if numeric else -1
         """Place of the first input of numbers that may be missing; -1 if there is none, None if all rows tell."""
         self._moments: list[Moment] = self.columns.of(Moment)
-        self._labels = self.answers.label_array if self.answers.classes else None
-        text = self._labels is not None and self._labels.dtype.kind == "O"
-        self._codes = np.arange(len(self.answers.classes), dtype=np.min_scalar_type(len(self.answers.classes)))
-        self._named = self._codes if text else self._labels
-        """What stands for each label while rows are gathered: itself, or its place where labels are text."""
+        self._answering = answering_of(self.answers)
 
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
         if self.engine is not None:
-            return self.engine.run(raw)[self.answers.specs[-1].name]
+            return self.answers.decoded_from(self.engine.run(raw))
         assert self._model is not None
         try:
             return self._model.run(raw)
@@ -135,11 +128,9 @@ class Predictor:
         blank = self._blank(raw)
         if self.engine is not None:
             return self.engine.run(raw), blank
-        wanted = True if self.answers.labels else None
-        found = self.answer(self.decoded(raw), PredictRequest(model=self.ref, data=None, probabilities=wanted))
-        if self._named is self._codes and self._labels is not None:
-            found["prediction"] = np.array(self.answers.labels, dtype=object)[found["prediction"]]
-        return found, blank
+        wanted = True if self.answers.labels or self.answers.parts else None
+        asked = PredictRequest(model=self.ref, data=None, probabilities=wanted)
+        return self._answering.signed(self.decoded(raw), asked), blank
 
     def _blank(self, raw: Sequence[Array]) -> Array | None:
         """Rows that tell nothing, if there are such; soon done where a number is there in every row."""
@@ -162,52 +153,11 @@ class Predictor:
 
     def answer(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
         """Columns of answers for decoded rows; labels of text as their places in the list of labels."""
-        answers = self.answers
-        if not answers.decision:
-            if request.top or request.probabilities:
-                raise OptionError(
-                    "Probabilities are for labels; this model answers quantities.", "Drop --top and --proba."
-                )
-            return {"prediction": decoded}
-        labels = answers.labels
-        if answers.decision == "each":
-            if request.top:
-                raise OptionError(
-                    "The likeliest labels are for one label a row; this model gives several.", "Use --proba."
-                )
-            assert self._labels is not None
-            holds = (decoded >= 0.5).astype(self._labels.dtype, copy=False)
-            return {"prediction": holds} | self._probabilities(decoded, labels, request)
-        assert self._named is not None
-        if request.top:
-            most = min(request.top, len(labels))
-            order = np.argsort(-decoded, axis=-1, kind="stable")[..., :most]
-            found: dict[str, Array] = {}
-            for i in range(most):
-                found[f"top_{i + 1}"] = self._named[order[..., i]]
-                found[f"probability_{i + 1}"] = np.take_along_axis(decoded, order[..., i : i + 1], axis=-1)[..., 0]
-            return found
-        return {"prediction": self._named[decoded.argmax(axis=-1)]} | self._probabilities(decoded, labels, request)
+        return self._answering.columns(decoded, request)
 
     def named(self, columns: dict[str, Array]) -> dict[str, Any]:
         """Columns of answers, the places of labels as Arrow dictionaries of the labels."""
-        if self._named is not self._codes:
-            return dict(columns)
-        if self.answers.kind == DECIMAL:  # Arrow would give all of them as many digits
-            assert self._labels is not None
-            return {
-                n: self._labels[values] if values.dtype == self._codes.dtype else values
-                for n, values in columns.items()
-            }
-        labels = pa.array(self._labels, pa.large_string())
-        return {
-            name: pa.DictionaryArray.from_arrays(values, labels) if values.dtype == self._codes.dtype else values
-            for name, values in columns.items()
-        }
-
-    def _probabilities(self, decoded: Array, labels: Sequence[str], request: PredictRequest) -> dict[str, Array]:
-        wanted = len(labels) <= MOST_PROBABILITIES if request.probabilities is None else request.probabilities
-        return {"probabilities": decoded} if wanted else {}
+        return self._answering.labelled(columns)
 
     def chunks(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -32,10 +32,14 @@ OTHER_UNITS = (
 )
 
 
+Families = TaskName | Family | Mapping[str, Any]
+"""What a loss is for: of several heads, that of each."""
+
+
 class OtherTask(Exception):
     """The loss is for another kind of target than the values alone spoke for, or for a ``raw`` one: not scaled."""
 
-    def __init__(self, family: TaskName | Family, raw: bool = False) -> None:
+    def __init__(self, family: Families, raw: bool = False) -> None:
         super().__init__(family)
         self.family, self.raw = family, raw
 

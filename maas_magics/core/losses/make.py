@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.losses.check import Families
+from maas_magics.core.losses.heads import Forms, SumOfLosses, each
 from maas_magics.core.losses.known import known
 from maas_magics.core.losses.own import Form, OwnLoss
 from maas_magics.core.networks.blame import name_of
@@ -19,14 +21,22 @@ OUTPUTS = ("logits", "probabilities", "values")
 """What a network's outputs may be said to be."""
 
 
-def task_of(loss: Any, task: TaskName | None, outputs: str | None = None) -> TaskName | Family | None:
+def task_of(loss: Any, task: TaskName | None, outputs: str | None = None) -> Families | None:
     """Task or family of tasks that a loss, or what is said of the outputs, implies; one that was asked for counts.
+
+    Of a dict of losses, one for each target, it is those of each.
 
     Raises
     ------
     OptionError
         If there is no loss of that name, or they do not go together.
     """
+    if isinstance(loss, Mapping):
+        return {str(name): _task_of(of, task, outputs) for name, of in loss.items()}
+    return _task_of(loss, task, outputs)
+
+
+def _task_of(loss: Any, task: TaskName | None, outputs: str | None) -> TaskName | Family | None:
     if outputs is not None and outputs not in OUTPUTS:
         raise OptionError(f"There are no outputs {outputs!r}.", did_you_mean(str(outputs), OUTPUTS))
     if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
@@ -57,14 +67,15 @@ def make_loss(
     task: Task,
     weights: Tensor | None,
     smoothing: float,
-    form: Form | None = None,
+    form: Form | Forms | None = None,
     reduction: str = "mean",
 ) -> Loss:
     """Loss ``(outputs, target) -> scalar``, by name as `Task.loss` makes it.
 
     Parameters
     ----------
-    loss : str or callable
+    loss : str, callable, or dict of them
+        Of several heads, one for each, or the same for all.
     task : Task
     weights : Tensor or None
         One for each class.
@@ -75,6 +86,14 @@ def make_loss(
     reduction : {"mean", "none"}
         ``"none"`` gives a loss for each number of the target; not for a callable.
     """
+    if task.parts:
+        forms = form.forms if isinstance(form, Forms) else (None,) * len(task.parts)
+        asked = each(loss, task.names, "loss", "auto")
+        losses = [
+            make_loss(one, head, None, smoothing, of) for one, head, of in zip(asked, task.parts, forms, strict=True)
+        ]
+        return SumOfLosses(losses, task)
+    assert not isinstance(form, Forms)
     return OwnLoss(loss, form) if callable(loss) else task.loss(loss, weights, smoothing, reduction)
 
 

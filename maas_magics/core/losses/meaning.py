@@ -6,6 +6,7 @@ from torch import Tensor
 
 from maas_magics.core.losses.own import Trial
 from maas_magics.core.tasks.base import Link, Task
+from maas_magics.core.tasks.heads import Heads
 
 WORDS: dict[Link, str] = {"identity": "probabilities", "exp": "log-probabilities"}
 
@@ -38,6 +39,10 @@ def contradiction(answers: Task, outputs: Tensor) -> str:
     outputs : Tensor
         (n, …)
     """
+    if isinstance(answers, Heads):
+        each = zip(answers.names, answers.heads, answers.outputs_of(outputs), strict=True)
+        found = [(name, contradiction(head, part)) for name, head, part in each]
+        return " ".join(f"{name}: {text}" for name, text in found if text)
     if answers.numeric or answers.axes or len(outputs) < 8:
         return ""
     values = outputs.detach().reshape(len(outputs), -1).double()

@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 
 from maas_magics.api.errors import MaasError, ModelError
 from maas_magics.core.networks.blame import HINTS, first_line, frames_of, told_of, where
+from maas_magics.core.networks.outputs import SeveralOutputs, tensors_of
 
 
 def make_module(model: Any, inputs: int, outputs: int) -> nn.Module:
@@ -159,9 +160,7 @@ def ask(net: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str] = ()) -
             _remedy(net, inputs, error),
         ) from error
     if not isinstance(outputs, Tensor):
-        raise ModelError(
-            f"The network answers a {type(outputs).__name__}; one tensor was expected.", "Return one tensor."
-        )
+        raise SeveralOutputs(tensors_of(outputs), type(outputs).__name__)
     if outputs.is_complex():
         raise ModelError("The network answers complex numbers; real ones were expected.", "Return .real, or .abs()")
     if not outputs.is_floating_point():

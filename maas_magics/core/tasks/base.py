@@ -73,7 +73,7 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     usual: tuple[float, ...] = ()
     axes: tuple[int, ...] = ()
 
-    task: ClassVar[TaskName]
+    task: ClassVar[str]
     """Name of the kind of task."""
     usual_link: ClassVar[Link]
     """What turns the outputs of most losses into answers."""
@@ -157,6 +157,20 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     def known(self, values: Array) -> Array:
         """Target of some rows, as they came, as metrics take it; see `truth`."""
         raise NotImplementedError
+
+    @property
+    def parts(self) -> tuple[Task, ...]:
+        """The task of each head, where there are several."""
+        return ()
+
+    @property
+    def decoded_spec(self) -> TensorSpec:
+        """Decoded answers: the last output of an exported model."""
+        return self.specs[-1]
+
+    def decoded_from(self, outputs: Mapping[str, Array]) -> Array:
+        """Decoded answers, from the outputs of an exported model."""
+        return outputs[self.specs[-1].name]
 
     def quantities(self, values: Array) -> Array:
         """Quantities of some rows in their own units, float64 (n, k)."""
@@ -295,6 +309,28 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
 
             return torch.tensor(self.usual, dtype=torch.float64, device=known.device)
         return self.share(known)
+
+    def constant_table(self, known: Tensor) -> Tensor:
+        """What a constant answers to some rows, as a table; see `table`."""
+        return self.constant(known).expand(len(known), -1)
+
+    def constant_outputs(self, known: Tensor, classes: Tensor | None, smoothing: float) -> Tensor:
+        """Outputs of a row, float64 (outputs,), that say the constant answer which costs least as a loss counts.
+
+        Parameters
+        ----------
+        known : Tensor
+            Target of some rows as metrics take it.
+        classes : Tensor or None
+            Weight of each class in the loss.
+        smoothing : float
+            Of labels, in the loss.
+        """
+        said = self.smoothed(self.constant(known), smoothing)
+        if classes is not None:
+            heavy = said * classes.to(said)
+            said = heavy / heavy.sum() if heavy.sum() > 0 else said
+        return self.outputs_for(said)
 
     def share(self, known: Tensor) -> Tensor:
         """Mean of a target as metrics take it, float64 (k,)."""

@@ -10,16 +10,15 @@ from torch import Tensor
 
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.tasks.metrics import LABELS, QUANTITIES, Metric, evaluate
+from maas_magics.core.tasks.metrics import Metric, evaluate, is_ours
 
 
 def baseline(
     metrics: Mapping[str, Metric], task: Task, known: Tensor, weights: Tensor | None = None
 ) -> dict[str, float]:
     """The package's own metrics of a constant answer to some rows; those of a user's metric are not told."""
-    ours = {*LABELS.values(), *QUANTITIES.values()}
-    said = task.constant(known).expand(len(known), -1)
-    found = evaluate({name: metric for name, metric in metrics.items() if metric in ours}, said, known, weights)
+    said = task.constant_table(known)
+    found = evaluate({name: metric for name, metric in metrics.items() if is_ours(metric)}, said, known, weights)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -44,9 +43,6 @@ def constant_loss(
     smoothing : float
         Of labels, in the loss.
     """
-    said = task.smoothed(task.constant(known), smoothing)
-    if classes is not None:
-        heavy = said * classes.to(said)
-        said = heavy / heavy.sum() if heavy.sum() > 0 else said
+    said = task.constant_outputs(known, classes, smoothing)
     with torch.inference_mode():
-        return float(loss(task.outputs_for(said).to(torch.float32).expand(len(target), -1), target))
+        return float(loss(said.to(torch.float32).expand(len(target), -1), target))

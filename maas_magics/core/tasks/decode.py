@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -71,6 +73,32 @@ class DecodePositions(nn.Module):
         elif self.link == "exp":
             values = torch.exp(values)
         return values.to(torch.float32).reshape(n, *self.axes, self.classes)
+
+
+class DecodeHeads(nn.Module):
+    """From the outputs of several heads, side by side, to their decoded answers, side by side.
+
+    Parameters
+    ----------
+    heads : sequence of nn.Module
+        What decodes each.
+    widths : sequence of int
+        Numbers of a row of outputs, by head.
+    double : bool
+        Whether answers are float64.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], widths: Sequence[int], double: bool) -> None:
+        super().__init__()
+        self.heads, self.widths = nn.ModuleList(heads), list(widths)
+        self.dtype = torch.float64 if double else torch.float32
+
+    def forward(self, outputs: Tensor, rows: int | None = None) -> Tensor:
+        """Outputs, (n, numbers), to decoded answers, (n, numbers)."""
+        n = outputs.shape[0] if rows is None else rows
+        parts = torch.split(outputs.reshape(n, -1), self.widths, dim=1)
+        decoded = [head(part, rows) for head, part in zip(self.heads, parts, strict=True)]
+        return torch.cat([part.reshape(n, -1).to(self.dtype) for part in decoded], dim=1)
 
 
 class DecodeQuantities(Decode):

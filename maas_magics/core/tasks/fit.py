@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -17,12 +17,13 @@ from maas_magics.core.data.running import figures
 from maas_magics.core.tasks.base import Family, Task, TaskName, floats
 from maas_magics.core.tasks.binary import Binary
 from maas_magics.core.tasks.dense import Dense, fit_dense
+from maas_magics.core.tasks.heads import Head, Heads
 from maas_magics.core.tasks.labels import shares_of
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.tasks.multilabel import Multilabel
 from maas_magics.core.tasks.regression import Regression
 
-AnyTask: TypeAlias = Regression | Binary | Multiclass | Multilabel | Dense
+AnyTask: TypeAlias = Regression | Binary | Multiclass | Multilabel | Dense | Heads
 """Every kind of task, as what is written down of one is read."""
 
 OF_ONE_LABEL = ("binary", "multiclass", "labels", "classes", "choice")
@@ -115,6 +116,32 @@ def _one_label(values: Array, name: str, task: TaskName, asked: TaskName | Famil
         raise DataError(f"The target {name!r} has {len(classes)} classes, not two.", "--task multiclass")
     fitted = Binary if task == "binary" else Multiclass
     return fitted((name,), classes, kind=kind, usual=shares_of(counts[label] for label in sorted(counts)))
+
+
+def fit_heads(
+    values: Array,
+    columns: Mapping[str, Sequence[str]],
+    tasks: Mapping[str, TaskName | Family | None],
+    standardise: Mapping[str, bool],
+) -> Heads:
+    """Fit a task to each of several targets.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Records: a field for each head.
+    columns : mapping of str to sequence of str
+        Names of each head's target.
+    tasks, standardise : mapping
+        What `fit_task` is handed for each head.
+
+    Raises
+    ------
+    DataError
+        As `fit_task` does.
+    """
+    heads = tuple(cast(Head, fit_task(values[name], columns[name], tasks[name], standardise[name])) for name in columns)
+    return Heads(tuple(columns), heads=heads, loss_weights=(1.0,) * len(heads))
 
 
 def respelled(task: Task, spelled: Mapping[str, str]) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,17 +142,23 @@ LABELS: dict[str, Metric] = {
     "log_loss": log_loss,
 }
 QUANTITIES: dict[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2}
+OURS = frozenset((*LABELS.values(), *QUANTITIES.values()))
 
 
 def evaluate(
     metrics: Mapping[str, Metric], decoded: Tensor, target: Tensor, weights: Weights = None
 ) -> dict[str, float]:
     """Every metric of some rows; ours count each by its weight, others all alike."""
-    ours = {*LABELS.values(), *QUANTITIES.values()} if weights is not None else ()
+    weighs = weights is not None
     return {
-        name: float(metric(decoded, target, weights) if metric in ours else metric(decoded, target))  # type: ignore[call-arg]
+        name: float(metric(decoded, target, weights) if weighs and is_ours(metric) else metric(decoded, target))  # type: ignore[call-arg]
         for name, metric in metrics.items()
     }
+
+
+def is_ours(metric: Any) -> bool:
+    """Whether a metric is one of this package, which counts rows by their weights: of a head, that of the head."""
+    return getattr(metric, "metric", metric) in OURS
 
 
 def confusion(decoded: Tensor, target: Tensor) -> list[list[int]]:

@@ -11,6 +11,7 @@ from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec, TaskSpec
 from maas_magics.core.data.roles import roles_of
+from maas_magics.core.losses.heads import is_own
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.training.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.training.batches.prepare import SAMPLE_ROWS
@@ -166,7 +167,7 @@ def check_labels(asked: TaskSpec, answers: Task) -> None:
     """
     if asked.label_smoothing and answers.numeric:
         raise OptionError("Label smoothing is for labels; the task is regression.", "Drop --label-smoothing.")
-    if callable(asked.loss) and (asked.label_smoothing or asked.class_weights is not None):
+    if is_own(asked.loss) and (asked.label_smoothing or asked.class_weights is not None):
         raise OptionError(
             "A loss of your own is taken as it is, without class weights or label smoothing.", "Put them into the loss."
         )

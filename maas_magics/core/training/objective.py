@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from maas_magics.core.losses.heads import is_own
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.tasks.class_weights import class_weights
 from maas_magics.core.tasks.losses import Loss
@@ -67,7 +68,7 @@ def make_objective(task: TaskFigures, prepared: Prepared, device: torch.device) 
         weighted = Weighted(each, prepared.train[1][:1], mean)
         return Objective(weighted, metrics, monitor, mode, None, smoothing, None)
     weights = class_weights(task.class_weights, answers, prepared.train[1], prepared.counts)
-    by_name = None if callable(task.loss) else make_loss(task.loss, answers, weights, smoothing)
+    by_name = None if is_own(task.loss) else make_loss(task.loss, answers, weights, smoothing)
     weights = weights.to(device) if weights is not None else None
     loss = make_loss(task.loss, answers, weights, smoothing, prepared.form)
     return Objective(loss, metrics, monitor, mode, weights, smoothing, by_name)

@@ -161,6 +161,7 @@ def _manifest(
         architecture=architecture,
         target=answers.names,
         classes=answers.labels if answers.classes else (),
+        head_classes={name: head.labels for name, head in zip(answers.names, answers.parts, strict=False)},
         metrics={name: value for name, value in history.best_metrics.items() if math.isfinite(value)},
         baseline=history.baseline or _learnt_baseline(plan, prepared),
         created=time.time(),

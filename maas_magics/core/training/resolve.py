@@ -13,6 +13,7 @@ import msgspec
 from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import Specs
 from maas_magics.core.architectures import Recipe
+from maas_magics.core.losses.heads import parsed
 from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.specs import BudgetFigures, OptimizerFigures, Resolved, TaskFigures
@@ -31,7 +32,8 @@ def checked(request: TrainRequest) -> Specs:
     """
     check_name(request.name)
     check_request(request)
-    return specs_of(request)
+    specs = specs_of(request)
+    return specs.having("task", loss=parsed(specs.task.loss))
 
 
 def resolve(specs: Specs, recipe: Recipe) -> Resolved:

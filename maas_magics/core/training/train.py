@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import DataError, ModelError, OptionError
-from maas_magics.api.requests import Task, TrainRequest, is_named_split, specs_of
+from maas_magics.api.requests import TrainRequest, is_named_split, specs_of
 from maas_magics.api.results import TrainedModel
 from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context
 from maas_magics.core.data.columns import Array
+from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.target_values import Beside
-from maas_magics.core.losses.check import OtherTask
+from maas_magics.core.losses.check import Families, OtherTask
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.losses.make import task_of
 from maas_magics.core.model import features_of
 from maas_magics.core.networks.blame import as_ours
-from maas_magics.core.tasks.base import Family
+from maas_magics.core.networks.outputs import SeveralHeads
+from maas_magics.core.tasks.several import heads_of
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.batches import loaders
@@ -96,26 +98,53 @@ def _release(error: BaseException | None) -> None:
 
 def _train(specs: Specs, context: Context) -> TrainedModel:
     device = find_device(specs.run.device)
-    return _decided(specs, lambda specs, task, raw: _train_for(specs, context, device, task, raw))
+    return _decided(specs, lambda specs, meant: _train_for(specs, context, device, meant))
 
 
-def _decided(specs: Specs, use: Callable[[Specs, Task | Family | None, bool], T]) -> T:
+@dataclass(frozen=True)
+class Meant:
+    """What a target turns out to be.
+
+    Attributes
+    ----------
+    task : Task, Family, dict of them by head, or None
+        What the loss is for.
+    raw : bool
+        Whether it is learnt as it came, not in units of its standard deviation.
+    several : bool
+        Whether each column of it is a target of its own, which a head of the module answers.
+    """
+
+    task: Families | None = None
+    raw: bool = False
+    several: bool = False
+
+    def other(self, other: OtherTask) -> Meant:
+        """With the task that the loss turned out to be for: of several heads, those that were seen."""
+        task = other.family
+        if isinstance(task, Mapping):
+            before = self.task if isinstance(self.task, Mapping) else {}
+            task = {**before, **task}
+        return Meant(task, self.raw or other.raw, self.several)
+
+
+def _decided(specs: Specs, use: Callable[[Specs, Meant], T]) -> T:
     """Use specs with the task that their loss turns out to be for, and columns that go to a module one by one."""
-    task: Task | Family | None = task_of(specs.task.loss, specs.task.task, specs.model.outputs)
-    raw = False
+    loss = specs.task.loss
+    meant = Meant(task_of(loss, specs.task.task, specs.model.outputs), several=isinstance(loss, Mapping))
     for _ in range(MOST_TURNS):
         try:
-            return use(specs, task, raw)
+            return use(specs, meant)
         except OtherTask as other:
-            task, raw = other.family, raw or other.raw
+            meant = meant.other(other)
+        except SeveralHeads:
+            meant = replace(meant, several=True)
         except OneByOne as made:
             specs = specs.having("model", model=made.net)
     raise ModelError("The loss takes another target each time.", "Say what is learnt: --task")
 
 
-def _train_for(
-    specs: Specs, context: Context, device: torch.device, task: Task | Family | None, raw: bool
-) -> TrainedModel:
+def _train_for(specs: Specs, context: Context, device: torch.device, meant: Meant) -> TrainedModel:
     data, model, run, seed = specs.data, specs.model, specs.run, specs.optimizer.seed
     named = isinstance(model.model, str)
     if loaders.is_loader(data.data):
@@ -124,7 +153,7 @@ def _train_for(
                 raise OptionError(
                     "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."
                 )
-            with loaders.prepared_loader(specs, task, device, context.tell) as made:
+            with loaders.prepared_loader(specs, meant.task, device, context.tell) as made:
                 net, prepared, recipe, batches, held = made
                 check_labels(specs.task, prepared.answers)
                 return Run(resolve(specs, recipe), context, net, prepared, batches, held, device)()
@@ -133,10 +162,16 @@ def _train_for(
             raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
         specs = specs.having("data", **rows_of).having("run", loader_workers=None)
         data = specs.data
-    found = _prepared(specs, task, context.tell, lambda: _pause(context), raw=raw)
+    found = _prepared(specs, meant, context.tell, lambda: _pause(context))
     prepared = found.prepared
     rows = found.rows
     if named:
+        if prepared.answers.parts:
+            raise OptionError(
+                "An architecture by name answers one target, or several of one kind; several losses are for a module "
+                "that answers each.",
+                "--model NET, or one loss.",
+            )
         architecture = architectures.get(found.chosen)
         recipe = architecture.recipe(rows, prepared.answers)
         loss = specs.task.loss
@@ -197,22 +232,27 @@ def _pause(context: Context) -> None:
 
 def _prepared(
     specs: Specs,
-    task: Task | Family | None,
+    meant: Meant,
     tell: Callable[[str], None],
     pause: Callable[[], None] = lambda: None,
-    *,
-    raw: bool = False,
 ) -> _Found:
     data, model, loss, seed = specs.data, specs.model.model, specs.task.loss, specs.optimizer.seed
     if data.inputs and (isinstance(model, str) or data.stream):
         what = "rows that are read from disk" if data.stream else "an architecture by name"
         raise OptionError(f"--inputs names arguments of a module's forward; {what} have one input.", "Drop --inputs.")
-    source = None if data.inputs else streamed_source(data, tell)
+    several = meant.several or bool(heads_of(_target_of(data)))
+    if several and data.stream:
+        raise OptionError("Rows that are read from disk have one target.", "Drop --stream.")
+    source = None if data.inputs or several else streamed_source(data, tell)
     if source is not None:
+        task = meant.task
+        assert not isinstance(task, Mapping)  # a dict of losses is of several targets
         stream = Stream(data, model, loss, seed, source, task, tell, pause)
         return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
-    train_rows, validation, names, array = read(data, seed, task, tell, beside)
+    train_rows, validation, names, array = read(data, seed, meant.task, tell, beside, meant.several)
+    if len(names) > 1 and not isinstance(model, str) and is_text(train_rows.target):
+        raise SeveralHeads  # texts among several columns are labels of one, which no single target of several is
     if data.inputs:
         array, train_rows = True, chosen_of(train_rows, data.inputs)
         validation = None if validation is None else chosen_of(validation, data.inputs)
@@ -220,14 +260,19 @@ def _prepared(
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
     chosen, layout = layout_of(model, train_rows.table, array)
+
+    def standardise(head: str) -> bool:
+        own = loss.get(head, "auto") if isinstance(loss, Mapping) else loss
+        return not meant.raw and standardises(own, isinstance(model, str), layout == "raw")
+
     prepared = prepare(
         train_rows,
         validation,
         names,
         layout=layout,
         scale=data.preprocess == "auto",
-        task=task,
-        standardise=not raw and standardises(loss, isinstance(model, str), layout == "raw"),
+        task=meant.task,
+        standardise=standardise,
         tell=tell,
         asked_target=_target_of(data),
         labels=is_named_split(data.validation),
@@ -273,10 +318,12 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
     For a place that trains it elsewhere: what is fitted on the rows is fitted there once more.
     """
 
-    def made(specs: Specs, task: Task | Family | None, raw: bool) -> tuple[nn.Module, Prepared, Layout]:
+    def made(specs: Specs, meant: Meant) -> tuple[nn.Module, Prepared, Layout]:
         torch.manual_seed(specs.optimizer.seed)
-        found = _prepared(specs, task, lambda text: None, raw=raw)
+        found = _prepared(specs, meant, lambda text: None)
         prepared, layout = found.prepared, found.layout
+        if prepared.answers.parts:
+            raise ModelError("A module of several heads trains where it is.", "%connect kernel trains it here.")
         return *own_module(specs.model, specs.task, specs.data, prepared, layout, lambda text: None), layout
 
     with training_lock(), torch.random.fork_rng(devices=[]):

@@ -161,7 +161,7 @@ class FromLoader:
         return on_device(map(self.items.tensors, read_loader(self.loader)), self.device, self._finish)
 
     def _finish(self, tensors: list[Tensor]) -> Batch:
-        *inputs, target = tensors
+        inputs, target = self.items.finished(tensors)
         return tuple(single(x) for x in inputs), self.encode(target)
 
 

@@ -18,8 +18,10 @@ from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.transform import Transform
 from maas_magics.core.losses.check import recoded
+from maas_magics.core.losses.heads import recoded_heads
 from maas_magics.core.store.sample import TARGET
 from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.heads import Heads
 from maas_magics.core.training.batches.prepare import Prepared
 
 
@@ -31,14 +33,20 @@ def with_answers(prepared: Prepared, answers: Task) -> Prepared:
     place = sample.column_names.index(TARGET)
     kept = sample.column(place)
     values = column_tensors(kept) if isinstance(kept.type, pa.FixedShapeTensorType) else np.asarray(kept.to_numpy())
-    index = recoded(before, answers, torch.from_numpy(values.copy())).numpy()
+    index = _recoded(before, answers, torch.from_numpy(values.copy())).numpy()
     return replace(
         prepared,
         answers=answers,
-        train=(train[0], recoded(before, answers, train[1])),
-        validation=None if held is None else (held[0], recoded(before, answers, held[1])),
+        train=(train[0], _recoded(before, answers, train[1])),
+        validation=None if held is None else (held[0], _recoded(before, answers, held[1])),
         sample=sample.set_column(place, TARGET, column(index, TARGET)),
     )
+
+
+def _recoded(before: Task, after: Task, target: Tensor) -> Tensor:
+    if isinstance(before, Heads) and isinstance(after, Heads):
+        return recoded_heads(before, after, target)
+    return recoded(before, after, target)
 
 
 def in_order(prepared: Prepared, names: Sequence[str]) -> Prepared:

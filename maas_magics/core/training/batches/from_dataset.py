@@ -83,5 +83,5 @@ class FromDataset:
         return on_device(batches, self.device, self._finish)
 
     def _finish(self, tensors: list[Tensor]) -> Batch:
-        *inputs, target = tensors
+        inputs, target = self.items.finished(tensors)
         return tuple(single(x) for x in inputs), self._encode(target)

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
-import numpy as np
+import msgspec
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
-from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.specs import DataSpec, ModelSpec, Specs, TaskSpec
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.data.columns import Columns
@@ -23,13 +24,16 @@ from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.data.transform import Transform
-from maas_magics.core.losses.check import Asked, few_rows, fit_in
-from maas_magics.core.losses.own import Given
+from maas_magics.core.losses.check import Asked, Families, few_rows, fit_in
+from maas_magics.core.losses.heads import Forms, fit_in_heads
+from maas_magics.core.losses.own import Form, Given
 from maas_magics.core.networks.arguments import arranged
 from maas_magics.core.networks.modules import ask, make_module
+from maas_magics.core.networks.outputs import Key, SeveralOutputs, chosen_outputs, one_tensor, only_output, pick
 from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
-from maas_magics.core.tasks.base import Family, TaskName
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.heads import Head, Heads
 from maas_magics.core.tasks.of_batch import fit_batch, infer_batch_task
 from maas_magics.core.training.batches.batches import Batches, FromLoader, InMemory, single
 from maas_magics.core.training.batches.from_dataset import FromDataset
@@ -56,10 +60,8 @@ def materialised(said: DataSpec, workers: int | None, seed: int) -> dict[str, An
     return found
 
 
-def _arrays(
-    data: Any, workers: int, seed: int, target: Any, inputs: Mapping[str, str]
-) -> tuple[Any, np.ndarray[Any, Any]]:
-    """An array, or a dict of several, and the target."""
+def _arrays(data: Any, workers: int, seed: int, target: Any, inputs: Mapping[str, str]) -> tuple[Any, Any]:
+    """An array, or a dict of several, and the target, or a dict of several."""
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         x, y = data.tensors
         return x.numpy(), y.numpy()
@@ -75,7 +77,9 @@ def _arrays(
     layout = items_of(every[0], target, inputs)
     parts = [layout.parted(item) for item in every]
     arrays = {name: torch.cat([x[i] for x, _ in parts]).numpy() for i, name in enumerate(layout.names)}
-    return arrays if layout.named or len(arrays) > 1 else arrays["x"], torch.cat([y for _, y in parts]).numpy()
+    rows = arrays if layout.named or len(arrays) > 1 else arrays["x"]
+    targets = [torch.cat(list(part)).numpy() for part in zip(*(layout.targets_of(y) for _, y in parts), strict=True)]
+    return rows, dict(zip(layout.heads, targets, strict=True)) if layout.heads else targets[0]
 
 
 @contextmanager
@@ -90,7 +94,7 @@ def reading(parts: tuple[Any, ...], workers: int, pin: bool = False) -> Iterator
 
 @contextmanager
 def prepared_loader(
-    specs: Specs, task: TaskName | Family | None, device: torch.device, tell: Callable[[str], None]
+    specs: Specs, task: Families | None, device: torch.device, tell: Callable[[str], None]
 ) -> Iterator[tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]]:
     """A module, what its data is, and batches of it, for as long as the block lasts."""
     data, size = specs.data, specs.budget.batch_size
@@ -105,7 +109,7 @@ def _prepared(
     data: DataSpec,
     model: ModelSpec,
     said: TaskSpec,
-    task: TaskName | Family | None,
+    task: Families | None,
     device: torch.device,
     train: Part,
     held: Part | None,
@@ -117,8 +121,8 @@ def _prepared(
         raise DataError("The loader yields no batch.", "Give at least a few rows to learn from.")
     items = items_of(first, data.target, data.inputs)
     inputs, target = items.parted(first)
-    width = target.shape[1] if target.dim() == 2 else 1
-    told = infer_batch_task(target, task)
+    targets = items.targets_of(target)
+    width = sum(part.shape[1] if part.dim() == 2 else 1 for part in targets)
     net = make_module(model.model, inputs[0][:1].numel(), width)
     if items.named:
         net, order = arranged(net, items.names, tell, data.inputs)
@@ -132,20 +136,13 @@ def _prepared(
         )
     )
     net.eval()
-    answers = fit_batch(told, target, lambda: ask(net, inputs), train.classes)
-    asked = Asked(said.loss, model.outputs, said.task, Given(target.dim(), target.dtype))
     few = few_rows(inputs)
-    fitted, form = fit_in(
-        net,
-        tuple(x[:few] for x in inputs),
-        answers.encode_batch(target)[:few],
-        answers,
-        [],
-        asked,
-        tell,
-    )
-    before, answers = answers.encode_batch, fitted
-    encode = before if told == fitted.task else fitted.encode_batch
+    tried = tuple(x[:few] for x in inputs)
+    form: Form | Forms | None
+    if items.heads:
+        answers, form, encode = _fitted_heads(net, items, tried, target, task, model, said, tell)
+    else:
+        answers, form, encode = _fitted(net, tried, target, task, model, said, train.classes, tell)
     sample = _sample((held or train).items(readers), items, columns, encode)
     preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
     empty = torch.empty(0)
@@ -163,6 +160,82 @@ def _prepared(
     net.to(device)
     held_batches = None if held is None else held.batches(readers, items, encode, device)
     return net, prepared, recipe, train.batches(readers, items, encode, device), held_batches
+
+
+Encode = Callable[[Any], Tensor]
+"""From the target of a batch, or one for each head, to what the loss takes."""
+
+
+def _fitted(
+    net: nn.Module,
+    inputs: tuple[Tensor, ...],
+    target: Tensor,
+    task: Families | None,
+    model: ModelSpec,
+    said: TaskSpec,
+    classes: Any,
+    tell: Callable[[str], None],
+) -> tuple[Task, Form | None, Encode]:
+    """The task of a batch's target, as the module and the loss take it."""
+    if isinstance(task, Mapping):
+        raise OptionError("The losses are of several targets; there is one.", "Return (x, (y1, y2)), or one loss.")
+    told = infer_batch_task(target, task)
+    asked = Asked(said.loss, model.outputs, said.task, Given(target.dim(), target.dtype))
+
+    def fit() -> tuple[Task, Form | None, Encode]:
+        answers = fit_batch(told, target, lambda: ask(net, inputs), classes)
+        few = answers.encode_batch(target)[: len(inputs[0])]
+        fitted, form = fit_in(net, inputs, few, answers, [], asked, tell)
+        return fitted, form, answers.encode_batch if told == fitted.task else fitted.encode_batch
+
+    try:
+        return fit()
+    except SeveralOutputs as several:
+        pick(net, [only_output(several.outputs, several.kind)], joined=False)
+    return fit()
+
+
+def _fitted_heads(
+    net: nn.Module,
+    items: Items,
+    inputs: tuple[Tensor, ...],
+    targets: tuple[Tensor, ...],
+    task: Families | None,
+    model: ModelSpec,
+    said: TaskSpec,
+    tell: Callable[[str], None],
+) -> tuple[Task, Forms, Encode]:
+    """The tasks of a batch's targets, as the heads of a module and their losses take them."""
+    try:
+        ask(net, tuple(x[:2] for x in inputs))
+    except SeveralOutputs as several:
+        found, kind = several.outputs, several.kind
+    else:
+        raise one_tensor(items.heads)
+    chosen = chosen_outputs(found, kind, items.heads)
+    strange = next((name for name in task if name not in chosen.names), "") if isinstance(task, Mapping) else ""
+    if strange:
+        raise OptionError(f"There is no target {strange!r} for a loss.", did_you_mean(strange, chosen.names))
+    heads: list[Head] = []
+    for name, key, target in zip(chosen.names, chosen.keys, targets, strict=True):
+        told = infer_batch_task(target, task.get(name) if isinstance(task, Mapping) else task)
+        fitted = fit_batch(told, target, partial(_output, found, key), None)
+        heads.append(cast(Head, msgspec.structs.replace(fitted, names=_names(name, fitted.names))))
+    pick(net, chosen.keys, joined=True)
+    answers = Heads(chosen.names, heads=tuple(heads))
+    few = answers.encode_batch(targets)[: len(inputs[0])]
+    asked = Asked(said.loss, model.outputs, said.task)
+    givens = [Given(target.dim(), target.dtype) for target in targets]
+    made, forms = fit_in_heads(net, chosen.rows, inputs, few, answers, [], asked, said.loss_weights, givens, tell)
+    return made, forms, made.encode_batch
+
+
+def _output(outputs: Mapping[Key, Tensor], key: Key) -> Tensor:
+    return outputs[key]
+
+
+def _names(head: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return (head,) if len(names) == 1 else tuple(f"{head}{i}" for i in range(len(names)))
 
 
 @dataclass
@@ -216,9 +289,7 @@ class Part:
             yield item
             begun = time.perf_counter()
 
-    def batches(
-        self, readers: Readers, items: Items, encode: Callable[[Tensor], Tensor], device: torch.device
-    ) -> Batches:
+    def batches(self, readers: Readers, items: Items, encode: Encode, device: torch.device) -> Batches:
         """What the loop trains on, or validates."""
         if not self.mapped:
             return FromLoader(self.data, encode, device, self.pace, items)
@@ -249,12 +320,12 @@ def tensors_of(dataset: Any) -> tuple[Tensor, ...] | None:
     return None
 
 
-def _sample(batches: Iterator[Any], items: Items, columns: Columns, encode: Callable[[Tensor], Tensor]) -> pa.Table:
+def _sample(batches: Iterator[Any], items: Items, columns: Columns, encode: Encode) -> pa.Table:
     parts: list[tuple[tuple[Tensor, ...], Tensor]] = []
     rows = 0
     for batch in batches:
         parts.append(items.parted(batch))
-        rows += len(parts[-1][1])
+        rows += len(parts[-1][0][0])
         if rows >= SAMPLE_ROWS:
             break
     arrays = {
@@ -262,7 +333,7 @@ def _sample(batches: Iterator[Any], items: Items, columns: Columns, encode: Call
         for i, feature in enumerate(columns.columns)
         if isinstance(feature, TensorColumn)
     }
-    arrays[TARGET] = encode(torch.cat([target for _, target in parts])[:SAMPLE_ROWS]).numpy()
+    arrays[TARGET] = torch.cat([encode(target) for _, target in parts])[:SAMPLE_ROWS].numpy()
     return pa.table({name: column(values, name) for name, values in arrays.items()})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -14,8 +15,20 @@ from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.specs import DataSpec, ModelSpec, TaskSpec
 from maas_magics.core.data.scaling import Layout
 from maas_magics.core.losses.check import Asked, few_rows, fit_in
+from maas_magics.core.losses.heads import fit_in_heads
 from maas_magics.core.networks.arguments import arranged, by_place, takes_by_name
 from maas_magics.core.networks.modules import ask, make_module
+from maas_magics.core.networks.outputs import (
+    Chosen,
+    SeveralHeads,
+    SeveralOutputs,
+    chosen_outputs,
+    one_tensor,
+    only_output,
+    pick,
+)
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.heads import Heads
 from maas_magics.core.training.batches.changed import as_given, in_order, with_answers
 from maas_magics.core.training.batches.prepare import Prepared
 
@@ -24,12 +37,50 @@ def own_module(
     model: ModelSpec, task: TaskSpec, data: DataSpec, prepared: Prepared, layout: Layout, tell: Callable[[str], None]
 ) -> tuple[nn.Module, Prepared]:
     """The user's module, its lazy layers made, and the rows and the target as it and the loss take them."""
+    try:
+        return _own_module(model, task, data, prepared, layout, tell, None)
+    except SeveralOutputs as several:
+        chosen = _chosen(several, prepared.answers)
+    return _own_module(model, task, data, prepared, layout, tell, chosen)
+
+
+def _chosen(several: SeveralOutputs, answers: Task) -> Chosen:
+    """Which tensors of a module answer what.
+
+    Raises
+    ------
+    SeveralHeads
+        If the columns of one target are as many targets of their own.
+    """
+    found = several.outputs
+    if answers.parts:
+        return chosen_outputs(found, several.kind, answers.names)
+    rows = [key for key, value in found.items() if value.dim() and key != "loss"]
+    if len(answers.names) > 1 and len(rows) > 1 and "logits" not in found:
+        raise SeveralHeads
+    return Chosen((only_output(found, several.kind),))
+
+
+def _own_module(
+    model: ModelSpec,
+    task: TaskSpec,
+    data: DataSpec,
+    prepared: Prepared,
+    layout: Layout,
+    tell: Callable[[str], None],
+    chosen: Chosen | None,
+) -> tuple[nn.Module, Prepared]:
     if model.params:
         raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
     columns = prepared.preprocess.columns.columns
     first = prepared.train[0][0]
     net = make_module(model.model, first[:1].numel(), prepared.answers.outputs)
     raw = layout == "raw"
+    heads = prepared.answers if isinstance(prepared.answers, Heads) else None
+    if chosen is not None:
+        pick(net, chosen.keys, joined=heads is not None)
+        if heads is not None:
+            prepared = replace(prepared, answers=msgspec.structs.replace(heads, names=chosen.names))
     names = [column.name for column in columns] if raw else prepared.transform.names
     if raw:
         net, order = arranged(net, names, tell, data.inputs)
@@ -41,7 +92,13 @@ def own_module(
     if any(getattr(column, "dtype", "") == "bfloat16" for column in prepared.preprocess.columns.columns):
         raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
     _check_places(net, prepared, by_place(net, names) if raw and not data.inputs else [])
-    return net, fitted(model, task, net, prepared, [] if raw else names, tell)
+    names = [] if raw else names
+    if heads is None:
+        return net, fitted(model, task, net, prepared, names, tell)
+    if chosen is None:
+        ask(net, tuple(x[:2] for x in prepared.train[0]), names)
+        raise one_tensor(heads.names)
+    return net, fitted_heads(model, task, net, prepared, chosen.rows, names, tell)
 
 
 def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None:
@@ -50,6 +107,8 @@ def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None
         return
     try:
         ask(net, tuple(x[:2] for x in prepared.train[0]))
+    except SeveralOutputs:
+        raise
     except ModelError as error:
         if error.__cause__ is None:  # it took them
             return
@@ -100,6 +159,8 @@ def _takes(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
         return all(
             ask(net, part).shape[:1] == (len(part[0]),) for part in (tuple(x[:rows] for x in inputs) for rows in (2, 3))
         )
+    except SeveralOutputs:
+        raise
     except ModelError:
         return False
 
@@ -119,3 +180,24 @@ def fitted(
     inputs = tuple(x[:rows] for x in inputs)
     answers, form = fit_in(net, inputs, target[:rows], prepared.answers, names, asked, tell)
     return replace(with_answers(prepared, answers), form=form)
+
+
+def fitted_heads(
+    model: ModelSpec,
+    task: TaskSpec,
+    net: nn.Module,
+    prepared: Prepared,
+    rows: tuple[tuple[int, ...], ...],
+    names: list[str],
+    tell: Callable[[str], None],
+) -> Prepared:
+    """The targets as the heads of a network and their losses take them."""
+    answers, (inputs, target) = prepared.answers, prepared.train
+    assert isinstance(answers, Heads)
+    asked = Asked(task.loss, model.outputs, task.task)
+    few = few_rows(inputs)
+    inputs = tuple(x[:few] for x in inputs)
+    found, forms = fit_in_heads(
+        net, rows, inputs, target[:few], answers, names, asked, task.loss_weights, prepared.givens, tell
+    )
+    return replace(with_answers(prepared, found), form=forms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.specs import DataSpec
 from maas_magics.core.architectures import architectures
 from maas_magics.core.data.arrow import is_number, is_text
@@ -29,6 +30,8 @@ from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
 from maas_magics.core.data.zones import cautions
+from maas_magics.core.losses.check import Families
+from maas_magics.core.losses.heads import Forms
 from maas_magics.core.losses.known import known
 from maas_magics.core.losses.own import UNKNOWN, Form, Given, given_by
 from maas_magics.core.model import tensors
@@ -36,8 +39,9 @@ from maas_magics.core.networks.arguments import takes_by_name
 from maas_magics.core.networks.modules import title_of
 from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
-from maas_magics.core.tasks.base import Family, Task, TaskName
-from maas_magics.core.tasks.fit import OF_LABELS, OF_ONE_LABEL, fit_task, infer_task, respelled
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.fit import OF_LABELS, OF_ONE_LABEL, fit_heads, fit_task, infer_task, respelled
+from maas_magics.core.tasks.several import add_notes, columns_of, heads_of, held_heads, part_heads
 
 VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
@@ -89,8 +93,10 @@ class Prepared:
     sample: pa.Table
     digest: str
     counts: Tensor | None = None
-    form: Form | None = None
+    form: Form | Forms | None = None
     given: Given = UNKNOWN
+    givens: tuple[Given, ...] = ()
+    """How each of several targets came."""
     weights: tuple[Tensor, Tensor | None] | None = None
     """Of the training rows and the held-out ones, float64; those of the sample where ``train`` is one."""
     mean_weight: float | None = None
@@ -100,15 +106,28 @@ class Prepared:
 
 
 def read(
-    data: DataSpec, seed: int, task: TaskName | Family | None, tell: Callable[[str], None], beside: Beside | None = None
+    data: DataSpec,
+    seed: int,
+    task: Families | None,
+    tell: Callable[[str], None],
+    beside: Beside | None = None,
+    several: bool = False,
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays.
 
-    ``beside`` gets what is to be known of the target.
+    ``beside`` gets what is to be known of the target; ``several`` says that each column of it is one of its own.
     """
     roles, beside = roles_of(data), beside or Beside()
     beside.labels = task in OF_LABELS
-    source, table, values, names = part(data.data, data.target, data.csv, beside=beside)
+    features, target = data.data, data.target
+    if target is None and isinstance(features, tuple) and len(features) == 2:
+        features, target = features
+    heads = heads_of(target, several)
+    if heads:
+        source, table, values = part_heads(features, heads, data.csv, tell=partial(add_notes, beside))
+        names = tuple(heads)
+    else:
+        source, table, values, names = part(features, target, data.csv, beside=beside)
     beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
     for note in (*notes_of(source), *beside.notes):
         tell(note)
@@ -125,21 +144,23 @@ def read(
         return _take(rows, draw[~out[draw]]), _take(rows, draw[out[draw]]), names, source.arrays
     if held is None or isinstance(held, (int, float)):
         share = held_share(held)
-        labels = values if values.ndim == 1 and infer_task(values, task) in OF_ONE_LABEL else None
+        labels = values if values.ndim == 1 and not heads and _labels(values, task) else None
         train, validation = split(len(rows), share, seed, labels)
         if not len(validation):
             if share:
                 tell("There are too few rows to hold any out: the training rows choose the best epoch.")
             return rows, None, names, source.arrays
         return _take(rows, train), _take(rows, validation), names, source.arrays
-    target = data.target if target_names(data.target, names, len(rows)) else None
-    if target is None and not (isinstance(held, tuple) and len(held) == 2):
-        raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
     csv = data.csv if is_files(held) else None
     held_beside = Beside(ignored=lambda: beside.no_target)
-    _, other, answers, _ = part(
-        held, target, csv, texts_of(whole, names if values.dtype == object else ()), held_beside
-    )
+    if heads:
+        other, answers = held_heads(held, heads, csv, texts_of(whole, ()))
+    else:
+        target = target if target_names(target, names, len(rows)) else None
+        if target is None and not (isinstance(held, tuple) and len(held) == 2):
+            raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
+        labels_of = texts_of(whole, names if values.dtype == object else ())
+        _, other, answers, _ = part(held, target, csv, labels_of, held_beside)
     if held_beside.left:
         tell(f"Of the validation data, {held_beside.left}")
     other, weights, _ = roles.parted(other, held=True)
@@ -239,8 +260,8 @@ def prepare(
     *,
     layout: Layout,
     scale: bool,
-    task: TaskName | Family | None,
-    standardise: bool,
+    task: Families | None,
+    standardise: Callable[[str], bool],
     tell: Callable[[str], None],
     asked_target: Any = None,
     labels: bool = False,
@@ -256,9 +277,9 @@ def prepare(
         What the network takes.
     scale : bool
         Whether numbers are scaled.
-    task : TaskName, Family or None
-    standardise : bool
-        Whether regression targets are learnt in units of their standard deviation.
+    task : TaskName, Family, dict of them by head, or None
+    standardise : callable
+        Whether regression targets are learnt in units of their standard deviation, by the name of the head.
     tell : callable
         Gets a sentence about everything left out.
     asked_target : Any
@@ -271,9 +292,10 @@ def prepare(
     """
     beside = beside or Beside()
     ignored = beside.no_target if train.target.ndim > 1 else None
-    answers = fit_task(train.target, names, task, standardise, ignored)
+    answers = _fitted(train.target, names, asked_target, task, standardise, ignored)
     if labels and answers.one_label and validation is not None:
-        answers = fit_task(np.concatenate([train.target, validation.target]), names, task, standardise)
+        both = np.concatenate([train.target, validation.target])
+        answers = _fitted(both, names, asked_target, task, standardise, None)
     answers = respelled(answers, beside.spelled)
     tell_labels(names, answers.classes, tell)
     if layout == "raw":
@@ -308,11 +330,54 @@ def prepare(
         (transformed(transform, columns, raw), target),
         held,
         kept,
-        digest(_weighed(train), train.target),
-        given=given_by(asked_target, train.target),
+        _digest(train),
+        given=UNKNOWN if answers.parts else given_by(asked_target, train.target),
+        givens=_givens(asked_target, train.target) if answers.parts else (),
         weights=_weights(train, validation if held is not None else None),
         notes=beside.notes,
     )
+
+
+def _fitted(
+    values: Array,
+    names: Sequence[str],
+    asked: Any,
+    task: Families | None,
+    standardise: Callable[[str], bool],
+    ignored: int | None,
+) -> Task:
+    """The task of a target, or of each of several."""
+    heads = values.dtype.names or ()
+    if not heads:
+        if isinstance(task, Mapping):
+            raise OptionError("The losses are of several targets; there is one.", "--target a,b, or one loss.")
+        return fit_task(values, names, task, standardise(names[0]), ignored)
+    strange = next((name for name in task if name not in heads), "") if isinstance(task, Mapping) else ""
+    if strange:
+        raise OptionError(f"There is no target {strange!r} for a loss.", did_you_mean(strange, heads))
+    tasks = {name: task.get(name) if isinstance(task, Mapping) else task for name in heads}
+    columns = columns_of(heads_of(asked, several=True) or dict.fromkeys(heads))
+    return fit_heads(values, columns, tasks, {name: standardise(name) for name in heads})
+
+
+def _labels(values: Array, task: Families | None) -> bool:
+    """Whether a target is one label a row."""
+    return not isinstance(task, Mapping) and infer_task(values, task) in OF_ONE_LABEL
+
+
+def _givens(asked: Any, values: Array) -> tuple[Given, ...]:
+    """How each of several targets came."""
+    heads = heads_of(asked, several=True)
+    return tuple(given_by(heads.get(name), values[name]) for name in values.dtype.names or ())
+
+
+def _digest(rows: Rows) -> str:
+    """Of rows and their targets; several of them count as columns."""
+    table = _weighed(rows)
+    heads = rows.target.dtype.names or ()
+    for name in heads:
+        table = table.append_column(f"{TARGET}{name}", column(rows.target[name], name))
+    return digest(table, None if heads else rows.target)
 
 
 def _weighed(rows: Rows) -> pa.Table:

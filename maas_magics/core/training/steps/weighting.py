@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError
+from maas_magics.core.losses.heads import Forms, SumOfLosses, each
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.losses.own import Form, OwnLoss
 from maas_magics.core.tasks.base import Task
@@ -59,7 +60,7 @@ class Weighted:
         return losses, weights.to(losses.dtype)
 
 
-def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | None) -> Rowwise:
+def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | Forms | None) -> Rowwise:
     """Losses of single rows for a loss by name, one of ``torch.nn``, or a function that takes a ``reduction``.
 
     Parameters
@@ -72,6 +73,12 @@ def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | None) -> Ro
     OptionError
         For any other loss, which gives one figure for a batch.
     """
+    if answers.parts:
+        forms = form.forms if isinstance(form, Forms) else (None,) * len(answers.parts)
+        asked = each(loss, answers.names, "loss", "auto")
+        losses = [rowwise(one, head, smoothing, of) for one, head, of in zip(asked, answers.parts, forms, strict=True)]
+        return SumOfLosses(losses, answers, rowwise=True)
+    assert not isinstance(form, Forms)
     if not callable(loss):
         return make_loss(loss, answers, None, smoothing, reduction="none")
     if isinstance(getattr(loss, "reduction", None), str):

@@ -1,0 +1,187 @@
+"""A loss for each of several heads: which one, how it takes its target, and their sum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import msgspec
+from torch import Tensor, nn
+
+from maas_magics.api.errors import ModelError, OptionError, did_you_mean
+from maas_magics.core.losses.check import Asked, OtherTask, fit_in, recoded
+from maas_magics.core.losses.own import UNKNOWN, Form, Given
+from maas_magics.core.networks.gradients import keep_gradients
+from maas_magics.core.networks.in_place import keep_rows
+from maas_magics.core.networks.outputs import OneHead
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.heads import Head, Heads
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How the loss of each head gets its arguments.
+
+    Attributes
+    ----------
+    forms : tuple of Form or None
+    """
+
+    forms: tuple[Form | None, ...]
+
+    @property
+    def doubt(self) -> str:
+        """What speaks against answers in the targets' own units."""
+        return " ".join(form.doubt for form in self.forms if form is not None and form.doubt)
+
+
+def parsed(loss: Any) -> Any:
+    """A loss as it was asked for, ``"a=mse,b=cross_entropy"`` as a dict.
+
+    Raises
+    ------
+    OptionError
+        If a part of it names no loss.
+    """
+    if not isinstance(loss, str) or "=" not in loss:
+        return loss
+    pairs = [part.partition("=") for part in loss.split(",") if part.strip()]
+    wrong = next((name for name, equals, of in pairs if not (name.strip() and equals and of.strip())), None)
+    if wrong is not None:
+        raise OptionError(f"{wrong!r} is no target=loss.", '--loss "a=mse,b=cross_entropy"')
+    return {name.strip(): of.strip() for name, _, of in pairs}
+
+
+def is_own(loss: Any) -> bool:
+    """Whether a loss, or that of any target, is a function or a module of the user's."""
+    return any(map(callable, loss.values())) if isinstance(loss, Mapping) else callable(loss)
+
+
+def each(asked: Any, heads: Sequence[str], what: str, usual: Any) -> tuple[Any, ...]:
+    """What was asked for each head: of a dict by its name, else the same for all.
+
+    Raises
+    ------
+    OptionError
+        If it names a head that there is not.
+    """
+    if not isinstance(asked, Mapping):
+        return (asked,) * len(heads)
+    strange = next((str(name) for name in asked if name not in heads), None)
+    if strange is not None:
+        raise OptionError(f"There is no target {strange!r} for a {what}.", did_you_mean(strange, heads))
+    return tuple(asked.get(name, usual) for name in heads)
+
+
+class SumOfLosses:
+    """Weighted sum of the losses of several heads.
+
+    Parameters
+    ----------
+    losses : sequence of callable
+        ``(outputs, target) -> losses``, one for each head.
+    answers : Task
+        `Heads`.
+    rowwise : bool
+        Whether each gives a loss for each row, or for each number of it, rather than their mean.
+    """
+
+    def __init__(
+        self, losses: Sequence[Callable[[Tensor, Tensor], Any]], answers: Task, *, rowwise: bool = False
+    ) -> None:
+        self.losses, self.answers, self.rowwise = tuple(losses), cast(Heads, answers), rowwise
+
+    def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The sum of a batch; with ``rowwise`` (n,)."""
+        answers = self.answers
+        total: Any = None
+        for loss, weight, part, wanted in zip(
+            self.losses, answers.loss_weights, answers.outputs_of(outputs), answers.targets_of(target), strict=True
+        ):
+            value = loss(part, wanted)
+            if self.rowwise:
+                value = value.reshape(len(wanted), -1).mean(dim=1)
+            value = value if weight == 1 else value * weight
+            total = value if total is None else total + value
+        found: Tensor = total
+        return found
+
+
+def fit_in_heads(
+    net: nn.Module,
+    rows: Sequence[tuple[int, ...]],
+    inputs: tuple[Tensor, ...],
+    target: Tensor,
+    answers: Heads,
+    names: list[str],
+    asked: Asked,
+    weights: Mapping[str, float],
+    givens: Sequence[Given],
+    tell: Callable[[str], None],
+) -> tuple[Heads, Forms]:
+    """Check that each head of a module answers its target, as `fit_in` does for one.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Its heads side by side; see `maas_magics.core.networks.outputs.pick`.
+    rows : sequence of tuple of int
+        Shape of what each head answers for a row.
+    inputs, target, answers, names
+        As `fit_in` takes them.
+    asked : Asked
+        Its loss for each head, or for all.
+    weights : mapping of str to float
+        Weight of each head's loss, 1 where it is left out.
+    givens : sequence of Given
+        How each target came.
+    tell : callable
+
+    Raises
+    ------
+    ModelError, OptionError
+    OtherTask
+        With a family by head.
+    """
+    keep_rows(net.eval(), inputs)
+    keep_gradients(net, tuple(x[:2] for x in inputs))
+    losses = each(asked.loss, answers.names, "loss", "auto")
+    fitted: list[Head] = []
+    forms: list[Form | None] = []
+    begin = 0
+    targets = answers.targets_of(target)
+    for place, (name, head) in enumerate(zip(answers.names, answers.heads, strict=True)):
+        one = OneHead(net, begin, rows[place])
+        begin += math.prod(rows[place])
+        own = replace(asked, loss=losses[place], given=givens[place] if givens else UNKNOWN)
+        say = _saying(name, tell)
+        try:
+            found, form = fit_in(one, inputs, targets[place], head, names, own, say)
+        except OtherTask as other:
+            raise OtherTask({name: other.family}, other.raw) from None
+        except (ModelError, OptionError) as error:
+            raise type(error)(f"The target {name!r}: {error.message}", error.hint) from error.__cause__
+        fitted.append(cast(Head, found))
+        forms.append(form)
+    told = tuple(float(weight) for weight in each(weights, answers.names, "weight of a loss", 1.0))
+    bad = next((weight for weight in told if not 0 <= weight < math.inf), None)
+    if bad is not None or not any(told):
+        raise OptionError(f"A loss cannot weigh {bad if bad is not None else 0:g}.", "--loss-weights a=1,b=0.5")
+    widths = tuple(math.prod(row) for row in rows)
+    made = msgspec.structs.replace(answers, heads=tuple(fitted), widths=widths, loss_weights=told)
+    return made, Forms(tuple(forms))
+
+
+def recoded_heads(before: Heads, after: Heads, target: Tensor) -> Tensor:
+    """Encoded targets as other answers have them."""
+    import torch
+
+    pairs = zip(before.heads, after.heads, before.targets_of(target), strict=True)
+    parts = [recoded(old, new, part) for old, new, part in pairs]
+    return torch.cat([part.reshape(len(target), -1).float() for part in parts], dim=1)
+
+
+def _saying(name: str, tell: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: tell(f"{name}: {text}")

@@ -1,0 +1,164 @@
+"""Several targets, a head for each: what of them was asked for, and their values as the fields of records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.sources import Source, open_source, typed
+from maas_magics.core.data.target import part, target_names
+from maas_magics.core.data.target_values import Beside
+from maas_magics.core.networks.outputs import is_unnamed
+
+
+def heads_of(target: Any, several: bool = False) -> dict[str, Any]:
+    """Target of each head by its name; none where the target is one.
+
+    Parameters
+    ----------
+    target : Any
+        A dict of arrays or of columns' names, or a tuple of two arrays or more, speaks for several heads.
+    several : bool
+        Whether there are several, so that columns are one each.
+    """
+    if isinstance(target, Mapping):
+        return {str(name): value for name, value in target.items()}
+    if isinstance(target, tuple) and len(target) > 1 and all(hasattr(part, "shape") for part in target):
+        names = [getattr(part, "name", None) for part in target]
+        if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
+            names = [f"y{i + 1}" for i in range(len(target))]
+        return dict(zip(map(str, names), target, strict=True))
+    if not several:
+        return {}
+    columns = target_names(target, (), -1)
+    if columns:
+        return {name: name for name in columns}
+    shape = getattr(target, "shape", ())
+    if len(shape) == 2 and hasattr(target, "columns"):
+        return {str(name): target[name] for name in target.columns}
+    return {}
+
+
+def columns_of(heads: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Names of each head's target: its columns, or its own name where it is an array."""
+    return {name: target_names(of, (), -1) or (name,) for name, of in heads.items()}
+
+
+def part_heads(
+    data: Any,
+    heads: Mapping[str, Any],
+    csv: str | None = None,
+    texts: Collection[str] = (),
+    tell: Callable[[Beside], None] = lambda beside: None,
+) -> tuple[Source, pa.Table, Array]:
+    """Features and targets of all rows.
+
+    Parameters
+    ----------
+    data : Any
+        Anything that a source reads.
+    heads : mapping
+        See `heads_of`.
+    csv : str, optional
+        How CSV files are written.
+    texts : collection of str
+        Columns that are known to be text.
+    tell : callable
+        Gets what is to be known of each head's target.
+
+    Returns
+    -------
+    source : Source
+    features : pyarrow.Table
+    values : ndarray, shape (n,)
+        Records: a field for each head.
+
+    Raises
+    ------
+    DataError
+        As `maas_magics.core.data.target.part` does, and if a row lacks a target.
+    """
+    source = typed(open_source(data, csv), texts)
+    found: dict[str, Array] = {}
+    columns = columns_of(heads)
+    rows, features = 0, pa.table({})
+    for name, of in heads.items():
+        beside = Beside()
+        _, features, found[name], _ = part(source, of, None, texts, beside)
+        rows = rows or source.table().num_rows
+        lacking = rows - len(found[name])
+        if lacking:
+            raise DataError(
+                f"The target {name!r} is missing in {lacking:,} of {rows:,} rows; of several targets, each row needs "
+                "all.",
+                "Leave such rows out, or train a model for each target.",
+            )
+        tell(beside)
+    targets = {column for name, of in heads.items() if target_names(of, (), -1) for column in columns[name]}
+    features = features.drop_columns([name for name in features.column_names if name in targets])
+    return source, features, recorded(found)
+
+
+def held_heads(held: Any, heads: Mapping[str, Any], csv: str | None, texts: Collection[str]) -> tuple[pa.Table, Array]:
+    """Features and targets of held-out rows of their own.
+
+    Parameters
+    ----------
+    held : Any
+        A table with the columns of the targets, or a pair of features and targets as those that are trained on.
+    heads, csv, texts
+        As `part_heads` takes them.
+
+    Raises
+    ------
+    DataError
+        If they have other targets.
+    """
+    if isinstance(held, tuple) and len(held) == 2:
+        held, target = held
+        heads = given_heads(target, list(heads))
+    elif not all(target_names(of, (), -1) for of in heads.values()):
+        raise DataError("The validation data needs its answers too.", "--validation (Xv,ysv)")
+    _, table, values = part_heads(held, heads, csv, texts)
+    return table, values
+
+
+def given_heads(target: Any, heads: Sequence[str]) -> dict[str, Any]:
+    """Targets that somebody gave, as those of some heads: by their names, or in their order.
+
+    Raises
+    ------
+    DataError
+        If they are others.
+    """
+    given = heads_of(target, several=True)
+    if is_unnamed(list(given)) and len(given) == len(heads):
+        given = dict(zip(heads, given.values(), strict=True))
+    if set(given) != set(heads):
+        found = f"the targets {', '.join(given)}" if given else "one target"
+        raise DataError(
+            f"The data has {found}; those learnt are {', '.join(heads)}.",
+            f"Give {{{', '.join(f'{name!r}: …' for name in heads)}}}, or a tuple of arrays in this order.",
+        )
+    return {name: given[name] for name in heads}
+
+
+def add_notes(beside: Beside, of: Beside) -> None:
+    """Write what is to be known of one target to that of all."""
+    beside.empty, beside.odd, beside.left = beside.empty or of.empty, beside.odd or of.odd, beside.left or of.left
+    beside.spelled |= of.spelled
+    beside.units |= of.units
+
+
+def recorded(values: Mapping[str, Array]) -> Array:
+    """Arrays of as many rows as records, a field for each."""
+    fields = [(name, of.dtype, of.shape[1:]) for name, of in values.items()]
+    records = np.empty(len(next(iter(values.values()))), dtype=fields)
+    for name, of in values.items():
+        records[name] = of
+    return records
