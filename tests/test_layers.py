@@ -40,7 +40,8 @@ TRAINING = ("batches", "steps", "tuning", "compiling", "", "distributed")
 """Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts the processes of a distributed one."""
 
 CORE = (
-    *("compat", "registry", "memory", "tracing", "delivery", "chunks", "data", "networks", "graphs", "tasks", "losses"),
+    *("compat", "registry", "memory", "tracing", "delivery", "chunks", "data", "features", "networks", "graphs"),
+    *("tasks", "losses"),
     *("architectures", "store", "model", "comparing", "runtimes", "generation", "inference", "generate", "context"),
     *("evaluate", "exporters", "publish", "training", "serialization", "dispatch"),
 )
@@ -211,10 +212,24 @@ def test_only_the_tasks_themselves_compare_names_of_tasks() -> None:
     assert wrong == []
 
 
+def test_nothing_asks_what_kind_of_column_a_feature_is() -> None:
+    """A feature is asked what is to be known of it: so a new kind of column is a file, and changes no other."""
+    kinds = {"Number", "Timestamp", "Category", "TensorFeature"}
+    wrong = []
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            asked = node.args[1:] if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance" else []
+            asked += [node.cls] if isinstance(node, ast.MatchClass) else []
+            if any(isinstance(part, ast.Name) and part.id in kinds for one in asked for part in ast.walk(one)):
+                wrong.append(f"{module}, line {node.lineno}")
+    assert wrong == []
+
+
 def test_a_remote_backend_reads_rows_and_runs_nothing() -> None:
     """It takes the core's data, what makes a request portable, and how chunks are read; no training, inference or export."""
     targets = {found.target for found in EVERY if room(found.importer) == "remote" and ".core." in found.target}
-    allowed = ("maas_magics.core.data.", "maas_magics.core.serialization", "maas_magics.core.chunks")
+    readers = ("data.", "features.", "serialization", "chunks")
+    allowed = tuple(f"maas_magics.core.{name}" for name in readers)
     assert all(target.startswith(allowed) for target in targets)
 
 

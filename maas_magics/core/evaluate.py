@@ -13,13 +13,11 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.requests import EvaluateRequest
 from maas_magics.api.results import Metrics
 from maas_magics.core.context import Context
-from maas_magics.core.data.arrow import is_text, read_numbers
-from maas_magics.core.data.columns import Array, Moment
+from maas_magics.core.data.arrow import Array, is_text, read_numbers
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.target import mostly, named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered, left_out
-from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, Predictor
 from maas_magics.core.tasks import metrics as figures
@@ -89,7 +87,7 @@ def _scored(
             tell(note)
         predictor.answers.check_rows(values)
         known = predictor.answers.known(values)
-        for text in cautions(predictor.columns.of(Moment), table):
+        for text in predictor.processor.cautions(table):
             tell(text)
         slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
         found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
@@ -108,7 +106,7 @@ def _texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
     """Columns that a model takes as text, and its target where its labels are texts."""
     answers = predictor.answers
     text = answers.kind in ("", TEXT) and any(isinstance(label, str) for label in answers.classes)
-    return predictor.columns.texts + (list(names) if text else [])
+    return predictor.processor.texts + (list(names) if text else [])
 
 
 def _scored_chunks(
@@ -133,7 +131,7 @@ def _scored_chunks(
         if dtype not in (None, values.dtype):
             return None
         dtype = values.dtype
-        for text in cautions(predictor.columns.of(Moment), features):
+        for text in predictor.processor.cautions(features):
             caution(text)
         predictor.answers.check_rows(values)
         try:
@@ -159,7 +157,7 @@ def _scored_heads(
     """Answers and targets of every row, of several heads."""
     if target is None and isinstance(data, tuple) and len(data) == 2:
         data, target = data
-    source, table, values = part_heads(data, given_heads(target, answers.names), csv, predictor.columns.texts)
+    source, table, values = part_heads(data, given_heads(target, answers.names), csv, predictor.processor.texts)
     for note in notes_of(source):
         tell(note)
     answers.check_rows(values)

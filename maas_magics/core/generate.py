@@ -11,7 +11,7 @@ from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import GenerateRequest
 from maas_magics.api.signature import NUMPY, TensorSpec
 from maas_magics.core.chunks import Reader, check, in_one_pass
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict

@@ -12,18 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError
-from maas_magics.core.architectures import Features, architectures
-from maas_magics.core.data.columns import Array, Category, Columns, codes
-from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.transform import Transform, as_tensor
-from maas_magics.core.store.manifest import (
-    PREPROCESS,
-    Manifest,
-    Preprocess,
-    check_files,
-    read_manifest,
-    read_preprocess,
-)
+from maas_magics.core.architectures import architectures
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.features.module import Preprocessing, entered
+from maas_magics.core.features.processor import Processor
+from maas_magics.core.store.manifest import PREPROCESS, Manifest, check_files, read_manifest, read_processor
 
 WEIGHTS = "weights.safetensors"
 
@@ -39,13 +32,13 @@ class Graph(nn.Module):
 
     Parameters
     ----------
-    transform : Transform
+    transform : Preprocessing
     net : nn.Module
     decode : nn.Module
         From outputs to answers.
     """
 
-    def __init__(self, transform: Transform, net: nn.Module, decode: nn.Module) -> None:
+    def __init__(self, transform: Preprocessing, net: nn.Module, decode: nn.Module) -> None:
         super().__init__()
         self.transform = transform
         self.net = net
@@ -63,18 +56,16 @@ class Model:
     Parameters
     ----------
     manifest : Manifest
-    preprocess : Preprocess
+    processor : Processor
     net : nn.Module
         In eval mode.
     """
 
-    def __init__(self, manifest: Manifest, preprocess: Preprocess, net: nn.Module) -> None:
+    def __init__(self, manifest: Manifest, processor: Processor, net: nn.Module) -> None:
         self.manifest = manifest
-        self.preprocess = preprocess
+        self.processor = processor
         self.net = net
-        self.graph = Graph(
-            Transform(preprocess.columns, preprocess.layout, preprocess.scaling), net, manifest.answers.decoder()
-        ).eval()
+        self.graph = Graph(Preprocessing(processor), net, manifest.answers.decoder()).eval()
 
     def exported(self) -> Graph:
         """The graph that an export is made of."""
@@ -86,17 +77,12 @@ class Model:
     def renamed(self, name: str, version: int) -> Model:
         """The same network under another reference."""
         info = msgspec.structs.replace(self.manifest.info, name=name, version=version)
-        return Model(msgspec.structs.replace(self.manifest, info=info), self.preprocess, self.net)
-
-    @property
-    def columns(self) -> Columns:
-        """Raw columns it takes."""
-        return self.preprocess.columns
+        return Model(msgspec.structs.replace(self.manifest, info=info), self.processor, self.net)
 
     @torch.inference_mode()
     def run(self, raw: Sequence[Array]) -> Array:
-        """Decoded answers of raw arrays, as `Columns.encode` makes them."""
-        return np.asarray(self.graph(*tensors(self.columns, raw)).cpu().numpy())
+        """Decoded answers of raw arrays, as `Processor.encode` makes them."""
+        return np.asarray(self.graph(*entered(self.processor, raw)).cpu().numpy())
 
     def save(self, folder: Path) -> None:
         """Write the weights, shared and strided ones as plain copies, and the graphs that a module came as."""
@@ -106,27 +92,10 @@ class Model:
             (folder / GRAPHS).write_bytes(archive)
 
 
-def tensors(columns: Columns, raw: Sequence[Array]) -> tuple[Tensor, ...]:
-    """Raw arrays as the graph takes them: text becomes codes."""
-    found = []
-    for column, values in zip(columns.columns, raw, strict=True):
-        array = codes(column, values) if isinstance(column, Category) else values
-        found.append(as_tensor(array))
-    return tuple(found)
-
-
 def save_weights(net: nn.Module, file: Path) -> None:
     """Write a module's state as safetensors; extra state of its own that is no tensor stays with the module."""
     tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, file)
-
-
-def features_of(columns: Columns, transform: Transform) -> Features:
-    """What a network by name is built for."""
-    if transform.layout == "image":
-        image = columns.of(TensorColumn)[0].shape
-        return Features(image=tuple(image))
-    return Features(transform.numeric, tuple(len(column.values) + 1 for column in columns.of(Category)))
 
 
 def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None = None) -> Model:
@@ -146,7 +115,7 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
         If the network was defined in a notebook and is not given.
     """
     check_files(folder, WEIGHTS, PREPROCESS, GRAPHS, ANSWERS)
-    manifest, preprocess = read_manifest(folder), read_preprocess(folder)
+    manifest, processor = read_manifest(folder), read_processor(folder)
     if net is None and (folder / ANSWERS).is_file():
         from maas_magics.core.graphs.answers import unpack_answers
 
@@ -158,16 +127,13 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
 
             net = unpack((folder / GRAPHS).read_bytes())
             net.load_state_dict(load_file(weights or folder / WEIGHTS))
-            return Model(manifest, preprocess, net.eval())
+            return Model(manifest, processor, net.eval())
         if not manifest.declared:
             raise ModelError(
                 f"The network of {manifest.info.name!r} was defined in a notebook as {manifest.info.architecture}, "
                 "and is not in this process.",
                 "It answers through its ONNX export; to change it, run its cell and %train again.",
             )
-        transform = Transform(preprocess.columns, preprocess.layout, preprocess.scaling)
-        net = architectures.get(manifest.info.architecture).build(
-            features_of(preprocess.columns, transform), manifest.answers, manifest.params
-        )
+        net = architectures.get(manifest.info.architecture).build(processor.inputs, manifest.answers, manifest.params)
         net.load_state_dict(load_file(weights or folder / WEIGHTS))
-    return Model(manifest, preprocess, net.eval())
+    return Model(manifest, processor, net.eval())

@@ -15,8 +15,9 @@ from maas_magics.api.results import ModelInfo
 from maas_magics.core.context import Context
 from maas_magics.core.exporters.examples import drawn, example
 from maas_magics.core.exporters.export import TOLERANCE, export_to
+from maas_magics.core.features.module import entered
 from maas_magics.core.graphs.answers import BATCHES, compare_answers, pack_answers, unpack_answers
-from maas_magics.core.model import ANSWERS, WEIGHTS, Model, tensors
+from maas_magics.core.model import ANSWERS, WEIGHTS, Model
 from maas_magics.core.store.manifest import seal, write_manifest
 from maas_magics.core.store.sample import TARGET, write_sample
 from maas_magics.core.store.storage import staging, unwritable
@@ -33,7 +34,7 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
     with staging(context.store.work) as work:
         staged = work / "version"
         staged.mkdir()
-        write_manifest(staged, manifest, model.preprocess)
+        write_manifest(staged, manifest, model.processor)
         model.save(staged)
         write_sample(staged, sample)
         if not manifest.declared and not (context.exports_later and _write_answers(staged, model, sample)):
@@ -41,7 +42,7 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
         seal(staged)
         version = context.store.storage.publish(name, staged)
     info = msgspec.structs.replace(manifest.info, version=version)
-    kept = Model(msgspec.structs.replace(manifest, info=info), model.preprocess, model.net)
+    kept = Model(msgspec.structs.replace(manifest, info=info), model.processor, model.net)
     context.loader.keep(name, version, kept)
     return context.store.get(f"{name}:{version}")
 
@@ -50,12 +51,12 @@ def _write_answers(staged: Path, model: Model, sample: pa.Table) -> bool:
     """Write the graph of a module's answers, compared with the module; False where there is none to be had."""
     rows = sum(BATCHES)
     try:
-        raw = model.columns.encode(sample.slice(0, rows).drop_columns([TARGET])) if len(sample) else drawn(model)
+        raw = model.processor.encode(sample.slice(0, rows).drop_columns([TARGET])) if len(sample) else drawn(model)
         saved = load_file(staged / WEIGHTS)
         with torch.no_grad():
             transform = model.graph.transform
             data = pack_answers(model.net, transform(*example(model)), saved)
-            inputs = transform(*tensors(model.columns, [values[:rows] for values in raw]))
+            inputs = transform(*entered(model.processor, [values[:rows] for values in raw]))
         compare_answers(model.net, unpack_answers(data, saved), inputs)
     except Exception:  # torch raises many unrelated kinds here; the export that follows tells why
         return False

@@ -17,10 +17,10 @@ from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.signature import NUMPY, Signature, TensorSpec
 from maas_magics.api.stream import ChunkStream
 from maas_magics.core.chunks import in_one_pass
-from maas_magics.core.data.arrow import is_moment, numbers, tensors
-from maas_magics.core.data.columns import Array, Category, Columns, Moment, Numeric
-from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.core.data.arrow import Array, numbers, tensors
 from maas_magics.core.data.sources import Source, open_source, typed
+from maas_magics.core.features.of_spec import of_spec
+from maas_magics.core.features.processor import Processor
 from maas_magics.remote import oip
 from maas_magics.remote.client import Client
 from maas_magics.remote.job import AskingJob
@@ -212,23 +212,11 @@ def encode(specs: Sequence[TensorSpec], table: pa.Table, source: Source) -> dict
     if len(specs) == 1 and only.name not in table.column_names and only.shape[1:] in ((table.num_columns,), (-1,)):
         stacked = np.stack([numbers(values) for values in table.columns], axis=1)
         return {only.name: stacked.astype(NUMPY[only.datatype])}
-    columns = Columns(tuple(_column_of(spec, table) for spec in specs))
-    arrays = columns.encode(table)
+    arrays = Processor.of([of_spec(spec, table) for spec in specs], "raw").encode(table)
     return {
         spec.name: values.astype(NUMPY[spec.datatype], copy=False).reshape(_shape(spec, values))
         for spec, values in zip(specs, arrays, strict=True)
     }
-
-
-def _column_of(spec: TensorSpec, table: pa.Table) -> Any:
-    kind = table.schema.field(spec.name).type if spec.name in table.column_names else None
-    if spec.datatype == "BYTES":
-        return Category(spec.name, ())
-    if isinstance(kind, pa.FixedShapeTensorType):
-        return TensorColumn(spec.name, tuple(kind.shape), NUMPY[spec.datatype])
-    if kind is not None and is_moment(kind):
-        return Moment(spec.name)
-    return Numeric(spec.name)
 
 
 def _shape(spec: TensorSpec, values: Array) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ class Lab:
     def columns(self) -> dict[str, str]:
         """Kind of each column that the newest version of ``m`` takes."""
         predictor = self.session.backend.loader.predictor("m")
-        return {column.name: type(column).__name__.lower() for column in predictor.columns.columns}
+        return {feature.name: type(feature).__struct_config__.tag for feature in predictor.processor.features}
 
 
 @pytest.fixture(autouse=True)

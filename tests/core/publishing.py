@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from maas_magics.api.results import ModelInfo
-from maas_magics.core.data.columns import Columns, Numeric
-from maas_magics.core.data.scaling import Scaling
-from maas_magics.core.store.manifest import Manifest, Preprocess, write_manifest
+from maas_magics.core.features.modalities.number import Number
+from maas_magics.core.features.processor import Processor
+from maas_magics.core.store.manifest import Manifest, write_manifest
 from maas_magics.core.store.models import Store
 from maas_magics.core.store.storage import staging
 from maas_magics.core.tasks.regression import Regression
@@ -28,7 +28,7 @@ def stage(folder: Path, name: str, mark: str, size: int = 100) -> Path:
     write_manifest(
         folder,
         Manifest(info=info, answers=answers),
-        Preprocess(columns=Columns((Numeric("a"),)), layout="flat", scaling=Scaling()),
+        Processor.of([Number("a")], "flat"),
     )
     for part in range(PARTS):
         (folder / f"part{part}").write_text(mark * size)

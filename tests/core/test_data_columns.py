@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.columns import MOST_CATEGORIES
 from maas_magics.core.data.split import split
+from maas_magics.core.features.modalities.category import MOST_CATEGORIES
 from maas_magics.core.training.batches.prepare import VALIDATION_SHARE
 
 N = 60
@@ -26,23 +26,23 @@ def _missing(values: Any, none: Any = None) -> list[Any]:
 
 
 COLUMNS: dict[str, tuple[Any, str]] = {
-    "float": (np.linspace(-1, 1, N), "numeric"),
-    "float with NaN": (np.where(GONE, np.nan, np.linspace(-1, 1, N)), "numeric"),
-    "float16": (np.linspace(-1, 1, N).astype("float16"), "numeric"),
-    "uint64": (np.arange(N).astype("uint64"), "numeric"),
-    "nullable integer": (pd.array(_missing(range(N)), dtype="Int64"), "numeric"),
-    "nullable float": (pd.array(_missing(np.linspace(0, 1, N)), dtype="Float64"), "numeric"),
-    "nullable boolean": (pd.array(_missing([True, False] * 30), dtype="boolean"), "numeric"),
-    "booleans and None": (pd.Series(_missing([True, False] * 30), dtype=object), "numeric"),
-    "numbers and None": (pd.Series(_missing(range(N)), dtype=object), "numeric"),
-    "arrow integer": (pd.array(_missing(range(N)), dtype="int64[pyarrow]"), "numeric"),
-    "arrow boolean": (pd.array(_missing([True, False] * 30), dtype="bool[pyarrow]"), "numeric"),
-    "decimal": ([Decimal(i) / 10 for i in range(N)], "numeric"),
-    "decimal and None": (_missing([Decimal(i) / 10 for i in range(N)]), "numeric"),
-    "sparse": (pd.arrays.SparseArray(np.arange(N) % 3), "numeric"),
-    "length of time": (pd.to_timedelta(np.arange(N), unit="h"), "numeric"),
-    "length of time and NaT": (pd.Series(pd.to_timedelta(np.arange(N), unit="h")).mask(GONE), "numeric"),
-    "time of day": ([dt.time(i % 24, i) for i in range(N)], "numeric"),
+    "float": (np.linspace(-1, 1, N), "number"),
+    "float with NaN": (np.where(GONE, np.nan, np.linspace(-1, 1, N)), "number"),
+    "float16": (np.linspace(-1, 1, N).astype("float16"), "number"),
+    "uint64": (np.arange(N).astype("uint64"), "number"),
+    "nullable integer": (pd.array(_missing(range(N)), dtype="Int64"), "number"),
+    "nullable float": (pd.array(_missing(np.linspace(0, 1, N)), dtype="Float64"), "number"),
+    "nullable boolean": (pd.array(_missing([True, False] * 30), dtype="boolean"), "number"),
+    "booleans and None": (pd.Series(_missing([True, False] * 30), dtype=object), "number"),
+    "numbers and None": (pd.Series(_missing(range(N)), dtype=object), "number"),
+    "arrow integer": (pd.array(_missing(range(N)), dtype="int64[pyarrow]"), "number"),
+    "arrow boolean": (pd.array(_missing([True, False] * 30), dtype="bool[pyarrow]"), "number"),
+    "decimal": ([Decimal(i) / 10 for i in range(N)], "number"),
+    "decimal and None": (_missing([Decimal(i) / 10 for i in range(N)]), "number"),
+    "sparse": (pd.arrays.SparseArray(np.arange(N) % 3), "number"),
+    "length of time": (pd.to_timedelta(np.arange(N), unit="h"), "number"),
+    "length of time and NaT": (pd.Series(pd.to_timedelta(np.arange(N), unit="h")).mask(GONE), "number"),
+    "time of day": ([dt.time(i % 24, i) for i in range(N)], "number"),
     "text": (KINDS, "category"),
     "text and None": (_missing(KINDS), "category"),
     "text and empty text": (_missing(KINDS, ""), "category"),
@@ -56,15 +56,15 @@ COLUMNS: dict[str, tuple[Any, str]] = {
     "category of booleans": (pd.Categorical(np.arange(N) % 2 == 0), "category"),
     "ordered category": (pd.Categorical(KINDS, ["r", "q", "p"], ordered=True), "category"),
     "interval": (pd.cut(np.linspace(0, 1, N), 4), "category"),
-    "moment": (DAYS, "moment"),
-    "moment and NaT": (DAYS.mask(GONE), "moment"),
-    "moment with a zone": (DAYS.dt.tz_localize("Europe/Paris"), "moment"),
-    "moment with a zone and NaT": (DAYS.dt.tz_localize("Asia/Tokyo").mask(GONE), "moment"),
-    "arrow moment": (DAYS.astype("timestamp[us][pyarrow]"), "moment"),
-    "date": ([dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(N)], "moment"),
-    "period": (pd.period_range("2020-01", periods=N, freq="D"), "moment"),
-    "dates as text": (DAYS.astype(str).mask(GONE), "moment"),
-    "dates with a zone as text": (DAYS.dt.tz_localize("Europe/Paris").map(pd.Timestamp.isoformat), "moment"),
+    "moment": (DAYS, "timestamp"),
+    "moment and NaT": (DAYS.mask(GONE), "timestamp"),
+    "moment with a zone": (DAYS.dt.tz_localize("Europe/Paris"), "timestamp"),
+    "moment with a zone and NaT": (DAYS.dt.tz_localize("Asia/Tokyo").mask(GONE), "timestamp"),
+    "arrow moment": (DAYS.astype("timestamp[us][pyarrow]"), "timestamp"),
+    "date": ([dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(N)], "timestamp"),
+    "period": (pd.period_range("2020-01", periods=N, freq="D"), "timestamp"),
+    "dates as text": (DAYS.astype(str).mask(GONE), "timestamp"),
+    "dates with a zone as text": (DAYS.dt.tz_localize("Europe/Paris").map(pd.Timestamp.isoformat), "timestamp"),
 }
 
 
@@ -79,7 +79,7 @@ def test_a_column_of_each_kind_is_learnt_from(lab, kind):
     values, expected = COLUMNS[kind]
     frame = _frame(values)
     lab.train(frame, "y", epochs=2)
-    assert lab.columns == {"base": "numeric", "c": expected}
+    assert lab.columns == {"base": "number", "c": expected}
     answers = lab.predict(frame)["prediction"]
     shuffled = frame.assign(c=frame["c"].iloc[::-1].to_numpy())
     assert np.isfinite(answers).all()
@@ -173,14 +173,14 @@ def test_a_column_of_no_use_is_left_out_with_a_word(lab, values, said):
     frame = _frame(values)
     lab.train(frame, "y")
     assert said in lab.messages
-    assert lab.columns == {"base": "numeric"}
+    assert lab.columns == {"base": "number"}
     assert len(lab.predict(frame.drop(columns="c"))) == N
 
 
 def test_a_text_that_names_every_row_is_left_out_with_a_word(lab):
     lab.train(_frame([f"id-{i}" for i in range(N)]), "y", validation=0)
     assert "Column 'c' has 60 different texts in 60 rows and is left out." in lab.messages
-    assert lab.columns == {"base": "numeric"}
+    assert lab.columns == {"base": "number"}
 
 
 @pytest.mark.parametrize("values", [[5.0, None] * 30, ["same", None] * 30, [True, None] * 30])
@@ -194,7 +194,7 @@ def test_many_different_texts_are_cut_to_the_most_frequent(lab, rng):
     frame = pd.DataFrame({"c": [f"w{i}" for i in rng.integers(0, 1_500, n)], "y": rng.random(n)})
     lab.train(frame, "y")
     assert any(f"the {MOST_CATEGORIES:,} most frequent of" in text for text in lab.messages)
-    assert len(lab.session.backend.loader.predictor("m").columns.columns[0].values) == MOST_CATEGORIES
+    assert len(lab.session.backend.loader.predictor("m").processor.features[0].values) == MOST_CATEGORIES
 
 
 def test_columns_may_come_in_any_order_and_with_others(lab, frame):
@@ -277,7 +277,7 @@ def test_figures_of_the_preprocessing_come_from_the_training_rows_alone(lab, fra
     wild = held.assign(size=1e6, count=10**9, kind="never", flag=True, when=pd.Timestamp("1970-01-01"))
     lab.train(rest, "label", validation=held, name="a")
     lab.train(rest, "label", validation=wild, name="b")
-    one, two = (lab.session.backend.loader.model(name, 1).preprocess for name in "ab")
+    one, two = (lab.session.backend.loader.model(name, 1).processor for name in "ab")
     assert one == two
     assert lab.predict(frame, "a").equals(lab.predict(frame, "b"))
 
@@ -290,6 +290,6 @@ def test_rows_held_out_by_share_do_not_touch_the_preprocessing(lab, rng):
         changed = x.copy()
         changed[part] = value
         lab.train(pd.DataFrame({"x": changed, "y": np.sin(x)}), "y", seed=3)
-        fitted.append(lab.session.backend.loader.model("m", len(fitted) + 1).preprocess)
+        fitted.append(lab.session.backend.loader.model("m", len(fitted) + 1).processor)
     assert fitted[0] == fitted[1]
     assert fitted[0] != fitted[2]

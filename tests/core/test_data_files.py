@@ -78,7 +78,7 @@ def test_the_folders_of_a_partition_are_columns(lab, tmp_path, ending):
     lab.train(tmp_path / "t", "kind")
     assert set(lab.session.backend.models.get("m").classes) == {"a b", "c/d", "e"}
     lab.train(tmp_path / "t", "y", stream=True)
-    assert lab.columns["year"] == "numeric" and lab.columns["kind"] == "category"
+    assert lab.columns["year"] == "number" and lab.columns["kind"] == "category"
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl", "arrow"])
@@ -203,7 +203,7 @@ def test_a_csv_file_of_any_dialect_is_read_and_told(lab, tmp_path, dialect):
     lab.train(tmp_path / "rows.csv", "y")
     told = [text for text in lab.messages if "is read with" in text]
     assert bool(told) == ("sep" in options or options["encoding"] not in ("utf-8-sig",))
-    assert lab.columns == {"a": "numeric", "b": "numeric", "c": "category"}
+    assert lab.columns == {"a": "number", "b": "number", "c": "category"}
     assert len(lab.predict(tmp_path / "rows.csv")) == 40
 
 

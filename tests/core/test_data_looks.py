@@ -129,7 +129,7 @@ def test_one_note_says_what_a_column_looks_like_what_became_of_it_and_what_to_ty
 def test_the_order_of_day_and_month_can_be_said_of_a_file(lab, tmp_path, stream):
     path = _as("csv", _rows(list(DAYS.strftime("%d.%m.%Y"))), tmp_path)
     lab.train(path, "y", csv="dates=dmy", stream=stream)
-    assert lab.columns["when"] == "moment"
+    assert lab.columns["when"] == "timestamp"
     found = lab.predict(path, csv="dates=dmy")
     assert found.to_numpy() == pytest.approx(lab.predict(_rows(DAYS)).to_numpy())
     with pytest.raises(DataError, match="text that is no date") as error:

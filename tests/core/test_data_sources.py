@@ -80,7 +80,7 @@ def test_every_kind_of_table_trains_to_the_same_model_and_gets_its_own_kind_back
     assert np.abs(_probability(own) - reference).max() < 1e-6
     assert np.abs(_probability(lab.predict(make(frame), "reference")) - reference).max() < 1e-6
     assert lab.columns == lab.columns | {
-        "size": "numeric", "count": "numeric", "flag": "numeric", "kind": "category", "when": "moment"
+        "size": "number", "count": "number", "flag": "number", "kind": "category", "when": "timestamp"
     }  # fmt: skip
 
 
@@ -271,14 +271,14 @@ def test_a_table_may_have_its_target_beside_it(lab, frame):
 
 def test_missing_texts_in_lists_are_missing_and_no_words(lab):
     lab.train({"kind": ["a", None, float("nan"), "b"] * 10, "y": [0, 1] * 20}, "y")
-    encoded = lab.session.backend.loader.predictor("m").columns.columns[0]
+    encoded = lab.session.backend.loader.predictor("m").processor.features[0]
     assert encoded.values == ("a", "b")
 
 
 def test_rows_as_dicts_may_lack_keys(lab):
     rows = [{"a": i, "y": i % 2} | ({"b": i / 2} if i % 3 else {}) for i in range(30)]
     lab.train(rows, "y")
-    assert lab.columns == {"a": "numeric", "b": "numeric"}
+    assert lab.columns == {"a": "number", "b": "number"}
     assert len(lab.predict([{"a": 1}, {"b": 2, "a": None}])["prediction"]) == 2
 
 

@@ -26,7 +26,7 @@ def asked(lab) -> pd.DataFrame:
     frame = pd.DataFrame({"k": np.repeat(WORDS, 4), "n": np.arange(4 * len(WORDS)) % 7})
     frame["y"] = np.random.default_rng(0).normal(size=len(frame)).cumsum()
     lab.train(frame, "y", model="mlp", epochs=3)
-    assert len(lab.session.backend.loader.predictor("m").columns.columns[0].values) == len(WORDS)
+    assert len(lab.session.backend.loader.predictor("m").processor.features[0].values) == len(WORDS)
     return frame[["k", "n"]].iloc[::4].reset_index(drop=True)
 
 
@@ -133,13 +133,13 @@ def test_a_csv_file_learns_the_texts_that_the_table_has(lab, tmp_path):
     frame.to_csv(tmp_path / "rows.csv", index=False, na_rep="")
     for data in (frame, tmp_path / "rows.csv"):
         lab.train(data, "y")
-        assert lab.columns == {"k": "category", "v": "numeric"}
-        assert lab.session.backend.loader.predictor("m").columns.columns[0].values == ("-", "NA", "null", "x")
+        assert lab.columns == {"k": "category", "v": "number"}
+        assert lab.session.backend.loader.predictor("m").processor.features[0].values == ("-", "NA", "null", "x")
     (tmp_path / "r.csv").write_text(
         "v,y\n" + "\n".join(f"{'NA' if i % 5 == 0 else '?' if i % 7 == 0 else i},{i % 2}" for i in range(50))
     )
     lab.train(tmp_path / "r.csv", "y")
-    assert lab.columns == {"v": "numeric"}
+    assert lab.columns == {"v": "number"}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maas_magics.core.data.columns import Numeric
 from maas_magics.core.data.looks import look
+from maas_magics.core.features.modalities.number import Number
 
 N = 340
 VALUES = np.random.default_rng(0).uniform(10, 200, N).round(1)
@@ -69,11 +69,11 @@ def test_one_odd_cell_of_a_file_makes_no_text_of_its_numbers(lab, tmp_path: Path
     path = tmp_path / "rows.csv"
     path.write_text("a,b,y\n" + "".join(f"{cell},{v},{v}\n" for cell, v in zip(cells, VALUES, strict=True)))
     lab.train(str(path), "y", stream=stream, validation=0)
-    assert lab.columns == {"a": "numeric", "b": "numeric"}
+    assert lab.columns == {"a": "number", "b": "number"}
     assert [text for text in lab.messages if f"({word!r})" in text and "missing" in text]
     assert len(lab.predict(str(path)).values) == N
     lab.train(str(path), "y", stream=stream)  # the odd one may be held out
-    assert lab.columns == {"a": "numeric", "b": "numeric"}
+    assert lab.columns == {"a": "number", "b": "number"}
 
 
 @pytest.mark.parametrize("word", ODD)
@@ -110,5 +110,5 @@ def test_a_fitted_column_keeps_that_texts_stood_in_it(lab, tmp_path: Path):
     path = tmp_path / "rows.csv"
     path.write_text("a,y\n" + "".join(f"{'k.A.' if i == 3 else v},{v}\n" for i, v in enumerate(VALUES)))
     lab.train(str(path), "y")
-    column = lab.session.backend.loader.predictor("m").columns.columns[0]
-    assert isinstance(column, Numeric) and column.texts
+    column = lab.session.backend.loader.predictor("m").processor.features[0]
+    assert isinstance(column, Number) and column.texts

@@ -233,7 +233,7 @@ def test_an_array_of_objects_that_are_numbers_trains(lab):
 def test_texts_among_many_numbers_are_missing_and_said_so(lab):
     values = [*TRUE.tolist()[:-3], "n/a", "-", True]
     lab.train(pd.DataFrame({"a": pd.Series(values, dtype=object), "y": 2 * TRUE}), "y", epochs=3)
-    assert lab.columns == {"a": "numeric"}
+    assert lab.columns == {"a": "number"}
     assert "Column 'a' holds texts among its numbers ('n/a', '-'); they count as missing." in lab.messages
     asked = [0.25, "n/a", None, "never seen", "0.25"]
     first, *rest = lab.predict({"a": asked})["prediction"]
@@ -248,7 +248,7 @@ def test_mixed_values_of_few_kinds_are_texts_and_said_so(lab):
     lab.train({"a": [1, "two", 3.0, None, True] * 12, "y": [0, 1] * 30}, "y")
     assert lab.columns == {"a": "category"}
     assert "Column 'a' holds texts and numbers; each is taken as a text." in lab.messages
-    values = lab.session.backend.loader.predictor("m").columns.columns[0].values
+    values = lab.session.backend.loader.predictor("m").processor.features[0].values
     assert values == ("1", "3", "true", "two")
 
 
@@ -300,7 +300,7 @@ def test_a_length_of_time_of_any_unit_is_its_seconds_or_refused(lab, unit, count
         assert error.value.hint == "Give days or seconds: .astype('timedelta64[D]')"
         return
     lab.train(data, "y")
-    encoded = lab.session.backend.loader.predictor("m").columns.encode(open_source(data).table())[0].ravel()
+    encoded = lab.session.backend.loader.predictor("m").processor.encode(open_source(data).table())[0].ravel()
     second = np.timedelta64(1, "s") / np.timedelta64(count, unit) if unit not in ("ps", "fs", "as") else (
         {"ps": 1e12, "fs": 1e15, "as": 1e18}[unit] / count
     )  # fmt: skip
@@ -326,7 +326,7 @@ def test_times_that_mean_nothing_are_refused_in_two_lines(lab, values, said):
 
 def test_moments_without_a_unit_that_are_all_missing_are_an_empty_column(lab):
     lab.train({"a": np.array(["NaT"] * 8, "M8"), "b": np.arange(8), "y": [0, 1] * 4}, "y")
-    assert lab.columns == {"b": "numeric"}
+    assert lab.columns == {"b": "number"}
 
 
 def test_dates_and_times_together_lose_nothing(lab):

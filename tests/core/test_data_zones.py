@@ -73,7 +73,8 @@ def test_what_was_assumed_is_told_once_by_predict_and_by_evaluate(lab):
 def test_missing_times_and_models_of_before_assume_nothing(lab):
     lab.train(rows(HOURS.tz_localize(ZONE)), "y")
     assert not any("zone" in text for text in warned(lab, rows(pd.NaT)))
-    from maas_magics.core.data.columns import Moment
-    from maas_magics.core.data.zones import cautions
+    from maas_magics.core.features.modalities.timestamp import Timestamp
+    from maas_magics.core.features.processor import Processor
 
-    assert cautions([Moment("when")], pa.table({"when": HOURS.to_numpy()})) == []
+    processor = Processor.of([Timestamp("when")], "tabular")
+    assert processor.cautions(pa.table({"when": HOURS.to_numpy()})) == []

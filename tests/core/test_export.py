@@ -21,7 +21,7 @@ from maas_magics.api.errors import ExportError, MaasError, ModelNotFound, NotFou
 from maas_magics.api.events import Message
 from maas_magics.api.results import Artifact
 from maas_magics.api.signature import Signature
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.safetensors import Safetensors
 from maas_magics.core.model import Model

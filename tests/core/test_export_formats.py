@@ -164,7 +164,7 @@ def test_a_file_answers_what_the_model_answers(case: str, format: str, models: A
     file, _ = files(case, format)
     run = exporters.get(format).load(file, folder, model)
     for size in (1, 2, 7, 256):
-        raw = model.columns.encode(_table(model, hard(rows[:size])))
+        raw = model.processor.encode(_table(model, hard(rows[:size])))
         answers, expected = run(raw), model.run(raw)
         assert answers.shape == expected.shape and answers.shape[0] == size
         np.testing.assert_allclose(answers, expected, atol=2e-5, rtol=1e-4)
@@ -173,7 +173,7 @@ def test_a_file_answers_what_the_model_answers(case: str, format: str, models: A
 
 def _table(model: Model, rows: Any) -> Any:
     table = open_source(rows).table()
-    return table if isinstance(rows, pd.DataFrame) else table.rename_columns([model.columns.columns[0].name])
+    return table if isinstance(rows, pd.DataFrame) else table.rename_columns([model.processor.features[0].name])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -186,7 +186,7 @@ def test_onnx_is_asked_with_raw_columns_as_its_signature_says(case: str, models:
     assert [value.name for value in session.get_outputs()] == [spec.name for spec in signature.outputs]
     few = rows[:7]
     given = {}
-    for column, spec in zip(model.columns.columns, signature.inputs, strict=True):
+    for column, spec in zip(model.processor.features, signature.inputs, strict=True):
         values = few[column.name] if isinstance(few, pd.DataFrame) else few
         if spec.datatype == "BYTES":
             values = values.astype(object).where(values.notna(), "").to_numpy()
@@ -194,7 +194,7 @@ def test_onnx_is_asked_with_raw_columns_as_its_signature_says(case: str, models:
             values = values.astype("datetime64[us]").to_numpy().astype(np.int64)
         given[spec.name] = np.asarray(values).astype(NUMPY[spec.datatype]).reshape(7, *spec.shape[1:])
     outputs = dict(zip([spec.name for spec in signature.outputs], session.run(None, given), strict=True))
-    expected = model.run(model.columns.encode(_table(model, few)))
+    expected = model.run(model.processor.encode(_table(model, few)))
     np.testing.assert_allclose(outputs[signature.outputs[-1].name], expected, atol=2e-5, rtol=1e-4)
     answers = model.manifest.answers
     if answers.task in ("binary", "multiclass"):
@@ -246,5 +246,5 @@ def test_numbers_keep_their_digits_in_onnx(store: Path) -> None:
 
 def test_rebuilt_from_its_files_a_declared_model_answers_the_same(models: Any) -> None:
     model, folder, rows = models("mixed-strings")
-    raw = model.columns.encode(_table(model, rows))
+    raw = model.processor.encode(_table(model, rows))
     np.testing.assert_array_equal(load_model(folder).run(raw), model.run(raw))

@@ -69,9 +69,12 @@ def test_other_formats_and_manifests_of_before_say_what_they_can(lab):
     import msgspec
 
     from maas_magics.api.signature import TensorSpec
-    from maas_magics.core.data.columns import Columns, Moment, Numeric
+    from maas_magics.core.features.modalities.number import Number
+    from maas_magics.core.features.modalities.timestamp import Timestamp
+    from maas_magics.core.features.processor import restored
 
     old = msgspec.json.decode(b'{"name": "a", "datatype": "FP64", "shape": [-1, 1]}', type=TensorSpec)
     assert old.meaning == "" and b"meaning" not in msgspec.json.encode(old)
-    saved = b'{"columns": [{"type": "moment", "name": "t"}, {"type": "numeric", "name": "n"}]}'
-    assert msgspec.json.decode(saved, type=Columns) == Columns((Moment("t"), Numeric("n")))
+    columns = b'{"columns": [{"type": "moment", "name": "t"}, {"type": "numeric", "name": "n"}]}'
+    found = restored(b'{"columns": ' + columns + b', "layout": "raw", "scaling": {}}')
+    assert found.features == (Timestamp("t"), Number("n"))

@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from maas_magics.api.errors import ToleranceExceeded
-from maas_magics.core.data.columns import Columns, Numeric, Tensor
-from maas_magics.core.data.exact import exactly
 from maas_magics.core.data.running import Running, figures
 from maas_magics.core.data.sources.arrays import tensor_column
 from maas_magics.core.data.text import read_rows
@@ -45,13 +43,13 @@ def standardised(lab: Any, rows: Any) -> np.ndarray:
     """What the network says of the rows, scaled back here."""
     predictor = lab.session.backend.loader.predictor("m")
     from maas_magics.core.data.sources import open_source
-    from maas_magics.core.model import tensors
+    from maas_magics.core.features.module import entered
 
     source = open_source(rows)
     name, _, version = predictor.ref.partition(":")
     model = lab.session.backend.loader.model(name, int(version))
     with torch.inference_mode():
-        outputs = model.net(*model.graph.transform(*tensors(model.columns, predictor.encode(source.table(), source))))
+        outputs = model.net(*model.graph.transform(*entered(model.processor, predictor.encode(source.table(), source))))
     answers = predictor.answers
     exact = outputs.double().numpy().reshape(len(outputs), -1) * np.array(answers.scale) + np.array(answers.center)
     return np.clip(exact, answers.low or -np.inf, answers.high or np.inf)[:, 0]
@@ -154,13 +152,14 @@ def test_columns_far_from_one_are_not_taken_for_constants(lab):
         frame = pd.DataFrame({"a": at + spread * X[:, 0], "b": X[:, 1]})
         assert lab.train(frame, X[:, 0] - 0.5 * X[:, 1], **TRAINING).metrics["r2"] > 0.95, (at, spread)
     noise = pd.DataFrame({"a": np.where(X[:, 0] > 0, 0.1 + 0.2, 0.3), "b": X[:, 1]})
-    scaling = _scaling(lab, noise)
-    assert scaling.scale[0] == 0 and scaling.scale[1] > 0
+    (a, b) = _scalings(lab, noise)
+    assert a.scale[0] == 0 and b.scale[0] > 0
 
 
-def _scaling(lab: Any, frame: pd.DataFrame) -> Any:
+def _scalings(lab: Any, frame: pd.DataFrame) -> Any:
     lab.train(frame, F)
-    return lab.session.backend.loader.model("m", len(lab.session.backend.models.versions("m"))).preprocess.scaling
+    model = lab.session.backend.loader.model("m", len(lab.session.backend.models.versions("m")))
+    return [feature.scaling for feature in model.processor.features]
 
 
 def test_two_targets_of_different_levels_are_each_exact(lab):
@@ -220,8 +219,17 @@ def test_the_rule_for_arrays_looks_at_every_column():
     import pyarrow as pa
 
     held = pa.table({"x": tensor_column(rows)})
-    assert exactly(Columns((Numeric("x", 6),)), held, "tabular").columns == (Numeric("x", 6, exact=True),)
-    assert exactly(Columns((Tensor("x", (6,), "float32"),)), held, "raw").columns[0].dtype == "float32"
+    assert fitted(held, "tabular").features[0].precise
+    assert fitted(held.set_column(0, "x", tensor_column(rows.astype("float32"))), "raw").features[0].dtype == "float32"
+
+
+def fitted(rows: Any, layout: Any) -> Any:
+    from maas_magics.core.features.base import Fit
+    from maas_magics.core.features.profile import TableProfile
+
+    profile = TableProfile(rows.schema, Fit(layout))
+    profile.add(rows)
+    return profile.finish(rows, print, {})
 
 
 def test_quantities_that_are_learnt_as_they_are_stay_what_the_network_says():
@@ -247,14 +255,18 @@ def test_dates_near_one_another_are_told_apart_in_every_export(lab, tmp_path, wh
 
 
 def test_a_version_of_before_counts_days_from_1970():
-    from maas_magics.core.data.columns import NAT, Moment
-    from maas_magics.core.data.scaling import Scaling
-    from maas_magics.core.data.transform import Transform
+    import msgspec
 
-    scaling = Scaling(fill=(0.0,) * 7, center=(19_000.0, *[0.0] * 6), scale=(0.5, *[1.0] * 6))
+    from maas_magics.core.features.modalities.timestamp import NAT
+    from maas_magics.core.features.module import Preprocessing
+    from maas_magics.core.features.processor import restored
+
+    figures = {"fill": [0.0] * 7, "center": [19_000.0, *[0.0] * 6], "scale": [0.5, *[1.0] * 6]}
+    columns = {"columns": [{"type": "moment", "name": "when"}]}
+    saved = msgspec.json.encode({"columns": columns, "layout": "tabular", "scaling": figures})
     days = 19_000 + np.array([0.0, 1.5, -20_000.25])
     raw = np.append((days * 86_400e6).astype(np.int64), NAT)[:, None]
-    found = Transform(Columns((Moment("when"),)), "tabular", scaling)(torch.from_numpy(raw))[0].numpy()
+    found = Preprocessing(restored(saved))(torch.from_numpy(raw))[0].numpy()
     phases = [wave(2 * np.pi * days / period) for period in (365.2425, 7, 1) for wave in (np.sin, np.cos)]
     expected = np.stack([(days - 19_000) / 2, *phases], axis=1)
     assert found[:3] == pytest.approx(expected, abs=1e-6)

@@ -215,8 +215,8 @@ def test_random_modules_answer_what_the_plain_module_answers_or_are_refused_in_t
             told["exported"] += 1
             model = lab.session.backend.loader.model(f"m{seed}", 1)
             table = dict(zip(("x", "other", "mask"), case.arrays, strict=False))
-            raw = [np.ascontiguousarray(table[c.name]).astype(c.dtype) for c in model.columns.columns]
-            raw = [values.reshape(ROWS, *c.shape) for values, c in zip(raw, model.columns.columns, strict=True)]
+            raw = [np.ascontiguousarray(table[c.name]).astype(c.dtype) for c in model.processor.features]
+            raw = [values.reshape(ROWS, *c.row) for values, c in zip(raw, model.processor.features, strict=True)]
             assert np.allclose(model.run(raw), np.asarray(found).reshape(model.run(raw).shape), atol=1e-4), name
         if case.loss in ("MSE", "mse", "L1", "pinball", "CE", "ce", "NLL"):
             told["as the plain loop"] += _as_plain(case, before, result.history["loss"], inputs, name)

@@ -168,7 +168,7 @@ def _ask_by_protocol(session: Session, service: RemoteBackend, rows: Any, expect
     """JSON and binary tensors of the raw columns, as any client sends them."""
     predictor = session.backend.loader.predictor("m")  # type: ignore[attr-defined]
     source = open_source(rows)
-    raw = dict(zip([s.name for s in predictor.columns.specs], predictor.encode(source.table(), source), strict=True))
+    raw = dict(zip([s.name for s in predictor.processor.specs], predictor.encode(source.table(), source), strict=True))
     found = outcome("binary", lambda: service.infer("m", raw))
     assert found is not None
     _agrees(found.outputs, expected)
@@ -176,7 +176,7 @@ def _ask_by_protocol(session: Session, service: RemoteBackend, rows: Any, expect
         return  # JSON has no word for them
     inputs = [
         {"name": s.name, "datatype": s.datatype, "shape": raw[s.name].shape, "data": raw[s.name].tolist()}
-        for s in predictor.columns.specs
+        for s in predictor.processor.specs
     ]
     told = httpx2.post(f"{service.place}/v2/models/m/infer", json={"inputs": inputs}, timeout=30)
     assert told.status_code == 200, told.text

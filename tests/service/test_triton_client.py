@@ -31,7 +31,7 @@ def raw(here: LocalBackend, model: str, rows: Any) -> dict[str, np.ndarray[Any, 
 
     predictor: Predictor = here.loader.predictor(model)
     table = pa.Table.from_pandas(rows, preserve_index=False)
-    return dict(zip([spec.name for spec in predictor.columns.specs], predictor.columns.encode(table), strict=True))
+    return dict(zip([spec.name for spec in predictor.processor.specs], predictor.processor.encode(table), strict=True))
 
 
 def tensors(inputs: dict[str, np.ndarray[Any, Any]], binary: bool) -> list[Any]:

@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.core.data.scaling import Layout
+from maas_magics.core.features.base import Layout
+from maas_magics.core.features.processor import NetworkInputs as NetworkInputs
 from maas_magics.core.registry import Registry
 from maas_magics.core.tasks.base import Task
 
@@ -21,25 +22,6 @@ from maas_magics.core.tasks.base import Task
 def widths(given: int | Sequence[int]) -> tuple[int, ...]:
     """Widths of layers: several, or one."""
     return (given,) if isinstance(given, int) else tuple(given)
-
-
-@dataclass(frozen=True)
-class Features:
-    """What preprocessing hands to a network.
-
-    Attributes
-    ----------
-    numeric : int
-        Float32 numbers, imputed and scaled; 0/1 indicators of missing values stand last.
-    categories : tuple of int
-        Codes of each categorical column, code 0 (missing or unseen) included.
-    image : tuple of int
-        Shape of one image for the ``image`` layout.
-    """
-
-    numeric: int = 0
-    categories: tuple[int, ...] = ()
-    image: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +85,7 @@ class Architecture:
         parameters = inspect.signature(self.network).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "task"}
 
-    def build(self, features: Features, task: Task, params: Mapping[str, Any]) -> nn.Module:
+    def build(self, features: NetworkInputs, task: Task, params: Mapping[str, Any]) -> nn.Module:
         """The network with fresh weights.
 
         Raises

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from maas_magics.core.architectures import Architecture, Features, Recipe, architectures, widths
+from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures, widths
 from maas_magics.core.tasks.base import Task
 
 CHANNELS = (1, 3, 4)
@@ -18,7 +18,7 @@ class CNN(nn.Module):
 
     Parameters
     ----------
-    features : Features
+    features : NetworkInputs
         ``image`` is (height, width), (channels, height, width) or (height, width, channels).
     outputs : int
     task : Task
@@ -30,7 +30,7 @@ class CNN(nn.Module):
 
     def __init__(
         self,
-        features: Features,
+        features: NetworkInputs,
         outputs: int,
         *,
         task: Task,

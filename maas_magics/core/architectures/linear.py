@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.architectures import Architecture, Features, Recipe, architectures
+from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
 from maas_magics.core.tasks.base import Task
 
 
@@ -14,12 +14,12 @@ class Linear(nn.Module):
 
     Parameters
     ----------
-    features : Features
+    features : NetworkInputs
     outputs : int
     task : Task
     """
 
-    def __init__(self, features: Features, outputs: int, *, task: Task) -> None:
+    def __init__(self, features: NetworkInputs, outputs: int, *, task: Task) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(features.numeric, outputs))
         self.bias = nn.Parameter(torch.zeros(outputs))

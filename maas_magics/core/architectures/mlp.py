@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maas_magics.core.architectures import Architecture, Features, Recipe, architectures, widths
+from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures, widths
 from maas_magics.core.networks.layers import PiecewiseLinearEmbedding, SharedLinear
 from maas_magics.core.tasks.base import Task
 
@@ -38,7 +38,7 @@ class MLP(nn.Module):
 
     def __init__(
         self,
-        features: Features,
+        features: NetworkInputs,
         outputs: int,
         *,
         task: Task,

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.arrow import is_text
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array, is_text
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import NamedSplit, groups_held, keys, threshold, times
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 Label = bool | int | float | str
 """A label as JSON holds it."""

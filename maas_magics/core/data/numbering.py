@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.columns import Columns
 
 LEAST = 20
 """Rows from which whole numbers in a row are taken to count them."""
@@ -96,18 +94,15 @@ def names_rows(name: str) -> bool:
     return not name.strip() or bool(words & _NAMES) or name.lower().endswith(_ENDINGS)
 
 
-def without_counts(
-    columns: Columns,
-    counting: Mapping[str, tuple[int, int]],
-    tell: Callable[[str], None],
-    *,
-    leave: bool,
-) -> Columns:
-    """Columns without those that name single rows by counting them.
+def row_numbers(
+    names: Sequence[str], counting: Mapping[str, tuple[int, int]], tell: Callable[[str], None], *, leave: bool
+) -> set[str]:
+    """Columns that name single rows by counting them, and so are to be left out.
 
     Parameters
     ----------
-    columns : Columns
+    names : sequence of str
+        The columns.
     counting : mapping of str to (int, int)
         First and last number of columns that count the rows.
     tell : callable
@@ -115,9 +110,9 @@ def without_counts(
     leave : bool
         Whether a column may be left out.
     """
-    found = [column.name for column in columns.columns if column.name in counting]
+    found = [name for name in names if name in counting]
     out = {name for name in found if leave and names_rows(name)}
-    if len(out) == len(columns.columns):
+    if len(out) == len(names):
         out = set()
     for name in found:
         low, high = counting[name]
@@ -129,4 +124,4 @@ def without_counts(
                 f"{what} and is a feature. Where it is their number, and nothing that is known of new rows, "
                 f"leave it out: --drop {name}"
             )
-    return msgspec.structs.replace(columns, columns=tuple(c for c in columns.columns if c.name not in out))
+    return out

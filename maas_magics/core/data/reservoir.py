@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 

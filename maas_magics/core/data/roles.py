@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.requests import is_named_split
 from maas_magics.api.specs import DataSpec
-from maas_magics.core.data.arrow import dates, is_number, is_text, numbers
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array, dates, is_number, is_text, numbers
 from maas_magics.core.data.origin import as_dates, with_weights
 
 SHARE = 0.15

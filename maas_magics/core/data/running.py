@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 
 class Running:
@@ -49,6 +49,22 @@ class Running:
         self.missing = self.missing + missing
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self._merge(count, origin, offset, deviation)
+
+    def merge(self, other: Running) -> None:
+        """Take in the figures of other rows."""
+        if not len(other.count):
+            return
+        if not len(self.count):
+            vars(self).update(vars(other))
+            return
+        self.missing = self.missing + other.missing
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        self._merge(other.count, other._origin, other._offset, other.deviation)
+
+    def shift(self, by: Array) -> None:
+        """Add a number to all values of each column, (p,)."""
+        if len(self.count):
+            self._origin, self.low, self.high = self._origin + by, self.low + by, self.high + by
 
     def _merge(self, count: Array, origin: Array, offset: Array, deviation: Array) -> None:
         total = self.count + count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 
 def split(rows: int, share: float, seed: int, labels: Array | None) -> tuple[Array, Array]:

@@ -181,6 +181,13 @@ class Tally:
                 self._odd[text] += rows
                 self.codes = len(self._odd) > self.MOST
 
+    def merge(self, other: Tally) -> None:
+        """Take in what was found in other rows."""
+        self._odd.update(other._odd)
+        self._numbers += other._numbers
+        self._different |= other._different
+        self.codes = self.codes or other.codes or len(self._odd) > self.MOST
+
     @property
     def odd(self) -> Odd | None:
         """Texts among what else are numbers; None where too few are."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from maas_magics.core.data.arrow import dates, is_moment, is_text
-from maas_magics.core.data.kinds import Moment
 from maas_magics.core.data.origin import in_zone
 
 LOOKED_AT = 1_000
@@ -19,20 +18,24 @@ def zone_of(kind: pa.DataType) -> str:
     return getattr(kind, "tz", None) or ""
 
 
-def cautions(columns: Iterable[Moment], table: pa.Table) -> list[str]:
-    """Sentences about moments whose zone had to be assumed.
+def zone_assumed(values: pa.ChunkedArray, learnt: str | None) -> tuple[str, str] | None:
+    """Zone of some moments, and the one that was learnt, where one of the two is empty; else None."""
+    if learnt is None:
+        return None
+    found = _zone(values)
+    return None if found is None or bool(found) == bool(learnt) else (found, learnt)
+
+
+def cautions(assumed: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Sentences about moments whose zone had to be assumed, from names of columns, and their `zone_assumed`.
 
     They have none while those that were learnt had one, or the other way round.
     """
     naive: dict[str, list[str]] = {}
     aware: dict[str, list[str]] = {}
-    for column in columns:
-        if column.zone is None or column.name not in table.column_names:
-            continue
-        found = _zone(table.column(column.name))
-        if found is not None and bool(found) != bool(column.zone):
-            others, zone = (aware, found) if found else (naive, column.zone)
-            others.setdefault(zone, []).append(column.name)
+    for name, found, learnt in assumed:
+        others, zone = (aware, found) if found else (naive, learnt)
+        others.setdefault(zone, []).append(name)
     said = [
         f"Times without a zone in {_named(names)} were taken as UTC; the model learnt times in {zone}. "
         f"{in_zone(names[0], zone)}"

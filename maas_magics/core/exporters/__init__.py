@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from maas_magics.api.signature import Signature
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.registry import Registry
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
 
 Run = Callable[[Sequence[Array]], Array]
-"""Raw arrays, as `Columns.encode` makes them, to decoded answers: probabilities or predictions."""
+"""Raw arrays, as `Processor.encode` makes them, to decoded answers: probabilities or predictions."""
 
 
 class Exporter(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 
 from maas_magics.api.child import python
 from maas_magics.api.errors import ExportError
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 SECONDS = 600
 

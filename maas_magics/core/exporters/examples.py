@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maas_magics.api.signature import NUMPY
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,45 +33,24 @@ REPEATS = 7
 DRAWN = 300
 """Rows drawn where none were kept."""
 
-MOMENTS = 946_684_800_000_000, 1_893_456_000_000_000
-"""Microseconds from 2000 to 2030."""
-
 
 def example(model: Model) -> tuple[Tensor, ...]:
     """Inputs of the model's graph, `ROWS` rows of zeros and empty text."""
-    from maas_magics.core.model import tensors
+    from maas_magics.core.features.module import entered
 
     raw = [
         np.full((ROWS, *spec.shape[1:]), "", dtype=object)
         if spec.datatype == "BYTES"
         else np.zeros((ROWS, *spec.shape[1:]), dtype=NUMPY[spec.datatype])
-        for spec in model.columns.specs
+        for spec in model.processor.specs
     ]
-    return tensors(model.columns, raw)
+    return entered(model.processor, raw)
 
 
 def drawn(model: Model) -> list[Array]:
     """Raw rows drawn at random, where none were kept with the model: numbers about as those it was trained on."""
-    random, found, place = np.random.default_rng(0), [], 0
-    scaling = model.preprocess.scaling
-    for column, spec in zip(model.columns.columns, model.columns.specs, strict=True):
-        shape = (DRAWN, *spec.shape[1:])
-        size = int(np.prod(shape[1:]))
-        if spec.datatype == "BYTES":
-            found.append(random.choice(np.array([*getattr(column, "values", ()), ""], dtype=object), shape))
-        elif type(column).__name__ == "Moment":
-            found.append(random.integers(*MOMENTS, shape))
-        elif spec.datatype.startswith("FP"):
-            values = random.normal(size=(DRAWN, size))
-            own = slice(None) if len(scaling.center) == 1 else slice(place, place + size)
-            center, scale = np.array(scaling.center[own]), np.array(scaling.scale[own])
-            if len(center) in (1, size):
-                values = values / np.where(scale == 0, 1.0, scale) + center
-            place += size
-            found.append(values.reshape(shape).astype(NUMPY[spec.datatype]))
-        else:
-            found.append(random.integers(0, 2, shape).astype(NUMPY[spec.datatype]))
-    return found
+    random = np.random.default_rng(0)
+    return [feature.drawn(DRAWN, random) for feature in model.processor.features]
 
 
 def ask(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array]) -> Array:

@@ -14,7 +14,7 @@ from maas_magics.api.errors import ExportError, OptionError, ToleranceExceeded
 from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact, Verification
 from maas_magics.core.context import Context
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.check import check
@@ -77,7 +77,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     with tracing_lock():
         signature = exporter.export(model, file)
     table, target = read_sample(version)
-    raw = model.columns.encode(table) if len(table) else drawn(model)
+    raw = model.processor.encode(table) if len(table) else drawn(model)
     before, before_ms = ask(model.run, raw), latency(model.run, raw)
     if exporter.isolated:
         with tempfile.TemporaryDirectory(dir=place) as work:

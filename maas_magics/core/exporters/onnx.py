@@ -14,9 +14,10 @@ import numpy as np
 
 from maas_magics.api.errors import ExportError, require
 from maas_magics.api.signature import NUMPY, Signature
-from maas_magics.core.data.columns import Array, Category, Columns
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
+from maas_magics.core.features.processor import Processor
 from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import Heads
@@ -49,13 +50,13 @@ class Onnx:
         require("onnxscript", "onnx onnxscript", "The ONNX export")
         import onnx
 
-        columns, answers = model.columns, model.manifest.answers
-        raw = _apart([spec.name for spec in columns.specs], {spec.name for spec in answers.specs})
+        processor, answers = model.processor, model.manifest.answers
+        raw = _apart([spec.name for spec in processor.specs], {spec.name for spec in answers.specs})
         inner = "core"
         while any(name.startswith(f"{inner}/") for name in raw):
             inner += "_"
         core = _core(model)
-        names = [f"{inner}/in{i}" for i in range(len(columns.columns))]
+        names = [f"{inner}/in{i}" for i in range(len(processor.features))]
         decoded = answers.decoded_spec.name
         heads = answers if isinstance(answers, Heads) else None
         _prefix(core.graph, inner, {""} if heads is not None else {"", decoded})
@@ -64,9 +65,9 @@ class Onnx:
             onnx.helper.make_tensor_value_info(
                 name, _element(spec.datatype), ["batch", *spec.shape[1:]], doc_string=spec.meaning
             )
-            for name, spec in zip(raw, columns.specs, strict=True)
+            for name, spec in zip(raw, processor.specs, strict=True)
         ]
-        before, entries = _encoders(columns, raw, names)
+        before, entries = _encoders(processor, raw, names)
         outputs = [
             onnx.helper.make_tensor_value_info(spec.name, _element(spec.datatype), ["batch", *spec.shape[1:]])
             for spec in answers.specs
@@ -98,7 +99,7 @@ class Onnx:
                 f"torch made no valid ONNX model: {str(error).splitlines()[0]}", "--format pt2"
             ) from error
         file.write_bytes(whole.SerializeToString())
-        specs = [msgspec.structs.replace(spec, name=name) for name, spec in zip(raw, columns.specs, strict=True)]
+        specs = [msgspec.structs.replace(spec, name=name) for name, spec in zip(raw, processor.specs, strict=True)]
         return Signature(tuple(specs), answers.specs)
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
@@ -218,21 +219,22 @@ def _element(datatype: str) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(NUMPY[datatype])))
 
 
-def _encoders(columns: Columns, raw: Sequence[str], names: Sequence[str]) -> tuple[list[Any], list[Any]]:
-    """A label encoder for each category, a plain hand-over for each other column."""
+def _encoders(processor: Processor, raw: Sequence[str], names: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    """A label encoder for each column of texts, a plain hand-over for each other one."""
     import onnx
 
     encoders, entries = [], []
-    for column, entry, name in zip(columns.columns, raw, names, strict=True):
-        if isinstance(column, Category):
+    for feature, entry, name in zip(processor.features, raw, names, strict=True):
+        vocabulary = feature.vocabulary
+        if vocabulary is not None:
             encoders.append(
                 onnx.helper.make_node(
                     "LabelEncoder",
                     [entry],
                     [name],
                     domain="ai.onnx.ml",
-                    keys_strings=[text for text, _ in column.spellings],
-                    values_int64s=[code for _, code in column.spellings],
+                    keys_strings=[text for text, _ in vocabulary],
+                    values_int64s=[code for _, code in vocabulary],
                     default_int64=0,
                 )
             )

@@ -12,14 +12,15 @@ import torch
 from maas_magics.api.errors import ExportError
 from maas_magics.api.signature import Signature
 from maas_magics.core.compat.export import drop_examples
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
+from maas_magics.core.features.module import entered
 from maas_magics.core.graphs.capture import captured, plain_attention
 from maas_magics.core.graphs.reasons import hint, told
-from maas_magics.core.model import Model, tensors
+from maas_magics.core.model import Model
 from maas_magics.core.networks.modules import title_of
-from maas_magics.core.store.manifest import read_preprocess
+from maas_magics.core.store.manifest import read_processor
 from maas_magics.core.tracing import suppress_torch_logging
 
 
@@ -55,18 +56,18 @@ class Pt2:
             msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
             if spec.datatype == "BYTES"
             else spec
-            for spec in model.columns.specs
+            for spec in model.processor.specs
         ]
         return Signature(tuple(specs), (model.manifest.answers.decoded_spec,))
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open a program that this process, or one of the same user, has written."""
         graph = torch.export.load(str(file)).module()
-        columns = read_preprocess(version).columns
+        processor = read_processor(version)
 
         @torch.inference_mode()
         def run(raw: Sequence[Array]) -> Array:
-            return np.asarray(graph(*tensors(columns, raw)).numpy())
+            return np.asarray(graph(*entered(processor, raw)).numpy())
 
         return run
 

@@ -29,7 +29,7 @@ class Safetensors:
             return load_model(version, weights=file).run
         net = copy.deepcopy(model.net)
         net.load_state_dict(load_file(file))
-        return Model(model.manifest, model.preprocess, net).run
+        return Model(model.manifest, model.processor, net).run
 
 
 exporters.register("safetensors")(Safetensors())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from maas_magics.api.errors import GenerationEnded, MaasError
 from maas_magics.api.stream import Chunk, Finish, Usage
 from maas_magics.core.chunks import Chunks, Reader
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.runtimes import IterativeSession, Sampler, State, unanswered
 
 PATIENCE = 30.0

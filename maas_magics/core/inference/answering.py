@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import Heads, named

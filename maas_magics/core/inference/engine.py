@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from maas_magics.api.errors import StoreError
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.runtimes import unanswered
 
 SMALL = 8 * 2**20

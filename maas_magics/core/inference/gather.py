@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 
 def gather(

@@ -8,7 +8,7 @@ import numpy as np
 
 from maas_magics.api.errors import DataError, did_you_mean
 from maas_magics.api.signature import DATATYPES, NUMPY, TensorSpec
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 
 
 def fit_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array], missing: Collection[str] = ()) -> list[Array]:

@@ -13,18 +13,17 @@ import numpy as np
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.signature import NUMPY
-from maas_magics.core.data.columns import Array, Columns, Moment, Numeric, Tensor
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
-from maas_magics.core.data.zones import cautions
 from maas_magics.core.inference.answering import answering_of
 from maas_magics.core.inference.engine import Engine
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.sessions import open_one_pass
 from maas_magics.core.runtimes import Session, unanswered
-from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_preprocess
+from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_processor
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
@@ -65,7 +64,7 @@ class Predictor:
         self.answers, self.weights = manifest.answers, manifest.plan.get("weights", "")
         self.metrics = manifest.metrics
         """Names of figures it was trained with, where they are not the usual ones."""
-        self.columns: Columns = read_preprocess(folder).columns
+        self.processor = read_processor(folder)
         file = folder / "exports" / "onnx" / "model.onnx"
         self.engine: Session | None = None
         if manifest.runtime:
@@ -76,18 +75,19 @@ class Predictor:
         weights = file if file.is_file() else folder / WEIGHTS
         self.size = weights.stat().st_size if weights.is_file() else 0
         """Bytes of its weights."""
-        specs = self.columns.specs
+        specs = self.processor.specs
         only = specs[0] if len(specs) == 1 else None
         self._plain = (
             only
             if only is not None and only.datatype != "BYTES" and len(only.shape) > 1 and only.shape != (-1, 1)
             else None
         )
-        self._numbers = {column.name for column in self.columns.of(Numeric)}
-        numeric = [place for place, column in enumerate(self.columns.columns) if isinstance(column, Numeric)]
-        self._first_number = None if self.columns.of(Tensor) else numeric[0] if numeric else -1
+        features = self.processor.features
+        self._gaps = {feature.name for feature in features if feature.gaps}
+        first = next((place for place, feature in enumerate(features) if feature.gaps), -1)
+        self._first_number = first if all(feature.may_be_blank for feature in features) else None
         """Place of the first input of numbers that may be missing; -1 if there is none, None if all rows tell."""
-        self._moments: list[Moment] = self.columns.of(Moment)
+        self._timed = any(feature.timed for feature in features)
         self._answering = answering_of(self.answers)
 
     def decoded(self, raw: Sequence[Array]) -> Array:
@@ -124,7 +124,7 @@ class Predictor:
         return gather(chain((first,), rest()), rows), blank if blank.any() else None
 
     def _infer(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
-        raw = fit_inputs(self.columns.specs, inputs, self._numbers)
+        raw = fit_inputs(self.processor.specs, inputs, self._gaps)
         blank = self._blank(raw)
         if self.engine is not None:
             return self.engine.run(raw), blank
@@ -140,7 +140,7 @@ class Predictor:
             values = raw[self._first_number]
             if isfinite(values.item(0)) if len(values) == 1 else np.isfinite(values[:, 0]).all():
                 return None
-        found = self.columns.blank(raw)
+        found = self.processor.blank(raw)
         return found if found.any() else None
 
     def array(self, values: Array) -> dict[str, Array] | None:
@@ -188,15 +188,15 @@ class Predictor:
                 "A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024"
             )
         any_rows = False
-        for table in typed(source, self.columns.texts).chunks(size):
+        for table in typed(source, self.processor.texts).chunks(size):
             if table.num_rows:
                 any_rows = True
                 raw = self.encode(table, source)
-                if caution is not None and self._moments:
-                    for text in cautions(self._moments, table):
+                if caution is not None and self._timed:
+                    for text in self.processor.cautions(table):
                         caution(text)
                 if blank is not None:
-                    blank(int(self.columns.blank(raw).sum()))
+                    blank(int(self.processor.blank(raw).sum()))
                 yield self.answer(self.decoded(raw), request)
         if not any_rows:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
@@ -204,9 +204,9 @@ class Predictor:
     def encode(self, table: Any, source: Source) -> list[Array]:
         """Raw arrays of rows; an unnamed array goes by the model's own name for it."""
         came_from(source)
-        if source.arrays and len(self.columns.columns) == 1 and table.num_columns == 1:
-            table = table.rename_columns([self.columns.columns[0].name])
-        return self.columns.encode(table)
+        if source.arrays and len(self.processor.features) == 1 and table.num_columns == 1:
+            table = table.rename_columns(self.processor.names)
+        return self.processor.encode(table)
 
 
 def _length(values: Array | None) -> int:

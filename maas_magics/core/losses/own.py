@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import MaasError, ModelError
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.losses.broadcasting import broadcasts
 from maas_magics.core.losses.known import KEEPING, KNOWN, LINKS, Takes, Watch
 from maas_magics.core.networks.blame import arguments_of, code_of, name_of, told_of

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.registry import Registry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,22 +11,13 @@ import msgspec
 
 from maas_magics.api.errors import StoreError
 from maas_magics.api.results import ModelInfo
-from maas_magics.core.data.columns import Columns
-from maas_magics.core.data.scaling import Layout, Scaling
+from maas_magics.core.features.processor import Processor, restored, saved
 from maas_magics.core.store.storage import MANIFEST
 from maas_magics.core.tasks.fit import AnyTask
 
 T = TypeVar("T")
 
 PREPROCESS = "preprocess/preprocess.json"
-
-
-class Preprocess(msgspec.Struct, frozen=True, kw_only=True):
-    """Fitted preprocessing."""
-
-    columns: Columns
-    layout: Layout
-    scaling: Scaling
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +61,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
 
 
-def write_manifest(folder: Path, manifest: Manifest, preprocess: Preprocess) -> None:
+def write_manifest(folder: Path, manifest: Manifest, processor: Processor) -> None:
     """Write both parts as JSON into a version's folder."""
     (folder / "preprocess").mkdir(exist_ok=True)
-    (folder / PREPROCESS).write_bytes(msgspec.json.encode(preprocess))
+    (folder / PREPROCESS).write_bytes(saved(processor))
     write_plain_manifest(folder, manifest)
 
 
@@ -148,15 +140,15 @@ def rename(folder: Path, name: str) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """Manifest of a version."""
-    return _read(folder, MANIFEST, Manifest)
+    return _read(folder, MANIFEST, lambda data: msgspec.json.decode(data, type=Manifest))
 
 
-def read_preprocess(folder: Path) -> Preprocess:
+def read_processor(folder: Path) -> Processor:
     """Preprocessing of a version."""
-    return _read(folder, PREPROCESS, Preprocess)
+    return _read(folder, PREPROCESS, restored)
 
 
-def _read(folder: Path, file: str, kind: type[T]) -> T:
+def _read(folder: Path, file: str, decode: Callable[[bytes], T]) -> T:
     """JSON of a version's folder, ``…/NAME/VERSION``.
 
     Raises
@@ -165,7 +157,7 @@ def _read(folder: Path, file: str, kind: type[T]) -> T:
         If it is missing or broken.
     """
     try:
-        return msgspec.json.decode((folder / file).read_bytes(), type=kind)
+        return decode((folder / file).read_bytes())
     except (OSError, ValueError) as error:
         ref = f"{folder.parent.name}:{folder.name}"
         why = error.strerror if isinstance(error, OSError) else str(error)

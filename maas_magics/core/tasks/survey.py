@@ -9,7 +9,7 @@ from operator import itemgetter
 import numpy as np
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.running import Running
 from maas_magics.core.tasks.base import Family, Task, TaskName, floats

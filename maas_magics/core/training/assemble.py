@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.data.columns import Tensor as TensorColumn
+from maas_magics.api.signature import NUMPY
 from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.make import mass_of
 from maas_magics.core.memory import free_memory
@@ -253,9 +253,8 @@ def _example(prepared: Prepared, device: torch.device, rows: int = 2) -> tuple[T
     if len(first[0]):
         return tuple(values[:rows].to(device) for values in first)
     return tuple(
-        torch.zeros(rows, *column.shape, dtype=getattr(torch, column.dtype), device=device)
-        for column in prepared.preprocess.columns.columns
-        if isinstance(column, TensorColumn)
+        torch.zeros(rows, *spec.shape[1:], dtype=getattr(torch, NUMPY[spec.datatype]), device=device)
+        for spec in prepared.processor.specs
     )
 
 

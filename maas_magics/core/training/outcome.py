@@ -127,7 +127,7 @@ def conclude(
     info = manifest.info
     sample = prepared.sample.slice(0, said.run.sample)
     if better:
-        info = publish(context, Model(manifest, prepared.preprocess, net), said.name, sample)
+        info = publish(context, Model(manifest, prepared.processor, net), said.name, sample)
     return TrainedModel(
         info=info,
         best_epoch=history.best_epoch,
@@ -166,7 +166,7 @@ def _manifest(
         baseline=history.baseline or _learnt_baseline(plan, prepared),
         created=time.time(),
         parameters=parameters,
-        signature=Signature(prepared.preprocess.columns.specs, answers.specs),
+        signature=Signature(prepared.processor.specs, answers.specs),
         lineage={"seed": str(plan.seed), "data": prepared.digest, **versions()},
     )
     curves = {

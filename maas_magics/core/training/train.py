@@ -17,14 +17,13 @@ from maas_magics.api.results import TrainedModel
 from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.context import Context
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
-from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.target_values import Beside
+from maas_magics.core.features.base import Layout
 from maas_magics.core.losses.check import Families, OtherTask
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.losses.make import task_of
-from maas_magics.core.model import features_of
 from maas_magics.core.networks.blame import as_ours
 from maas_magics.core.networks.outputs import SeveralHeads
 from maas_magics.core.tasks.several import heads_of
@@ -34,6 +33,7 @@ from maas_magics.core.training.batches import loaders
 from maas_magics.core.training.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.training.batches.changed import with_answers
 from maas_magics.core.training.batches.inputs import chosen_of
+from maas_magics.core.training.batches.lazy import Lazy
 from maas_magics.core.training.batches.own_module import OneByOne, fitted, own_module
 from maas_magics.core.training.batches.prepare import (
     Prepared,
@@ -177,8 +177,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Mean
         loss = specs.task.loss
         if recipe.clamp and not callable(loss):
             prepared = with_answers(prepared, prepared.answers.clamped(found.learnt))
-        features = features_of(prepared.preprocess.columns, prepared.transform)
-        net = architecture.build(features, prepared.answers, model.params)
+        net = architecture.build(prepared.processor.inputs, prepared.answers, model.params)
         initialise = getattr(net, "initialise", None)
         if callable(initialise):
             initialise(*prepared.train[0])
@@ -189,17 +188,19 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Mean
         net, prepared = own_module(model, specs.task, data, prepared, found.layout, context.tell)
     said = resolve(specs, recipe)
     size, finds = said.budget.batch_size, said.find_batch_size
+    if finds and isinstance(found.stream, Lazy):
+        raise OptionError("A size of batches is found on rows that are encoded at once.", "--batch-size 64")
     if doubt := labels_of_one_row(prepared.answers, rows):
         context.tell(doubt, "warning")
     if run.workers > 1 and found.stream is not None:
-        raise OptionError("Rows that are read from disk go to one process.", "--workers 1")
+        raise OptionError(found.stream.why_one_process, "--workers 1")
     check_workers(run.workers, device, rows if finds else min(size, rows), found=finds)
     here = device if run.workers == 1 else torch.device("cpu")
     net.to(here)
     draw = None
     if data.balance:
         if found.stream is not None:
-            raise OptionError("Rows that are read from disk come in an order of their own.", "--class-weights balanced")
+            raise OptionError(found.stream.why_in_order, "--class-weights balanced")
         draw = balanced_order(prepared.answers, prepared.train[1])
     counting = Counting.of(data.weights, specs.task.class_weights, prepared)
     with _batches(found, prepared, size, here, context, draw, counting) as (batches, held):
@@ -220,7 +221,7 @@ class _Found:
     rows: int
     learnt: Array
     prepared: Prepared
-    stream: Stream | None = None
+    stream: Stream | Lazy | None = None
 
 
 def _pause(context: Context) -> None:
@@ -247,6 +248,8 @@ def _prepared(
     if source is not None:
         task = meant.task
         assert not isinstance(task, Mapping)  # a dict of losses is of several targets
+        if specs.run.loader_workers is not None:
+            raise loaders.no_loader_workers()
         stream = Stream(data, model, loss, seed, source, task, tell, pause)
         return _Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
@@ -278,7 +281,12 @@ def _prepared(
         labels=is_named_split(data.validation),
         beside=beside,
     )
-    return _Found(chosen, layout, len(train_rows), train_rows.target, prepared)
+    lazy = None
+    if specs.run.loader_workers is not None and not prepared.processor.lazy:
+        raise loaders.no_loader_workers()
+    if prepared.processor.lazy:
+        lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed)
+    return _Found(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
 
 
 def _has_gaps(train: Rows, held: Rows | None) -> bool:
@@ -328,8 +336,7 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
 
     with training_lock(), torch.random.fork_rng(devices=[]):
         net, prepared, layout = _decided(specs_of(request), made)
-    columns = prepared.preprocess.columns.columns
-    arrays = tuple(column.name for column in columns) if layout == "raw" else ()
+    arrays = tuple(prepared.processor.names) if layout == "raw" else ()
     return net, tuple(values[:8] for values in prepared.train[0]), arrays
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import StoreError
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.memory import in_words
 from maas_magics.core.training.batches.ahead import on_device
 from maas_magics.core.training.batches.batches import MEASURE_LIMIT, Batch

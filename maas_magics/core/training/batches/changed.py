@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from maas_magics.core.data.arrow import tensors as column_tensors
-from maas_magics.core.data.columns import Columns
-from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
-from maas_magics.core.data.transform import Transform
+from maas_magics.core.features.base import Feature
+from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.losses.check import recoded
 from maas_magics.core.losses.heads import recoded_heads
 from maas_magics.core.store.sample import TARGET
@@ -51,17 +49,16 @@ def _recoded(before: Task, after: Task, target: Tensor) -> Tensor:
 
 def in_order(prepared: Prepared, names: Sequence[str]) -> Prepared:
     """The same rows with the arrays in another order."""
-    columns = prepared.preprocess.columns
-    places = [[feature.name for feature in columns.columns].index(name) for name in names]
+    features = prepared.processor.features
+    places = [prepared.processor.names.index(name) for name in names]
     if places == list(range(len(places))):
         return prepared
-    other = Columns(tuple(columns.columns[place] for place in places))
 
     def moved(rows: tuple[tuple[Tensor, ...], Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
         return tuple(rows[0][place] for place in places), rows[1]
 
     return replace(
-        _with_columns(prepared, other),
+        _with(prepared, [features[place] for place in places]),
         train=moved(prepared.train),
         validation=None if prepared.validation is None else moved(prepared.validation),
     )
@@ -69,7 +66,6 @@ def in_order(prepared: Prepared, names: Sequence[str]) -> Prepared:
 
 def as_given(prepared: Prepared, dtype: torch.dtype | None, line: bool) -> Prepared:
     """The same rows with floats of another kind, and with one number a row as (n,) where they are a ``line``."""
-    layout, scaling = prepared.preprocess.layout, prepared.preprocess.scaling
 
     def changed(x: Tensor) -> Tensor:
         x = x.reshape(-1) if line else x
@@ -78,28 +74,17 @@ def as_given(prepared: Prepared, dtype: torch.dtype | None, line: bool) -> Prepa
     def all_changed(rows: tuple[tuple[Tensor, ...], Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
         return tuple(map(changed, rows[0])), rows[1]
 
-    word = str(dtype).removeprefix("torch.")
-    if layout == "flat" and dtype is not None:
-        scaling = msgspec.structs.replace(scaling, dtype=word)
-    columns = tuple(
-        msgspec.structs.replace(
-            feature,
-            shape=() if line else feature.shape,
-            dtype=feature.dtype if dtype is None or not feature.dtype.startswith("float") else word,
-        )
-        if isinstance(feature, TensorColumn)
-        else feature
-        for feature in prepared.preprocess.columns.columns
-    )
+    word = "" if dtype is None else str(dtype).removeprefix("torch.")
+    features = [feature.having(word, line) for feature in prepared.processor.features]
+    flat = prepared.processor.layout == "flat"
     return replace(
-        _with_columns(prepared, Columns(columns), scaling),
+        _with(prepared, features, word if flat else ""),
         train=all_changed(prepared.train),
         validation=None if prepared.validation is None else all_changed(prepared.validation),
     )
 
 
-def _with_columns(prepared: Prepared, columns: Columns, scaling: Scaling | None = None) -> Prepared:
-    preprocess = msgspec.structs.replace(
-        prepared.preprocess, columns=columns, scaling=scaling or prepared.preprocess.scaling
-    )
-    return replace(prepared, preprocess=preprocess, transform=Transform(columns, preprocess.layout, preprocess.scaling))
+def _with(prepared: Prepared, features: Sequence[Feature], dtype: str = "") -> Prepared:
+    before = prepared.processor
+    processor = msgspec.structs.replace(before, features=tuple(features), dtype=dtype or before.dtype)
+    return replace(prepared, processor=processor, transform=Preprocessing(processor))

@@ -7,11 +7,39 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.training.batches.ahead import on_device
 from maas_magics.core.training.batches.batches import Batch, single
 from maas_magics.core.training.batches.items import Items
 from maas_magics.core.training.batches.loader_rows import Asked, Read, in_order
 from maas_magics.core.training.batches.loader_workers import Readers
+
+WINDOW = 64
+"""Batches among whose rows those of about one length are put together."""
+
+
+def by_length(order: Tensor, lengths: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Rows in a random order whose batches hold rows of about one length, so that little is padded.
+
+    Parameters
+    ----------
+    order : Tensor
+        Places of all rows in a random order, int64 (n,).
+    lengths : Tensor
+        Of each row, (n,).
+    size : int
+        Rows of a batch.
+    generator : torch.Generator
+        Draws the order of the batches.
+    """
+    parts: list[Tensor] = []
+    for window in torch.split(order, WINDOW * size):
+        by = window[torch.argsort(lengths[window], stable=True)]
+        batches = torch.split(by, size)
+        whole = len(batches) - (len(batches[-1]) < size)
+        turns = torch.randperm(whole, generator=generator).tolist()
+        parts += [batches[at] for at in turns] + list(batches[whole:])
+    return torch.cat(parts)
 
 
 class FromDataset:
@@ -36,6 +64,8 @@ class FromDataset:
         Seconds that a batch was seen to take.
     items : Items
         How a batch is laid out.
+    lengths : ndarray of int64, shape (n,), optional
+        Length of each row, where rows differ in it: those of about one length share a batch.
     """
 
     def __init__(
@@ -49,6 +79,7 @@ class FromDataset:
         seed: int = 0,
         pace: float = 0.0,
         items: Items | None = None,
+        lengths: Array | None = None,
     ) -> None:
         self.items = items or Items()
         self.readers, self.batch_size, self.device, self.pace = readers, batch_size, device, pace
@@ -56,6 +87,7 @@ class FromDataset:
         self.steps = -(-self.rows // batch_size)
         if self.rows > batch_size and self.rows % batch_size == 1:
             self.steps -= 1
+        self._lengths = lengths
         self._part, self._rows, self._encode, self._seed = part, rows, encode, seed
 
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
@@ -69,7 +101,10 @@ class FromDataset:
 
     def asked(self, generator: torch.Generator, start: int = 0) -> Iterator[Asked]:
         """The batches of an epoch, from ``start`` on."""
-        order = self._rows[torch.randperm(self.rows, generator=generator)]
+        drawn = torch.randperm(self.rows, generator=generator)
+        if self._lengths is not None:
+            drawn = by_length(drawn, torch.from_numpy(self._lengths), self.batch_size, generator)
+        order = self._rows[drawn]
         seed = int(torch.randint(2**62, (), generator=generator))
         size = self.batch_size
         return (Asked(self._part, order[k * size : (k + 1) * size].tolist(), seed, k) for k in range(start, self.steps))

@@ -40,10 +40,14 @@ class Failure:
     what: str
     where: str = ""
     row: str = ""
+    said: tuple[str, str] | None = None
+    """Message and hint of an error of ours."""
 
     @property
     def error(self) -> DataError:
         """For the person who trains."""
+        if self.said is not None:
+            return DataError(*self.said)
         place = ", ".join(part for part in (self.where, f"row {self.row}" if self.row else "") if part)
         hint = f"dataset[{self.row}] shows it." if self.row else "Iterate over it in a cell to see it."
         return DataError(f"{self.who} raised {self.what}{f' ({place})' if place else ''}.", hint)
@@ -52,6 +56,8 @@ class Failure:
 def failure(who: Any, error: Exception, row: Any = "") -> Failure:
     """An exception that was raised just now, in this process or as torch's workers send it."""
     name = who if isinstance(who, str) else type(who).__name__
+    if isinstance(error, DataError):
+        return Failure(name, "", said=(error.message, error.hint))
     sent = _caught(error)
     if sent is not None:
         frames = re.findall(r'File "([^"]*)", line (\d+), in (\S+)', str(error))

@@ -18,19 +18,17 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.specs import DataSpec, ModelSpec, Specs, TaskSpec
 from maas_magics.core.architectures import Recipe
-from maas_magics.core.data.columns import Columns
-from maas_magics.core.data.columns import Tensor as TensorColumn
-from maas_magics.core.data.scaling import Scaling
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
-from maas_magics.core.data.transform import Transform
+from maas_magics.core.features.modalities.tensor import TensorFeature
+from maas_magics.core.features.module import Preprocessing
+from maas_magics.core.features.processor import Processor
 from maas_magics.core.losses.check import Asked, Families, few_rows, fit_in
 from maas_magics.core.losses.heads import Forms, fit_in_heads
 from maas_magics.core.losses.own import Form, Given
 from maas_magics.core.networks.arguments import arranged
 from maas_magics.core.networks.modules import ask, make_module
 from maas_magics.core.networks.outputs import Key, SeveralOutputs, chosen_outputs, one_tensor, only_output, pick
-from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import Head, Heads
@@ -129,12 +127,11 @@ def _prepared(
         items = items.in_order(order)
         inputs, target = items.parted(first)
     inputs = tuple(single(x) for x in inputs)
-    columns = Columns(
-        tuple(
-            TensorColumn(name, tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
-            for name, x in zip(items.names, inputs, strict=True)
-        )
-    )
+    features = [
+        TensorFeature(name, row=tuple(x.shape[1:]), dtype=str(x.dtype).removeprefix("torch."))
+        for name, x in zip(items.names, inputs, strict=True)
+    ]
+    processor = Processor.of(features, "raw")
     net.eval()
     few = few_rows(inputs)
     tried = tuple(x[:few] for x in inputs)
@@ -143,13 +140,12 @@ def _prepared(
         answers, form, encode = _fitted_heads(net, items, tried, target, task, model, said, tell)
     else:
         answers, form, encode = _fitted(net, tried, target, task, model, said, train.classes, tell)
-    sample = _sample((held or train).items(readers), items, columns, encode)
-    preprocess = Preprocess(columns=columns, layout="raw", scaling=Scaling())
+    sample = _sample((held or train).items(readers), items, features, encode)
     empty = torch.empty(0)
     prepared = Prepared(
-        preprocess,
+        processor,
         answers,
-        Transform(columns, "raw", Scaling()),
+        Preprocessing(processor),
         ((empty,), empty),
         None,
         sample,
@@ -320,7 +316,7 @@ def tensors_of(dataset: Any) -> tuple[Tensor, ...] | None:
     return None
 
 
-def _sample(batches: Iterator[Any], items: Items, columns: Columns, encode: Encode) -> pa.Table:
+def _sample(batches: Iterator[Any], items: Items, features: list[TensorFeature], encode: Encode) -> pa.Table:
     parts: list[tuple[tuple[Tensor, ...], Tensor]] = []
     rows = 0
     for batch in batches:
@@ -330,8 +326,7 @@ def _sample(batches: Iterator[Any], items: Items, columns: Columns, encode: Enco
             break
     arrays = {
         feature.name: torch.cat([inputs[i] for inputs, _ in parts])[:SAMPLE_ROWS].numpy().astype(feature.dtype)
-        for i, feature in enumerate(columns.columns)
-        if isinstance(feature, TensorColumn)
+        for i, feature in enumerate(features)
     }
     arrays[TARGET] = torch.cat([encode(target) for _, target in parts])[:SAMPLE_ROWS].numpy()
     return pa.table({name: column(values, name) for name, values in arrays.items()})
@@ -387,7 +382,17 @@ def check_loader_workers(data: Any, workers: int | None) -> None:
         raise OptionError(
             "Each worker would read all rows of an IterableDataset.", "Drop --loader-workers, or give your DataLoader."
         )
-    if not isinstance(data, Dataset) or tensors_of(data) is not None:
-        raise OptionError("Loader workers read a torch Dataset; these rows need none.", "Drop --loader-workers.")
+    if not isinstance(data, Dataset):
+        return  # whether rows of a table need any is known once they are fitted
+    if tensors_of(data) is not None:
+        raise no_loader_workers()
     if workers:
         check_importable(data)
+
+
+def no_loader_workers() -> OptionError:
+    """What is to be said where workers would have nothing to do."""
+    return OptionError(
+        "Loader workers read a torch Dataset, or columns that are dear to encode; these rows need none.",
+        "Drop --loader-workers.",
+    )

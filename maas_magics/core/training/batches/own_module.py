@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.specs import DataSpec, ModelSpec, TaskSpec
-from maas_magics.core.data.scaling import Layout
+from maas_magics.core.features.base import Layout
 from maas_magics.core.losses.check import Asked, few_rows, fit_in
 from maas_magics.core.losses.heads import fit_in_heads
 from maas_magics.core.networks.arguments import arranged, by_place, takes_by_name
@@ -72,7 +72,7 @@ def _own_module(
 ) -> tuple[nn.Module, Prepared]:
     if model.params:
         raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
-    columns = prepared.preprocess.columns.columns
+    own = prepared.processor.names
     first = prepared.train[0][0]
     net = make_module(model.model, first[:1].numel(), prepared.answers.outputs)
     raw = layout == "raw"
@@ -81,15 +81,15 @@ def _own_module(
         pick(net, chosen.keys, joined=heads is not None)
         if heads is not None:
             prepared = replace(prepared, answers=msgspec.structs.replace(heads, names=chosen.names))
-    names = [column.name for column in columns] if raw else prepared.transform.names
+    names = own if raw else prepared.processor.flat_names
     if raw:
         net, order = arranged(net, names, tell, data.inputs)
         prepared = in_order(prepared, order)
-    elif not isinstance(model.model, nn.Module) and takes_by_name(net, [column.name for column in columns]):
+    elif not isinstance(model.model, nn.Module) and takes_by_name(net, own):
         raise OneByOne(net)
-    line = raw and len(columns) == 1 and is_line(data.data, columns[0].name) and prepared.train[0][0].shape[1:] == (1,)
+    line = raw and len(own) == 1 and is_line(data.data, own[0]) and prepared.train[0][0].shape[1:] == (1,)
     prepared = _taken(net, prepared, line)
-    if any(getattr(column, "dtype", "") == "bfloat16" for column in prepared.preprocess.columns.columns):
+    if any(x.dtype == torch.bfloat16 for x in prepared.train[0]):
         raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
     _check_places(net, prepared, by_place(net, names) if raw and not data.inputs else [])
     names = [] if raw else names
@@ -112,7 +112,7 @@ def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None
     except ModelError as error:
         if error.__cause__ is None:  # it took them
             return
-        names = [column.name for column in prepared.preprocess.columns.columns]
+        names = prepared.processor.names
         pairs = ", ".join(f"{name!r} as {place}" for name, place in zip(names, places, strict=False))
         raise ModelError(
             f"{error.message} It got {pairs}, by their order.", f"Name the arrays as its arguments: {', '.join(places)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,29 +15,25 @@ from torch import Tensor
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.specs import DataSpec
 from maas_magics.core.architectures import architectures
-from maas_magics.core.data.arrow import is_number, is_text
-from maas_magics.core.data.columns import Array, Columns, Moment, Numeric
-from maas_magics.core.data.exact import exactly
-from maas_magics.core.data.fitting import fit, fit_arrays, tell_labels
-from maas_magics.core.data.numbering import without_counts
-from maas_magics.core.data.origin import came_from, not_infinite
+from maas_magics.core.data.arrow import Array, is_number, is_text
+from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.roles import SHARE, held_by, roles_of
-from maas_magics.core.data.scaling import Layout
 from maas_magics.core.data.sources import is_files, notes_of
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
-from maas_magics.core.data.transform import Transform, fit_scaling, image_shape
-from maas_magics.core.data.zones import cautions
+from maas_magics.core.features.base import Fit, Layout
+from maas_magics.core.features.module import Preprocessing, entered
+from maas_magics.core.features.notes import tell_labels
+from maas_magics.core.features.processor import Processor
+from maas_magics.core.features.profile import TableProfile, check_image, image_like
 from maas_magics.core.losses.check import Families
 from maas_magics.core.losses.heads import Forms
 from maas_magics.core.losses.known import known
 from maas_magics.core.losses.own import UNKNOWN, Form, Given, given_by
-from maas_magics.core.model import tensors
 from maas_magics.core.networks.arguments import takes_by_name
 from maas_magics.core.networks.modules import title_of
-from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, digest
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.fit import OF_LABELS, OF_ONE_LABEL, fit_heads, fit_task, infer_task, respelled
@@ -48,6 +44,9 @@ SAMPLE_ROWS = 1_000
 """Held-out rows kept with the model, to verify exports on."""
 
 CHUNK = 100_000
+
+CONVOLVED = 6
+"""Numbers on each side of a picture from which a convolution is worth it."""
 
 WEIGHTS = "__weights__"
 """Column of the weights where rows are digested."""
@@ -63,6 +62,13 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+
+class Counts(Protocol):
+    """What puts weights beside targets."""
+
+    def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
+        """Target with the weights of its rows beside it."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,9 @@ class Prepared:
         How the target came.
     """
 
-    preprocess: Preprocess
+    processor: Processor
     answers: Task
-    transform: Transform
+    transform: Preprocessing
     train: tuple[tuple[Tensor, ...], Tensor]
     validation: tuple[tuple[Tensor, ...], Tensor] | None
     sample: pa.Table
@@ -192,14 +198,6 @@ def _take(rows: Rows, index: Array) -> Rows:
     return Rows(rows.table.take(pa.array(index)), rows.target[index], weights)
 
 
-def image_like(table: pa.Table) -> bool:
-    """Whether the features are one array of two or three axes a row, wide enough for a convolution."""
-    kind = table.schema.types[0]
-    if table.num_columns != 1 or not isinstance(kind, pa.FixedShapeTensorType):
-        return False
-    return len(kind.shape) in (2, 3) and sorted(kind.shape)[-2] >= 6
-
-
 def one_by_name(model: Any, data: Any, table: pa.Table) -> bool:
     """Whether the features are one number a row that has a name in a dict, or that a module says it takes.
 
@@ -224,7 +222,7 @@ def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
     Columns that are arguments of a module go to them one by one, also those of a table.
     """
     if isinstance(model, str):
-        chosen = model if model != "auto" else "cnn" if image_like(table) else "mlp"
+        chosen = model if model != "auto" else "cnn" if image_like(table.schema, CONVOLVED) else "mlp"
         return chosen, architectures.get(chosen).layout
     one_by_one = arrays or takes_by_name(model, table.column_names)
     return title_of(model), "raw" if one_by_one else "flat"
@@ -242,15 +240,6 @@ def standardises(loss: Any, named: bool, raw: bool) -> bool:
     if takes is None:
         return named or not callable(loss)
     return takes.in_any_units
-
-
-def check_image(columns: Columns, layout: Layout) -> None:
-    """Raise `DataError` where a network for images gets something else."""
-    if layout == "image" and image_shape(columns) is None:
-        raise DataError(
-            "This architecture takes one image-shaped array, of two or three axes a row.",
-            "--model mlp takes tables and rows of numbers.",
-        )
 
 
 def prepare(
@@ -298,42 +287,42 @@ def prepare(
         answers = _fitted(both, names, asked_target, task, standardise, None)
     answers = respelled(answers, beside.spelled)
     tell_labels(names, answers.classes, tell)
-    if layout == "raw":
-        columns = fit_arrays(train.table)
-    else:
-        columns = fit(train.table, tell, vectors=layout != "image", keep=layout == "flat")
-        columns = without_counts(columns, beside.counting, tell, leave=layout == "tabular")
-        columns = exactly(columns, train.table, layout)
-    check_image(columns, layout)
-    raw = columns.encode(train.table)
-    refuse_infinite(columns, raw, layout)
-    scaling = fit_scaling(columns, layout, raw, scale, tell=tell)
-    preprocess = Preprocess(columns=columns, layout=layout, scaling=scaling)
-    transform = Transform(columns, layout, scaling)
-    target = torch.from_numpy(answers.encode(train.target))
+    check_image(train.table.schema, layout)
+    profile = TableProfile(train.table.schema, Fit(layout, scale))
+    profile.add(train.table)
+    processor = profile.finish(train.table, tell, beside.counting)
+    transform = Preprocessing(processor)
+    lazy = processor.lazy
+    counts = _label_counts(answers, train.target) if lazy else None
+    shown = Rows(train.table.slice(0, SAMPLE_ROWS), train.target[:SAMPLE_ROWS]) if lazy else train
+    raw = processor.encode(shown.table)
+    processor.check(raw)
+    target = torch.from_numpy(answers.encode(shown.target))
     held = None
     sample = train
     if validation is not None and len(validation):
-        held_raw = columns.encode(validation.table)
-        for text in cautions(columns.of(Moment), validation.table):
+        for text in processor.cautions(validation.table):
             tell(text)
-        refuse_infinite(columns, held_raw, layout)
-        held = transformed(transform, columns, held_raw), torch.from_numpy(answers.encode(validation.target))
+        if not lazy:
+            held_raw = processor.encode(validation.table)
+            processor.check(held_raw)
+            held = transformed(transform, processor, held_raw), torch.from_numpy(answers.encode(validation.target))
         sample = validation
     few = min(SAMPLE_ROWS, len(sample))
-    kept = sample.table.slice(0, few).select([c.name for c in columns.columns])
+    kept = sample.table.slice(0, few).select(processor.names)
     kept = kept.append_column(TARGET, column(answers.encode(sample.target[:few]), TARGET))
     return Prepared(
-        preprocess,
+        processor,
         answers,
         transform,
-        (transformed(transform, columns, raw), target),
+        (transformed(transform, processor, raw), target),
         held,
         kept,
         _digest(train),
+        counts,
         given=UNKNOWN if answers.parts else given_by(asked_target, train.target),
         givens=_givens(asked_target, train.target) if answers.parts else (),
-        weights=_weights(train, validation if held is not None else None),
+        weights=None if lazy else _weights(train, validation if held is not None else None),
         notes=beside.notes,
     )
 
@@ -380,6 +369,13 @@ def _digest(rows: Rows) -> str:
     return digest(table, None if heads else rows.target)
 
 
+def _label_counts(answers: Task, target: Array) -> Tensor | None:
+    """Rows of each class; None where a row has no one label."""
+    if not answers.one_label:
+        return None
+    return torch.from_numpy(np.bincount(answers.known(target).reshape(-1), minlength=len(answers.classes)))
+
+
 def _weighed(rows: Rows) -> pa.Table:
     return rows.table if rows.weights is None else rows.table.append_column(WEIGHTS, pa.array(rows.weights))
 
@@ -405,35 +401,17 @@ def joined(target: Tensor, weights: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _transformed(transform: Transform, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _transformed(transform: Preprocessing, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return transform(*inputs)  # type: ignore[no-any-return]
 
 
-def transformed(transform: Transform, columns: Columns, raw: list[Array]) -> tuple[Tensor, ...]:
+def transformed(transform: Preprocessing, processor: Processor, raw: list[Array]) -> tuple[Tensor, ...]:
     """What the network takes of raw rows, made in chunks to keep memory low."""
-    if transform.layout == "raw":
-        return tensors(columns, raw)
+    if not transform.parts and transform.alone:
+        return entered(processor, raw)
     rows = len(raw[0])
     parts = [
-        _transformed(transform, tensors(columns, [values[start : start + CHUNK] for values in raw]))
+        _transformed(transform, entered(processor, [values[start : start + CHUNK] for values in raw]))
         for start in range(0, max(rows, 1), CHUNK)
     ]
     return tuple(torch.cat(pieces).clone() for pieces in zip(*parts, strict=True))
-
-
-def refuse_infinite(columns: Columns, raw: list[Array], layout: str) -> None:
-    """Raise `DataError` for what no network learns from: infinite numbers, and missing ones in an array."""
-    for feature, values in zip(columns.columns, raw, strict=True):
-        if values.dtype.kind != "f":
-            continue
-        name = feature.name
-        if np.isinf(values).any():
-            raise DataError(
-                f"Column {name!r} holds {int(np.isinf(values).sum())} infinite values.",
-                not_infinite(),
-            )
-        if not isinstance(feature, Numeric) and np.isnan(values).any():
-            raise DataError(
-                f"Array {name!r} holds {int(np.isnan(values).sum())} missing values (NaN).",
-                "Fill them: np.nan_to_num(…), or give rows of numbers to --model mlp, which fills them itself.",
-            )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,25 +16,25 @@ from torch import Tensor
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task
 from maas_magics.api.specs import DataSpec
-from maas_magics.core.data.columns import Array
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.cut import Cut
-from maas_magics.core.data.fitting import tell_labels
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import Lists
-from maas_magics.core.data.numbering import Runs, without_counts
+from maas_magics.core.data.numbering import Runs
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
-from maas_magics.core.data.survey import FeatureSurvey
 from maas_magics.core.data.target import named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered
-from maas_magics.core.data.transform import Transform
+from maas_magics.core.features.base import Fit
+from maas_magics.core.features.module import Preprocessing
+from maas_magics.core.features.notes import tell_labels
+from maas_magics.core.features.profile import TableProfile, check_image
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.losses.own import given_by
 from maas_magics.core.memory import free_memory, in_words
-from maas_magics.core.store.manifest import Preprocess
 from maas_magics.core.store.sample import TARGET, Digest
 from maas_magics.core.tasks.base import Family
 from maas_magics.core.tasks.fit import respelled
@@ -44,13 +44,12 @@ from maas_magics.core.training.batches.prepare import (
     SAMPLE_ROWS,
     VALIDATION_SHARE,
     WEIGHTS,
+    Counts,
     Prepared,
-    check_image,
     held_share,
     in_range,
     joined,
     layout_of,
-    refuse_infinite,
     standardises,
     texts_of,
     transformed,
@@ -72,13 +71,6 @@ class Part(NamedTuple):
     start: int
     weights: Array | None
     key: pa.ChunkedArray | None
-
-
-class Counts(Protocol):
-    """What puts weights beside targets."""
-
-    def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
-        """Target with the weights of its rows beside it."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ def streamed_source(said: DataSpec, tell: Callable[[str], None]) -> Rereadable |
 class Stream:
     """Rows of a file, read a chunk at a time.
 
-    The first reading tells what `maas_magics.core.data.survey` says, with figures of the training rows only, and
+    The first reading tells what `maas_magics.core.features.profile` says, with figures of the training rows only, and
     counts them. Rows are held out by a draw for each row, the same at each reading; the first row of each label is
     always trained on. Unlike in memory, shares of labels in both parts are alike by chance only.
 
@@ -165,6 +157,9 @@ class Stream:
         Called after each chunk; may raise to end the reading.
     sizes : Sizes
     """
+
+    why_one_process: ClassVar[str] = "Rows that are read from disk go to one process."
+    why_in_order: ClassVar[str] = "Rows that are read from disk come in an order of their own."
 
     def __init__(
         self,
@@ -251,16 +246,17 @@ class Stream:
         """What the rows are; None where a column's type became another one half-way."""
         target, digest = TargetSurvey(self._names, self._task), Digest()
         sample, kept = Reservoir(self._most), Reservoir(SAMPLE_ROWS)
-        survey: FeatureSurvey | None = None
+        profile: TableProfile | None = None
         schema, dtype = None, None
         self.rows = self.held = 0
         self._runs = Runs()
         for rows in self._parts(self._source, runs=self._runs):
             features, values, start, weights, _ = rows
-            if survey is None:
+            if profile is None:
                 schema, dtype = features.schema, values.dtype
                 self._texts = texts_of(features, self._names if values.dtype.kind == "O" else ())
-                survey = FeatureSurvey(features.schema, self.layout)
+                check_image(features.schema, self.layout)
+                profile = TableProfile(features.schema, Fit(self.layout, self._data.preprocess == "auto"))
             elif not features.schema.equals(schema) or values.dtype != dtype:
                 return None
             target.meet(values, start)
@@ -274,14 +270,14 @@ class Stream:
                 whole, values, drawn = whole.filter(pa.array(~held)), values[~held], drawn[~held]
                 weights = None if weights is None else weights[~held]
             target.add(values)
-            survey.add(whole)
+            profile.add(whole)
             sample.add(whole, drawn)
             digest.add(whole if weights is None else whole.append_column(WEIGHTS, pa.array(weights)))
             if weights is not None:
                 self._heaviest = max(self._heaviest, float(weights.max(initial=0.0)))
             self.rows += len(values)
             self.held += int(held.sum())
-        if survey is None:
+        if profile is None:
             raise DataError(
                 f"The target {', '.join(self._names)!r} is missing in every row.", "Give rows with the answers."
             )
@@ -291,11 +287,11 @@ class Stream:
             raise DataError("Every row is held out; there is none to learn from.", "--validation 0.2")
         if self._share and not self.held:
             self._tell("There are too few rows to hold any out: the training rows choose the best epoch.")
-        prepared = self._understood(survey, target, sample, kept, str(digest))
+        prepared = self._understood(profile, target, sample, kept, str(digest))
         return prepared, target.extremes if prepared.answers.numeric else np.zeros((0, 1))
 
     def _understood(
-        self, survey: FeatureSurvey, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
+        self, profile: TableProfile, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
         rows, values = _parted(sample.table())
         answers = respelled(
@@ -304,24 +300,20 @@ class Stream:
         for note in self._beside.notes:
             self._tell(note)
         tell_labels(self._names, answers.classes, self._tell)
-        columns = survey.columns(rows, self._tell)
-        if self.layout != "raw":
-            counting = {name: ends for name, ends in self._runs.found.items() if name not in self._roles.features}
-            columns = without_counts(columns, counting, self._tell, leave=self.layout == "tabular")
-        check_image(columns, self.layout)
-        raw = columns.encode(rows)
-        refuse_infinite(columns, raw, self.layout)
-        scaling = survey.scaling(columns, raw, self._data.preprocess == "auto", self._tell)
-        transform = Transform(columns, self.layout, scaling)
+        counting = {name: ends for name, ends in self._runs.found.items() if name not in self._roles.features}
+        processor = profile.finish(rows, self._tell, counting)
+        raw = processor.encode(rows)
+        processor.check(raw)
+        transform = Preprocessing(processor)
         others = next(self._validation(), None)
         shown = kept.table()
         few, known = others[:2] if others else (_parted(shown) if shown is not None else (rows, values))
-        few, known = few.slice(0, SAMPLE_ROWS).select([c.name for c in columns.columns]), known[:SAMPLE_ROWS]
+        few, known = few.slice(0, SAMPLE_ROWS).select(processor.names), known[:SAMPLE_ROWS]
         return Prepared(
-            Preprocess(columns=columns, layout=self.layout, scaling=scaling),
+            processor,
             answers,
             transform,
-            (transformed(transform, columns, raw), torch.from_numpy(answers.encode(values))),
+            (transformed(transform, processor, raw), torch.from_numpy(answers.encode(values))),
             None,
             few.append_column(TARGET, column(answers.encode(known), TARGET)),
             digest,
@@ -344,10 +336,9 @@ class Stream:
         yield from self._parts(typed(open_source(held, csv), self._texts), held=True)
 
     def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:
-        columns = prepared.preprocess.columns
-        raw = columns.encode(features)
-        refuse_infinite(columns, raw, self.layout)
-        inputs = transformed(prepared.transform, columns, raw)
+        raw = prepared.processor.encode(features)
+        prepared.processor.check(raw)
+        inputs = transformed(prepared.transform, prepared.processor, raw)
         return [*inputs, torch.from_numpy(prepared.answers.encode(values))]
 
     @contextmanager

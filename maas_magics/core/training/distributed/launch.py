@@ -25,7 +25,7 @@ from maas_magics.api.wire import decode_error
 from maas_magics.core.compat.modules import is_batch_norm
 from maas_magics.core.context import Context
 from maas_magics.core.graphs import rebuild as graphs
-from maas_magics.core.model import features_of, save_weights
+from maas_magics.core.model import save_weights
 from maas_magics.core.store.storage import staging
 from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tracing import tracing_waits, yield_lock
@@ -106,11 +106,8 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
     prepared, answers = work.prepared, work.prepared.answers
     network: Named | Source | None = None
     if work.architecture:
-        features = features_of(prepared.preprocess.columns, prepared.transform)
         network = Named(
-            architecture=work.architecture,
-            features=features,
-            params=dict(said.model.params),
+            architecture=work.architecture, features=prepared.processor.inputs, params=dict(said.model.params)
         )
     else:
         network = _send_module(folder, work)

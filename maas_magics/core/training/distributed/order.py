@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maas_magics.core.architectures import Features
+from maas_magics.core.architectures import NetworkInputs
 from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.training.steps.rules import Rules
 
@@ -33,7 +33,7 @@ class Named(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A network by name."""
 
     architecture: str
-    features: Features
+    features: NetworkInputs
     params: dict[str, Any]
 
 

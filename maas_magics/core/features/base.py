@@ -1,0 +1,232 @@
+"""What a column of a model's input is, and how it is told from the training rows.
+
+A feature has two halves. The host half turns the values of a column into one raw array, which is what crosses the wire
+to a service: `Feature.encode`. The graph half is a torch module that stands in every export: `Feature.module`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.signature import TensorSpec
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.features.mismatch import infinite
+from maas_magics.core.features.scaling import Scaling
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Layout = Literal["tabular", "flat", "raw", "image"]
+"""What the network gets.
+
+``tabular``
+    ``numeric`` float32 (n, p) and ``categorical`` int64 codes (n, c).
+``flat``
+    One float32 (n, p + indicators of every category).
+``raw``
+    Each column as it is.
+``image``
+    One float32 array, standardised.
+"""
+
+Tell = Callable[[str], None]
+"""Gets a sentence."""
+
+
+class Feature(msgspec.Struct, frozen=True):
+    """A fitted column. It is saved with the model as JSON, under its tag.
+
+    Attributes
+    ----------
+    name : str
+    joins : {"numbers", "codes", ""}
+        How its tensors reach a network: beside the numbers or the codes of other columns, or by themselves.
+    gaps : bool
+        Whether its raw array has NaN for what is missing.
+    may_be_blank : bool
+        Whether a value may tell nothing: be missing, or unknown.
+    timed : bool
+        Whether its values are times, of some zone.
+    lazy : bool
+        Whether rows are encoded as an epoch asks for them, by loader workers, and not all at once: for that costs
+        much, or rows differ in length.
+    """
+
+    name: str
+
+    joins: ClassVar[Literal["numbers", "codes", ""]] = ""
+    gaps: ClassVar[bool] = False
+    may_be_blank: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
+    lazy: ClassVar[bool] = False
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The raw input."""
+        raise NotImplementedError
+
+    def encode(self, values: pa.ChunkedArray) -> Array:
+        """Raw array of a column, shape (n, …), of the type that `spec` says.
+
+        Raises
+        ------
+        DataError
+            If the values are of another kind than in training.
+        """
+        raise NotImplementedError
+
+    def blank(self, raw: Array) -> Array:
+        """Rows of a raw array that tell nothing, bool (n,)."""
+        return np.zeros(len(raw), dtype=bool)
+
+    def check(self, raw: Array) -> None:
+        """Raise `DataError` for what no network learns from."""
+        if raw.dtype.kind == "f" and np.isinf(raw).any():
+            raise infinite(self.name, raw)
+
+    @property
+    def vocabulary(self) -> tuple[tuple[str, int], ...] | None:
+        """Texts, and the code that each has in the graph; None where the raw array enters the graph as it is."""
+        return None
+
+    def enter(self, raw: Array) -> Array:
+        """A raw array as it enters the graph in torch."""
+        return raw
+
+    def module(self) -> nn.Module | None:
+        """From what enters the graph to what the network gets, or to numbers that are scaled with those of others.
+
+        None where it is as it entered.
+        """
+        return None
+
+    def zone_assumed(self, values: pa.ChunkedArray) -> tuple[str, str] | None:
+        """Zone that times were taken to be in, and that of those in training, where the two differ in kind."""
+        return None
+
+    def drawn(self, rows: int, random: np.random.Generator) -> Array:
+        """Raw rows drawn at random, such as may come."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a row of what the network gets of it, where that is by itself."""
+        return tuple(self.spec.shape[1:])
+
+    def lengths(self, values: pa.ChunkedArray) -> Array | None:
+        """Length of each row, int64 (n,), where rows differ in it: those of about one length share a batch."""
+        return None
+
+    def having(self, dtype: str, line: bool) -> Feature:
+        """The feature with floats of another type, if any is named, and a number a row as (n,) where it is a line."""
+        return self
+
+
+class NumberLike(Feature, frozen=True, kw_only=True):
+    """A column that becomes numbers, which are filled, scaled and laid beside those of other columns.
+
+    Attributes
+    ----------
+    scaling : Scaling
+        Of each of its numbers.
+    """
+
+    scaling: Scaling = Scaling()
+
+    joins: ClassVar[Literal["numbers", "codes", ""]] = "numbers"
+    may_be_blank: ClassVar[bool] = True
+
+    @property
+    def exact(self) -> bool:
+        """Whether float32 is too coarse for its numbers."""
+        return True
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each of its numbers."""
+        return [self.name]
+
+
+class Coded(Feature, frozen=True):
+    """A column that becomes one code a row, int64 (n, 1).
+
+    Code 0 is that of what is missing or unseen.
+    """
+
+    joins: ClassVar[Literal["numbers", "codes", ""]] = "codes"
+    may_be_blank: ClassVar[bool] = True
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What each code from 1 on stands for."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What columns are fitted for.
+
+    Attributes
+    ----------
+    layout : Layout
+    scale : bool
+        Whether numbers are scaled.
+    """
+
+    layout: Layout
+    scale: bool = True
+
+    @property
+    def joined(self) -> bool:
+        """Whether the numbers of an array are laid beside those of other columns, and not handed on as an array."""
+        return self.layout in ("tabular", "flat")
+
+    @property
+    def keep(self) -> bool:
+        """Whether numbers stay that are one only, as for a module, which expects so many."""
+        return self.layout in ("flat", "raw")
+
+
+class Profile(Protocol):
+    """Fits a feature to the values of a column, some rows at a time.
+
+    The same in memory (all rows at once), from a file (a chunk at a time) and over processes (`merge`).
+    """
+
+    def __init__(self, field: pa.Field, fit: Fit) -> None: ...
+
+    @classmethod
+    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+        """Whether a column is of this kind, by its name, type and metadata."""
+        ...
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Take in some rows."""
+        ...
+
+    def merge(self, other: Self) -> None:
+        """Take in what another profile of the same column found in other rows."""
+        ...
+
+    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> Feature | None:
+        """What the column is; None where it is of no use, which is told.
+
+        Parameters
+        ----------
+        sample : pyarrow.ChunkedArray
+            All of its values, or a sample of them, which medians are taken of.
+        tell : callable
+            Gets a sentence about what the column's reader should know.
+
+        Raises
+        ------
+        DataError
+            If it holds something that no model takes.
+        """
+        ...

@@ -1,0 +1,36 @@
+"""What is said of values of another kind than a model was trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import Array, as_text
+from maas_magics.core.data.looks import look
+from maas_magics.core.data.origin import not_infinite, spoken
+from maas_magics.core.data.sources import ARRAY
+
+
+def mismatch(name: str, found: Any, expected: str, hint: str, axes: bool = False) -> DataError:
+    """What a column holds, and what the model was trained on."""
+    return DataError(f"{spoken(name, ARRAY, axes)} holds {found}; the model was trained on {expected}.", hint)
+
+
+def texts_of(values: pa.ChunkedArray) -> list[str]:
+    """Different texts among the first of a column."""
+    return list(dict.fromkeys(text for text in as_text(values.slice(0, 1000)).to_pylist() if text is not None))
+
+
+def fix(name: str, texts: list[str]) -> str:
+    """What to type where texts look like dates or numbers; nothing where they do not."""
+    found = look(name, texts)
+    return "" if found is None else found.fix
+
+
+def infinite(name: str, values: Array) -> DataError:
+    """How many of some values are infinite, which no network learns from."""
+    number = int(np.isinf(values).sum())
+    return DataError(f"Column {name!r} holds {number} infinite value{'s' if number > 1 else ''}.", not_infinite())

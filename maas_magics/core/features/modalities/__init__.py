@@ -1,0 +1,53 @@
+"""Kinds of columns, by name: what one is once it is fitted, and how it is told from rows. One file for each.
+
+Another package adds one, a `Modality`, by an entry point of the group ``maas_magics.modalities``; it is asked before
+those here whether a column is one of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from maas_magics.core.features.base import Feature, Fit, Profile
+from maas_magics.core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Modality:
+    """A kind of column.
+
+    Attributes
+    ----------
+    feature : type of Feature
+        What is kept of a column with the model. Its tag is the modality's name.
+    profile : type of Profile
+        How it is fitted.
+    """
+
+    feature: type[Feature]
+    profile: type[Profile]
+
+    def accepts(self, field: pa.Field, fit: Fit) -> bool:
+        """Whether a column is of this kind."""
+        return self.profile.accepts(field, fit)
+
+
+modalities: Registry[Modality] = Registry("modality", __name__, "maas_magics.modalities")
+
+
+def profile_of(field: pa.Field, fit: Fit) -> Profile:
+    """What fits a column; what no modality accepts is refused once its values are there."""
+    from maas_magics.core.features.refused import RefusedProfile
+
+    own: list[Modality] = []
+    others: list[Modality] = []
+    for name in modalities:
+        modality = modalities.get(name)
+        (own if modality.feature.__module__.startswith(f"{__name__}.") else others).append(modality)
+    for modality in others + own:
+        if modality.accepts(field, fit):
+            found: Profile = modality.profile(field, fit)
+            return found
+    return RefusedProfile(field, fit)

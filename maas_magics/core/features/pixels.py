@@ -1,0 +1,29 @@
+"""Pictures as a network for pictures gets them, in torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Pixels(nn.Module):
+    """Standardises all pixels alike.
+
+    Parameters
+    ----------
+    center, scale : tuple of float, (1,)
+    double : bool
+        Whether float32 is too coarse for the pixels as they come.
+    """
+
+    def __init__(self, center: tuple[float, ...], scale: tuple[float, ...], double: bool) -> None:
+        super().__init__()
+        dtype = torch.float64 if double else torch.float32
+        self.register_buffer("center", torch.tensor(center, dtype=dtype), persistent=False)
+        self.center: Tensor
+        self.register_buffer("scale", torch.tensor(scale, dtype=dtype), persistent=False)
+        self.scale: Tensor
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Numbers (n, …) to float32 of the same shape."""
+        return ((values.to(self.center.dtype) - self.center) * self.scale).to(torch.float32)

@@ -1,0 +1,107 @@
+"""Rows in memory that are encoded as an epoch asks for them, by loader workers where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from maas_magics.core.features.module import Preprocessing
+from maas_magics.core.features.processor import Processor
+from maas_magics.core.training.batches.batches import Batches
+from maas_magics.core.training.batches.from_dataset import FromDataset
+from maas_magics.core.training.batches.loader_workers import Readers
+from maas_magics.core.training.batches.prepare import Counts, Prepared, Rows, in_range, transformed
+
+
+class EncodedRows(Dataset[Any]):
+    """Rows of a table, and their target, by batches.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The features, as they came.
+    target : Tensor
+        Encoded, with the weights of its rows beside it.
+    processor : Processor
+    transform : Preprocessing
+    """
+
+    def __init__(self, table: pa.Table, target: Tensor, processor: Processor, transform: Preprocessing) -> None:
+        self.table, self.target, self.processor, self.transform = table, target, processor, transform
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
+        """What the network takes of some rows, and their target."""
+        raw = self.processor.encode(self.table.take(pa.array(rows)))
+        self.processor.check(raw)
+        return *transformed(self.transform, self.processor, raw), self.target[rows]
+
+
+class Lazy:
+    """Training rows and held-out ones of which only some are prepared.
+
+    Parameters
+    ----------
+    train : Rows
+    held : Rows or None
+    workers : int
+        Processes that encode; with 0 this one does.
+    seed : int
+    """
+
+    why_one_process: ClassVar[str] = "Rows that are encoded as they are asked for go to one process."
+    why_in_order: ClassVar[str] = "Rows that are encoded as they are asked for come in an order of their own."
+
+    def __init__(self, train: Rows, held: Rows | None, workers: int, seed: int) -> None:
+        self._train, self._held, self._workers, self._seed = train, held, workers, seed
+
+    @contextmanager
+    def written(
+        self, prepared: Prepared, folder: Path, batch_size: int, device: torch.device, counting: Counts
+    ) -> Iterator[tuple[Batches, Batches | None]]:
+        """Batches of training and validation rows, for as long as the block lasts.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            With the target that the network learns.
+        folder : Path
+            Where there is room for files; none are written.
+        batch_size, device
+        counting : Counts
+            Puts the weights of rows beside their target.
+        """
+        held = self._held if self._held is not None and len(self._held) else None
+        parts = [self._encoded(prepared, self._train, counting, held=False)]
+        if held is not None:
+            parts.append(self._encoded(prepared, held, counting, held=True))
+        readers = Readers(parts, _as_it_is, self._workers, pin=device.type == "cuda")
+        try:
+            made = [
+                FromDataset(
+                    readers, number, torch.arange(len(rows)), batch_size, _as_it_is, device, seed=self._seed,
+                    lengths=prepared.processor.lengths(rows.table),
+                )
+                for number, rows in enumerate(parts)
+            ]  # fmt: skip
+            yield made[0], made[1] if held is not None else None
+        finally:
+            readers.close()
+
+    def _encoded(self, prepared: Prepared, rows: Rows, counting: Counts, *, held: bool) -> EncodedRows:
+        weights = None if rows.weights is None else torch.from_numpy(in_range(rows.weights))
+        target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
+        return EncodedRows(rows.table, target, prepared.processor, prepared.transform)
+
+
+def _as_it_is(made: Any) -> Any:
+    return made
