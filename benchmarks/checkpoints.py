@@ -16,9 +16,9 @@ def main() -> None:
     """Print one table."""
     import torch
 
+    from maas_magics.core.batches.batches import InMemory
     from maas_magics.core.losses.make import make_loss
     from maas_magics.core.tasks.regression import Regression
-    from maas_magics.core.training.batches.batches import InMemory
     from maas_magics.core.training.checkpoint import Checkpoints
     from maas_magics.core.training.loop import fit
     from maas_magics.core.training.plan import Plan

@@ -36,14 +36,14 @@ ROOMS = {
     "__init__": ("extension functions", ""),
 }  # fmt: skip
 
-TRAINING = ("batches", "steps", "tuning", "compiling", "", "distributed")
+TRAINING = ("steps", "tuning", "compiling", "", "distributed")
 """Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts the processes of a distributed one."""
 
 CORE = (
     *("compat", "registry", "memory", "tracing", "delivery", "chunks", "data", "features", "networks", "graphs"),
     *("tasks", "losses"),
     *("architectures", "store", "model", "comparing", "runtimes", "generation", "inference", "generate", "context"),
-    *("evaluate", "exporters", "publish", "training", "serialization", "dispatch"),
+    *("evaluate", "exporters", "publish", "batches", "serialization", "training", "deserialization", "dispatch"),
 )
 """Rooms of ``core``: each may import those before it."""
 
@@ -265,3 +265,15 @@ def test_no_module_is_imported_by_a_name_that_is_made_up_at_run_time() -> None:
     """`import_module` would slip past the table; only registries, and the package's own lazy names, may use it."""
     users = {module for module, path in MODULES.items() if "import_module(" in path.read_text()}
     assert users <= {"maas_magics", "maas_magics.core.registry", "maas_magics.core.context"}
+
+
+def test_a_remote_backend_reaches_nothing_that_trains() -> None:
+    """Also by way of what it imports: a client understands rows and sends them."""
+    found = {module for module in MODULES if room(module) == "remote"}
+    while (
+        more := {each.target for each in EVERY if each.importer in found and each.own and each.target in MODULES}
+        - found
+    ):
+        found |= more
+    training = ("training", "inference", "exporters", "evaluate", "publish", "generation")
+    assert sorted(m for m in found if m.startswith(tuple(f"maas_magics.core.{name}" for name in training))) == []

@@ -61,7 +61,7 @@ def run(request: Request[R], context: Context) -> R:
         task = TASKS[type(request)]
     except KeyError:
         raise OptionError(f"Nothing runs a {type(request).__name__}.") from None
-    from maas_magics.core.serialization import unpack
+    from maas_magics.core.deserialization import unpack
 
     result: R = task(unpack(request, context), context)
     return result

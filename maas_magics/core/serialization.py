@@ -1,4 +1,4 @@
-"""Requests with live objects, made ready for another process, and read again there."""
+"""Requests with live objects, made ready for another process."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from maas_magics.api.errors import DataError, ModelError, OptionError, Refused
+from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.requests import Request, TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec
 from maas_magics.api.wire import Code, Graph, Uploaded
-from maas_magics.core.context import Context
 from maas_magics.core.data.arrow import is_text
 from maas_magics.core.data.origin import origin_of
 from maas_magics.core.data.sources import Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import of_column
 from maas_magics.core.data.sources.files import FileSource
-from maas_magics.core.data.stream import StreamSource, write_stream
+from maas_magics.core.data.stream import write_stream
 from maas_magics.core.data.target import TARGET
 
 R = TypeVar("R", bound=Request[Any])
@@ -50,7 +49,7 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
         If the rows cannot be read, or the module cannot be sent.
     """
     if isinstance(request, TrainRequest):
-        from maas_magics.core.training.batches import loaders
+        from maas_magics.core.batches import loaders
 
         _check_loss(request)
         if loaders.is_loader(request.data):
@@ -102,9 +101,9 @@ def _check_loss(request: TrainRequest) -> None:
 
 def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code:
     """A module as its exported graphs where that can be; as its source where that may run."""
+    from maas_magics.core.batches.found import module_and_rows
     from maas_magics.core.graphs.rebuild import pack as pack_module
     from maas_magics.core.networks.modules import title_of
-    from maas_magics.core.training.train import module_and_rows
 
     net, rows, names = module_and_rows(request)
     try:
@@ -135,48 +134,3 @@ def _rows(data: Any, send: Send, target: bool = False) -> Uploaded:
         file.seek(0)
         send(file, digest, size)
     return Uploaded(digest, source.arrays, notes_of(source), origin_of(source))
-
-
-def unpack(request: R, context: Context) -> R:
-    """The request with its rows opened.
-
-    Raises
-    ------
-    DataError
-        If they are not here.
-    """
-    changes: dict[str, Any] = {}
-    for name in (*DATA, "target"):
-        value = getattr(request, name, None)
-        if isinstance(value, Uploaded):
-            changes[name] = _opened(value, context)
-        elif isinstance(value, (list, tuple)) and len(value) == 2 and any(isinstance(p, Uploaded) for p in value):
-            changes[name] = _opened(value[0], context), _opened(value[1], context).table()
-        if name == "target" and name in changes:
-            changes[name] = changes[name].table()
-    model = getattr(request, "model", None)
-    if isinstance(model, Code):
-        if not context.allow_code:
-            raise Refused("No code that was sent is run here.", "The service's owner may use --allow-code.")
-        from maas_magics.core.networks.source import run_source
-
-        changes["model"] = run_source(model.text)
-    elif isinstance(model, Graph):
-        from maas_magics.core.graphs.rebuild import unpack as unpack_module
-        from maas_magics.core.networks.arguments import NAMES
-
-        if context.uploads is None:
-            raise DataError("The request names a module that was not sent.", "Send it first.")
-        archive = context.uploads.path(model.digest).read_bytes()
-        net = unpack_module(archive)
-        net.title, net.archive = model.name, archive  # type: ignore[assignment]
-        if model.inputs:
-            setattr(net, NAMES, model.inputs)
-        changes["model"] = net
-    return msgspec.structs.replace(request, **changes) if changes else request
-
-
-def _opened(rows: Any, context: Context) -> StreamSource:
-    if not isinstance(rows, Uploaded) or context.uploads is None:
-        raise DataError("The request names rows that were not sent.", "Send them first.")
-    return StreamSource(context.uploads.path(rows.digest), rows.arrays, rows.notes, rows.origin)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.tasks.multiclass import Multiclass
-from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.steps import optimizers

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from maas_magics.core.training.batches.ahead import on_device, one_ahead
+from maas_magics.core.batches.ahead import on_device, one_ahead
 
 
 class Source:

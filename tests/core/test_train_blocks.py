@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from maas_magics.api.errors import StoreError
-from maas_magics.core.training.batches.batches import InMemory
-from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill, check_room
+from maas_magics.core.batches.batches import InMemory
+from maas_magics.core.batches.blocks import Blocks, Kept, Spill, check_room
 
 CPU = torch.device("cpu")
 KINDS = (

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maas_magics.api.events import Message
+from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.tasks.multiclass import Multiclass
-from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.compiling import compiled as compiling
 from maas_magics.core.training.compiling import compiler
 from maas_magics.core.training.compiling.compiled import Compiled, GroupStep, Several, why_not

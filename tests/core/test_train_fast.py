@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Started
-from maas_magics.core.training.batches.batches import InMemory
+from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.rates import make_rates

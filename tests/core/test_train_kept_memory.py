@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from maas_magics.core.training.batches.batches import MEASURE_ROWS, InMemory, rows_at_once
+from maas_magics.core.batches.batches import MEASURE_ROWS, InMemory, rows_at_once
 from maas_magics.core.training.steps.devices import clock_for
 
 FAULTS = """

@@ -31,13 +31,13 @@ from torch.utils.data import (
 
 from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.api.events import EpochEnd, Started
+from maas_magics.core.batches import loader_errors
+from maas_magics.core.batches.batches import FromLoader
+from maas_magics.core.batches.from_dataset import FromDataset
+from maas_magics.core.batches.loader_errors import death
+from maas_magics.core.batches.loader_workers import Readers
+from maas_magics.core.batches.loaders import tensors_of
 from maas_magics.core.compat.loaders import end_workers
-from maas_magics.core.training.batches import loader_errors
-from maas_magics.core.training.batches.batches import FromLoader
-from maas_magics.core.training.batches.from_dataset import FromDataset
-from maas_magics.core.training.batches.loader_errors import death
-from maas_magics.core.training.batches.loader_workers import Readers
-from maas_magics.core.training.batches.loaders import tensors_of
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.rates import make_rates
 from maas_magics.core.training.steps.regime import Regime
@@ -554,7 +554,7 @@ def test_workers_that_would_have_nothing_to_read_are_refused(
 def test_a_dataset_of_the_notebook_cannot_go_to_workers_that_are_started_anew(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maas_magics.core.training.batches.loader_workers.context", lambda: None)
+    monkeypatch.setattr("maas_magics.core.batches.loader_workers.context", lambda: None)
     monkeypatch.setattr(Noisy, "__module__", "__main__")
     with pytest.raises(MaasError, match="cannot see Noisy of the notebook"):
         lab.train(Noisy(), model=network(), loader_workers=2)

@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from maas_magics.api.errors import Diverged, MaasError, OptionError
 from maas_magics.api.events import Started
+from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.batches import InMemory
+from maas_magics.core.batches.blocks import Blocks, Kept, Spill
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training import assemble
-from maas_magics.core.training.batches.accumulate import Grouped
-from maas_magics.core.training.batches.batches import InMemory
-from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.measure import answer

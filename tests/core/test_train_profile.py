@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from maas_magics.api.events import Profiled
-from maas_magics.core.training.batches.batches import FromLoader, InMemory
-from maas_magics.core.training.batches.from_dataset import FromDataset
-from maas_magics.core.training.batches.loader_workers import Readers
+from maas_magics.core.batches.batches import FromLoader, InMemory
+from maas_magics.core.batches.from_dataset import FromDataset
+from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.widgets.chart import HEIGHT, PROFILE, draw, height, svg
 from maas_magics.widgets.history import History

@@ -20,14 +20,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
+from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.batches import FromLoader, InMemory
+from maas_magics.core.batches.blocks import Blocks, Kept, Spill
+from maas_magics.core.batches.from_dataset import FromDataset
+from maas_magics.core.batches.loader_workers import Readers
+from maas_magics.core.batches.sampler import BalancedOrder
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.tasks.regression import Regression
-from maas_magics.core.training.batches.accumulate import Grouped
-from maas_magics.core.training.batches.batches import FromLoader, InMemory
-from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill
-from maas_magics.core.training.batches.from_dataset import FromDataset
-from maas_magics.core.training.batches.loader_workers import Readers
-from maas_magics.core.training.batches.sampler import BalancedOrder
 from maas_magics.core.training.checkpoint import DIGEST, FILES, Cadence, Checkpoints
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import History, Plan

@@ -14,12 +14,12 @@ from torch.optim import lr_scheduler, swa_utils
 from torch.utils.data import WeightedRandomSampler
 
 from maas_magics.api.errors import OptionError
+from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.batches import InMemory
+from maas_magics.core.batches.sampler import BalancedOrder
 from maas_magics.core.graphs.rebuild import pack, unpack
 from maas_magics.core.losses.make import make_loss, mass_of
 from maas_magics.core.tasks.multiclass import Multiclass
-from maas_magics.core.training.batches.accumulate import Grouped
-from maas_magics.core.training.batches.batches import InMemory
-from maas_magics.core.training.batches.sampler import BalancedOrder
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.steps.ema import Average

@@ -23,16 +23,16 @@ from maas_magics.api.events import Resumed, Started
 from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import DataSpec
 from maas_magics.api.wire import decode_request, encode_request
+from maas_magics.core.batches import streaming
+from maas_magics.core.batches.batches import InMemory
+from maas_magics.core.batches.prepare import layout_of, prepare, read
+from maas_magics.core.batches.streaming import Sizes, Stream
 from maas_magics.core.context import Context
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.data.stream import StreamSource, write_stream
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.features.scaling import Scaling
-from maas_magics.core.training.batches import streaming
-from maas_magics.core.training.batches.batches import InMemory
-from maas_magics.core.training.batches.prepare import layout_of, prepare, read
-from maas_magics.core.training.batches.streaming import Sizes, Stream
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.train import train
 
@@ -483,7 +483,7 @@ import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from maas_magics.api.specs import DataSpec
 from maas_magics.core.training.counting import Counting
-from maas_magics.core.training.batches.streaming import Stream, streamed_source
+from maas_magics.core.batches.streaming import Stream, streamed_source
 import torch, pathlib
 data = DataSpec(data=sys.argv[1], target="label", stream=True)
 stream = Stream(data, "auto", "auto", 0, streamed_source(data, print), None, print)

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import NUMPY
+from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.batches import Batches, InMemory
+from maas_magics.core.batches.blocks import Blocks
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.make import mass_of
 from maas_magics.core.memory import free_memory
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.accumulate import Grouped
-from maas_magics.core.training.batches.batches import Batches, InMemory
-from maas_magics.core.training.batches.blocks import Blocks
-from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.resolve import rules_of
 from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.memory_format import arrange

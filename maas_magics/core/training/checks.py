@@ -10,11 +10,11 @@ from torch import nn
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec, TaskSpec
+from maas_magics.core.batches.loaders import check_loader_workers, is_loader
+from maas_magics.core.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.data.roles import roles_of
 from maas_magics.core.losses.heads import is_own
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.training.batches.loaders import check_loader_workers, is_loader
-from maas_magics.core.training.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.training.checkpoint import Cadence
 from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
 from maas_magics.core.training.steps.precision import PRECISIONS

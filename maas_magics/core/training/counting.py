@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.batches.changed import with_answers
+from maas_magics.core.batches.prepare import Prepared, joined
 from maas_magics.core.data.roles import mean_weight
 from maas_magics.core.tasks.class_weights import class_weights
-from maas_magics.core.training.batches.changed import with_answers
-from maas_magics.core.training.batches.prepare import Prepared, joined
 
 
 class Counting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maas_magics.core.training.batches.prepare import Prepared
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.training.specs import Resolved
 
 MAY_CHANGE = ("lr", "epochs", "patience", "better_than")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import Diverged, Stopped, Suspended
 from maas_magics.api.events import EpochEnd, Event, Message, Step
+from maas_magics.core.batches.batches import Batch, Batches, Several
 from maas_magics.core.context import Stopping
 from maas_magics.core.tracing import tracing_waits, yield_lock
-from maas_magics.core.training.batches.batches import Batch, Batches, Several
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.measure import answer, baseline_of, figures_of
 from maas_magics.core.training.plan import History, Plan

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from maas_magics.core.batches.batches import Batches
 from maas_magics.core.tasks.baseline import baseline, constant_loss
 from maas_magics.core.tasks.metrics import evaluate
-from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.plan import Plan
 from maas_magics.core.training.steps.out_of_memory import give_back, is_out_of_memory
 from maas_magics.core.training.steps.weighting import Weighted

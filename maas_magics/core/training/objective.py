@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.losses.heads import is_own
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.tasks.class_weights import class_weights
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.tasks.metric_names import make_metrics
 from maas_magics.core.tasks.metrics import Metric
-from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.plan import mode_of
 from maas_magics.core.training.specs import TaskFigures
 from maas_magics.core.training.steps.weighting import Weighted, rowwise

@@ -12,6 +12,7 @@ from torch import nn
 from maas_magics.api.errors import Diverged
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.context import Context, versions
 from maas_magics.core.model import Model
 from maas_magics.core.networks.modules import describe
@@ -20,7 +21,6 @@ from maas_magics.core.store.manifest import Manifest
 from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tasks.metric_names import by_name
 from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_row, no_better
-from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.measure import constant_loss_of
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.specs import Resolved

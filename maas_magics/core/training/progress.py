@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError, StoreError
 from maas_magics.api.events import CheckpointSaved, Event, Message, Resumed
+from maas_magics.core.batches.batches import Batches
 from maas_magics.core.context import Stopping
-from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.checkpoint import Checkpoints, State
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.steps.optimizers import Optimizer

@@ -13,6 +13,9 @@ from torch import nn
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.results import TrainedModel
+from maas_magics.core.batches.batches import Batches, InMemory
+from maas_magics.core.batches.blocks import Blocks
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.compat.optimizers import without_compiler
 from maas_magics.core.context import Context
 from maas_magics.core.losses.check import few_rows
@@ -20,9 +23,6 @@ from maas_magics.core.losses.meaning import contradiction
 from maas_magics.core.networks.modules import ask, settle, title_of
 from maas_magics.core.networks.row_mixing import mixed
 from maas_magics.core.training.assemble import Assembled, assemble
-from maas_magics.core.training.batches.batches import Batches, InMemory
-from maas_magics.core.training.batches.blocks import Blocks
-from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.compiling.compiled import compiled_for
 from maas_magics.core.training.distributed.launch import Work, fit_in_workers

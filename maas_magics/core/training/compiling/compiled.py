@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.events import Level
+from maas_magics.core.batches.batches import Batch, InMemory, Several
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.batches import Batch, InMemory, Several
 from maas_magics.core.training.compiling.compiler import CannotCompile, Compilation, find_compiler
 from maas_magics.core.training.compiling.group_graph import Group, Untraceable, state_of, trace
 from maas_magics.core.training.steps.devices import clock_for

@@ -29,6 +29,7 @@ from maas_magics.api.errors import Suspended
 from maas_magics.api.events import Event, Message, encode
 from maas_magics.api.wire import encode_error
 from maas_magics.core.architectures import architectures
+from maas_magics.core.batches.sampler import balanced_order
 from maas_magics.core.compat.optimizers import without_compiler
 from maas_magics.core.context import Stopping
 from maas_magics.core.graphs.rebuild import ExportedModule, unpack
@@ -37,7 +38,6 @@ from maas_magics.core.losses.make import make_loss, mass_of
 from maas_magics.core.networks.modules import make_module
 from maas_magics.core.networks.source import run_source
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.sampler import balanced_order
 from maas_magics.core.training.distributed import order as words
 from maas_magics.core.training.distributed.group import PATIENCE, Group, HeldShare, Share, SharedFit, SharedStep, Sums
 from maas_magics.core.training.distributed.order import Named, Order, Source

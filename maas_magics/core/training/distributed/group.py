@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from maas_magics.api.events import Event
+from maas_magics.core.batches.batches import Batch, InMemory
 from maas_magics.core.context import Stopping
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.batches import Batch, InMemory
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.loop import Fit
 from maas_magics.core.training.plan import Plan

@@ -22,6 +22,8 @@ from torch import nn
 from maas_magics.api.errors import ModelError, Suspended, TrainingError
 from maas_magics.api.events import EpochEnd, Message, decode
 from maas_magics.api.wire import decode_error
+from maas_magics.core.batches.batches import InMemory
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.compat.modules import is_batch_norm
 from maas_magics.core.context import Context
 from maas_magics.core.graphs import rebuild as graphs
@@ -29,8 +31,6 @@ from maas_magics.core.model import save_weights
 from maas_magics.core.store.storage import staging
 from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tracing import tracing_waits, yield_lock
-from maas_magics.core.training.batches.batches import InMemory
-from maas_magics.core.training.batches.prepare import Prepared
 from maas_magics.core.training.distributed import order as words
 from maas_magics.core.training.distributed.agent import Agent
 from maas_magics.core.training.distributed.order import Named, Order, Source

@@ -26,7 +26,7 @@ class FullStep(TrainStep):
         As in `TrainStep`.
     precision : Precision, optional
     grouped : bool
-        Whether a step gets a group of batches; see `maas_magics.core.training.batches.accumulate`.
+        Whether a step gets a group of batches; see `maas_magics.core.batches.accumulate`.
     mass : callable, optional
         From a batch's target to what it counts in the mean of a group; its rows when None.
     clip : float, optional

@@ -79,7 +79,7 @@ class DividedStep:
     ----------
     net : nn.Module
     whole : callable
-        Takes a step on a batch, or on a group of batches; see `maas_magics.core.training.batches.accumulate`.
+        Takes a step on a batch, or on a group of batches; see `maas_magics.core.batches.accumulate`.
     grouped : bool
         Whether it takes groups.
     in_parts : callable

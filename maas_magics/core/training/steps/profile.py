@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maas_magics.core.training.batches.batches import Batch, Batches, FromLoader, Several
-from maas_magics.core.training.batches.from_dataset import FromDataset
+from maas_magics.core.batches.batches import Batch, Batches, FromLoader, Several
+from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.training.steps.full_step import FullStep
 
 PARTS = ("data", "forward", "backward", "optimizer", "compiled", "events", "validation", "compiling")

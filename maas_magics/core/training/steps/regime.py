@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from maas_magics.core.batches.batches import Batches
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.batches import Batches
 from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.full_step import FullStep

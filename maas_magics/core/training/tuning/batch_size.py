@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import MaasError
+from maas_magics.core.batches.batches import Batch, InMemory
+from maas_magics.core.batches.blocks import Blocks
 from maas_magics.core.compat.dispatch import DispatchMode, tensors_in
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.batches import Batch, InMemory
-from maas_magics.core.training.batches.blocks import Blocks
 from maas_magics.core.training.steps.out_of_memory import first_line, give_back, is_out_of_memory
 from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.tuning.snapshot import taken_back

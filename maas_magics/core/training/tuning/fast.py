@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maas_magics.core.batches.batches import Batch, InMemory
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.batches import Batch, InMemory
 from maas_magics.core.training.steps.devices import clock_for
 from maas_magics.core.training.steps.precision import Precision, trial
 from maas_magics.core.training.steps.regime import Regime

@@ -18,12 +18,12 @@ import torch
 from torch.utils.data import IterableDataset
 
 from maas_magics.api.errors import MaasError
+from maas_magics.core.batches.batches import Batch, Batches, FromLoader
+from maas_magics.core.batches.blocks import Blocks
+from maas_magics.core.batches.from_dataset import FromDataset
+from maas_magics.core.batches.loader_rows import Asked, Read
+from maas_magics.core.batches.loader_workers import Readers, cores
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.batches import Batch, Batches, FromLoader
-from maas_magics.core.training.batches.blocks import Blocks
-from maas_magics.core.training.batches.from_dataset import FromDataset
-from maas_magics.core.training.batches.loader_rows import Asked, Read
-from maas_magics.core.training.batches.loader_workers import Readers, cores
 from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.tuning import fast
 from maas_magics.core.training.tuning.fast import MARGIN, SHARE, Choice, choose

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.batches.batches import InMemory
 from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.tuning.snapshot import taken_back
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from maas_magics.core.batches.batches import Batches
+from maas_magics.core.batches.from_dataset import FromDataset
+from maas_magics.core.batches.loader_workers import Readers
+from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range, transformed
 from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.features.processor import Processor
-from maas_magics.core.training.batches.batches import Batches
-from maas_magics.core.training.batches.from_dataset import FromDataset
-from maas_magics.core.training.batches.loader_workers import Readers
-from maas_magics.core.training.batches.prepare import Counts, Prepared, Rows, in_range, transformed
 
 
 class EncodedRows(Dataset[Any]):

@@ -16,6 +16,21 @@ from torch import Tensor
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task
 from maas_magics.api.specs import DataSpec
+from maas_magics.core.batches.blocks import Blocks, Kept, Spill, check_room
+from maas_magics.core.batches.prepare import (
+    SAMPLE_ROWS,
+    VALIDATION_SHARE,
+    WEIGHTS,
+    Counts,
+    Prepared,
+    held_share,
+    in_range,
+    joined,
+    layout_of,
+    standardises,
+    texts_of,
+    transformed,
+)
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.labels import is_decimal
@@ -39,21 +54,6 @@ from maas_magics.core.store.sample import TARGET, Digest
 from maas_magics.core.tasks.base import Family
 from maas_magics.core.tasks.fit import respelled
 from maas_magics.core.tasks.survey import TargetSurvey
-from maas_magics.core.training.batches.blocks import Blocks, Kept, Spill, check_room
-from maas_magics.core.training.batches.prepare import (
-    SAMPLE_ROWS,
-    VALIDATION_SHARE,
-    WEIGHTS,
-    Counts,
-    Prepared,
-    held_share,
-    in_range,
-    joined,
-    layout_of,
-    standardises,
-    texts_of,
-    transformed,
-)
 
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.batches.loader_errors import Failure, loader_error
+from maas_magics.core.batches.loader_rows import Asked, Read, Rows
 from maas_magics.core.compat.loaders import FreeLoader, end_workers, forget_iterator, unwatched, workers_of
-from maas_magics.core.training.batches.loader_errors import Failure, loader_error
-from maas_magics.core.training.batches.loader_rows import Asked, Read, Rows
 
 TOGETHER = 16
 """Batches that this process reads at a time, at most."""

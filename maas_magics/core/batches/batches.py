@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from maas_magics.core.training.batches.ahead import on_device
-from maas_magics.core.training.batches.items import Items
-from maas_magics.core.training.batches.loader_workers import read_loader
+from maas_magics.core.batches.ahead import on_device
+from maas_magics.core.batches.items import Items
+from maas_magics.core.batches.loader_workers import read_loader
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network, and the encoded target."""

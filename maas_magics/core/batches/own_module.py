@@ -13,6 +13,8 @@ from torch.nn.parameter import is_lazy
 
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.specs import DataSpec, ModelSpec, TaskSpec
+from maas_magics.core.batches.changed import as_given, in_order, with_answers
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.features.base import Layout
 from maas_magics.core.losses.check import Asked, few_rows, fit_in
 from maas_magics.core.losses.heads import fit_in_heads
@@ -29,8 +31,6 @@ from maas_magics.core.networks.outputs import (
 )
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import Heads
-from maas_magics.core.training.batches.changed import as_given, in_order, with_answers
-from maas_magics.core.training.batches.prepare import Prepared
 
 
 def own_module(

@@ -18,6 +18,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.specs import DataSpec, ModelSpec, Specs, TaskSpec
 from maas_magics.core.architectures import Recipe
+from maas_magics.core.batches.batches import Batches, FromLoader, InMemory, single
+from maas_magics.core.batches.from_dataset import FromDataset
+from maas_magics.core.batches.items import Items, items_of
+from maas_magics.core.batches.loader_rows import in_order
+from maas_magics.core.batches.loader_workers import Readers, check_importable, read_loader
+from maas_magics.core.batches.prepare import SAMPLE_ROWS, Prepared, held_share
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.features.modalities.tensor import TensorFeature
@@ -33,12 +39,6 @@ from maas_magics.core.store.sample import TARGET, digest
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import Head, Heads
 from maas_magics.core.tasks.of_batch import fit_batch, infer_batch_task
-from maas_magics.core.training.batches.batches import Batches, FromLoader, InMemory, single
-from maas_magics.core.training.batches.from_dataset import FromDataset
-from maas_magics.core.training.batches.items import Items, items_of
-from maas_magics.core.training.batches.loader_rows import in_order
-from maas_magics.core.training.batches.loader_workers import Readers, check_importable, read_loader
-from maas_magics.core.training.batches.prepare import SAMPLE_ROWS, Prepared, held_share
 
 BATCH_SIZE = 32
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from maas_magics.core.batches.ahead import on_device
+from maas_magics.core.batches.batches import Batch, single
+from maas_magics.core.batches.items import Items
+from maas_magics.core.batches.loader_rows import Asked, Read, in_order
+from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.training.batches.ahead import on_device
-from maas_magics.core.training.batches.batches import Batch, single
-from maas_magics.core.training.batches.items import Items
-from maas_magics.core.training.batches.loader_rows import Asked, Read, in_order
-from maas_magics.core.training.batches.loader_workers import Readers
 
 WINDOW = 64
 """Batches among whose rows those of about one length are put together."""

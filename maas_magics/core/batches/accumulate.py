@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from maas_magics.core.training.batches.batches import Batch, Batches
+from maas_magics.core.batches.batches import Batch, Batches
 
 
 class Grouped:

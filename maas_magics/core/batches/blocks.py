@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import StoreError
+from maas_magics.core.batches.ahead import on_device
+from maas_magics.core.batches.batches import MEASURE_LIMIT, Batch
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.memory import in_words
-from maas_magics.core.training.batches.ahead import on_device
-from maas_magics.core.training.batches.batches import MEASURE_LIMIT, Batch
 
 SPARE = 256 * 2**20
 """Bytes of the disk that are left free."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from maas_magics.core.training.batches.loader_errors import failure
+from maas_magics.core.batches.loader_errors import failure
 
 
 class Asked(NamedTuple):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.data.arrow import tensors as column_tensors
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.features.base import Feature
@@ -20,7 +21,6 @@ from maas_magics.core.losses.heads import recoded_heads
 from maas_magics.core.store.sample import TARGET
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import Heads
-from maas_magics.core.training.batches.prepare import Prepared
 
 
 def with_answers(prepared: Prepared, answers: Task) -> Prepared:

@@ -1,0 +1,206 @@
+"""The rows of a training: read, understood, and handed out in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.api.errors import ModelError, OptionError
+from maas_magics.api.requests import TrainRequest, is_named_split, specs_of
+from maas_magics.api.specs import DataSpec, Specs
+from maas_magics.core.batches import loaders
+from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
+from maas_magics.core.batches.inputs import chosen_of
+from maas_magics.core.batches.lazy import Lazy
+from maas_magics.core.batches.meant import Meant, decided
+from maas_magics.core.batches.own_module import own_module
+from maas_magics.core.batches.prepare import (
+    Counts,
+    Prepared,
+    Rows,
+    as_array,
+    layout_of,
+    one_by_name,
+    prepare,
+    read,
+    standardises,
+)
+from maas_magics.core.batches.streaming import Stream, streamed_source
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.labels import is_text
+from maas_magics.core.data.target_values import Beside
+from maas_magics.core.features.base import Layout
+from maas_magics.core.losses.ignored import ignored_by
+from maas_magics.core.networks.outputs import SeveralHeads
+from maas_magics.core.tasks.several import heads_of
+from maas_magics.core.tracing import training_lock
+
+
+@dataclass(frozen=True)
+class Found:
+    """Name and layout of the architecture, and what is fitted on the training rows.
+
+    ``learnt`` holds their targets as they came, or the extremes of them where the rows are streamed.
+    """
+
+    chosen: str
+    layout: Layout
+    rows: int
+    learnt: Array
+    prepared: Prepared
+    stream: Stream | Lazy | None = None
+
+    @contextmanager
+    def batches(
+        self,
+        prepared: Prepared,
+        size: int,
+        device: torch.device,
+        folder: Path,
+        draw: Callable[[torch.Generator], Tensor] | None,
+        counting: Counts,
+    ) -> Iterator[tuple[Batches, Batches | None]]:
+        """Batches of the training rows and the held-out ones, for as long as the block lasts.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            With the target that the network learns.
+        size : int
+            Rows of a batch.
+        device : torch.device
+        folder : Path
+            Where there is room for files.
+        draw : callable, optional
+            Draws the order of an epoch.
+        counting : Counts
+            Puts the weights of rows beside their target.
+        """
+        if self.stream is not None:
+            with self.stream.written(prepared, folder, size, device, counting) as batches:
+                yield batches
+            return
+        (inputs, target), held, (weights, others) = prepared.train, None, prepared.weights or (None, None)
+        train = inputs, counting.joined(target, weights)
+        if prepared.validation is not None:
+            inputs, target = prepared.validation
+            held = _in_memory((inputs, counting.joined(target, others, held=True)), size, device)
+        yield _in_memory(train, size, device, draw), held
+
+
+def found_in(
+    specs: Specs,
+    meant: Meant,
+    tell: Callable[[str], None],
+    pause: Callable[[], None] = lambda: None,
+) -> Found:
+    """The rows that a training is given, and what is fitted on them.
+
+    Parameters
+    ----------
+    specs : Specs
+    meant : Meant
+        What the target is.
+    tell : callable
+        Gets a sentence about everything that is left out.
+    pause : callable
+        Called between two chunks of a file; may raise to end the reading.
+
+    Raises
+    ------
+    DataError
+        If they are no rows to learn from.
+    """
+    data, model, loss, seed = specs.data, specs.model.model, specs.task.loss, specs.optimizer.seed
+    if data.inputs and (isinstance(model, str) or data.stream):
+        what = "rows that are read from disk" if data.stream else "an architecture by name"
+        raise OptionError(f"--inputs names arguments of a module's forward; {what} have one input.", "Drop --inputs.")
+    several = meant.several or bool(heads_of(_target_of(data)))
+    if several and data.stream:
+        raise OptionError("Rows that are read from disk have one target.", "Drop --stream.")
+    source = None if data.inputs or several else streamed_source(data, tell)
+    if source is not None:
+        task = meant.task
+        assert not isinstance(task, Mapping)  # a dict of losses is of several targets
+        if specs.run.loader_workers is not None:
+            raise loaders.no_loader_workers()
+        stream = Stream(data, model, loss, seed, source, task, tell, pause)
+        return Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
+    beside = Beside(ignored=lambda: ignored_by(loss))
+    train_rows, validation, names, array = read(data, seed, meant.task, tell, beside, meant.several)
+    if len(names) > 1 and not isinstance(model, str) and is_text(train_rows.target):
+        raise SeveralHeads  # texts among several columns are labels of one, which no single target of several is
+    if data.inputs:
+        array, train_rows = True, chosen_of(train_rows, data.inputs)
+        validation = None if validation is None else chosen_of(validation, data.inputs)
+    if one_by_name(model, data.data, train_rows.table) and not _has_gaps(train_rows, validation):
+        array, train_rows = True, as_array(train_rows)
+        validation = None if validation is None else as_array(validation)
+    chosen, layout = layout_of(model, train_rows.table, array)
+
+    def standardise(head: str) -> bool:
+        own = loss.get(head, "auto") if isinstance(loss, Mapping) else loss
+        return not meant.raw and standardises(own, isinstance(model, str), layout == "raw")
+
+    prepared = prepare(
+        train_rows,
+        validation,
+        names,
+        layout=layout,
+        scale=data.preprocess == "auto",
+        task=meant.task,
+        standardise=standardise,
+        tell=tell,
+        asked_target=_target_of(data),
+        labels=is_named_split(data.validation),
+        beside=beside,
+    )
+    lazy = None
+    if specs.run.loader_workers is not None and not prepared.processor.lazy:
+        raise loaders.no_loader_workers()
+    if prepared.processor.lazy:
+        lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed)
+    return Found(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
+
+
+def _has_gaps(train: Rows, held: Rows | None) -> bool:
+    return any(rows is not None and rows.table.column(0).null_count for rows in (train, held))
+
+
+def _target_of(said: DataSpec) -> Any:
+    pair = isinstance(said.data, tuple) and len(said.data) == 2
+    return said.data[1] if said.target is None and pair else said.target
+
+
+def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...]]:
+    """The module of a request as its training begins, a few rows that it takes, and the names of its arrays.
+
+    For a place that trains it elsewhere: what is fitted on the rows is fitted there once more.
+    """
+
+    def made(specs: Specs, meant: Meant) -> tuple[nn.Module, Prepared, Layout]:
+        torch.manual_seed(specs.optimizer.seed)
+        found = found_in(specs, meant, lambda text: None)
+        prepared, layout = found.prepared, found.layout
+        if prepared.answers.parts:
+            raise ModelError("A module of several heads trains where it is.", "%connect kernel trains it here.")
+        return *own_module(specs.model, specs.task, specs.data, prepared, layout, lambda text: None), layout
+
+    with training_lock(), torch.random.fork_rng(devices=[]):
+        net, prepared, layout = decided(specs_of(request), made)
+    arrays = tuple(prepared.processor.names) if layout == "raw" else ()
+    return net, tuple(values[:8] for values in prepared.train[0]), arrays
+
+
+def _in_memory(
+    rows: Any, size: int, device: torch.device, draw: Callable[[torch.Generator], Tensor] | None = None
+) -> InMemory:
+    inputs, target = rows
+    inputs = tuple(x.to(device) for x in inputs)
+    return InMemory(inputs, target.to(device), size, measure=rows_at_once(inputs), draw=draw)
