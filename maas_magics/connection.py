@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import MaasError
 from maas_magics.api.place import default_place
+from maas_magics.endpoint import Endpoint
 
 
 class Connection:

@@ -10,7 +10,6 @@ import msgspec
 
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
-from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.errors import JobNotFound, MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.records import Comparison
@@ -19,6 +18,7 @@ from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import Sweep, SweepResult
 from maas_magics.connection import Connection
+from maas_magics.endpoint import Endpoint
 from maas_magics.job import whole_id
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from maas_magics.api.endpoint import Endpoint
 from maas_magics.api.signature import Signature, TensorSpec
+from maas_magics.endpoint import Endpoint
 from maas_magics.remote.connect import READY, TOKEN, find_local, stop_local
 
 Cell = Callable[[str], Any]
