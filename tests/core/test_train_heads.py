@@ -54,8 +54,8 @@ class Net(nn.Module):
         self.body, self.first, self.second = nn.Linear(4, 8), nn.Linear(8, first), nn.Linear(8, 3)
         self.form = form
 
-    def forward(self, x: Tensor) -> Any:
-        made = self.body(x).relu()
+    def forward(self, rows: Tensor) -> Any:
+        made = self.body(rows).relu()
         size, kind = self.first(made), self.second(made)
         match self.form:
             case "dict":

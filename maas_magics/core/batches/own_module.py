@@ -77,21 +77,21 @@ def _own_module(
     net = make_module(model.model, first[:1].numel(), prepared.answers.outputs)
     raw = layout == "raw"
     heads = prepared.answers if isinstance(prepared.answers, Heads) else None
-    if chosen is not None:
-        pick(net, chosen.keys, joined=heads is not None)
-        if heads is not None:
-            prepared = replace(prepared, answers=msgspec.structs.replace(heads, names=chosen.names))
     names = own if raw else prepared.processor.flat_names
     if raw:
-        net, order = arranged(net, names, tell, data.inputs)
+        net, order = arranged(net, names, tell if chosen is None else lambda text: None, data.inputs)
         prepared = in_order(prepared, order)
     elif not isinstance(model.model, nn.Module) and takes_by_name(net, own):
         raise OneByOne(net)
+    if chosen is not None:  # its forward takes no names any more
+        pick(net, chosen.keys, joined=heads is not None)
+        if heads is not None:
+            prepared = replace(prepared, answers=msgspec.structs.replace(heads, names=chosen.names))
     line = raw and len(own) == 1 and is_line(data.data, own[0]) and prepared.train[0][0].shape[1:] == (1,)
     prepared = _taken(net, prepared, line)
     if any(x.dtype == torch.bfloat16 for x in prepared.train[0]):
         raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
-    _check_places(net, prepared, by_place(net, names) if raw and not data.inputs else [])
+    _check_places(net, prepared, by_place(net, names) if raw and not data.inputs and chosen is None else [])
     names = [] if raw else names
     if heads is None:
         return net, fitted(model, task, net, prepared, names, tell)

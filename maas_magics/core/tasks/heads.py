@@ -279,6 +279,15 @@ class HeadMetric:
 
     def __call__(self, decoded: Tensor, known: Tensor, weights: Tensor | None = None) -> float:
         """The figure of some rows."""
+        table, truth, weights = self.part(decoded, known, weights)
+        return self.metric(table, truth) if weights is None else self.metric(table, truth, weights)
+
+    def accumulator(self, make: Callable[[Any], Any]) -> HeadAccumulator:
+        """What takes it some rows at a time; ``make`` makes that of the head's own metric."""
+        return HeadAccumulator(self, make(self.metric))
+
+    def part(self, decoded: Tensor, known: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Answers, target and weights as the head's own metric takes them."""
         heads, place = self._heads, self._place
         head = heads.heads[place]
         part = _split(decoded, heads.answer_widths)[place]
@@ -286,5 +295,26 @@ class HeadMetric:
         if head.specs[-1].datatype == "FP32":
             table = table.float()
         weights = None if weights is None else head.row_weights(weights)
-        table, truth, weights = head.scored(table, heads.truths_of(known)[place], weights)
-        return self.metric(table, truth) if weights is None else self.metric(table, truth, weights)
+        return head.scored(table, heads.truths_of(known)[place], weights)
+
+
+class HeadAccumulator:
+    """A metric of one head, some rows at a time.
+
+    Parameters
+    ----------
+    metric : HeadMetric
+    inner : Accumulator
+        Of the head's own metric.
+    """
+
+    def __init__(self, metric: HeadMetric, inner: Any) -> None:
+        self._metric, self._inner = metric, inner
+
+    def update(self, decoded: Tensor, known: Tensor, weights: Tensor | None = None) -> None:
+        """Take in some rows."""
+        self._inner.update(*self._metric.part(decoded, known, weights))
+
+    def result(self) -> float:
+        """The figure of all rows so far."""
+        return float(self._inner.result())

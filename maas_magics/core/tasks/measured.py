@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -78,13 +80,32 @@ class Measured:
 
     def __call__(self, decoded: Tensor, target: Tensor) -> float:
         """The figure of some rows."""
-        metric, name = self._metric.to(decoded.device), type(self._metric).__name__
-        metric.reset()
+        self._metric.reset()
+        self.update(decoded, target)
+        return self.result()
+
+    def accumulator(self, make: Any) -> Measured:
+        """The same with a count of its own, some rows at a time."""
+        return Measured(self._metric.clone(), self._task)
+
+    def update(self, decoded: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
+        """Take in some rows, which all count alike."""
+        name = type(self._metric).__name__
+        with self._told():
+            self._metric.to(decoded.device).update(*self._task.for_torchmetrics(decoded, target, name))
+
+    def result(self) -> float:
+        """The figure of all rows so far."""
+        with self._told():
+            return float(self._metric.compute())
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            metric.update(*self._task.for_torchmetrics(decoded, target, name))
-            return float(metric.compute())
+            yield
         except (TypeError, ValueError, RuntimeError) as error:
             raise OptionError(
-                f"The metric {name} does not fit {self._task.task}: {str(error).strip().splitlines()[0][:200]}",
+                f"The metric {type(self._metric).__name__} does not fit {self._task.task}: "
+                f"{str(error).strip().splitlines()[0][:200]}",
                 "Make it for the task, or give its name and leave that to %train.",
             ) from None

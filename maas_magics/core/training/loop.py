@@ -17,7 +17,7 @@ from maas_magics.core.batches.batches import Batch, Batches, Several
 from maas_magics.core.context import Stopping
 from maas_magics.core.tracing import tracing_waits, yield_lock
 from maas_magics.core.training.checkpoint import Checkpoints
-from maas_magics.core.training.measure import answer, baseline_of, figures_of
+from maas_magics.core.training.measure import baseline_of, measure
 from maas_magics.core.training.plan import History, Plan
 from maas_magics.core.training.progress import Progress
 from maas_magics.core.training.steps.optimizers import Optimizer
@@ -249,10 +249,10 @@ class Fit(Progress):
         """Figures of the held-out rows; none where there are none."""
         if self._held is None:
             return {}
-        outputs, target = answer(self._net, self._held)
+        figures, target = measure(self._net, self._held, self._decode, self._plan)
         if not self._history.baseline:
             self._history.baseline = baseline_of(target, self._plan)
-        return figures_of(outputs, target, self._decode, self._plan)
+        return figures
 
 
 def fit(
