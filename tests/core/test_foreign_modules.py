@@ -209,7 +209,7 @@ def test_what_torch_exports_is_exported(lab: Any, unexported: None, net, x, form
 @pytest.mark.parametrize(
     ("net", "x", "format", "said", "hint"),
     [
-        (Experts(skips=True), ROW, "onnx", "data-dependent", "Take data-dependent Python (if, for, .item()) out of its forward."),
+        (Experts(skips=True), ROW, "onnx", "data-dependent", "Take data-dependent Python (if, for, .item()) out of its forward: torch.where"),
         (RowByRow(), ROW, "onnx", "it fixes the number of rows", "x.shape[0], no constant, no loop over rows."),
         (RowByRow(), ROW, "pt2", "it fixes the number of rows", "x.shape[0], no constant, no loop over rows."),
         (Between(spectral), ROW, "onnx", "torch has no ONNX for mul of complex numbers", "--format pt2"),

@@ -27,6 +27,9 @@ GUARD = re.compile(r"satisfy the generated guard (.+)")
 SIZE = re.compile(r"L\[\S+?\.size\(\)\[0\]")
 NO_OPERATOR = re.compile(r"No (?:ONNX function|decompositions).*?aten[.:]+(\w+)|translating node.*?aten[.:]+(\w+)")
 ANY_ROWS = "Let its forward take any number of rows: x.shape[0], no constant, no loop over rows."
+BRANCHES = (
+    "Take data-dependent Python (if, for, .item()) out of its forward: torch.where picks values, torch.cond branches."
+)
 LAYERS = (os.path.join("torch", "nn", ""), os.path.join("torch", "functional.py"))
 
 
@@ -51,7 +54,7 @@ def hint(error: BaseException) -> str:
     """What would let a module be traced; nothing where that is not known."""
     whole = _whole(error)
     if is_data_dependent(error):
-        return "Take data-dependent Python (if, for, .item()) out of its forward." if _by_their_line(error) else ""
+        return BRANCHES if _by_their_line(error) else ""
     if any(sign in whole for sign in FIXED):
         return ANY_ROWS
     return "--format pt2 keeps all of torch's operators." if _operator(error) else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 
 from maas_magics.api.errors import MaasError, ModelError
@@ -18,9 +19,15 @@ from maas_magics.api.errors import MaasError, ModelError
 OURS = Path(__file__).parents[2]
 """Folder of this package."""
 
-LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+LIBRARIES = (
+    *{sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    str(Path(torch.__file__).parents[1]),
+)
+"""Folders of installed packages; torch may be in another one than this environment's, which sees that one's too."""
 
 HINTS = {
+    "aliasing during higher order op": "Call layers before torch.cond, and hand it their outputs; or pick values with "
+    "torch.where.",
     "Expected more than 1 value per channel when training": "A batch-norm needs two rows or more: --batch-size 32",
     "Expected more than 1 spatial element when training": "An instance-norm needs several places in each row.",
     "all elements of input should be between 0 and 1": "It takes probabilities: end the network with a sigmoid, or use "
