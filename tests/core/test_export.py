@@ -262,7 +262,7 @@ class Fixed(nn.Module):
         self.layer = nn.Linear(3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        noise = 0.0 if torch.compiler.is_compiling() or torch.compiler.is_exporting() else 1.0
+        noise = 0.0 if type(x) is not Tensor else 1.0  # which no version of torch traces with
         return self.layer(x) + noise  # type: ignore[no-any-return]
 
 
