@@ -1,19 +1,21 @@
-"""The default network for tables: MLPs that share their weights (TabM) on piecewise-linear embeddings."""
+"""MLPs that share their weights (TabM) on piecewise-linear embeddings."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures, widths
-from maas_magics.core.networks.layers import PiecewiseLinearEmbedding, SharedLinear
+from maas_magics.core.networks.columns import ColumnNetwork
+from maas_magics.core.networks.layers import SharedLinear
 from maas_magics.core.tasks.base import Task
 
 
-class MLP(nn.Module):
+class MLP(ColumnNetwork):
     """TabM: ``members`` MLPs trained side by side, answering with their mean.
 
     Parameters
@@ -50,48 +52,23 @@ class MLP(nn.Module):
         onehot: int = 9,
         category: int = 8,
     ) -> None:
-        super().__init__()
-        self.features, self.task, self.members = features, task, members
-        self.dropout, self.onehot = dropout, onehot
-        if embedding is None:
-            embedding = min(12, max(4, 512 // max(1, features.numeric)))
-        self.numeric = PiecewiseLinearEmbedding(features.numeric, embedding, bins) if features.numeric else None
-        self.categorical = nn.ModuleDict()
-        chunks = [embedding] * features.numeric
-        for column, count in enumerate(features.categories):
-            if count - 1 > onehot:
-                table = nn.Embedding(count, category)
-                nn.init.zeros_(table.weight[0])  # missing or unseen: the centre
-                self.categorical[str(column)] = table
-            chunks.append(category if count - 1 > onehot else count - 1)
+        super().__init__(
+            features.numeric, features.categories, embedding=embedding, bins=bins, onehot=onehot, category=category
+        )
+        self.task, self.members, self.dropout = task, members, dropout
+        chunks = self.chunks
         width = sum(chunks)
         self.layers = nn.ModuleList()
         for index, size in enumerate(widths(hidden)):
-            self.layers.append(SharedLinear(width, size, members, tuple(chunks) if index == 0 else None))
+            self.layers.append(SharedLinear(width, size, members, chunks if index == 0 else None))
             width = size
         bound = 1 / math.sqrt(max(width, 1))
         self.head = nn.Parameter(torch.empty(members, width, outputs).uniform_(-bound, bound))
         self.head_bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
-    def initialise(self, numeric: Tensor, categorical: Tensor) -> None:
-        """Place the bins of the numeric columns on the training rows."""
-        if self.numeric is not None:
-            self.numeric.initialise(numeric)
-
-    def _inputs(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        parts = [] if self.numeric is None else [self.numeric(numeric)]
-        for column, count in enumerate(self.features.categories):
-            codes = categorical[:, column]
-            if str(column) in self.categorical:
-                parts.append(self.categorical[str(column)](codes))
-            elif count > 1:
-                known = torch.arange(1, count, device=codes.device)
-                parts.append((codes.unsqueeze(1) == known).to(self.head.dtype))  # code 0 is all zeros
-        return torch.cat(parts, 1) if parts else self.head.new_zeros(len(numeric), 0)
-
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Return ``[N, members, outputs]`` in training mode and the ensemble's ``[N, outputs]`` in evaluation mode."""
-        x = self._inputs(numeric, categorical).unsqueeze(0)
+        x = self.inputs(numeric, categorical).unsqueeze(0)
         for layer in self.layers:
             x = F.dropout(layer(x).relu(), self.dropout, self.training)
         answers = torch.baddbmm(self.head_bias, x, self.head)
@@ -104,18 +81,8 @@ class MLP(nn.Module):
 
         For regression the numeric embedding learns four times as fast.
         """
-        decay = [self.head, *(layer.weight for layer in self.layers)]
-        bins = [] if self.numeric is None else list(self.numeric.parameters())
-        ids = {id(parameter) for parameter in (*decay, *bins)}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in ids]
-        groups: list[dict[str, object]] = [
-            {"params": decay, "lr_factor": 1.0, "weight_decay_factor": 1.0},
-            {"params": rest, "lr_factor": 1.0, "weight_decay_factor": 0.0},
-        ]
-        if bins:
-            faster = 4.0 if self.task.numeric else 1.0
-            groups.append({"params": bins, "lr_factor": faster, "weight_decay_factor": 0.0})
-        return groups
+        weights: list[Any] = [self.head, *(layer.weight for layer in self.layers)]
+        return self.groups(weights, faster=4.0 if self.task.numeric else 1.0)
 
 
 def recipe(rows: int, task: Task) -> Recipe:
