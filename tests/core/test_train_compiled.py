@@ -26,6 +26,7 @@ from maas_magics.core.training.compiling.compiler import CannotCompile, Compilat
 from maas_magics.core.training.compiling.group_graph import Untraceable, trace
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.steps.ema import Average
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.precision import Precision
 from maas_magics.core.training.steps.rates import ByShare, make_rates
@@ -227,10 +228,12 @@ def training(
     compile: bool = True,
     shape: Callable[[float], float] = constant,
     heard: list[str] | None = None,
+    ema: float | None = None,
 ) -> tuple[History, list[str], list[int]]:
     """A training of the loop whose compiled steps begin as soon as there is a graph."""
     regime = made(net)
-    regime = replace(regime, rates=ByShare(regime.optimizer, shape, epochs * 8))
+    average = Average(regime.optimizer, ema) if ema is not None else None
+    regime = replace(regime, rates=ByShare(regime.optimizer, shape, epochs * 8), average=average)
     batches = InMemory((rows[0],), rows[1], BATCH)
     told: list[str] = []
     sizes: list[int] = []
@@ -285,6 +288,16 @@ def test_a_training_with_compiled_steps_ends_where_a_plain_one_does(
     plain, _, _ = training(twin, rows, 6, compile=False)
     assert history.best_epoch == plain.best_epoch
     torch.testing.assert_close(history.curves["loss"], plain.curves["loss"], rtol=1e-4, atol=1e-6)
+    same(net, twin)
+
+
+@needs_compiler
+def test_weights_are_averaged_after_every_compiled_step(rows: tuple[Tensor, Tensor], eager_to_compile: None) -> None:
+    net, twin = seeded(), seeded()
+    _, told, sizes = training(net, rows, 6, ema=0.9)
+    assert "whole steps" in told[0]
+    assert set(sizes) == {1}, "an average takes in the weights of each step"
+    training(twin, rows, 6, ema=0.9, compile=False)
     same(net, twin)
 
 
@@ -358,7 +371,7 @@ def test_a_short_training_is_not_compiled(lab: Any, rows: tuple[Tensor, Tensor])
     assert [text for text in lab.messages if text.startswith("Steps are not compiled: ")]
 
 
-@pytest.mark.parametrize(("option", "value"), [("clip", 1.0), ("ema", 0.9), ("accumulate", 2)])
+@pytest.mark.parametrize(("option", "value"), [("clip", 1.0), ("accumulate", 2)])
 def test_what_compiled_steps_cannot_do_is_told(lab: Any, rows: tuple[Tensor, Tensor], option: str, value: Any) -> None:
     lab.train(rows[0].numpy(), rows[1].numpy(), model=nn.Linear(6, 3), compile=True, **{option: value})
     assert [

@@ -64,10 +64,10 @@ class GroupStep:
         self.steps = group.steps
         self.losses: list[float] = []
         self._run, self._rule, self._others = run, group.rule, list(group.others)
-        self._optimizer, self._before = regime.optimizer, regime.rates.before
+        self._optimizer, self._before, self._average = regime.optimizer, regime.rates.before, regime.average
 
     def __call__(self, inputs: tuple[Tensor, ...], target: Tensor, at: int | None = None) -> float:
-        """Take the steps ``at``, ``at + 1`` … counted from 0; without ``at`` the learning rates stay as they are."""
+        """Take the steps ``at``, ``at + 1`` … counted from 0; without ``at`` rates and average stay as they are."""
         inner = self._optimizer.inner
         groups = inner.param_groups
         counters = [inner.state[group["params"][0]].get("step") for group in groups]
@@ -85,6 +85,8 @@ class GroupStep:
         for counter in counters:
             if counter is not None:
                 counter.add_(self.steps)
+        if at is not None and self._average is not None:
+            self._average.update()
         self.losses = losses.tolist()
         return math.fsum(self.losses) / self.steps if all(map(math.isfinite, self.losses)) else math.nan
 
@@ -226,7 +228,7 @@ class Compiled:
         self._group = self._traced(1)
         nodes = len(self._group.graph.graph.nodes)
         fit = min(MOST_STEPS, MOST_NODES // nodes, self.rows // self._batches.batch_size)
-        if each < LONG_STEP and fit > 1:
+        if each < LONG_STEP and fit > 1 and self._regime.average is None:  # which takes in the weights of each step
             self._group = self._traced(fit)
             nodes = len(self._group.graph.graph.nodes)
         compilation = Compilation(self._group, self._example(self._group))
@@ -262,7 +264,7 @@ class Compiled:
         regime, group = self._regime, self._group
         try:
             made = GroupStep(group, self._compilation.load().run, regime)
-            eager = replace(regime, profiler=None).step(self._loss)
+            eager = replace(regime, profiler=None, average=None).step(self._loss)
             inputs, target = self._first(group.steps)
             size = self._batches.batch_size
             batches = [
@@ -316,9 +318,8 @@ def why_not(regime: Regime, batches: Any) -> str:
     """What keeps the steps of a training from being compiled; empty if nothing does."""
     if not isinstance(batches, InMemory):
         return "they take rows in memory and one batch each"
-    if regime.grouped or regime.clip is not None or regime.average is not None:
-        asked = "--accumulate" if regime.grouped else "--clip" if regime.clip is not None else "--ema"
-        return f"they have no {asked}"
+    if regime.grouped or regime.clip is not None:
+        return f"they have no {'--accumulate' if regime.grouped else '--clip'}"
     if regime.precision is not None and regime.precision.scaler is not None:
         return "they have no fp16; bf16 is possible"
     if regime.freezing is not None and regime.freezing.later:
