@@ -263,7 +263,8 @@ class OptimizerSpec(Spec, frozen=True, kw_only=True):
     precision : {"fp32", "bf16", "fp16"}
         Arithmetic of training steps; weights and validation stay in fp32.
     ema : float or None
-        Decay of an exponential moving average of the weights, 0 < decay < 1, which is then validated and published.
+        Decay of an exponential moving average of the weights, 0 < decay < 1, which is then validated and published; 0
+        for none, also where the architecture is usually trained with one.
     seed : int
         Seed of the split, the initial weights and the order of rows.
     """

@@ -129,7 +129,7 @@ def architectures(typed: Typed) -> list[str]:
 
 def settings(typed: Typed) -> list[str]:
     """Hyperparameters of the architecture that is named, as ``hidden=``."""
-    name = typed.value_of("--model", "-m") or "mlp"
+    name = typed.value_of("--model", "-m") or "tabm"
     spec = find_spec("maas_magics.core")
     places = [f"{place}/architectures/{name}.py" for place in (spec.submodule_search_locations or [])] if spec else []
     found: list[str] = []

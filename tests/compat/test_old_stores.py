@@ -143,6 +143,14 @@ def test_a_training_of_a_table_goes_on(session: Session, expected: dict[str, Any
     assert session.run(TrainRequest(**given, epochs=6, resume=True)).epochs == 6
 
 
+def test_a_training_goes_on_with_the_network_that_was_usual_then(session: Session, expected: dict[str, Any]) -> None:
+    given: dict[str, Any] = expected["table"] | {"name": "table", "data": rows(expected["frame"]), "target": "label"}
+    given |= {"model": "auto", "epochs": 6, "resume": True}
+    given["params"] = given["params"] | {"hidden": tuple(given["params"]["hidden"])}
+    found = session.run(TrainRequest(**given))
+    assert (found.info.architecture, found.epochs) == ("mlp", 6)
+
+
 def test_a_training_of_a_killed_kernel_goes_on(session: Session, expected: dict[str, Any]) -> None:
     x, y, long = rows(expected["x"]), rows(expected["y"]), expected["ended"]["long"] | {"checkpoint_every": "50"}
     killed = job_of(session, "killed")

@@ -153,7 +153,7 @@ def test_dates_are_no_target(lab, tmp_path, stream):
 
 
 @pytest.mark.parametrize("lr", [3.0, 1e2, 1e4])
-@pytest.mark.parametrize("model", ["linear", "mlp"])
+@pytest.mark.parametrize("model", ["linear", "mlp", "tabm"])
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 def test_a_training_that_diverged_says_so_or_is_of_use(lab, model, optimizer, lr):
     for y in (F, np.digitize(F, [-0.5, 0.5])):

@@ -82,6 +82,7 @@ def classes(labels: Any) -> Callable[[], Any]:
 CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any], Any, str | None]] = {
     # name: (rows, target, model, task)
     "mixed-strings": (mixed, classes(["no", "yes", "möglich"]), "mlp", None),
+    "mixed-weighed": (mixed, classes(["no", "yes", "möglich"]), "tabm", None),
     "mixed-bools": (mixed, classes([True, False]), "linear", None),
     "numeric-ints": (numeric, classes([3, 5, 7]), "linear", None),
     "numeric-halves": (numeric, classes([0.5, 1.5, 2.5]), "linear", "multiclass"),

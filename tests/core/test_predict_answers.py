@@ -246,6 +246,8 @@ def test_chunks_are_joined_in_order_and_progress_is_told(known, sizes):
     [
         ("mlp", "label"),
         ("mlp", ["size", "count"]),
+        ("tabm", "label"),
+        ("tabm", ["size", "count"]),
         ("linear", "count"),
         ("linear", "flag"),
         ("linear", "kind"),

@@ -56,7 +56,7 @@ TOGETHER = {
 
 @pytest.mark.parametrize(
     ("model", "asked"),
-    [*((model, asked) for model in ("linear", "mlp", "cnn") for asked in ASKED), ("module", TOGETHER)],
+    [*((model, asked) for model in ("linear", "mlp", "tabm", "cnn") for asked in ASKED), ("module", TOGETHER)],
     ids=str,
 )
 def test_every_kind_of_network_learns_with_it(lab, model, asked):

@@ -261,7 +261,7 @@ def test_weights_that_do_not_fit_the_labels_are_refused(lab, options, said):
     assert error.value.hint
 
 
-@pytest.mark.parametrize("model", ["linear", "mlp", "module"])
+@pytest.mark.parametrize("model", ["linear", "mlp", "tabm", "module"])
 def test_the_best_epoch_is_what_is_published(lab, model):
     noise = np.random.default_rng(1).permutation(REAL)
     held = (X[:20], noise[:20])
@@ -288,7 +288,7 @@ def test_what_is_watched_decides_which_way_is_better(lab, target, monitor):
 
 def test_the_published_figures_are_those_of_evaluate_on_the_held_out_rows(lab, frame):
     held = frame[::3]
-    for model in ("linear", "mlp"):
+    for model in ("linear", "mlp", "tabm"):
         result = lab.train(
             frame.drop(held.index),
             "label",
@@ -304,7 +304,7 @@ def test_the_published_figures_are_those_of_evaluate_on_the_held_out_rows(lab, f
         assert sum(map(sum, scored.confusion)) == len(held)
 
 
-@pytest.mark.parametrize("model", ["linear", "mlp", "cnn"])
+@pytest.mark.parametrize("model", ["linear", "mlp", "tabm", "cnn"])
 def test_a_seed_gives_the_same_weights_twice_and_another_one_others(lab, model):
     data = np.random.default_rng(0).random((40, 8, 8)).astype("float32") if model == "cnn" else X
     target = THREE[: len(data)]

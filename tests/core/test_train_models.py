@@ -65,7 +65,7 @@ class Two(nn.Module):
 
 
 @pytest.mark.parametrize("target", [TWO, THREE, REAL, np.stack([TWO, 1 - TWO], 1), np.stack([REAL, -REAL], 1)])
-@pytest.mark.parametrize("model", ["linear", "mlp"])
+@pytest.mark.parametrize("model", ["linear", "mlp", "tabm"])
 def test_tables_of_numbers_train_every_task(lab, model, target):
     result = lab.train(X, target, model=model, epochs=3)
     assert result.epochs == 3
@@ -92,12 +92,12 @@ def test_the_cnn_refuses_tables_and_rows_of_numbers(lab, frame):
     for data, target in ((frame, "label"), (X, TWO)):
         with pytest.raises(MaasError, match="image") as error:
             lab.train(data, target, model="cnn")
-        assert "--model mlp" in error.value.hint
+        assert "--model tabm" in error.value.hint
 
 
 def test_the_model_that_fits_the_data_is_chosen(lab, frame):
-    assert lab.train(frame, "label", model="auto").info.architecture == "mlp"
-    assert lab.train(X, REAL, model="auto").info.architecture == "mlp"
+    assert lab.train(frame, "label", model="auto").info.architecture == "tabm"
+    assert lab.train(X, REAL, model="auto").info.architecture == "tabm"
 
 
 @pytest.mark.parametrize(

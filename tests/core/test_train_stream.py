@@ -186,7 +186,7 @@ def test_the_rows_on_disk_are_the_rows_of_the_file(table: pd.DataFrame, tmp_path
         assert torch.equal(once.sort(0).values, torch.cat([t for _, t in train.whole()]).sort(0).values)
 
 
-@pytest.mark.parametrize("model", ["mlp", "linear"])
+@pytest.mark.parametrize("model", ["mlp", "tabm", "linear"])
 def test_from_one_window_the_weights_are_those_of_memory_to_the_bit(
     model: str, lab: Any, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +349,7 @@ def test_size_decides_where_nothing_is_said(
         ({"target": "nothing"}, "missing in every row", "Give rows"),
         ({"target": "constant"}, "one class only", "two classes"),
         ({"target": "id", "task": "regression"}, "holds text", "multiclass"),
-        ({"model": "cnn"}, "image-shaped", "mlp"),
+        ({"model": "cnn"}, "image-shaped", "tabm"),
         ({"validation": 1.5}, "cannot be held out", "0.2"),
         ({"stream": "yes"}, "True, False or None", "stream=True"),
     ],

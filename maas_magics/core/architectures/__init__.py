@@ -37,6 +37,8 @@ class Recipe:
         See `maas_magics.core.training.steps.schedules`.
     epochs, batch_size, patience : int
         A patience of 0 trains all epochs.
+    ema : float or None
+        Decay of an average of the weights, for steps of ``batch_size`` rows.
     label_smoothing : float
     monitor : str
         Validation figure that chooses the best epoch.
@@ -52,6 +54,7 @@ class Recipe:
     epochs: int = 20
     batch_size: int = 32
     patience: int = 0
+    ema: float | None = None
     label_smoothing: float = 0.0
     monitor: str = "loss"
     clamp: bool = False

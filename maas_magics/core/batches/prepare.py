@@ -222,7 +222,7 @@ def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
     Columns that are arguments of a module go to them one by one, also those of a table.
     """
     if isinstance(model, str):
-        chosen = model if model != "auto" else "cnn" if image_like(table.schema, CONVOLVED) else "mlp"
+        chosen = model if model != "auto" else "cnn" if image_like(table.schema, CONVOLVED) else "tabm"
         return chosen, architectures.get(chosen).layout
     one_by_one = arrays or takes_by_name(model, table.column_names)
     return title_of(model), "raw" if one_by_one else "flat"

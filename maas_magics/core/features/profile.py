@@ -99,5 +99,5 @@ def check_image(schema: pa.Schema, layout: str) -> None:
     if layout == "image" and not image_like(schema, 1):
         raise DataError(
             "This architecture takes one image-shaped array, of two or three axes a row.",
-            "--model mlp takes tables and rows of numbers.",
+            "--model tabm takes tables and rows of numbers.",
         )

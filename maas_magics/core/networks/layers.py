@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -93,3 +94,44 @@ class SharedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[members or 1, N, inputs]`` to ``[members, N, outputs]``."""
         return torch.addcmul(self.bias, (x * self.r) @ self.weight, self.s)
+
+
+class BlockLinear(nn.Module):
+    r"""``members`` linear layers on the same rows, with one weight and their own weighing of blocks of inputs.
+
+    .. math:: l_k(x) = s_k \odot \sum_g r_{kg} W_g x_g + b_k
+
+    A `SharedLinear` whose :math:`r_k` is the same number for all inputs of a block: the products :math:`W_g x_g` are
+    then those of all members, which leaves one product of the whole weight where that layer takes one a member.
+
+    Parameters
+    ----------
+    chunks
+        Widths of the columns among the inputs; neighbours share a block where there are more columns than ``blocks``.
+    outputs, members
+        Sizes.
+    blocks
+        Most blocks. The members' answers are made of one ``[N, outputs]`` for each, so many of them cost more than the
+        products do.
+    """
+
+    def __init__(self, chunks: Sequence[int], outputs: int, members: int, blocks: int = 16) -> None:
+        super().__init__()
+        chunks = [width for width in chunks if width]
+        each = -(-len(chunks) // blocks)
+        self.sizes = [sum(chunks[start : start + each]) for start in range(0, len(chunks), max(1, each))]
+        self.members = members
+        bound = 1 / math.sqrt(max(sum(chunks), 1))
+        self.weight = nn.Parameter(torch.empty(sum(chunks), outputs).uniform_(-bound, bound))
+        self.r = nn.Parameter(torch.randn(members, len(self.sizes)))
+        self.s = nn.Parameter(torch.ones(members, 1, outputs))
+        self.bias = nn.Parameter(torch.empty(1, 1, outputs).uniform_(-bound, bound).repeat(members, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, inputs]`` to ``[members, N, outputs]``."""
+        if not self.sizes:
+            return self.bias.expand(-1, len(x), -1)
+        blocks = zip(torch.split(x, self.sizes, 1), torch.split(self.weight, self.sizes), strict=True)
+        products = torch.stack([part @ weight for part, weight in blocks])
+        weighed = (self.r @ products.flatten(1)).reshape(self.r.shape[0], -1, self.weight.shape[1])
+        return torch.addcmul(self.bias, weighed, self.s)

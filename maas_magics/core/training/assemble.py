@@ -268,7 +268,7 @@ def _facts(rules: Rules, lr: float, schedule: str, batch: str, *, balanced: bool
         "batch size": batch,
         "precision": "" if rules.precision == "fp32" else rules.precision,
         "clip": "" if rules.clip is None else f"{rules.clip:g}",
-        "ema": "" if rules.ema is None else f"{rules.ema:g}",
+        "ema": f"{rules.ema:g}" if rules.ema else "",
         "frozen": ", ".join(rules.freeze),
         "balanced": "by label" if balanced else "",
         "products": "oneDNN products" if rules.onednn else "",

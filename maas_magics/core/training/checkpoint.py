@@ -130,6 +130,12 @@ class Checkpoints:
         state, _ = self._read
         return dict(state["chosen"]) if state is not None else {}
 
+    def marks_before(self) -> dict[str, str]:
+        """What the newest state was made of; nothing where there is none."""
+        self._read = self.newest()
+        state, _ = self._read
+        return dict(state["marks"]) if state is not None else {}
+
     def save(self, state: State) -> None:
         """Write a state; the one before stays until this one is whole.
 

@@ -104,8 +104,10 @@ def _check_steps(request: TrainRequest) -> None:
         raise OptionError(f"There is no way {request.fast!r} to be fast.", "--fast auto")
     if request.clip is not None and not 0 < request.clip < math.inf:
         raise OptionError(f"clip is {request.clip:g}; a norm above 0 was expected.", "--clip 1")
-    if request.ema is not None and not 0 < request.ema < 1:
-        raise OptionError(f"ema is {request.ema:g}; a decay between 0 and 1 was expected.", "--ema 0.99")
+    if request.ema is not None and not 0 <= request.ema < 1:
+        raise OptionError(
+            f"ema is {request.ema:g}; a decay between 0 and 1 was expected, or 0 for no average.", "--ema 0.99"
+        )
     warmup = request.warmup
     if not 0 <= warmup < math.inf or (warmup > 1 and warmup != int(warmup)):
         raise OptionError(

@@ -66,6 +66,11 @@ def fingerprint(said: Resolved, prepared: Prepared, title: str, parameters: int,
     return together | alone
 
 
+def architecture_of(marks: dict[str, str]) -> str:
+    """Name of the architecture, or of the module's class, that a state was made of, by the marks in it."""
+    return marks.get("network", "").partition(",")[0]
+
+
 def _text(value: Any) -> str:
     """A value as text, the same however it came; a live object by its name."""
     if isinstance(value, dict):

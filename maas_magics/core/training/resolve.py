@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from maas_magics.api.requests import TrainRequest, specs_of
-from maas_magics.api.specs import Specs
+from maas_magics.api.specs import BudgetSpec, Specs
 from maas_magics.core.architectures import Recipe
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.store.models import check_name
@@ -60,6 +60,7 @@ def resolve(specs: Specs, recipe: Recipe) -> Resolved:
         "batch_size": recipe.batch_size,
         "monitor": recipe.monitor,
         "label_smoothing": recipe.label_smoothing,
+        "ema": _ema(recipe, budget),
     }
     said = {name: value for spec in (specs.task, asked, budget) for name, value in msgspec.structs.asdict(spec).items()}
     left = tuple(name for name in usual if said[name] in (None, ""))
@@ -80,6 +81,15 @@ def resolve(specs: Specs, recipe: Recipe) -> Resolved:
         find_batch_size=find_batch_size,
         usual=left,
     )
+
+
+def _ema(recipe: Recipe, budget: BudgetSpec) -> float | None:
+    """A recipe's decay of the average for steps of another size, so that it reaches over as many rows."""
+    if recipe.ema is None:
+        return None
+    size = budget.batch_size if isinstance(budget.batch_size, int) else recipe.batch_size
+    decay: float = recipe.ema ** (size * budget.accumulate / recipe.batch_size)
+    return decay
 
 
 def rules_of(said: Resolved) -> Rules:

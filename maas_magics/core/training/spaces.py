@@ -20,7 +20,7 @@ NAMES: dict[str, Any] = {"optimizer": find_optimizer, "schedule": schedule, "mod
 CHANGES_LOSS = ("loss", "label_smoothing", "class_weights")
 """Fields that change what the loss means, so that losses of two trials cannot be compared."""
 
-AUTO = ("mlp", "cnn")
+AUTO = ("tabm", "cnn")
 """What ``model="auto"`` may choose."""
 
 

@@ -24,8 +24,10 @@ from maas_magics.core.context import Context
 from maas_magics.core.networks.blame import as_ours
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
+from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.checks import check_labels, check_workers
 from maas_magics.core.training.counting import Counting
+from maas_magics.core.training.fingerprint import architecture_of
 from maas_magics.core.training.resolve import checked, resolve
 from maas_magics.core.training.run import Run
 from maas_magics.core.training.steps.devices import find_device
@@ -73,7 +75,19 @@ def _release(error: BaseException | None) -> None:
 
 def _train(specs: Specs, context: Context) -> TrainedModel:
     device = find_device(specs.run.device)
+    specs = _as_begun(specs, context)
     return decided(specs, lambda specs, meant: _train_for(specs, context, device, meant))
+
+
+def _as_begun(specs: Specs, context: Context) -> Specs:
+    """Specs with the architecture that a training which goes on has begun with, where nobody names one.
+
+    What is usual may have become another one since.
+    """
+    if specs.model.model != "auto" or context.checkpoints is None:
+        return specs
+    begun = architecture_of(Checkpoints(context.checkpoints).marks_before())
+    return specs.having("model", model=begun) if begun in architectures else specs
 
 
 def _train_for(specs: Specs, context: Context, device: torch.device, meant: Meant) -> TrainedModel:

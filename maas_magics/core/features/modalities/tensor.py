@@ -90,7 +90,7 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
         if raw.dtype.kind == "f" and np.isnan(raw).any():
             raise DataError(
                 f"Array {self.name!r} holds {int(np.isnan(raw).sum())} missing values (NaN).",
-                "Fill them: np.nan_to_num(…), or give rows of numbers to --model mlp, which fills them itself.",
+                "Fill them: np.nan_to_num(…), or give rows of numbers to --model tabm, which fills them itself.",
             )
 
     def module(self) -> nn.Module | None:

@@ -145,7 +145,7 @@ def make_regime(
         grouped=rules.accumulate > 1 if grouped is None else grouped,
         mass=mass,
         clip=rules.clip,
-        average=Average(optimizer, rules.ema) if rules.ema is not None else None,
+        average=Average(optimizer, rules.ema) if rules.ema else None,
         freezing=freezing,
         division=division,
         deferred=deferred,
