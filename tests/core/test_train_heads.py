@@ -328,6 +328,7 @@ GAPS[0] = np.nan
         ({"size": GAPS, "kind": KIND}, {}, DataError, "'size' is missing in 1 of 48 rows", "model for each"),
         ({"size": SIZE, "kind": KIND[:-1]}, {}, DataError, "48 rows and the target 47", ""),
         ({"size": SIZE, "kind": KIND + 7}, {"model": Net(first=2)}, ModelError, "The target 'size'", ""),
+        ({"kind": KIND}, {"model": nn.Linear(4, 3)}, ModelError, "a dict of 'kind'", "array by itself"),
         (KIND, {"loss": {"size": "mse"}}, OptionError, "there is one", "--target a,b"),
         ({"size": SIZE, "kind": KIND}, {"metrics": ("rmse",)}, OptionError, "no metric 'rmse'", "size_rmse"),
         ({"size": SIZE, "kind": KIND}, {"class_weights": "balanced"}, OptionError, "Class weights are", "Drop"),

@@ -101,7 +101,12 @@ def is_unnamed(heads: Sequence[str]) -> bool:
 
 
 def one_tensor(heads: Sequence[str]) -> ModelError:
-    """The error of a module that answers one tensor where there are several targets."""
+    """The error of a module that answers one tensor where targets have names, or are several."""
+    if len(heads) == 1:
+        return ModelError(
+            f"The network answers one tensor, of no name; the target is a dict of {heads[0]!r}.",
+            f"Give the target's array by itself, or return {{{heads[0]!r}: …}}.",
+        )
     return ModelError(
         f"The network answers one tensor; there are {len(heads)} targets: {', '.join(heads)}.",
         f"Return a tensor for each: {{{', '.join(f'{name!r}: …' for name in heads)}}}",
