@@ -78,7 +78,7 @@ def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, p
     except (TypeError, RuntimeError):
         return None
     turned = _watch(twin)
-    if trial(twin, tuple(x[:2] for x in example)) is not None:
+    if trial(twin, tuple(x[:2] for x in example), spare=True) is not None:
         return None
     del twin  # the copies that follow are to stand beside the network alone
     if precision == "fp32" and not _is_exact(net, example):
