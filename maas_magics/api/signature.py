@@ -54,6 +54,11 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: tuple[int, ...]
     meaning: str = ""
 
+    @property
+    def open_axes(self) -> tuple[int, ...]:
+        """Axes of any length, besides the batch."""
+        return tuple(axis for axis, size in enumerate(self.shape) if axis and size < 0)
+
     def __str__(self) -> str:
         shape = ", ".join("n" if size < 0 else str(size) for size in self.shape)
         return f"{self.name}: {self.datatype}[{shape}]"

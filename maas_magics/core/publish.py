@@ -55,7 +55,7 @@ def _write_answers(staged: Path, model: Model, sample: pa.Table) -> bool:
         saved = load_file(staged / WEIGHTS)
         with torch.no_grad():
             transform = model.graph.transform
-            data = pack_answers(model.net, transform(*example(model)), saved)
+            data = pack_answers(model.net, transform(*example(model)), saved, model.processor.open_axes)
             inputs = transform(*entered(model.processor, [values[:rows] for values in raw]))
         compare_answers(model.net, unpack_answers(data, saved), inputs)
     except Exception:  # torch raises many unrelated kinds here; the export that follows tells why

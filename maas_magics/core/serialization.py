@@ -105,9 +105,9 @@ def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code
     from maas_magics.core.graphs.rebuild import pack as pack_module
     from maas_magics.core.networks.modules import title_of
 
-    net, rows, names = module_and_rows(request)
+    net, rows, names, open_axes = module_and_rows(request)
     try:
-        data = pack_module(net, rows)
+        data = pack_module(net, rows, open_axes)
     except ModelError as error:
         if allow_code and request.source:
             return Code(request.source, title_of(net))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -178,8 +178,30 @@ def _target_of(said: DataSpec) -> Any:
     return said.data[1] if said.target is None and pair else said.target
 
 
-def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...]]:
-    """The module of a request as its training begins, a few rows that it takes, and the names of its arrays.
+class ModuleAsTrained(NamedTuple):
+    """A module, and what it is traced with.
+
+    Attributes
+    ----------
+    net : nn.Module
+    rows : tuple of Tensor
+        A few rows that it takes.
+    names : tuple of str
+        Of its arrays, where it takes each by itself.
+    open_axes : tuple of tuple of int
+        Axes of each, besides the batch, that may have any length.
+    """
+
+    net: nn.Module
+    rows: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    open_axes: tuple[tuple[int, ...], ...]
+
+
+def module_and_rows(
+    request: TrainRequest,
+) -> ModuleAsTrained:
+    """The module of a request as its training begins.
 
     For a place that trains it elsewhere: what is fitted on the rows is fitted there once more.
     """
@@ -195,7 +217,7 @@ def module_and_rows(request: TrainRequest) -> tuple[nn.Module, tuple[Tensor, ...
     with training_lock(), torch.random.fork_rng(devices=[]):
         net, prepared, layout = decided(specs_of(request), made)
     arrays = tuple(prepared.processor.names) if layout == "raw" else ()
-    return net, tuple(values[:8] for values in prepared.train[0]), arrays
+    return ModuleAsTrained(net, tuple(x[:8] for x in prepared.train[0]), arrays, prepared.processor.open_axes)
 
 
 def _in_memory(

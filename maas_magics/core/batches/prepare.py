@@ -16,6 +16,7 @@ from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.specs import DataSpec
 from maas_magics.core.architectures import architectures
 from maas_magics.core.data.arrow import Array, is_number, is_text
+from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.roles import SHARE, held_by, roles_of
 from maas_magics.core.data.sources import is_files, notes_of
@@ -219,12 +220,14 @@ def as_array(rows: Rows) -> Rows:
 def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
     """Name of the architecture for some features, or of the module's class, and what it takes.
 
-    Columns that are arguments of a module go to them one by one, also those of a table.
+    Columns that are arguments of a module go to them one by one, also those of a table, and so do lists of several
+    lengths, which have no place beside numbers.
     """
     if isinstance(model, str):
         chosen = model if model != "auto" else "cnn" if image_like(table.schema, CONVOLVED) else "tabm"
         return chosen, architectures.get(chosen).layout
-    one_by_one = arrays or takes_by_name(model, table.column_names)
+    uneven = any(is_listed(kind) for kind in table.schema.types)
+    one_by_one = arrays or uneven or takes_by_name(model, table.column_names)
     return title_of(model), "raw" if one_by_one else "flat"
 
 

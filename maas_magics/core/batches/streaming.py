@@ -302,6 +302,12 @@ class Stream:
         tell_labels(self._names, answers.classes, self._tell)
         counting = {name: ends for name, ends in self._runs.found.items() if name not in self._roles.features}
         processor = profile.finish(rows, self._tell, counting)
+        ragged = next((feature.name for feature in processor.features if feature.ragged), "")
+        if ragged:
+            raise DataError(
+                f"Column {ragged!r} holds lists of several lengths, which are not read from disk.",
+                "Give the rows in memory: a table, or no --stream.",
+            )
         raw = processor.encode(rows)
         processor.check(raw)
         transform = Preprocessing(processor)

@@ -52,7 +52,8 @@ def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Pa
 def main(format: str, file: str, version: str, work: str) -> None:
     """Answer the rows of ``work/inputs.npz``."""
     from maas_magics.core.exporters import exporters
-    from maas_magics.core.exporters.examples import ask, latency
+    from maas_magics.core.exporters.examples import ask, latency, padded_inputs
+    from maas_magics.core.store.manifest import read_processor
 
     with np.load(Path(work) / "inputs.npz") as given:
         raw = [
@@ -60,7 +61,11 @@ def main(format: str, file: str, version: str, work: str) -> None:
             for name in sorted(given, key=int)
         ]
     run = exporters.get(format).load(Path(file), Path(version), None)
-    np.savez(Path(work) / "outputs.npz", answers=ask(run, raw), latency=json.dumps(latency(run, raw)))
+    np.savez(
+        Path(work) / "outputs.npz",
+        answers=ask(run, raw, padded_inputs(read_processor(Path(version)))),
+        latency=json.dumps(latency(run, raw)),
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from maas_magics.core.data.arrow import Array
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from maas_magics.core.features.processor import Processor
     from maas_magics.core.model import Model
 
 ROWS = 3
@@ -30,6 +31,9 @@ SECONDS = 0.45
 
 REPEATS = 7
 
+LENGTH = 5
+"""Of an axis that is free, in the example."""
+
 DRAWN = 300
 """Rows drawn where none were kept."""
 
@@ -38,12 +42,11 @@ def example(model: Model) -> tuple[Tensor, ...]:
     """Inputs of the model's graph, `ROWS` rows of zeros and empty text."""
     from maas_magics.core.features.module import entered
 
-    raw = [
-        np.full((ROWS, *spec.shape[1:]), "", dtype=object)
-        if spec.datatype == "BYTES"
-        else np.zeros((ROWS, *spec.shape[1:]), dtype=NUMPY[spec.datatype])
-        for spec in model.processor.specs
-    ]
+    raw = []
+    for spec in model.processor.specs:
+        shape = (ROWS, *(LENGTH if size < 0 else size for size in spec.shape[1:]))
+        text = spec.datatype == "BYTES"
+        raw.append(np.full(shape, "", dtype=object) if text else np.zeros(shape, dtype=NUMPY[spec.datatype]))
     return entered(model.processor, raw)
 
 
@@ -53,16 +56,32 @@ def drawn(model: Model) -> list[Array]:
     return [feature.drawn(DRAWN, random) for feature in model.processor.features]
 
 
-def ask(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array]) -> Array:
-    """Answers of all rows, asked one, two and seven at a time first and the rest by 256: a fixed batch would show."""
+def ask(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array], padded: Sequence[int] = ()) -> Array:
+    """Answers of all rows, asked one, two and seven at a time first and the rest by 256: a fixed batch would show.
+
+    Inputs whose places are ``padded`` are cut to the longest row of each part: a fixed length would show.
+    """
     rows = len(raw[0])
     parts, start = [], 0
     for size in (1, 2, 7, *([256] * (rows // 256 + 1))):
         if start >= rows:
             break
-        parts.append(run([values[start : start + size] for values in raw]))
+        parts.append(run(cut([values[start : start + size] for values in raw], padded)))
         start += size
     return np.concatenate(parts)
+
+
+def padded_inputs(processor: Processor) -> list[int]:
+    """Places of the inputs whose second axis may have any length."""
+    return [place for place, spec in enumerate(processor.specs) if 1 in spec.open_axes]
+
+
+def cut(raw: list[Array], padded: Sequence[int]) -> list[Array]:
+    """Rows without the zeros that are behind the longest of them, in every padded input."""
+    if not padded:
+        return raw
+    longest = max(int(np.flatnonzero(raw[at].any(axis=0)).max(initial=0)) + 1 for at in padded)
+    return [values[:, :longest] if at in padded else values for at, values in enumerate(raw)]
 
 
 def latency(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array]) -> dict[str, float]:

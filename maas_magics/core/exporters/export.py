@@ -18,7 +18,7 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.check import check
-from maas_magics.core.exporters.examples import ask, drawn, latency
+from maas_magics.core.exporters.examples import ask, drawn, latency, padded_inputs
 from maas_magics.core.model import WEIGHTS, Model
 from maas_magics.core.store.manifest import check_files, digests
 from maas_magics.core.store.sample import read_sample
@@ -78,13 +78,14 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         signature = exporter.export(model, file)
     table, target = read_sample(version)
     raw = model.processor.encode(table) if len(table) else drawn(model)
-    before, before_ms = ask(model.run, raw), latency(model.run, raw)
+    padded = padded_inputs(model.processor)
+    before, before_ms = ask(model.run, raw, padded), latency(model.run, raw)
     if exporter.isolated:
         with tempfile.TemporaryDirectory(dir=place) as work:
             after, after_ms = check(format, file, version, raw, Path(work))
     else:
         run = exporter.load(file, version, model)
-        after, after_ms = ask(run, raw), latency(run, raw)
+        after, after_ms = ask(run, raw, padded), latency(run, raw)
     if before.shape != after.shape:
         raise ExportError(
             f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from maas_magics.api.errors import ExportError, require
-from maas_magics.api.signature import NUMPY, Signature
+from maas_magics.api.signature import NUMPY, Signature, TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
@@ -62,14 +62,12 @@ class Onnx:
         _prefix(core.graph, inner, {""} if heads is not None else {"", decoded})
         after = _Heads(heads, f"{inner}/{decoded}", inner) if heads is not None else _Labels(answers, decoded, inner)
         inputs = [
-            onnx.helper.make_tensor_value_info(
-                name, _element(spec.datatype), ["batch", *spec.shape[1:]], doc_string=spec.meaning
-            )
+            onnx.helper.make_tensor_value_info(name, _element(spec.datatype), _axes(spec), doc_string=spec.meaning)
             for name, spec in zip(raw, processor.specs, strict=True)
         ]
         before, entries = _encoders(processor, raw, names)
         outputs = [
-            onnx.helper.make_tensor_value_info(spec.name, _element(spec.datatype), ["batch", *spec.shape[1:]])
+            onnx.helper.make_tensor_value_info(spec.name, _element(spec.datatype), _axes(spec))
             for spec in answers.specs
         ]
         graph = onnx.helper.make_graph(
@@ -127,13 +125,17 @@ def _core(model: Model) -> Any:
     inputs, module = example(model), model.exported()
     names = [f"in{i}" for i in range(len(inputs))]
     output = model.manifest.answers.decoded_spec.name
+    axes = [
+        {0: "batch"} | {axis: f"length{place}_{axis}" for axis in spec.open_axes}
+        for place, spec in enumerate(model.processor.specs)
+    ]
     with suppress_torch_logging(), plain_attention():
         try:
             program = torch.onnx.export(
                 module,
                 inputs,
                 dynamo=True,
-                dynamic_shapes=(tuple({0: "batch"} for _ in inputs),),
+                dynamic_shapes=(tuple(axes),),
                 opset_version=OPSET,
                 external_data=False,
                 verbose=False,
@@ -146,7 +148,11 @@ def _core(model: Model) -> Any:
             proto = program.model_proto
             _sharpen(proto.graph, program.exported_program)
         except Exception as error:  # torch raises many unrelated kinds here
-            by_trace = None if is_data_dependent(error) else traced(module, inputs, names, output, OPSET)
+            by_trace = (
+                None
+                if is_data_dependent(error)
+                else traced(module, inputs, names, output, OPSET, dict(zip(names, axes, strict=True)))
+            )
             if by_trace is None:
                 raise ExportError(f"torch cannot trace {title_of(model.net)}: {told(error)}", hint(error)) from error
             proto = onnx.load_from_string(by_trace)
@@ -209,6 +215,11 @@ def _apart(names: Sequence[str], taken: set[str]) -> list[str]:
         taken = {*taken, name}
         found.append(name)
     return found
+
+
+def _axes(spec: TensorSpec) -> list[int | str]:
+    """Shape of a value, with names for what is free."""
+    return ["batch", *(f"{spec.name}/{axis}" if size < 0 else size for axis, size in enumerate(spec.shape[1:], 1))]
 
 
 def _element(datatype: str) -> int:

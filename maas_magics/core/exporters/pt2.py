@@ -17,6 +17,7 @@ from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
 from maas_magics.core.features.module import entered
 from maas_magics.core.graphs.capture import captured, plain_attention
+from maas_magics.core.graphs.export import free_axes
 from maas_magics.core.graphs.reasons import hint, told
 from maas_magics.core.model import Model
 from maas_magics.core.networks.modules import title_of
@@ -39,10 +40,10 @@ class Pt2:
             If torch cannot trace the network.
         """
         inputs = example(model)
-        batch = torch.export.Dim("batch", min=1)
+        axes = free_axes([spec.open_axes for spec in model.processor.specs], len(inputs))
         try:
             with suppress_torch_logging(), plain_attention():
-                program = captured(model.exported(), inputs, (tuple({0: batch} for _ in inputs),))
+                program = captured(model.exported(), inputs, (tuple(axes),))
         except Exception as error:  # torch raises many unrelated kinds here
             raise ExportError(f"torch cannot trace {title_of(model.net)}: {told(error)}", hint(error)) from error
         for module in program.graph_module.modules():

@@ -56,6 +56,8 @@ class Feature(msgspec.Struct, frozen=True):
     lazy : bool
         Whether rows are encoded as an epoch asks for them, by loader workers, and not all at once: for that costs
         much, or rows differ in length.
+    ragged : bool
+        Whether they do: those of a batch are padded to one length.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Feature(msgspec.Struct, frozen=True):
     may_be_blank: ClassVar[bool] = False
     timed: ClassVar[bool] = False
     lazy: ClassVar[bool] = False
+    ragged: ClassVar[bool] = False
 
     @property
     def spec(self) -> TensorSpec:

@@ -122,6 +122,11 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         hot = [f"{feature.name}={word}" for feature in self.codes for word in feature.words]
         return plain + [f"{plain[i]} missing" for i in self.indicators] + hot
 
+    @property
+    def open_axes(self) -> tuple[tuple[int, ...], ...]:
+        """Axes of each input of the network, besides the batch, that may have any length."""
+        return tuple(spec.open_axes for spec in self.specs) if self.layout == "raw" else ()
+
     def encode(self, table: pa.Table) -> list[Array]:
         """Raw arrays of a table, in the order and with the types of `specs`.
 

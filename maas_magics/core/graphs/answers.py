@@ -28,7 +28,12 @@ BATCHES = (1, 2, 7)
 """Sizes of the batches that a graph is compared with its module on: a fixed number of rows would show."""
 
 
-def pack_answers(module: nn.Module, example: tuple[Tensor, ...], saved: Mapping[str, Tensor]) -> bytes:
+def pack_answers(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    saved: Mapping[str, Tensor],
+    open_axes: Sequence[Sequence[int]] = (),
+) -> bytes:
     """Capture what a module computes for answers.
 
     Parameters
@@ -39,6 +44,8 @@ def pack_answers(module: nn.Module, example: tuple[Tensor, ...], saved: Mapping[
         What it takes, two rows or more.
     saved : mapping of str to Tensor
         Weights that are kept beside the archive, by the keys of the module's state.
+    open_axes : sequence of sequences of int
+        Axes of each input, besides the batch, that may have any length.
 
     Returns
     -------
@@ -51,7 +58,7 @@ def pack_answers(module: nn.Module, example: tuple[Tensor, ...], saved: Mapping[
         What torch raises where it cannot capture it, and `ModelError`.
     """
     net = baked(module)
-    program = trace(net, example)
+    program = trace(net, example, open_axes)
     paths, weights = state_paths(net)
     for name, tensor in program.constants.items():
         if name not in paths:

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -41,11 +41,24 @@ def captured(module: nn.Module, example: tuple[Tensor, ...], shapes: Any) -> tor
     raise first
 
 
-def traced(module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str, opset: int) -> bytes | None:
+def traced(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    output: str,
+    opset: int,
+    axes: Mapping[str, Mapping[int, str]],
+) -> bytes | None:
     """An ONNX model of what a module does with an example, where that is what it does with any.
 
     Torch's older exporter knows some layers that the one for programs does not, as packed sequences and distances. It
     sees no Python, and warns where a number became one.
+
+    Parameters
+    ----------
+    module, example, inputs, output, opset
+    axes : mapping
+        Axes of each input that are free, and what they are called.
 
     Returns
     -------
@@ -53,7 +66,6 @@ def traced(module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], ou
         None where the module cannot be traced, or torch doubts that the trace is right.
     """
     file = io.BytesIO()
-    axes = {name: {0: "batch"} for name in (*inputs, output)}
     try:
         with warnings.catch_warnings(record=True) as told, _silent():
             warnings.simplefilter("always")
@@ -65,7 +77,7 @@ def traced(module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], ou
                 opset_version=opset,
                 input_names=inputs,
                 output_names=[output],
-                dynamic_axes=axes,
+                dynamic_axes={**axes, output: {0: "batch"}},
             )
     except Exception:  # torch raises many unrelated kinds here
         return None

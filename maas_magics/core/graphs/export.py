@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,8 +25,24 @@ CHECKS = ("aten._assert_tensor_metadata", "aten._assert_scalar", "aten._assert_a
 CPU = torch.device("cpu")
 
 
-def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+def free_axes(open_axes: Sequence[Sequence[int]], inputs: int) -> list[dict[int, Any]]:
+    """Axes of each input that a graph leaves free: the batch, and those that are open, several of which may be one."""
+    batch = torch.export.Dim("batch", min=1)
+    axes = list(open_axes) or [()] * inputs
+    return [{0: batch} | dict.fromkeys(own, torch.export.Dim.DYNAMIC) for own in axes]
+
+
+def trace(
+    module: nn.Module, example: tuple[Tensor, ...], open_axes: Sequence[Sequence[int]] = ()
+) -> torch.export.ExportedProgram:
     """Program of a module in the mode it is in, for any number of rows.
+
+    Parameters
+    ----------
+    module : nn.Module
+    example : tuple of Tensor
+    open_axes : sequence of sequences of int
+        Further axes of each input that may have any length.
 
     Raises
     ------
@@ -34,10 +50,12 @@ def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Export
         If torch cannot trace it, or it answers something else than one tensor.
     """
     kind = type(module).__name__
-    rows = {0: torch.export.Dim("batch", min=1)}
+    free = iter(free_axes(open_axes, len(example)))
     try:
         given = inspect.signature(module.forward).bind(*example).arguments
-        shapes = {name: rows if isinstance(x, Tensor) else tuple(rows for _ in x) for name, x in given.items()}
+        shapes = {
+            name: next(free) if isinstance(x, Tensor) else tuple(next(free) for _ in x) for name, x in given.items()
+        }
         with tracing_lock(), suppress_torch_logging(), plain_attention():
             program = captured(module, example, shapes)
     except Exception as error:  # torch raises many unrelated kinds here

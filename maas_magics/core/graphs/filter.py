@@ -34,8 +34,8 @@ NAME = re.compile(r"[\w-]{1,100}(\.[\w-]{1,100}){0,50}")
 TEXT = re.compile(r"[A-Za-z0-9_,.> -]{0,200}")
 """A string that an operator takes: the equation of ``einsum``, a mode of padding."""
 
-BATCH = re.compile(r"Symbol\('s[0-9]{1,10}'(, (positive|nonnegative|integer)=True){0,3}\)")
-"""The one expression there is: a symbol for the number of rows."""
+SYMBOL = re.compile(r"Symbol\('s[0-9]{1,10}'(, (positive|nonnegative|integer)=True){0,3}\)")
+"""The one expression there is: a symbol for the number of rows, or for a length that is free."""
 
 MAX_PRODUCTS = 16
 """Products of products; numbers without end would take memory without end."""
@@ -161,14 +161,16 @@ def _tensor_name(argument: pt2.Argument) -> str:
 def _kind(name: str, values: pt2.TensorMeta) -> tuple[Kind, str]:
     """Kind of a placeholder, and the symbol of its first axis if that is the number of rows."""
     sizes = [only(size) for size in values.sizes]
-    symbol = ""
-    if sizes and sizes[0][0] == "as_expr":
-        symbol = sizes.pop(0)[1].expr_str
-        if not BATCH.fullmatch(symbol):
-            refuse(f"the expression {symbol[:80]!r} is more than a symbol")
-    if any(size != "as_int" for size, _ in sizes):
-        refuse(f"only the first axis of {name[:80]!r} may be free")
-    return Kind(_listed(DTYPES, values.dtype), tuple(size for _, size in sizes), values.requires_grad), symbol
+    for kind, size in sizes:
+        if kind == "as_expr" and not SYMBOL.fullmatch(size.expr_str):
+            refuse(f"the expression {size.expr_str[:80]!r} is more than a symbol")
+        if kind not in ("as_expr", "as_int"):
+            refuse(f"{name[:80]!r} has an axis that is neither a number nor free")
+    symbol = sizes.pop(0)[1].expr_str if sizes and sizes[0][0] == "as_expr" else ""
+    if not symbol and any(kind == "as_expr" for kind, _ in sizes):
+        refuse(f"the first axis of {name[:80]!r} is not free, and another is")
+    shape = tuple(size if kind == "as_int" else -1 for kind, size in sizes)
+    return Kind(_listed(DTYPES, values.dtype), shape, values.requires_grad), symbol
 
 
 def _part(

@@ -6,6 +6,8 @@ that comes out of one is unpickled or evaluated; see `graph_filter`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,9 @@ GRAPHS = {True: "train.pt2", False: "eval.pt2"}
 WEIGHTS = "weights.safetensors"
 
 ROWS = 2
+
+LENGTH = 5
+"""Of axes that are free, where shapes are tried."""
 """Least rows of an example; one would be taken for a constant."""
 
 
@@ -95,7 +100,7 @@ class ExportedModule(MovedModule):
                 move(graph, device)
 
 
-def pack(module: nn.Module, example: tuple[Tensor, ...]) -> bytes:
+def pack(module: nn.Module, example: tuple[Tensor, ...], open_axes: Sequence[Sequence[int]] = ()) -> bytes:
     """Export a module for training and for answers.
 
     Parameters
@@ -104,6 +109,8 @@ def pack(module: nn.Module, example: tuple[Tensor, ...]) -> bytes:
         Is left as it is. Its lazy layers have got their shapes.
     example : tuple of Tensor
         What it takes, two rows or more. The graphs are compared with the module on them.
+    open_axes : sequence of sequences of int
+        Axes of each input, besides the batch, that may have any length.
 
     Returns
     -------
@@ -124,7 +131,7 @@ def pack(module: nn.Module, example: tuple[Tensor, ...]) -> bytes:
     try:
         with tracing_lock():
             net = copied(module)
-            programs = {mode: trace(net.train(mode), example) for mode in GRAPHS}
+            programs = {mode: trace(net.train(mode), example, open_axes) for mode in GRAPHS}
             data = _archive(net, programs)
             _compare(net, _open(data), example)
     except ModelError:
@@ -235,7 +242,8 @@ def _try(checked: Checked) -> None:
     """Let shapes run through a graph, without data."""
 
     def empty(kind: Kind, *rows: int) -> Tensor:
-        return torch.empty((*rows, *kind.shape), dtype=kind.dtype)
+        shape = (LENGTH + sum(rows) if size < 0 else size for size in kind.shape)
+        return torch.empty((*rows, *shape), dtype=kind.dtype)
 
     with tracing_lock(), suppress_torch_logging(), shapes_only(), torch.no_grad():
         for rows in (ROWS, ROWS + 1):

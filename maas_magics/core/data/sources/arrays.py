@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.files.places import looks_like_files
+from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.sources import ARRAY, Answers, as_numpy, comes_from, plain, refuse_sparse, sources
 from maas_magics.core.data.sources.frames import FrameSource
 from maas_magics.core.data.values import lengths, mixed, objects, times
@@ -243,7 +244,23 @@ def of_column(values: Any) -> Values:
         return FrameSource(values).table().column(0)
     if isinstance(values, (list, tuple)) and not any(isinstance(item, (list, tuple, np.ndarray)) for item in values):
         return to_numpy(values) if all(isinstance(item, (int, float)) for item in values) else _objects(list(values))
+    if isinstance(values, (list, tuple)) and (uneven := _uneven(values)) is not None:
+        return uneven
     return np.atleast_1d(to_numpy(values))
+
+
+def _uneven(rows: Sequence[Any]) -> pa.Array | None:
+    """Rows of numbers that differ in length as lists of Arrow; None for other rows."""
+    if not all(isinstance(row, (list, tuple, np.ndarray)) or comes_from(row, "torch") for row in rows):
+        return None
+    if len({len(row) for row in rows}) == 1:
+        return None
+    found = [np.asarray(row.detach().cpu() if comes_from(row, "torch") else row) for row in rows]
+    if any(row.ndim != 1 or (row.size and row.dtype.kind not in "biuf") for row in found):
+        return None
+    kind = np.result_type(*(row.dtype for row in found if row.size)) if any(row.size for row in found) else np.float64
+    ends = np.cumsum([0, *map(len, found)])
+    return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(np.concatenate(found).astype(kind)))
 
 
 @sources.register("arrays")
@@ -265,10 +282,13 @@ class Arrays:
             columns = {str(name): of_column(values) for name, values in data.items()}
             if not columns:
                 raise DataError("The dict of arrays is empty.", "Give at least one array.")
-            return ArraySource(columns, arrays=any(getattr(values, "ndim", 1) > 1 for values in columns.values()))
+            several = (getattr(values, "ndim", 1) > 1 or _is_lists(values) for values in columns.values())
+            return ArraySource(columns, arrays=any(several))
         if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
             names = list(dict.fromkeys(name for row in data for name in row))
             return ArraySource({str(name): _objects([row.get(name) for row in data]) for name in names}, False)
+        if isinstance(data, (list, tuple)) and (uneven := _uneven(data)) is not None:
+            return ArraySource({ARRAY: uneven})
         values = to_numpy(data)
         if values.dtype.names:
             return ArraySource({name: values[name] for name in values.dtype.names}, arrays=False)
@@ -276,6 +296,10 @@ class Arrays:
             raise DataError("A single number is no data.", "Give an array of rows.")
         values = values[:, None] if values.ndim == 1 and values.dtype.kind in "biuf" else values
         return ArraySource({ARRAY: values}, torch=comes_from(data, "torch"))
+
+
+def _is_lists(values: Values) -> bool:
+    return isinstance(values, (pa.Array, pa.ChunkedArray)) and is_listed(values.type)
 
 
 def _objects(items: list[Any]) -> np.ndarray[Any, Any]:

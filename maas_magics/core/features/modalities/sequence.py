@@ -1,0 +1,113 @@
+"""Lists of numbers that differ in length from row to row, such as token ids or steps of a signal."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maas_magics.api.errors import DataError
+from maas_magics.api.signature import DATATYPES, TensorSpec
+from maas_magics.core.data.arrow import Array, is_length, is_number
+from maas_magics.core.data.nested import is_listed
+from maas_magics.core.features.base import Feature, Fit, Tell
+from maas_magics.core.features.mismatch import mismatch
+from maas_magics.core.features.modalities import Modality, modalities
+
+LONGEST = 12
+"""Numbers of a row that is drawn."""
+
+
+class SequenceFeature(Feature, frozen=True, kw_only=True, tag="sequence"):
+    """Lists of numbers of any length. Those of a batch are padded to the longest of them.
+
+    Attributes
+    ----------
+    dtype : str
+    padding : float
+        What stands behind the end of a row.
+    """
+
+    dtype: str
+    padding: float = 0
+
+    lazy: ClassVar[bool] = True
+    ragged: ClassVar[bool] = True
+
+    @property
+    def spec(self) -> TensorSpec:
+        """(n, length) of its own type."""
+        return TensorSpec(self.name, DATATYPES[self.dtype], (-1, -1), f"padded with {self.padding:g}")
+
+    def encode(self, values: pa.ChunkedArray) -> Array:
+        """Numbers (n, length), padded."""
+        kind = values.type
+        if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) == 1:
+            values = pa.chunked_array([chunk.storage for chunk in values.chunks], kind.storage_type)
+        elif not is_listed(kind) or not is_number(kind.value_type):
+            raise mismatch(self.name, str(kind), "lists of numbers", "Give a list of numbers a row.")
+        whole = _whole(values, self.name)
+        lengths = np.asarray(pc.list_value_length(whole), dtype=np.int64)
+        flat = np.asarray(pc.list_flatten(whole))
+        if flat.dtype.kind == "f" and np.dtype(self.dtype).kind in "iu":
+            raise mismatch(self.name, f"lists of {flat.dtype}", f"lists of {self.dtype}", f".astype({self.dtype!r})")
+        found = np.full((len(whole), max(1, lengths.max(initial=0))), self.padding, dtype=self.dtype)
+        found[np.arange(found.shape[1]) < lengths[:, None]] = flat
+        return found
+
+    def lengths(self, values: pa.ChunkedArray) -> Array:
+        """Numbers of each row, int64 (n,)."""
+        return np.asarray(pc.list_value_length(_whole(values, self.name)), dtype=np.int64)
+
+    def drawn(self, rows: int, random: np.random.Generator) -> Array:
+        """Rows of a few zeros and ones."""
+        return random.integers(0, 2, (rows, LONGEST)).astype(self.dtype)
+
+
+def _whole(values: pa.ChunkedArray, name: str) -> pa.Array:
+    """Lists in one piece, none of which is missing, or holds what is."""
+    found = values.combine_chunks()
+    found = found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
+    gaps = found.null_count + pc.list_flatten(found).null_count
+    if gaps:
+        raise DataError(f"Column {name!r} holds {gaps} missing values among its lists.", "Fill them, or drop the rows.")
+    return found
+
+
+class SequenceProfile:
+    """Fits `SequenceFeature` to a column of lists that a module takes by itself.
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+    fit : Fit
+    """
+
+    def __init__(self, field: pa.Field, fit: Fit) -> None:
+        self.name, self.kind = field.name, field.type.value_type
+
+    @classmethod
+    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+        """Lists of numbers, for a module that takes each column by its name."""
+        kind = field.type
+        return fit.layout == "raw" and is_listed(kind) and is_number(kind.value_type) and not is_length(kind.value_type)
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Take in some rows."""
+        _whole(values, self.name)
+
+    def merge(self, other: Self) -> None:
+        """Take in what was found in other rows."""
+
+    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> SequenceFeature:
+        """What the column is."""
+        if pa.types.is_integer(self.kind) or pa.types.is_boolean(self.kind):
+            dtype = "bool" if pa.types.is_boolean(self.kind) else str(np.dtype(self.kind.to_pandas_dtype()).name)
+        else:
+            dtype = "float32"
+        return SequenceFeature(self.name, dtype=dtype)
+
+
+modalities.register("sequence")(Modality(SequenceFeature, SequenceProfile))
