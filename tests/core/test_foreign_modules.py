@@ -227,11 +227,14 @@ def test_what_cannot_be_exported_is_told_with_a_hint_that_is_true_or_none(
     assert hint in error.value.hint and bool(error.value.hint) == bool(hint)
 
 
+FREE = {"x": {0: "batch"}}
+
+
 def test_a_trace_that_torch_doubts_is_not_taken():
     """Torch's tracer writes down what a module did once, and warns of what it might have done else."""
     from maas_magics.core.graphs.capture import traced
 
     x = torch.from_numpy(ROW)
     for doubtful in (RowByRow(), Between(lambda x: x if x.sum() > 0 else -x), Experts(skips=True)):
-        assert traced(doubtful.eval(), (x[:3],), ["x"], "y", 20) is None
-    assert traced(Between(torch.tanh).eval(), (x[:3],), ["x"], "y", 20)
+        assert traced(doubtful.eval(), (x[:3],), ["x"], "y", 20, FREE) is None
+    assert traced(Between(torch.tanh).eval(), (x[:3],), ["x"], "y", 20, FREE)
