@@ -33,7 +33,7 @@ MANY_ROWS = 20_000
 """Rows from which a prediction may become slow."""
 
 
-class Session(Connection):
+class MaasSession(Connection):
     """What one notebook or script says to a backend.
 
     Parameters
@@ -373,12 +373,12 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
     return flat
 
 
-_session: Session | None = None
+_session: MaasSession | None = None
 
 
-def current() -> Session:
+def current() -> MaasSession:
     """The session of this process, made on first use."""
     global _session
     if _session is None:
-        _session = Session()
+        _session = MaasSession()
     return _session

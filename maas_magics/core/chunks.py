@@ -137,7 +137,7 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class Reader:
+class ChunkReader:
     """The `ChunkStream` of some chunks. Dropping it closes them.
 
     Parameters
@@ -155,10 +155,10 @@ class Reader:
     def __repr__(self) -> str:
         return f"<ChunkStream {self.model}>"
 
-    def __iter__(self) -> Reader:
+    def __iter__(self) -> ChunkReader:
         return self
 
-    def __aiter__(self) -> Reader:
+    def __aiter__(self) -> ChunkReader:
         return self
 
     def __next__(self) -> Chunk:
@@ -195,7 +195,7 @@ def check(request: GenerateRequest) -> None:
         raise OptionError(f"timeout is {request.timeout:g}; seconds above 0 were expected.", "timeout=60")
 
 
-def in_one_pass(request: GenerateRequest, predict: Callable[[PredictRequest], Any], model: str = "") -> Reader:
+def in_one_pass(request: GenerateRequest, predict: Callable[[PredictRequest], Any], model: str = "") -> ChunkReader:
     """The stream of a model that answers in one pass: one chunk with all that ``predict`` answers.
 
     Parameters
@@ -218,4 +218,4 @@ def in_one_pass(request: GenerateRequest, predict: Callable[[PredictRequest], An
     found = predict(PredictRequest(model=request.model, data=request.data))
     chunks = Chunks()
     chunks.put(Chunk(0, found, "stop"))
-    return Reader(chunks, found.model if isinstance(found, Prediction) else model)
+    return ChunkReader(chunks, found.model if isinstance(found, Prediction) else model)

@@ -58,7 +58,7 @@ class Context:
     written: Callable[[], None] = lambda: None
     exports_later: bool = False
 
-    def go_on(self) -> None:
+    def check_stop(self) -> None:
         """Raise `Stopped` if somebody wants the task to end; for tasks that have nothing to keep half-way."""
         wanted = self.stopping()
         if wanted == "suspend":

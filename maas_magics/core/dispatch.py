@@ -35,7 +35,7 @@ def _predict(request: PredictRequest, context: Context) -> Any:
     from maas_magics.core.inference.predict import predict
 
     def progress(done: int, total: int) -> None:
-        context.go_on()
+        context.check_stop()
         context.emit(Progress(done=done, total=total))
 
     return predict(request, context.loader, progress)

@@ -10,14 +10,14 @@ import numpy as np
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import GenerateRequest
 from maas_magics.api.signature import NUMPY, TensorSpec
-from maas_magics.core.chunks import Reader, check, in_one_pass
+from maas_magics.core.chunks import ChunkReader, check, in_one_pass
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
 
 
-def generate(request: GenerateRequest, loader: Loader) -> Reader:
+def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
     """Begin an answer; of a model that answers in one pass it is there at once, as one chunk.
 
     Raises

@@ -27,7 +27,7 @@ ANSWERS = "answers.zip"
 """Archive of the graph of a module's answers: any process can ask it, and export it, without its source."""
 
 
-class Graph(nn.Module):
+class AnswerGraph(nn.Module):
     """Raw columns in, decoded answers out; categories come as int64 codes (n, 1).
 
     Parameters
@@ -65,14 +65,14 @@ class Model:
         self.manifest = manifest
         self.processor = processor
         self.net = net
-        self.graph = Graph(Preprocessing(processor), net, manifest.answers.decoder()).eval()
+        self.graph = AnswerGraph(Preprocessing(processor), net, manifest.answers.decoder()).eval()
 
-    def exported(self) -> Graph:
+    def exported(self) -> AnswerGraph:
         """The graph that an export is made of."""
         from maas_magics.core.networks.modules import baked
 
         net = baked(self.net)
-        return self.graph if net is self.net else Graph(self.graph.transform, net, self.graph.decode).eval()
+        return self.graph if net is self.net else AnswerGraph(self.graph.transform, net, self.graph.decode).eval()
 
     def renamed(self, name: str, version: int) -> Model:
         """The same network under another reference."""

@@ -101,7 +101,7 @@ def _check_loss(request: TrainRequest) -> None:
 
 def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code:
     """A module as its exported graphs where that can be; as its source where that may run."""
-    from maas_magics.core.batches.found import module_and_rows
+    from maas_magics.core.batches.training_rows import module_and_rows
     from maas_magics.core.graphs.rebuild import pack as pack_module
     from maas_magics.core.networks.modules import title_of
 

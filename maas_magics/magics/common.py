@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maas_magics.magics import offers
-from maas_magics.magics.options import Option
+from maas_magics.magics import completions as offers
+from maas_magics.magics.options import MagicOption
 
-MODEL = Option(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", offer=offers.models)
+MODEL = MagicOption(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", offer=offers.models)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.errors import MaasError
 from maas_magics.magics import maas
-from maas_magics.magics.options import Command, Option
+from maas_magics.magics.options import Command, MagicOption
 from maas_magics.magics.scope import local_names
 from maas_magics.magics.typed import Typed
 from maas_magics.magics.words import Names, split, uncommented
 
 if TYPE_CHECKING:
-    from maas_magics.session import Session
+    from maas_magics.session import MaasSession
 
 LINE = re.compile(
     rf"^(?:[^#'\"]*:)?\s*(?:[\w,. ]+=\s*|return\s+)?%{{1,2}}({'|'.join((*maas.MAGICS, 'maas'))})\s(.*)$", re.DOTALL
@@ -26,7 +26,7 @@ OPENED = re.compile(r"""(?:^|\s)((["'])[^"']*)$""")
 """A last word whose quotes are still open: spaces belong to it."""
 
 
-def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
+def make_matcher(session: MaasSession, shell: Any) -> Callable[[Any], Any]:
     """A matcher for ``shell.Completer.custom_matchers``."""
     from IPython.core.completer import SimpleCompletion, SimpleMatcherResult, context_matcher
 
@@ -51,7 +51,7 @@ def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
 
 
 def complete(
-    name: str, line: str, session: Session, variables: dict[str, Any], local: list[str]
+    name: str, line: str, session: MaasSession, variables: dict[str, Any], local: list[str]
 ) -> tuple[list[str], str]:
     """What the last word of a magic's line may become, and that word.
 
@@ -59,7 +59,7 @@ def complete(
     ----------
     name, line : str
         Of the magic, up to the cursor.
-    session : Session
+    session : MaasSession
     variables : dict
         The notebook's.
     local : list of str
@@ -127,7 +127,7 @@ def _flags(command: Command, typed: Typed) -> list[str]:
     return [max(option.flags, key=len) for option in sorted(left, key=lambda option: not option.needed)]
 
 
-def _values(option: Option, typed: Typed, word: str) -> list[str]:
+def _values(option: MagicOption, typed: Typed, word: str) -> list[str]:
     if option.switch:
         return []
     before, comma, _ = word.rpartition(",") if option.listed else ("", "", "")

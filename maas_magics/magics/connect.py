@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from maas_magics.magics import offers
-from maas_magics.magics.options import Command, Option, text
+from maas_magics.magics import completions as offers
+from maas_magics.magics.options import Command, MagicOption, text
 from maas_magics.magics.shell import Magic
 
 COMMAND = Command(
     "connect",
     "Choose where cells run: in this kernel, on a service of this machine, or on a colleague's.",
     (
-        Option(
+        MagicOption(
             ("where",),
             "kernel, local, https://host:port, or oip+https://host:port for any server of the Open Inference Protocol",
             text,
@@ -20,14 +20,14 @@ COMMAND = Command(
             "?",
             offer=("kernel", "local"),
         ),
-        Option(
+        MagicOption(
             ("--token-file",),
             "file with the token; else the variable MAAS_TOKEN, or the keyring",
             text,
             "FILE",
             offer=offers.files,
         ),
-        Option(
+        MagicOption(
             ("--certificate",),
             "file with the certificate that the service is known by",
             text,

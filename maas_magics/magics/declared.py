@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from maas_magics.api.options import Declared, declared_fields, is_union, without_none
 from maas_magics.api.specs import METRIC_NAMES
-from maas_magics.magics import offers
+from maas_magics.magics import completions as offers
 from maas_magics.magics.options import (
     Convert,
+    MagicOption,
     Offer,
-    Option,
     callback,
     commas,
     epoch_of,
@@ -67,13 +67,13 @@ GATHERS: dict[Any, Callable[[list[Any]], Any]] = {
 """What several words come to, by what reads them, or by the type of the field."""
 
 
-def options_of(*kinds: type[Any]) -> tuple[Option, ...]:
+def options_of(*kinds: type[Any]) -> tuple[MagicOption, ...]:
     """Options of the fields of some structs, in order."""
     found = [field for kind in kinds for field in declared_fields(kind).values()]
     return tuple(_option(field) for field in found if field.option is not None and field.option.typed)
 
 
-def _option(field: Declared) -> Option:
+def _option(field: Declared) -> MagicOption:
     said = field.option
     assert said is not None
     of = without_none(field.type)
@@ -81,7 +81,7 @@ def _option(field: Declared) -> Option:
     choices = typing.get_args(of) if kind is Literal else ()
     switch = said.reads == "switch" or kind is bool
     many = said.many or ("+" if kind in (dict, tuple) and not said.listed else "")
-    return Option(
+    return MagicOption(
         field.flags,
         said.help,
         READS[said.reads] if said.reads in READS else _reader(of),

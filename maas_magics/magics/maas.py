@@ -21,9 +21,10 @@ from maas_magics.api.events import (
 from maas_magics.api.hints import meant
 from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import figure, html_table, text_table
-from maas_magics.magics import connect, evaluate, export, offers, predict, serve, train
+from maas_magics.magics import completions as offers
+from maas_magics.magics import connect, evaluate, export, predict, serve, train
 from maas_magics.magics.common import MODEL
-from maas_magics.magics.options import Command, HelpAsked, Option, text
+from maas_magics.magics.options import Command, HelpAsked, MagicOption, text
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names, uncommented
 
@@ -37,7 +38,7 @@ def _id(names: Names, word: str) -> str:
     return str(getattr(found, "id", word))
 
 
-ID = Option(
+ID = MagicOption(
     ("id",),
     "job: its id or four characters of it or more, the model it trains, or a variable that holds it; the newest "
     "if left out",
@@ -46,8 +47,8 @@ ID = Option(
     "?",
     offer=offers.jobs,
 )
-WAIT = Option(("--wait", "-w"), "wait until it has ended", switch=True)
-YES = Option(("--yes", "-y"), "remove what is more than one version, or in use", switch=True)
+WAIT = MagicOption(("--wait", "-w"), "wait until it has ended", switch=True)
+YES = MagicOption(("--yes", "-y"), "remove what is more than one version, or in use", switch=True)
 
 
 def _table(magic: Magic, rows: Sequence[Sequence[str]], head: Sequence[str], empty: str) -> None:
@@ -228,7 +229,7 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             Command(
                 "maas models",
                 "Models, or the versions of one.",
-                (Option(("name",), "a model", many="?", metavar="NAME", offer=offers.models),),
+                (MagicOption(("name",), "a model", many="?", metavar="NAME", offer=offers.models),),
             ),
             _models,
         ),
@@ -256,7 +257,11 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             Command(
                 "maas compare",
                 "Curves and figures of several models or versions side by side.",
-                (Option(("names",), "NAME, NAME:3 or NAME@alias", many="+", metavar="NAMES", offer=offers.models),),
+                (
+                    MagicOption(
+                        ("names",), "NAME, NAME:3 or NAME@alias", many="+", metavar="NAMES", offer=offers.models
+                    ),
+                ),
                 example="%maas compare penguins:1 penguins:2",
             ),
             _compare,
@@ -266,7 +271,7 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             Command(
                 "maas alias",
                 "Give a version a name of its own: NAME@ALIAS.",
-                (MODEL, Option(("alias",), "the alias", text, "ALIAS", offer=offers.aliases)),
+                (MODEL, MagicOption(("alias",), "the alias", text, "ALIAS", offer=offers.aliases)),
             ),
             _alias,
         ),

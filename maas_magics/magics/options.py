@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.hints import meant
 from maas_magics.api.tables import text_table
-from maas_magics.magics import offers
+from maas_magics.magics import completions as offers
 from maas_magics.magics.typed import Typed
 from maas_magics.magics.words import Names, Quoted, parts, split
 
@@ -136,7 +136,7 @@ NUMBERS: dict[Convert, Offer] = {
 
 
 @dataclass(frozen=True)
-class Option:
+class MagicOption:
     """One option.
 
     Attributes
@@ -232,7 +232,7 @@ class Command:
     ----------
     name : str
     summary : str
-    options : tuple of Option
+    options : tuple of MagicOption
     example : str
         A line or two to copy.
     body : str
@@ -243,7 +243,7 @@ class Command:
 
     name: str
     summary: str
-    options: tuple[Option, ...]
+    options: tuple[MagicOption, ...]
     example: str = ""
     body: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -318,7 +318,7 @@ class Command:
                 raise OptionError(f"{max(option.flags, key=len)} stands twice on the line.", f"Give it once{every}")
             seen.add(option.key)
 
-    def _convert(self, option: Option, names: Names, word: str) -> Any:
+    def _convert(self, option: MagicOption, names: Names, word: str) -> Any:
         if word.startswith(MARK):
             word = Quoted(word[len(MARK) :])
         if option.choices and word not in option.choices:

@@ -6,9 +6,9 @@ from typing import Any
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
-from maas_magics.magics import offers
+from maas_magics.magics import completions as offers
 from maas_magics.magics.declared import options_of
-from maas_magics.magics.options import Command, Option, text
+from maas_magics.magics.options import Command, MagicOption, text
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Quoted
 
@@ -17,7 +17,9 @@ COMMAND = Command(
     "Ask a model. A table gives a table of the same library, an array an array.",
     (
         *options_of(PredictRequest),
-        Option(("--out",), "variable that gets the answers, in place of the output", text, "VAR", offer=offers.names),
+        MagicOption(
+            ("--out",), "variable that gets the answers, in place of the output", text, "VAR", offer=offers.names
+        ),
     ),
     example='%predict penguins df.head()\n%predict sentiment "I love this"\n'
     "%%predict penguins\nisland,bill_length_mm\nDream,39.5",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from maas_magics.api.errors import OptionError
-from maas_magics.magics import offers
-from maas_magics.magics.options import Command, Option
+from maas_magics.magics import completions as offers
+from maas_magics.magics.options import Command, MagicOption
 from maas_magics.magics.shell import Magic
 
 COMMAND = Command(
     "serve",
     "Put a model behind an endpoint of this machine's service, for any client of the Open Inference Protocol.",
     (
-        Option(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", many="?", offer=offers.models),
-        Option(("--stop",), "close the model, or the whole service where no model is named", switch=True),
+        MagicOption(("name",), "NAME, NAME:3 or NAME@alias", metavar="NAME", many="?", offer=offers.models),
+        MagicOption(("--stop",), "close the model, or the whole service where no model is named", switch=True),
     ),
     example="%serve penguins\n%serve --stop",
 )

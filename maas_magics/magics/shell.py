@@ -9,7 +9,7 @@ from maas_magics.magics.scope import Scope
 from maas_magics.magics.words import Names
 
 if TYPE_CHECKING:
-    from maas_magics.session import Session
+    from maas_magics.session import MaasSession
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Magic:
     """Handed to every magic."""
 
     shell: Any
-    session: Session
+    session: MaasSession
     scope: Scope
 
     @property

@@ -33,7 +33,7 @@ START = 30.0
 """Seconds that a service gets to start."""
 
 
-class Running(msgspec.Struct, frozen=True):
+class RunningService(msgspec.Struct, frozen=True):
     """A service of this machine.
 
     Attributes
@@ -46,7 +46,7 @@ class Running(msgspec.Struct, frozen=True):
     pid: int
 
 
-def start_local(place: str, work: Path) -> Running:
+def start_local(place: str, work: Path) -> RunningService:
     """The service of a store on this machine; started, to outlive this process, if there is none.
 
     Parameters
@@ -98,7 +98,7 @@ def start_local(place: str, work: Path) -> Running:
         lock.unlink(missing_ok=True)
 
 
-def find_local(work: Path) -> Running | None:
+def find_local(work: Path) -> RunningService | None:
     """The service of this machine, if it answers."""
     found = _told(work)
     if found is None:
@@ -113,10 +113,10 @@ def find_local(work: Path) -> Running | None:
     return found
 
 
-def _told(work: Path) -> Running | None:
+def _told(work: Path) -> RunningService | None:
     """What the service of this machine told when it began, unless it took that back."""
     try:
-        return msgspec.json.decode((work / READY).read_bytes(), type=Running)
+        return msgspec.json.decode((work / READY).read_bytes(), type=RunningService)
     except (OSError, msgspec.MsgspecError):
         return None
 

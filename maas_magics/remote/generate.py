@@ -17,7 +17,7 @@ from maas_magics.api.results import Prediction
 from maas_magics.api.signature import NUMPY
 from maas_magics.api.stream import Chunk, RowsDelta, TensorDelta
 from maas_magics.api.wire import decode_error
-from maas_magics.core.chunks import Chunks, Reader
+from maas_magics.core.chunks import ChunkReader, Chunks
 from maas_magics.remote.client import Client
 from maas_magics.remote.predictions import answers_of_bytes
 
@@ -27,7 +27,7 @@ KEEP = 10.0
 PAUSE = 0.1
 
 
-def generate(client: Client, request: GenerateRequest) -> Reader:
+def generate(client: Client, request: GenerateRequest) -> ChunkReader:
     """Begin an answer.
 
     Raises
@@ -68,9 +68,9 @@ class _Pump:
         self._over = False
         self._until = 0.0
 
-    def reader(self) -> Reader:
+    def reader(self) -> ChunkReader:
         """What is read here; reading begins."""
-        reader = Reader(self._chunks, self._answer.headers.get("x-model", ""))
+        reader = ChunkReader(self._chunks, self._answer.headers.get("x-model", ""))
         threading.Thread(target=self._run, name="maas-magics-generate", daemon=True).start()
         return reader
 

@@ -15,7 +15,7 @@ from maas_magics.service.coding import Bytes, packed
 from maas_magics.service.gate import Gate, Visit, retry_after, status_of
 from maas_magics.service.log import AccessLog, Entry
 from maas_magics.service.messages import BINARY, JSON, READABLE, Headers
-from maas_magics.service.metrics import Metrics
+from maas_magics.service.metrics import ServiceMetrics
 
 _WORDS = {404: "There is nothing at this path.", 405: "The method is not for this path."}
 
@@ -26,11 +26,11 @@ class Answers:
     Parameters
     ----------
     gate : Gate
-    metrics : Metrics
+    metrics : ServiceMetrics
     log : AccessLog
     """
 
-    def __init__(self, gate: Gate, metrics: Metrics, log: AccessLog) -> None:
+    def __init__(self, gate: Gate, metrics: ServiceMetrics, log: AccessLog) -> None:
         self._gate = gate
         self._metrics = metrics
         self._log = log

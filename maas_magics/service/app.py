@@ -20,20 +20,20 @@ from maas_magics.service.answers import Answers, print_error
 from maas_magics.service.batcher import Batcher
 from maas_magics.service.coding import PIECE, Bytes
 from maas_magics.service.control import control_routes, status_routes
+from maas_magics.service.fast_path import ShortPath
 from maas_magics.service.gate import OWN, Gate, Head, Visit, limits_for, scope_for
 from maas_magics.service.generate import generate_routes
 from maas_magics.service.generations import Generations
-from maas_magics.service.infer import Inference
+from maas_magics.service.infer import InferRoutes
 from maas_magics.service.jobs import job_routes
 from maas_magics.service.log import AccessLog
 from maas_magics.service.messages import OLD, PREFLIGHT, Headers, Message, Packing, Receive, Send, read_body
-from maas_magics.service.metrics import Metrics
+from maas_magics.service.metrics import ServiceMetrics
 from maas_magics.service.models import model_routes
 from maas_magics.service.openapi import describe
 from maas_magics.service.settings import Settings
-from maas_magics.service.short import ShortPath
 from maas_magics.service.tensors import LARGE
-from maas_magics.service.threads import FOR_CONTROL, Rows, Threads
+from maas_magics.service.threads import FOR_CONTROL, RowThreads, Threads
 
 
 class App:
@@ -49,7 +49,7 @@ class App:
 
     def __init__(self, backend: Backend, settings: Settings, routes: Sequence[BaseRoute] = ()) -> None:
         self._gate = Gate(settings)
-        self._metrics = metrics = Metrics()
+        self._metrics = metrics = ServiceMetrics()
         self._log = AccessLog(settings.access_log)
         self._answers = Answers(self._gate, metrics, self._log)
         self._batcher = Batcher(
@@ -61,8 +61,8 @@ class App:
             getattr(backend, "opened", None),
         )
         metrics.now_waiting = lambda: self._batcher.waiting
-        self._rows = Rows()
-        self._inference = Inference(backend, self._gate, self._batcher, self._rows)
+        self._rows = RowThreads()
+        self._inference = InferRoutes(backend, self._gate, self._batcher, self._rows)
         self.short_path = ShortPath(self._gate, self._batcher, self._inference, self._answers, self._rows)
         """For servers that can take it."""
         widths = self._inference.widths

@@ -17,10 +17,10 @@ import numpy as np
 from maas_magics.api.backend import Inferred
 from maas_magics.api.errors import MaasError, ModelClosed, NotFound, StoreError
 from maas_magics.service.budget import Overloaded
-from maas_magics.service.shares import Batch, Share, whole
+from maas_magics.service.shares import AnswerShare, Batch, whole
 
 Array = np.ndarray[Any, Any]
-Answer = Inferred | Share | Exception
+Answer = Inferred | AnswerShare | Exception
 Key = tuple[Any, ...]
 
 WORKERS = 4
@@ -46,7 +46,7 @@ class Asker(Protocol):
         """Take the answer; called in the event loop's thread."""
 
 
-class Promise(asyncio.Future["Inferred | Share"]):
+class Promise(asyncio.Future["Inferred | AnswerShare"]):
     """A future as an asker."""
 
     gone = property(asyncio.Future.done)
@@ -61,7 +61,7 @@ class Promise(asyncio.Future["Inferred | Share"]):
             self.set_result(answer)
 
 
-class Asked:
+class PendingRequest:
     """One request on its way."""
 
     __slots__ = ("asker", "inputs", "key", "rows", "since")
@@ -126,11 +126,11 @@ class Batcher:
         self._observe = observe
         self._opened = opened
         self._spent: dict[str, tuple[float, int]] = {}
-        self._groups: dict[str, dict[Key, list[Asked]]] = {}
+        self._groups: dict[str, dict[Key, list[PendingRequest]]] = {}
         self._busy: set[str] = set()
         self._refs: dict[str, str] = {}
         self._scheduled = False
-        self._batches: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[list[PendingRequest] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self.waiting = 0
@@ -179,7 +179,7 @@ class Batcher:
         """
         if self.waiting >= self._limit:
             raise Overloaded("The service has too much to do.", "Try again in a second.")
-        asked = Asked(model, inputs, asker)
+        asked = PendingRequest(model, inputs, asker)
         self.waiting += 1
         self._groups.setdefault(model, {}).setdefault(asked.key, []).append(asked)
         if model not in self._busy:
@@ -200,7 +200,7 @@ class Batcher:
                 return
             if model in self._busy or self._lingers(model):
                 continue
-            batch: list[Asked] = []
+            batch: list[PendingRequest] = []
             while not batch and model in self._groups:
                 batch = self._take(model)
             if not batch:
@@ -213,7 +213,7 @@ class Batcher:
                 self._busy.add(model)
                 self._batches.put(batch)
 
-    def _is_quick(self, model: str, batch: list[Asked]) -> bool:
+    def _is_quick(self, model: str, batch: list[PendingRequest]) -> bool:
         """Whether a batch will take no longer than to wake a thread, as far as the model's last one tells."""
         if self._opened is None or model not in self._spent:
             return False
@@ -236,12 +236,12 @@ class Batcher:
         self._loop.call_later(left, self._dispatch)
         return True
 
-    def _take(self, model: str) -> list[Asked]:
+    def _take(self, model: str) -> list[PendingRequest]:
         """The next batch of a model; what is left of its group goes behind the model's other groups."""
         groups = self._groups.pop(model)
         key = next(iter(groups))
         group = groups.pop(key)
-        batch: list[Asked] = []
+        batch: list[PendingRequest] = []
         rows = count = 0
         for asked in group:
             if batch and rows + asked.rows > self._max_batch:
@@ -268,7 +268,7 @@ class Batcher:
                 return
             del batch, done  # while this waits for the next, nobody is to hold the rows of the last
 
-    def _run(self, batch: list[Asked]) -> tuple[list[Answer], float, float]:
+    def _run(self, batch: list[PendingRequest]) -> tuple[list[Answer], float, float]:
         """Answers of a batch, when it began, and when it ended."""
         began = time.perf_counter()
         try:
@@ -292,15 +292,15 @@ class Batcher:
             return [self._ask(model, [one], [count])[0] for one, count in zip(inputs, rows, strict=True)]
         batch = Batch(found)
         stops = accumulate(rows)
-        return [Share(batch, stop - count, stop) for count, stop in zip(rows, stops, strict=True)]
+        return [AnswerShare(batch, stop - count, stop) for count, stop in zip(rows, stops, strict=True)]
 
-    def _deliver(self, batch: list[Asked], answers: list[Answer], began: float, ended: float) -> None:
+    def _deliver(self, batch: list[PendingRequest], answers: list[Answer], began: float, ended: float) -> None:
         self._busy.discard(batch[0].key[0])
         if self._groups:
             self._dispatch()
         self._finish(batch, answers, began, ended)
 
-    def _finish(self, batch: list[Asked], answers: list[Answer], began: float, ended: float) -> None:
+    def _finish(self, batch: list[PendingRequest], answers: list[Answer], began: float, ended: float) -> None:
         self.waiting -= len(batch)
         model = batch[0].key[0]
         failed, rows, waited, ref = 0, 0, 0.0, ""

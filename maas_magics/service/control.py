@@ -18,14 +18,16 @@ from maas_magics.api.errors import DataError, ModelNotFound
 from maas_magics.api.results import ModelInfo
 from maas_magics.api.signature import TensorSpec
 from maas_magics.service.jobs import JSON
-from maas_magics.service.metrics import Metrics, ModelStatistics
+from maas_magics.service.metrics import ModelStatistics, ServiceMetrics
 from maas_magics.service.oip import EXTENSIONS, Unsupported
 from maas_magics.service.settings import Settings
 
 _STATES = {False: {"state": "READY", "reason": ""}, True: {"state": "UNAVAILABLE", "reason": "unloaded"}}
 
 
-def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive: Callable[[], bool]) -> list[Route]:
+def control_routes(
+    backend: Backend, settings: Settings, metrics: ServiceMetrics, alive: Callable[[], bool]
+) -> list[Route]:
     """Routes of the protocol, but inference; ``alive`` says whether that is answered."""
 
     async def info(request: Request) -> ModelInfo:
@@ -137,7 +139,7 @@ def control_routes(backend: Backend, settings: Settings, metrics: Metrics, alive
     return routes
 
 
-def status_routes(metrics: Metrics) -> list[Route]:
+def status_routes(metrics: ServiceMetrics) -> list[Route]:
     """What the service does, for our own clients."""
     began = time.time()
 

@@ -18,15 +18,15 @@ from maas_magics.api.stream import ChunkStream
 from maas_magics.service.answers import Answers
 from maas_magics.service.gate import Visit
 from maas_magics.service.generations import LONGEST_KEEP, Generation, Generations
-from maas_magics.service.given import Given
 from maas_magics.service.messages import Message, Receive, Send
 from maas_magics.service.models import ARROW
+from maas_magics.service.received import ReceivedRows
 from maas_magics.service.settings import Settings
-from maas_magics.service.threads import Rows
+from maas_magics.service.threads import RowThreads
 from maas_magics.service.widths import Widths
 
 
-class Asked(msgspec.Struct, frozen=True):
+class GenerateBody(msgspec.Struct, frozen=True):
     """Body of a request for an answer in chunks.
 
     Attributes
@@ -46,7 +46,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def generate_routes(
-    backend: Backend, settings: Settings, generations: Generations, answers: Answers, widths: Widths, rows: Rows
+    backend: Backend, settings: Settings, generations: Generations, answers: Answers, widths: Widths, rows: RowThreads
 ) -> list[Route]:
     """Routes of answers in chunks; they are begun in ``rows``."""
 
@@ -74,7 +74,7 @@ def generate_routes(
                 raise OptionError(f"{ref} answers in several passes; JSON was expected.", '{"inputs": …}')
             raise OptionError(f"{ref} answers in one pass; rows as an Arrow stream were expected.", "Or ask …/infer.")
         if rows:
-            data = Given(body, request.query_params.get("arrays") == "true", request.scope["hold"])
+            data = ReceivedRows(body, request.query_params.get("arrays") == "true", request.scope["hold"])
             data.origin = request.query_params.get("from", "table")
             data.hold_answer(widths.measure(ref), 0)
             return backend.generate(GenerateRequest(model=ref, data=data))
@@ -100,9 +100,9 @@ def generate_routes(
     ]
 
 
-def _read(body: bytes) -> Asked:
+def _read(body: bytes) -> GenerateBody:
     try:
-        return msgspec.json.decode(body, type=Asked)
+        return msgspec.json.decode(body, type=GenerateBody)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"The body cannot be read: {error}", '{"inputs": {"ids": [[1, 2]]}, "max_steps": 20}') from None
 
@@ -117,7 +117,7 @@ def _seconds(text: str) -> float:
     return found
 
 
-def _bounded(ref: str, asked: Asked, settings: Settings) -> GenerateRequest:
+def _bounded(ref: str, asked: GenerateBody, settings: Settings) -> GenerateRequest:
     """A request within the limits of the service, also where it leaves the choice to us.
 
     Raises

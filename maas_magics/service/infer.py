@@ -13,9 +13,9 @@ from maas_magics.service.gate import Gate, Visit
 from maas_magics.service.messages import Receive, read_body
 from maas_magics.service.oip import Call, read_call, read_raw
 from maas_magics.service.oip_answer import write_answer
-from maas_magics.service.shares import Share
+from maas_magics.service.shares import AnswerShare
 from maas_magics.service.tensors import LARGE, weight
-from maas_magics.service.threads import Rows
+from maas_magics.service.threads import RowThreads
 from maas_magics.service.widths import Widths
 
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -34,7 +34,7 @@ FREE = 2**16
 Target = str | None
 
 
-class Inference:
+class InferRoutes:
     """Answers requests for inference.
 
     Parameters
@@ -42,11 +42,11 @@ class Inference:
     backend : Backend
     gate : Gate
     batcher : Batcher
-    rows : Rows
+    rows : RowThreads
         Where large bodies are read and written.
     """
 
-    def __init__(self, backend: Backend, gate: Gate, batcher: Batcher, rows: Rows) -> None:
+    def __init__(self, backend: Backend, gate: Gate, batcher: Batcher, rows: RowThreads) -> None:
         self._backend = backend
         self._gate = gate
         self._batcher = batcher
@@ -108,7 +108,7 @@ class Inference:
         self._gate.hold(visit, _JSON * len(told) if len(told) < LARGE else weight(told))
         return read_call(body, header, lambda size: self._gate.hold(visit, size))
 
-    def write(self, call: Call, found: Inferred | Share) -> tuple[list[Bytes], int | None]:
+    def write(self, call: Call, found: Inferred | AnswerShare) -> tuple[list[Bytes], int | None]:
         """See `write_answer`; called beside the event loop."""
         return write_answer(call, found, self._backend.models.get(found.model).classes if call.ranks else ())
 
@@ -137,7 +137,7 @@ def small_weight(body: Bytes, header: bytes | None) -> int:
     return _JSON * len(told) + (_JSON if texts else _BINARY) * (len(body) - len(told))
 
 
-def is_small(call: Call, found: Inferred | Share) -> bool:
+def is_small(call: Call, found: Inferred | AnswerShare) -> bool:
     """Whether an answer is written sooner than another thread could be woken for it."""
-    size = found.size if type(found) is Share else sum(values.size for values in found.outputs.values())
+    size = found.size if type(found) is AnswerShare else sum(values.size for values in found.outputs.values())
     return size < MANY and not (call.outputs and call.ranks)

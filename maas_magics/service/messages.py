@@ -10,7 +10,7 @@ import numpy as np
 from maas_magics.api.errors import DataError
 from maas_magics.service.coding import Bytes, packed
 from maas_magics.service.gate import Gate, Visit
-from maas_magics.service.threads import Rows
+from maas_magics.service.threads import RowThreads
 
 Message = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
@@ -45,13 +45,13 @@ SLOW = 60.0
 """Seconds that a client may take for the next piece of a request."""
 
 
-async def read_body(visit: Visit, gate: Gate, receive: Receive, rows: Rows, limit: int = 0) -> Bytes:
+async def read_body(visit: Visit, gate: Gate, receive: Receive, rows: RowThreads, limit: int = 0) -> Bytes:
     """The body of a request, as it was before it was compressed.
 
     Parameters
     ----------
     visit, gate, receive
-    rows : Rows
+    rows : RowThreads
         Where it is unpacked.
     limit : int
         Bytes that it may have; the gate's limit when 0.

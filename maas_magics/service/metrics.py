@@ -49,7 +49,7 @@ class ModelStatistics:
         }
 
 
-class Tally:
+class Histogram:
     """A histogram: how many values fell into each bucket, and their sum."""
 
     __slots__ = ("bounds", "counts", "sum")
@@ -69,14 +69,14 @@ class Tally:
         bounds = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
 
-    def __add__(self, other: Tally) -> Tally:
-        both = Tally(self.bounds)
+    def __add__(self, other: Histogram) -> Histogram:
+        both = Histogram(self.bounds)
         both.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
         both.sum = self.sum + other.sum
         return both
 
 
-class Metrics(Collector):
+class ServiceMetrics(Collector):
     """Counters of one service: plain numbers of the event loop's thread, which Prometheus's client reads."""
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ class Metrics(Collector):
         self.now_generating: Callable[[], Mapping[str, float]] = dict
         self._generations: dict[str, int] = {}
         self._chunks = 0
-        self._answered: dict[tuple[str, int], Tally] = {}
-        self._batch = Tally(ROWS)
+        self._answered: dict[tuple[str, int], Histogram] = {}
+        self._batch = Histogram(ROWS)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -94,7 +94,7 @@ class Metrics(Collector):
         """Count an answered request."""
         tally = self._answered.get((route, status))
         if tally is None:
-            tally = self._answered[route, status] = Tally(SECONDS)
+            tally = self._answered[route, status] = Histogram(SECONDS)
         tally.add(seconds)
 
     def batch(self, ref: str, requests: int, rows: int, waited: float, seconds: float, failed: int) -> None:
@@ -138,7 +138,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything that was counted."""
         requests = CounterMetricFamily("maas_requests", "Requests by route and status.", labels=("route", "status"))
-        routes: dict[str, Tally] = {}
+        routes: dict[str, Histogram] = {}
         for (route, status), tally in self._answered.items():
             requests.add_metric((route, str(status)), sum(tally.counts))
             routes[route] = routes[route] + tally if route in routes else tally

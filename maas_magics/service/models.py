@@ -16,9 +16,9 @@ from starlette.routing import Route
 from maas_magics.api.backend import Backend
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
-from maas_magics.service.given import Given
 from maas_magics.service.jobs import JSON
-from maas_magics.service.threads import Rows
+from maas_magics.service.received import ReceivedRows
+from maas_magics.service.threads import RowThreads
 from maas_magics.service.widths import Widths
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -27,7 +27,7 @@ CAUTION = 500
 """Characters of a sentence about an answer that a header carries."""
 
 
-def model_routes(backend: Backend, widths: Widths, rows: Rows) -> list[Route]:
+def model_routes(backend: Backend, widths: Widths, rows: RowThreads) -> list[Route]:
     """Routes of the models of a backend, of rows for them, and of data for its jobs; rows are read in ``rows``."""
 
     async def models(request: Request) -> Response:
@@ -72,7 +72,7 @@ def model_routes(backend: Backend, widths: Widths, rows: Rows) -> list[Route]:
 
         def answer() -> tuple[dict[str, str], bytes]:
             model = request.path_params["ref"]
-            given = Given(data, params.get("arrays") == "true", request.scope["hold"])
+            given = ReceivedRows(data, params.get("arrays") == "true", request.scope["hold"])
             given.origin = params.get("from", "table")
             given.hold_answer(widths.measure(model), int(top))
             found = backend.predict(

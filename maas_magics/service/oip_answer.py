@@ -13,7 +13,7 @@ from maas_magics.api.backend import Inferred
 from maas_magics.api.errors import DataError
 from maas_magics.api.results import on_nothing
 from maas_magics.service.oip import Call, Wanted
-from maas_magics.service.shares import Share
+from maas_magics.service.shares import AnswerShare
 from maas_magics.service.tensors import DATATYPES, SLICE, Array, Bytes, check_finite, to_bytes
 
 _encoder = msgspec.json.Encoder()
@@ -21,13 +21,15 @@ _encoder = msgspec.json.Encoder()
 _JSON, _BINARY = Wanted(), Wanted(binary=True)
 
 
-def write_answer(call: Call, found: Inferred | Share, labels: Sequence[str] = ()) -> tuple[list[Bytes], int | None]:
+def write_answer(
+    call: Call, found: Inferred | AnswerShare, labels: Sequence[str] = ()
+) -> tuple[list[Bytes], int | None]:
     """A response's body in parts, and how many bytes of it are JSON where bytes of tensors follow.
 
     Parameters
     ----------
     call : Call
-    found : Inferred or Share
+    found : Inferred or AnswerShare
     labels : sequence of str
         Of the model, for outputs whose largest values are asked for.
 
@@ -38,7 +40,7 @@ def write_answer(call: Call, found: Inferred | Share, labels: Sequence[str] = ()
     """
     blank = found.blank
     nothing = on_nothing(int(blank.sum()), len(blank)) if blank is not None and blank.any() else ""
-    if type(found) is Share and not (call.outputs or call.id or nothing) and found.size <= SLICE:
+    if type(found) is AnswerShare and not (call.outputs or call.id or nothing) and found.size <= SLICE:
         if not call.binary:
             return [_plain(found)], None
         if not any(values.dtype.kind == "O" for values in found.batch.found.outputs.values()):
@@ -76,7 +78,7 @@ def write_answer(call: Call, found: Inferred | Share, labels: Sequence[str] = ()
     return parts + blobs, sum(map(len, parts))
 
 
-def _plain(found: Share) -> bytes:
+def _plain(found: AnswerShare) -> bytes:
     """An answer as it is asked for most often: every output as JSON; pieces of it are the same for a whole batch."""
     batch, rows = found.batch, found.stop - found.start
     there = batch.found.outputs
@@ -96,7 +98,7 @@ def _plain(found: Share) -> bytes:
     return body
 
 
-def _plain_binary(found: Share) -> tuple[list[Bytes], int]:
+def _plain_binary(found: AnswerShare) -> tuple[list[Bytes], int]:
     """The same in binary: all of its JSON is the same for each request of a batch."""
     batch, rows = found.batch, found.stop - found.start
     there = batch.found.outputs

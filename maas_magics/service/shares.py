@@ -56,7 +56,7 @@ class Batch:
         self._begins[rows, binary] = begins
 
 
-class Share:
+class AnswerShare:
     """Some rows of a batch: what a request gets, told like `Inferred`.
 
     Parameters
@@ -103,9 +103,9 @@ class Share:
         return b",".join(rows[self.start : self.stop])
 
 
-def whole(found: Inferred) -> Inferred | Share:
+def whole(found: Inferred) -> Inferred | AnswerShare:
     """All rows of a batch of one request, as a share where they are as many in each output."""
     lengths = {len(values) if values.ndim else -1 for values in found.outputs.values()}
     if len(lengths) != 1 or (rows := lengths.pop()) < 1:
         return found
-    return Share(Batch(found), 0, rows)
+    return AnswerShare(Batch(found), 0, rows)

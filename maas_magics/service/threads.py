@@ -77,7 +77,7 @@ class Threads(ThreadPoolExecutor):
             self._calls.put(None)
 
 
-class Rows:
+class RowThreads:
     """Where large requests are read, asked and written."""
 
     def __init__(self) -> None:

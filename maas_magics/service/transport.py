@@ -10,9 +10,9 @@ import uvicorn
 
 from maas_magics.service.compat import ServerProtocol, check_server
 from maas_magics.service.corked import Corked
+from maas_magics.service.fast_path import LONG_HEAD, Cycle, ShortPath
 from maas_magics.service.gate import Head, Visit
 from maas_magics.service.messages import SLOW
-from maas_magics.service.short import LONG_HEAD, Cycle, ShortPath
 
 MOST_HEAD = 2**16
 """Bytes that the head of a request may have."""

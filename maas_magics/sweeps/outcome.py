@@ -14,7 +14,7 @@ from maas_magics.api.results import TrainedModel
 from maas_magics.api.specs import SPECS, RunSpec
 from maas_magics.api.sweep import Trial
 from maas_magics.core.data.frame import frame_of
-from maas_magics.sweeps.study import Outcome, Study
+from maas_magics.sweeps.study import Study, TrialOutcome
 
 
 def settings_of(request: TrainRequest, place: str) -> dict[str, str]:
@@ -29,7 +29,7 @@ def settings_of(request: TrainRequest, place: str) -> dict[str, str]:
     return found | {"place": place}
 
 
-def publish_best(study: Study, best: Outcome, name: str, backend: Backend) -> TrainedModel:
+def publish_best(study: Study, best: TrialOutcome, name: str, backend: Backend) -> TrainedModel:
     """The best trial as a version of ``name``; published once, however often the sweep goes on."""
     before = study.noted("published") or {}
     if before.get("number") != best.trial.number:

@@ -18,7 +18,7 @@ from maas_magics.api.space import Space, with_values
 from maas_magics.api.sweep import CANDIDATE, SweepResult, Trial
 from maas_magics.callbacks import Listen
 from maas_magics.sweeps.outcome import publish_best, table_of
-from maas_magics.sweeps.study import Asked, Outcome, Study
+from maas_magics.sweeps.study import RunningTrial, Study, TrialOutcome
 
 REPORTS = 50
 """Most epochs of a trial that are compared with the others'."""
@@ -120,7 +120,7 @@ class Search:
             self._running = self._job = None
             del self._request  # the rows are whoever's who asked; the trials can be looked at for as long as one likes
 
-    def _repeated(self, asked: Asked) -> bool:
+    def _repeated(self, asked: RunningTrial) -> bool:
         """Whether an earlier trial had the same values; its figure is taken over."""
         found = self._study.same(asked)
         if found is None:
@@ -129,10 +129,10 @@ class Search:
         for epoch, value in reports.items():
             asked.report(epoch, value)
         trial = msgspec.structs.replace(outcome.trial, number=asked.number, seconds=0.0)
-        self._end(asked, Outcome(trial=trial, ref=outcome.ref))
+        self._end(asked, TrialOutcome(trial=trial, ref=outcome.ref))
         return True
 
-    def _trial(self, asked: Asked) -> None:
+    def _trial(self, asked: RunningTrial) -> None:
         """Run one trial to its end."""
         self._running = Trial(number=asked.number, params=asked.values)
         best = self._best()
@@ -148,11 +148,11 @@ class Search:
                 _drop(job)
             outcome = self._followed(asked, job)
         except BaseException:
-            self._end(asked, Outcome(trial=msgspec.structs.replace(self._running, state="stopped")))
+            self._end(asked, TrialOutcome(trial=msgspec.structs.replace(self._running, state="stopped")))
             raise
         self._end(asked, outcome)
 
-    def _taken_up(self, asked: Asked) -> None:
+    def _taken_up(self, asked: RunningTrial) -> None:
         """Follow a trial whose job goes on though the process that asked for it is gone; else it is run again."""
         self._running = Trial(number=asked.number, params=asked.values)
         try:
@@ -162,10 +162,10 @@ class Search:
         except Exception:
             again = True
         if again:
-            outcome = Outcome(trial=msgspec.structs.replace(self._running, state="stopped"))
+            outcome = TrialOutcome(trial=msgspec.structs.replace(self._running, state="stopped"))
         self._end(asked, outcome)
 
-    def _followed(self, asked: Asked, job: Job[TrainedModel]) -> Outcome:
+    def _followed(self, asked: RunningTrial, job: Job[TrainedModel]) -> TrialOutcome:
         """Watch a trial, prune it if it is behind, and tell how it ended."""
         assert self._running is not None
         trial, started, pruned = self._running, Started(title=""), False
@@ -190,15 +190,15 @@ class Search:
         if pruned:
             with contextlib.suppress(MaasError):
                 self._forget(job.result())
-            return Outcome(trial=msgspec.structs.replace(trial, state="pruned"))
+            return TrialOutcome(trial=msgspec.structs.replace(trial, state="pruned"))
         return self._ended(trial, job)
 
-    def _ended(self, trial: Trial, job: Job[TrainedModel]) -> Outcome:
+    def _ended(self, trial: Trial, job: Job[TrainedModel]) -> TrialOutcome:
         try:
             model = job.result()
         except Exception as error:
             if self._stopped and isinstance(error, Stopped):
-                return Outcome(trial=msgspec.structs.replace(trial, state="stopped"))
+                return TrialOutcome(trial=msgspec.structs.replace(trial, state="stopped"))
             grave = isinstance(error, (ServiceError, StoreError))
             if isinstance(error, Diverged):
                 state: Any = "diverged"
@@ -207,12 +207,12 @@ class Search:
             else:
                 state = "failed"
             text = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
-            return Outcome(trial=msgspec.structs.replace(trial, state=state, error=text[:500]))
+            return TrialOutcome(trial=msgspec.structs.replace(trial, state=state, error=text[:500]))
         if self._stopped and model.stopped:
             self._forget(model)
-            return Outcome(trial=msgspec.structs.replace(trial, state="stopped"))
+            return TrialOutcome(trial=msgspec.structs.replace(trial, state="stopped"))
         if trial.figure is None or not math.isfinite(trial.figure):
-            return Outcome(trial=msgspec.structs.replace(trial, state="failed", error="Its figure is no number."))
+            return TrialOutcome(trial=msgspec.structs.replace(trial, state="failed", error="Its figure is no number."))
         data = model.info.lineage.get("data", "")
         before = self._study.noted("data")
         if before is None:
@@ -222,7 +222,7 @@ class Search:
                 "The data has changed since the sweep began, so its trials cannot be compared.", "Drop --resume."
             )
         ref = model.ref if model.info.version else ""
-        return Outcome(trial=msgspec.structs.replace(trial, state="done"), ref=ref)
+        return TrialOutcome(trial=msgspec.structs.replace(trial, state="done"), ref=ref)
 
     def _forget(self, model: TrainedModel) -> None:
         """Remove what a dropped trial published, having heard the first wish to stop before the second."""
@@ -249,7 +249,7 @@ class Search:
     def _turned(self, figure: float) -> float:
         return figure if self.mode == "min" else -figure
 
-    def _end(self, asked: Asked, outcome: Outcome) -> None:
+    def _end(self, asked: RunningTrial, outcome: TrialOutcome) -> None:
         figure = outcome.trial.figure
         self._study.tell(asked, outcome, None if figure is None else self._turned(figure))
         self._running = self._job = None
@@ -257,7 +257,7 @@ class Search:
             self._tell(Message(text=f"trial {asked.number} {outcome.trial.state}: {outcome.trial.error}"))
         self._tell(self.progress)
 
-    def _best(self) -> Outcome | None:
+    def _best(self) -> TrialOutcome | None:
         done = [outcome for outcome in self._study.outcomes if outcome.trial.state == "done" and outcome.ref]
         return min(done, key=lambda outcome: self._turned(outcome.trial.figure or 0.0), default=None)
 

@@ -42,7 +42,7 @@ WARM = 0.1
 """Share of the epochs in which nothing is pruned: early figures say little."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class TrialOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What is written down of a trial that is over.
 
     Attributes
@@ -95,12 +95,12 @@ class Study:
                 self._study.set_user_attr(name, value)
         self._outcomes = self._read()
 
-    def _read(self) -> list[Outcome]:
+    def _read(self) -> list[TrialOutcome]:
         found = [_outcome(trial) for trial in self._study.get_trials(deepcopy=False)]
         return [outcome for outcome in found if outcome is not None and outcome.trial.state != "stopped"]
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[TrialOutcome]:
         """Trials that ended, in order; those that a person stopped are run again."""
         return self._outcomes
 
@@ -112,31 +112,31 @@ class Study:
         """What was written down; None if nothing was."""
         return self._study.user_attrs.get(name)
 
-    def left_running(self) -> list[Asked]:
+    def left_running(self) -> list[RunningTrial]:
         """Trials of a process that is gone, whose jobs may go on without it."""
         found = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             live = running_trial(self._study, trial)
             if "job" in trial.user_attrs and "number" in trial.user_attrs:
-                found.append(Asked(self._study, live, trial.user_attrs["number"], self._values(trial.params)))
+                found.append(RunningTrial(self._study, live, trial.user_attrs["number"], self._values(trial.params)))
             else:
                 self._study.tell(live, state=TrialState.FAIL)
         return found
 
-    def ask(self) -> Asked:
+    def ask(self) -> RunningTrial:
         """The next trial."""
         number = len(self._outcomes) + 1
         self._study.sampler = optuna.samplers.TPESampler(seed=(self._seed * 1_000_003 + number) % 2**32)
         trial = self._study.ask({name: _distribution(parameter) for name, parameter in self._space.items()})
-        return Asked(self._study, trial, number, self._values(trial.params))
+        return RunningTrial(self._study, trial, number, self._values(trial.params))
 
-    def tell(self, asked: Asked, outcome: Outcome, value: float | None) -> None:
+    def tell(self, asked: RunningTrial, outcome: TrialOutcome, value: float | None) -> None:
         """How a trial ended.
 
         Parameters
         ----------
-        asked : Asked
-        outcome : Outcome
+        asked : RunningTrial
+        outcome : TrialOutcome
         value : float or None
             The figure, turned so that smaller is better.
         """
@@ -146,7 +146,7 @@ class Study:
         if outcome.trial.state != "stopped":
             self._outcomes.append(outcome)
 
-    def same(self, asked: Asked) -> tuple[Outcome, dict[int, float]] | None:
+    def same(self, asked: RunningTrial) -> tuple[TrialOutcome, dict[int, float]] | None:
         """An earlier trial with the same values, and what it reported: training it again would tell the same."""
         for trial in self._study.get_trials(deepcopy=False):
             outcome = _outcome(trial)
@@ -163,7 +163,7 @@ class Study:
         }
 
 
-class Asked:
+class RunningTrial:
     """A trial that runs.
 
     Attributes
@@ -209,9 +209,9 @@ class Asked:
         return self.trial.should_prune()
 
 
-def _outcome(trial: FrozenTrial) -> Outcome | None:
+def _outcome(trial: FrozenTrial) -> TrialOutcome | None:
     told = trial.user_attrs.get("outcome")
-    return None if told is None else msgspec.json.decode(told, type=Outcome)
+    return None if told is None else msgspec.json.decode(told, type=TrialOutcome)
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from maas_magics.core.data.numbering import Run, names_rows
+from maas_magics.core.data.numbering import ConsecutiveRun, names_rows
 
 N = 300
 RNG = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_what_counts_no_rows_is_a_feature(lab, kind):
 
 def test_a_run_is_told_from_its_parts():
     for values in (*RUNS.values(), *NO_RUNS.values()):
-        run = Run()
+        run = ConsecutiveRun()
         for part in np.array_split(np.asarray(values, np.int64), 7):
             run.add(pa.chunked_array([part]))
         whole = np.sort(np.asarray(values, np.int64))

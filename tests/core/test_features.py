@@ -15,7 +15,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.data.sources.arrays import column as tensor_column
-from maas_magics.core.features.base import Fit
+from maas_magics.core.features.base import FitConfig
 from maas_magics.core.features.module import Preprocessing, entered
 from maas_magics.core.features.processor import Processor, restored, saved
 from maas_magics.core.features.profile import TableProfile
@@ -54,7 +54,7 @@ def arrow(frame: pd.DataFrame) -> pa.Table:
 WHOLE = arrow(TABLE)
 
 
-def fitted(parts: list[list[pa.Table]], sample: pa.Table, fit: Fit) -> tuple[Processor, list[str]]:
+def fitted(parts: list[list[pa.Table]], sample: pa.Table, fit: FitConfig) -> tuple[Processor, list[str]]:
     """What several profiles find, each of which reads some parts; and what is told."""
     profiles = []
     for own in parts:
@@ -80,8 +80,8 @@ def cut(*ends: int) -> list[pa.Table]:
     ids=["a part at a time", "three", "one of them reads nothing"],
 )
 def test_however_rows_are_read_the_same_is_fitted(parts: Any, layout: Any, scale: bool) -> None:
-    expected, said = fitted([[WHOLE]], WHOLE, Fit(layout, scale))
-    found, told = fitted(parts, WHOLE, Fit(layout, scale))
+    expected, said = fitted([[WHOLE]], WHOLE, FitConfig(layout, scale))
+    found, told = fitted(parts, WHOLE, FitConfig(layout, scale))
     assert told == said
     assert found.names == expected.names and found.indicators == expected.indicators
     assert "kind" in found.names and not {"nothing", "code"} & set(found.names)
@@ -103,8 +103,8 @@ def test_days_count_from_the_first_that_anybody_read() -> None:
     """Rows in which no time is known come first."""
     late = arrow(TABLE.assign(zoned=TABLE["zoned"].where(np.arange(N) > 300)))
     parts = [[late.slice(0, 200)], [late.slice(200)]]
-    found, _ = fitted(parts, late, Fit("tabular"))
-    expected, _ = fitted([[late]], late, Fit("tabular"))
+    found, _ = fitted(parts, late, FitConfig("tabular"))
+    expected, _ = fitted([[late]], late, FitConfig("tabular"))
     one, other = (next(f for f in p.numbers if f.name == "zoned") for p in (found, expected))
     assert one.scaling.center == pytest.approx(other.scaling.center, rel=1e-9)
     assert one.origin == other.origin > 0  # type: ignore[attr-defined]
@@ -113,7 +113,7 @@ def test_days_count_from_the_first_that_anybody_read() -> None:
 @pytest.mark.parametrize("layout", [*LAYOUTS, "raw"])
 def test_what_is_fitted_is_saved_and_restored(layout: Any) -> None:
     table = WHOLE.select(["plain", "kind", "day", "wide"])
-    profile = TableProfile(table.schema, Fit(layout))
+    profile = TableProfile(table.schema, FitConfig(layout))
     profile.add(table)
     processor = profile.finish(table, print, {})
     assert restored(saved(processor)) == processor
@@ -126,7 +126,7 @@ def test_a_kind_of_column_that_is_not_installed_is_named() -> None:
 
 def test_a_profile_that_found_nothing_of_use_says_why() -> None:
     table = WHOLE.select(["one", "nothing"])
-    profile = TableProfile(table.schema, Fit("tabular"))
+    profile = TableProfile(table.schema, FitConfig("tabular"))
     profile.add(table)
     with pytest.raises(DataError, match="No column is of use"):
         profile.finish(table, lambda text: None, {})

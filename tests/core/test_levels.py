@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from maas_magics.api.errors import ToleranceExceeded
-from maas_magics.core.data.running import Running, figures
+from maas_magics.core.data.running import RunningStatistics, figures
 from maas_magics.core.data.sources.arrays import tensor_column
 from maas_magics.core.data.text import read_rows
 from maas_magics.core.tasks.metrics import r2, rmse
@@ -208,7 +208,7 @@ def test_running_figures_are_exact_at_any_level(at, spread, rows):
     assert np.allclose((found.mean - at) / spread, np.nanmean(around, axis=0), atol=1e-10 + 4 * np.spacing(at) / spread)
     assert np.allclose(found.spread / spread, np.nanstd(around, axis=0), rtol=1e-6)
     assert found.missing.tolist() == [0, 48, 0] and np.array_equal(found.low, np.nanmin(values, axis=0))
-    same = Running()
+    same = RunningStatistics()
     same.add(np.full((rows, 1), 0.1))
     assert same.spread[0] == 0 and same.mean[0] == 0.1
 
@@ -224,10 +224,10 @@ def test_the_rule_for_arrays_looks_at_every_column():
 
 
 def fitted(rows: Any, layout: Any) -> Any:
-    from maas_magics.core.features.base import Fit
+    from maas_magics.core.features.base import FitConfig
     from maas_magics.core.features.profile import TableProfile
 
-    profile = TableProfile(rows.schema, Fit(layout))
+    profile = TableProfile(rows.schema, FitConfig(layout))
     profile.add(rows)
     return profile.finish(rows, print, {})
 

@@ -13,7 +13,7 @@ from maas_magics.api.results import TrainedModel
 from maas_magics.core.architectures import architectures
 from maas_magics.core.exporters import exporters
 from maas_magics.core.registry import Registry
-from maas_magics.magics import offers
+from maas_magics.magics import completions as offers
 from maas_magics.magics.options import Typed
 from maas_magics.magics.words import Names
 

@@ -167,7 +167,7 @@ def test_what_was_asked_for_is_told(lab):
         ({"freeze": ("*",)}, "no trainable parameter", "freeze fewer"),
         ({"freeze": ("*",), "unfreeze": {"*": 3}}, "no trainable parameter in the first epoch", "freeze fewer"),
         ({"unfreeze": {"first.*": 3}}, "--unfreeze: nothing that 'first.*' matches is frozen.", '--freeze "first.*"'),
-        ({"freeze": ("first.*",), "unfreeze": {"first.*": 1}}, "is to thaw in epoch 1", "@2"),
+        ({"freeze": ("first.*",), "unfreeze": {"first.*": 1}}, "is to unfreeze in epoch 1", "@2"),
         ({"freeze": ("first.*",), "unfreeze": {"first.*": 9}}, "first.*@9 never comes: the training has 4", "--epochs 9"),
         ({"lr_of": {"first.*": -1.0}}, "The learning rate of 'first.*' is -1", "--lr-of"),
         ({"lr_of": {"last": 1.0}}, "--lr-of: no parameter of the network matches 'last'.", "last."),

@@ -21,17 +21,17 @@ from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training.compiling import compiled as compiling
 from maas_magics.core.training.compiling import compiler
-from maas_magics.core.training.compiling.compiled import Compiled, GroupStep, Several, why_not
+from maas_magics.core.training.compiling.compiled import Compiled, FusedBatch, GroupStep, why_not
 from maas_magics.core.training.compiling.compiler import CannotCompile, Compilation, find_compiler
 from maas_magics.core.training.compiling.group_graph import Untraceable, trace
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.plan import Plan, TrainingHistory
+from maas_magics.core.training.steps.ema import EMA
+from maas_magics.core.training.steps.lr_schedule import ProgressSchedule, make_lr_schedule
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.precision import Precision
-from maas_magics.core.training.steps.rates import ByShare, make_rates
-from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.steps.step_config import StepConfig
 
 pytestmark = pytest.mark.usefixtures("unexported")
 
@@ -77,11 +77,11 @@ def rows() -> tuple[Tensor, Tensor]:
     return torch.randn(60, 6, generator=made), torch.randint(0, 3, (60,), generator=made)
 
 
-def made(net: nn.Module, name: str = "Adam", schedule: str = "constant", total: int = 100, **params: Any) -> Regime:
+def made(net: nn.Module, name: str = "Adam", schedule: str = "constant", total: int = 100, **params: Any) -> StepConfig:
     net.train()
     optimizer = Optimizer(net, name, RATE, params.pop("weight_decay", None), params)
-    rates = make_rates(optimizer, schedule, {}, epochs=1, steps=total, warmup=0, mode="min")
-    return Regime(net, optimizer, rates)
+    rates = make_lr_schedule(optimizer, schedule, {}, epochs=1, steps=total, warmup=0, mode="min")
+    return StepConfig(net, optimizer, rates)
 
 
 def seeded(kind: Callable[[], nn.Module] = Net) -> nn.Module:
@@ -90,7 +90,7 @@ def seeded(kind: Callable[[], nn.Module] = Net) -> nn.Module:
 
 
 def graph_step(
-    regime: Regime, rows: tuple[Tensor, Tensor], steps: int = 2, loss: Any = functional.cross_entropy
+    regime: StepConfig, rows: tuple[Tensor, Tensor], steps: int = 2, loss: Any = functional.cross_entropy
 ) -> GroupStep:
     """The steps of a graph as torch's interpreter runs them: what is compiled, without the compiler."""
     few = steps * BATCH
@@ -104,7 +104,7 @@ def pieces(rows: tuple[Tensor, Tensor], steps: int) -> Iterator[tuple[tuple[Tens
         yield (rows[0][start : start + steps * BATCH],), rows[1][start : start + steps * BATCH]
 
 
-def eager(regime: Regime, rows: tuple[Tensor, Tensor], rounds: int, start: int = 0) -> list[float]:
+def eager(regime: StepConfig, rows: tuple[Tensor, Tensor], rounds: int, start: int = 0) -> list[float]:
     step, losses, at = regime.step(functional.cross_entropy), [], start
     for _ in range(rounds):
         for inputs, target in pieces(rows, 1):
@@ -229,11 +229,11 @@ def training(
     shape: Callable[[float], float] = constant,
     heard: list[str] | None = None,
     ema: float | None = None,
-) -> tuple[History, list[str], list[int]]:
+) -> tuple[TrainingHistory, list[str], list[int]]:
     """A training of the loop whose compiled steps begin as soon as there is a graph."""
     regime = made(net)
-    average = Average(regime.optimizer, ema) if ema is not None else None
-    regime = replace(regime, rates=ByShare(regime.optimizer, shape, epochs * 8), average=average)
+    average = EMA(regime.optimizer, ema) if ema is not None else None
+    regime = replace(regime, rates=ProgressSchedule(regime.optimizer, shape, epochs * 8), average=average)
     batches = InMemory((rows[0],), rows[1], BATCH)
     told: list[str] = []
     sizes: list[int] = []
@@ -242,7 +242,7 @@ def training(
     class Waiting(Compiled):
         def epoch(self, generator: torch.Generator) -> Iterator[Any]:
             for item in super().epoch(generator):
-                sizes.append(item[0].group.steps if type(item[0]) is Several else 1)
+                sizes.append(item[0].group.steps if type(item[0]) is FusedBatch else 1)
                 yield item
                 self.wait()
 

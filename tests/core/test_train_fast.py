@@ -16,10 +16,10 @@ from torch.nn import functional
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Started
 from maas_magics.core.batches.batches import InMemory
-from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.steps.ema import EMA
+from maas_magics.core.training.steps.lr_schedule import make_lr_schedule
 from maas_magics.core.training.steps.optimizers import Optimizer
-from maas_magics.core.training.steps.rates import make_rates
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning import fast
 from maas_magics.core.training.tuning.fast import choose
 from maas_magics.core.training.tuning.snapshot import taken_back
@@ -123,9 +123,9 @@ def test_a_short_training_is_not_held_up(lab: Any, rows: tuple[Tensor, Tensor]) 
 def test_steps_are_taken_back(rows: tuple[Tensor, Tensor]) -> None:
     net = network().train()
     optimizer = Optimizer(net, "Adam", 0.01, None, {})
-    step = Regime(net, optimizer, make_rates(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")).step(
-        functional.cross_entropy
-    )
+    step = StepConfig(
+        net, optimizer, make_lr_schedule(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")
+    ).step(functional.cross_entropy)
     for warm in (False, True):
         if warm:
             step((rows[0][:16],), rows[1][:16])
@@ -149,9 +149,9 @@ def test_trials_are_no_part_of_the_mean_of_the_weights(
     monkeypatch.setattr(fast, "SHARE", 1e9)
     net = network().train()
     optimizer = Optimizer(net, "Adam", 0.01, None, {})
-    average = Average(optimizer, 0.9)
-    rates = make_rates(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")
-    regime = Regime(net, optimizer, rates, average=average)
+    average = EMA(optimizer, 0.9)
+    rates = make_lr_schedule(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")
+    regime = StepConfig(net, optimizer, rates, average=average)
     batches = InMemory((rows[0],), rows[1], 16)
     choose(regime, functional.cross_entropy, batches, total=9, threads=1, precision=True, stopping=lambda: "")
     assert average.state() == []
@@ -176,7 +176,9 @@ def test_twice_the_batch_is_told_and_not_chosen(lab: Any, trials: Callable[[floa
 def test_a_way_that_is_far_slower_is_timed_once(rows: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     net = network().train()
     optimizer = Optimizer(net, "Adam", 0.01, None, {})
-    regime = Regime(net, optimizer, make_rates(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min"))
+    regime = StepConfig(
+        net, optimizer, make_lr_schedule(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")
+    )
     asked: list[int] = []
 
     def timed(regime: Any, loss: Any, rows: Any, steps: int, clock: Any) -> float:

@@ -38,9 +38,9 @@ from maas_magics.core.batches.loader_errors import death
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.loaders import tensors_of
 from maas_magics.core.compat.loaders import end_workers
+from maas_magics.core.training.steps.lr_schedule import make_lr_schedule
 from maas_magics.core.training.steps.optimizers import Optimizer
-from maas_magics.core.training.steps.rates import make_rates
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning import fast, loader_trials
 from maas_magics.core.training.tuning.loader_trials import numbers, told
 
@@ -498,8 +498,10 @@ def test_the_number_follows_from_the_figures(
     monkeypatch.setattr(loader_trials._Trial, "_with", lambda self, batches, number: seconds[number])
     net = network()
     optimizer = Optimizer(net, "Adam", 0.01, None, {})
-    rates = make_rates(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")
-    trial = loader_trials._Trial(Regime(net, optimizer, rates), nn.MSELoss(), loader_trials.Few([], 0.95), lambda: "")
+    rates = make_lr_schedule(optimizer, "constant", {}, epochs=1, steps=9, warmup=0, mode="min")
+    trial = loader_trials._Trial(
+        StepConfig(net, optimizer, rates), nn.MSELoss(), loader_trials.Few([], 0.95), lambda: ""
+    )
     batches = batches_of(Noisy(), 0)
     found = trial.choose(batches, 0.05, 10_000, 0.0)
     assert (found[0], found[2]) == (number, said)

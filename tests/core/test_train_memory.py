@@ -16,22 +16,22 @@ from torch.nn import functional
 
 from maas_magics.api.errors import Diverged, MaasError, OptionError
 from maas_magics.api.events import Started
-from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.accumulate import GradientAccumulation
 from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.batches.blocks import Blocks, Kept, Spill
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training import assemble
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.measure import answer
-from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.measure import outputs_in_parts
+from maas_magics.core.training.plan import Plan, TrainingHistory
+from maas_magics.core.training.steps.lr_schedule import ProgressSchedule
 from maas_magics.core.training.steps.optimizers import Optimizer
-from maas_magics.core.training.steps.out_of_memory import Division, is_out_of_memory
-from maas_magics.core.training.steps.rates import ByShare
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.out_of_memory import MicroBatching, is_out_of_memory
 from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning import batch_size
-from maas_magics.core.training.tuning.batch_size import Found, find_batch_size
+from maas_magics.core.training.tuning.batch_size import BatchSizeResult, find_batch_size
 
 pytestmark = pytest.mark.usefixtures("unexported")
 
@@ -62,12 +62,12 @@ def rows() -> tuple[Tensor, Tensor]:
     return torch.randn(960, 6, generator=made), torch.randint(0, 3, (960,), generator=made)
 
 
-def regime_of(net: nn.Module, **more: Any) -> Regime:
+def regime_of(net: nn.Module, **more: Any) -> StepConfig:
     optimizer = Optimizer(net, "Adam", 0.01, None, {})
-    return Regime(net, optimizer, ByShare(optimizer, constant, 1), **more)
+    return StepConfig(net, optimizer, ProgressSchedule(optimizer, constant, 1), **more)
 
 
-def found(net: nn.Module, rows: tuple[Tensor, Tensor], usual: int = 16, **more: Any) -> Found:
+def found(net: nn.Module, rows: tuple[Tensor, Tensor], usual: int = 16, **more: Any) -> BatchSizeResult:
     batches = InMemory((rows[0],), rows[1], usual)
     options = {"within": lambda size: nullcontext(), "stopping": lambda: "", **more}
     return find_batch_size(regime_of(net), functional.cross_entropy, batches, **options)
@@ -115,7 +115,7 @@ def test_the_largest_batch_that_fits_is_found_to_an_eighth(
 
 
 def test_an_epoch_keeps_eight_steps(rows: tuple[Tensor, Tensor], faster: None) -> None:
-    assert found(Hungry(), rows) == Found(120, "an epoch has 8 steps")
+    assert found(Hungry(), rows) == BatchSizeResult(120, "an epoch has 8 steps")
     assert found(Hungry(), rows, group=4).size == 30
     assert found(Hungry(), rows, usual=500).size == 500
 
@@ -125,7 +125,7 @@ def test_a_larger_batch_that_is_slower_is_not_taken(
 ) -> None:
     speeds = {16: 100.0, 32: 150.0, 64: 148.0, 120: 90.0}
     monkeypatch.setattr(batch_size._Trials, "_speed", lambda self, inputs, target: speeds[len(target)])
-    assert found(Hungry(), rows) == Found(64, "120 are 0.61 × as fast")
+    assert found(Hungry(), rows) == BatchSizeResult(64, "120 are 0.61 × as fast")
 
 
 def test_not_even_one_row_is_an_error(rows: tuple[Tensor, Tensor]) -> None:
@@ -199,7 +199,7 @@ def test_going_on_takes_the_batch_size_that_was_found_before(
     x, y = (values.numpy() for values in rows)
     given: dict[str, Any] = {"model": "linear", "patience": 0, "schedule": "constant"}
     sizes = iter([24, 48])
-    monkeypatch.setattr(assemble, "find_batch_size", lambda *a, **k: Found(next(sizes), "told"))
+    monkeypatch.setattr(assemble, "find_batch_size", lambda *a, **k: BatchSizeResult(next(sizes), "told"))
     lab.train(x, y, batch_size="auto", epochs=2, **given)
     more = lab.train(x, y, resume=True, batch_size="auto", epochs=4, **given)
     assert started(lab).facts["batch size"] == "24"
@@ -244,17 +244,17 @@ ANSWERS = Multiclass(("y",), (0, 1, 2))
 
 def trained(
     net: nn.Module, rows: tuple[Tensor, Tensor], *, group: int = 1, folder: Path | None = None, **more: Any
-) -> tuple[History, list[str]]:
+) -> tuple[TrainingHistory, list[str]]:
     """Three epochs in batches of 64; and what was told of memory."""
     torch.manual_seed(5)
     told: list[str] = []
-    regime = regime_of(net, division=Division(tell=told.append), grouped=group > 1)
+    regime = regime_of(net, division=MicroBatching(tell=told.append), grouped=group > 1)
     regime = replace(regime, **more)
     batches: Any = InMemory((rows[0],), rows[1], 64)
     plan = Plan(functional.cross_entropy, ANSWERS, {}, "loss", "min", 3, 0, constant, 2, regime)
     held = InMemory((rows[0][:200],), rows[1][:200], 64)
     checkpoints = Checkpoints(folder, "3") if folder is not None else None
-    batches = Grouped(batches, group) if group > 1 else batches
+    batches = GradientAccumulation(batches, group) if group > 1 else batches
     history = fit(net, regime.optimizer, batches, held, plan, lambda event: None, lambda: "", checkpoints)
     return history, told
 
@@ -309,7 +309,7 @@ def test_parts_go_with_other_rules_and_over_a_resume(
     state, _ = Checkpoints(tmp_path / "one").newest()
     assert state is not None and state["regime"]["parts"] == 2
     Checkpoints(tmp_path / "two").save({**state, "ended": True})
-    resumed = regime_of(other, division=Division())
+    resumed = regime_of(other, division=MicroBatching())
     resumed.load(state["regime"])
     assert resumed.division is not None and resumed.division.parts == 2
     assert expected.epochs == 3
@@ -357,12 +357,13 @@ def test_another_failure_is_passed_on(lab: Any, rows: tuple[Tensor, Tensor]) -> 
 def test_figures_are_made_in_halves_where_memory_is_small(rows: tuple[Tensor, Tensor]) -> None:
     whole, parted = twins(limit=30)
     batches = InMemory((rows[0],), rows[1], 16)
-    with torch.no_grad():
-        expected = answer(whole, batches)
-        assert torch.allclose(answer(parted, batches)[0], expected[0], atol=1e-6)
+    for inputs, _ in batches.whole():
+        with torch.no_grad():
+            expected, found = (outputs_in_parts(net.eval(), inputs) for net in (whole, parted))
+        assert torch.allclose(found, expected, atol=1e-6)
     parted.limit = 0
     with pytest.raises(RuntimeError, match="allocate memory"):
-        answer(parted, batches)
+        outputs_in_parts(parted, inputs)
 
 
 # --- losses that stay on their device ---

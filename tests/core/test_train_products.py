@@ -13,7 +13,7 @@ from conftest import Lab
 from torch import Tensor, nn
 
 from maas_magics.api.events import CheckpointSaved, Resumed, Started
-from maas_magics.core.training.steps.products import _Products, onednn_is_exact, onednn_pays, through_onednn
+from maas_magics.core.training.steps.matmul_backend import _Products, onednn_is_exact, onednn_pays, through_onednn
 
 pytestmark = pytest.mark.usefixtures("unexported")
 
@@ -173,7 +173,11 @@ def test_workers_take_their_products_so_too(lab: Lab) -> None:
 def test_whether_it_is_exact_is_measured() -> None:
     """A processor with a unit for bf16 rounds; one without does not. Either way the answer is right."""
     told = subprocess.run(
-        [sys.executable, "-c", "from maas_magics.core.training.steps.products import *; print(onednn_is_exact())"],
+        [
+            sys.executable,
+            "-c",
+            "from maas_magics.core.training.steps.matmul_backend import *; print(onednn_is_exact())",
+        ],
         capture_output=True,
         text=True,
         check=True,

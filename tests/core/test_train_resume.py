@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
-from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.accumulate import GradientAccumulation
 from maas_magics.core.batches.batches import FromLoader, InMemory
 from maas_magics.core.batches.blocks import Blocks, Kept, Spill
 from maas_magics.core.batches.from_dataset import FromDataset
@@ -28,17 +28,17 @@ from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.sampler import BalancedOrder
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.tasks.regression import Regression
-from maas_magics.core.training.checkpoint import DIGEST, FILES, Cadence, Checkpoints
+from maas_magics.core.training.checkpoint import DIGEST, FILES, CheckpointInterval, Checkpoints
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.plan import Plan, TrainingHistory
+from maas_magics.core.training.steps.ema import EMA
 from maas_magics.core.training.steps.freeze import Freezing
+from maas_magics.core.training.steps.lr_schedule import make_lr_schedule
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.patterns import rates_of
 from maas_magics.core.training.steps.precision import Precision
-from maas_magics.core.training.steps.rates import make_rates
-from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.schedules import SCHEDULES
+from maas_magics.core.training.steps.step_config import StepConfig
 
 rng = np.random.default_rng(0)
 X = torch.from_numpy(rng.normal(size=(90, 6)).astype(np.float32))
@@ -47,7 +47,7 @@ ANSWERS = Regression(("y",), center=(0.0,), scale=(1.0,))
 STEPS = 6 * 6
 
 
-def plan(regime: Regime | None = None, epochs: int = 6) -> Plan:
+def plan(regime: StepConfig | None = None, epochs: int = 6) -> Plan:
     loss = make_loss("auto", ANSWERS, None, 0.0)
     return Plan(loss, ANSWERS, {}, "loss", "min", epochs, 0, SCHEDULES["one-cycle"], 5, regime)
 
@@ -88,11 +88,11 @@ class Machine:
         self.held = InMemory((X[:20],), Y[:20], 16)
         self.events: list[Any] = []
         self.folder = folder
-        self.regime: Regime | None = None
+        self.regime: StepConfig | None = None
 
     def run(
         self, stopping: Callable[[], Any] = lambda: "", keep: bool = True, epochs: int = 6, **options: Any
-    ) -> History:
+    ) -> TrainingHistory:
         checkpoints = Checkpoints(self.folder, **options) if keep else None
         how = plan(self.regime, epochs)
         return fit(self.net, self.optimizer, self.batches, self.held, how, self.events.append, stopping, checkpoints)
@@ -112,14 +112,14 @@ class Asked(Machine):
         if asked.get("balance"):
             self.batches = InMemory((X,), Y, 16, draw=BalancedOrder((Y > 1).int()))
         if size := asked.get("accumulate"):
-            self.batches = Grouped(self.batches, size)
+            self.batches = GradientAccumulation(self.batches, size)
         precision = Precision(asked["precision"], torch.device("cpu")) if "precision" in asked else None
         if precision is not None and precision.scaler is not None:
             precision.scaler.set_growth_interval(2)  # else the scale would not change in so few steps
-        self.regime = Regime(
+        self.regime = StepConfig(
             self.net,
             self.optimizer,
-            make_rates(
+            make_lr_schedule(
                 self.optimizer,
                 asked.get("schedule", "constant"),
                 asked.get("params", {}),
@@ -131,7 +131,7 @@ class Asked(Machine):
             precision=precision,
             grouped="accumulate" in asked,
             clip=asked.get("clip"),
-            average=Average(self.optimizer, asked["ema"]) if "ema" in asked else None,
+            average=EMA(self.optimizer, asked["ema"]) if "ema" in asked else None,
             freezing=freezing,
         )
 
@@ -215,7 +215,7 @@ def test_whatever_is_asked_for_is_in_the_checkpoint(optimizer: str, asked: dict[
     whole = Asked(tmp_path / "whole", optimizer, False, asked)
     expected = whole.run(keep=False)
     plain = Machine(tmp_path / "plain", optimizer)
-    plain.regime = Regime(plain.net, plain.optimizer, make_rates(plain.optimizer, "constant", {}, epochs=6, steps=6, warmup=0, mode="min"))  # fmt: skip
+    plain.regime = StepConfig(plain.net, plain.optimizer, make_lr_schedule(plain.optimizer, "constant", {}, epochs=6, steps=6, warmup=0, mode="min"))  # fmt: skip
     assert plain.run(keep=False) != expected  # what was asked for does something
     history, pieces, steps = None, 0, iter([0, 1, 2, 3, 1, 2, 1, 1000])
     while history is None:
@@ -328,7 +328,7 @@ def test_checkpoints_are_kept_as_often_as_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("every", ["", "0", "-1", "0s", "ten", "5 minutes", "1e3", "nan s"])
 def test_a_cadence_that_cannot_be_meant_is_refused(every: str) -> None:
     with pytest.raises(OptionError, match="--checkpoint-every 500"):
-        Cadence(every)
+        CheckpointInterval(every)
 
 
 def test_a_training_that_ended_goes_on_for_more_epochs(tmp_path: Path) -> None:

@@ -14,24 +14,24 @@ from torch.optim import lr_scheduler, swa_utils
 from torch.utils.data import WeightedRandomSampler
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.accumulate import GradientAccumulation
 from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.batches.sampler import BalancedOrder
 from maas_magics.core.graphs.rebuild import pack, unpack
 from maas_magics.core.losses.make import make_loss, mass_of
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training.loop import fit
-from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.plan import Plan, TrainingHistory
+from maas_magics.core.training.steps.ema import EMA
 from maas_magics.core.training.steps.freeze import Freezing
+from maas_magics.core.training.steps.lr_schedule import TORCH, make_lr_schedule
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.patterns import rates_of
 from maas_magics.core.training.steps.precision import Precision
-from maas_magics.core.training.steps.rates import TORCH, make_rates
-from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.schedules import SCHEDULES, constant
 from maas_magics.core.training.steps.step import TrainStep
+from maas_magics.core.training.steps.step_config import StepConfig
 
 BATCH, EPOCHS, SEED, RATE = 16, 4, 3, 0.01
 CPU = torch.device("cpu")
@@ -68,16 +68,18 @@ def ours(
     unfreeze: dict[str, int] | None = None,
     lr_of: dict[str, float] | None = None,
     **regime: Any,
-) -> tuple[nn.Module, History, Optimizer]:
+) -> tuple[nn.Module, TrainingHistory, Optimizer]:
     """A copy of ``net`` after its last epoch, which is kept because each epoch counts as better than the one before."""
     net = copy.deepcopy(net)
     freezing = Freezing(net, freeze, unfreeze or {})
     optimizer = Optimizer(net, name, RATE, None, {}, lr_of=rates_of(net, lr_of or {}), later=freezing.later)
     batches: Any = InMemory((rows[0],), rows[1], batch)
-    batches = batches if group == 1 else Grouped(batches, group)
-    rates = make_rates(optimizer, schedule, params or {}, epochs=epochs, steps=batches.steps, warmup=warmup, mode="min")
-    average = Average(optimizer, ema) if ema is not None else None
-    made = Regime(net, optimizer, rates, average=average, freezing=freezing, grouped=group > 1, **regime)
+    batches = batches if group == 1 else GradientAccumulation(batches, group)
+    rates = make_lr_schedule(
+        optimizer, schedule, params or {}, epochs=epochs, steps=batches.steps, warmup=warmup, mode="min"
+    )
+    average = EMA(optimizer, ema) if ema is not None else None
+    made = StepConfig(net, optimizer, rates, average=average, freezing=freezing, grouped=group > 1, **regime)
     loss = make_loss("auto", ANSWERS, weights, 0.0)
     epoch = iter(range(1000))
     metrics: Any = {"epoch": lambda answers, target: float(next(epoch))}
@@ -128,8 +130,8 @@ def distance(one: nn.Module, other: nn.Module) -> float:
 
 def test_a_training_that_asks_for_nothing_takes_the_lean_step(net, rows):
     optimizer = Optimizer(net, "Adam", RATE, None, {})
-    rates = make_rates(optimizer, "constant", {}, epochs=1, steps=1, warmup=0, mode="min")
-    regime = Regime(net, optimizer, rates)
+    rates = make_lr_schedule(optimizer, "constant", {}, epochs=1, steps=1, warmup=0, mode="min")
+    regime = StepConfig(net, optimizer, rates)
     assert type(regime.step(functional.cross_entropy)) is TrainStep
     assert rates.before is None
     assert distance(ours(net, rows)[0], plain(net, rows)) < 2e-6
@@ -281,7 +283,9 @@ def test_a_warm_up_comes_before_the_schedule(net, schedule, warmup):
         "StepLR": {"step_size": 1, "gamma": 0.5},
         "CyclicLR": {"base_lr": RATE, "max_lr": 2 * RATE, "step_size_up": 2},
     }
-    rates = make_rates(optimizer, schedule, params.get(schedule, {}), epochs=6, steps=4, warmup=warmup, mode="min")
+    rates = make_lr_schedule(
+        optimizer, schedule, params.get(schedule, {}), epochs=6, steps=4, warmup=warmup, mode="min"
+    )
     seen = []
     for step in range(24):
         if rates.before is not None:
@@ -317,7 +321,7 @@ def test_statistics_without_parameters_are_frozen_by_their_name(rows):
 
 
 @pytest.mark.parametrize("name", ["Adam", "SGD", "NAdam"])
-def test_what_thaws_learns_from_that_epoch_on_as_in_a_plain_loop(net, rows, name):
+def test_what_unfreezes_learns_from_that_epoch_on_as_in_a_plain_loop(net, rows, name):
     def optimizer(net):
         return getattr(torch.optim, name)(net.parameters(), lr=RATE)
 
@@ -335,7 +339,7 @@ def test_what_thaws_learns_from_that_epoch_on_as_in_a_plain_loop(net, rows, name
         assert sorted(float(state["step"]) for state in made.inner.state.values()) == [12, 18, 24]
 
 
-def test_what_the_user_froze_may_thaw(net, rows):
+def test_what_the_user_froze_may_unfreeze(net, rows):
     net[0].requires_grad_(False)
     assert torch.equal(ours(net, rows)[0][0].weight, net[0].weight)
     assert not torch.equal(ours(net, rows, unfreeze={"0.*": 4})[0][0].weight, net[0].weight)

@@ -713,8 +713,8 @@ def test_the_help_of_a_training_stands_in_groups() -> None:
 
 
 def test_what_is_offered_is_what_there_is() -> None:
+    from maas_magics.core.training.steps.lr_schedule import PLATEAU, TORCH
     from maas_magics.core.training.steps.precision import PRECISIONS
-    from maas_magics.core.training.steps.rates import PLATEAU, TORCH
     from maas_magics.core.training.steps.schedules import SCHEDULES
     from maas_magics.magics.train import COMMAND
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas_magics.api.errors import OptionError
-from maas_magics.magics.options import Command, HelpAsked, Option, commas, literal, pair, real, text, whole
+from maas_magics.magics.options import Command, HelpAsked, MagicOption, commas, literal, pair, real, text, whole
 from maas_magics.magics.train import _validation
 from maas_magics.magics.words import Names, Quoted, column_names, split
 
@@ -178,16 +178,16 @@ COMMAND = Command(
     "cook",
     "Cook.",
     (
-        Option(("name",), "dish", metavar="NAME"),
-        Option(("extra",), "more", many="?", metavar="EXTRA"),
-        Option(("--data", "-d"), "what", Names.data, "DATA", "+", required=True),
-        Option(("--times", "-t"), "how often", whole, "N"),
-        Option(("--heat",), "how hot", real, "H"),
-        Option(("--set",), "settings", pair, "KEY=VALUE", "+"),
-        Option(("--how",), "manner", choices=("fast", "slow"), metavar="HOW"),
-        Option(("--with",), "names", commas, "NAMES"),
-        Option(("--note",), "text", text, "TEXT"),
-        Option(("--quick", "-q"), "hurry", switch=True),
+        MagicOption(("name",), "dish", metavar="NAME"),
+        MagicOption(("extra",), "more", many="?", metavar="EXTRA"),
+        MagicOption(("--data", "-d"), "what", Names.data, "DATA", "+", required=True),
+        MagicOption(("--times", "-t"), "how often", whole, "N"),
+        MagicOption(("--heat",), "how hot", real, "H"),
+        MagicOption(("--set",), "settings", pair, "KEY=VALUE", "+"),
+        MagicOption(("--how",), "manner", choices=("fast", "slow"), metavar="HOW"),
+        MagicOption(("--with",), "names", commas, "NAMES"),
+        MagicOption(("--note",), "text", text, "TEXT"),
+        MagicOption(("--quick", "-q"), "hurry", switch=True),
     ),
     example="%cook soup --data pot",
 )
@@ -330,7 +330,9 @@ def test_columns_between_commas(line: str, found: tuple[str, ...], file: bool) -
 )
 def test_a_function_may_be_of_an_expression(word: str) -> None:
     names = Names({"fn": max, "fns": [max], "pick": lambda n: max})
-    option = Command("c", "", (Option(("--loss",), "", lambda n, w: n.choice(w)), Option(("--metrics",), "", commas)))
+    option = Command(
+        "c", "", (MagicOption(("--loss",), "", lambda n, w: n.choice(w)), MagicOption(("--metrics",), "", commas))
+    )
     (word,) = split(word) if "lambda" not in word or word[0] == "{" else [word]
     assert callable(names.choice(names.expand(word)))
     if "lambda" not in word:

@@ -16,7 +16,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe
 from maas_magics.core.data.sources import open_source
-from maas_magics.core.features.base import Fit, NumberLike
+from maas_magics.core.features.base import FitConfig, NumberLike
 from maas_magics.core.features.modalities import Modality
 from maas_magics.core.features.scaling import Scaling
 
@@ -113,11 +113,11 @@ class Glyph(NumberLike, frozen=True, kw_only=True, tag="glyph"):
 
 
 class GlyphProfile:
-    def __init__(self, field: pa.Field, fit: Fit) -> None:
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name, self.fit, self.size = field.name, fit, 0
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         return field.name.endswith("glyph")
 
     def add(self, values: pa.ChunkedArray) -> None:

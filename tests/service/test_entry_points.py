@@ -15,7 +15,7 @@ USE = """
 import maas_magics as maas, numpy as np
 from lantern import Ledger
 from maas_magics.api.errors import NotFound
-from maas_magics.magics.offers import architectures
+from maas_magics.magics.completions import architectures
 
 rng = np.random.default_rng(0)
 book = Ledger([(float(a), float(b), "up" if a > b else "down") for a, b in rng.normal(size=(200, 2))])

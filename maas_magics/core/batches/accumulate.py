@@ -11,7 +11,7 @@ import torch
 from maas_magics.core.batches.batches import Batch, Batches
 
 
-class Grouped:
+class GradientAccumulation:
     """Batches in groups, one for each step of the optimizer; the last one of an epoch may be shorter.
 
     An item is ``(batches, target)``: the batches of a group in place of the inputs, and the target of all their rows.

@@ -17,7 +17,7 @@ Batch = tuple[tuple[Tensor, ...], Tensor]
 """Inputs of the network, and the encoded target."""
 
 
-class Several(tuple[Tensor, ...]):
+class FusedBatch(tuple[Tensor, ...]):
     """Inputs of several batches on end, and the group of steps that takes them."""
 
     group: Any

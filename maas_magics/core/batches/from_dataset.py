@@ -10,7 +10,7 @@ from torch import Tensor
 from maas_magics.core.batches.ahead import on_device
 from maas_magics.core.batches.batches import Batch, single
 from maas_magics.core.batches.items import Items
-from maas_magics.core.batches.loader_rows import Asked, Read, in_order
+from maas_magics.core.batches.loader_rows import BatchIndices, ReadBatch, in_order
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.data.arrow import Array
 
@@ -99,7 +99,7 @@ class FromDataset:
         size = max(self.batch_size, 256)
         return self._batches(in_order(self._part, self._rows, size, self._seed))
 
-    def asked(self, generator: torch.Generator, start: int = 0) -> Iterator[Asked]:
+    def asked(self, generator: torch.Generator, start: int = 0) -> Iterator[BatchIndices]:
         """The batches of an epoch, from ``start`` on."""
         drawn = torch.randperm(self.rows, generator=generator)
         if self._lengths is not None:
@@ -107,13 +107,16 @@ class FromDataset:
         order = self._rows[drawn]
         seed = int(torch.randint(2**62, (), generator=generator))
         size = self.batch_size
-        return (Asked(self._part, order[k * size : (k + 1) * size].tolist(), seed, k) for k in range(start, self.steps))
+        return (
+            BatchIndices(self._part, order[k * size : (k + 1) * size].tolist(), seed, k)
+            for k in range(start, self.steps)
+        )
 
-    def made(self, read: Read) -> Batch:
+    def made(self, read: ReadBatch) -> Batch:
         """A batch that was read, on the device."""
         return self._finish([x.to(self.device) for x in self.items.tensors(read.item)])
 
-    def _batches(self, asked: Iterator[Asked]) -> Iterator[Batch]:
+    def _batches(self, asked: Iterator[BatchIndices]) -> Iterator[Batch]:
         batches = (self.items.tensors(read.item) for read in self.readers.read(asked))
         return on_device(batches, self.device, self._finish)
 

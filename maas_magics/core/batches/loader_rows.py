@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from maas_magics.core.batches.loader_errors import failure
 
 
-class Asked(NamedTuple):
+class BatchIndices(NamedTuple):
     """One batch.
 
     Attributes
@@ -38,19 +38,19 @@ class Asked(NamedTuple):
     number: int
 
 
-def in_order(part: int, rows: Tensor, size: int, seed: int) -> Iterator[Asked]:
+def in_order(part: int, rows: Tensor, size: int, seed: int) -> Iterator[BatchIndices]:
     """Batches of rows as they stand."""
-    return (Asked(part, few.tolist(), seed, number) for number, few in enumerate(torch.split(rows, size)))
+    return (BatchIndices(part, few.tolist(), seed, number) for number, few in enumerate(torch.split(rows, size)))
 
 
-class Read(NamedTuple):
+class ReadBatch(NamedTuple):
     """A batch, or what kept it from being read, and the seconds that took in the process that did it."""
 
     item: Any
     seconds: float
 
 
-class Rows(Dataset[Any]):
+class BatchDataset(Dataset[Any]):
     """Datasets, by batches rather than by rows.
 
     Parameters
@@ -63,13 +63,13 @@ class Rows(Dataset[Any]):
     def __init__(self, parts: Sequence[Any], collate: Callable[[list[Any]], Any]) -> None:
         self.parts, self.collate = tuple(parts), collate
 
-    def __getitems__(self, asked: Asked) -> Read:
+    def __getitems__(self, asked: BatchIndices) -> ReadBatch:
         """A batch, where nobody else draws random numbers."""
         begun = time.perf_counter()
         _seed(asked.seed, asked.number)
-        return Read(self._batch(asked), time.perf_counter() - begun)
+        return ReadBatch(self._batch(asked), time.perf_counter() - begun)
 
-    def here(self, asked: Iterable[Asked]) -> list[Read]:
+    def here(self, asked: Iterable[BatchIndices]) -> list[ReadBatch]:
         """Batches, with the random numbers of this process as they were."""
         kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
         try:
@@ -79,7 +79,7 @@ class Rows(Dataset[Any]):
             np.random.set_state(kept[1])
             random.setstate(kept[2])
 
-    def _batch(self, asked: Asked) -> Any:
+    def _batch(self, asked: BatchIndices) -> Any:
         dataset = self.parts[asked.part]
         row: Any = ""
         try:

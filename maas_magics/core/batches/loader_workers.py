@@ -26,7 +26,7 @@ from torch import Tensor
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.batches.loader_errors import Failure, loader_error
-from maas_magics.core.batches.loader_rows import Asked, Read, Rows
+from maas_magics.core.batches.loader_rows import BatchDataset, BatchIndices, ReadBatch
 from maas_magics.core.compat.loaders import FreeLoader, end_workers, forget_iterator, unwatched, workers_of
 
 TOGETHER = 16
@@ -64,7 +64,7 @@ class Readers:
         pin: bool = False,
         patience: float = 0.0,
     ) -> None:
-        self._rows = Rows(parts, collate)
+        self._rows = BatchDataset(parts, collate)
         self._workers, self._pin, self._patience = workers, pin, patience
         self._batches = _Batches()
         self._loader: FreeLoader | None = None
@@ -84,7 +84,7 @@ class Readers:
         """Readers of the same rows, with processes of their own."""
         return Readers(self._rows.parts, self._rows.collate, workers, pin=self._pin, patience=patience)
 
-    def read(self, asked: Iterable[Asked]) -> Iterator[Read]:
+    def read(self, asked: Iterable[BatchIndices]) -> Iterator[ReadBatch]:
         """Each batch that is asked for. What was left unread of an earlier call is dropped.
 
         Raises
@@ -96,9 +96,9 @@ class Readers:
         for read in found:
             if isinstance(read.item, Failure):
                 raise read.item.error
-            yield read if self._workers or not self._pin else Read(_pinned(read.item), read.seconds)
+            yield read if self._workers or not self._pin else ReadBatch(_pinned(read.item), read.seconds)
 
-    def _here(self, asked: Iterable[Asked]) -> Iterator[Read]:
+    def _here(self, asked: Iterable[BatchIndices]) -> Iterator[ReadBatch]:
         """Batches read by this process, several together where that is quick: its random numbers are put back after."""
         batches, many = iter(asked), 1
         while group := list(islice(batches, many)):
@@ -107,7 +107,7 @@ class Readers:
             many = min(2 * many, TOGETHER) if quick else max(1, many // 2)
             yield from found
 
-    def _with_workers(self, asked: Iterable[Asked]) -> Iterator[Any]:
+    def _with_workers(self, asked: Iterable[BatchIndices]) -> Iterator[Any]:
         self._batches.now = asked
         if self._loader is None:
             self._loader = FreeLoader(
@@ -144,7 +144,7 @@ class Readers:
 class _Batches:
     """The batches of the epoch that is read."""
 
-    now: Iterable[Asked] = ()
+    now: Iterable[BatchIndices] = ()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.now)

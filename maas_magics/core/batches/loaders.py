@@ -29,9 +29,9 @@ from maas_magics.core.data.split import split
 from maas_magics.core.features.modalities.tensor import TensorFeature
 from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.features.processor import Processor
-from maas_magics.core.losses.check import Asked, Families, few_rows, fit_in
+from maas_magics.core.losses.check import Families, LossRequest, few_rows, fit_loss
 from maas_magics.core.losses.heads import Forms, fit_in_heads
-from maas_magics.core.losses.own import Form, Given
+from maas_magics.core.losses.own import Form, TargetForm
 from maas_magics.core.networks.arguments import arranged
 from maas_magics.core.networks.modules import ask, make_module
 from maas_magics.core.networks.outputs import Key, SeveralOutputs, chosen_outputs, one_tensor, only_output, pick
@@ -109,8 +109,8 @@ def _prepared(
     said: TaskSpec,
     task: Families | None,
     device: torch.device,
-    train: Part,
-    held: Part | None,
+    train: LoaderPart,
+    held: LoaderPart | None,
     readers: Readers,
     tell: Callable[[str], None],
 ) -> tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]:
@@ -176,12 +176,12 @@ def _fitted(
     if isinstance(task, Mapping):
         raise OptionError("The losses are of several targets; there is one.", "Return (x, (y1, y2)), or one loss.")
     told = infer_batch_task(target, task)
-    asked = Asked(said.loss, model.outputs, said.task, Given(target.dim(), target.dtype))
+    asked = LossRequest(said.loss, model.outputs, said.task, TargetForm(target.dim(), target.dtype))
 
     def fit() -> tuple[Task, Form | None, Encode]:
         answers = fit_batch(told, target, lambda: ask(net, inputs), classes)
         few = answers.encode_batch(target)[: len(inputs[0])]
-        fitted, form = fit_in(net, inputs, few, answers, [], asked, tell)
+        fitted, form = fit_loss(net, inputs, few, answers, [], asked, tell)
         return fitted, form, answers.encode_batch if told == fitted.task else fitted.encode_batch
 
     try:
@@ -220,8 +220,8 @@ def _fitted_heads(
     pick(net, chosen.keys, joined=True)
     answers = Heads(chosen.names, heads=tuple(heads))
     few = answers.encode_batch(targets)[: len(inputs[0])]
-    asked = Asked(said.loss, model.outputs, said.task)
-    givens = [Given(target.dim(), target.dtype) for target in targets]
+    asked = LossRequest(said.loss, model.outputs, said.task)
+    givens = [TargetForm(target.dim(), target.dtype) for target in targets]
     made, forms = fit_in_heads(net, chosen.rows, inputs, few, answers, [], asked, said.loss_weights, givens, tell)
     return made, forms, made.encode_batch
 
@@ -235,7 +235,7 @@ def _names(head: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass
-class Part:
+class LoaderPart:
     """Rows to learn from, or to validate on.
 
     Attributes
@@ -332,14 +332,14 @@ def _sample(batches: Iterator[Any], items: Items, features: list[TensorFeature],
     return pa.table({name: column(values, name) for name, values in arrays.items()})
 
 
-def _sources(data: Any, validation: Any, size: int, seed: int) -> tuple[Part, Part | None]:
-    held: Part | None = None
+def _sources(data: Any, validation: Any, size: int, seed: int) -> tuple[LoaderPart, LoaderPart | None]:
+    held: LoaderPart | None = None
     share = 0.0
     whole = isinstance(data, (DataLoader, IterableDataset))
     if isinstance(validation, Dataset):
         held = _part(validation, max(size, 256), seed, 0 if whole else 1)
     elif isinstance(validation, DataLoader):
-        held = Part(validation, validation.batch_size or 1)
+        held = LoaderPart(validation, validation.batch_size or 1)
     elif validation is None or isinstance(validation, (int, float)):
         share = 0.0 if whole and validation is None else held_share(validation)
     else:
@@ -347,22 +347,22 @@ def _sources(data: Any, validation: Any, size: int, seed: int) -> tuple[Part, Pa
     if share and whole:
         raise DataError("No share of a loader's rows can be held out.", "--validation LOADER")
     if isinstance(data, DataLoader):
-        return Part(data, data.batch_size or 1), held
+        return LoaderPart(data, data.batch_size or 1), held
     train = _part(data, size, seed, 0)
     if share:
         learnt, out = split(len(data), share, seed, None)
         if len(out):
             train.rows = torch.from_numpy(learnt)
-            held = Part(data, max(size, 256), torch.from_numpy(out), seed)
+            held = LoaderPart(data, max(size, 256), torch.from_numpy(out), seed)
     return train, held
 
 
-def _part(data: Any, size: int, seed: int, number: int) -> Part:
+def _part(data: Any, size: int, seed: int, number: int) -> LoaderPart:
     if isinstance(data, IterableDataset):
-        return Part(DataLoader(data, batch_size=size), size)
+        return LoaderPart(DataLoader(data, batch_size=size), size)
     if not len(data):
         raise DataError("The dataset has no rows.", "Give at least a few rows to learn from.")
-    return Part(data, size, torch.arange(len(data)), seed, number)
+    return LoaderPart(data, size, torch.arange(len(data)), seed, number)
 
 
 def check_loader_workers(data: Any, workers: int | None) -> None:

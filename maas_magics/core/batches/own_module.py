@@ -16,7 +16,7 @@ from maas_magics.api.specs import DataSpec, ModelSpec, TaskSpec
 from maas_magics.core.batches.changed import as_given, in_order, with_answers
 from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.features.base import Layout
-from maas_magics.core.losses.check import Asked, few_rows, fit_in
+from maas_magics.core.losses.check import LossRequest, few_rows, fit_loss
 from maas_magics.core.losses.heads import fit_in_heads
 from maas_magics.core.networks.arguments import arranged, by_place, takes_by_name
 from maas_magics.core.networks.modules import ask, make_module
@@ -174,11 +174,11 @@ def fitted(
     tell: Callable[[str], None],
 ) -> Prepared:
     """The target as network and loss take it."""
-    asked = Asked(task.loss, model.outputs, task.task, prepared.given, isinstance(model.model, str))
+    asked = LossRequest(task.loss, model.outputs, task.task, prepared.given, isinstance(model.model, str))
     inputs, target = prepared.train
     rows = few_rows(inputs)
     inputs = tuple(x[:rows] for x in inputs)
-    answers, form = fit_in(net, inputs, target[:rows], prepared.answers, names, asked, tell)
+    answers, form = fit_loss(net, inputs, target[:rows], prepared.answers, names, asked, tell)
     return replace(with_answers(prepared, answers), form=form)
 
 
@@ -194,7 +194,7 @@ def fitted_heads(
     """The targets as the heads of a network and their losses take them."""
     answers, (inputs, target) = prepared.answers, prepared.train
     assert isinstance(answers, Heads)
-    asked = Asked(task.loss, model.outputs, task.task)
+    asked = LossRequest(task.loss, model.outputs, task.task)
     few = few_rows(inputs)
     inputs = tuple(x[:few] for x in inputs)
     found, forms = fit_in_heads(

@@ -24,7 +24,7 @@ from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
-from maas_magics.core.features.base import Fit, Layout
+from maas_magics.core.features.base import FitConfig, Layout
 from maas_magics.core.features.module import Preprocessing, entered
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.processor import Processor
@@ -32,7 +32,7 @@ from maas_magics.core.features.profile import TableProfile, check_image, image_l
 from maas_magics.core.losses.check import Families
 from maas_magics.core.losses.heads import Forms
 from maas_magics.core.losses.known import known
-from maas_magics.core.losses.own import UNKNOWN, Form, Given, given_by
+from maas_magics.core.losses.own import UNKNOWN, Form, TargetForm, given_by
 from maas_magics.core.networks.arguments import takes_by_name
 from maas_magics.core.networks.modules import title_of
 from maas_magics.core.store.sample import TARGET, digest
@@ -88,7 +88,7 @@ class Prepared:
         Training rows of each class, int64 (classes,), where ``train`` is but a sample of the rows.
     form : Form or None
         How a loss of the user's gets its arguments.
-    given : Given
+    given : TargetForm
         How the target came.
     """
 
@@ -101,8 +101,8 @@ class Prepared:
     digest: str
     counts: Tensor | None = None
     form: Form | Forms | None = None
-    given: Given = UNKNOWN
-    givens: tuple[Given, ...] = ()
+    given: TargetForm = UNKNOWN
+    givens: tuple[TargetForm, ...] = ()
     """How each of several targets came."""
     weights: tuple[Tensor, Tensor | None] | None = None
     """Of the training rows and the held-out ones, float64; those of the sample where ``train`` is one."""
@@ -291,7 +291,7 @@ def prepare(
     answers = respelled(answers, beside.spelled)
     tell_labels(names, answers.classes, tell)
     check_image(train.table.schema, layout)
-    profile = TableProfile(train.table.schema, Fit(layout, scale))
+    profile = TableProfile(train.table.schema, FitConfig(layout, scale))
     profile.add(train.table)
     processor = profile.finish(train.table, tell, beside.counting)
     transform = Preprocessing(processor)
@@ -357,7 +357,7 @@ def _labels(values: Array, task: Families | None) -> bool:
     return not isinstance(task, Mapping) and infer_task(values, task) in OF_ONE_LABEL
 
 
-def _givens(asked: Any, values: Array) -> tuple[Given, ...]:
+def _givens(asked: Any, values: Array) -> tuple[TargetForm, ...]:
     """How each of several targets came."""
     heads = heads_of(asked, several=True)
     return tuple(given_by(heads.get(name), values[name]) for name in values.dtype.names or ())

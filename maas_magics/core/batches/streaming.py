@@ -35,7 +35,7 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.cut import Cut
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import Lists
-from maas_magics.core.data.numbering import Runs
+from maas_magics.core.data.numbering import ConsecutiveRuns
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import roles_of
@@ -43,7 +43,7 @@ from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_s
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.target import named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered
-from maas_magics.core.features.base import Fit
+from maas_magics.core.features.base import FitConfig
 from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.profile import TableProfile, check_image
@@ -53,7 +53,7 @@ from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.store.sample import TARGET, Digest
 from maas_magics.core.tasks.base import Family
 from maas_magics.core.tasks.fit import respelled
-from maas_magics.core.tasks.survey import TargetSurvey
+from maas_magics.core.tasks.profile import TargetProfile
 
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
@@ -63,7 +63,7 @@ SPLIT, SAMPLE = 0, 1
 """Streams of draws: which rows are held out, and which are in the sample."""
 
 
-class Part(NamedTuple):
+class RowChunk(NamedTuple):
     """Rows that are read together: ``start`` is the place of the first, ``key`` what they are split by."""
 
     features: pa.Table
@@ -209,7 +209,7 @@ class Stream:
             return min(VALIDATION_SHARE, self._sizes.held / max(rows, 1))
         return held_share(asked) if isinstance(asked, (int, float)) else 0.0
 
-    def _parts(self, source: Any, *, held: bool = False, runs: Runs | None = None) -> Iterator[Part]:
+    def _parts(self, source: Any, *, held: bool = False, runs: ConsecutiveRuns | None = None) -> Iterator[RowChunk]:
         """The rows whose target is there, a part of them at a time."""
         start = rows = 0
         for table in source.chunks(self._chunk):
@@ -224,7 +224,7 @@ class Stream:
             features, values = answered(features, self._names, columns, self._beside)
             if len(values):
                 features, weights, key = self._roles.parted(features, held=held)
-                yield Part(features, values, start, weights, key)
+                yield RowChunk(features, values, start, weights, key)
             start += len(values)
         left = self._beside.left_out(rows, start, self._names)
         if not held:
@@ -232,7 +232,7 @@ class Stream:
         elif left:
             self._tell(f"Of the validation data, {left}")
 
-    def _held_out(self, part: Part) -> Array:
+    def _held_out(self, part: RowChunk) -> Array:
         start, rows = part.start, len(part.target)
         if self._cut is not None:
             assert part.key is not None
@@ -244,19 +244,19 @@ class Stream:
 
     def _survey(self) -> tuple[Prepared, Array] | None:
         """What the rows are; None where a column's type became another one half-way."""
-        target, digest = TargetSurvey(self._names, self._task), Digest()
+        target, digest = TargetProfile(self._names, self._task), Digest()
         sample, kept = Reservoir(self._most), Reservoir(SAMPLE_ROWS)
         profile: TableProfile | None = None
         schema, dtype = None, None
         self.rows = self.held = 0
-        self._runs = Runs()
+        self._runs = ConsecutiveRuns()
         for rows in self._parts(self._source, runs=self._runs):
             features, values, start, weights, _ = rows
             if profile is None:
                 schema, dtype = features.schema, values.dtype
                 self._texts = texts_of(features, self._names if values.dtype.kind == "O" else ())
                 check_image(features.schema, self.layout)
-                profile = TableProfile(features.schema, Fit(self.layout, self._data.preprocess == "auto"))
+                profile = TableProfile(features.schema, FitConfig(self.layout, self._data.preprocess == "auto"))
             elif not features.schema.equals(schema) or values.dtype != dtype:
                 return None
             target.meet(values, start)
@@ -291,7 +291,7 @@ class Stream:
         return prepared, target.extremes if prepared.answers.numeric else np.zeros((0, 1))
 
     def _understood(
-        self, profile: TableProfile, target: TargetSurvey, sample: Reservoir, kept: Reservoir, digest: str
+        self, profile: TableProfile, target: TargetProfile, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
         rows, values = _parted(sample.table())
         answers = respelled(
@@ -328,7 +328,7 @@ class Stream:
             notes=self._beside.notes,
         )
 
-    def _validation(self) -> Iterator[Part]:
+    def _validation(self) -> Iterator[RowChunk]:
         """Rows of the validation data, where it is data of its own."""
         held = self._data.validation
         if held is None or isinstance(held, (int, float)) or self._cut is not None:
@@ -336,7 +336,7 @@ class Stream:
         if isinstance(held, tuple) and len(held) == 2:
             _, table, values, _ = part(held, None, beside=Beside(ignored=lambda: self._beside.no_target))
             table, weights, key = self._roles.parted(table, held=True)
-            yield Part(table, values, 0, weights, key)
+            yield RowChunk(table, values, 0, weights, key)
             return
         csv = self._data.csv if is_files(held) else None
         yield from self._parts(typed(open_source(held, csv), self._texts), held=True)
@@ -392,7 +392,7 @@ class Stream:
             made = [Blocks(rows, batch_size, device, block, self._sizes.window) for rows in (train, held)]
             yield made[0], made[1] if held.rows else None
 
-    def _weights(self, part: Part) -> Tensor | None:
+    def _weights(self, part: RowChunk) -> Tensor | None:
         return None if part.weights is None else torch.from_numpy(in_range(part.weights, self._heaviest))
 
     def _kinds(self, prepared: Prepared, counting: Counts) -> list[Kept]:

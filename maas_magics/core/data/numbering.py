@@ -19,7 +19,7 @@ _NAMES = frozenset({"id", "ids", "index", "idx", "row", "nr", "no", "num", "numb
 _ENDINGS = ("id", "nr", "index", "row", "number", "nummer")
 
 
-class Run:
+class ConsecutiveRun:
     """Whether whole numbers are consecutive ones, each there once, in any order; told a part of them at a time."""
 
     def __init__(self) -> None:
@@ -59,17 +59,17 @@ def _mixed(values: Array) -> int:
     return int((found ^ (found >> np.uint64(27))).sum(dtype=np.uint64))
 
 
-class Runs:
-    """A `Run` for each column of whole numbers."""
+class ConsecutiveRuns:
+    """A `ConsecutiveRun` for each column of whole numbers."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, ConsecutiveRun] = {}
 
     def add(self, table: pa.Table) -> None:
         """Take in some rows."""
         for field, values in zip(table.schema, table.columns, strict=True):
             if pa.types.is_integer(field.type):
-                self._runs.setdefault(field.name, Run()).add(values)
+                self._runs.setdefault(field.name, ConsecutiveRun()).add(values)
 
     @property
     def found(self) -> dict[str, tuple[int, int]]:
@@ -79,7 +79,7 @@ class Runs:
 
 def counting(table: pa.Table) -> dict[str, tuple[int, int]]:
     """First and last number of each column of a table that counts its rows."""
-    runs = Runs()
+    runs = ConsecutiveRuns()
     for field, values in zip(table.schema, table.columns, strict=True):
         if table.num_rows >= LEAST and pa.types.is_integer(field.type) and not values.null_count:
             ends = pc.min_max(values)

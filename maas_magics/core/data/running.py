@@ -7,7 +7,7 @@ import numpy as np
 from maas_magics.core.data.arrow import Array
 
 
-class Running:
+class RunningStatistics:
     """Count, mean, spread and extremes of columns, some rows at a time.
 
     Exact but for rounding, at any level and any size of the values: what is summed are distances from a value of the
@@ -50,7 +50,7 @@ class Running:
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self._merge(count, origin, offset, deviation)
 
-    def merge(self, other: Running) -> None:
+    def merge(self, other: RunningStatistics) -> None:
         """Take in the figures of other rows."""
         if not len(other.count):
             return
@@ -95,7 +95,7 @@ class Running:
 
     def filled(self, fill: Array) -> tuple[Array, Array, Array]:
         """Mean, standard deviation and largest size, each (p,), as if ``fill`` stood for what is missing."""
-        whole = Running()
+        whole = RunningStatistics()
         whole.count, whole.deviation = self.count, self.deviation
         whole._origin, whole._offset = self._origin, self._offset
         whole._merge(self.missing, fill, np.zeros_like(fill), np.zeros_like(fill))
@@ -123,9 +123,9 @@ def _moments(values: Array, gone: Array | None, count: Array, low: Array, high: 
         return origin, mean * unit, deviation * unit
 
 
-def figures(values: Array, rows: int = 2**16) -> Running:
+def figures(values: Array, rows: int = 2**16) -> RunningStatistics:
     """Figures of rows (n, p) that are in memory."""
-    found = Running()
+    found = RunningStatistics()
     for start in range(0, max(len(values), 1), rows):
         found.add(values[start : start + rows])
     return found

@@ -22,7 +22,7 @@ from maas_magics.core.data.origin import came_from, is_csv
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
 from maas_magics.core.data.target_values import AS_SECONDS, Beside, answered, lists_of_labels
-from maas_magics.core.data.units import Tally
+from maas_magics.core.data.units import NumberTally
 from maas_magics.core.data.values import MIXED, mixed
 
 TARGET = "y"
@@ -108,7 +108,7 @@ def with_numbers(table: pa.Table, texts: Collection[str]) -> pa.Table:
 def mostly(values: pa.ChunkedArray) -> bool:
     """Whether nearly all texts of a column spell numbers."""
     counts = pc.value_counts(as_text(values).drop_null())
-    tally = Tally()
+    tally = NumberTally()
     tally.add(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
     return tally.odd is not None and tally.odd.few
 

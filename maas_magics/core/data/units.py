@@ -153,7 +153,7 @@ class Odd:
         return shown + (f" and {len(self.texts) - 3:,} more" if len(self.texts) > 3 else "")
 
 
-class Tally:
+class NumberTally:
     """Counts which texts of a column spell numbers, a part of its rows at a time."""
 
     MOST = 1_000
@@ -181,7 +181,7 @@ class Tally:
                 self._odd[text] += rows
                 self.codes = len(self._odd) > self.MOST
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: NumberTally) -> None:
         """Take in what was found in other rows."""
         self._odd.update(other._odd)
         self._numbers += other._numbers
@@ -199,6 +199,6 @@ class Tally:
 
 def odd_ones(counted: Mapping[str, int]) -> Odd | None:
     """Texts among what else are numbers, by how often each occurs; None where there are none, or most are none."""
-    tally = Tally()
+    tally = NumberTally()
     tally.add(counted)
     return tally.odd if tally.odd is not None and tally.odd.texts else None

@@ -51,7 +51,7 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     context.tell(f"Exporting {name}:{version} to {request.format}.")
     with staging(context.store.work) as work:
         artifact = export_to(folder, model, request.format, request.tolerance, work, f"{name}:{version}")
-        context.go_on()
+        context.check_stop()
         context.store.storage.add(name, version, f"exports/{request.format}", work / request.format)
     context.loader.forget(name, version)
     place = context.store.folder(name, version) / "exports" / request.format

@@ -172,7 +172,7 @@ class Coded(Feature, frozen=True):
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitConfig:
     """What columns are fitted for.
 
     Attributes
@@ -202,10 +202,10 @@ class Profile(Protocol):
     The same in memory (all rows at once), from a file (a chunk at a time) and over processes (`merge`).
     """
 
-    def __init__(self, field: pa.Field, fit: Fit) -> None: ...
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None: ...
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind, by its name, type and metadata."""
         ...
 

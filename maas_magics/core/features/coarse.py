@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 
 COARSE = 1e-5
 """Standard deviations by which rounding to float32 may move a number: as little as what a network computes with."""
@@ -27,7 +27,7 @@ def may_be_coarse(kind: pa.DataType) -> bool:
     return dtype == np.float64 or (dtype.kind in "iu" and dtype.itemsize > 2)
 
 
-def is_coarse(found: Running, kind: pa.DataType) -> bool:
+def is_coarse(found: RunningStatistics, kind: pa.DataType) -> bool:
     """Whether float32 moves numbers of these figures by more than `COARSE`."""
     if pa.types.is_integer(kind.value_type) and (found.largest <= 1 / STEP).all():
         return False

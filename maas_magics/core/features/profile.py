@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.numbering import row_numbers
-from maas_magics.core.features.base import Feature, Fit, Tell
+from maas_magics.core.features.base import Feature, FitConfig, Tell
 from maas_magics.core.features.modalities import profile_of
 from maas_magics.core.features.notes import nothing_of_use
 from maas_magics.core.features.processor import Processor
@@ -24,10 +24,10 @@ class TableProfile:
     ----------
     schema : pyarrow.Schema
         Of the features alone.
-    fit : Fit
+    fit : FitConfig
     """
 
-    def __init__(self, schema: pa.Schema, fit: Fit) -> None:
+    def __init__(self, schema: pa.Schema, fit: FitConfig) -> None:
         self.fit = fit
         self._profiles = {field.name: profile_of(field, fit) for field in schema}
         self._schema = schema

@@ -9,7 +9,7 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import is_length, is_number
 from maas_magics.core.data.nested import is_listed
-from maas_magics.core.features.base import Feature, Fit, Tell
+from maas_magics.core.features.base import Feature, FitConfig, Tell
 
 
 class RefusedProfile:
@@ -18,15 +18,15 @@ class RefusedProfile:
     Parameters
     ----------
     field : pyarrow.Field
-    fit : Fit
+    fit : FitConfig
     """
 
-    def __init__(self, field: pa.Field, fit: Fit) -> None:
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name, self.kind, self.fit = field.name, field.type, fit
         self._some = False
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         """Anything."""
         return True
 

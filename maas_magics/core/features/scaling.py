@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 
 CLIP = 10.0
 """Standard deviations that scaled numbers stay within."""
@@ -37,12 +37,12 @@ class Scaling(msgspec.Struct, frozen=True):
     indicators: tuple[int, ...] = ()
 
 
-def fitted(found: Running, sample: Array, scale: bool, least: Array | None = None) -> Scaling:
+def fitted(found: RunningStatistics, sample: Array, scale: bool, least: Array | None = None) -> Scaling:
     """How numbers are filled with their medians, and standardised.
 
     Parameters
     ----------
-    found : Running
+    found : RunningStatistics
         Figures of all training rows.
     sample : ndarray, shape (n, p)
         The training rows, or a sample of them; medians are theirs.
@@ -76,7 +76,7 @@ def _medians(sample: Array, missing: Array) -> Array:
     return found
 
 
-def tell_flat(name: str, scaling: Scaling, found: Running, tell: Callable[[str], None]) -> None:
+def tell_flat(name: str, scaling: Scaling, found: RunningStatistics, tell: Callable[[str], None]) -> None:
     """Say which numbers of a column differ by too little to be scaled, and so became 0."""
     width = len(scaling.scale)
     flat = np.flatnonzero((np.array(scaling.scale) == 0) & (found.low < found.high))

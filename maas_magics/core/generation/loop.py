@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from maas_magics.api.errors import GenerationEnded, MaasError
 from maas_magics.api.stream import Chunk, Finish, Usage
-from maas_magics.core.chunks import Chunks, Reader
+from maas_magics.core.chunks import ChunkReader, Chunks
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.runtimes import IterativeSession, Sampler, State, unanswered
 
@@ -74,7 +74,7 @@ class Loop:
 
     def generate(
         self, inputs: Sequence[Array], sampler: Sampler, max_steps: int | None = None, timeout: float | None = None
-    ) -> Reader:
+    ) -> ChunkReader:
         """Begin an answer.
 
         Parameters
@@ -100,7 +100,7 @@ class Loop:
                 self._thread = threading.Thread(target=self._run, name=f"maas-magics-generate-{self.ref}", daemon=True)
                 self._thread.start()
             self._news.notify()
-        return Reader(chunks, self.ref)
+        return ChunkReader(chunks, self.ref)
 
     def end(self, error: MaasError) -> None:
         """End every answer with an error, between two steps; whoever asks for another gets it too."""

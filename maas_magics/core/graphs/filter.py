@@ -76,7 +76,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Part:
+class GraphState:
     """A tensor that a graph takes before its inputs.
 
     Attributes
@@ -101,7 +101,7 @@ class Checked:
     """A graph that takes the parts of its state and then its inputs, and answers one tensor."""
 
     graph: fx.GraphModule
-    parts: tuple[Part, ...]
+    parts: tuple[GraphState, ...]
     inputs: tuple[Kind, ...]
 
 
@@ -175,7 +175,7 @@ def _kind(name: str, values: pt2.TensorMeta) -> tuple[Kind, str]:
 
 def _part(
     role: str, told: Any, kind: Kind, weights: dict[str, pt2.PayloadMeta], constants: dict[str, pt2.PayloadMeta]
-) -> Part:
+) -> GraphState:
     """A part of the state; what the tables tell of it is taken out of them."""
     key = getattr(told, pt2.KEYS[role])
     if role != "tensor_constant" and not NAME.fullmatch(key):
@@ -184,7 +184,7 @@ def _part(
     found = (weights if persistent else constants).pop(key)
     if found.is_param != (role == "parameter"):
         refuse(f"{key[:80]!r} is a parameter in one place only")
-    return Part("" if role == "tensor_constant" else key, found.path_name, found.is_param, persistent, kind)
+    return GraphState("" if role == "tensor_constant" else key, found.path_name, found.is_param, persistent, kind)
 
 
 def _listed(table: dict[Any, T], value: Any) -> T:

@@ -17,7 +17,7 @@ from maas_magics.core.compat.export import shapes_only
 from maas_magics.core.compat.modules import MovedModule
 from maas_magics.core.graphs import format as pt2
 from maas_magics.core.graphs.export import move, payload, reason, trace
-from maas_magics.core.graphs.filter import MAX_BYTES, MAX_GRAPH_BYTES, Checked, Kind, Part, check
+from maas_magics.core.graphs.filter import MAX_BYTES, MAX_GRAPH_BYTES, Checked, GraphState, Kind, check
 from maas_magics.core.graphs.format import refuse
 from maas_magics.core.networks.modules import copied
 from maas_magics.core.tracing import suppress_torch_logging, tracing_lock
@@ -234,7 +234,7 @@ def check_weights(checked: dict[bool, Checked], weights: dict[str, Tensor]) -> N
         refuse("its weights do not fit its graphs")
 
 
-def _as_part(tensor: Tensor, part: Part) -> Tensor:
+def _as_part(tensor: Tensor, part: GraphState) -> Tensor:
     return nn.Parameter(tensor, part.kind.requires_grad) if part.parameter else tensor
 
 

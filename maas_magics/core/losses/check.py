@@ -15,7 +15,7 @@ from maas_magics.core.losses.direction import OF_LOGITS, runs_backwards, takes_p
 from maas_magics.core.losses.ignored import check_places
 from maas_magics.core.losses.known import Takes, known, settings_of
 from maas_magics.core.losses.meaning import WORDS, contradiction, told
-from maas_magics.core.losses.own import UNKNOWN, Form, Given, OwnLoss, Trial, try_loss
+from maas_magics.core.losses.own import UNKNOWN, Form, LossTrial, OwnLoss, TargetForm, try_loss
 from maas_magics.core.losses.units import best_outputs
 from maas_magics.core.networks.gradients import keep_gradients
 from maas_magics.core.networks.in_place import keep_rows
@@ -45,7 +45,7 @@ class OtherTask(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class LossRequest:
     """What a request says of loss and outputs.
 
     Attributes
@@ -53,7 +53,7 @@ class Asked:
     loss : str or callable
     outputs : {"logits", "probabilities", "values"} or None
     task : Task or None
-    given : Given
+    given : TargetForm
         How the target came.
     declared : bool
         Whether the network is one by name, whose outputs are what the task asks for.
@@ -62,7 +62,7 @@ class Asked:
     loss: Any
     outputs: Literal["logits", "probabilities", "values"] | None = None
     task: TaskName | None = None
-    given: Given = UNKNOWN
+    given: TargetForm = UNKNOWN
     declared: bool = False
 
 
@@ -72,13 +72,13 @@ def few_rows(inputs: tuple[Tensor, ...]) -> int:
     return max(8, min(ROWS, NUMBERS // max(1, width)))
 
 
-def fit_in(
+def fit_loss(
     net: nn.Module,
     inputs: tuple[Tensor, ...],
     target: Tensor,
     answers: Task,
     names: list[str],
-    asked: Asked,
+    asked: LossRequest,
     tell: Callable[[str], None],
 ) -> tuple[Task, Form | None]:
     """Ask a module some rows, and check that it takes the features and answers the target.
@@ -93,7 +93,7 @@ def fit_in(
     answers : Task
     names : list of str
         Names of the numbers of a flat input.
-    asked : Asked
+    asked : LossRequest
     tell : callable
         Gets a sentence.
 
@@ -172,7 +172,7 @@ def fit_in(
     return fitted, form
 
 
-def _is_dense(answers: Task, row: tuple[int, ...], asked: Asked) -> bool:
+def _is_dense(answers: Task, row: tuple[int, ...], asked: LossRequest) -> bool:
     """Whether a network has several outputs for each of the whole numbers of a row, of which a loss takes labels."""
     whole = asked.given.dtype is not None and not asked.given.dtype.is_floating_point
     takes = known(asked.loss) if callable(asked.loss) else None
@@ -192,7 +192,7 @@ def recoded(before: Task, after: Task, target: Tensor) -> Tensor:
     return torch.tensor([after.classes.index(label) for label in before.classes], device=target.device)[index]
 
 
-def _other(asked: Asked, takes: Takes | None, answers: Task) -> OtherTask | None:
+def _other(asked: LossRequest, takes: Takes | None, answers: Task) -> OtherTask | None:
     """Another task, where a loss of the user's own is free to take whatever the network answers."""
     free = callable(asked.loss) and takes is None and asked.task is None and asked.outputs is None
     numbers = not any(isinstance(label, str) for label in answers.classes)
@@ -223,7 +223,7 @@ def _said(answers: Task, outputs: str | None) -> Link:
     return answers.usual_link
 
 
-def _seen(answers: Task, found: Takes | None, trial: Trial) -> Link:
+def _seen(answers: Task, found: Takes | None, trial: LossTrial) -> Link:
     """How outputs become answers by what the loss does to them."""
     link = found.link if found is not None else trial.watch.link if trial.watch is not None else ""
     if answers.numeric:

@@ -11,8 +11,8 @@ import msgspec
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError, did_you_mean
-from maas_magics.core.losses.check import Asked, OtherTask, fit_in, recoded
-from maas_magics.core.losses.own import UNKNOWN, Form, Given
+from maas_magics.core.losses.check import LossRequest, OtherTask, fit_loss, recoded
+from maas_magics.core.losses.own import UNKNOWN, Form, TargetForm
 from maas_magics.core.networks.gradients import keep_gradients
 from maas_magics.core.networks.in_place import keep_rows
 from maas_magics.core.networks.outputs import OneHead
@@ -116,12 +116,12 @@ def fit_in_heads(
     target: Tensor,
     answers: Heads,
     names: list[str],
-    asked: Asked,
+    asked: LossRequest,
     weights: Mapping[str, float],
-    givens: Sequence[Given],
+    givens: Sequence[TargetForm],
     tell: Callable[[str], None],
 ) -> tuple[Heads, Forms]:
-    """Check that each head of a module answers its target, as `fit_in` does for one.
+    """Check that each head of a module answers its target, as `fit_loss` does for one.
 
     Parameters
     ----------
@@ -130,12 +130,12 @@ def fit_in_heads(
     rows : sequence of tuple of int
         Shape of what each head answers for a row.
     inputs, target, answers, names
-        As `fit_in` takes them.
-    asked : Asked
+        As `fit_loss` takes them.
+    asked : LossRequest
         Its loss for each head, or for all.
     weights : mapping of str to float
         Weight of each head's loss, 1 where it is left out.
-    givens : sequence of Given
+    givens : sequence of TargetForm
         How each target came.
     tell : callable
 
@@ -158,7 +158,7 @@ def fit_in_heads(
         own = replace(asked, loss=losses[place], given=givens[place] if givens else UNKNOWN)
         say = _saying(name, tell)
         try:
-            found, form = fit_in(one, inputs, targets[place], head, names, own, say)
+            found, form = fit_loss(one, inputs, targets[place], head, names, own, say)
         except OtherTask as other:
             raise OtherTask({name: other.family}, other.raw) from None
         except (ModelError, OptionError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from maas_magics.core.losses.own import Trial
+from maas_magics.core.losses.own import LossTrial
 from maas_magics.core.tasks.base import Link, Task
 from maas_magics.core.tasks.heads import Heads
 
@@ -13,7 +13,7 @@ WORDS: dict[Link, str] = {"identity": "probabilities", "exp": "log-probabilities
 OTHERWISE = "--outputs logits, probabilities or values says otherwise"
 
 
-def told(answers: Task, trial: Trial) -> str:
+def told(answers: Task, trial: LossTrial) -> str:
     """What outputs are taken for, why, and what becomes of them."""
     if answers.numeric and answers.decoding == "identity":
         return f"The network's outputs are taken for values, and answered as they are; {OTHERWISE}."

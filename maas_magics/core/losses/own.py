@@ -23,14 +23,14 @@ from maas_magics.core.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Given:
+class TargetForm:
     """How a target came: its number of axes, and its dtype where torch has it."""
 
     axes: int = 1
     dtype: torch.dtype | None = None
 
 
-UNKNOWN = Given()
+UNKNOWN = TargetForm()
 """One number or label a row, of an unknown kind."""
 
 
@@ -110,7 +110,7 @@ def _one_number(loss: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Trial:
+class LossTrial:
     """What a loss is found to take: the form of its arguments, and what it does with outputs."""
 
     form: Form
@@ -118,8 +118,8 @@ class Trial:
 
 
 def try_loss(
-    loss: Callable[..., Any], takes: Takes | None, outputs: Tensor, target: Tensor, answers: Task, given: Given
-) -> Trial:
+    loss: Callable[..., Any], takes: Takes | None, outputs: Tensor, target: Tensor, answers: Task, given: TargetForm
+) -> LossTrial:
     """How a loss takes the target.
 
     Parameters
@@ -132,7 +132,7 @@ def try_loss(
     target : Tensor
         Encoded, of those rows.
     answers : Task
-    given : Given
+    given : TargetForm
 
     Raises
     ------
@@ -151,14 +151,14 @@ def try_loss(
         error = _failure(OwnLoss(loss, form), outputs, target)[0]
         if error is not None:
             raise _refused(loss, error, outputs, OwnLoss(loss, form).target(outputs, target))
-        return Trial(form)
+        return LossTrial(form)
     if answers.numeric and outputs.numel() == target.numel() and is_plain(loss):
-        return Trial(Form(row, row))
+        return LossTrial(Form(row, row))
     first: tuple[BaseException | str, Form] | None = None
     for form in _forms(row, outputs, target, answers, given):
         error, watch = _failure(OwnLoss(loss, form), outputs, target)
         if error is None:
-            return Trial(form, watch)
+            return LossTrial(form, watch)
         first = first or (error, form)
     assert first is not None
     raise _refused(loss, first[0], outputs, OwnLoss(loss, first[1]).target(outputs, target))
@@ -196,7 +196,7 @@ def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers:
     return Form(row, row, signs=takes.target == "signs")
 
 
-def _forms(row: tuple[int, ...], outputs: Tensor, target: Tensor, answers: Task, given: Given) -> Iterator[Form]:
+def _forms(row: tuple[int, ...], outputs: Tensor, target: Tensor, answers: Task, given: TargetForm) -> Iterator[Form]:
     """As it came, unless that would broadcast; as the outputs, where they are as many numbers; as class indices."""
     width = tuple(target.shape[1:]) if given.axes > 1 and target.dim() > 1 else (1,) * (given.axes - 1)
     came = answers.axes or (width if target[:1].numel() == math.prod(width) else tuple(target.shape[1:]))
@@ -288,7 +288,7 @@ def _shape(tensor: Tensor) -> str:
     return f"{kind} ({inner}{',' if tensor.dim() == 1 else ''})"
 
 
-def given_by(target: Any, values: Array) -> Given:
+def given_by(target: Any, values: Array) -> TargetForm:
     """How a target came.
 
     Parameters
@@ -300,8 +300,8 @@ def given_by(target: Any, values: Array) -> Given:
     """
     array = target if hasattr(target, "dtype") and isinstance(getattr(target, "ndim", None), int) else values
     if isinstance(array, Tensor):
-        return Given(array.dim(), array.dtype)
+        return TargetForm(array.dim(), array.dtype)
     try:
-        return Given(array.ndim, torch.from_numpy(values[:0].astype(str(array.dtype))).dtype)
+        return TargetForm(array.ndim, torch.from_numpy(values[:0].astype(str(array.dtype))).dtype)
     except (TypeError, ValueError):
-        return Given(array.ndim, None)
+        return TargetForm(array.ndim, None)

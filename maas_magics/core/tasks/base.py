@@ -13,7 +13,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import Label, names_of, typed
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -189,12 +189,12 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         """The same, with predicted quantities kept in the range of ``values``, the training targets."""
         return self
 
-    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+    def counted(self, figures: RunningStatistics, counts: Array, standardise: bool) -> Task:
         """The same with the figures of all training rows, where it was fitted on some of them.
 
         Parameters
         ----------
-        figures : Running
+        figures : RunningStatistics
             Of each number of the target; of none where it is text.
         counts : ndarray, int64 (classes,)
             Rows of each class; empty where a row has not one label.

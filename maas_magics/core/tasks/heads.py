@@ -17,7 +17,7 @@ import numpy as np
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Decision, Link, Task
 from maas_magics.core.tasks.binary import Binary
 from maas_magics.core.tasks.dense import Dense
@@ -159,7 +159,7 @@ class Heads(Task, frozen=True, tag="heads"):
         for name, head in zip(self.names, self.heads, strict=True):
             head.check_rows(values[name])
 
-    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+    def counted(self, figures: RunningStatistics, counts: Array, standardise: bool) -> Task:
         """Rows from disk have one target."""
         raise OptionError("Rows that are read from disk have one target.", "Drop --stream.")
 

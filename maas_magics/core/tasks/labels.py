@@ -12,7 +12,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import key
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Decision, Task
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class OneLabel(Task, frozen=True):
         """Class indices, int64 (n,)."""
         return self.known(values)
 
-    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+    def counted(self, figures: RunningStatistics, counts: Array, standardise: bool) -> Task:
         """The same with the share of each label."""
         return msgspec.structs.replace(self, usual=shares_of(counts.tolist()))
 

@@ -11,7 +11,7 @@ import numpy as np
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Decision, Link, Task, TaskName, floats
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Multilabel(Task, frozen=True, tag="multilabel"):
         """Zeros and ones, float32 (n, k)."""
         return self.encode(values)
 
-    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+    def counted(self, figures: RunningStatistics, counts: Array, standardise: bool) -> Task:
         """The same with the share of each label."""
         return msgspec.structs.replace(self, usual=tuple(figures.mean.tolist()))
 

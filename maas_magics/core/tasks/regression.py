@@ -12,7 +12,7 @@ import numpy as np
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.signature import Datatype, TensorSpec
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Decision, Link, Task, TaskName
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Regression(Task, frozen=True, tag="regression"):
         """Quantities in their own units, float64 (n, k)."""
         return self.quantities(values)
 
-    def counted(self, figures: Running, counts: Array, standardise: bool) -> Task:
+    def counted(self, figures: RunningStatistics, counts: Array, standardise: bool) -> Task:
         """The same with mean and standard deviation of each quantity; 0 and 1 where it is not standardised."""
         usual = tuple(figures.mean.tolist())
         center, scale = figures.mean, np.where(figures.spread > 0, figures.spread, 1.0)

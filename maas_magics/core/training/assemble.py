@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import NUMPY
-from maas_magics.core.batches.accumulate import Grouped
+from maas_magics.core.batches.accumulate import GradientAccumulation
 from maas_magics.core.batches.batches import Batches, InMemory
 from maas_magics.core.batches.blocks import Blocks
 from maas_magics.core.batches.prepare import Prepared
@@ -21,19 +21,19 @@ from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.make import mass_of
 from maas_magics.core.memory import free_memory
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.resolve import rules_of
+from maas_magics.core.training.resolve import step_spec_of
 from maas_magics.core.training.specs import Resolved
+from maas_magics.core.training.steps.lr_schedule import ProgressSchedule
+from maas_magics.core.training.steps.matmul_backend import onednn_is_exact, onednn_pays, through_onednn
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.optimizers import Optimizer
-from maas_magics.core.training.steps.out_of_memory import Division
+from maas_magics.core.training.steps.out_of_memory import MicroBatching
 from maas_magics.core.training.steps.precision import Precision, make_precision
-from maas_magics.core.training.steps.products import onednn_is_exact, onednn_pays, through_onednn
-from maas_magics.core.training.steps.rates import ByShare
-from maas_magics.core.training.steps.regime import Regime
-from maas_magics.core.training.steps.rules import Rules, make_learner, make_regime
 from maas_magics.core.training.steps.schedules import constant
-from maas_magics.core.training.tuning.batch_size import Found, find_batch_size
-from maas_magics.core.training.tuning.lr_range import Range, lr_range
+from maas_magics.core.training.steps.step_config import StepConfig
+from maas_magics.core.training.steps.step_spec import StepSpec, make_learner, make_step_config
+from maas_magics.core.training.tuning.batch_size import BatchSizeResult, find_batch_size
+from maas_magics.core.training.tuning.lr_range import LRRange, lr_range
 
 USUAL = 32
 """Rows of a batch where a loader does not tell."""
@@ -48,12 +48,12 @@ class Assembled:
     optimizer : Optimizer
     batches : Batches
         Grouped where several make a step.
-    regime : Regime
-    rules : Rules
+    regime : StepConfig
+    rules : StepSpec
         What it was made of.
     facts : dict of str to str
         What was chosen, for a person.
-    search : Range or None
+    search : LRRange or None
         How the learning rate was found, where nobody gave one.
     rows : int
         Of a batch.
@@ -63,10 +63,10 @@ class Assembled:
 
     optimizer: Optimizer
     batches: Batches
-    regime: Regime
-    rules: Rules
+    regime: StepConfig
+    rules: StepSpec
     facts: dict[str, str]
-    search: Range | None
+    search: LRRange | None
     rows: int
     size: str
 
@@ -119,7 +119,7 @@ def assemble(
     OptionError
         For anything that does not fit the network, the data or the device.
     """
-    rules, workers, epochs = rules_of(said), said.run.workers, said.budget.epochs
+    rules, workers, epochs = step_spec_of(said), said.run.workers, said.budget.epochs
     late = next(((pattern, at) for pattern, at in rules.unfreeze.items() if at > epochs), None)
     if late is not None:
         raise OptionError(
@@ -149,10 +149,10 @@ def assemble(
     if said.find_lr:
         search = _searched(rules, said.optimizer.seed, net, optimizer, batches, loss, precision)
         rules = msgspec.structs.replace(rules, first_lr=search.chosen if search is not None else None)
-    steps = batches if rules.accumulate == 1 else Grouped(batches, rules.accumulate)
+    steps = batches if rules.accumulate == 1 else GradientAccumulation(batches, rules.accumulate)
     if optimizer.needs_closure and steps.steps != 1:
         tell(_of_all_rows(rules.optimizer.name, batches))
-    regime = make_regime(
+    regime = make_step_config(
         rules,
         net,
         optimizer,
@@ -162,7 +162,7 @@ def assemble(
         steps=steps.steps,
         mode=mode,
         mass=mass_of(said.task.loss, prepared.answers, weights),
-        division=Division(tell=tell),
+        division=MicroBatching(tell=tell),
         deferred=device.type != "cpu",
     )
     schedule = rules.schedule
@@ -187,7 +187,7 @@ def _of_all_rows(optimizer: str, batches: Batches) -> str:
 
 
 def _onednn(
-    rules: Rules,
+    rules: StepSpec,
     workers: int,
     net: nn.Module,
     example: tuple[Tensor, ...],
@@ -203,7 +203,7 @@ def _onednn(
 
 
 def _sized(
-    rules: Rules,
+    rules: StepSpec,
     workers: int,
     net: nn.Module,
     optimizer: Optimizer,
@@ -211,12 +211,12 @@ def _sized(
     loss: Loss,
     within: Callable[[int], AbstractContextManager[Any]],
     stopping: Callable[[], Any],
-) -> Found:
+) -> BatchSizeResult:
     """How many rows fit into a batch: into a worker's part of it, where there are several that share the machine."""
     device = next(net.parameters()).device
     precision = None if rules.precision == "fp32" else Precision(rules.precision, device)
     return find_batch_size(
-        Regime(net, optimizer, ByShare(optimizer, constant, 1), precision=precision, clip=rules.clip),
+        StepConfig(net, optimizer, ProgressSchedule(optimizer, constant, 1), precision=precision, clip=rules.clip),
         loss,
         batches if workers == 1 else batches.sized(max(2, batches.batch_size // workers)),
         within=within,
@@ -227,21 +227,21 @@ def _sized(
 
 
 def _searched(
-    rules: Rules,
+    rules: StepSpec,
     seed: int,
     net: nn.Module,
     optimizer: Optimizer,
     batches: Any,
     loss: Loss,
     precision: Precision | None,
-) -> Range | None:
+) -> LRRange | None:
     """Set the learning rate at which the loss falls fastest; None where it never falls."""
     if not isinstance(batches, InMemory):
         raise OptionError("A learning rate is found on rows in memory, not on those of a loader.", "--lr 1e-3")
     if not optimizer.first_lr or optimizer.needs_closure or (precision is not None and precision.scaler is not None):
         raise OptionError("No learning rate can be found for this optimizer in this precision.", "--lr 1e-3")
-    rates = ByShare(optimizer, constant, 1)
-    found = lr_range(Regime(net, optimizer, rates, precision=precision, clip=rules.clip), loss, batches, seed)
+    rates = ProgressSchedule(optimizer, constant, 1)
+    found = lr_range(StepConfig(net, optimizer, rates, precision=precision, clip=rules.clip), loss, batches, seed)
     if found is not None:
         optimizer.begin_at(found.chosen)
     return found
@@ -258,7 +258,7 @@ def _example(prepared: Prepared, device: torch.device, rows: int = 2) -> tuple[T
     )
 
 
-def _facts(rules: Rules, lr: float, schedule: str, batch: str, *, balanced: bool) -> dict[str, str]:
+def _facts(rules: StepSpec, lr: float, schedule: str, batch: str, *, balanced: bool) -> dict[str, str]:
     """What a person sees of the steps; what is as usual goes without saying."""
     told, warmup = [rules.optimizer.name, f"lr {lr:g}", schedule], rules.warmup
     if warmup:

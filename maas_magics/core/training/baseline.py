@@ -6,7 +6,7 @@ import math
 
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.fit import MOST_CLASSES
-from maas_magics.core.training.plan import History
+from maas_magics.core.training.plan import TrainingHistory
 
 PRIMARY = ("accuracy", "rmse")
 """The figures that tell whether answers are of use."""
@@ -18,7 +18,7 @@ DIVERGED = 10.0
 """A loss that is this many times that of a constant answer, and of the first step, has diverged."""
 
 
-def better(history: History) -> bool:
+def better(history: TrainingHistory) -> bool:
     """Whether the figure that counts is known, and better than a constant's."""
     figures, constants = history.best_metrics, history.baseline
     return any(
@@ -39,7 +39,7 @@ def labels_of_one_row(task: Task, rows: int) -> str:
     )
 
 
-def no_better(history: History) -> str:
+def no_better(history: TrainingHistory) -> str:
     """A sentence if neither the loss nor the figure that counts is better than a constant's; else nothing."""
     figures, baseline = history.best_metrics, history.baseline
     name = next((name for name in PRIMARY if name in figures and name in baseline), "")

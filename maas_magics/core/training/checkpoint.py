@@ -36,7 +36,7 @@ EPOCH_PAUSE, STEP_PAUSE, COST = 1.0, 10.0, 100.0
 least time between two in times of what the last one took."""
 
 
-class Cadence:
+class CheckpointInterval:
     """When a checkpoint is due.
 
     Parameters
@@ -93,7 +93,7 @@ class Checkpoints:
     folder : Path
         Made when something is written.
     every : str, optional
-        See `Cadence`.
+        See `CheckpointInterval`.
     marks : dict of str to str
         What a state must have been made of to be gone on with: what differs is named.
     wanted : bool
@@ -117,7 +117,7 @@ class Checkpoints:
     ) -> None:
         self._before = before
         self.folder = folder
-        self.cadence = Cadence(every)
+        self.cadence = CheckpointInterval(every)
         self.marks = marks or {}
         self.wanted = wanted
         self.chosen: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from maas_magics.core.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.data.roles import roles_of
 from maas_magics.core.losses.heads import is_own
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.training.checkpoint import Cadence
+from maas_magics.core.training.checkpoint import CheckpointInterval
 from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
 from maas_magics.core.training.steps.precision import PRECISIONS
 
@@ -63,7 +63,7 @@ def check_request(request: TrainRequest) -> None:
         )
     if not 0 <= request.seed < 2**63:
         raise OptionError(f"seed is {request.seed}; a whole number from 0 was expected.", "--seed 0")
-    Cadence(request.checkpoint_every)
+    CheckpointInterval(request.checkpoint_every)
     _check_columns(request)
     _check_steps(request)
     _check_sharing(request)
@@ -122,7 +122,7 @@ def _check_steps(request: TrainRequest) -> None:
     for pattern, epoch in request.unfreeze.items():
         if epoch < 2:
             raise OptionError(
-                f"{pattern!r} is to thaw in epoch {epoch}; epochs count from 1, and one must be frozen.",
+                f"{pattern!r} is to unfreeze in epoch {epoch}; epochs count from 1, and one must be frozen.",
                 f'--unfreeze "{pattern}@2", or freeze it not at all.',
             )
     if request.balance and isinstance(request.class_weights, str):

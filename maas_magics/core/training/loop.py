@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import Diverged, Stopped, Suspended
 from maas_magics.api.events import EpochEnd, Event, Message, Step
-from maas_magics.core.batches.batches import Batch, Batches, Several
+from maas_magics.core.batches.batches import Batch, Batches, FusedBatch
 from maas_magics.core.context import Stopping
 from maas_magics.core.tracing import tracing_waits, yield_lock
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.measure import baseline_of, measure
-from maas_magics.core.training.plan import History, Plan
-from maas_magics.core.training.progress import Progress
+from maas_magics.core.training.plan import Plan, TrainingHistory
+from maas_magics.core.training.progress import TrainingState
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Step as TakeStep
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
@@ -31,7 +31,7 @@ MOST_WAITING = 1000
 """Losses that stay on a device at most before they are read."""
 
 
-class Fit(Progress):
+class Fit(TrainingState):
     """One training of a network in place, that can be stopped, kept on disk and gone on with at any step.
 
     Parameters
@@ -46,7 +46,7 @@ class Fit(Progress):
         Where the state is kept; from its newest whole one the training goes on.
     """
 
-    def run(self) -> History:
+    def run(self) -> TrainingHistory:
         """Train, and leave the weights of the best epoch in the network.
 
         Raises
@@ -127,7 +127,7 @@ class Fit(Progress):
             inputs, target = batch
             if tracing_waits():
                 yield_lock()
-            several = inputs.group if type(inputs) is Several else None
+            several = inputs.group if type(inputs) is FusedBatch else None
             if several is not None:
                 loss, taken = several(inputs, target, step), several.steps
             else:
@@ -264,7 +264,7 @@ def fit(
     emit: Callable[[Event], None],
     stopping: Callable[[], Stopping],
     checkpoints: Checkpoints | None = None,
-) -> History:
+) -> TrainingHistory:
     """Train ``net`` in place and leave the weights of its best epoch in it; see `Fit`."""
     return Fit(net, optimizer, train, validation, plan, emit, stopping, checkpoints).run()
 

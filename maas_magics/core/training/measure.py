@@ -73,7 +73,7 @@ def measure(net: nn.Module, batches: Batches, decode: nn.Module, plan: Plan) -> 
     net.eval()
     figures, targets = Figures(plan, decode), []
     for inputs, target in batches.whole():
-        figures.add(_outputs(net, inputs), target)
+        figures.add(outputs_in_parts(net, inputs), target)
         targets.append(target)
     return figures.result(), torch.cat(targets)
 
@@ -98,7 +98,7 @@ def _scored(outputs: Tensor, target: Tensor, decode: nn.Module, plan: Plan) -> t
     return task.scored(task.table(decode(outputs)), task.truth(target), weights)
 
 
-def _outputs(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+def outputs_in_parts(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     """What a network answers to some rows, half of them at a time where memory is too small for all."""
     try:
         found: Tensor = net(*inputs)
@@ -108,7 +108,9 @@ def _outputs(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
             raise
         give_back(error)
     half = len(inputs[0]) // 2
-    return torch.cat([_outputs(net, tuple(x[part] for x in inputs)) for part in (slice(half), slice(half, None))])
+    return torch.cat(
+        [outputs_in_parts(net, tuple(x[part] for x in inputs)) for part in (slice(half), slice(half, None))]
+    )
 
 
 def baseline_of(target: Tensor, plan: Plan) -> dict[str, float]:

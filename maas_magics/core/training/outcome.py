@@ -22,12 +22,12 @@ from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tasks.metric_names import by_name
 from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_row, no_better
 from maas_magics.core.training.measure import constant_loss_of
-from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.plan import Plan, TrainingHistory
 from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.optimizers import Optimizer
 
 
-def refuse_diverged(history: History, optimizer: Optimizer, plan: Plan, prepared: Prepared) -> None:
+def refuse_diverged(history: TrainingHistory, optimizer: Optimizer, plan: Plan, prepared: Prepared) -> None:
     """Raise `Diverged` where nothing was learnt but large numbers.
 
     Either not even the best epoch has a loss on the held-out rows that is a number, or no epoch's training loss was
@@ -50,7 +50,7 @@ def refuse_diverged(history: History, optimizer: Optimizer, plan: Plan, prepared
         )
 
 
-def _most_loss(history: History, plan: Plan, prepared: Prepared) -> float:
+def _most_loss(history: TrainingHistory, plan: Plan, prepared: Prepared) -> float:
     """Training loss beyond which a training has diverged; infinite where there is nothing to compare it with."""
     usual = _learnt_baseline(plan, prepared)
     if not usual:
@@ -64,7 +64,7 @@ def _learnt_baseline(plan: Plan, prepared: Prepared) -> dict[str, float]:
     return constant_loss_of(plan, plan.answers.truth(target), target) if len(target) else {}
 
 
-def _doubts(history: History, plan: Plan, prepared: Prepared) -> list[str]:
+def _doubts(history: TrainingHistory, plan: Plan, prepared: Prepared) -> list[str]:
     """What speaks against the use of a training."""
     found = [no_better(history)]
     last, most = history.curves["loss"][-1], _most_loss(history, plan, prepared)
@@ -84,7 +84,7 @@ def conclude(
     net: nn.Module,
     prepared: Prepared,
     plan: Plan,
-    history: History,
+    history: TrainingHistory,
     *,
     architecture: str,
     declared: bool,
@@ -146,7 +146,7 @@ def _manifest(
     said: Resolved,
     prepared: Prepared,
     plan: Plan,
-    history: History,
+    history: TrainingHistory,
     architecture: str,
     declared: bool,
     parameters: int,

@@ -13,8 +13,8 @@ from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.tasks.metrics import Metric
 from maas_magics.core.training.compiling.compiled import Compiled
-from maas_magics.core.training.steps.regime import Regime
 from maas_magics.core.training.steps.schedules import Schedule
+from maas_magics.core.training.steps.step_config import StepConfig
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
     patience: int
     schedule: Schedule
     seed: int
-    regime: Regime | None = None
+    regime: StepConfig | None = None
     """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
     compiled: Compiled | None = None
     """The training batches, several at a time where their steps are compiled."""
@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass
-class History:
+class TrainingHistory:
     """What happened, epoch by epoch."""
 
     epochs: int = 0

@@ -16,18 +16,18 @@ from maas_magics.api.events import CheckpointSaved, Event, Message, Resumed
 from maas_magics.core.batches.batches import Batches
 from maas_magics.core.context import Stopping
 from maas_magics.core.training.checkpoint import Checkpoints, State
-from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.plan import Plan, TrainingHistory
+from maas_magics.core.training.steps.lr_schedule import ProgressSchedule
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.own_state import load_own_state, own_state
 from maas_magics.core.training.steps.random_numbers import packed, random_state, restore_random, unpacked
-from maas_magics.core.training.steps.rates import ByShare
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 
 KEPT = ("epoch", "step", "samples", "done", "rows", "loss_sum", "begun", "best", "best_value", "counted")
-"""Counts and values of `Progress` that a checkpoint holds as they are."""
+"""Counts and values of `TrainingState` that a checkpoint holds as they are."""
 
 
-class Progress:
+class TrainingState:
     """Where a training stands, and its state on disk. Parameters are those of `maas_magics.core.training.loop.Fit`."""
 
     def __init__(
@@ -43,11 +43,11 @@ class Progress:
     ) -> None:
         self._net, self._optimizer, self._held, self._plan = net, optimizer, validation, plan
         self._emit, self._stopping, self._checkpoints = emit, stopping, checkpoints
-        self._regime = plan.regime or Regime(
-            net, optimizer, ByShare(optimizer, plan.schedule, plan.epochs * train.steps)
+        self._regime = plan.regime or StepConfig(
+            net, optimizer, ProgressSchedule(optimizer, plan.schedule, plan.epochs * train.steps)
         )
         self._train = self._regime.timed(plan.compiled or train)
-        self._history = History()
+        self._history = TrainingHistory()
         self._best: dict[str, Tensor] | None = None
         self._best_value = (1, math.inf)
         self._blind = False
@@ -153,7 +153,7 @@ class Progress:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise OptionError(f"The checkpoint does not fit: {reason}", "Say the line as it was.") from None
-        self._history = History(**state["history"])
+        self._history = TrainingHistory(**state["history"])
         for name in KEPT:
             setattr(self, f"_{name}", state[name])
         begin = state["begin"]

@@ -17,7 +17,7 @@ from maas_magics.core.losses.heads import parsed
 from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.specs import BudgetFigures, OptimizerFigures, Resolved, TaskFigures
-from maas_magics.core.training.steps.rules import ChosenOptimizer, Rules
+from maas_magics.core.training.steps.step_spec import ChosenOptimizer, StepSpec
 
 F = TypeVar("F", bound=msgspec.Struct)
 
@@ -92,10 +92,10 @@ def _ema(recipe: Recipe, budget: BudgetSpec) -> float | None:
     return decay
 
 
-def rules_of(said: Resolved) -> Rules:
+def step_spec_of(said: Resolved) -> StepSpec:
     """What it says of the steps, for them alone."""
     optimizer, model = said.optimizer, said.model
-    return Rules(
+    return StepSpec(
         optimizer=ChosenOptimizer(
             optimizer.optimizer, optimizer.lr, optimizer.weight_decay, dict(optimizer.optimizer_params)
         ),

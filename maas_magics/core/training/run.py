@@ -30,16 +30,16 @@ from maas_magics.core.training.fingerprint import fingerprint
 from maas_magics.core.training.loop import fit
 from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
-from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.plan import Plan, TrainingHistory
 from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.core.training.steps.schedules import constant
-from maas_magics.core.training.tuning.fast import Choice, again, choose
+from maas_magics.core.training.tuning.fast import TuningChoice, again, choose
 from maas_magics.core.training.tuning.loader_trials import choose_for_loader
 
 
-class Run:
+class TrainingRun:
     """A training, ready to begin; called once.
 
     Parameters
@@ -189,11 +189,11 @@ class Run:
             )
         return made
 
-    def _choice(self, made: Assembled) -> Choice:
+    def _choice(self, made: Assembled) -> TuningChoice:
         """What was found to be fast, where somebody asked for that."""
         run, batches, loss = self._run, self._batches, self._objective.loss
         if run.fast is None:
-            return Choice(made.regime, run.threads, ())
+            return TuningChoice(made.regime, run.threads, ())
         asked: Any = {
             "threads": run.threads,
             "precision": made.rules.precision == "fp32",
@@ -207,7 +207,7 @@ class Run:
             asked |= {"total": self._epochs * batches.steps, "workers": run.loader_workers}
             return choose_for_loader(made.regime, loss, batches, **asked)
 
-    def _plan(self, made: Assembled, choice: Choice, profiler: Profiler | None) -> Plan:
+    def _plan(self, made: Assembled, choice: TuningChoice, profiler: Profiler | None) -> Plan:
         objective = self._objective
         return Plan(
             loss=objective.loss,
@@ -225,7 +225,7 @@ class Run:
             smoothing=objective.smoothing,
         )
 
-    def _facts(self, made: Assembled, choice: Choice) -> dict[str, str]:
+    def _facts(self, made: Assembled, choice: TuningChoice) -> dict[str, str]:
         """What a person sees of it."""
         run, weights = self._run, self._said.data.weights
         answers, precision = self._prepared.answers, choice.regime.precision
@@ -259,13 +259,13 @@ class Run:
             search = made.search
             self._context.emit(RateSearch(rates=search.rates, losses=search.losses, chosen=search.chosen))
 
-    def _kept(self, made: Assembled, choice: Choice) -> tuple[dict[str, str], dict[str, Any]]:
+    def _kept(self, made: Assembled, choice: TuningChoice) -> tuple[dict[str, str], dict[str, Any]]:
         """What a checkpoint must have been made of to be gone on with, and what it holds of what was found."""
         marks = fingerprint(self._said, self._prepared, self._title, self._parameters, made.size)
         chosen = {"batch_size": made.rows, "onednn": made.rules.onednn}
         return marks, chosen | (choice.kept if self._run.fast is not None else {})
 
-    def _alone(self, made: Assembled, choice: Choice, plan: Plan) -> History:
+    def _alone(self, made: Assembled, choice: TuningChoice, plan: Plan) -> TrainingHistory:
         """Train in this process."""
         run, context, checkpoints = self._run, self._context, self._checkpoints
         if checkpoints is not None:
@@ -290,7 +290,7 @@ class Run:
                 if plan.compiled is not None:
                     plan.compiled.close()
 
-    def _shared(self, made: Assembled, choice: Choice, plan: Plan, undo: ExitStack) -> History:
+    def _shared(self, made: Assembled, choice: TuningChoice, plan: Plan, undo: ExitStack) -> TrainingHistory:
         """Train in workers, which read the checkpoints, and arrange their networks themselves."""
         batches, held, weights = self._batches, self._held, self._objective.weights
         assert isinstance(batches, InMemory)  # nothing else passes the checks

@@ -15,11 +15,11 @@ from maas_magics.api.specs import Specs
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.batches import loaders
 from maas_magics.core.batches.changed import with_answers
-from maas_magics.core.batches.found import found_in
 from maas_magics.core.batches.lazy import Lazy
-from maas_magics.core.batches.meant import Meant, decided
 from maas_magics.core.batches.own_module import fitted, own_module
+from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.sampler import balanced_order
+from maas_magics.core.batches.training_rows import training_rows
 from maas_magics.core.context import Context
 from maas_magics.core.networks.blame import as_ours
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
@@ -29,7 +29,7 @@ from maas_magics.core.training.checks import check_labels, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.fingerprint import architecture_of
 from maas_magics.core.training.resolve import checked, resolve
-from maas_magics.core.training.run import Run
+from maas_magics.core.training.run import TrainingRun
 from maas_magics.core.training.steps.devices import find_device
 from maas_magics.core.training.steps.out_of_memory import error_of, is_out_of_memory
 from maas_magics.core.training.steps.random_numbers import own_random
@@ -90,7 +90,7 @@ def _as_begun(specs: Specs, context: Context) -> Specs:
     return specs.having("model", model=begun) if begun in architectures else specs
 
 
-def _train_for(specs: Specs, context: Context, device: torch.device, meant: Meant) -> TrainedModel:
+def _train_for(specs: Specs, context: Context, device: torch.device, meant: ResolvedTarget) -> TrainedModel:
     data, model, run, seed = specs.data, specs.model, specs.run, specs.optimizer.seed
     named = isinstance(model.model, str)
     if loaders.is_loader(data.data):
@@ -102,13 +102,13 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Mean
             with loaders.prepared_loader(specs, meant.task, device, context.tell) as made:
                 net, prepared, recipe, batches, held = made
                 check_labels(specs.task, prepared.answers)
-                return Run(resolve(specs, recipe), context, net, prepared, batches, held, device)()
+                return TrainingRun(resolve(specs, recipe), context, net, prepared, batches, held, device)()
         rows_of = loaders.materialised(data, run.loader_workers, seed)
         if isinstance(rows_of["data"], dict):
             raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
         specs = specs.having("data", **rows_of).having("run", loader_workers=None)
         data = specs.data
-    found = found_in(specs, meant, context.tell, lambda: _pause(context))
+    found = training_rows(specs, meant, context.tell, lambda: _pause(context))
     prepared = found.prepared
     rows = found.rows
     if named:
@@ -152,11 +152,11 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Mean
     with found.batches(prepared, size, here, context.store.work, draw, counting) as (batches, held):
         prepared = counting.counted(prepared)
         check_labels(specs.task, prepared.answers)
-        return Run(said, context, net, prepared, batches, held, device, found.chosen, named)()
+        return TrainingRun(said, context, net, prepared, batches, held, device, found.chosen, named)()
 
 
 def _pause(context: Context) -> None:
     """Between two chunks of a file: end if somebody wants that, and let others trace."""
-    context.go_on()
+    context.check_stop()
     if tracing_waits():
         yield_lock()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from maas_magics.core.features.base import Feature, Fit, Profile
+from maas_magics.core.features.base import Feature, FitConfig, Profile
 from maas_magics.core.registry import Registry
 
 
@@ -29,7 +29,7 @@ class Modality:
     feature: type[Feature]
     profile: type[Profile]
 
-    def accepts(self, field: pa.Field, fit: Fit) -> bool:
+    def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind."""
         return self.profile.accepts(field, fit)
 
@@ -37,7 +37,7 @@ class Modality:
 modalities: Registry[Modality] = Registry("modality", __name__, "maas_magics.modalities")
 
 
-def profile_of(field: pa.Field, fit: Fit) -> Profile:
+def profile_of(field: pa.Field, fit: FitConfig) -> Profile:
     """What fits a column; what no modality accepts is refused once its values are there."""
     from maas_magics.core.features.refused import RefusedProfile
 

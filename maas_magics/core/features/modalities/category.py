@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, dates, is_text
 from maas_magics.core.data.origin import is_csv
-from maas_magics.core.data.units import Tally
+from maas_magics.core.data.units import NumberTally
 from maas_magics.core.data.values import MIXED, number_of
-from maas_magics.core.features.base import Coded, Feature, Fit, Tell
+from maas_magics.core.features.base import Coded, Feature, FitConfig, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.number import NumberProfile
@@ -100,22 +100,22 @@ class TextProfile:
     Parameters
     ----------
     field : pyarrow.Field
-    fit : Fit
+    fit : FitConfig
     """
 
-    def __init__(self, field: pa.Field, fit: Fit) -> None:
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.field, self.name, self.fit = field, field.name, fit
         self._counted: Counter[str] = Counter()
         self._rows = self._missing = 0
         self._many = False
-        self._tally = Tally() if is_csv() and fit.joined else None
+        self._tally = NumberTally() if is_csv() and fit.joined else None
         self._numbers = NumberProfile(field, fit)
         self._times = TimestampProfile(field, fit)
         self._zones: set[str] | None = set()
         """Time zones of the dates so far; None once a text was none."""
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         """Texts, unless most of them are numbers."""
         return is_text(field.type) and not (fit.joined and mostly_numbers(field))
 

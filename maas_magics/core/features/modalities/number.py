@@ -13,10 +13,10 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, is_length, is_number, is_text, numbers, read_numbers, tensors
 from maas_magics.core.data.nested import is_listed, stacked
 from maas_magics.core.data.origin import as_numbers
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.together import tell_fallen
 from maas_magics.core.data.values import number_of
-from maas_magics.core.features.base import Fit, NumberLike, Tell
+from maas_magics.core.features.base import FitConfig, NumberLike, Tell
 from maas_magics.core.features.coarse import is_coarse, may_be_coarse
 from maas_magics.core.features.mismatch import fix, infinite, mismatch, texts_of
 from maas_magics.core.features.modalities import Modality, modalities
@@ -101,7 +101,7 @@ class Number(NumberLike, frozen=True, kw_only=True, tag="number"):
         return np.asarray(values, dtype=np.float64 if self.exact else np.float32)
 
 
-def measure(name: str, values: Array, into: Running) -> None:
+def measure(name: str, values: Array, into: RunningStatistics) -> None:
     """Take numbers (n, p) into some figures; raise `DataError` for infinite ones, which no network learns from."""
     step = max(1, AT_ONCE // max(1, values.shape[1]))
     for start in range(0, max(len(values), 1), step):
@@ -117,20 +117,20 @@ class NumberProfile:
     Parameters
     ----------
     field : pyarrow.Field
-    fit : Fit
+    fit : FitConfig
     """
 
-    def __init__(self, field: pa.Field, fit: Fit) -> None:
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name, self.kind, self.fit = field.name, field.type, fit
         array = isinstance(field.type, pa.FixedShapeTensorType)
         self.width = math.prod(field.type.shape) if array else 1
         self.texts = is_text(field.type)
-        self.figures = Running()
+        self.figures = RunningStatistics()
         self._array, self._told = array, False
         self._fallen: list[str] = []
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         """Numbers, and arrays of them, where they are laid side by side."""
         if not fit.joined:
             return False

@@ -12,7 +12,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array, is_length, is_number
 from maas_magics.core.data.nested import is_listed
-from maas_magics.core.features.base import Feature, Fit, Tell
+from maas_magics.core.features.base import Feature, FitConfig, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 
@@ -82,14 +82,14 @@ class SequenceProfile:
     Parameters
     ----------
     field : pyarrow.Field
-    fit : Fit
+    fit : FitConfig
     """
 
-    def __init__(self, field: pa.Field, fit: Fit) -> None:
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name, self.kind = field.name, field.type.value_type
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         """Lists of numbers, for a module that takes each column by its name."""
         kind = field.type
         return fit.layout == "raw" and is_listed(kind) and is_number(kind.value_type) and not is_length(kind.value_type)

@@ -14,9 +14,9 @@ from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array, is_number, numbers, tensors
 from maas_magics.core.data.nested import stacked
 from maas_magics.core.data.origin import spoken
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.sources import ARRAY
-from maas_magics.core.features.base import Feature, Fit, Tell
+from maas_magics.core.features.base import Feature, FitConfig, Tell
 from maas_magics.core.features.coarse import is_coarse, may_be_coarse
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
@@ -152,17 +152,17 @@ class TensorProfile:
     Parameters
     ----------
     field : pyarrow.Field
-    fit : Fit
+    fit : FitConfig
     """
 
-    def __init__(self, field: pa.Field, fit: Fit) -> None:
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name, self.kind, self.fit = field.name, field.type, fit
         self.array = isinstance(field.type, pa.FixedShapeTensorType)
-        self.pixels = Running()
+        self.pixels = RunningStatistics()
         self._missing = 0
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         """Arrays and numbers that are not laid side by side."""
         return not fit.joined and (isinstance(field.type, pa.FixedShapeTensorType) or is_number(field.type))
 

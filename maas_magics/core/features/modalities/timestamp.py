@@ -13,10 +13,10 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, dates, is_moment, is_text
 from maas_magics.core.data.origin import as_dates
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.together import tell_fallen
 from maas_magics.core.data.zones import zone_assumed, zone_of
-from maas_magics.core.features.base import Fit, NumberLike, Tell
+from maas_magics.core.features.base import FitConfig, NumberLike, Tell
 from maas_magics.core.features.mismatch import fix, mismatch, texts_of
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.scaling import ROUNDING, fitted
@@ -118,20 +118,20 @@ class TimestampProfile:
     Parameters
     ----------
     field : pyarrow.Field
-    fit : Fit
+    fit : FitConfig
     """
 
-    def __init__(self, field: pa.Field, fit: Fit) -> None:
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name, self.fit = field.name, fit
         self.zone = zone_of(field.type) if is_moment(field.type) else ""
-        self.figures = Running()
+        self.figures = RunningStatistics()
         self.origin: int | None = None
         """What days are counted from, once a time was there."""
         self._told = False
         self._fallen: list[str] = []
 
     @classmethod
-    def accepts(cls, field: pa.Field, fit: Fit) -> bool:
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
         """Dates and time stamps."""
         return is_moment(field.type)
 

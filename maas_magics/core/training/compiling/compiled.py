@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.events import Level
-from maas_magics.core.batches.batches import Batch, InMemory, Several
+from maas_magics.core.batches.batches import Batch, FusedBatch, InMemory
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.compiling.compiler import CannotCompile, Compilation, find_compiler
-from maas_magics.core.training.compiling.group_graph import Group, Untraceable, state_of, trace
+from maas_magics.core.training.compiling.group_graph import StepGroup, Untraceable, state_of, trace
 from maas_magics.core.training.steps.devices import clock_for
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning.snapshot import taken_back
 
 MOST_STEPS = 4
@@ -54,13 +54,13 @@ class GroupStep:
 
     Parameters
     ----------
-    group : Group
+    group : StepGroup
     run : callable
         The compiled graph.
-    regime : Regime
+    regime : StepConfig
     """
 
-    def __init__(self, group: Group, run: Callable[[list[Tensor]], list[Tensor]], regime: Regime) -> None:
+    def __init__(self, group: StepGroup, run: Callable[[list[Tensor]], list[Tensor]], regime: StepConfig) -> None:
         self.steps = group.steps
         self.losses: list[float] = []
         self._run, self._rule, self._others = run, group.rule, list(group.others)
@@ -97,7 +97,7 @@ class GroupStep:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CompileOutcome:
     """What became of it: seconds of an eager and of a compiled step, and how many steps one graph has."""
 
     eager: float
@@ -123,7 +123,7 @@ class Compiled:
     Parameters
     ----------
     batches : InMemory
-    regime : Regime
+    regime : StepConfig
     loss : Loss
     tell : callable
         Gets a sentence, and its level.
@@ -132,7 +132,7 @@ class Compiled:
 
     Attributes
     ----------
-    outcome : Outcome or None
+    outcome : CompileOutcome or None
         Of the trial.
     preparing : float
         Seconds of the training that went into graphs and trials.
@@ -141,18 +141,18 @@ class Compiled:
     def __init__(
         self,
         batches: InMemory,
-        regime: Regime,
+        regime: StepConfig,
         loss: Loss,
         tell: Callable[[str, Level], None],
         total: int,
     ) -> None:
         self.rows, self.steps = batches.rows, batches.steps
-        self.outcome: Outcome | None = None
+        self.outcome: CompileOutcome | None = None
         self.preparing = 0.0
         self._batches, self._regime, self._loss, self._tell, self._total = batches, regime, loss, tell, total
         self._seen = self._timed = 0
         self._spent = 0.0
-        self._group: Group | None = None
+        self._group: StepGroup | None = None
         self._compilation: Compilation | None = None
         self._step: GroupStep | None = None
         self._over = False
@@ -189,7 +189,7 @@ class Compiled:
             many = self._step.steps if self._step is not None else 1
             if self._step is not None and at + many <= full:
                 inputs, target = rows(at * size, (at + many) * size)
-                found = Several(inputs)
+                found = FusedBatch(inputs)
                 found.group = self._step
                 self._seen += many
                 yield found, target
@@ -239,7 +239,7 @@ class Compiled:
             return
         self._compilation = compilation
 
-    def _traced(self, steps: int) -> Group:
+    def _traced(self, steps: int) -> StepGroup:
         regime = self._regime
         inputs, target = self._first(steps)
         autocast = regime.precision.autocast if regime.precision is not None else None
@@ -250,7 +250,7 @@ class Compiled:
         rows = steps * self._batches.batch_size
         return tuple(x[:rows].contiguous() for x in self._batches.inputs), self._batches.target[:rows].contiguous()
 
-    def _example(self, group: Group) -> list[Tensor]:
+    def _example(self, group: StepGroup) -> list[Tensor]:
         weights, moments = state_of(self._regime.optimizer, group.rule)
         inputs, target = self._first(group.steps)
         row = group.rule.row(self._regime.optimizer.inner.param_groups[0], 1)
@@ -291,7 +291,7 @@ class Compiled:
             raise
         except Exception as error:  # whatever a library that does not fit raises
             raise CannotCompile(f"they fail: {(str(error).splitlines() or [''])[0][:200].rstrip('.')}") from None
-        self.outcome = Outcome(median(times[0]), median(times[1]), group.steps)
+        self.outcome = CompileOutcome(median(times[0]), median(times[1]), group.steps)
         if self.outcome.gain < GAIN:
             self._give_up(f"Compiled steps are not used: they are {self.outcome.gain:.2g} × as fast as plain ones.")
             return
@@ -314,7 +314,7 @@ def _now(tensor: Tensor) -> float:
     return clock_for(tensor.device, torch.get_num_threads())()
 
 
-def why_not(regime: Regime, batches: Any) -> str:
+def why_not(regime: StepConfig, batches: Any) -> str:
     """What keeps the steps of a training from being compiled; empty if nothing does."""
     if not isinstance(batches, InMemory):
         return "they take rows in memory and one batch each"
@@ -323,14 +323,14 @@ def why_not(regime: Regime, batches: Any) -> str:
     if regime.precision is not None and regime.precision.scaler is not None:
         return "they have no fp16; bf16 is possible"
     if regime.freezing is not None and regime.freezing.later:
-        return "weights that thaw later would change them"
+        return "weights that unfreeze later would change them"
     if batches.target.device.type not in ("cpu", "cuda"):
         return f"there is no compiler for {batches.target.device.type}"
     return ""
 
 
 def compiled_for(
-    regime: Regime, batches: Any, loss: Loss, tell: Callable[[str, Level], None], total: int
+    regime: StepConfig, batches: Any, loss: Loss, tell: Callable[[str, Level], None], total: int
 ) -> Compiled | None:
     """Compiled steps for a training, or None and a sentence that says why there are none."""
     reason = why_not(regime, batches)

@@ -21,7 +21,7 @@ from maas_magics.api.errors import IncompatibleVersion
 from maas_magics.core.compat.compiled import open_library
 from maas_magics.core.training.compiling.compile_process import DONE, FAILED, GRAPH
 from maas_magics.core.training.compiling.graph_plain import plain, tensors_of
-from maas_magics.core.training.compiling.group_graph import Group
+from maas_magics.core.training.compiling.group_graph import StepGroup
 
 KEPT = 64
 """Compiled graphs that stay in the cache; the oldest go first."""
@@ -61,7 +61,7 @@ class Compilation:
 
     Parameters
     ----------
-    group : Group
+    group : StepGroup
     example : list of Tensor
         What the graph takes.
 
@@ -71,7 +71,7 @@ class Compilation:
         If there is no compiler, or no place to write to.
     """
 
-    def __init__(self, group: Group, example: list[Tensor]) -> None:
+    def __init__(self, group: StepGroup, example: list[Tensor]) -> None:
         self.device = example[0].device
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None

@@ -112,7 +112,7 @@ def _sgd(decays: bool, moving: bool, nesterov: bool) -> Rule:
 
 
 @dataclass(frozen=True)
-class Group:
+class StepGroup:
     """A graph of several steps, and what it works on.
 
     Its inputs are, in this order: the weights of each parameter group, its moments, the numbers of the steps
@@ -147,7 +147,7 @@ def trace(
     target: Tensor,
     steps: int,
     autocast: Any = None,
-) -> Group:
+) -> StepGroup:
     """Graph of ``steps`` training steps.
 
     Parameters
@@ -227,7 +227,7 @@ def trace(
     if drew:
         raise Untraceable(f"the network draws random numbers of {drew}, which a graph would repeat")
     draws = any(torch.Tag.nondeterministic_seeded in getattr(n.target, "tags", ()) for n in found.graph.nodes)
-    return Group(found, steps, rows, rule, tuple(rest.values()), draws)
+    return StepGroup(found, steps, rows, rule, tuple(rest.values()), draws)
 
 
 def state_of(optimizer: Optimizer, rule: Rule) -> tuple[list[Tensor], list[Tensor]]:

@@ -38,18 +38,26 @@ from maas_magics.core.losses.make import make_loss, mass_of
 from maas_magics.core.networks.modules import make_module
 from maas_magics.core.networks.source import run_source
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.distributed import order as words
-from maas_magics.core.training.distributed.group import PATIENCE, Group, HeldShare, Share, SharedFit, SharedStep, Sums
-from maas_magics.core.training.distributed.order import Named, Order, Source
+from maas_magics.core.training.distributed import messages as words
+from maas_magics.core.training.distributed.group import (
+    PATIENCE,
+    AllReduce,
+    ProcessGroup,
+    ShardedBatches,
+    ShardedValidation,
+    SharedFit,
+    SharedStep,
+)
+from maas_magics.core.training.distributed.messages import NamedNetwork, SourceNetwork, WorkerConfig
 from maas_magics.core.training.distributed.shard import SharedCheckpoints, shard, whole
-from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.plan import Plan, TrainingHistory
 from maas_magics.core.training.steps.devices import cores, threads
+from maas_magics.core.training.steps.matmul_backend import through_onednn
 from maas_magics.core.training.steps.memory_format import arrange
-from maas_magics.core.training.steps.out_of_memory import Division, error_of, is_out_of_memory
+from maas_magics.core.training.steps.out_of_memory import MicroBatching, error_of, is_out_of_memory
 from maas_magics.core.training.steps.precision import make_precision
-from maas_magics.core.training.steps.products import through_onednn
-from maas_magics.core.training.steps.rules import make_learner, make_regime
 from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.steps.step_spec import make_learner, make_step_config
 
 LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
 """What torch says when another worker is gone."""
@@ -61,11 +69,11 @@ class Line:
     Parameters
     ----------
     folder : Path
-    order : Order
+    order : WorkerConfig
     rank : int
     """
 
-    def __init__(self, folder: Path, order: Order, rank: int) -> None:
+    def __init__(self, folder: Path, order: WorkerConfig, rank: int) -> None:
         self._folder, self._rank = folder, rank
         self._line = Client(order.address, authkey=bytes.fromhex(order.key))
         self._sending = threading.Lock()
@@ -83,7 +91,7 @@ class Line:
     def emit(self, event: Event) -> None:
         """Tell an event, from the first worker only: all of them see the same."""
         if not self._rank:
-            self.say(words.Told(encode(event)))
+            self.say(words.EventMessage(encode(event)))
 
     def figures(self, outputs: Tensor) -> dict[str, float]:
         """What the other process makes of the outputs for the held-out rows."""
@@ -103,7 +111,7 @@ class Line:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 word = words.Over()
             match word:
-                case words.Wish(wish):
+                case words.StopRequest(wish):
                     self.wish = cast(Stopping, wish)
                 case words.Figures(values):
                     self._figures.put(values)
@@ -130,7 +138,7 @@ def main(place: str) -> None:
             line.say(words.Done(asdict(history)))
     except Suspended:
         if not rank:
-            line.say(words.GaveWay())
+            line.say(words.Suspended())
     except Exception as error:
         if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
             raise  # the agent starts all workers again
@@ -138,7 +146,7 @@ def main(place: str) -> None:
     threading.Event().wait()
 
 
-def _join(meeting: Path, rank: int, order: Order) -> Group:
+def _join(meeting: Path, rank: int, order: WorkerConfig) -> ProcessGroup:
     """Find the other workers through a file, and talk to them over the loopback interface."""
     local = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     for library in ("GLOO", "NCCL"):
@@ -154,15 +162,15 @@ def _join(meeting: Path, rank: int, order: Order) -> Group:
         world_size=order.size,
         timeout=PATIENCE,
     )
-    return Group(rank, order.size, device)
+    return ProcessGroup(rank, order.size, device)
 
 
-def _network(folder: Path, order: Order) -> nn.Module:
+def _network(folder: Path, order: WorkerConfig) -> nn.Module:
     match order.network:
-        case Named() as named:
+        case NamedNetwork() as named:
             architecture = architectures.get(named.architecture)
             net = architecture.build(named.features, order.answers, named.params)
-        case Source() as source:
+        case SourceNetwork() as source:
             net = make_module(run_source(source.text), source.inputs, source.outputs)
         case _:
             net = unpack((folder / words.NETWORK).read_bytes())
@@ -173,7 +181,7 @@ def _network(folder: Path, order: Order) -> nn.Module:
     return net
 
 
-def _loss(folder: Path, order: Order, weights: Tensor | None) -> Loss:
+def _loss(folder: Path, order: WorkerConfig, weights: Tensor | None) -> Loss:
     if order.loss:
         return make_loss(order.loss, order.answers, weights, order.smoothing)
     return unpack((folder / words.LOSS).read_bytes())
@@ -181,10 +189,10 @@ def _loss(folder: Path, order: Order, weights: Tensor | None) -> Loss:
 
 def _tell(line: Line, rank: int, text: str) -> None:
     """Tell a person something of one worker."""
-    line.say(words.Told(encode(Message(text=f"Worker process {rank}: {text}", level="warning"))))
+    line.say(words.EventMessage(encode(Message(text=f"Worker process {rank}: {text}", level="warning"))))
 
 
-def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[History, nn.Module]:
+def _train(folder: Path, order: WorkerConfig, group: ProcessGroup, line: Line) -> tuple[TrainingHistory, nn.Module]:
     torch.set_num_threads(max(1, cores() // order.size))
     device = group.device
     net = _network(folder, order)
@@ -206,7 +214,7 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
     weights = None if order.weights is None else torch.tensor(order.weights, device=device)
     loss = _loss(folder, order, weights)
     mass = mass_of(order.loss or loss, order.answers, weights)
-    train = Share(
+    train = ShardedBatches(
         inputs,
         target,
         order.batch_size,
@@ -216,8 +224,8 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
         mass=mass,
         draw=balanced_order(order.answers, target) if order.balance else None,
     )
-    sums = Sums(group, train, order.shard, net)
-    regime = make_regime(
+    sums = AllReduce(group, train, order.shard, net)
+    regime = make_step_config(
         rules,
         net,
         optimizer,
@@ -227,7 +235,7 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
         steps=train.steps,
         mode=order.mode,
         mass=mass,
-        division=None if sums.together else Division(tell=partial(_tell, line, group.rank), least=order.least),
+        division=None if sums.together else MicroBatching(tell=partial(_tell, line, group.rank), least=order.least),
         deferred=True,
         grouped=True,
         full=partial(SharedStep, sums=sums),
@@ -246,7 +254,7 @@ def _train(folder: Path, order: Order, group: Group, line: Line) -> tuple[Histor
     )
     held = None
     if (folder / words.HELD).exists():
-        held = HeldShare(*words.read_rows(folder / words.HELD, device), order.batch_size, group)
+        held = ShardedValidation(*words.read_rows(folder / words.HELD, device), order.batch_size, group)
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     with (
         threads(order.threads, parameters, order.batch_size // order.size, order.wide, share=order.size),

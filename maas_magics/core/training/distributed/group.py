@@ -41,7 +41,7 @@ def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
-class Group:
+class ProcessGroup:
     """One process among all workers.
 
     Parameters
@@ -86,14 +86,14 @@ class Group:
                 dist.broadcast(buffer, 0)
 
 
-class Share(InMemory):
+class ShardedBatches(InMemory):
     """A worker's part of every batch, in groups, one for each step of the optimizer; see `Grouped`.
 
     Parameters
     ----------
     inputs, target, batch_size, draw
         As `InMemory` takes them: all rows, and those of a batch of all workers.
-    group : Group
+    group : ProcessGroup
     least : int
         Rows of a part, where the batch has so many. A worker for which none are left gets the first rows without a
         target, which count for nothing.
@@ -108,7 +108,7 @@ class Share(InMemory):
         inputs: tuple[Tensor, ...],
         target: Tensor,
         batch_size: int,
-        group: Group,
+        group: ProcessGroup,
         least: int = 1,
         *,
         together: int = 1,
@@ -146,19 +146,19 @@ class Share(InMemory):
         return inputs, target[:0]
 
 
-class Sums:
+class AllReduce:
     """The round of sums of each step, by which all workers get one gradient, one loss and one word.
 
     Parameters
     ----------
-    group : Group
-    share : Share
+    group : ProcessGroup
+    share : ShardedBatches
     sharded : bool
         Whether the network averages gradients over workers itself, as a sharded one does.
     net : nn.Module
     """
 
-    def __init__(self, group: Group, share: Share, sharded: bool, net: nn.Module) -> None:
+    def __init__(self, group: ProcessGroup, share: ShardedBatches, sharded: bool, net: nn.Module) -> None:
         self._group, self._share, self._sharded = group, share, sharded
         exact = torch.float32 if group.device.type == "mps" else torch.float64
         self._figures = torch.zeros(2, dtype=exact, device=group.device)
@@ -192,10 +192,10 @@ class SharedStep(FullStep):
     ----------
     given, more
         As in `FullStep`.
-    sums : Sums
+    sums : AllReduce
     """
 
-    def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss, *, sums: Sums, **more: Any) -> None:
+    def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss, *, sums: AllReduce, **more: Any) -> None:
         super().__init__(net, optimizer, loss_of, **more)
         self._sums, self._gradients_of = sums, optimizer.gradients
 
@@ -220,12 +220,12 @@ class SharedFit(Fit):
     ----------
     net, optimizer, train, validation, plan, emit, checkpoints
         As in `Fit`; ``emit`` does something in the first worker only.
-    group : Group
+    group : ProcessGroup
     wish : callable
         In the first worker, what somebody wants of the training.
     figures : callable
         In the first worker, figures of the outputs for all held-out rows.
-    sums : Sums
+    sums : AllReduce
         Of the steps that ``plan`` makes.
     sharded : bool
         Whether the parameters are spread over the workers.
@@ -235,16 +235,16 @@ class SharedFit(Fit):
         self,
         net: nn.Module,
         optimizer: Optimizer,
-        train: Share,
+        train: ShardedBatches,
         validation: InMemory | None,
         plan: Plan,
         emit: Callable[[Event], None],
         checkpoints: Checkpoints,
         *,
-        group: Group,
+        group: ProcessGroup,
         wish: Callable[[], Stopping],
         figures: Callable[[Tensor], dict[str, float]],
-        sums: Sums,
+        sums: AllReduce,
         sharded: bool,
     ) -> None:
         super().__init__(net, optimizer, train, validation, plan, emit, self._agreed, checkpoints)
@@ -301,17 +301,17 @@ class SharedFit(Fit):
         return msgspec.msgpack.decode(group.told(told), type=dict[str, float])
 
 
-class HeldShare(InMemory):
+class ShardedValidation(InMemory):
     """A worker's held-out rows: as many for each, the last row again where they are too few.
 
     Parameters
     ----------
     inputs, target, batch_size
         As `InMemory` takes them.
-    group : Group
+    group : ProcessGroup
     """
 
-    def __init__(self, inputs: tuple[Tensor, ...], target: Tensor, batch_size: int, group: Group) -> None:
+    def __init__(self, inputs: tuple[Tensor, ...], target: Tensor, batch_size: int, group: ProcessGroup) -> None:
         each = -(-len(target) // group.size)
         mine = torch.arange(group.rank * each, (group.rank + 1) * each).clamp(max=len(target) - 1).to(target.device)
         super().__init__(tuple(x.index_select(0, mine) for x in inputs), target.index_select(0, mine), batch_size)

@@ -31,13 +31,13 @@ from maas_magics.core.model import save_weights
 from maas_magics.core.store.storage import staging
 from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tracing import tracing_waits, yield_lock
-from maas_magics.core.training.distributed import order as words
+from maas_magics.core.training.distributed import messages as words
 from maas_magics.core.training.distributed.agent import Agent
-from maas_magics.core.training.distributed.order import Named, Order, Source
+from maas_magics.core.training.distributed.messages import NamedNetwork, SourceNetwork, WorkerConfig
 from maas_magics.core.training.measure import baseline_of, figures_of
-from maas_magics.core.training.plan import History, Plan
+from maas_magics.core.training.plan import Plan, TrainingHistory
 from maas_magics.core.training.specs import Resolved
-from maas_magics.core.training.steps.rules import Rules
+from maas_magics.core.training.steps.step_spec import StepSpec
 
 POLL = 0.05
 """Seconds between two looks for a wish to stop."""
@@ -63,7 +63,7 @@ class Work:
     prepared, train, held, plan
     device : str
         Kind of device that the workers use.
-    rules : Rules
+    rules : StepSpec
     weights : list of float or None
         Weight of each class.
     smoothing : float
@@ -79,14 +79,14 @@ class Work:
     held: InMemory | None
     plan: Plan
     device: str
-    rules: Rules
+    rules: StepSpec
     weights: list[float] | None
     smoothing: float
     marks: dict[str, str]
     chosen: dict[str, Any]
 
 
-def fit_in_workers(work: Work, context: Context) -> History:
+def fit_in_workers(work: Work, context: Context) -> TrainingHistory:
     """Train a network on several processes, and leave the weights of the best epoch in it.
 
     Raises
@@ -104,9 +104,9 @@ def fit_in_workers(work: Work, context: Context) -> History:
 def _write(folder: Path, work: Work, context: Context, address: str, key: bytes) -> None:
     said, run, loss = work.said, work.said.run, work.said.task.loss
     prepared, answers = work.prepared, work.prepared.answers
-    network: Named | Source | None = None
+    network: NamedNetwork | SourceNetwork | None = None
     if work.architecture:
-        network = Named(
+        network = NamedNetwork(
             architecture=work.architecture, features=prepared.processor.inputs, params=dict(said.model.params)
         )
     else:
@@ -118,7 +118,7 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
     if work.held is not None:
         words.write_rows(folder / words.HELD, work.held.inputs, work.held.target)
     norms = any(is_batch_norm(part) for part in work.net.modules())
-    order = Order(
+    order = WorkerConfig(
         address=address,
         key=key.hex(),
         checkpoints=str(context.checkpoints or folder / "checkpoints"),
@@ -149,7 +149,7 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
     words.write_order(folder, order)
 
 
-def _send_module(folder: Path, work: Work) -> Source | None:
+def _send_module(folder: Path, work: Work) -> SourceNetwork | None:
     """A module as its graphs, or as the cell that makes it, where that ran in this process already."""
     model, regime = work.said.model, work.plan.regime
     data = getattr(work.net, "archive", None)
@@ -160,7 +160,7 @@ def _send_module(folder: Path, work: Work) -> Source | None:
     except ModelError as error:
         if model.source and not isinstance(model.model, nn.Module):
             inputs = work.train.inputs[0][0].numel()
-            return Source(text=model.source, inputs=inputs, outputs=work.prepared.answers.outputs)
+            return SourceNetwork(text=model.source, inputs=inputs, outputs=work.prepared.answers.outputs)
         raise ModelError(f"The module cannot go to workers: {error.message}", "--workers 1 trains it here.") from None
     (folder / words.NETWORK).write_bytes(data)
     return None
@@ -205,7 +205,7 @@ class _Watch:
         self._agent = Agent(folder, work.said.run.workers, lambda why: self._inbox.put((why, None)))
         self._over = False
 
-    def run(self) -> History:
+    def run(self) -> TrainingHistory:
         """Start the workers, and stay with them to the end."""
         threading.Thread(target=self._welcome, daemon=True).start()
         self._agent.start()
@@ -232,12 +232,12 @@ class _Watch:
             with contextlib.suppress(OSError):  # `_welcome` waits for somebody
                 Client(self._listener.address, authkey=self._key).close()
 
-    def _take(self, word: words.Said | str, line: Connection | None) -> History | None:
+    def _take(self, word: words.Said | str, line: Connection | None) -> TrainingHistory | None:
         match word:
             case str():
                 text = f"{word}. All workers start again, from the last checkpoint if there is one."
                 self._context.emit(Message(text=text, level="warning"))
-            case words.Told(event):
+            case words.EventMessage(event):
                 told = decode(event)
                 if isinstance(told, EpochEnd):
                     told = msgspec.structs.replace(told, baseline=self._baseline)
@@ -251,13 +251,13 @@ class _Watch:
                 _say(line, words.Written())
             case words.Failed(error):
                 raise decode_error(error, "A worker failed.")
-            case words.GaveWay():
+            case words.Suspended():
                 raise Suspended("Training gave way; its state is kept.")
             case words.Done(history):
                 state = load_file(self._folder / words.RESULT)
                 self._work.net.load_state_dict(self._work.net.state_dict() | state)
                 self._work.net.eval()
-                return History(**{**history, "baseline": self._baseline})
+                return TrainingHistory(**{**history, "baseline": self._baseline})
         return None
 
     def _figures(self, word: words.Outputs) -> dict[str, float]:
@@ -270,7 +270,7 @@ class _Watch:
     def _pass_on(self, wish: str) -> None:
         if wish != self._wish and self._first is not None:
             self._wish = wish
-            _say(self._first, words.Wish(wish))
+            _say(self._first, words.StopRequest(wish))
 
     # --- threads of the lines ---
 

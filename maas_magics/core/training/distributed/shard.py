@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.core.training.checkpoint import Checkpoints, State
-from maas_magics.core.training.distributed.group import Group, is_sharded
-from maas_magics.core.training.distributed.order import Order
+from maas_magics.core.training.distributed.group import ProcessGroup, is_sharded
+from maas_magics.core.training.distributed.messages import WorkerConfig
 
 RANDOM = "workers"
 """Key of the states of torch's generator in each worker."""
 
 
-def shard(net: nn.Module, group: Group) -> None:
+def shard(net: nn.Module, group: ProcessGroup) -> None:
     """Spread the parameters over the workers, in place; each gathers them for a step and gives them up after it.
 
     Parameters
     ----------
     net : nn.Module
         On the group's device, with the same weights in every worker.
-    group : Group
+    group : ProcessGroup
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -55,8 +55,8 @@ class SharedCheckpoints(Checkpoints):
 
     Parameters
     ----------
-    order : Order
-    group : Group
+    order : WorkerConfig
+    group : ProcessGroup
     net : nn.Module
     optimizer : torch.optim.Optimizer
         Whose parameters are sharded as those of ``net`` are.
@@ -66,8 +66,8 @@ class SharedCheckpoints(Checkpoints):
 
     def __init__(
         self,
-        order: Order,
-        group: Group,
+        order: WorkerConfig,
+        group: ProcessGroup,
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         before: Callable[[], None] = lambda: None,

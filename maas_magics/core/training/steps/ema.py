@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from maas_magics.core.training.steps.optimizers import Optimizer
 
 
-class Average:
+class EMA:
     """Mean of the weights over the steps, m ← d · m + (1 − d) · w, as ``torch.optim.swa_utils`` does it.
 
     It begins with the weights after the first step. Buffers, such as the statistics of batch-norms, are not averaged.

@@ -12,11 +12,11 @@ from maas_magics.core.compat.modules import is_norm
 from maas_magics.core.training.steps.patterns import matching
 
 NEVER = 0
-"""Epoch of what is never thawed."""
+"""Epoch of what is never unfrozen."""
 
 
 class Freezing:
-    """Which parameters are frozen, and when they thaw.
+    """Which parameters are frozen, and when they unfreeze.
 
     Frozen parameters have ``requires_grad`` False. A batch-norm all of whose parameters are frozen, or that has none
     and whose name is matched, stays in eval mode, so its statistics stay as well.
@@ -32,22 +32,22 @@ class Freezing:
     Attributes
     ----------
     later : dict of Parameter to int
-        Epoch of each parameter that thaws.
+        Epoch of each parameter that unfreezes.
 
     Raises
     ------
     OptionError
-        For a pattern that matches no parameter, or that thaws what is not frozen.
+        For a pattern that matches no parameter, or that unfreezes what is not frozen.
     """
 
     def __init__(self, net: nn.Module, freeze: Sequence[str], unfreeze: Mapping[str, int]) -> None:
         self._freeze, self._unfreeze = freeze, unfreeze
         found = [parameter for pattern in freeze for parameter in matching(net, pattern, "--freeze")]
-        thawed = {pattern: matching(net, pattern, "--unfreeze") for pattern in unfreeze}
+        unfrozen = {pattern: matching(net, pattern, "--unfreeze") for pattern in unfreeze}
         for parameter in found:
             parameter.requires_grad_(False)
         self.later: dict[nn.Parameter, int] = {}
-        for pattern, members in thawed.items():
+        for pattern, members in unfrozen.items():
             frozen = [parameter for parameter in members if not parameter.requires_grad]
             if not frozen:
                 raise OptionError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.steps.ema import EMA
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.precision import Precision
 from maas_magics.core.training.steps.step import TrainStep
@@ -31,7 +31,7 @@ class FullStep(TrainStep):
         From a batch's target to what it counts in the mean of a group; its rows when None.
     clip : float, optional
         Largest norm of the gradient of all weights together.
-    average : Average, optional
+    average : EMA, optional
     deferred : bool
         As in `TrainStep`.
     """
@@ -46,7 +46,7 @@ class FullStep(TrainStep):
         grouped: bool = False,
         mass: Callable[[Tensor], Tensor] | None = None,
         clip: float | None = None,
-        average: Average | None = None,
+        average: EMA | None = None,
         deferred: bool = False,
     ) -> None:
         super().__init__(net, optimizer, loss_of, deferred=deferred)

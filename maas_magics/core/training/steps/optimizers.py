@@ -62,7 +62,7 @@ class Optimizer:
         Learning rates of some parameters, in place of ``lr``.
     later : mapping of Parameter to int, optional
         Epochs of parameters that are frozen up to then. They are in the optimizer from the beginning, with no
-        gradient, so their state begins when they thaw.
+        gradient, so their state begins when they unfreeze.
     flat : bool
         Whether parameters may become views of one tensor; sharded ones may not.
     """
@@ -159,13 +159,13 @@ class Optimizer:
             parameter.grad = grad
         self._grads.append(flat.grad)
 
-    def thaw(self, epoch: int) -> None:
+    def unfreeze(self, epoch: int) -> None:
         """Let the parameters learn that do so from this epoch, or an earlier one, on."""
-        due = [thaw for at, thaw in self._frozen if at <= epoch]
+        due = [unfreeze for at, unfreeze in self._frozen if at <= epoch]
         if due:
-            self._frozen = [(at, thaw) for at, thaw in self._frozen if at > epoch]
-            for thaw in due:
-                thaw()
+            self._frozen = [(at, unfreeze) for at, unfreeze in self._frozen if at > epoch]
+            for unfreeze in due:
+                unfreeze()
             self.step = direct_step(self.inner)
 
     def zero(self) -> None:

@@ -51,7 +51,7 @@ def error_of(error: BaseException) -> MaasError:
 
 
 @dataclass
-class Division:
+class MicroBatching:
     """How the steps of a training are divided, and who is told of it.
 
     Attributes
@@ -69,7 +69,7 @@ class Division:
     least: int = 1
 
 
-class DividedStep:
+class MicroBatchedStep:
     """A step that, where memory is too small for it, is taken in parts whose gradients add up.
 
     The mean over the rows stays what it was, but for figures that a layer makes of a whole batch, as batch-norm does.
@@ -84,11 +84,11 @@ class DividedStep:
         Whether it takes groups.
     in_parts : callable
         Makes the step that takes a group of batches.
-    division : Division
+    division : MicroBatching
     """
 
     def __init__(
-        self, net: nn.Module, whole: Step, grouped: bool, in_parts: Callable[[], Step], division: Division
+        self, net: nn.Module, whole: Step, grouped: bool, in_parts: Callable[[], Step], division: MicroBatching
     ) -> None:
         self._whole, self._grouped, self._in_parts, self._division = whole, grouped, in_parts, division
         norms = any(is_batch_norm(m) for m in net.modules())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maas_magics.core.batches.batches import Batch, Batches, FromLoader, Several
+from maas_magics.core.batches.batches import Batch, Batches, FromLoader, FusedBatch
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.training.steps.full_step import FullStep
 
@@ -103,7 +103,7 @@ class ProfiledBatches:
                 stepping = profiler.stepping
                 yield item
                 body = profiler.now() - given
-                if type(item[0]) is Several:
+                if type(item[0]) is FusedBatch:
                     profiler.steps += item[0].group.steps
                     profiler.add("compiled", body)
                 else:

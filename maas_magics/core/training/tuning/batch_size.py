@@ -25,7 +25,7 @@ from maas_magics.core.compat.dispatch import DispatchMode, tensors_in
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.out_of_memory import first_line, give_back, is_out_of_memory
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning.snapshot import taken_back
 
 LEAST_STEPS = 8
@@ -45,7 +45,7 @@ SECONDS, MOST_STEPS, TIMINGS = 0.05, 50, 3
 
 
 @dataclass(frozen=True)
-class Found:
+class BatchSizeResult:
     """A size of batches, and why it is no larger.
 
     Attributes
@@ -91,7 +91,7 @@ class _Trials:
 
     def __init__(
         self,
-        regime: Regime,
+        regime: StepConfig,
         loss: Loss,
         rows: Batch,
         within: Callable[[int], AbstractContextManager[Any]],
@@ -148,7 +148,7 @@ class _Trials:
 
 
 def find_batch_size(
-    regime: Regime,
+    regime: StepConfig,
     loss: Loss,
     batches: InMemory | Blocks,
     *,
@@ -156,7 +156,7 @@ def find_batch_size(
     stopping: Callable[[], Any],
     group: int = 1,
     free: Callable[[], int] = free_memory,
-) -> Found:
+) -> BatchSizeResult:
     """Try batches of twice the rows, and twice again, from the size that ``batches`` have.
 
     The end is reached when one does not fit into memory, when an epoch would have too few steps, or when rows take
@@ -164,7 +164,7 @@ def find_batch_size(
 
     Parameters
     ----------
-    regime : Regime
+    regime : StepConfig
         Is left as it is, as are network, optimizer and random numbers.
     loss : Loss
     batches : InMemory or Blocks
@@ -206,5 +206,5 @@ def find_batch_size(
     best = max(size for size, speed in trials.speeds.items() if speed >= SLOWER * fastest)
     larger = min((size for size in trials.speeds if size > best), default=0)
     if larger:
-        return Found(best, f"{larger} are {trials.speeds[larger] / trials.speeds[best]:.2g} × as fast")
-    return Found(best, trials.reason or f"an epoch has {-(-batches.rows // (best * group))} steps")
+        return BatchSizeResult(best, f"{larger} are {trials.speeds[larger] / trials.speeds[best]:.2g} × as fast")
+    return BatchSizeResult(best, trials.reason or f"an epoch has {-(-batches.rows // (best * group))} steps")

@@ -21,7 +21,7 @@ from maas_magics.core.batches.batches import Batch, InMemory
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.devices import clock_for
 from maas_magics.core.training.steps.precision import Precision, trial
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning.batch_size import LEAST_STEPS
 from maas_magics.core.training.tuning.snapshot import taken_back
 
@@ -45,19 +45,19 @@ SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Choice:
+class TuningChoice:
     """What was chosen.
 
     Attributes
     ----------
-    regime : Regime
+    regime : StepConfig
     threads : int or None
         None where nothing was tried and nothing asked for.
     facts : tuple of str
         One entry for each thing that was tried: ``"bf16 (1.4×)"``, ``"fp32 (bf16 0.6×)"``.
     """
 
-    regime: Regime
+    regime: StepConfig
     threads: int | None
     facts: tuple[str, ...]
 
@@ -71,15 +71,15 @@ class Choice:
         return {"threads": self.threads, "precision": "fp32" if precision is None else precision.name}
 
 
-def again(regime: Regime, kept: dict[str, Any], device: torch.device) -> Choice:
+def again(regime: StepConfig, kept: dict[str, Any], device: torch.device) -> TuningChoice:
     """What was chosen before, for a training that goes on: another choice would not go on to the same end."""
     if regime.precision is None and kept["precision"] != "fp32":
         regime = replace(regime, precision=Precision(kept["precision"], device))
-    return Choice(regime, kept["threads"], ("as before",))
+    return TuningChoice(regime, kept["threads"], ("as before",))
 
 
 def choose(
-    regime: Regime,
+    regime: StepConfig,
     loss: Loss,
     batches: Any,
     *,
@@ -88,12 +88,12 @@ def choose(
     precision: bool,
     stopping: Callable[[], Any],
     rows: list[Batch] | None = None,
-) -> Choice:
+) -> TuningChoice:
     """Try threads and precision on a training's first rows, and choose.
 
     Parameters
     ----------
-    regime : Regime
+    regime : StepConfig
         Is left as it is, as are network, optimizer and random numbers.
     loss : Loss
     batches : Any
@@ -111,23 +111,23 @@ def choose(
     """
     now = torch.get_num_threads()
     if (rows is None and not isinstance(batches, InMemory)) or regime.grouped:
-        return Choice(regime, now, ("nothing tried: it takes rows in memory, one batch a step",))
+        return TuningChoice(regime, now, ("nothing tried: it takes rows in memory, one batch a step",))
     if regime.precision is not None and regime.precision.scaler is not None:
-        return Choice(regime, now, ("nothing tried: it takes fp32 or bf16",))
+        return TuningChoice(regime, now, ("nothing tried: it takes fp32 or bf16",))
     rows = rows or [_batch(batches, k) for k in range(min(batches.steps, 8))]
     facts: list[str] = []
     tried = [now, *({1, os.cpu_count() or 1} - {now})] if threads is None and _on_cpu(rows) else [now]
     other = _bf16(regime, rows) if precision else None
     ways = (len(tried) if len(tried) > 1 else 0) + (2 if other is not None else 0)
     if not ways:
-        return Choice(regime, now, ())
+        return TuningChoice(regime, now, ())
     ways += 3  # a batch, and twice as much
     with taken_back(regime.net, regime.optimizer):
         regime.begin(1)
         steps = _steps(regime, loss, rows)
     rounds = next((n for n in ROUNDS if ways * n * (steps + 1) <= SHARE * total), 0)
     if not rounds:
-        return Choice(regime, now, ("nothing tried: the training is too short",))
+        return TuningChoice(regime, now, ("nothing tried: the training is too short",))
     if len(tried) > 1:
         found = _race({n: (regime, n) for n in tried}, loss, rows, steps, rounds, stopping)
         best = _best(found, now)
@@ -140,11 +140,11 @@ def choose(
         facts.append(fact)
     if isinstance(batches, InMemory) and batches.steps >= 2 * LEAST_STEPS and not stopping():
         facts.insert(0, _twice_as_large(regime, now, loss, batches, rows, steps, rounds))
-    return Choice(regime, now, tuple(facts))
+    return TuningChoice(regime, now, tuple(facts))
 
 
 def _twice_as_large(
-    regime: Regime, threads: int, loss: Loss, batches: InMemory, rows: list[Batch], steps: int, rounds: int
+    regime: StepConfig, threads: int, loss: Loss, batches: InMemory, rows: list[Batch], steps: int, rounds: int
 ) -> str:
     """What twice the batch would bring. It is told and not chosen: it would change what is learnt."""
     size = batches.batch_size
@@ -161,14 +161,14 @@ def _twice_as_large(
 
 
 def _in_turn(
-    ways: dict[str, Regime],
+    ways: dict[str, StepConfig],
     threads: int,
     loss: Loss,
     rows: list[Batch],
     steps: int,
     rounds: int,
     stopping: Callable[[], Any],
-) -> tuple[Regime, str]:
+) -> tuple[StepConfig, str]:
     usual = next(iter(ways))
     found = _race({name: (way, threads) for name, way in ways.items()}, loss, rows, steps, rounds, stopping)
     best = _best(found, usual)
@@ -188,7 +188,7 @@ def _best(found: dict[Any, float], usual: Any) -> Any:
 
 
 def _race(
-    ways: dict[Any, tuple[Regime, int]],
+    ways: dict[Any, tuple[StepConfig, int]],
     loss: Loss,
     rows: list[Batch],
     steps: int,
@@ -216,7 +216,7 @@ def _race(
 
 
 def _timed(
-    regime: Regime, loss: Loss, rows: list[Batch], steps: int, clock: Callable[[], float] = time.perf_counter
+    regime: StepConfig, loss: Loss, rows: list[Batch], steps: int, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     """Seconds of one step, the first one apart."""
     step = replace(regime, average=None).step(loss)  # a trial is no part of the mean of the weights
@@ -229,13 +229,13 @@ def _timed(
     return (clock() - begun) / steps
 
 
-def _steps(regime: Regime, loss: Loss, rows: list[Batch]) -> int:
+def _steps(regime: StepConfig, loss: Loss, rows: list[Batch]) -> int:
     """How many steps one timing has."""
     seconds = _timed(regime, loss, rows, 2)
     return min(MOST, max(LEAST, int(SECONDS / max(seconds, 1e-6))))
 
 
-def _bf16(regime: Regime, rows: list[Batch]) -> Regime | None:
+def _bf16(regime: StepConfig, rows: list[Batch]) -> StepConfig | None:
     """The same training in bf16, where the network can do it."""
     if regime.precision is not None:
         return None

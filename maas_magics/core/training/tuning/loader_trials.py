@@ -21,12 +21,12 @@ from maas_magics.api.errors import MaasError
 from maas_magics.core.batches.batches import Batch, Batches, FromLoader
 from maas_magics.core.batches.blocks import Blocks
 from maas_magics.core.batches.from_dataset import FromDataset
-from maas_magics.core.batches.loader_rows import Asked, Read
+from maas_magics.core.batches.loader_rows import BatchIndices, ReadBatch
 from maas_magics.core.batches.loader_workers import Readers, cores
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning import fast
-from maas_magics.core.training.tuning.fast import MARGIN, SHARE, Choice, choose
+from maas_magics.core.training.tuning.fast import MARGIN, SHARE, TuningChoice, choose
 from maas_magics.core.training.tuning.snapshot import taken_back
 
 BATCHES = 8
@@ -64,7 +64,7 @@ class Few:
 
 
 def choose_for_loader(
-    regime: Regime,
+    regime: StepConfig,
     loss: Loss,
     batches: Batches,
     *,
@@ -73,7 +73,7 @@ def choose_for_loader(
     precision: bool,
     stopping: Callable[[], Any],
     workers: int | None = None,
-) -> Choice:
+) -> TuningChoice:
     """As `maas_magics.core.training.tuning.fast.choose`, for rows of a dataset, a loader or a disk.
 
     Parameters
@@ -87,7 +87,7 @@ def choose_for_loader(
     begun, now = time.perf_counter(), torch.get_num_threads()
     few = few_batches(batches, total)
     if isinstance(few, str):
-        return Choice(regime, now, (f"nothing tried: {few}",))
+        return TuningChoice(regime, now, (f"nothing tried: {few}",))
     trial = _Trial(regime, loss, few, stopping)
     facts: tuple[str, ...] = ()
     with trial.taken_back():
@@ -98,7 +98,7 @@ def choose_for_loader(
             facts = (fact,)
     if step < STEP_SHARE * pace:
         share = 1 - step / (few.seconds + step)
-        return Choice(regime, now, facts or (f"nothing tried: the data takes {share:.0%} of a step",))
+        return TuningChoice(regime, now, facts or (f"nothing tried: the data takes {share:.0%} of a step",))
     # Steps are what is tried here; the time that the data takes besides is the training's as well.
     left = max(0.0, total * pace - (time.perf_counter() - begun) / SHARE)
     choice = choose(
@@ -154,7 +154,7 @@ def _as_dataset(batches: Any) -> FromDataset | str:
 
 
 @contextmanager
-def _apart(source: FromDataset, workers: int) -> Iterator[Iterator[Read]]:
+def _apart(source: FromDataset, workers: int) -> Iterator[Iterator[ReadBatch]]:
     """Batches without an end, read by processes that are gone after the block."""
     readers = source.readers.others(workers, max(PATIENCE, 10 * source.pace))
     try:
@@ -163,7 +163,7 @@ def _apart(source: FromDataset, workers: int) -> Iterator[Iterator[Read]]:
         readers.close()
 
 
-def _endless(source: FromDataset, seed: int) -> Iterator[Asked]:
+def _endless(source: FromDataset, seed: int) -> Iterator[BatchIndices]:
     """One epoch after another, in another order for each seed, so that files are not all in memory already."""
     order = torch.Generator().manual_seed(seed)
     while True:
@@ -180,7 +180,7 @@ class _Trial:
     stopping : callable
     """
 
-    def __init__(self, regime: Regime, loss: Loss, few: Few, stopping: Callable[[], Any]) -> None:
+    def __init__(self, regime: StepConfig, loss: Loss, few: Few, stopping: Callable[[], Any]) -> None:
         self._regime, self._few, self._stopping = regime, few, stopping
         self._make = replace(regime, average=None, profiler=None).step(loss)
 

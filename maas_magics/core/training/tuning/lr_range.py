@@ -16,7 +16,7 @@ import torch
 
 from maas_magics.core.batches.batches import InMemory
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning.snapshot import taken_back
 
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -36,7 +36,7 @@ EDGE = 8
 
 
 @dataclass(frozen=True)
-class Range:
+class LRRange:
     """What a test found.
 
     Attributes
@@ -53,13 +53,13 @@ class Range:
 
 
 def lr_range(
-    regime: Regime, loss: Loss, batches: InMemory, seed: int, stopping: Callable[[], Any] = lambda: ""
-) -> Range | None:
+    regime: StepConfig, loss: Loss, batches: InMemory, seed: int, stopping: Callable[[], Any] = lambda: ""
+) -> LRRange | None:
     """Try rising learning rates on a training's rows; network, optimizer and random numbers are put back.
 
     Parameters
     ----------
-    regime : Regime
+    regime : StepConfig
     loss : Loss
     batches : InMemory
         Or groups of its batches.
@@ -95,7 +95,7 @@ def lr_range(
             losses.append(smooth)
             lowest = min(lowest, smooth)
     chosen = steepest(rates, losses)
-    return None if chosen is None else Range(tuple(rates), tuple(losses), float(f"{chosen:.2g}"))
+    return None if chosen is None else LRRange(tuple(rates), tuple(losses), float(f"{chosen:.2g}"))
 
 
 def _blown(value: float, losses: list[float], lowest: float) -> bool:

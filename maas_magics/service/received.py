@@ -29,7 +29,7 @@ _UNREAD = (pa.types.is_union, pa.types.is_run_end_encoded, pa.types.is_list_view
 """Kinds of columns whose rows may share what they hold, so that a small body could tell of many large rows."""
 
 
-class Given:
+class ReceivedRows:
     """Rows that came in a request, as a backend reads them.
 
     Parameters

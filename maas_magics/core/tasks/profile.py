@@ -11,7 +11,7 @@ import numpy as np
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
-from maas_magics.core.data.running import Running
+from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Family, Task, TaskName, floats
 from maas_magics.core.tasks.fit import MOST_CLASSES, OF_ONE_LABEL, OF_QUANTITIES, fit_task
 
@@ -22,7 +22,7 @@ HEAD = 10_000
 """First rows by which several targets are told to be labels or quantities."""
 
 
-class TargetSurvey:
+class TargetProfile:
     """What the target is: every label, or the exact figures of quantities.
 
     Parameters
@@ -34,7 +34,7 @@ class TargetSurvey:
 
     def __init__(self, names: Sequence[str], task: TaskName | Family | None) -> None:
         self.names, self.task = tuple(names), task
-        self.figures = Running()
+        self.figures = RunningStatistics()
         self.rows = 0
         self._labels: Counter[object] = Counter()
         """How often each value occurs in the training rows; complete while `_counts`."""

@@ -33,7 +33,7 @@ TORCH = sorted(
 )
 
 
-class Rates(Protocol):
+class LRSchedule(Protocol):
     """Sets the learning rates of an optimizer."""
 
     @property
@@ -50,7 +50,7 @@ class Rates(Protocol):
         """Go on from a checkpoint."""
 
 
-class ByShare:
+class ProgressSchedule:
     """A function of the share of the training, 0 ≤ t ≤ 1, after a linear warm-up.
 
     Parameters
@@ -86,7 +86,7 @@ class ByShare:
         """Nothing."""
 
 
-class ByTorch:
+class TorchSchedule:
     """A scheduler of ``torch.optim.lr_scheduler`` after a linear warm-up; epochs that end within it do not count.
 
     Parameters
@@ -152,7 +152,7 @@ class ByTorch:
             self._advance()
 
 
-def make_rates(
+def make_lr_schedule(
     optimizer: Optimizer,
     name: str,
     params: Mapping[str, Any],
@@ -161,7 +161,7 @@ def make_rates(
     steps: int,
     warmup: float,
     mode: str,
-) -> Rates:
+) -> LRSchedule:
     """Schedule by name.
 
     Parameters
@@ -200,7 +200,7 @@ def make_rates(
     if found in SCHEDULES:
         if params:
             raise OptionError(f"The schedule {found!r} takes no arguments.", "Drop --schedule-set.")
-        return ByShare(optimizer, SCHEDULES[found], total, first)
+        return ProgressSchedule(optimizer, SCHEDULES[found], total, first)
     return _by_torch(optimizer, found, params, total - first if total else 0, epochs, first, mode)
 
 
@@ -217,7 +217,7 @@ def _warmup_steps(warmup: float, total: int, name: str) -> int:
 
 def _by_torch(
     optimizer: Optimizer, name: str, params: Mapping[str, Any], total: int, epochs: int, warmup: int, mode: str
-) -> Rates:
+) -> LRSchedule:
     kind = "ReduceLROnPlateau" if name == PLATEAU else name
     accepted = dict(inspect.signature(getattr(lr_scheduler, kind)).parameters)
     for own in ("optimizer", "last_epoch"):
@@ -246,7 +246,7 @@ def _by_torch(
             )
     try:
         _rehearse(kind, given, rates)
-        return ByTorch(optimizer, kind, given, warmup)
+        return TorchSchedule(optimizer, kind, given, warmup)
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         told = ", ".join(f"{key}={value!r}" for key, value in params.items())
         raise OptionError(f"{kind} cannot be made with {told or 'this optimizer'}: {error}", "") from None

@@ -12,37 +12,37 @@ from torch import Tensor, nn
 
 from maas_magics.core.batches.batches import Batches
 from maas_magics.core.tasks.losses import Loss
-from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.steps.ema import EMA
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.full_step import FullStep
+from maas_magics.core.training.steps.lr_schedule import LRSchedule
 from maas_magics.core.training.steps.optimizers import Optimizer
-from maas_magics.core.training.steps.out_of_memory import DividedStep, Division, Step
+from maas_magics.core.training.steps.out_of_memory import MicroBatchedStep, MicroBatching, Step
 from maas_magics.core.training.steps.precision import Precision
 from maas_magics.core.training.steps.profile import ProfiledBatches, ProfiledStep, Profiler
-from maas_magics.core.training.steps.rates import Rates
 from maas_magics.core.training.steps.step import TrainStep
 
 
 @dataclass(frozen=True)
-class Regime:
+class StepConfig:
     """Rules of a training's steps and epochs.
 
     Attributes
     ----------
     net : nn.Module
     optimizer : Optimizer
-    rates : Rates
+    rates : LRSchedule
     precision : Precision or None
     grouped : bool
         Whether a step gets a group of batches.
     mass : callable or None
         What a batch counts in the mean of a group; see `FullStep`.
     clip : float or None
-    average : Average or None
+    average : EMA or None
     freezing : Freezing or None
     profiler : Profiler or None
         Times the parts of steps.
-    division : Division or None
+    division : MicroBatching or None
         How a step is divided that is too large for memory; without one it fails.
     deferred : bool
         Whether losses stay on their device until they are told; see `TrainStep`.
@@ -52,23 +52,23 @@ class Regime:
 
     net: nn.Module
     optimizer: Optimizer
-    rates: Rates
+    rates: LRSchedule
     precision: Precision | None = None
     grouped: bool = False
     mass: Callable[[Tensor], Tensor] | None = None
     clip: float | None = None
-    average: Average | None = None
+    average: EMA | None = None
     freezing: Freezing | None = None
     profiler: Profiler | None = None
-    division: Division | None = None
+    division: MicroBatching | None = None
     deferred: bool = False
     full: Callable[..., FullStep] = FullStep
 
     def begin(self, epoch: int) -> None:
-        """Put the network into training mode; thaw what learns from this epoch on. May be called twice."""
+        """Put the network into training mode; unfreeze what learns from this epoch on. May be called twice."""
         self.net.train()
         if self.freezing is not None:
-            self.optimizer.thaw(epoch)
+            self.optimizer.unfreeze(epoch)
             self.freezing.hold(epoch)
 
     def step(self, loss: Loss) -> Step:
@@ -80,7 +80,7 @@ class Regime:
             whole = self._full(loss, self.grouped)
         if self.division is None or self.optimizer.needs_closure:
             return whole
-        return DividedStep(self.net, whole, self.grouped, partial(self._full, loss, True), self.division)
+        return MicroBatchedStep(self.net, whole, self.grouped, partial(self._full, loss, True), self.division)
 
     def _full(self, loss: Loss, grouped: bool) -> FullStep:
         make = self.full if self.profiler is None else partial(ProfiledStep, profiler=self.profiler)

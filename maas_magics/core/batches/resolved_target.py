@@ -20,7 +20,7 @@ MOST_TURNS = 4
 
 
 @dataclass(frozen=True)
-class Meant:
+class ResolvedTarget:
     """What a target turns out to be.
 
     Attributes
@@ -37,19 +37,19 @@ class Meant:
     raw: bool = False
     several: bool = False
 
-    def other(self, other: OtherTask) -> Meant:
+    def other(self, other: OtherTask) -> ResolvedTarget:
         """With the task that the loss turned out to be for: of several heads, those that were seen."""
         task = other.family
         if isinstance(task, Mapping):
             before = self.task if isinstance(self.task, Mapping) else {}
             task = {**before, **task}
-        return Meant(task, self.raw or other.raw, self.several)
+        return ResolvedTarget(task, self.raw or other.raw, self.several)
 
 
-def decided(specs: Specs, use: Callable[[Specs, Meant], T]) -> T:
+def decided(specs: Specs, use: Callable[[Specs, ResolvedTarget], T]) -> T:
     """Use specs with the task that their loss turns out to be for, and columns that go to a module one by one."""
     loss = specs.task.loss
-    meant = Meant(task_of(loss, specs.task.task, specs.model.outputs), several=isinstance(loss, Mapping))
+    meant = ResolvedTarget(task_of(loss, specs.task.task, specs.model.outputs), several=isinstance(loss, Mapping))
     for _ in range(MOST_TURNS):
         try:
             return use(specs, meant)

@@ -13,13 +13,13 @@ from maas_magics.service.answers import Answers
 from maas_magics.service.batcher import Answer, Batcher
 from maas_magics.service.coding import Bytes, is_worth
 from maas_magics.service.gate import Gate, Head, Visit
-from maas_magics.service.infer import Inference, is_small, small_weight
+from maas_magics.service.infer import InferRoutes, is_small, small_weight
 from maas_magics.service.messages import JSON, Headers
 from maas_magics.service.oip import Call
 from maas_magics.service.oip_answer import write_answer
-from maas_magics.service.shares import Share
+from maas_magics.service.shares import AnswerShare
 from maas_magics.service.tensors import LARGE
-from maas_magics.service.threads import Rows
+from maas_magics.service.threads import RowThreads
 
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 
@@ -37,13 +37,15 @@ class ShortPath:
     ----------
     gate : Gate
     batcher : Batcher
-    inference : Inference
+    inference : InferRoutes
     answers : Answers
-    rows : Rows
+    rows : RowThreads
         Where large answers are written.
     """
 
-    def __init__(self, gate: Gate, batcher: Batcher, inference: Inference, answers: Answers, rows: Rows) -> None:
+    def __init__(
+        self, gate: Gate, batcher: Batcher, inference: InferRoutes, answers: Answers, rows: RowThreads
+    ) -> None:
         self.gate = gate
         self.batcher = batcher
         self.inference = inference
@@ -184,7 +186,7 @@ class Cycle:
             task = asyncio.ensure_future(self._short.rows.run(self._written, answer))
             task.add_done_callback(lambda task: self._send(*task.result()))
 
-    def _write(self, answer: Inferred | Share) -> None:
+    def _write(self, answer: Inferred | AnswerShare) -> None:
         assert self._call is not None
         head = self.visit.head
         try:
@@ -201,7 +203,7 @@ class Cycle:
         self._transport.send(b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (start, self.visit.id.encode(), len(body), body))
         self._end(200)
 
-    def _written(self, answer: Inferred | Share) -> tuple[int, Headers, list[Bytes]]:
+    def _written(self, answer: Inferred | AnswerShare) -> tuple[int, Headers, list[Bytes]]:
         assert self._call is not None
         try:
             parts, header = self._short.inference.write(self._call, answer)

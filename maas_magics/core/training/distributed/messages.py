@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maas_magics.core.architectures import NetworkInputs
 from maas_magics.core.tasks.fit import AnyTask
-from maas_magics.core.training.steps.rules import Rules
+from maas_magics.core.training.steps.step_spec import StepSpec
 
 ORDER, WEIGHTS, TRAIN, HELD, RESULT = (
     "order.json",
@@ -29,7 +29,7 @@ NETWORK, LOSS = "network.zip", "loss.zip"
 TARGET = "target"
 
 
-class Named(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class NamedNetwork(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A network by name."""
 
     architecture: str
@@ -37,7 +37,7 @@ class Named(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     params: dict[str, Any]
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class SourceNetwork(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A network as the cell that makes it."""
 
     text: str
@@ -45,7 +45,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outputs: int
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How a training goes, decided: what `Plan` holds, as plain values.
 
     Attributes
@@ -60,7 +60,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         As asked for.
     least : int
         Rows that a share has at least where there are so many: batch statistics need two.
-    network : Named, Source or None
+    network : NamedNetwork, SourceNetwork or None
         None for one that is there as its graphs.
     balance : bool
         Whether rows are drawn so that each label is equally likely.
@@ -82,8 +82,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     wide: bool
     batch_size: int
     least: int
-    network: Named | Source | None
-    rules: Rules
+    network: NamedNetwork | SourceNetwork | None
+    rules: StepSpec
     balance: bool
     loss: str
     weights: list[float] | None
@@ -106,7 +106,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     rank: int
 
 
-class Told(msgspec.Struct, frozen=True, tag=True):
+class EventMessage(msgspec.Struct, frozen=True, tag=True):
     """An event, as `maas_magics.api.events.encode` makes it."""
 
     event: bytes
@@ -130,7 +130,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     history: dict[str, Any]
 
 
-class GaveWay(msgspec.Struct, frozen=True, tag=True):
+class Suspended(msgspec.Struct, frozen=True, tag=True):
     """The state is kept, as a wish to suspend asked for."""
 
 
@@ -140,7 +140,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     error: bytes
 
 
-class Wish(msgspec.Struct, frozen=True, tag=True):
+class StopRequest(msgspec.Struct, frozen=True, tag=True):
     """What somebody wants of the training."""
 
     word: str
@@ -160,8 +160,8 @@ class Over(msgspec.Struct, frozen=True, tag=True):
     """Nothing more is wanted of the worker."""
 
 
-Said = Hello | Told | Outputs | Keeps | Done | GaveWay | Failed
-Answered = Wish | Figures | Written | Over
+Said = Hello | EventMessage | Outputs | Keeps | Done | Suspended | Failed
+Answered = StopRequest | Figures | Written | Over
 
 _said: msgspec.msgpack.Decoder[Said] = msgspec.msgpack.Decoder(Said)
 _answered: msgspec.msgpack.Decoder[Answered] = msgspec.msgpack.Decoder(Answered)
@@ -193,14 +193,14 @@ def unpacked(word: Outputs) -> Tensor:
     return torch.from_numpy(np.frombuffer(word.data, word.dtype).reshape(word.shape).copy())
 
 
-def write_order(folder: Path, order: Order) -> None:
+def write_order(folder: Path, order: WorkerConfig) -> None:
     """Write what every worker reads."""
     (folder / ORDER).write_bytes(msgspec.json.encode(order))
 
 
-def read_order(folder: Path) -> Order:
+def read_order(folder: Path) -> WorkerConfig:
     """What `write_order` wrote."""
-    return msgspec.json.decode((folder / ORDER).read_bytes(), type=Order)
+    return msgspec.json.decode((folder / ORDER).read_bytes(), type=WorkerConfig)
 
 
 def write_rows(file: Path, inputs: tuple[Tensor, ...], target: Tensor) -> None:

@@ -18,7 +18,6 @@ from maas_magics.core.batches import loaders
 from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.batches.inputs import chosen_of
 from maas_magics.core.batches.lazy import Lazy
-from maas_magics.core.batches.meant import Meant, decided
 from maas_magics.core.batches.own_module import own_module
 from maas_magics.core.batches.prepare import (
     Counts,
@@ -31,6 +30,7 @@ from maas_magics.core.batches.prepare import (
     read,
     standardises,
 )
+from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.streaming import Stream, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
@@ -43,7 +43,7 @@ from maas_magics.core.tracing import training_lock
 
 
 @dataclass(frozen=True)
-class Found:
+class TrainingRows:
     """Name and layout of the architecture, and what is fitted on the training rows.
 
     ``learnt`` holds their targets as they came, or the extremes of them where the rows are streamed.
@@ -94,18 +94,18 @@ class Found:
         yield _in_memory(train, size, device, draw), held
 
 
-def found_in(
+def training_rows(
     specs: Specs,
-    meant: Meant,
+    meant: ResolvedTarget,
     tell: Callable[[str], None],
     pause: Callable[[], None] = lambda: None,
-) -> Found:
+) -> TrainingRows:
     """The rows that a training is given, and what is fitted on them.
 
     Parameters
     ----------
     specs : Specs
-    meant : Meant
+    meant : ResolvedTarget
         What the target is.
     tell : callable
         Gets a sentence about everything that is left out.
@@ -131,7 +131,7 @@ def found_in(
         if specs.run.loader_workers is not None:
             raise loaders.no_loader_workers()
         stream = Stream(data, model, loss, seed, source, task, tell, pause)
-        return Found(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
+        return TrainingRows(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
     train_rows, validation, names, array = read(data, seed, meant.task, tell, beside, meant.several)
     if len(names) > 1 and not isinstance(model, str) and is_text(train_rows.target):
@@ -166,7 +166,7 @@ def found_in(
         raise loaders.no_loader_workers()
     if prepared.processor.lazy:
         lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed)
-    return Found(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
+    return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
 
 
 def _has_gaps(train: Rows, held: Rows | None) -> bool:
@@ -206,9 +206,9 @@ def module_and_rows(
     For a place that trains it elsewhere: what is fitted on the rows is fitted there once more.
     """
 
-    def made(specs: Specs, meant: Meant) -> tuple[nn.Module, Prepared, Layout]:
+    def made(specs: Specs, meant: ResolvedTarget) -> tuple[nn.Module, Prepared, Layout]:
         torch.manual_seed(specs.optimizer.seed)
-        found = found_in(specs, meant, lambda text: None)
+        found = training_rows(specs, meant, lambda text: None)
         prepared, layout = found.prepared, found.layout
         if prepared.answers.parts:
             raise ModelError("A module of several heads trains where it is.", "%connect kernel trains it here.")

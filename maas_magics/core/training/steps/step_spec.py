@@ -9,15 +9,15 @@ import msgspec
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.training.steps.ema import Average
+from maas_magics.core.training.steps.ema import EMA
 from maas_magics.core.training.steps.freeze import Freezing
 from maas_magics.core.training.steps.full_step import FullStep
+from maas_magics.core.training.steps.lr_schedule import make_lr_schedule
 from maas_magics.core.training.steps.optimizers import Optimizer
-from maas_magics.core.training.steps.out_of_memory import Division
+from maas_magics.core.training.steps.out_of_memory import MicroBatching
 from maas_magics.core.training.steps.patterns import rates_of
 from maas_magics.core.training.steps.precision import Precision
-from maas_magics.core.training.steps.rates import make_rates
-from maas_magics.core.training.steps.regime import Regime
+from maas_magics.core.training.steps.step_config import StepConfig
 
 
 class ChosenOptimizer(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class ChosenOptimizer(msgspec.Struct, frozen=True):
     params: dict[str, Any]
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a training says of its steps.
 
     Attributes
@@ -38,7 +38,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     first_lr : float or None
         Learning rate that was found by trying, in place of the optimizer's.
     schedule, schedule_params, warmup
-        See `make_rates`.
+        See `make_lr_schedule`.
     precision : str
     accumulate : int
         Batches of a step.
@@ -48,7 +48,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     lr_of : dict of str to float
         See `rates_of`.
     onednn : bool
-        Whether matrix products go to oneDNN; see `maas_magics.core.training.steps.products`.
+        Whether matrix products go to oneDNN; see `maas_magics.core.training.steps.matmul_backend`.
     """
 
     optimizer: ChosenOptimizer
@@ -66,7 +66,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     onednn: bool = False
 
 
-def make_learner(rules: Rules, net: nn.Module, *, flat: bool = True) -> tuple[Optimizer, Freezing | None]:
+def make_learner(rules: StepSpec, net: nn.Module, *, flat: bool = True) -> tuple[Optimizer, Freezing | None]:
     """The optimizer of a network on its device, and what of it is frozen.
 
     Raises
@@ -95,8 +95,8 @@ def make_learner(rules: Rules, net: nn.Module, *, flat: bool = True) -> tuple[Op
     return optimizer, freezing
 
 
-def make_regime(
-    rules: Rules,
+def make_step_config(
+    rules: StepSpec,
     net: nn.Module,
     optimizer: Optimizer,
     freezing: Freezing | None,
@@ -106,20 +106,20 @@ def make_regime(
     steps: int,
     mode: str,
     mass: Callable[[Tensor], Tensor] | None,
-    division: Division | None,
+    division: MicroBatching | None,
     deferred: bool,
     grouped: bool | None = None,
     full: Callable[..., FullStep] = FullStep,
-) -> Regime:
+) -> StepConfig:
     """What a training steps by.
 
     Parameters
     ----------
     rules, net, optimizer, freezing, precision
     epochs, steps, mode
-        See `make_rates`.
+        See `make_lr_schedule`.
     mass, division, deferred, full
-        See `Regime`.
+        See `StepConfig`.
     grouped : bool, optional
         Whether each step gets a group of batches, if it may be one of a single batch.
 
@@ -128,7 +128,7 @@ def make_regime(
     OptionError
         For a schedule or a warm-up that makes no sense.
     """
-    rates = make_rates(
+    rates = make_lr_schedule(
         optimizer,
         rules.schedule,
         rules.schedule_params,
@@ -137,7 +137,7 @@ def make_regime(
         warmup=rules.warmup,
         mode=mode,
     )
-    return Regime(
+    return StepConfig(
         net,
         optimizer,
         rates,
@@ -145,7 +145,7 @@ def make_regime(
         grouped=rules.accumulate > 1 if grouped is None else grouped,
         mass=mass,
         clip=rules.clip,
-        average=Average(optimizer, rules.ema) if rules.ema else None,
+        average=EMA(optimizer, rules.ema) if rules.ema else None,
         freezing=freezing,
         division=division,
         deferred=deferred,
