@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -50,3 +51,12 @@ def without_overrides() -> AbstractContextManager[None]:
     """
     found: AbstractContextManager[None] = torch._C.DisableTorchFunction()
     return found
+
+
+def forget_failed_traces() -> None:
+    """Have torch's compiler begin anew, where it is loaded: a torch.cond that failed in a mode would fail ever after.
+
+    Which of its modules is loaded with it is private. Seen in torch 2.13.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

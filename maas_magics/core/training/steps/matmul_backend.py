@@ -9,7 +9,6 @@ measured, and so is whether it is faster. Small products pay more for the call t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.compat.dispatch import DispatchMode
+from maas_magics.core.compat.dispatch import DispatchMode, forget_failed_traces
 from maas_magics.core.training.steps.devices import clock_for
 from maas_magics.core.training.steps.precision import trial
 
@@ -73,8 +72,8 @@ def onednn_pays(net: nn.Module, example: tuple[Tensor, ...], rows: int) -> bool:
         return False
     with _Products() as products:
         failed = trial(net, example)
-    if failed is not None and "torch._dynamo" in sys.modules:
-        torch.compiler.reset()  # a torch.cond that failed within a mode would fail ever after
+    if failed is not None:
+        forget_failed_traces()
     if failed is not None or not products.sizes:
         return False
     each = sum(products.sizes) / len(products.sizes) * rows / max(1, len(example[0]))
