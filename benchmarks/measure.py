@@ -85,9 +85,11 @@ def missing(*packages: str) -> list[str]:
     return absent
 
 
-def beside(parser: argparse.ArgumentParser) -> None:
+def beside(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """Let a benchmark be given an older checkout, made for example by ``git worktree add FOLDER COMMIT``."""
-    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="another checkout, measured in turns")
+    parser.add_argument(
+        "--beside", type=Path, metavar="FOLDER", required=required, help="another checkout, measured in turns"
+    )
 
 
 def checkouts(options: argparse.Namespace) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.measure import quietly
+from benchmarks.measure import fresh, quietly
 from benchmarks.serving.bodies import Body
 from benchmarks.serving.server import Server, free_port
 from benchmarks.serving.servers.network import NAME
@@ -45,6 +45,15 @@ class Ours:
         command = [sys.executable, "-m", "maas_magics.service", "--store", str(self.store), "--host", "127.0.0.1"]
         url = f"http://127.0.0.1:{port}/v2/models/{NAME}/infer"
         return Server([*command, "--port", str(port), "--token-file", str(file)], {}, folder, url)
+
+
+def trained_by(checkout: Path, folder: Path) -> Ours:
+    """The same, trained by another checkout: what an older one has written, a newer one reads."""
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.serving.ours import trained; trained(Path(sys.argv[1]))"
+    )
+    fresh(code, str(folder), checkout=checkout)
+    return Ours(folder, next(folder.rglob("*.onnx")), secrets.token_urlsafe(32))
 
 
 def trained(folder: Path) -> Ours:

@@ -14,7 +14,7 @@ from statistics import median
 
 from benchmarks.measure import machine, table
 from benchmarks.serving.bodies import OUTPUT, oip_binary, oip_json
-from benchmarks.serving.ours import Ours, trained
+from benchmarks.serving.ours import Ours, trained_by
 from benchmarks.serving.server import Server
 from benchmarks.serving.servers.network import Network
 from benchmarks.serving.turns import MANY, ONE, Contestant, Turns
@@ -30,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        ours = trained(Path(folder))
+        ours = trained_by(options.folder.resolve(), Path(folder))
         network = Network(str(ours.network))
         which = network.outputs.index(OUTPUT)
         here, there = _contestant(ours, "here", Path.cwd()), _contestant(ours, "there", options.folder.resolve())
@@ -53,13 +53,13 @@ def main() -> None:
 def _contestant(ours: Ours, title: str, checkout: Path) -> Contestant:
     return Contestant(
         title,
-        partial(_start, ours, checkout),
+        partial(start, ours, checkout),
         lambda rows, binary: ours.body(oip_binary(rows) if binary else oip_json(rows)),
         CASES,
     )
 
 
-def _start(ours: Ours, checkout: Path, folder: Path) -> Server:
+def start(ours: Ours, checkout: Path, folder: Path) -> Server:
     """Start the service as it is in a checkout."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(checkout)
