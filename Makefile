@@ -2,6 +2,7 @@
 # make demo   run the first notebook without a browser; fails if a cell fails
 # make test   everything that CI runs
 # make fast   the quick tests only
+# make lowest some of each room's, with the lowest versions that pyproject.toml allows
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -15,7 +16,7 @@ ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 # An activated environment would leak into the kernels that the tests start.
 unexport VIRTUAL_ENV
 
-.PHONY: lab demo test fast lint notebooks browser peers clean
+.PHONY: lab demo test fast lowest lint notebooks browser peers clean
 
 lab: $(VENV)/lab
 	$(BIN)/jupyter lab $(ROOT) --LabApp.default_url=/lab/tree/notebooks/01_quickstart.ipynb
@@ -26,6 +27,7 @@ demo: $(VENV)/lab
 test:
 	$(MAKE) --jobs $(JOBS) --output-sync lint peers
 	$(MAKE) fast
+	$(MAKE) lowest
 	$(MAKE) --jobs $(JOBS) --output-sync notebooks demo
 	$(MAKE) browser
 
@@ -36,6 +38,10 @@ lint: $(VENV)/test
 
 fast: $(VENV)/test
 	$(BIN)/pytest $(TESTS) -m "not browser" --durations 20
+
+# Old releases on new ones of what they need are deprecated in many ways: warnings are no errors here.
+lowest: $(VENV)/lowest/done
+	$(VENV)/lowest/bin/pytest $(TESTS) -m "lowest and not slow and not browser" -W default --durations 20
 
 notebooks: $(patsubst notebooks/%.ipynb,check-%,$(wildcard notebooks/*.ipynb))
 
@@ -55,6 +61,12 @@ $(VENV)/lab: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+$(VENV)/lowest/done: $(VENV)/bin/python pyproject.toml .ci/lowest.py
+	$(BIN)/python -m venv --clear $(VENV)/lowest
+	$(BIN)/python .ci/lowest.py test > $(VENV)/lowest/constraints.txt
+	$(VENV)/lowest/bin/python -m pip install --quiet --constraint $(VENV)/lowest/constraints.txt --editable ".[test]"
 	touch $@
 
 # Programs of others that the tests speak with; each has an environment of its own, for their needs conflict.

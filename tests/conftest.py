@@ -26,12 +26,33 @@ PROCESSES = ("service/", "browser/")
 """Tests of several processes that wait for each other, which a busy machine may hold up."""
 
 
+LOWEST = (
+    *("test_compat.py", "compat/test_old_stores.py", "api/test_errors.py", "magics/test_magic_shell.py"),
+    *("core/test_compat_torch.py", "core/test_data_sources.py", "core/test_data_files.py", "core/test_export.py"),
+    *("core/test_export_formats.py", "core/test_loop_exact.py", "core/test_train_compiled.py"),
+    *("core/test_train_graphs.py", "core/test_train_memory.py", "core/test_train_metrics.py"),
+    *("core/test_train_workers.py", "core/test_track_tensorboard.py", "local/test_compat_optuna.py"),
+    *(
+        "local/test_sweep.py",
+        "service/test_compat_uvicorn.py",
+        "service/test_short.py",
+        "service/test_triton_client.py",
+    ),
+    *("widgets/test_compat_kernel.py", "widgets/test_view_busy.py", "widgets/test_view_history.py"),
+)
+"""Files that ask most of other packages, some of each room: ``make lowest`` runs their quick tests with the lowest
+versions of those packages. The others hang on code of our own, and would take an hour more."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ask those tests once more before they count as failed; the report tells which were."""
+    """Mark tests by their files; those of processes are asked once more before they count as failed, and told of."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix().startswith(PROCESSES):
+        place = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        if place.startswith(PROCESSES):
             item.add_marker(pytest.mark.flaky(reruns=1))
+        if place in LOWEST:
+            item.add_marker(pytest.mark.lowest)
 
 
 @pytest.fixture(autouse=True)

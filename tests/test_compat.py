@@ -267,3 +267,16 @@ def test_no_class_replaces_a_private_part_of_a_base_of_others() -> None:
                 if is_foreign(base.__module__):
                     wrong += [f"{module}.{name}.{part}, of {base.__qualname__}" for part in sorted(own & theirs)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_files_that_run_with_the_lowest_versions_are_there_and_of_every_room() -> None:
+    here = Path(__file__).parent
+    tree = ast.parse((here / "conftest.py").read_text())
+    [files] = [
+        {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LOWEST"
+    ]
+    assert [name for name in files if not (here / str(name)).is_file()] == []
+    rooms = {path.parent.name for path in here.glob("*/test_*.py")} - {"browser", "fuzz"}
+    assert {str(name).partition("/")[0] for name in files if "/" in str(name)} == rooms

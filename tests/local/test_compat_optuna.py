@@ -9,8 +9,6 @@ from optuna.trial import TrialState
 from maas_magics.api.errors import IncompatibleVersion
 from maas_magics.sweeps.compat import running_trial
 
-pytestmark = pytest.mark.lowest
-
 
 def test_a_running_trial_takes_reports_and_its_end() -> None:
     study = optuna.create_study()

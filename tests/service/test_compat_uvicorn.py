@@ -10,8 +10,6 @@ from maas_magics.api.errors import IncompatibleVersion
 from maas_magics.service import compat
 from maas_magics.service.transport import configure
 
-pytestmark = pytest.mark.lowest
-
 
 def test_this_uvicorn_lacks_nothing() -> None:
     assert compat.missing() == []

@@ -5,13 +5,10 @@ from __future__ import annotations
 import inspect
 from types import SimpleNamespace
 
-import pytest
 from ipykernel.comm.comm import BaseComm
 from ipykernel.kernelbase import Kernel
 
 from maas_magics.widgets.compat import ShellChannel, answer_where_asked
-
-pytestmark = pytest.mark.lowest
 
 
 def test_a_kernel_without_such_a_thread_stays_as_it_is() -> None:
