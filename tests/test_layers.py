@@ -44,7 +44,17 @@ CORE = (
     *("compat", "registry", "memory", "tracing", "delivery", "chunks", "data", "features", "networks", "graphs"),
     *("tasks", "losses"),
     *("architectures", "store", "model", "comparing", "runtimes", "generation", "inference", "generate", "context"),
-    *("evaluate", "exporters", "publish", "batches", "serialization", "training", "deserialization", "dispatch"),
+    *(
+        "evaluate",
+        "exporters",
+        "any_length",
+        "publish",
+        "batches",
+        "serialization",
+        "training",
+        "deserialization",
+        "dispatch",
+    ),
 )
 """Rooms of ``core``: each may import those before it."""
 

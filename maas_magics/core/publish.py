@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from maas_magics.api.errors import MaasError
 from maas_magics.api.results import ModelInfo
+from maas_magics.core.any_length import opened, other_lengths
 from maas_magics.core.context import Context
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters.examples import drawn, example
 from maas_magics.core.exporters.export import TOLERANCE, export_to
 from maas_magics.core.features.module import entered
@@ -30,34 +32,50 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
     without running its source, and make its ONNX export once that is needed. Where torch captures no such graph, or
     the process is one that need not answer soon, it goes with the export itself.
     """
-    manifest = model.manifest
     with staging(context.store.work) as work:
         staged = work / "version"
         staged.mkdir()
-        write_manifest(staged, manifest, model.processor)
         model.save(staged)
         write_sample(staged, sample)
-        if not manifest.declared and not (context.exports_later and _write_answers(staged, model, sample)):
+        if not model.manifest.declared and context.exports_later:
+            model, whole = _with_answers(staged, model, sample)
+        else:
+            whole = model.manifest.declared
+        write_manifest(staged, model.manifest, model.processor)
+        if not whole:
             _export(context, staged, model, name)
         seal(staged)
         version = context.store.storage.publish(name, staged)
-    info = msgspec.structs.replace(manifest.info, version=version)
-    kept = Model(msgspec.structs.replace(manifest, info=info), model.processor, model.net)
+    info = msgspec.structs.replace(model.manifest.info, version=version)
+    kept = Model(msgspec.structs.replace(model.manifest, info=info), model.processor, model.net)
     context.loader.keep(name, version, kept)
     return context.store.get(f"{name}:{version}")
 
 
-def _write_answers(staged: Path, model: Model, sample: pa.Table) -> bool:
-    """Write the graph of a module's answers, compared with the module; False where there is none to be had."""
+def _with_answers(staged: Path, model: Model, sample: pa.Table) -> tuple[Model, bool]:
+    """Write the graph of a module's answers, for rows of any length if it can be; whether there is one to be had."""
     rows = sum(BATCHES)
     try:
         raw = model.processor.encode(sample.slice(0, rows).drop_columns([TARGET])) if len(sample) else drawn(model)
+    except Exception:  # a column that cannot be encoded, which the export tells
+        return model, False
+    raw = [values[:rows] for values in raw]
+    wide = opened(model, raw)
+    if wide is not None and _write_answers(staged, wide, raw):
+        return wide, True
+    return model, _write_answers(staged, model, raw)
+
+
+def _write_answers(staged: Path, model: Model, raw: list[Array]) -> bool:
+    """Write the graph of a module's answers, compared with the module; False where there is none to be had."""
+    try:
         saved = load_file(staged / WEIGHTS)
         with torch.no_grad():
             transform = model.graph.transform
             data = pack_answers(model.net, transform(*example(model)), saved, model.processor.open_axes)
-            inputs = transform(*entered(model.processor, [values[:rows] for values in raw]))
-        compare_answers(model.net, unpack_answers(data, saved), inputs)
+            graph = unpack_answers(data, saved)
+            for rows in (raw, *other_lengths(model, raw)):
+                compare_answers(model.net, graph, transform(*entered(model.processor, rows)))
     except Exception:  # torch raises many unrelated kinds here; the export that follows tells why
         return False
     (staged / ANSWERS).write_bytes(data)

@@ -31,9 +31,6 @@ SECONDS = 0.45
 
 REPEATS = 7
 
-LENGTH = 5
-"""Of an axis that is free, in the example."""
-
 DRAWN = 300
 """Rows drawn where none were kept."""
 
@@ -43,8 +40,8 @@ def example(model: Model) -> tuple[Tensor, ...]:
     from maas_magics.core.features.module import entered
 
     raw = []
-    for spec in model.processor.specs:
-        shape = (ROWS, *(LENGTH if size < 0 else size for size in spec.shape[1:]))
+    for feature in model.processor.features:
+        shape, spec = (ROWS, *feature.example_row), feature.spec
         text = spec.datatype == "BYTES"
         raw.append(np.full(shape, "", dtype=object) if text else np.zeros(shape, dtype=NUMPY[spec.datatype]))
     return entered(model.processor, raw)

@@ -35,6 +35,9 @@ Layout = Literal["tabular", "flat", "raw", "image"]
     One float32 array, standardised.
 """
 
+LENGTH = 5
+"""Of an open axis, in an example."""
+
 Tell = Callable[[str], None]
 """Gets a sentence."""
 
@@ -125,6 +128,22 @@ class Feature(msgspec.Struct, frozen=True):
     def lengths(self, values: pa.ChunkedArray) -> Array | None:
         """Length of each row, int64 (n,), where rows differ in it: those of about one length share a batch."""
         return None
+
+    @property
+    def example_row(self) -> tuple[int, ...]:
+        """Shape of a row of an example; axes that are open have some length."""
+        return tuple(LENGTH if size < 0 else size for size in self.spec.shape[1:])
+
+    def length(self, sure: bool = True) -> int:
+        """Length of a row's first axis where a network may take others; 0 where it may not.
+
+        ``sure`` leaves out numbers beside each other, which may as well be so many quantities.
+        """
+        return 0
+
+    def opened(self) -> Feature:
+        """The feature with rows of any length."""
+        return self
 
     def having(self, dtype: str, line: bool) -> Feature:
         """The feature with floats of another type, if any is named, and a number a row as (n,) where it is a line."""

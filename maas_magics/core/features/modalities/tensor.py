@@ -39,15 +39,18 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
     Attributes
     ----------
     row : tuple of int
-        Shape without the batch.
+        Shape without the batch; its first axis is −1 where it may have any length.
     dtype : str
     scaling : Scaling, optional
         One center and one scale for all numbers, where the network gets them standardised, as float32.
+    usual : int
+        Length that an open axis had in training.
     """
 
     row: tuple[int, ...]
     dtype: str
     scaling: Scaling | None = None
+    usual: int = 0
 
     @property
     def spec(self) -> TensorSpec:
@@ -73,7 +76,9 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
             found = tensors(values)
             if self.row == () and found.shape[1:] == (1,):
                 found = found.reshape(-1)
-        if found.shape[1:] != self.row:
+        if found.ndim != len(self.row) + 1 or any(
+            size not in (-1, given) for size, given in zip(self.row, found.shape[1:], strict=True)
+        ):
             raise _of_shape(name, found.shape, self.row)
         wanted = np.dtype(self.dtype)
         whole = found.dtype.kind in "bui"
@@ -83,6 +88,21 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
             hint = f"Convert it: {_converted(found, self.dtype)}"
             raise mismatch(name, str(found.dtype), self.dtype, hint, found.ndim > 1)
         return found.astype(self.dtype, copy=False)
+
+    @property
+    def example_row(self) -> tuple[int, ...]:
+        """As the rows in training."""
+        return tuple(self.usual if size < 0 else size for size in self.row)
+
+    def length(self, sure: bool = True) -> int:
+        """That of rows of several axes, and of whole numbers, such as token ids."""
+        if not self.row or self.row[0] < 2 or self.scaling is not None:
+            return 0
+        return self.row[0] if not sure or len(self.row) > 1 or not self.dtype.startswith("float") else 0
+
+    def opened(self) -> TensorFeature:
+        """The same with rows of any length."""
+        return msgspec.structs.replace(self, row=(-1, *self.row[1:]), usual=self.row[0])
 
     def check(self, raw: Array) -> None:
         """Raise `DataError` for infinite and missing numbers."""
@@ -108,7 +128,7 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Numbers about as those in training; zeros and ones where they are whole."""
-        shape = (rows, *self.row)
+        shape = (rows, *self.example_row)
         if not self.dtype.startswith("float"):
             return random.integers(0, 2, shape).astype(self.dtype)
         values = random.normal(size=shape)
@@ -119,13 +139,18 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
 
 def _of_shape(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> DataError:
     """What is to be said of rows of another shape, and what to type where that mends it."""
-    told = "(" + ", ".join(["n", *map(str, wanted)]) + ("," if not wanted else "") + ")"
+    told = (
+        "("
+        + ", ".join(["n", *("any" if size < 0 else str(size) for size in wanted)])
+        + ("," if not wanted else "")
+        + ")"
+    )
     if found == wanted:
         hint = "It is one row: x[None]" if len(wanted) else "Give an array."
         return DataError(f"{spoken(name, ARRAY, axes=True)} has shape {found}; the model was trained on {told}.", hint)
     row = found[1:]
     hint = f"Give arrays of shape {told}."
-    if math.prod(row) == math.prod(wanted):
+    if -1 not in wanted and math.prod(row) == math.prod(wanted):
         order = next((axes for axes in MOVED if sorted(axes) == [*range(len(row))] and wanted == _at(row, axes)), None)
         hint = f"Reshape it: x.reshape{told}".replace("(n", "(-1")
         if order is not None:
