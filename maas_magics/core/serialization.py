@@ -21,6 +21,7 @@ from maas_magics.core.data.sources.arrays import of_column
 from maas_magics.core.data.sources.files import FileSource
 from maas_magics.core.data.stream import write_stream
 from maas_magics.core.data.target import TARGET
+from maas_magics.core.tasks.several import heads_of
 
 R = TypeVar("R", bound=Request[Any])
 
@@ -78,6 +79,11 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
         if isinstance(value, FileSource):
             read = [field.name for field in value.schema if is_text(field.type)]
     target = getattr(request, "target", None)
+    if heads_of(target):
+        raise OptionError(
+            "Several targets go to a service as columns of the data.",
+            "Put them into the table, and name them: --target a,b",
+        )
     if target is not None and not isinstance(target, (str, int)) and not _names(target):
         changes["target"] = _rows(target, send, target=True)
     return msgspec.structs.replace(request, **changes)

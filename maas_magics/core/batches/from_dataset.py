@@ -66,6 +66,8 @@ class FromDataset:
         How a batch is laid out.
     lengths : ndarray of int64, shape (n,), optional
         Length of each row, where rows differ in it: those of about one length share a batch.
+    as_made : bool
+        Whether inputs stay what they are, and do not become float32 where they are float64.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class FromDataset:
         pace: float = 0.0,
         items: Items | None = None,
         lengths: Array | None = None,
+        as_made: bool = False,
     ) -> None:
         self.items = items or Items()
         self.readers, self.batch_size, self.device, self.pace = readers, batch_size, device, pace
@@ -87,7 +90,7 @@ class FromDataset:
         self.steps = -(-self.rows // batch_size)
         if self.rows > batch_size and self.rows % batch_size == 1:
             self.steps -= 1
-        self._lengths = lengths
+        self._lengths, self._as_made = lengths, as_made
         self._part, self._rows, self._encode, self._seed = part, rows, encode, seed
 
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
@@ -122,4 +125,4 @@ class FromDataset:
 
     def _finish(self, tensors: list[Tensor]) -> Batch:
         inputs, target = self.items.finished(tensors)
-        return tuple(single(x) for x in inputs), self._encode(target)
+        return tuple(inputs if self._as_made else map(single, inputs)), self._encode(target)

@@ -89,7 +89,7 @@ class Lazy:
             made = [
                 FromDataset(
                     readers, number, torch.arange(len(rows)), batch_size, _as_it_is, device, seed=self._seed,
-                    lengths=prepared.processor.lengths(rows.table),
+                    lengths=prepared.processor.lengths(rows.table), as_made=True,
                 )
                 for number, rows in enumerate(parts)
             ]  # fmt: skip

@@ -134,6 +134,11 @@ class Feature(msgspec.Struct, frozen=True):
         """Shape of a row of an example; axes that are open have some length."""
         return tuple(LENGTH if size < 0 else size for size in self.spec.shape[1:])
 
+    @property
+    def padded_with(self) -> float:
+        """What rows that differ in length are padded with."""
+        return 0.0
+
     def length(self, sure: bool = True) -> int:
         """Length of a row's first axis where a network may take others; 0 where it may not.
 

@@ -30,6 +30,19 @@ def fix(name: str, texts: list[str]) -> str:
     return "" if found is None else found.fix
 
 
+def check_range(name: str, found: Array, dtype: str) -> None:
+    """Raise `DataError` for whole numbers that a narrower type does not hold."""
+    wanted = np.dtype(dtype)
+    if wanted.kind not in "iu" or found.dtype.kind not in "iu" or not found.size or np.can_cast(found.dtype, wanted):
+        return
+    low, high = int(found.min()), int(found.max())
+    if low < np.iinfo(wanted).min or high > np.iinfo(wanted).max:
+        odd = low if low < np.iinfo(wanted).min else high
+        raise mismatch(
+            name, f"{odd}, which {dtype} does not hold", dtype, "Give the numbers as in training.", found.ndim > 1
+        )
+
+
 def infinite(name: str, values: Array) -> DataError:
     """How many of some values are infinite, which no network learns from."""
     number = int(np.isinf(values).sum())

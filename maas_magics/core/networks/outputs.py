@@ -129,8 +129,8 @@ def chosen_outputs(outputs: Mapping[Key, Tensor], kind: str, heads: Sequence[str
     ModelError
         If a target has none.
     """
-    unnamed = is_unnamed(heads)
     rows = [key for key, value in outputs.items() if value.dim() and key != "loss"]
+    unnamed = is_unnamed(heads) and set(rows) != set(heads)  # names that both sides have are names
     by_place = unnamed or all(isinstance(key, int) for key in rows)
     absent = next((name for name in heads if name not in rows), None)
     keys: tuple[Key, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,9 @@ from maas_magics.core.networks.modules import preserve_rng
 
 APART, ROUNDING = 1e-2, 1e-4
 """Share of the answers' spread, and of their size, that a row's answer moves by rounding at most."""
+
+BEHIND = 4
+"""Places that are padded for a trial."""
 
 TRIED = 4
 """Rows that are asked alone."""
@@ -48,6 +53,45 @@ def mixed(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> str:
         f"The network's answer to a row hangs on the rows that are asked with it: apart from them, answers were off by "
         f"up to {off:.2g}. Rows are asked in parts, and on a service together with those of others. Take means, sums "
         "and softmaxes over a row's own axes, not over axis 0."
+    )
+
+
+def by_padding(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, padded: Mapping[int, float]) -> str:
+    """A sentence about a module that answers a row otherwise where more stands behind its end; empty of any other.
+
+    Parameters
+    ----------
+    net : nn.Module
+        In eval mode.
+    inputs : tuple of Tensor
+        Some rows; few are enough.
+    outputs : Tensor
+        What it answered to them.
+    padded : mapping of int to float
+        Places of the inputs that are padded, and with what.
+    """
+    if not padded:
+        return ""
+    longer = tuple(
+        torch.nn.functional.pad(x, (0, BEHIND), value=padded[place]) if place in padded else x
+        for place, x in enumerate(inputs)
+    )
+    try:
+        with preserve_rng(), torch.no_grad():
+            before = outputs.detach().double().reshape(len(inputs[0]), -1)
+            after = _answers(net, longer, len(inputs[0]))
+    except Exception:  # it may take no longer rows, which is told elsewhere
+        return ""
+    if before.shape != after.shape or not bool(torch.isfinite(after).all()):
+        return ""
+    least = APART * max(_spread(before), _spread(after)) + ROUNDING * float(before.abs().max())
+    off = float((before - after).abs().max())
+    if off <= least or _draws(net, inputs, before, least):
+        return ""
+    return (
+        f"The network's answer to a row hangs on the padding behind it, and so on the longest row that is asked with "
+        f"it: {BEHIND} places more moved answers by up to {off:.2g}. Leave padding out of means and sums: "
+        "mask = ids != 0."
     )
 
 

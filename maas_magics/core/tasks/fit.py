@@ -140,6 +140,15 @@ def fit_heads(
     DataError
         As `fit_task` does.
     """
+    for name in columns:
+        other = next(
+            (other for other in columns if other.startswith((f"{name}_probabilities", f"{name}_probability_"))), ""
+        )
+        if other:
+            raise DataError(
+                f"A target is called {other!r}, as the probabilities of the target {name!r} are.",
+                "Give it another name.",
+            )
     heads = tuple(cast(Head, fit_task(values[name], columns[name], tasks[name], standardise[name])) for name in columns)
     return Heads(tuple(columns), heads=heads, loss_weights=(1.0,) * len(heads))
 

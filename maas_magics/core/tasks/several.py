@@ -137,7 +137,7 @@ def given_heads(target: Any, heads: Sequence[str]) -> dict[str, Any]:
         If they are others.
     """
     given = heads_of(target, several=True)
-    if is_unnamed(list(given)) and len(given) == len(heads):
+    if set(given) != set(heads) and is_unnamed(list(given)) and len(given) == len(heads):
         given = dict(zip(heads, given.values(), strict=True))
     if set(given) != set(heads):
         found = f"the targets {', '.join(given)}" if given else "one target"

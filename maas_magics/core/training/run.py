@@ -21,7 +21,7 @@ from maas_magics.core.context import Context
 from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.meaning import contradiction
 from maas_magics.core.networks.modules import ask, settle, title_of
-from maas_magics.core.networks.row_mixing import mixed
+from maas_magics.core.networks.row_mixing import by_padding, mixed
 from maas_magics.core.training.assemble import Assembled, assemble
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.compiling.compiled import compiled_for
@@ -149,7 +149,10 @@ class TrainingRun:
             doubt = contradiction(self._prepared.answers, outputs)
         except ModelError:  # as many rows may be too many for the memory; a doubt is no reason to lose a training
             return ()
-        doubts = tuple(text for text in (doubt, mixed(self._net, inputs, outputs)) if text)
+        features = self._prepared.processor.features
+        padded = {place: feature.padded_with for place, feature in enumerate(features) if feature.ragged}
+        found = doubt, mixed(self._net, inputs, outputs), by_padding(self._net, inputs, outputs, padded)
+        doubts = tuple(text for text in found if text)
         for text in doubts:
             self._context.tell(text, "warning")
         return doubts

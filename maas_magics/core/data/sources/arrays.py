@@ -251,16 +251,25 @@ def of_column(values: Any) -> Values:
 
 def _uneven(rows: Sequence[Any]) -> pa.Array | None:
     """Rows of numbers that differ in length as lists of Arrow; None for other rows."""
-    if not all(isinstance(row, (list, tuple, np.ndarray)) or comes_from(row, "torch") for row in rows):
+    there = [row for row in rows if row is not None]
+    if not there or not all(isinstance(row, (list, tuple, np.ndarray)) or comes_from(row, "torch") for row in there):
         return None
-    if len({len(row) for row in rows}) == 1:
+    if len(there) == len(rows) and len(sizes := {len(row) for row in rows}) == 1 and sizes != {0}:
         return None
-    found = [np.asarray(row.detach().cpu() if comes_from(row, "torch") else row) for row in rows]
+    if any(value is None for row in there if isinstance(row, (list, tuple)) for value in row):
+        return pa.array([None if row is None else list(row) for row in rows]) if _are_plain(there) else None
+    found = [np.asarray(() if row is None else row.detach().cpu() if comes_from(row, "torch") else row) for row in rows]
     if any(row.ndim != 1 or (row.size and row.dtype.kind not in "biuf") for row in found):
         return None
     kind = np.result_type(*(row.dtype for row in found if row.size)) if any(row.size for row in found) else np.float64
-    ends = np.cumsum([0, *map(len, found)])
-    return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(np.concatenate(found).astype(kind)))
+    ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int64())
+    gone = None if len(there) == len(rows) else pa.array([row is None for row in rows])
+    return pa.LargeListArray.from_arrays(ends, pa.array(np.concatenate(found).astype(kind)), mask=gone)
+
+
+def _are_plain(rows: Sequence[Any]) -> bool:
+    """Whether lists hold numbers and what is missing alone."""
+    return all(value is None or isinstance(value, (int, float)) for row in rows for value in row)
 
 
 @sources.register("arrays")

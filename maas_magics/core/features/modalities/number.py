@@ -70,6 +70,9 @@ class Number(NumberLike, frozen=True, kw_only=True, tag="number"):
                 raise mismatch(name, f"rows of {math.prod(kind.shape)} numbers", f"rows of {self.width} numbers", hint)
             dtype = np.float64 if self.exact else np.float32
             return tensors(values).reshape(-1, self.width).astype(dtype, copy=False)
+        if is_listed(kind) and values.null_count == len(values):
+            values = pa.chunked_array([pa.nulls(len(values))])
+            kind = values.type
         if is_text(kind) and (read := self._read(values)) is not None:
             values, kind = read, read.type
         if not is_number(kind) and not pa.types.is_null(kind):
@@ -80,6 +83,8 @@ class Number(NumberLike, frozen=True, kw_only=True, tag="number"):
                 what = "lists of several lengths" if is_listed(kind) else str(kind)
                 raise mismatch(name, what, f"rows of {self.width} numbers", "Give that width.")
             raise mismatch(name, str(kind), "numbers", as_numbers(name))
+        if self.width > 1 and values.null_count == len(values):
+            return np.full((len(values), self.width), np.nan, dtype=np.float64 if self.exact else np.float32)
         if self.width > 1:
             raise mismatch(name, "one number a row", f"rows of {self.width} numbers", "Give that width.")
         return numbers(values).reshape(-1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array, is_length, is_number
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.features.base import Feature, FitConfig, Tell
-from maas_magics.core.features.mismatch import mismatch
+from maas_magics.core.features.mismatch import check_range, mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 
 LONGEST = 12
@@ -41,21 +42,40 @@ class SequenceFeature(Feature, frozen=True, kw_only=True, tag="sequence"):
         """(n, length) of its own type."""
         return TensorSpec(self.name, DATATYPES[self.dtype], (-1, -1), f"padded with {self.padding:g}")
 
+    @property
+    def padded_with(self) -> float:
+        """As it was fitted."""
+        return self.padding
+
     def encode(self, values: pa.ChunkedArray) -> Array:
         """Numbers (n, length), padded."""
         kind = values.type
         if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) == 1:
             values = pa.chunked_array([chunk.storage for chunk in values.chunks], kind.storage_type)
+        elif pa.types.is_null(kind) or (is_listed(kind) and pa.types.is_null(kind.value_type)):
+            values = values.cast(pa.large_list(pa.from_numpy_dtype(np.dtype(self.dtype))))
         elif not is_listed(kind) or not is_number(kind.value_type):
             raise mismatch(self.name, str(kind), "lists of numbers", "Give a list of numbers a row.")
         whole = _whole(values, self.name)
         lengths = np.asarray(pc.list_value_length(whole), dtype=np.int64)
         flat = np.asarray(pc.list_flatten(whole))
-        if flat.dtype.kind == "f" and np.dtype(self.dtype).kind in "iu":
+        if flat.size and flat.dtype.kind == "f" and np.dtype(self.dtype).kind in "iu":
             raise mismatch(self.name, f"lists of {flat.dtype}", f"lists of {self.dtype}", f".astype({self.dtype!r})")
+        check_range(self.name, flat, self.dtype)
         found = np.full((len(whole), max(1, lengths.max(initial=0))), self.padding, dtype=self.dtype)
         found[np.arange(found.shape[1]) < lengths[:, None]] = flat
         return found
+
+    def check(self, raw: Array) -> None:
+        """Raise `DataError` for infinite and missing numbers."""
+        super().check(raw)
+        if raw.dtype.kind == "f" and np.isnan(raw).any():
+            raise _gaps(self.name, int(np.isnan(raw).sum()))
+
+    def having(self, dtype: str, line: bool) -> SequenceFeature:
+        """The same with floats of another type."""
+        kind = dtype if dtype and self.dtype.startswith("float") else self.dtype
+        return msgspec.structs.replace(self, dtype=kind)
 
     def lengths(self, values: pa.ChunkedArray) -> Array:
         """Numbers of each row, int64 (n,)."""
@@ -70,10 +90,17 @@ def _whole(values: pa.ChunkedArray, name: str) -> pa.Array:
     """Lists in one piece, none of which is missing, or holds what is."""
     found = values.combine_chunks()
     found = found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
-    gaps = found.null_count + pc.list_flatten(found).null_count
+    flat = pc.list_flatten(found)
+    gaps = found.null_count + flat.null_count
+    if pa.types.is_floating(flat.type):
+        gaps += pc.sum(pc.is_nan(flat)).as_py() or 0
     if gaps:
-        raise DataError(f"Column {name!r} holds {gaps} missing values among its lists.", "Fill them, or drop the rows.")
+        raise _gaps(name, gaps)
     return found
+
+
+def _gaps(name: str, gaps: int) -> DataError:
+    return DataError(f"Column {name!r} holds {gaps} missing values among its lists.", "Fill them, or drop the rows.")
 
 
 class SequenceProfile:
@@ -106,7 +133,8 @@ class SequenceProfile:
         if pa.types.is_integer(self.kind) or pa.types.is_boolean(self.kind):
             dtype = "bool" if pa.types.is_boolean(self.kind) else str(np.dtype(self.kind.to_pandas_dtype()).name)
         else:
-            dtype = "float32"
+            dtype = str(self.kind) if str(self.kind) in ("float", "halffloat") else "float64"
+            dtype = {"float": "float32", "halffloat": "float16"}.get(dtype, dtype)
         return SequenceFeature(self.name, dtype=dtype)
 
 

@@ -18,7 +18,7 @@ from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.sources import ARRAY
 from maas_magics.core.features.base import Feature, FitConfig, Tell
 from maas_magics.core.features.coarse import is_coarse, may_be_coarse
-from maas_magics.core.features.mismatch import mismatch
+from maas_magics.core.features.mismatch import check_range, mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.number import AT_ONCE, measure
 from maas_magics.core.features.scaling import Scaling
@@ -87,6 +87,7 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
         ):
             hint = f"Convert it: {_converted(found, self.dtype)}"
             raise mismatch(name, str(found.dtype), self.dtype, hint, found.ndim > 1)
+        check_range(name, found, self.dtype)
         return found.astype(self.dtype, copy=False)
 
     @property
