@@ -20,7 +20,7 @@ def seconds(place: str, folder: Path) -> list[tuple[float, float]]:
     from cells import SETUP, training
     from lab import open_tab, start_lab
 
-    from maas_magics.session import MaasSession
+    from maas_magics.session import Session
 
     found = []
     store = str(folder / "store")
@@ -44,7 +44,7 @@ def seconds(place: str, folder: Path) -> list[tuple[float, float]]:
                 tab.page.locator(".maas[data-state=stopped]").wait_for(timeout=120_000)
                 found.append((shown - begun, time.perf_counter() - shown))
     finally:
-        MaasSession(store).stop_serving(None)
+        Session(store).stop_serving(None)
     return found
 
 

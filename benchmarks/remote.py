@@ -20,11 +20,11 @@ def main() -> None:
 
     from maas_magics.api.requests import ExportRequest, PredictRequest, TrainRequest
     from maas_magics.remote.connect import stop_local
-    from maas_magics.session import MaasSession
+    from maas_magics.session import Session
 
     os.environ["MAAS_UI"] = "static"
     with tempfile.TemporaryDirectory() as folder:
-        here, there = MaasSession(folder), MaasSession(folder)
+        here, there = Session(folder), Session(folder)
         made = np.random.default_rng(0)
         frame = pd.DataFrame(made.standard_normal((ROWS, COLUMNS)), columns=[f"c{i}" for i in range(COLUMNS)])
         few = frame.head(2000).assign(y=lambda rows: np.where(rows.c0 + rows.c1 > 0, "yes", "no"))

@@ -20,7 +20,7 @@ def main() -> None:
 
     from maas_magics.api.events import Message, Started
     from maas_magics.api.requests import TrainRequest
-    from maas_magics.session import MaasSession
+    from maas_magics.session import Session
 
     torch.set_num_threads(1)
     os.environ["MAAS_UI"] = "static"
@@ -45,7 +45,7 @@ def main() -> None:
     }
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        session = MaasSession(folder)
+        session = Session(folder)
         for title, (data, options, build) in networks.items():
             figures: dict[str, list[float]] = {}
             chosen: list[str] = []

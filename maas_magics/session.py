@@ -33,7 +33,7 @@ MANY_ROWS = 20_000
 """Rows from which a prediction may become slow."""
 
 
-class MaasSession(Connection):
+class Session(Connection):
     """What one notebook or script says to a backend.
 
     Parameters
@@ -373,12 +373,12 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
     return flat
 
 
-_session: MaasSession | None = None
+_session: Session | None = None
 
 
-def current() -> MaasSession:
+def current() -> Session:
     """The session of this process, made on first use."""
     global _session
     if _session is None:
-        _session = MaasSession()
+        _session = Session()
     return _session

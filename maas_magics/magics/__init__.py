@@ -16,13 +16,13 @@ from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import uncommented
 
 if TYPE_CHECKING:
-    from maas_magics.session import MaasSession
+    from maas_magics.session import Session
 
 BODIES = ("train", "predict", "maas")
 """Magics that take a cell as well."""
 
 
-def register(shell: Any, session: MaasSession) -> None:
+def register(shell: Any, session: Session) -> None:
     """Bring every magic and its completion into a shell."""
     names = (*maas.MAGICS, "maas")
     for name, module in {**maas.MAGICS, "maas": maas}.items():
@@ -59,7 +59,7 @@ def _forget(shell: Any) -> None:
         made[:] = [one for one in made if not ours(one)]
 
 
-def _function(shell: Any, session: MaasSession, name: str, module: ModuleType) -> Any:
+def _function(shell: Any, session: Session, name: str, module: ModuleType) -> Any:
     from IPython.core.magic import no_var_expand
 
     @no_var_expand

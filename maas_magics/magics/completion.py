@@ -16,7 +16,7 @@ from maas_magics.magics.typed import Typed
 from maas_magics.magics.words import Names, split, uncommented
 
 if TYPE_CHECKING:
-    from maas_magics.session import MaasSession
+    from maas_magics.session import Session
 
 LINE = re.compile(
     rf"^(?:[^#'\"]*:)?\s*(?:[\w,. ]+=\s*|return\s+)?%{{1,2}}({'|'.join((*maas.MAGICS, 'maas'))})\s(.*)$", re.DOTALL
@@ -26,7 +26,7 @@ OPENED = re.compile(r"""(?:^|\s)((["'])[^"']*)$""")
 """A last word whose quotes are still open: spaces belong to it."""
 
 
-def make_matcher(session: MaasSession, shell: Any) -> Callable[[Any], Any]:
+def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
     """A matcher for ``shell.Completer.custom_matchers``."""
     from IPython.core.completer import SimpleCompletion, SimpleMatcherResult, context_matcher
 
@@ -51,7 +51,7 @@ def make_matcher(session: MaasSession, shell: Any) -> Callable[[Any], Any]:
 
 
 def complete(
-    name: str, line: str, session: MaasSession, variables: dict[str, Any], local: list[str]
+    name: str, line: str, session: Session, variables: dict[str, Any], local: list[str]
 ) -> tuple[list[str], str]:
     """What the last word of a magic's line may become, and that word.
 
@@ -59,7 +59,7 @@ def complete(
     ----------
     name, line : str
         Of the magic, up to the cursor.
-    session : MaasSession
+    session : Session
     variables : dict
         The notebook's.
     local : list of str

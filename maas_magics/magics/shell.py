@@ -9,7 +9,7 @@ from maas_magics.magics.scope import Scope
 from maas_magics.magics.words import Names
 
 if TYPE_CHECKING:
-    from maas_magics.session import MaasSession
+    from maas_magics.session import Session
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Magic:
     """Handed to every magic."""
 
     shell: Any
-    session: MaasSession
+    session: Session
     scope: Scope
 
     @property

@@ -32,7 +32,7 @@ from maas_magics.api.events import CheckpointSaved
 from maas_magics.api.requests import ExportRequest, PredictRequest, TrainRequest
 from maas_magics.local.backend import LocalBackend
 from maas_magics.local.pool import ServiceBackend
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 rng = np.random.default_rng(0)
 N = 80
@@ -109,7 +109,7 @@ def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def models(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Models of every kind, a version twice, an ended training that can go on, and a sweep."""
-    session = MaasSession(place, tell=lambda text: None)
+    session = Session(place, tell=lambda text: None)
 
     def train(name: str, data: Any, target: Any = None, **options: Any) -> Any:
         return session.run(TrainRequest(name=name, data=data, target=target, threads=1, **options))
@@ -149,7 +149,7 @@ def models(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     session.backend.models.delete("ended")
     session.run(TrainRequest(name="ended", epochs=4, **long))
 
-    aside = MaasSession(f"{place}-aside", tell=lambda text: None)
+    aside = Session(f"{place}-aside", tell=lambda text: None)
     alone = aside.run(TrainRequest(name="alone", data=X, target=Y, epochs=400, checkpoint_every="50", **LONG))
     expected["paused"] = {"history": alone.history}
 

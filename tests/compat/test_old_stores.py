@@ -20,7 +20,7 @@ from maas_magics.api.errors import MaasError, ModelError, OptionError
 from maas_magics.api.events import Resumed
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, TrainRequest
 from maas_magics.local.pool import ServiceBackend
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 ARCHIVE = Path(__file__).parent / "store-0.1.tar.gz"
 
@@ -49,14 +49,14 @@ def expected(unpacked: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def session(store: Path) -> MaasSession:
+def session(store: Path) -> Session:
     """A session over a copy of the store; the processes that ran its jobs were of this machine, and are gone."""
     with tarfile.open(ARCHIVE) as packed:
         packed.extractall(store.parent, filter="data")
     with contextlib.closing(sqlite3.connect(store / "jobs.sqlite")) as journal:
         journal.execute("UPDATE jobs SET owner = replace(owner, 'old-host:', ?)", (f"{socket.gethostname()}:",))
         journal.commit()
-    return MaasSession(str(store), tell=lambda text: None)
+    return Session(str(store), tell=lambda text: None)
 
 
 def rows(found: dict[str, Any]) -> Any:
@@ -82,11 +82,11 @@ def same_curves(history: dict[str, Any], before: dict[str, Any]) -> None:
         np.testing.assert_allclose(history[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def job_of(session: MaasSession, name: str) -> Job[Any]:
+def job_of(session: Session, name: str) -> Job[Any]:
     return session.job(next(info.id for info in session.jobs() if info.title == f"train {name}"))
 
 
-def test_every_version_and_alias_is_there(session: MaasSession) -> None:
+def test_every_version_and_alias_is_there(session: Session) -> None:
     models = session.backend.models
     assert {info.name for info in models.list()} == TRAINED
     assert models.get("line").ref == "line:2" and models.get("line@prod").ref == "line:1"
@@ -97,14 +97,14 @@ def test_every_version_and_alias_is_there(session: MaasSession) -> None:
     assert [record.info.ref for record in found.records] == ["line:1", "line:2"]
 
 
-def test_models_answer_as_they_did(session: MaasSession, asked: dict[str, Any]) -> None:
+def test_models_answer_as_they_did(session: Session, asked: dict[str, Any]) -> None:
     for one in asked.values():
         options = one["options"]
         answer = session.predict(PredictRequest(model=one["model"], data=rows(one["rows"]), **options))
         same(answer, one["answer"])
 
 
-def test_models_are_scored_and_exported_again(session: MaasSession, expected: dict[str, Any], tmp_path: Path) -> None:
+def test_models_are_scored_and_exported_again(session: Session, expected: dict[str, Any], tmp_path: Path) -> None:
     scored = session.run(EvaluateRequest(model="table", data=rows(expected["frame"])))
     assert {"accuracy", "f1"} <= scored.values.keys()
     session.run(EvaluateRequest(model="line", data=rows(expected["x"]), target=rows(expected["y"])))
@@ -116,7 +116,7 @@ def test_models_are_scored_and_exported_again(session: MaasSession, expected: di
         session.run(ExportRequest(model="own"))
 
 
-def test_jobs_of_every_end_are_told_again(session: MaasSession, expected: dict[str, Any]) -> None:
+def test_jobs_of_every_end_are_told_again(session: Session, expected: dict[str, Any]) -> None:
     now = {info.id: info for info in session.jobs()}
     assert now.keys() == expected["jobs"].keys()
     for id, before in expected["jobs"].items():
@@ -130,13 +130,13 @@ def test_jobs_of_every_end_are_told_again(session: MaasSession, expected: dict[s
     assert job_of(session, "table").result().info.ref == "table:1"
 
 
-def test_an_ended_training_goes_on_as_if_it_had_never_ended(session: MaasSession, expected: dict[str, Any]) -> None:
+def test_an_ended_training_goes_on_as_if_it_had_never_ended(session: Session, expected: dict[str, Any]) -> None:
     x, y, before = rows(expected["x"]), rows(expected["y"]), expected["ended"]
     request = TrainRequest(name="ended", data=x, target=y, epochs=8, resume=True, **before["long"])
     same_curves(session.run(request).history, before["history"])
 
 
-def test_a_training_of_a_table_goes_on(session: MaasSession, expected: dict[str, Any]) -> None:
+def test_a_training_of_a_table_goes_on(session: Session, expected: dict[str, Any]) -> None:
     given: dict[str, Any] = expected["table"] | {"name": "table", "data": rows(expected["frame"]), "target": "label"}
     del given["epochs"]
     given["params"] |= {"hidden": tuple(given["params"]["hidden"])}
@@ -145,9 +145,7 @@ def test_a_training_of_a_table_goes_on(session: MaasSession, expected: dict[str,
     assert session.run(TrainRequest(**given, epochs=6, resume=True)).epochs == 6
 
 
-def test_a_training_goes_on_with_the_network_that_was_usual_then(
-    session: MaasSession, expected: dict[str, Any]
-) -> None:
+def test_a_training_goes_on_with_the_network_that_was_usual_then(session: Session, expected: dict[str, Any]) -> None:
     given: dict[str, Any] = expected["table"] | {"name": "table", "data": rows(expected["frame"]), "target": "label"}
     given |= {"model": "auto", "epochs": 6, "resume": True}
     given["params"] = given["params"] | {"hidden": tuple(given["params"]["hidden"])}
@@ -155,7 +153,7 @@ def test_a_training_goes_on_with_the_network_that_was_usual_then(
     assert (found.info.architecture, found.epochs) == ("mlp", 6)
 
 
-def test_a_training_of_a_killed_kernel_goes_on(session: MaasSession, expected: dict[str, Any]) -> None:
+def test_a_training_of_a_killed_kernel_goes_on(session: Session, expected: dict[str, Any]) -> None:
     x, y, long = rows(expected["x"]), rows(expected["y"]), expected["ended"]["long"] | {"checkpoint_every": "50"}
     killed = job_of(session, "killed")
     assert killed.info.state == "failed"
@@ -167,7 +165,7 @@ def test_a_training_of_a_killed_kernel_goes_on(session: MaasSession, expected: d
     assert job.result().info.name == "killed"
 
 
-def test_a_service_goes_on_with_what_was_paused_and_what_waited(session: MaasSession, expected: dict[str, Any]) -> None:
+def test_a_service_goes_on_with_what_was_paused_and_what_waited(session: Session, expected: dict[str, Any]) -> None:
     paused, waiting = job_of(session, "paused").info.id, job_of(session, "waiting").info.id
     with contextlib.closing(ServiceBackend(session.store)) as backend:
         assert backend.job(paused).info.state == "paused"
@@ -179,7 +177,7 @@ def test_a_service_goes_on_with_what_was_paused_and_what_waited(session: MaasSes
     assert "Resumed" in kinds and kinds[-1] == "Finished"
 
 
-def test_a_sweep_goes_on_with_the_trials_that_it_had(session: MaasSession, expected: dict[str, Any]) -> None:
+def test_a_sweep_goes_on_with_the_trials_that_it_had(session: Session, expected: dict[str, Any]) -> None:
     request = TrainRequest(name="swept", data=rows(expected["frame"]), **expected["swept"])
     found = session.sweep(request, expected["space"], trials=5, resume=True)
     assert [trial.params for trial in found.trials] == [params for params, _ in expected["sweep"]]

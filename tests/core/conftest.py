@@ -17,14 +17,14 @@ from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequ
 from maas_magics.api.results import Artifact, Metrics, TrainedModel
 from maas_magics.core import publish
 from maas_magics.local.job import LocalJob
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 
 class Lab:
     """The words of a cell on a store in a temporary folder, with few epochs and without a view."""
 
     def __init__(self, store: Path) -> None:
-        self.session = MaasSession(str(store), tell=lambda text: None)
+        self.session = Session(str(store), tell=lambda text: None)
         self.last: LocalJob[Any] | None = None
 
     def start(self, data: Any, target: Any = None, name: str = "m", **options: Any) -> LocalJob[TrainedModel]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.requests import PredictRequest
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 RNG = np.random.default_rng(2)
 N, LENGTH = 90, 8
@@ -95,7 +95,7 @@ def test_filters_answer_at_any_length(lab: Any, store: Path, exported: None) -> 
     with torch.no_grad():
         expected = lab.net()(torch.from_numpy(longer)).softmax(1).numpy()
     assert np.allclose(found, expected, atol=1e-6)
-    other = MaasSession(str(store), tell=lambda text: None)
+    other = Session(str(store), tell=lambda text: None)
     again = other.predict(PredictRequest(model="m", data=longer, probabilities=True))
     assert np.allclose(again, expected, atol=1e-5)
     for format in ("onnx", "pt2"):

@@ -18,7 +18,7 @@ from maas_magics.api.requests import PredictRequest, TrainRequest
 from maas_magics.core.batches.from_dataset import by_length
 from maas_magics.core.batches.training_rows import module_and_rows
 from maas_magics.core.graphs.rebuild import pack, unpack
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 RNG = np.random.default_rng(4)
 IDS = [RNG.integers(1, 20, RNG.integers(2, 14)).tolist() for _ in range(240)]
@@ -98,7 +98,7 @@ def test_exports_take_any_length(lab: Any) -> None:
 def test_another_process_answers_by_the_published_graph(lab: Any, store: Path) -> None:
     trained(lab, FORMS["dict"], Mean(), epochs=2)
     expected = asked(lab, IDS[:9])
-    other = MaasSession(str(store), tell=lambda text: None)
+    other = Session(str(store), tell=lambda text: None)
     found = other.predict(PredictRequest(model="m", data={"ids": IDS[:9]}))
     assert np.asarray(found).ravel() == pytest.approx(expected, abs=1e-5)
 

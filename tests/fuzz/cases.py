@@ -21,7 +21,7 @@ from maas_magics.core.data.sources import as_numpy, open_source
 from maas_magics.core.exporters import exporters
 from maas_magics.core.inference.engine import Engine
 from maas_magics.remote.backend import RemoteBackend
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 CASES: Counter[str] = Counter()
 """How many cases ended in which way."""
@@ -40,7 +40,7 @@ def outcome(entry: str, ask: Callable[[], Any]) -> Any:
     return found
 
 
-def trained(session: MaasSession, data: Any, target: Any, **options: Any) -> bool:
+def trained(session: Session, data: Any, target: Any, **options: Any) -> bool:
     request = TrainRequest(name="m", data=data, target=target, **{"model": "linear", "epochs": 1} | options)
     return outcome("train", lambda: session.run(request)) is not None
 
@@ -62,7 +62,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return True
 
 
-def no_raw_exception(way: str, seed: int, session: MaasSession, folder: Path) -> None:
+def no_raw_exception(way: str, seed: int, session: Session, folder: Path) -> None:
     """Trained on, asked, scored: answered, or refused in two lines."""
     table, target = draw_table(seed, EVERY)
     try:
@@ -84,7 +84,7 @@ def no_raw_exception(way: str, seed: int, session: MaasSession, folder: Path) ->
             outcome("predict", lambda rows=rows: session.predict(PredictRequest(model="m", data=rows)))
 
 
-def no_raw_exception_of_arrays(seed: int, session: MaasSession) -> None:
+def no_raw_exception_of_arrays(seed: int, session: Session) -> None:
     """Arrays, pairs and dicts of them, of every dtype, shape and layout."""
     rng = np.random.default_rng(seed)
     rows = int(rng.choice([1, 2, 12, 40, 40, 40]))
@@ -105,7 +105,7 @@ def no_raw_exception_of_arrays(seed: int, session: MaasSession) -> None:
         outcome("predict", lambda other=other: session.predict(PredictRequest(model="m", data=other)))
 
 
-def no_raw_exception_of_natives(seed: int, session: MaasSession) -> None:
+def no_raw_exception_of_natives(seed: int, session: Session) -> None:
     """Types of columns that one library alone has, odd names and indices."""
     rng = np.random.default_rng(seed)
     rows = int(rng.choice([1, 3, 40, 40, 40]))
@@ -125,7 +125,7 @@ def no_raw_exception_of_natives(seed: int, session: MaasSession) -> None:
     outcome("evaluate another", lambda: session.run(EvaluateRequest(model="m", data=other)))
 
 
-def _trained_on(seed: int, way: str, session: MaasSession, folder: Path) -> tuple[dict[str, Any], Any] | None:
+def _trained_on(seed: int, way: str, session: Session, folder: Path) -> tuple[dict[str, Any], Any] | None:
     """Features of the table of a seed, by name and given in a way, once a model is trained on it; None if none is."""
     table, target = draw_table(seed, PLAIN)
     with contextlib.suppress(MaasError):
@@ -139,7 +139,7 @@ def _trained_on(seed: int, way: str, session: MaasSession, folder: Path) -> tupl
         return None
 
 
-def one_answer(seed: int, session: MaasSession, service: RemoteBackend, folder: Path) -> None:
+def one_answer(seed: int, session: Session, service: RemoteBackend, folder: Path) -> None:
     """In tables of every library, in files, typed in a cell, through the service as a table, JSON and binary."""
     way = (*IN_MEMORY, *FILES)[seed % (len(IN_MEMORY) + len(FILES))]
     made = _trained_on(seed, way, session, folder)
@@ -164,7 +164,7 @@ def one_answer(seed: int, session: MaasSession, service: RemoteBackend, folder: 
     _ask_by_protocol(session, service, rows, expected)
 
 
-def _ask_by_protocol(session: MaasSession, service: RemoteBackend, rows: Any, expected: dict[str, Any]) -> None:
+def _ask_by_protocol(session: Session, service: RemoteBackend, rows: Any, expected: dict[str, Any]) -> None:
     """JSON and binary tensors of the raw columns, as any client sends them."""
     predictor = session.backend.loader.predictor("m")  # type: ignore[attr-defined]
     source = open_source(rows)
@@ -200,7 +200,7 @@ def _word(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def graph_agrees(seed: int, session: MaasSession, folder: Path) -> None:
+def graph_agrees(seed: int, session: Session, folder: Path) -> None:
     """The file that `%export` makes, through ONNX Runtime."""
     made = _trained_on(seed, list(IN_MEMORY)[seed % len(IN_MEMORY)], session, folder)
     if made is None:

@@ -26,7 +26,7 @@ from ways import FILES, IN_MEMORY
 
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.remote.client import Client
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 TABLES = int(os.environ.get("MAAS_FUZZ", "12"))
 
@@ -57,13 +57,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(folder: Path) -> MaasSession:
+def session(folder: Path) -> Session:
     torch.set_num_threads(1)
-    return MaasSession(str(folder / "store"), tell=lambda text: None)
+    return Session(str(folder / "store"), tell=lambda text: None)
 
 
 @pytest.fixture(scope="module")
-def service(session: MaasSession) -> Iterator[RemoteBackend]:
+def service(session: Session) -> Iterator[RemoteBackend]:
     """The same models through a real service."""
     with in_thread(session.backend) as url:
         backend = RemoteBackend(Client(url, lambda: ""))
@@ -74,31 +74,31 @@ def service(session: MaasSession) -> Iterator[RemoteBackend]:
 @pytest.mark.parametrize("way", [*IN_MEMORY, *FILES])
 @quietly
 @given(seed=SEEDS)
-def test_no_table_ends_in_a_raw_exception(way: str, seed: int, session: MaasSession, folder: Path) -> None:
+def test_no_table_ends_in_a_raw_exception(way: str, seed: int, session: Session, folder: Path) -> None:
     no_raw_exception(way, seed, session, folder)
 
 
 @settings(quietly, max_examples=4 * TABLES)
 @given(seed=SEEDS)
-def test_no_array_ends_in_a_raw_exception(seed: int, session: MaasSession) -> None:
+def test_no_array_ends_in_a_raw_exception(seed: int, session: Session) -> None:
     no_raw_exception_of_arrays(seed, session)
 
 
 @settings(quietly, max_examples=4 * TABLES)
 @given(seed=SEEDS)
-def test_no_type_of_one_library_ends_in_a_raw_exception(seed: int, session: MaasSession) -> None:
+def test_no_type_of_one_library_ends_in_a_raw_exception(seed: int, session: Session) -> None:
     no_raw_exception_of_natives(seed, session)
 
 
 @quietly
 @given(seed=SEEDS)
 def test_a_row_has_one_answer_however_it_is_given(
-    seed: int, session: MaasSession, service: RemoteBackend, folder: Path
+    seed: int, session: Session, service: RemoteBackend, folder: Path
 ) -> None:
     one_answer(seed, session, service, folder)
 
 
 @settings(quietly, max_examples=max(4, TABLES // 20))
 @given(seed=SEEDS)
-def test_the_exported_graph_answers_the_same(seed: int, session: MaasSession, folder: Path) -> None:
+def test_the_exported_graph_answers_the_same(seed: int, session: Session, folder: Path) -> None:
     graph_agrees(seed, session, folder)

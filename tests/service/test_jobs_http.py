@@ -462,9 +462,9 @@ def test_values_that_cannot_travel_are_named() -> None:
 
 def test_an_export_is_fetched_from_the_service(served: Service, backend: RemoteBackend, tmp_path: Path) -> None:
     from maas_magics.api.requests import ExportRequest
-    from maas_magics.session import MaasSession
+    from maas_magics.session import Session
 
-    session = MaasSession(str(tmp_path / "store"))
+    session = Session(str(tmp_path / "store"))
     session._backend, session._remote = backend, True
     session.run(request())
     for out in (tmp_path / "copy" / "m.onnx", tmp_path / "folder"):

@@ -12,7 +12,7 @@ import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 
 from maas_magics.api.events import FINAL_STATES
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -21,12 +21,12 @@ TRAIN = "%train m --data (X, y) --model linear --epochs 1000000 --patience 0 --t
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Iterator[tuple[KernelManager, Any, MaasSession]]:
+def kernel(tmp_path: Path) -> Iterator[tuple[KernelManager, Any, Session]]:
     """A kernel whose cells run on this machine's service of a store of its own, and a session there."""
     manager, client = start_new_kernel(
         kernel_name="python3", env={**os.environ, "MAAS_STORE": str(tmp_path / "store"), "MAAS_UI": ""}
     )
-    session = MaasSession(str(tmp_path / "store"))
+    session = Session(str(tmp_path / "store"))
     try:
         client.execute_interactive(SETUP, timeout=600, output_hook=lambda message: None)
         session.connect("local")
@@ -37,7 +37,7 @@ def kernel(tmp_path: Path) -> Iterator[tuple[KernelManager, Any, MaasSession]]:
         session.stop_serving(None)
 
 
-def begin(client: Any, session: MaasSession) -> Any:
+def begin(client: Any, session: Session) -> Any:
     """The job of a cell that waits for it, once it has ended an epoch."""
     client.execute(TRAIN)
     until = time.monotonic() + 600
@@ -50,7 +50,7 @@ def begin(client: Any, session: MaasSession) -> Any:
     raise AssertionError("no training began")
 
 
-def test_a_restart_leaves_the_job_alone(kernel: tuple[KernelManager, Any, MaasSession]) -> None:
+def test_a_restart_leaves_the_job_alone(kernel: tuple[KernelManager, Any, Session]) -> None:
     manager, client, session = kernel
     job = begin(client, session)
     manager.restart_kernel()
@@ -63,7 +63,7 @@ def test_a_restart_leaves_the_job_alone(kernel: tuple[KernelManager, Any, MaasSe
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupt_without_an_end_stops_it(kernel: tuple[KernelManager, Any, MaasSession], times: int) -> None:
+def test_an_interrupt_without_an_end_stops_it(kernel: tuple[KernelManager, Any, Session], times: int) -> None:
     manager, client, session = kernel
     job = begin(client, session)
     for _ in range(times):

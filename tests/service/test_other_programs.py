@@ -22,7 +22,7 @@ from serving import Service
 from maas_magics.api.errors import MaasError, Refused
 from maas_magics.api.requests import PredictRequest, TrainRequest
 from maas_magics.local.backend import LocalBackend
-from maas_magics.session import MaasSession
+from maas_magics.session import Session
 
 pytestmark = pytest.mark.slow
 
@@ -172,24 +172,24 @@ def mlserver(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def asking(mlserver: str, tmp_path: Path) -> MaasSession:
-    session = MaasSession(str(tmp_path / "store"))
+def asking(mlserver: str, tmp_path: Path) -> Session:
+    session = Session(str(tmp_path / "store"))
     session.connect(f"oip+{mlserver}")
     return session
 
 
-def test_a_table_is_asked_of_another_server(asking: MaasSession, filled: Path) -> None:
+def test_a_table_is_asked_of_another_server(asking: Session, filled: Path) -> None:
     rows = cells(30, seed=5).drop(columns="label")
     rows["size"] = rows["size"].fillna(0.0)
     rows.index = rows.index + 100
     found: Any = asking.predict(PredictRequest(model="cells", data=rows))
-    here: Any = MaasSession(str(filled / "store")).predict(PredictRequest(model="cells", data=rows))
+    here: Any = Session(str(filled / "store")).predict(PredictRequest(model="cells", data=rows))
     assert isinstance(found, pd.DataFrame) and found.index.equals(rows.index)
     assert found["prediction"].tolist() == here["prediction"].tolist()
     np.testing.assert_allclose(found.iloc[:, 1:].to_numpy(), here.iloc[:, 1:].to_numpy(), rtol=1e-6)
 
 
-def test_an_array_is_asked_of_another_server(asking: MaasSession, here: LocalBackend) -> None:
+def test_an_array_is_asked_of_another_server(asking: Session, here: LocalBackend) -> None:
     x = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
     found = asking.predict(PredictRequest(model="net", data=x))
     np.testing.assert_array_equal(found, here.infer("net", {"x": x}).outputs["prediction"])
@@ -197,7 +197,7 @@ def test_an_array_is_asked_of_another_server(asking: MaasSession, here: LocalBac
     assert asking.predict(PredictRequest(model="net", data=frame))["prediction"].tolist() == found[:5].tolist()
 
 
-def test_what_such_a_server_cannot_do_is_told(asking: MaasSession) -> None:
+def test_what_such_a_server_cannot_do_is_told(asking: Session) -> None:
     assert {info.name for info in asking.backend.models.list()} >= {"cells", "net"}
     assert asking.backend.models.get("net").signature.inputs[0].shape == (-1, 8)
     with pytest.raises(Refused, match="does not train"):
