@@ -59,7 +59,7 @@ def test_parts_of_rows_make_the_figure_of_all(kind: str, weighted: bool, n: int,
 
 
 def test_every_metric_of_the_package_but_one_keeps_no_rows() -> None:
-    kept = [metric.__name__ for metric in OURS if type(accumulator_of(metric)).__name__ == "Kept"]
+    kept = [metric.__name__ for metric in OURS if type(accumulator_of(metric)).__name__ == "KeptRows"]
     assert kept == ["auc"]
 
 

@@ -13,13 +13,13 @@ import torch
 
 from maas_magics.api.errors import StoreError
 from maas_magics.core.batches.batches import InMemory
-from maas_magics.core.batches.blocks import Blocks, Kept, Spill, check_room
+from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout, check_room
 
 CPU = torch.device("cpu")
 KINDS = (
-    Kept(torch.float32, torch.float32, (3,)),
-    Kept(torch.int16, torch.int64, (2,)),
-    Kept(torch.int32, torch.int64, ()),
+    TensorLayout(torch.float32, torch.float32, (3,)),
+    TensorLayout(torch.int16, torch.int64, (2,)),
+    TensorLayout(torch.int32, torch.int64, ()),
 )
 
 

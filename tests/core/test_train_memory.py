@@ -18,7 +18,7 @@ from maas_magics.api.errors import Diverged, MaasError, OptionError
 from maas_magics.api.events import Started
 from maas_magics.core.batches.accumulate import GradientAccumulation
 from maas_magics.core.batches.batches import InMemory
-from maas_magics.core.batches.blocks import Blocks, Kept, Spill
+from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout
 from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.core.training import assemble
 from maas_magics.core.training.checkpoint import Checkpoints
@@ -149,7 +149,9 @@ def test_bytes_of_a_step_are_counted_where_the_system_would_kill(rows: tuple[Ten
 
 
 def test_rows_on_disk_are_tried_as_well(tmp_path: Path, rows: tuple[Tensor, Tensor], faster: None) -> None:
-    with Spill(tmp_path, [Kept(torch.float32, torch.float32, (6,)), Kept(torch.int64, torch.int64, ())]) as spill:
+    with Spill(
+        tmp_path, [TensorLayout(torch.float32, torch.float32, (6,)), TensorLayout(torch.int64, torch.int64, ())]
+    ) as spill:
         spill.append(rows)
         batches = Blocks(spill, 16, torch.device("cpu"), block=50, window=2)
         made = find_batch_size(

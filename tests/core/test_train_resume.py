@@ -22,7 +22,7 @@ from maas_magics.api.errors import OptionError, StoreError, Suspended
 from maas_magics.api.events import CheckpointSaved, EpochEnd, Message, Resumed
 from maas_magics.core.batches.accumulate import GradientAccumulation
 from maas_magics.core.batches.batches import FromLoader, InMemory
-from maas_magics.core.batches.blocks import Blocks, Kept, Spill
+from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.sampler import BalancedOrder
@@ -73,7 +73,10 @@ class Machine:
         self.optimizer = Optimizer(self.net, optimizer, 0.05, None, options)
         self.batches: Any = InMemory((X,), Y, 16)
         if rows == "disk":
-            spill = Spill(folder, [Kept(torch.float32, torch.float32, (6,)), Kept(torch.float32, torch.float32, (1,))])
+            spill = Spill(
+                folder,
+                [TensorLayout(torch.float32, torch.float32, (6,)), TensorLayout(torch.float32, torch.float32, (1,))],
+            )
             spill.append([X, Y])
             self.batches = Blocks(spill, 16, torch.device("cpu"), block=7, window=4)
         if rows == "loader":

@@ -32,7 +32,7 @@ SPARE = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class Kept:
+class TensorLayout:
     """How one tensor of a row is kept: its type on disk, its type for the network, its shape without the rows."""
 
     disk: torch.dtype
@@ -51,11 +51,11 @@ class Spill:
     Parameters
     ----------
     folder : Path
-    kinds : sequence of Kept
+    kinds : sequence of TensorLayout
         Of each tensor, the target last.
     """
 
-    def __init__(self, folder: Path, kinds: Sequence[Kept]) -> None:
+    def __init__(self, folder: Path, kinds: Sequence[TensorLayout]) -> None:
         self.kinds = tuple(kinds)
         self.rows = 0
         self._files: list[Any] = []

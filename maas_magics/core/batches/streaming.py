@@ -16,7 +16,7 @@ from torch import Tensor
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import Task
 from maas_magics.api.specs import DataSpec
-from maas_magics.core.batches.blocks import Blocks, Kept, Spill, check_room
+from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout, check_room
 from maas_magics.core.batches.prepare import (
     SAMPLE_ROWS,
     VALIDATION_SHARE,
@@ -395,12 +395,12 @@ class Stream:
     def _weights(self, part: RowChunk) -> Tensor | None:
         return None if part.weights is None else torch.from_numpy(in_range(part.weights, self._heaviest))
 
-    def _kinds(self, prepared: Prepared, counting: Counts) -> list[Kept]:
+    def _kinds(self, prepared: Prepared, counting: Counts) -> list[TensorLayout]:
         """Tensors of a row; codes of categories and labels are narrower on disk."""
         inputs, target = prepared.train
         if self._roles.weights is not None:
             target = joined(target[:0], torch.empty(0))
-        kinds = [Kept(values.dtype, values.dtype, tuple(values.shape[1:])) for values in (*inputs, target)]
+        kinds = [TensorLayout(values.dtype, values.dtype, tuple(values.shape[1:])) for values in (*inputs, target)]
         if self.layout == "tabular":
             kinds[1] = replace(kinds[1], disk=torch.int16)
         if target.dtype == torch.int64:

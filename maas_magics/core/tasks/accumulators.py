@@ -109,7 +109,7 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class Counts:
+class ConfusionCounts:
     """A figure of how often each label was answered for each.
 
     Parameters
@@ -135,7 +135,7 @@ class Counts:
         return self._figure(self._counts)
 
 
-class Kept:
+class KeptRows:
     """A metric that needs all rows: what it is handed is kept.
 
     Parameters
@@ -162,13 +162,13 @@ class F1:
     """F1, which counts single labels in one way, and several of a row in another."""
 
     def __init__(self) -> None:
-        self._counts: Counts | None = None
+        self._counts: ConfusionCounts | None = None
 
     def update(self, decoded: Tensor, target: Tensor, weights: Weights = None) -> None:
         """Add the rows' counts."""
         if self._counts is None:
             several = target.ndim == 2
-            self._counts = Counts(
+            self._counts = ConfusionCounts(
                 whole.label_counts if several else whole.confusion_counts,
                 whole.f1_of_labels if several else whole.f1_of_classes,
             )
@@ -186,7 +186,7 @@ MADE: dict[Any, Callable[[], Accumulator]] = {
     whole.mae: lambda: Mean(whole.distance),
     whole.rmse: RootMeanSquare,
     whole.r2: Explained,
-    whole.balanced_accuracy: lambda: Counts(whole.confusion_counts, whole.balanced_of_counts),
+    whole.balanced_accuracy: lambda: ConfusionCounts(whole.confusion_counts, whole.balanced_of_counts),
     whole.f1: F1,
 }
 """What accumulates each metric of the package; `whole.auc` needs all scores."""
@@ -199,4 +199,4 @@ def accumulator_of(metric: Any) -> Accumulator:
         found: Accumulator = own(accumulator_of)
         return found
     made = MADE.get(metric) if metric in whole.OURS else None
-    return made() if made is not None else Kept(metric)
+    return made() if made is not None else KeptRows(metric)

@@ -18,7 +18,7 @@ LIMIT = 64 * 2**20
 once; of more, it is the mean over batches."""
 
 
-class Figures:
+class FigureAccumulator:
     """Loss and metrics of rows that come a batch at a time.
 
     Parameters
@@ -71,7 +71,7 @@ class Figures:
 def measure(net: nn.Module, batches: Batches, decode: nn.Module, plan: Plan) -> tuple[dict[str, float], Tensor]:
     """Loss and metrics of rows that nothing is learnt from, and their encoded target."""
     net.eval()
-    figures, targets = Figures(plan, decode), []
+    figures, targets = FigureAccumulator(plan, decode), []
     for inputs, target in batches.whole():
         figures.add(outputs_in_parts(net, inputs), target)
         targets.append(target)

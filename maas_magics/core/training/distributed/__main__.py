@@ -138,7 +138,7 @@ def main(place: str) -> None:
             line.say(words.Done(asdict(history)))
     except Suspended:
         if not rank:
-            line.say(words.Suspended())
+            line.say(words.WorkerSuspended())
     except Exception as error:
         if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
             raise  # the agent starts all workers again

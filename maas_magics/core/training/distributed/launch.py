@@ -251,7 +251,7 @@ class _Watch:
                 _say(line, words.Written())
             case words.Failed(error):
                 raise decode_error(error, "A worker failed.")
-            case words.Suspended():
+            case words.WorkerSuspended():
                 raise Suspended("Training gave way; its state is kept.")
             case words.Done(history):
                 state = load_file(self._folder / words.RESULT)

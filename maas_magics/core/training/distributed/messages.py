@@ -130,7 +130,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     history: dict[str, Any]
 
 
-class Suspended(msgspec.Struct, frozen=True, tag=True):
+class WorkerSuspended(msgspec.Struct, frozen=True, tag=True):
     """The state is kept, as a wish to suspend asked for."""
 
 
@@ -160,7 +160,7 @@ class Over(msgspec.Struct, frozen=True, tag=True):
     """Nothing more is wanted of the worker."""
 
 
-Said = Hello | EventMessage | Outputs | Keeps | Done | Suspended | Failed
+Said = Hello | EventMessage | Outputs | Keeps | Done | WorkerSuspended | Failed
 Answered = StopRequest | Figures | Written | Over
 
 _said: msgspec.msgpack.Decoder[Said] = msgspec.msgpack.Decoder(Said)
