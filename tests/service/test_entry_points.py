@@ -98,7 +98,7 @@ print("types", spec.name, spec.datatype, spec.shape)
 print("export", maas.export("one", format="onnx").verification.max_abs_diff < 1e-5)
 first = maas.predict("one", rows)["prediction"].to_pylist()
 bad = {"glyph": ["#"], "size": [0.0]}
-for ask in (lambda: maas.predict("one", bad), lambda: maas.train("m", {"glyph": glyphs[:5] + ["#"] + glyphs[6:], "size": [0.0] * 300}, [0.0] * 300, model="mlp", validation=0.0)):
+for ask in (lambda: maas.predict("one", bad), lambda: maas.train("m", {"glyph": glyphs[:5] + ["#"] + glyphs[6:], "size": [0.0] * 300}, [0.0, 1.0] * 150, model="mlp", validation=0.0)):
     try:
         ask()
     except Exception as error:
