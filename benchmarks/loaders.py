@@ -99,7 +99,9 @@ def main() -> None:
         job.result()
         events = list(job.events(follow=False))
         if way == "fast":
-            picked.setdefault(work, []).append(next(e.facts.get("fast", "") for e in events if isinstance(e, Started)))
+            picked.setdefault(work, []).append(
+                next(e.summary.get("fast", "") for e in events if isinstance(e, Started))
+            )
         return max(event.time for event in events if isinstance(event, EpochEnd)) - begun
 
     found = []

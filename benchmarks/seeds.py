@@ -63,7 +63,7 @@ def main() -> None:
                     )
                     if fast:
                         chosen = [
-                            event.facts.get("fast", "nothing") if isinstance(event, Started) else event.text
+                            event.summary.get("fast", "nothing") if isinstance(event, Started) else event.text
                             for event in job.events()
                             if isinstance(event, Started) or (isinstance(event, Message) and "ompiled" in event.text)
                         ]

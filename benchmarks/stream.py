@@ -25,7 +25,7 @@ from maas_magics.api.events import EpochEnd, Started
 from maas_magics.session import Session
 
 file, small, stream, epochs = sys.argv[1], sys.argv[2], sys.argv[3] == "stream", int(sys.argv[4])
-session = Session(sys.argv[5], tell=lambda text: None)
+session = Session(sys.argv[5], notify=lambda text: None)
 
 def run(path, epochs):
     request = TrainRequest(

@@ -112,14 +112,14 @@ class HeardJob(BaseJob[R]):
         lost: Exception | None = None
         try:
             for event in self._job.events():
-                self._tell(event)
+                self._notify(event)
         except Exception as error:  # the events may come over a wire; who follows is told
             lost = error
         finally:
             self._over.set()
             self._log.close(lost)
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         stop = False
         for callback in tuple(self._callbacks):
             try:

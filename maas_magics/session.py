@@ -40,13 +40,13 @@ class Session(Connection):
     ----------
     store : str, optional
         Folder or URL of the local store; the default one when None.
-    tell : callable, optional
+    notify : callable, optional
         Gets a sentence about what the session does on its own; written to stderr by default.
     """
 
-    def __init__(self, store: str | None = None, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(self, store: str | None = None, notify: Callable[[str], None] | None = None) -> None:
         super().__init__(store)
-        self._tell = tell or (lambda text: print(text, file=sys.stderr))
+        self._notify = notify or (lambda text: print(text, file=sys.stderr))
         self._going: dict[str, Job[Any]] = {}
         self._sweeps: dict[str, Sweep] = {}
 
@@ -248,7 +248,7 @@ class Session(Connection):
         job = self._going.pop(name, None)
         if job is None or job.info.state in (*FINAL_STATES, "paused"):
             return
-        self._tell(f"Waiting for job {job.info.id} ({job.info.title}).")
+        self._notify(f"Waiting for job {job.info.id} ({job.info.title}).")
         self._finish(job)
 
     def predict(self, request: PredictRequest) -> Any:
@@ -272,10 +272,10 @@ class Session(Connection):
 
         source = open_source(data, request.csv)  # once: a lazy table is worked out, a stream read, a single time
         for note in notes_of(source):
-            self._tell(note)
+            self._notify(note)
         prediction = self._asked(msgspec.structs.replace(request, data=source, csv=None), source.rows)
         for warning in prediction.warnings:
-            self._tell(warning)
+            self._notify(warning)
         columns = prediction.columns
         if source.arrays:
             if "top_1" in columns:

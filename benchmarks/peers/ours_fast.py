@@ -32,7 +32,7 @@ def fit(work: Workload) -> float:
     decided, since, ended, began = False, None, 0.0, time.monotonic()
     for event in job.events():
         if isinstance(event, Started):
-            chosen += [event.facts.get("fast", "")]
+            chosen += [event.summary.get("fast", "")]
         elif isinstance(event, Message) and "ompiled" in event.text:
             decided = True
             chosen += [event.text]

@@ -49,7 +49,7 @@ class Started(_Event, frozen=True, kw_only=True):
         Name of the validation figure that chooses the best epoch.
     mode : {"min", "max"}
         Whether a smaller or a larger ``monitor`` is better.
-    facts : dict of str to str
+    summary : dict of str to str
         What was chosen: task, architecture, optimizer, device …
     """
 
@@ -60,7 +60,7 @@ class Started(_Event, frozen=True, kw_only=True):
     parameters: int = 0
     monitor: str = "loss"
     mode: Literal["min", "max"] = "min"
-    facts: dict[str, str] = {}
+    summary: dict[str, str] = msgspec.field(default_factory=dict, name="facts")  # as 0.1 wrote it
 
 
 class Step(_Event, frozen=True, kw_only=True):

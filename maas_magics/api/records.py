@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from maas_magics.api.results import ModelInfo, always
-from maas_magics.api.tables import figure, html_table, size, text_table
+from maas_magics.api.tables import format_number, html_table, size, text_table
 
 PLANNED = ("task", "architecture", "device")
 """Parts of a plan that a comparison shows elsewhere, or not at all."""
@@ -81,16 +81,24 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
             ("task", *(info.task for info in infos)),
             ("architecture", *(info.architecture for info in infos)),
             ("parameters", *(f"{info.parameters:,}" for info in infos)),
-            *((f"validation {name}", *(figure(info.metrics.get(name, nan)) for info in infos)) for name in names),
             *(
-                [(f"{first}, {always({first: 0.0})}", *(figure(info.baseline.get(first, nan)) for info in infos))]
+                (f"validation {name}", *(format_number(info.metrics.get(name, nan)) for info in infos))
+                for name in names
+            ),
+            *(
+                [
+                    (
+                        f"{first}, {always({first: 0.0})}",
+                        *(format_number(info.baseline.get(first, nan)) for info in infos),
+                    )
+                ]
                 if first
                 else []
             ),
             ("best epoch", *(f"{record.best_epoch} of {record.epochs}" for record in self.records)),
             *((name, *(record.plan.get(name, "–") for record in self.records)) for name in plans),
             ("size", *(size(record.bytes) for record in self.records)),
-            ("seconds", *(figure(record.seconds) for record in self.records)),
+            ("seconds", *(format_number(record.seconds) for record in self.records)),
         ]
         return ("", *(info.ref for info in infos)), rows
 
@@ -105,7 +113,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
             # What cannot be told apart as it is written is equal.
             if name == cells[0] or len(sound) < 2 or len(set(cells[1:])) == 1:
                 continue
-            best = figure(min(sound) if lower_is_better(name) else max(sound))
+            best = format_number(min(sound) if lower_is_better(name) else max(sound))
             found[row] = {column for column, cell in enumerate(cells) if column and cell == best}
         return found
 

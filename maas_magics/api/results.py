@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from maas_magics.api.signature import Signature, TensorSpec
-from maas_magics.api.tables import figure, html_table, size, text_table
+from maas_magics.api.tables import format_number, html_table, size, text_table
 
 
 def always(baseline: Mapping[str, float]) -> str:
@@ -22,8 +22,10 @@ def with_baseline(figures: Mapping[str, float], baseline: Mapping[str, float]) -
     """Figures in a line, the first metric beside that of a constant answer."""
     known = [name for name in figures if name in baseline]
     first = next((name for name in known if name != "loss"), known[0] if known else "")
-    beside = f" ({always(baseline)}: {figure(baseline[first])})" if first else ""
-    return ", ".join(f"{name} {figure(value)}{beside if name == first else ''}" for name, value in figures.items())
+    beside = f" ({always(baseline)}: {format_number(baseline[first])})" if first else ""
+    return ", ".join(
+        f"{name} {format_number(value)}{beside if name == first else ''}" for name, value in figures.items()
+    )
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +147,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
             ("task", info.task + (f", {len(info.classes)} classes" if info.classes else "")),
             ("architecture", f"{info.architecture}, {info.parameters:,} parameters"),
             ("best epoch", f"{self.best_epoch} of {self.epochs}{self._ending}"),
-            *((f"validation {name}", figure(value)) for name, value in self.metrics.items()),
+            *((f"validation {name}", format_number(value)) for name, value in self.metrics.items()),
             ("rows kept", f"{self.sample:,}, to verify exports on (--sample 0 keeps none)" if self.sample else "none"),
         ]
 
@@ -198,10 +200,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Metrics {self.model} · {self.rows:,} rows · {with_baseline(self.values, self.baseline)}>"
 
     def _repr_html_(self) -> str:
-        rows: list[tuple[str, ...]] = [(name, figure(value)) for name, value in self.values.items()]
+        rows: list[tuple[str, ...]] = [(name, format_number(value)) for name, value in self.values.items()]
         head: tuple[str, ...] = ()
         if self.baseline:
-            rows = [(*row, figure(self.baseline.get(row[0], float("nan")))) for row in rows]
+            rows = [(*row, format_number(self.baseline.get(row[0], float("nan")))) for row in rows]
             head = ("", "model", always(self.baseline))
         parts = [html_table(rows, f"{self.model}, {self.rows:,} rows", head)]
         if self.confusion and len(self.classes) <= 20:
@@ -273,7 +275,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         return [
             ("max |Δ|", "", f"{check.max_abs_diff:.1e} on {check.rows:,} rows (accepted: {check.tolerance:.0e})"),
             *(
-                (name, figure(value), figure(check.metrics_after.get(name, float("nan"))))
+                (name, format_number(value), format_number(check.metrics_after.get(name, float("nan"))))
                 for name, value in check.metrics_before.items()
             ),
             *(("input " + spec.name, "", spec.meaning) for spec in self.signature.inputs if _has_unit(spec)),

@@ -9,7 +9,7 @@ import msgspec
 from maas_magics.api.backend import Job
 from maas_magics.api.results import TrainedModel, always
 from maas_magics.api.space import Space
-from maas_magics.api.tables import figure, html_table
+from maas_magics.api.tables import format_number, html_table
 
 CANDIDATE = ".sweep-"
 """Stands between a model's name and a sweep's id in the name that its best trials have until the sweep is over."""
@@ -28,12 +28,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         ``pruned``: stopped since it was behind the others; ``stopped``: by a person, and run again when resumed.
     params : dict of str to Any
         Values of the parameters that are swept.
-    figure : float or None
-        The monitored figure at the trial's best epoch.
+    value : float or None
+        The monitored metric at the trial's best epoch.
     epochs : int
         Epochs that ran.
     seconds : float
-        Wall time; 0 for a trial with the same values as an earlier one, whose figure it shares.
+        Wall time; 0 for a trial with the same values as an earlier one, whose value it shares.
     error : str
         Why it failed.
     """
@@ -41,7 +41,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     state: TrialState = "running"
     params: dict[str, Any] = {}
-    figure: float | None = None
+    value: float | None = msgspec.field(default=None, name="figure")  # as 0.1 wrote it
     epochs: int = 0
     seconds: float = 0.0
     error: str = ""
@@ -87,15 +87,15 @@ class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name} {shown(value)}" for name, value in self.params.items())
-        best = f"best {self.best.number}: {self.monitor} {figure(self.best.figure or 0.0)} with {told}"
+        best = f"best {self.best.number}: {self.monitor} {format_number(self.best.value or 0.0)} with {told}"
         return f"<SweepResult {self.ref} · {len(self.trials)} trials · {best}>"
 
     def _repr_html_(self) -> str:
         rows = [(name, shown(value)) for name, value in self.params.items()]
-        rows.append((self.monitor, figure(self.best.figure or 0.0)))
+        rows.append((self.monitor, format_number(self.best.value or 0.0)))
         baseline = self.model.baseline
         if (name := self.monitor.removeprefix("val_")) in baseline:
-            rows.append((f"{self.monitor}, {always(baseline)}", figure(baseline[name])))
+            rows.append((f"{self.monitor}, {always(baseline)}", format_number(baseline[name])))
         rows.append(("model", self.ref))
         return html_table(rows, f"best of {len(self.trials)} trials: {self.best.number}")
 
@@ -116,12 +116,12 @@ class Sweep(Job[SweepResult], Protocol):
         """Parameters that are swept."""
 
     @property
-    def figure(self) -> str:
-        """Name of the figure that chooses: ``val_loss``, ``val_accuracy`` …."""
+    def metric(self) -> str:
+        """Name of the metric that chooses: ``val_loss``, ``val_accuracy`` …."""
 
     @property
     def mode(self) -> Literal["min", "max"]:
-        """Whether a smaller or a larger figure is better."""
+        """Whether a smaller or a larger value is better."""
 
 
 def is_sweep(job: Job[Any]) -> TypeGuard[Sweep]:
@@ -131,7 +131,7 @@ def is_sweep(job: Job[Any]) -> TypeGuard[Sweep]:
 
 def shown(value: Any) -> str:
     """A parameter's value for a person: numbers with four digits."""
-    return figure(value) if isinstance(value, float) else str(value)
+    return format_number(value) if isinstance(value, float) else str(value)
 
 
 def rows(trials: tuple[Trial, ...], best: int, *, volatile: bool = True) -> list[tuple[str, ...]]:
@@ -150,7 +150,7 @@ def rows(trials: tuple[Trial, ...], best: int, *, volatile: bool = True) -> list
             f"{trial.number}{' ★' if trial.number == best else ''}",
             trial.state,
             *(shown(trial.params.get(name, "")) for name in names),
-            "" if trial.figure is None else figure(trial.figure),
+            "" if trial.value is None else format_number(trial.value),
             str(trial.epochs or ""),
             *([f"{trial.seconds:.1f}" if trial.state != "running" else ""] if volatile else []),
         )

@@ -23,8 +23,8 @@ FAINT = ";opacity:.55"
 _NUMBER = re.compile(r"[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?( ?(%|B|kB|MB|GB|★))?|[-+−]?(inf|nan)", re.IGNORECASE)
 
 
-def figure(value: float) -> str:
-    """A figure with four significant digits, as people write it."""
+def format_number(value: float) -> str:
+    """A number with four significant digits, as people write it."""
     if value is None or math.isnan(value):
         return "–"
     if value and (abs(value) >= 1e5 or abs(value) < 1e-3):

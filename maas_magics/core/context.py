@@ -1,4 +1,4 @@
-"""What a running task may use: the store, a way to tell, and a way to hear that it should stop."""
+"""What a running task may use: the store, a way to notify, and a way to hear that it should stop."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Context:
         if wanted:
             raise Stopped("The job was stopped; nothing was kept.")
 
-    def tell(self, text: str, level: Level = "info") -> None:
+    def notify(self, text: str, level: Level = "info") -> None:
         """One sentence for the person watching."""
         self.emit(Message(text=text, level=level))
 

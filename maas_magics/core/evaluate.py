@@ -43,10 +43,10 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     if target is None and not pair:
         target = _columns(answers)
     if predictor.weights:
-        context.tell(
+        context.notify(
             f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
         )
-    decoded, known = _scored(predictor, request.data, target, request.csv, context.tell)
+    decoded, known = _scored(predictor, request.data, target, request.csv, context.notify)
     outputs = answers.table(torch.from_numpy(np.ascontiguousarray(decoded)))
     outputs, wanted, _ = answers.scored(outputs, torch.from_numpy(known))
     there = find_spec("torchmetrics") is not None
@@ -70,25 +70,25 @@ def _columns(answers: Task) -> Any:
 
 
 def _scored(
-    predictor: Predictor, data: Any, target: Any, csv: str | None, tell: Callable[[str], None]
+    predictor: Predictor, data: Any, target: Any, csv: str | None, notify: Callable[[str], None]
 ) -> tuple[Array, Array]:
     """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
     if isinstance(predictor.answers, Heads):
-        return _scored_heads(predictor, predictor.answers, data, target, csv, tell)
+        return _scored_heads(predictor, predictor.answers, data, target, csv, notify)
     source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
     names = target_names(target, (), -1)
     texts = _texts_of(predictor, names)
     for note in notes_of(source) if source is not None else ():
-        tell(note)
+        notify(note)
     if not isinstance(source, Rereadable) or not names:
         beside = Beside()
         source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
         for note in beside.notes:
-            tell(note)
+            notify(note)
         predictor.answers.check_rows(values)
         known = predictor.answers.known(values)
         for text in predictor.processor.cautions(table):
-            tell(text)
+            notify(text)
         slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
         found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
         return found[""], known
@@ -98,7 +98,7 @@ def _scored(
     while (scored := _scored_chunks(predictor, source, names, assumed.append)) is None:
         pass  # the type of the target turned out to be a wider one, and is known now
     for text in dict.fromkeys(assumed):
-        tell(text)
+        notify(text)
     return scored
 
 
@@ -152,14 +152,14 @@ def _scored_chunks(
 
 
 def _scored_heads(
-    predictor: Predictor, answers: Heads, data: Any, target: Any, csv: str | None, tell: Callable[[str], None]
+    predictor: Predictor, answers: Heads, data: Any, target: Any, csv: str | None, notify: Callable[[str], None]
 ) -> tuple[Array, Array]:
     """Answers and targets of every row, of several heads."""
     if target is None and isinstance(data, tuple) and len(data) == 2:
         data, target = data
     source, table, values = part_heads(data, given_heads(target, answers.names), csv, predictor.processor.texts)
     for note in notes_of(source):
-        tell(note)
+        notify(note)
     answers.check_rows(values)
     slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
     found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)

@@ -93,4 +93,4 @@ def _export(context: Context, staged: Path, model: Model, name: str) -> None:
         shutil.rmtree(staged / "exports", ignore_errors=True)
         told = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
         told = told.removesuffix(" Nothing was published.")
-        context.tell(f"Only this kernel can run it, for it does not export: {told}", "warning")
+        context.notify(f"Only this kernel can run it, for it does not export: {told}", "warning")

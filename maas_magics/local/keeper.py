@@ -110,7 +110,7 @@ class Pool(threading.Thread):
         self.name_here = this_process()
         """Who keeps the jobs."""
         self._place, self._journal, self._trainings = place, journal, trainings
-        self._size, self._flags, self._tell = size, tuple(flags), ended
+        self._size, self._flags, self._notify = size, tuple(flags), ended
         self._workers: dict[str, Worker] = {}
         self._deaths: dict[str, tuple[int, int]] = {}
         self._others: dict[str, Signs] = {}
@@ -253,7 +253,7 @@ class Pool(threading.Thread):
         self._deaths.pop(id, None)
         found = self._journal.find(id)
         if found is not None and found[0].state in FINAL_STATES:
-            self._tell(found[0])
+            self._notify(found[0])
 
     def _stopped(self, job: Held, text: str) -> None:
         """Write down that a job ended because it was stopped."""

@@ -20,7 +20,7 @@ from maas_magics.api.events import (
 )
 from maas_magics.api.hints import meant
 from maas_magics.api.sweep import is_sweep
-from maas_magics.api.tables import figure, html_table, text_table
+from maas_magics.api.tables import format_number, html_table, text_table
 from maas_magics.magics import completions as offers
 from maas_magics.magics import connect, evaluate, export, predict, serve, train
 from maas_magics.magics.common import MODEL
@@ -93,7 +93,7 @@ def _traffic(told: Mapping[str, float]) -> list[tuple[str, str]]:
         return []
     asked = f"{told['requests']:,.0f} requests, {told['rows']:,.0f} rows"
     return [
-        ("asked", asked + (f", {figure(told['milliseconds'])} ms each" if told["requests"] else "")),
+        ("asked", asked + (f", {format_number(told['milliseconds'])} ms each" if told["requests"] else "")),
         ("waiting", f"{told['waiting']:,.0f} requests"),
     ]
 
@@ -107,7 +107,7 @@ def _models(magic: Magic, values: dict[str, Any]) -> None:
             info.task,
             info.architecture,
             ", ".join(info.target),
-            ", ".join(f"{name} {figure(value)}" for name, value in list(info.metrics.items())[:3]),
+            ", ".join(f"{name} {format_number(value)}" for name, value in list(info.metrics.items())[:3]),
             ", ".join(info.exports),
             ", ".join(info.aliases),
             _when(info.created),
@@ -172,11 +172,11 @@ def _line(event: Event) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))
     match event:
         case Started():
-            facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
-            return f"{clock}  started {event.title}: {facts}"
+            summary = ", ".join(f"{name} {value}" for name, value in event.summary.items())
+            return f"{clock}  started {event.title}: {summary}"
         case EpochEnd():
             figures = {**{f"train {k}": v for k, v in event.train.items()}, **event.validation}
-            told = ", ".join(f"{name} {figure(value)}" for name, value in figures.items())
+            told = ", ".join(f"{name} {format_number(value)}" for name, value in figures.items())
             return f"{clock}  epoch {event.epoch}: {told}{'  ← best' if event.best else ''}"
         case Progress(unit="trials"):
             return f"{clock}  {event.done} of {event.total} trials"

@@ -147,7 +147,7 @@ class RemoteBackend:
         """Send the rows, then the request; a retried submit makes one job."""
         if isinstance(request, PredictRequest):
             info = JobInfo(uuid.uuid4().hex[:8], f"predict {request.model}", request.model, "running", 0.0)
-            work: Any = AskingJob(info, lambda tell: self._predict(request, tell))
+            work: Any = AskingJob(info, lambda notify: self._predict(request, notify))
             return work  # type: ignore[no-any-return]
         packed = pack(request, self.data.send, server(self._client).code, lambda: self._texts(request))
         answer = self._client.request(
@@ -180,7 +180,7 @@ class RemoteBackend:
         """Ask a model."""
         return self._predict(request, lambda done, total: None)
 
-    def _predict(self, request: PredictRequest, tell: Callable[[int, int], None]) -> Prediction:
+    def _predict(self, request: PredictRequest, notify: Callable[[int, int], None]) -> Prediction:
         source: Source = open_source(request.data, request.csv)
         if getattr(source, "typed", None) is not None:
             source = typed(source, self._texts(request))
@@ -198,7 +198,7 @@ class RemoteBackend:
         parts, done = [found], first.num_rows
         if done == total:
             return found
-        tell(done, total)
+        notify(done, total)
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="maas-magics-ask") as threads:
             waiting: deque[tuple[int, Future[Prediction]]] = deque()
             for table in chain(chunks, (None,) * AHEAD):
@@ -206,7 +206,7 @@ class RemoteBackend:
                     rows, future = waiting.popleft()
                     parts.append(future.result())
                     done += rows
-                    tell(done, total)
+                    notify(done, total)
                 if table is not None:
                     future = threads.submit(self._ask, table, request, found.model, *kind)
                     waiting.append((table.num_rows, future))

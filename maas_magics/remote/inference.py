@@ -121,7 +121,7 @@ class InferenceBackend:
             word = type(request).__name__.removesuffix("Request").lower()
             _refuse(f"does not {word}")
         info = JobInfo("ask", f"predict {request.model}", request.model, "running", 0.0)
-        work: Any = AskingJob(info, lambda tell: self._predict(request, tell))
+        work: Any = AskingJob(info, lambda notify: self._predict(request, notify))
         return work  # type: ignore[no-any-return]
 
     def job(self, id: str) -> Job[Any]:
@@ -136,7 +136,7 @@ class InferenceBackend:
         """Ask a model."""
         return self._predict(request, lambda done, total: None)
 
-    def _predict(self, request: PredictRequest, tell: Any) -> Prediction:
+    def _predict(self, request: PredictRequest, notify: Any) -> Prediction:
         if request.top or request.probabilities:
             raise OptionError("This server answers what its model puts out.", "Drop --top and --proba.")
         specs = oip.metadata(self._client, request.model).inputs
@@ -152,7 +152,7 @@ class InferenceBackend:
             warnings |= dict.fromkeys(found.warnings)
             parts.append({name: _column(values) for name, values in found.outputs.items()})
             done += table.num_rows
-            tell(done, source.rows or 0)
+            notify(done, source.rows or 0)
         if not parts:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
         columns = join(parts)

@@ -137,7 +137,7 @@ class AskingJob(LoggedJob[R]):
         super().__init__(info)
         self._stopped = False
         threading.Thread(
-            target=self.carry_out, args=(lambda: work(self._tell),), name=f"maas-magics-{info.id}", daemon=True
+            target=self.carry_out, args=(lambda: work(self._notify),), name=f"maas-magics-{info.id}", daemon=True
         ).start()
 
     def stop(self) -> None:
@@ -150,7 +150,7 @@ class AskingJob(LoggedJob[R]):
 
     resume = pause
 
-    def _tell(self, done: int, total: int) -> None:
+    def _notify(self, done: int, total: int) -> None:
         if self._stopped:
             raise Stopped("The job was stopped; nothing was kept.")
         self.emit(Progress(done=done, total=total))

@@ -42,7 +42,7 @@ class Asker(Protocol):
     def gone(self) -> bool:
         """Whether it waits no more."""
 
-    def tell(self, answer: Answer) -> None:
+    def deliver(self, answer: Answer) -> None:
         """Take the answer; called in the event loop's thread."""
 
 
@@ -51,7 +51,7 @@ class Promise(asyncio.Future["Inferred | AnswerShare"]):
 
     gone = property(asyncio.Future.done)
 
-    def tell(self, answer: Answer) -> None:
+    def deliver(self, answer: Answer) -> None:
         """Take the answer."""
         if self.done():
             return
@@ -312,7 +312,7 @@ class Batcher:
             else:
                 ref = answer.model
             try:
-                asked.asker.tell(answer)
+                asked.asker.deliver(answer)
             except Exception:  # one that cannot be told costs no other its answer
                 traceback.print_exc(file=sys.stderr)
         if failed == len(batch):

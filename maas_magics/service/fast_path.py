@@ -170,7 +170,7 @@ class Cycle:
             self._refuse(error)
         self.body = b""
 
-    def tell(self, answer: Answer) -> None:
+    def deliver(self, answer: Answer) -> None:
         """Take what the model said."""
         if self.disconnected:
             return

@@ -163,7 +163,7 @@ class _Told(StreamingResponse):
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._generation.tell(self._after, write, gone)
+            await self._generation.write_to(self._after, write, gone)
         finally:
             gone.cancel()
         await send({"type": "http.response.body", "body": b""})

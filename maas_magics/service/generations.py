@@ -94,7 +94,7 @@ class Generation:
                 f"The chunks after {after} are kept no longer; the first that is there is {first}.", "Ask again."
             )
 
-    async def tell(self, after: int, write: Write, gone: asyncio.Future[None]) -> None:
+    async def write_to(self, after: int, write: Write, gone: asyncio.Future[None]) -> None:
         """Write every chunk after one as it comes, no faster than its reader takes them; in place of any reader before.
 
         Parameters

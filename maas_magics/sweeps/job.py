@@ -28,7 +28,7 @@ class SweepJob(LoggedJob[SweepResult]):
         title = f"sweep {search.name}"
         super().__init__(JobInfo(search.id, title, search.name, "running", time.time()))
         self._search = search
-        self.emit(Started(title=title, facts={"parameters": ", ".join(search.space)}))
+        self.emit(Started(title=title, summary={"parameters": ", ".join(search.space)}))
         self.emit(search.progress)
         run = threading.Thread(target=self.carry_out, args=(lambda: search.run(self.emit),), daemon=True)
         run.name = f"maas-sweep-{self.id}"
@@ -45,9 +45,9 @@ class SweepJob(LoggedJob[SweepResult]):
         return self._search.space
 
     @property
-    def figure(self) -> str:
+    def metric(self) -> str:
         """Name of the figure that chooses: ``val_loss``, ``val_accuracy`` …."""
-        return self._search.figure
+        return self._search.metric
 
     @property
     def mode(self) -> Literal["min", "max"]:

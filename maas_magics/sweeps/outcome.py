@@ -55,7 +55,7 @@ def table_of(trials: Sequence[Trial], figure: str) -> Any:
         "trial": [trial.number for trial in trials],
         "state": [trial.state for trial in trials],
         **{name: [trial.params.get(name) for trial in trials] for name in names},
-        figure: [trial.figure for trial in trials],
+        figure: [trial.value for trial in trials],
         "epochs": [trial.epochs for trial in trials],
         "seconds": [trial.seconds for trial in trials],
     }

@@ -46,8 +46,8 @@ class Search:
 
     Attributes
     ----------
-    figure : str
-        Name of the figure that chooses: ``val_loss``, ``val_accuracy`` ….
+    metric : str
+        Name of the metric that chooses: ``val_loss``, ``val_accuracy`` ….
     mode : {"min", "max"}
         Whether a smaller or a larger figure is better.
     """
@@ -58,13 +58,13 @@ class Search:
         self._request, self._backend, self._study, self._listen = request, backend, study, listen
         self.space, self.wanted = space, trials
         self.id, self.name = study.id, request.name
-        self.figure: str = study.noted("figure") or f"val_{request.monitor or 'loss'}"
+        self.metric: str = study.noted("figure") or f"val_{request.monitor or 'loss'}"
         self.mode: Literal["min", "max"] = study.noted("mode") or "min"
         self._candidate = f"{request.name[:LONGEST]}{CANDIDATE}{study.id}"
         self._running: Trial | None = None
         self._job: Job[TrainedModel] | None = None
         self._stopped = False
-        self._tell: Callable[[Event], None] = lambda event: None
+        self._notify: Callable[[Event], None] = lambda event: None
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -92,12 +92,12 @@ class Search:
             with contextlib.suppress(ServiceError):  # whoever follows the trial sees that the service is gone
                 _drop(job)
 
-    def run(self, tell: Callable[[Event], None]) -> SweepResult:
+    def run(self, notify: Callable[[Event], None]) -> SweepResult:
         """Search, in this thread.
 
         Parameters
         ----------
-        tell : callable
+        notify : callable
             Gets every event of the search.
 
         Raises
@@ -107,7 +107,7 @@ class Search:
         TrainingError
             If there is nothing to publish.
         """
-        self._tell = tell
+        self._notify = notify
         try:
             for asked in self._study.left_running():
                 self._taken_up(asked)
@@ -139,7 +139,7 @@ class Search:
         request = msgspec.structs.replace(
             with_values(self._request, asked.values),
             name=self._candidate,
-            better_than=None if best is None else best.trial.figure,
+            better_than=None if best is None else best.trial.value,
         )
         try:
             self._job = job = self._listen(request, self._backend.submit(request))
@@ -184,7 +184,7 @@ class Search:
                         if pruned:
                             _drop(job)
                 case Message(level="warning") if asked.number == 1 or "callback" in event.text:
-                    self._tell(event)
+                    self._notify(event)
                 case Finished():
                     trial = msgspec.structs.replace(trial, seconds=max(0.0, event.time - (started.time or event.time)))
         if pruned:
@@ -211,7 +211,7 @@ class Search:
         if self._stopped and model.stopped:
             self._forget(model)
             return TrialOutcome(trial=msgspec.structs.replace(trial, state="stopped"))
-        if trial.figure is None or not math.isfinite(trial.figure):
+        if trial.value is None or not math.isfinite(trial.value):
             return TrialOutcome(trial=msgspec.structs.replace(trial, state="failed", error="Its figure is no number."))
         data = model.info.lineage.get("data", "")
         before = self._study.noted("data")
@@ -241,25 +241,25 @@ class Search:
         figure = held.get(started.monitor, end.train["loss"])
         name = f"{'val_' if end.validation else ''}{started.monitor}"
         if self._study.noted("figure") is None:
-            self.figure = name
+            self.metric = name
             self._study.note("figure", name)
-        best = figure if end.best else trial.figure
-        return msgspec.structs.replace(trial, epochs=end.epoch, figure=best), self._turned(figure)
+        best = figure if end.best else trial.value
+        return msgspec.structs.replace(trial, epochs=end.epoch, value=best), self._turned(figure)
 
     def _turned(self, figure: float) -> float:
         return figure if self.mode == "min" else -figure
 
     def _end(self, asked: RunningTrial, outcome: TrialOutcome) -> None:
-        figure = outcome.trial.figure
+        figure = outcome.trial.value
         self._study.tell(asked, outcome, None if figure is None else self._turned(figure))
         self._running = self._job = None
         if outcome.trial.state in ("failed", "diverged"):
-            self._tell(Message(text=f"trial {asked.number} {outcome.trial.state}: {outcome.trial.error}"))
-        self._tell(self.progress)
+            self._notify(Message(text=f"trial {asked.number} {outcome.trial.state}: {outcome.trial.error}"))
+        self._notify(self.progress)
 
     def _best(self) -> TrialOutcome | None:
         done = [outcome for outcome in self._study.outcomes if outcome.trial.state == "done" and outcome.ref]
-        return min(done, key=lambda outcome: self._turned(outcome.trial.figure or 0.0), default=None)
+        return min(done, key=lambda outcome: self._turned(outcome.trial.value or 0.0), default=None)
 
     def _published(self) -> SweepResult:
         """Publish the best trial, unless that was done before."""
@@ -274,9 +274,9 @@ class Search:
             model=model,
             best=best.trial,
             trials=trials,
-            monitor=self.figure,
+            monitor=self.metric,
             mode=self.mode,
-            table=table_of(trials, self.figure),
+            table=table_of(trials, self.metric),
             stopped=self._stopped and len(trials) < self.wanted,
         )
 

@@ -86,7 +86,7 @@ class MLflow:
         experiment = found.experiment_id if found is not None else self._client.create_experiment(name)
         run = self._client.create_run(experiment, start_time=_milliseconds(event), run_name=self._about.name)
         self._run = run.info.run_id
-        told = {**event.facts, "parameters": event.parameters, "monitor": event.monitor, **self._about.params}
+        told = {**event.summary, "parameters": event.parameters, "monitor": event.monitor, **self._about.params}
         params = [Param(_name(name), str(value)[:LONGEST]) for name, value in told.items()]
         self._client.log_batch(self._run, params=params)
 

@@ -68,7 +68,7 @@ class TensorBoard:
             return
         self._writer = EventFileWriter(self._folder)
         begun = SessionStartInfo(start_time_secs=event.time)
-        told = {**event.facts, "parameters": event.parameters, "monitor": event.monitor, **self._params}
+        told = {**event.summary, "parameters": event.parameters, "monitor": event.monitor, **self._params}
         for name, value in told.items():
             if isinstance(value, bool):
                 begun.hparams[name].bool_value = value

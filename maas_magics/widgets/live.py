@@ -18,7 +18,7 @@ import traitlets
 from maas_magics.widgets.compat import answer_where_asked
 from maas_magics.widgets.curves import Point
 from maas_magics.widgets.history import History
-from maas_magics.widgets.words import best_figures, position, rate, told_facts
+from maas_magics.widgets.words import best_figures, position, rate, shown_settings
 
 STATIC = Path(__file__).with_name("static")
 
@@ -49,7 +49,7 @@ def header(history: History, *, stopping: bool, kept: bool = True) -> dict[str, 
         "seq": history.seq,
         "title": history.title,
         "state": _state(history, stopping, kept),
-        "facts": told_facts(history),
+        "facts": shown_settings(history),
         "where": position(history),
         "fraction": history.fraction,
         "epochs": started.epochs if started else 0,

@@ -41,8 +41,8 @@ def draw_trials(trials: Sequence[Trial], space: Space, figure: str, mode: Litera
     made = Figure(figsize=(WIDTH / 96, HEIGHT / 96), layout="constrained")
     made.patch.set_alpha(0)
     axes = made.subplots()
-    done = [trial for trial in trials if trial.state == "done" and trial.figure is not None]
-    figures = [trial.figure or 0.0 for trial in done]
+    done = [trial for trial in trials if trial.state == "done" and trial.value is not None]
+    figures = [trial.value or 0.0 for trial in done]
     low, high = min(figures), max(figures)
     places = [(name, *_axis(space[name])) for name in space]
     for at, (name, _, ticks) in enumerate(places):
@@ -53,7 +53,7 @@ def draw_trials(trials: Sequence[Trial], space: Space, figure: str, mode: Litera
                bold=True)  # fmt: skip
 
     def height(trial: Trial) -> float:
-        return abs((trial.figure or 0.0) - worse) / (high - low) if high > low else 0.5
+        return abs((trial.value or 0.0) - worse) / (high - low) if high > low else 0.5
 
     for trial in sorted(trials, key=lambda trial: (trial.number == best, trial in done and height(trial))):
         y = [place(trial.params[name]) for name, place, _ in places]

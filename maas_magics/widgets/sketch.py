@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from maas_magics.api.tables import figure
+from maas_magics.api.tables import format_number
 from maas_magics.widgets.curves import Curve, Point
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import BEST, MUTED, TRAIN, VALIDATION
@@ -60,9 +60,10 @@ def _panel(history: History, name: str, width: float) -> str:
     ticks = [low + (high - low) * share for share in (0.05, 0.35, 0.65, 0.95)]
     parts = [f'<text x="{LEFT}" y="13" font-weight="bold" font-size="11">{escape(name)}</text>']
     for value in ticks:
+        label = format_number(float(f"{value:.3g}"))
         parts.append(
             f'<path d="M{LEFT} {y(value)}H{width - RIGHT:.0f}" stroke="{MUTED}" stroke-opacity=".22"/>'
-            f'<text x="{LEFT - 6}" y="{y(value)}" dy="3.5" text-anchor="end">{figure(float(f"{value:.3g}"))}</text>'
+            f'<text x="{LEFT - 6}" y="{y(value)}" dy="3.5" text-anchor="end">{label}</text>'
         )
     for points, colour, stroke, opacity in curves:
         path = "L".join(f"{x(step)} {y(value)}" for step, value in points)

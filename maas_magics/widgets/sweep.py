@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.sweep import Sweep, head, rows
-from maas_magics.api.tables import figure, html_table, text_table
+from maas_magics.api.tables import format_number, html_table, text_table
 from maas_magics.widgets.still import Bundle
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ def table(job: Sweep, *, volatile: bool = True) -> dict[str, str]:
     trials, best = job.trials, job.best
     number = 0 if best is None else best.number
     cells = rows(trials, number, volatile=volatile)
-    names = head(trials, job.figure, volatile=volatile)
+    names = head(trials, job.metric, volatile=volatile)
     caption = job.info.title
     if best is not None:
-        caption += f": best trial {number}, {job.figure} {figure(best.figure or 0.0)}"
+        caption += f": best trial {number}, {job.metric} {format_number(best.value or 0.0)}"
     text = f"{caption}\n{text_table(cells, names)}"
     return {"text/html": html_table(cells, caption, names), "text/plain": text}
 
@@ -36,8 +36,10 @@ def picture(job: Sweep) -> Bundle | None:
     from maas_magics.widgets.parallel import draw_trials
 
     trials = [trial for trial in job.trials if trial.state != "running"]
-    made = draw_trials(trials, job.space, job.figure, job.mode, best.number)
-    words = f"{job.info.title}: {len(trials)} trials, best {best.number}, {job.figure} {figure(best.figure or 0.0)}"
+    made = draw_trials(trials, job.space, job.metric, job.mode, best.number)
+    words = (
+        f"{job.info.title}: {len(trials)} trials, best {best.number}, {job.metric} {format_number(best.value or 0.0)}"
+    )
     data = {"image/png": b64encode(png(made)).decode(), "image/svg+xml": svg(made, title=words), "text/plain": words}
     return data, {"image/png": {"width": WIDTH, "height": HEIGHT, "alt": words}}
 

@@ -6,7 +6,7 @@ from html import escape
 
 from maas_magics.api.events import EpochEnd
 from maas_magics.api.results import always
-from maas_magics.api.tables import figure, html_table, text_table
+from maas_magics.api.tables import format_number, html_table, text_table
 from maas_magics.widgets.history import History
 
 # Mid-tones that can be read on white and on near-black alike: a saved output cannot know the theme.
@@ -70,8 +70,8 @@ def best_figures(history: History) -> list[tuple[str, str]]:
     if end is None:
         return []
     if not end.validation:
-        return [(name, figure(value)) for name, value in end.train.items()]
-    return [("val loss" if name == "loss" else name, figure(value)) for name, value in end.validation.items()]
+        return [(name, format_number(value)) for name, value in end.train.items()]
+    return [("val loss" if name == "loss" else name, format_number(value)) for name, value in end.validation.items()]
 
 
 def line(history: History, *, stopping: bool = False) -> str:
@@ -80,7 +80,7 @@ def line(history: History, *, stopping: bool = False) -> str:
     if history.state == "paused":
         parts.append("paused")
     if history.last or history.step:
-        parts.append(f"loss {figure(history.loss)}" if not history.progress else "")
+        parts.append(f"loss {format_number(history.loss)}" if not history.progress else "")
     if history.last:
         parts += [f"{name} {value}" for name, value in current_figures(history.last)[:2]]
     parts.append(rate(history))
@@ -91,7 +91,7 @@ def line(history: History, *, stopping: bool = False) -> str:
 
 def current_figures(end: EpochEnd) -> list[tuple[str, str]]:
     """Validation figures of one epoch."""
-    return [("val loss" if name == "loss" else name, figure(value)) for name, value in end.validation.items()]
+    return [("val loss" if name == "loss" else name, format_number(value)) for name, value in end.validation.items()]
 
 
 def final_line(history: History, *, volatile: bool = True) -> str:
@@ -107,20 +107,20 @@ def final_line(history: History, *, volatile: bool = True) -> str:
     return " · ".join(parts)
 
 
-def facts(history: History, *, volatile: bool = True) -> list[tuple[str, str]]:
+def settings(history: History, *, volatile: bool = True) -> list[tuple[str, str]]:
     """What runs, by name: task, network, optimizer, batch size …; without ``volatile`` the same on every machine."""
     started = history.started
     if started is None:
         return []
-    told = [(name, text) for name, text in started.facts.items() if volatile or name not in MACHINE]
+    told = [(name, text) for name, text in started.summary.items() if volatile or name not in MACHINE]
     told = [("network" if name == "architecture" else name, text) for name, text in told]
     return told + ([("parameters", f"{started.parameters:,}")] if started.parameters else [])
 
 
-def told_facts(history: History) -> list[str]:
+def shown_settings(history: History) -> list[str]:
     """The same, each as what stands by itself: ``"batch size 128"``, ``"41,354 parameters"``."""
     form = {"parameters": "{} parameters", "batch size": "batch size {}"}
-    return [form.get(name, "{}").format(text) for name, text in facts(history)]
+    return [form.get(name, "{}").format(text) for name, text in settings(history)]
 
 
 def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
@@ -138,14 +138,14 @@ def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
         table.append(("", *(head for head, _ in columns)))
         names = dict.fromkeys((*end.train, *end.validation))
         nan = float("nan")
-        table += [(name, *(figure(figures.get(name, nan)) for _, figures in columns)) for name in names]
+        table += [(name, *(format_number(figures.get(name, nan)) for _, figures in columns)) for name in names]
     elif end:
-        table += [(name, figure(value)) for name, value in end.train.items()]
+        table += [(name, format_number(value)) for name, value in end.train.items()]
     if volatile:
         speed = rate(history).split(" ")
         table += [(speed[1], speed[0])] if len(speed) == 2 else []
         table.append(("time", duration(history.seconds)))
-    table += facts(history, volatile=volatile)
+    table += settings(history, volatile=volatile)
     if history.profile is not None:
         table.append(("time of a step", history.profile.advice))
     return table
@@ -195,7 +195,7 @@ def baseline(history: History, *, stopping: bool = False) -> dict[str, str]:
         else ""
     )
     title, _, rest = now.partition("  ")
-    told = " · ".join(told_facts(history))
+    told = " · ".join(shown_settings(history))
     about = f'<div style="color:{MUTED}">{escape(told)}</div>' if told else ""
     html = (
         f"<div><b>{escape(title)}</b> &nbsp;{escape(rest).replace('  ', ' &nbsp;·&nbsp; ')}{about}{bar}"

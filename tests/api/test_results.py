@@ -14,7 +14,7 @@ from maas_magics.api.records import Comparison, ModelRecord
 from maas_magics.api.requests import ExportRequest, PredictRequest, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel, Verification
 from maas_magics.api.signature import DATATYPES, NUMPY, Signature, TensorSpec
-from maas_magics.api.tables import figure, html_table, size, text_table
+from maas_magics.api.tables import format_number, html_table, size, text_table
 
 SIGNATURE = Signature(
     (TensorSpec("a", "FP64", (-1, 1)), TensorSpec("c", "BYTES", (-1, 1))), (TensorSpec("p", "FP32", (-1, 3)),)
@@ -77,7 +77,7 @@ def test_metrics_read_like_a_dict_and_show_their_confusion() -> None:
     [(0.123456, "0.1235"), (0.0, "0"), (123456.0, "1.23e+05"), (0.00012345, "0.000123"), (math.nan, "–"), (1.0, "1")],
 )
 def test_figures(value: float, text: str) -> None:
-    assert figure(value) == text
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (5e12, "5000.0 GB")])

@@ -109,7 +109,7 @@ def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def models(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Models of every kind, a version twice, an ended training that can go on, and a sweep."""
-    session = Session(place, tell=lambda text: None)
+    session = Session(place, notify=lambda text: None)
 
     def train(name: str, data: Any, target: Any = None, **options: Any) -> Any:
         return session.run(TrainRequest(name=name, data=data, target=target, threads=1, **options))
@@ -149,7 +149,7 @@ def models(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     session.backend.models.delete("ended")
     session.run(TrainRequest(name="ended", epochs=4, **long))
 
-    aside = Session(f"{place}-aside", tell=lambda text: None)
+    aside = Session(f"{place}-aside", notify=lambda text: None)
     alone = aside.run(TrainRequest(name="alone", data=X, target=Y, epochs=400, checkpoint_every="50", **LONG))
     expected["paused"] = {"history": alone.history}
 
@@ -162,7 +162,7 @@ def models(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     job.result()
     session.sweep(TrainRequest(name="swept", **SWEEP), SPACE, trials=3)
     more = session.sweep(TrainRequest(name="whole", **SWEEP), SPACE, trials=5)
-    expected["sweep"] = [[trial.params, trial.figure] for trial in more.trials]
+    expected["sweep"] = [[trial.params, trial.value] for trial in more.trials]
     session.backend.models.delete("whole")
     expected["space"], expected["swept"] = SPACE, {k: v for k, v in SWEEP.items() if k != "data"}
     return asked, expected

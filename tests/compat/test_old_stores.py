@@ -56,7 +56,7 @@ def session(store: Path) -> Session:
     with contextlib.closing(sqlite3.connect(store / "jobs.sqlite")) as journal:
         journal.execute("UPDATE jobs SET owner = replace(owner, 'old-host:', ?)", (f"{socket.gethostname()}:",))
         journal.commit()
-    return Session(str(store), tell=lambda text: None)
+    return Session(str(store), notify=lambda text: None)
 
 
 def rows(found: dict[str, Any]) -> Any:
@@ -181,7 +181,7 @@ def test_a_sweep_goes_on_with_the_trials_that_it_had(session: Session, expected:
     request = TrainRequest(name="swept", data=rows(expected["frame"]), **expected["swept"])
     found = session.sweep(request, expected["space"], trials=5, resume=True)
     assert [trial.params for trial in found.trials] == [params for params, _ in expected["sweep"]]
-    assert [trial.figure for trial in found.trials] == pytest.approx([value for _, value in expected["sweep"]])
+    assert [trial.value for trial in found.trials] == pytest.approx([value for _, value in expected["sweep"]])
     other = TrainRequest(name="swept", data=rows(expected["frame"]), **expected["swept"] | {"epochs": 4})
     with pytest.raises(OptionError, match="another epochs"):
         session.sweep(other, expected["space"], trials=6, resume=True)

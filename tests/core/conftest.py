@@ -24,7 +24,7 @@ class Lab:
     """The words of a cell on a store in a temporary folder, with few epochs and without a view."""
 
     def __init__(self, store: Path) -> None:
-        self.session = Session(str(store), tell=lambda text: None)
+        self.session = Session(str(store), notify=lambda text: None)
         self.last: LocalJob[Any] | None = None
 
     def start(self, data: Any, target: Any = None, name: str = "m", **options: Any) -> LocalJob[TrainedModel]:

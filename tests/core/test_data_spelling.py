@@ -209,7 +209,7 @@ def test_sentences_that_all_differ_are_said_to_be_why_nothing_is_left(lab, tmp_p
 
 def test_answers_that_rest_on_nothing_carry_a_warning(lab):
     said: list[str] = []
-    lab.session._tell = said.append
+    lab.session._notify = said.append
     lab.train({"review": SENTENCES * 10, "n": np.arange(40), "y": [1, 0, 1, 0] * 10}, "y")
     lab.predict({"review": SENTENCES, "n": [1, None, 3, 4]})
     lab.predict({"review": ["unseen", *SENTENCES[1:]], "n": [1, None, 3, 4]})

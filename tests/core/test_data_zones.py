@@ -58,7 +58,7 @@ def test_times_whose_zone_was_assumed_are_named_in_the_answer(lab, tmp_path, lea
 
 def test_what_was_assumed_is_told_once_by_predict_and_by_evaluate(lab):
     said: list[str] = []
-    lab.session._tell = said.append
+    lab.session._notify = said.append
     lab.train(rows(HOURS.tz_localize(ZONE)), "y")
     lab.predict(rows(HOURS), batch_size=7)
     assert [text for text in said if "without a zone" in text] == [

@@ -33,7 +33,7 @@ FRAME["price"] = FRAME["count"] * 2.0 + (FRAME["kind"] == "p")
 
 def shown(lab: Any) -> dict[str, str]:
     """What a person sees of the newest training."""
-    return next(event.facts for event in lab.last.events(follow=False) if isinstance(event, Started))
+    return next(event.summary for event in lab.last.events(follow=False) if isinstance(event, Started))
 
 
 @pytest.mark.parametrize(

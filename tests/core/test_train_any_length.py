@@ -95,7 +95,7 @@ def test_filters_answer_at_any_length(lab: Any, store: Path, exported: None) -> 
     with torch.no_grad():
         expected = lab.net()(torch.from_numpy(longer)).softmax(1).numpy()
     assert np.allclose(found, expected, atol=1e-6)
-    other = Session(str(store), tell=lambda text: None)
+    other = Session(str(store), notify=lambda text: None)
     again = other.predict(PredictRequest(model="m", data=longer, probabilities=True))
     assert np.allclose(again, expected, atol=1e-5)
     for format in ("onnx", "pt2"):

@@ -134,10 +134,10 @@ def test_what_was_asked_for_is_told(lab):
         "frozen": "0.*",
         "balanced": "by label",
     }
-    assert {name: started.facts[name] for name in told} == told
+    assert {name: started.summary[name] for name in told} == told
     lab.train(X, THREE, model=_net(3))
     started = next(event for event in lab.last.events(follow=False) if isinstance(event, Started))
-    assert not (told.keys() - {"optimizer", "batch size"}) & started.facts.keys()
+    assert not (told.keys() - {"optimizer", "batch size"}) & started.summary.keys()
 
 
 @pytest.mark.parametrize(

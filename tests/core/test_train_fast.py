@@ -80,9 +80,9 @@ def test_with_nothing_chosen_the_training_is_the_usual_one_to_the_bit(
     assert "bf16" in raced
     assert curves[0] == curves[1]
     assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[1].values(), strict=True))
-    told = started(lab).facts["fast"]
+    told = started(lab).summary["fast"]
     assert "fp32 (bf16 " in told
-    assert "precision" not in started(lab).facts
+    assert "precision" not in started(lab).summary
 
 
 def test_what_is_faster_is_used_and_told(
@@ -91,10 +91,10 @@ def test_what_is_faster_is_used_and_told(
     trials(1.0)
     monkeypatch.setattr(fast, "_best", lambda found, usual: "bf16" if "bf16" in found else usual)
     lab.train(rows[0].numpy(), rows[1].numpy(), model=network(), epochs=1, fast="auto", compile=False)
-    facts = started(lab).facts
-    assert facts["precision"] == "bf16"
-    assert facts["fast"].split(", ")[-1].startswith("bf16 (")
-    assert facts["fast"].endswith("×)")
+    summary = started(lab).summary
+    assert summary["precision"] == "bf16"
+    assert summary["fast"].split(", ")[-1].startswith("bf16 (")
+    assert summary["fast"].endswith("×)")
 
 
 def test_threads_that_were_asked_for_are_not_tried(
@@ -104,7 +104,7 @@ def test_threads_that_were_asked_for_are_not_tried(
     options = {"fast": "auto", "compile": False, "model": network(), "precision": "bf16"}
     lab.train(rows[0].numpy(), rows[1].numpy(), threads=1, **options)
     assert raced == []
-    assert "fast" not in started(lab).facts
+    assert "fast" not in started(lab).summary
     if (os.cpu_count() or 1) > 1:
         lab.train(rows[0].numpy(), rows[1].numpy(), **options)
         assert raced == [1, os.cpu_count()]
@@ -117,7 +117,7 @@ def test_the_faster_way_wins_by_a_margin_only() -> None:
 
 def test_a_short_training_is_not_held_up(lab: Any, rows: tuple[Tensor, Tensor]) -> None:
     lab.train(rows[0].numpy(), rows[1].numpy(), model=network(), epochs=1, fast="auto")
-    assert started(lab).facts["fast"] == "nothing tried: the training is too short"
+    assert started(lab).summary["fast"] == "nothing tried: the training is too short"
 
 
 def test_steps_are_taken_back(rows: tuple[Tensor, Tensor]) -> None:
@@ -168,9 +168,9 @@ def test_twice_the_batch_is_told_and_not_chosen(lab: Any, trials: Callable[[floa
     made = torch.Generator().manual_seed(1)
     x, y = torch.randn(400, 6, generator=made).numpy(), torch.randint(0, 3, (400,), generator=made).numpy()
     lab.train(x, y, model=network(), batch_size=16, epochs=1, fast="auto", compile=False)
-    facts = started(lab).facts
-    assert facts["fast"].startswith("batch size 16 (32 ") and "× the rows)" in facts["fast"]
-    assert facts["batch size"] == "16"
+    summary = started(lab).summary
+    assert summary["fast"].startswith("batch size 16 (32 ") and "× the rows)" in summary["fast"]
+    assert summary["batch size"] == "16"
 
 
 def test_a_way_that_is_far_slower_is_timed_once(rows: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def network(seed: int = 5) -> nn.Module:
 
 
 def started(lab: Any) -> dict[str, str]:
-    return next(event for event in lab.last.events(follow=False) if isinstance(event, Started)).facts
+    return next(event for event in lab.last.events(follow=False) if isinstance(event, Started)).summary
 
 
 def weights(lab: Any) -> dict[str, Tensor]:
@@ -461,8 +461,8 @@ def test_trials_leave_the_training_as_it_is_to_the_bit(
         history = lab.train(data, model=network(), epochs=2, **options).history
         found.append((history, weights(lab)))
         end_workers(getattr(data, "_iterator", None))  # workers that are to persist are the user's
-    facts = started(lab)["fast"]
-    assert "fp32 (bf16 " in facts
+    summary = started(lab)["fast"]
+    assert "fp32 (bf16 " in summary
     assert found[0][0] == found[1][0]
     assert same(found[0][1], found[1][1])
 

@@ -55,7 +55,7 @@ def test_a_rate_that_was_found_learns_more_than_a_bad_one(lab: Any, rows: tuple[
 def test_it_is_told_and_drawn(lab: Any, rows: tuple[Any, Any]) -> None:
     lab.train(*rows, model=network(), lr="auto", optimizer="Adam")
     events = list(lab.last.events(follow=False))
-    told = next(event for event in events if isinstance(event, Started)).facts["optimizer"]
+    told = next(event for event in events if isinstance(event, Started)).summary["optimizer"]
     assert told == f"Adam, lr {search(lab).chosen:g}, constant, rate found"
     history = History.of(events)
     assert height(history) == HEIGHT + SEARCH
@@ -78,7 +78,7 @@ def test_the_steepest_place_comes_before_the_lowest() -> None:
 
 def test_a_loss_that_never_falls_leaves_the_usual_rate(lab: Any, rows: tuple[Any, Any]) -> None:
     lab.train(*rows, model=network(), lr="auto", optimizer="Adam", loss=lambda outputs, target: outputs.sum() * 0 + 1)
-    told = next(event for event in lab.last.events(follow=False) if isinstance(event, Started)).facts["optimizer"]
+    told = next(event for event in lab.last.events(follow=False) if isinstance(event, Started)).summary["optimizer"]
     assert told == "Adam, lr 0.001, constant, no better rate found"
 
 

@@ -158,7 +158,7 @@ def test_rows_on_disk_are_tried_as_well(tmp_path: Path, rows: tuple[Tensor, Tens
             regime_of(Hungry(60)),
             functional.cross_entropy,
             batches,
-            within=lambda size: nullcontext(),
+            threads=lambda size: nullcontext(),
             stopping=lambda: "",
         )
         again = batches.sized(made.size)
@@ -189,8 +189,8 @@ def started(lab: Any) -> Started:
 def test_a_training_takes_what_was_found_and_tells_why(lab: Any, rows: tuple[Tensor, Tensor], faster: None) -> None:
     x, y = (values.numpy() for values in rows)
     lab.train(x, y, model=Hungry(50), batch_size="auto")
-    facts = started(lab).facts["batch size"]
-    size, found_as = facts.split(", found: ")
+    summary = started(lab).summary["batch size"]
+    size, found_as = summary.split(", found: ")
     assert 43 <= int(size) <= 50 and "do not fit into memory" in found_as
     assert not [text for text in lab.messages if "parts" in text]
 
@@ -204,7 +204,7 @@ def test_going_on_takes_the_batch_size_that_was_found_before(
     monkeypatch.setattr(assemble, "find_batch_size", lambda *a, **k: BatchSizeResult(next(sizes), "told"))
     lab.train(x, y, batch_size="auto", epochs=2, **given)
     more = lab.train(x, y, resume=True, batch_size="auto", epochs=4, **given)
-    assert started(lab).facts["batch size"] == "24"
+    assert started(lab).summary["batch size"] == "24"
     whole = lab.train(x, y, name="whole", batch_size=24, epochs=4, **given)
     assert more.history == whole.history
     assert next(sizes) == 48, "it was not asked again"
@@ -223,8 +223,8 @@ def test_going_on_keeps_what_the_fast_way_was(
     torch.manual_seed(0)
     lab.train(x, y, fast="auto", epochs=2, **given)
     more = lab.train(x, y, resume=True, fast="auto", epochs=4, **given)
-    assert started(lab).facts["precision"] == "bf16"
-    assert "as before" in started(lab).facts["fast"]
+    assert started(lab).summary["precision"] == "bf16"
+    assert "as before" in started(lab).summary["fast"]
     assert more.epochs == 4
 
 
@@ -250,7 +250,7 @@ def trained(
     """Three epochs in batches of 64; and what was told of memory."""
     torch.manual_seed(5)
     told: list[str] = []
-    regime = regime_of(net, division=MicroBatching(tell=told.append), grouped=group > 1)
+    regime = regime_of(net, division=MicroBatching(notify=told.append), grouped=group > 1)
     regime = replace(regime, **more)
     batches: Any = InMemory((rows[0],), rows[1], 64)
     plan = Plan(functional.cross_entropy, ANSWERS, {}, "loss", "min", 3, 0, constant, 2, regime)
@@ -407,4 +407,4 @@ def test_divergence_names_its_step_however_late_it_is_read(rows: tuple[Tensor, T
 
 def test_an_array_of_one_row_a_batch_works(lab: Any) -> None:
     lab.train(np.zeros((20, 2), np.float32), np.arange(20, dtype=np.float32) / 7, batch_size="auto")
-    assert int(started(lab).facts["batch size"].split(",")[0]) >= 1
+    assert int(started(lab).summary["batch size"].split(",")[0]) >= 1

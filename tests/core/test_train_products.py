@@ -40,9 +40,9 @@ def wide(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, outputs))
 
 
-def facts(lab: Lab) -> dict[str, str]:
+def summary(lab: Lab) -> dict[str, str]:
     assert lab.last is not None
-    return next(event.facts for event in lab.last.events(follow=False) if isinstance(event, Started))
+    return next(event.summary for event in lab.last.events(follow=False) if isinstance(event, Started))
 
 
 def test_every_product_of_a_step_is_counted() -> None:
@@ -122,7 +122,7 @@ def test_products_are_as_exact_as_before(shape: tuple[int, int, int]) -> None:
 def test_a_wide_network_trains_on_it_and_says_so(lab: Lab) -> None:
     options = {"model": wide, "epochs": 2, "batch_size": 128, "patience": 0}
     lab.train(WIDE, LABELS, name="ours", **options)
-    assert facts(lab)["products"] == "oneDNN products"
+    assert summary(lab)["products"] == "oneDNN products"
     assert matmul is not None and matmul.fp32_precision == "none"
     again = lab.train(WIDE, LABELS, name="again", **options)
     matmul.fp32_precision = "ieee"
@@ -130,7 +130,7 @@ def test_a_wide_network_trains_on_it_and_says_so(lab: Lab) -> None:
         plain = lab.train(WIDE, LABELS, name="plain", **options)
     finally:
         matmul.fp32_precision = "none"
-    assert "products" not in facts(lab)
+    assert "products" not in summary(lab)
     ours = lab.net("ours").state_dict()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in lab.net("again").state_dict().items())
     assert again.history["loss"] == pytest.approx(plain.history["loss"], rel=1e-3)
@@ -140,9 +140,9 @@ def test_a_wide_network_trains_on_it_and_says_so(lab: Lab) -> None:
 @gains
 def test_16_bits_and_small_batches_go_without_saying(lab: Lab) -> None:
     lab.train(WIDE, LABELS, model=wide, batch_size=128, precision="bf16")
-    assert "products" not in facts(lab)
+    assert "products" not in summary(lab)
     lab.train(WIDE, LABELS, model=wide, batch_size=1)
-    assert "products" not in facts(lab)
+    assert "products" not in summary(lab)
 
 
 @gains
@@ -157,7 +157,7 @@ def test_a_training_that_goes_on_keeps_to_its_library(lab: Lab) -> None:
     assert lab.last is not None and any(isinstance(e, CheckpointSaved) for e in lab.last.events(follow=False))
     lab.train(WIDE, LABELS, epochs=2, resume=True, **options)
     assert any(isinstance(e, Resumed) for e in lab.last.events(follow=False))
-    assert "products" not in facts(lab)
+    assert "products" not in summary(lab)
 
 
 @gains
@@ -165,7 +165,7 @@ def test_workers_take_their_products_so_too(lab: Lab) -> None:
     options = {"model": wide, "batch_size": 256, "patience": 0, "epochs": 2}
     alone = lab.train(WIDE, LABELS, name="alone", **options)
     two = lab.train(WIDE, LABELS, name="two", workers=2, **options)
-    assert facts(lab)["products"] == "oneDNN products"
+    assert summary(lab)["products"] == "oneDNN products"
     assert two.history["loss"][0] == pytest.approx(alone.history["loss"][0], rel=0.1), "dropout differs"
 
 

@@ -98,7 +98,7 @@ def test_exports_take_any_length(lab: Any) -> None:
 def test_another_process_answers_by_the_published_graph(lab: Any, store: Path) -> None:
     trained(lab, FORMS["dict"], Mean(), epochs=2)
     expected = asked(lab, IDS[:9])
-    other = Session(str(store), tell=lambda text: None)
+    other = Session(str(store), notify=lambda text: None)
     found = other.predict(PredictRequest(model="m", data={"ids": IDS[:9]}))
     assert np.asarray(found).ravel() == pytest.approx(expected, abs=1e-5)
 

@@ -115,7 +115,7 @@ def test_what_is_fitted_is_what_memory_fits(target: Any, model: Any, table: pd.D
     rows, _, names, array = read(DataSpec(data=str(file), target=target, validation=0.0), 0, None, said.append)
     expected = prepare(
         rows, None, names, layout=layout_of(model, rows.table, array)[1], scale=True, task=None, standardise=lambda head: True,
-        tell=said.append,
+        notify=said.append,
     )  # fmt: skip
     found = streamed(file, target=target, model=model, validation=0.0)
     got = found.prepared
@@ -476,7 +476,7 @@ from maas_magics.api.errors import StoreError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.session import Session
 
-session = Session(sys.argv[2], tell=lambda text: None)
+session = Session(sys.argv[2], notify=lambda text: None)
 session.backend
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 import signal
@@ -509,7 +509,7 @@ import json, resource, sys
 from maas_magics.api.requests import TrainRequest
 from maas_magics.session import Session
 
-session = Session(sys.argv[1], tell=lambda text: None)
+session = Session(sys.argv[1], notify=lambda text: None)
 peaks = []
 for file in sys.argv[2:]:
     session.run(TrainRequest(name="m", data=file, target="y", model="linear", batch_size=8192, epochs=1, stream=True))

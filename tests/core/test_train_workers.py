@@ -124,7 +124,7 @@ def test_several_processes_learn_what_one_does(case: str, lab: Lab) -> None:
         (e.epoch, e.step, e.samples, e.best) for e in ends_of_one
     ]
     started = next(e for e in told if isinstance(e, Started))
-    assert started.facts["workers"] == f"{size} processes"
+    assert started.summary["workers"] == f"{size} processes"
     assert [e.seq for e in told] == list(range(1, len(told) + 1))
     assert lab.predict(X[:5], "several") is not None
 

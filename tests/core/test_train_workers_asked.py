@@ -61,7 +61,7 @@ def test_two_processes_learn_what_one_does(case: str, shard: bool, lab: Lab) -> 
     found = [e for e in lab.last.events(follow=False) if isinstance(e, RateSearch)]
     assert [e.chosen for e in found] == [e.chosen for e in searches] and len(found) == (options.get("lr") == "auto")
     started = next(e for e in lab.last.events(follow=False) if isinstance(e, Started))
-    assert started.facts["workers"] == ("2 processes, sharded" if shard else "2 processes")
+    assert started.summary["workers"] == ("2 processes, sharded" if shard else "2 processes")
 
 
 def test_in_bf16_they_come_as_near_as_its_digits_allow(lab: Lab) -> None:
@@ -81,8 +81,8 @@ def test_the_batch_that_is_found_is_one_workers(lab: Lab) -> None:
     rows, target = np.tile(X, (4, 1)), np.tile(Y, 4)
     lab.train(rows, target, name="two", model=net(), batch_size="auto", epochs=2, workers=2, validation=0.0)
     started = next(e for e in lab.last.events(follow=False) if isinstance(e, Started))
-    whole, each = (int(text.split()[0]) for text in started.facts["batch size"].split(", ")[:2])
-    assert whole == 2 * each and each >= 16 and "for a worker, found: " in started.facts["batch size"]
+    whole, each = (int(text.split()[0]) for text in started.summary["batch size"].split(", ")[:2])
+    assert whole == 2 * each and each >= 16 and "for a worker, found: " in started.summary["batch size"]
     assert started.steps_per_epoch in (len(rows) // whole, -(-len(rows) // whole)) and started.steps_per_epoch >= 8
     lab.train(rows, target, name="one", model=net(), batch_size=whole, epochs=2, validation=0.0)
     near(weights(lab, "one"), weights(lab, "two"))

@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def session(folder: Path) -> Session:
     torch.set_num_threads(1)
-    return Session(str(folder / "store"), tell=lambda text: None)
+    return Session(str(folder / "store"), notify=lambda text: None)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def sweep(name: str = "m", space: str = SPACE, trials: int = 8, **options: Any) 
 
 
 def told(result: SweepResult) -> list[Any]:
-    return [(t.number, t.state, t.params, t.figure, t.epochs) for t in result.trials]
+    return [(t.number, t.state, t.params, t.value, t.epochs) for t in result.trials]
 
 
 def names() -> list[str]:
@@ -51,9 +51,9 @@ def test_the_best_trial_is_published_alone_and_can_be_trained_again() -> None:
     result = sweep()
     assert [trial.number for trial in result.trials] == list(range(1, 9))
     done = [trial for trial in result.trials if trial.state == "done"]
-    assert result.best == min(done, key=lambda trial: trial.figure) and result.monitor == "val_loss"
+    assert result.best == min(done, key=lambda trial: trial.value) and result.monitor == "val_loss"
     assert names() == ["m:1"] and result.ref == "m:1" == result.model.info.ref, "no candidate is left"
-    assert result.model.metrics["loss"] == result.best.figure == min(result.model.history["val_loss"])
+    assert result.model.metrics["loss"] == result.best.value == min(result.model.history["val_loss"])
     params = dict(result.params)
     again = maas.train("again", **QUICK, lr=params.pop("lr"), params=params)
     assert again.history == result.model.history
@@ -64,7 +64,7 @@ def test_the_table_and_what_is_shown() -> None:
     result = sweep(trials=5)
     assert isinstance(result.table, pd.DataFrame)
     assert list(result.table) == ["trial", "state", "lr", "hidden", "dropout", "val_loss", "epochs", "seconds"]
-    assert result.table.val_loss.min() == result.best.figure and (result.table.seconds > 0).all()
+    assert result.table.val_loss.min() == result.best.value and (result.table.seconds > 0).all()
     assert set(result.table.hidden) <= {8, 16} and result.table.lr.between(1e-4, 0.1).all()
     assert repr(result).startswith(f"<SweepResult m:1 · 5 trials · best {result.best.number}: val_loss ")
     assert "val_loss" in result._repr_html_() and "m:1" in result._repr_html_()
@@ -80,21 +80,21 @@ def test_a_trial_that_falls_behind_is_pruned() -> None:
     result = sweep(trials=12, space="lr=1e-6..1e-1 log", epochs=40)
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert pruned and all(trial.number > 4 and trial.epochs < 40 for trial in pruned)
-    assert all(trial.figure > result.best.figure for trial in pruned)
+    assert all(trial.value > result.best.value for trial in pruned)
 
 
 def test_a_metric_that_grows_is_maximised() -> None:
     result = sweep(monitor="accuracy", space="lr=1e-6..1e-1 log", trials=8)
     assert result.monitor == "val_accuracy" and result.mode == "max"
-    assert result.best.figure == max(trial.figure for trial in result.trials if trial.state == "done")
-    assert result.best.figure == result.model.metrics["accuracy"]
+    assert result.best.value == max(trial.value for trial in result.trials if trial.state == "done")
+    assert result.best.value == result.model.metrics["accuracy"]
 
 
 def test_what_was_tried_already_is_not_trained_again() -> None:
     result = sweep(space="hidden=[8, 16]", trials=6)
     trained = [trial for trial in result.trials if trial.seconds]
     assert len(trained) <= 2 and len(result.trials) == 6
-    assert len({(str(trial.params), trial.figure) for trial in result.trials}) == len(trained)
+    assert len({(str(trial.params), trial.value) for trial in result.trials}) == len(trained)
 
 
 def test_a_module_of_ones_own_is_swept_and_stays_at_hand() -> None:

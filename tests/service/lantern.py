@@ -126,7 +126,7 @@ class GlyphProfile:
     def merge(self, other: GlyphProfile) -> None:
         self.size = self.size or other.size
 
-    def finish(self, sample: pa.ChunkedArray, tell: Any) -> Glyph:
+    def finish(self, sample: pa.ChunkedArray, notify: Any) -> Glyph:
         plain = (0.0,) * self.size
         return Glyph(self.name, size=self.size, scaling=Scaling(plain, plain, (1.0,) * self.size))
 

@@ -30,7 +30,7 @@ def swept(backend: Backend, work: Path, trials: int = 4, **options: Any) -> Swee
 
 
 def told(result: SweepResult) -> list[Any]:
-    return [(t.number, t.state, t.params, t.figure, t.epochs) for t in result.trials]
+    return [(t.number, t.state, t.params, t.value, t.epochs) for t in result.trials]
 
 
 def test_a_service_tries_what_a_kernel_tries(store: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_service_trains_on_two_processes_as_on_one(backend: RemoteBackend) -> 
     two = job.result(600)
     assert two.info.metrics == pytest.approx(one.info.metrics, abs=1e-5)
     assert two.history["loss"] == pytest.approx(one.history["loss"], abs=1e-5)
-    assert until(job, Started).facts["workers"] == "2 processes"
+    assert until(job, Started).summary["workers"] == "2 processes"
     with pytest.raises(OptionError, match="too few for 99 workers"):
         backend.submit(request("many", workers=99)).result(600)
 

@@ -15,7 +15,7 @@ SPACE = parse_space("lr=1e-4..1e-1 log, hidden=[8, (16, 16), None], dropout=0.0.
 
 
 def trial(number: int, figure: float | None = 0.5, state: Any = "done", **params: Any) -> Trial:
-    return Trial(number=number, state=state, figure=figure,
+    return Trial(number=number, state=state, value=figure,
                  params={"lr": 0.01, "hidden": 8, "dropout": 0.1, "n": 2} | params)  # fmt: skip
 
 

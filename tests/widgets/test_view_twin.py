@@ -100,7 +100,7 @@ def test_a_line_says_how_far_it_is() -> None:
 
 def told() -> History:
     """A run that said what it does, left columns out, and ended early."""
-    facts = {
+    summary = {
         "task": "binary",
         "architecture": "mlp",
         "optimizer": "AdamW, lr 0.01",
@@ -108,7 +108,7 @@ def told() -> History:
         "device": "cpu",
     }
     events = log()
-    start = replace(events[0], facts=facts, parameters=4321)
+    start = replace(events[0], summary=summary, parameters=4321)
     notes = [Message(text=f"Column 'c{i}' is empty and is left out.") for i in range(30)]
     notes.append(Message(text="7 rows have no target.", level="warning"))
     notes.append(Message(text="early stop: no better loss for 25 epochs"))

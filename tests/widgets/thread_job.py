@@ -98,9 +98,9 @@ def train(
             return {"loss": float(loss), "accuracy": float(right), "brier": float(distance)}
 
         train_rows, held = sample(rows * steps), sample(400)
-        facts = {"task": "binary", "architecture": "logreg", "device": "cpu"}
+        summary = {"task": "binary", "architecture": "logreg", "device": "cpu"}
         start = Started(title=title, epochs=epochs, steps_per_epoch=steps, samples=rows * steps, parameters=features)
-        job.emit(msgspec.structs.replace(start, facts=facts))
+        job.emit(msgspec.structs.replace(start, summary=summary))
         if warn:
             job.emit(Message(text=warn, level="warning"))
         w, best, begin = np.zeros(features), float("inf"), time.perf_counter()

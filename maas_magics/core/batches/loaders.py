@@ -92,7 +92,7 @@ def reading(parts: tuple[Any, ...], workers: int, pin: bool = False) -> Iterator
 
 @contextmanager
 def prepared_loader(
-    specs: Specs, task: Families | None, device: torch.device, tell: Callable[[str], None]
+    specs: Specs, task: Families | None, device: torch.device, notify: Callable[[str], None]
 ) -> Iterator[tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]]:
     """A module, what its data is, and batches of it, for as long as the block lasts."""
     data, size = specs.data, specs.budget.batch_size
@@ -100,7 +100,7 @@ def prepared_loader(
     train, held = _sources(data.data, data.validation, size, specs.optimizer.seed)
     parts = tuple(part.data for part in (train, held) if part is not None and part.mapped)
     with reading(parts, specs.run.loader_workers or 0, device.type == "cuda") as readers:
-        yield _prepared(data, specs.model, specs.task, task, device, train, held, readers, tell)
+        yield _prepared(data, specs.model, specs.task, task, device, train, held, readers, notify)
 
 
 def _prepared(
@@ -112,7 +112,7 @@ def _prepared(
     train: LoaderPart,
     held: LoaderPart | None,
     readers: Readers,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[nn.Module, Prepared, Recipe, Batches, Batches | None]:
     first = next(train.items(readers), None)
     if first is None:
@@ -123,7 +123,7 @@ def _prepared(
     width = sum(part.shape[1] if part.dim() == 2 else 1 for part in targets)
     net = make_module(model.model, inputs[0][:1].numel(), width)
     if items.named:
-        net, order = arranged(net, items.names, tell, data.inputs)
+        net, order = arranged(net, items.names, notify, data.inputs)
         items = items.in_order(order)
         inputs, target = items.parted(first)
     inputs = tuple(single(x) for x in inputs)
@@ -137,9 +137,9 @@ def _prepared(
     tried = tuple(x[:few] for x in inputs)
     form: Form | Forms | None
     if items.heads:
-        answers, form, encode = _fitted_heads(net, items, tried, target, task, model, said, tell)
+        answers, form, encode = _fitted_heads(net, items, tried, target, task, model, said, notify)
     else:
-        answers, form, encode = _fitted(net, tried, target, task, model, said, train.classes, tell)
+        answers, form, encode = _fitted(net, tried, target, task, model, said, train.classes, notify)
     sample = _sample((held or train).items(readers), items, features, encode)
     empty = torch.empty(0)
     prepared = Prepared(
@@ -170,7 +170,7 @@ def _fitted(
     model: ModelSpec,
     said: TaskSpec,
     classes: Any,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[Task, Form | None, Encode]:
     """The task of a batch's target, as the module and the loss take it."""
     if isinstance(task, Mapping):
@@ -181,7 +181,7 @@ def _fitted(
     def fit() -> tuple[Task, Form | None, Encode]:
         answers = fit_batch(told, target, lambda: ask(net, inputs), classes)
         few = answers.encode_batch(target)[: len(inputs[0])]
-        fitted, form = fit_loss(net, inputs, few, answers, [], asked, tell)
+        fitted, form = fit_loss(net, inputs, few, answers, [], asked, notify)
         return fitted, form, answers.encode_batch if told == fitted.task else fitted.encode_batch
 
     try:
@@ -199,7 +199,7 @@ def _fitted_heads(
     task: Families | None,
     model: ModelSpec,
     said: TaskSpec,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[Task, Forms, Encode]:
     """The tasks of a batch's targets, as the heads of a module and their losses take them."""
     try:
@@ -222,7 +222,7 @@ def _fitted_heads(
     few = answers.encode_batch(targets)[: len(inputs[0])]
     asked = LossRequest(said.loss, model.outputs, said.task)
     givens = [TargetForm(target.dim(), target.dtype) for target in targets]
-    made, forms = fit_in_heads(net, chosen.rows, inputs, few, answers, [], asked, said.loss_weights, givens, tell)
+    made, forms = fit_in_heads(net, chosen.rows, inputs, few, answers, [], asked, said.loss_weights, givens, notify)
     return made, forms, made.encode_batch
 
 

@@ -34,14 +34,14 @@ from maas_magics.core.tasks.heads import Heads
 
 
 def own_module(
-    model: ModelSpec, task: TaskSpec, data: DataSpec, prepared: Prepared, layout: Layout, tell: Callable[[str], None]
+    model: ModelSpec, task: TaskSpec, data: DataSpec, prepared: Prepared, layout: Layout, notify: Callable[[str], None]
 ) -> tuple[nn.Module, Prepared]:
     """The user's module, its lazy layers made, and the rows and the target as it and the loss take them."""
     try:
-        return _own_module(model, task, data, prepared, layout, tell, None)
+        return _own_module(model, task, data, prepared, layout, notify, None)
     except SeveralOutputs as several:
         chosen = _chosen(several, prepared.answers)
-    return _own_module(model, task, data, prepared, layout, tell, chosen)
+    return _own_module(model, task, data, prepared, layout, notify, chosen)
 
 
 def _chosen(several: SeveralOutputs, answers: Task) -> Chosen:
@@ -67,7 +67,7 @@ def _own_module(
     data: DataSpec,
     prepared: Prepared,
     layout: Layout,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     chosen: Chosen | None,
 ) -> tuple[nn.Module, Prepared]:
     if model.params:
@@ -79,7 +79,7 @@ def _own_module(
     heads = prepared.answers if isinstance(prepared.answers, Heads) else None
     names = own if raw else prepared.processor.flat_names
     if raw:
-        net, order = arranged(net, names, tell if chosen is None else lambda text: None, data.inputs)
+        net, order = arranged(net, names, notify if chosen is None else lambda text: None, data.inputs)
         prepared = in_order(prepared, order)
     elif not isinstance(model.model, nn.Module) and takes_by_name(net, own):
         raise OneByOne(net)
@@ -94,11 +94,11 @@ def _own_module(
     _check_places(net, prepared, by_place(net, names) if raw and not data.inputs and chosen is None else [])
     names = [] if raw else names
     if heads is None:
-        return net, fitted(model, task, net, prepared, names, tell)
+        return net, fitted(model, task, net, prepared, names, notify)
     if chosen is None:
         ask(net, tuple(x[:2] for x in prepared.train[0]), names)
         raise one_tensor(heads.names)
-    return net, fitted_heads(model, task, net, prepared, chosen.rows, names, tell)
+    return net, fitted_heads(model, task, net, prepared, chosen.rows, names, notify)
 
 
 def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None:
@@ -171,14 +171,14 @@ def fitted(
     net: nn.Module,
     prepared: Prepared,
     names: list[str],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Prepared:
     """The target as network and loss take it."""
     asked = LossRequest(task.loss, model.outputs, task.task, prepared.given, isinstance(model.model, str))
     inputs, target = prepared.train
     rows = few_rows(inputs)
     inputs = tuple(x[:rows] for x in inputs)
-    answers, form = fit_loss(net, inputs, target[:rows], prepared.answers, names, asked, tell)
+    answers, form = fit_loss(net, inputs, target[:rows], prepared.answers, names, asked, notify)
     return replace(with_answers(prepared, answers), form=form)
 
 
@@ -189,7 +189,7 @@ def fitted_heads(
     prepared: Prepared,
     rows: tuple[tuple[int, ...], ...],
     names: list[str],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Prepared:
     """The targets as the heads of a network and their losses take them."""
     answers, (inputs, target) = prepared.answers, prepared.train
@@ -198,6 +198,6 @@ def fitted_heads(
     few = few_rows(inputs)
     inputs = tuple(x[:few] for x in inputs)
     found, forms = fit_in_heads(
-        net, rows, inputs, target[:few], answers, names, asked, task.loss_weights, prepared.givens, tell
+        net, rows, inputs, target[:few], answers, names, asked, task.loss_weights, prepared.givens, notify
     )
     return replace(with_answers(prepared, found), form=forms)

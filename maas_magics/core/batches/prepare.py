@@ -116,7 +116,7 @@ def read(
     data: DataSpec,
     seed: int,
     task: Families | None,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     beside: Beside | None = None,
     several: bool = False,
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
@@ -131,13 +131,13 @@ def read(
         features, target = features
     heads = heads_of(target, several)
     if heads:
-        source, table, values = part_heads(features, heads, data.csv, tell=partial(add_notes, beside))
+        source, table, values = part_heads(features, heads, data.csv, notify=partial(add_notes, beside))
         names = tuple(heads)
     else:
         source, table, values, names = part(features, target, data.csv, beside=beside)
     beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
     for note in (*notes_of(source), *beside.notes):
-        tell(note)
+        notify(note)
     if values.ndim == 1 and table.num_rows < 2:
         raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
     whole = table
@@ -155,7 +155,7 @@ def read(
         train, validation = split(len(rows), share, seed, labels)
         if not len(validation):
             if share:
-                tell("There are too few rows to hold any out: the training rows choose the best epoch.")
+                notify("There are too few rows to hold any out: the training rows choose the best epoch.")
             return rows, None, names, source.arrays
         return _take(rows, train), _take(rows, validation), names, source.arrays
     csv = data.csv if is_files(held) else None
@@ -169,7 +169,7 @@ def read(
         labels_of = texts_of(whole, names if values.dtype == object else ())
         _, other, answers, _ = part(held, target, csv, labels_of, held_beside)
     if held_beside.left:
-        tell(f"Of the validation data, {held_beside.left}")
+        notify(f"Of the validation data, {held_beside.left}")
     other, weights, _ = roles.parted(other, held=True)
     came_from(source)  # what is told from here on is of the training rows
     return rows, Rows(other, answers, weights), names, source.arrays
@@ -254,7 +254,7 @@ def prepare(
     scale: bool,
     task: Families | None,
     standardise: Callable[[str], bool],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     asked_target: Any = None,
     labels: bool = False,
     beside: Beside | None = None,
@@ -272,7 +272,7 @@ def prepare(
     task : TaskName, Family, dict of them by head, or None
     standardise : callable
         Whether regression targets are learnt in units of their standard deviation, by the name of the head.
-    tell : callable
+    notify : callable
         Gets a sentence about everything left out.
     asked_target : Any
         The target as it was asked for.
@@ -289,11 +289,11 @@ def prepare(
         both = np.concatenate([train.target, validation.target])
         answers = _fitted(both, names, asked_target, task, standardise, None)
     answers = respelled(answers, beside.spelled)
-    tell_labels(names, answers.classes, tell)
+    tell_labels(names, answers.classes, notify)
     check_image(train.table.schema, layout)
     profile = TableProfile(train.table.schema, FitConfig(layout, scale))
     profile.add(train.table)
-    processor = profile.finish(train.table, tell, beside.counting)
+    processor = profile.finish(train.table, notify, beside.counting)
     transform = Preprocessing(processor)
     lazy = processor.lazy
     counts = _label_counts(answers, train.target) if lazy else None
@@ -305,7 +305,7 @@ def prepare(
     sample = train
     if validation is not None and len(validation):
         for text in processor.cautions(validation.table):
-            tell(text)
+            notify(text)
         if not lazy:
             held_raw = processor.encode(validation.table)
             processor.check(held_raw)

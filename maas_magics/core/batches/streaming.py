@@ -99,7 +99,7 @@ class Sizes:
     held: int = 200_000
 
 
-def streamed_source(said: DataSpec, tell: Callable[[str], None]) -> Rereadable | None:
+def streamed_source(said: DataSpec, notify: Callable[[str], None]) -> Rereadable | None:
     """The data that is to be streamed; None where it is trained on in memory.
 
     Raises
@@ -126,12 +126,12 @@ def streamed_source(said: DataSpec, tell: Callable[[str], None]) -> Rereadable |
         if asked:
             raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
         return None
-    tell(
+    notify(
         f"The rows take {in_words(size)} in memory, of which {in_words(free)} are free: they are streamed from disk, "
         "in random order within windows of blocks."
     )
     for note in notes_of(source):
-        tell(note)
+        notify(note)
     return source
 
 
@@ -151,7 +151,7 @@ class Stream:
     seed : int
     source : Rereadable
     task : Task, Family or None
-    tell : callable
+    notify : callable
         Gets a sentence about everything left out.
     pause : callable
         Called after each chunk; may raise to end the reading.
@@ -169,13 +169,13 @@ class Stream:
         seed: int,
         source: Rereadable,
         task: Task | Family | None,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
         pause: Callable[[], None] = lambda: None,
         sizes: Sizes | None = None,
     ) -> None:
         self._data, self._loss, self._seed, self._source, self._task = data, loss, seed, source, task
         self._named = isinstance(model, str)
-        self._tell, self._pause, self._sizes = tell, pause, sizes or Sizes()
+        self._notify, self._pause, self._sizes = notify, pause, sizes or Sizes()
         came_from(source)
         first = next(iter(source.chunks(1000)), None)
         if first is None or not first.num_rows:
@@ -230,7 +230,7 @@ class Stream:
         if not held:
             self._beside.left = left
         elif left:
-            self._tell(f"Of the validation data, {left}")
+            self._notify(f"Of the validation data, {left}")
 
     def _held_out(self, part: RowChunk) -> Array:
         start, rows = part.start, len(part.target)
@@ -286,7 +286,7 @@ class Stream:
         if not self.rows:
             raise DataError("Every row is held out; there is none to learn from.", "--validation 0.2")
         if self._share and not self.held:
-            self._tell("There are too few rows to hold any out: the training rows choose the best epoch.")
+            self._notify("There are too few rows to hold any out: the training rows choose the best epoch.")
         prepared = self._understood(profile, target, sample, kept, str(digest))
         return prepared, target.extremes if prepared.answers.numeric else np.zeros((0, 1))
 
@@ -298,10 +298,10 @@ class Stream:
             target.fitted(standardises(self._loss, self._named, self.layout == "raw")), self._beside.spelled
         )
         for note in self._beside.notes:
-            self._tell(note)
-        tell_labels(self._names, answers.classes, self._tell)
+            self._notify(note)
+        tell_labels(self._names, answers.classes, self._notify)
         counting = {name: ends for name, ends in self._runs.found.items() if name not in self._roles.features}
-        processor = profile.finish(rows, self._tell, counting)
+        processor = profile.finish(rows, self._notify, counting)
         ragged = next((feature.name for feature in processor.features if feature.ragged), "")
         if ragged:
             raise DataError(

@@ -97,7 +97,7 @@ class TrainingRows:
 def training_rows(
     specs: Specs,
     meant: ResolvedTarget,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     pause: Callable[[], None] = lambda: None,
 ) -> TrainingRows:
     """The rows that a training is given, and what is fitted on them.
@@ -107,7 +107,7 @@ def training_rows(
     specs : Specs
     meant : ResolvedTarget
         What the target is.
-    tell : callable
+    notify : callable
         Gets a sentence about everything that is left out.
     pause : callable
         Called between two chunks of a file; may raise to end the reading.
@@ -124,16 +124,16 @@ def training_rows(
     several = meant.several or bool(heads_of(_target_of(data)))
     if several and data.stream:
         raise OptionError("Rows that are read from disk have one target.", "Drop --stream.")
-    source = None if data.inputs or several else streamed_source(data, tell)
+    source = None if data.inputs or several else streamed_source(data, notify)
     if source is not None:
         task = meant.task
         assert not isinstance(task, Mapping)  # a dict of losses is of several targets
         if specs.run.loader_workers is not None:
             raise loaders.no_loader_workers()
-        stream = Stream(data, model, loss, seed, source, task, tell, pause)
+        stream = Stream(data, model, loss, seed, source, task, notify, pause)
         return TrainingRows(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
-    train_rows, validation, names, array = read(data, seed, meant.task, tell, beside, meant.several)
+    train_rows, validation, names, array = read(data, seed, meant.task, notify, beside, meant.several)
     if len(names) > 1 and not isinstance(model, str) and is_text(train_rows.target):
         raise SeveralHeads  # texts among several columns are labels of one, which no single target of several is
     if data.inputs:
@@ -156,7 +156,7 @@ def training_rows(
         scale=data.preprocess == "auto",
         task=meant.task,
         standardise=standardise,
-        tell=tell,
+        notify=notify,
         asked_target=_target_of(data),
         labels=is_named_split(data.validation),
         beside=beside,

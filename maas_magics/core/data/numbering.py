@@ -95,7 +95,7 @@ def names_rows(name: str) -> bool:
 
 
 def row_numbers(
-    names: Sequence[str], counting: Mapping[str, tuple[int, int]], tell: Callable[[str], None], *, leave: bool
+    names: Sequence[str], counting: Mapping[str, tuple[int, int]], notify: Callable[[str], None], *, leave: bool
 ) -> set[str]:
     """Columns that name single rows by counting them, and so are to be left out.
 
@@ -105,7 +105,7 @@ def row_numbers(
         The columns.
     counting : mapping of str to (int, int)
         First and last number of columns that count the rows.
-    tell : callable
+    notify : callable
         Gets a sentence about each of them.
     leave : bool
         Whether a column may be left out.
@@ -118,9 +118,9 @@ def row_numbers(
         low, high = counting[name]
         what = f"Column {name!r} counts the rows, from {low} to {high},"
         if name in out:
-            tell(f"{what} so it names single rows, and is left out. Named among the features, it is one: --features")
+            notify(f"{what} so it names single rows, and is left out. Named among the features, it is one: --features")
         else:
-            tell(
+            notify(
                 f"{what} and is a feature. Where it is their number, and nothing that is known of new rows, "
                 f"leave it out: --drop {name}"
             )

@@ -64,18 +64,18 @@ def is_one(values: pa.ChunkedArray) -> bool:
     return values.null_count == 0 and bool(found.min() == found.max())
 
 
-def tell_fallen(name: str, values: pa.ChunkedArray, tell: Callable[[str], None]) -> bool:
+def tell_fallen(name: str, values: pa.ChunkedArray, notify: Callable[[str], None]) -> bool:
     """Say which values of a column are not told apart, and what to do; whether there were any."""
     pair = fallen(values)
     if pair is None:
         return False
     if pa.types.is_timestamp(values.type):
-        tell(
+        notify(
             f"Column {name!r} holds different times that are one to a model, which tells microseconds apart: "
             f"{pair[0]} and {pair[1]}. Give what is finer as a number, in a column of its own."
         )
     else:
-        tell(
+        notify(
             f"Column {name!r} holds different numbers that are one to a model, which takes them as float64: "
             f"{pair[0]} and {pair[1]}. {nearer(name)}"
         )

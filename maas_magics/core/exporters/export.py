@@ -48,7 +48,7 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     folder = context.store.folder(name, version)
     check_files(folder, SAMPLE)
     model = context.loader.model(name, version)
-    context.tell(f"Exporting {name}:{version} to {request.format}.")
+    context.notify(f"Exporting {name}:{version} to {request.format}.")
     with staging(context.store.work) as work:
         artifact = export_to(folder, model, request.format, request.tolerance, work, f"{name}:{version}")
         context.check_stop()

@@ -241,14 +241,14 @@ class Profile(Protocol):
         """Take in what another profile of the same column found in other rows."""
         ...
 
-    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> Feature | None:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> Feature | None:
         """What the column is; None where it is of no use, which is told.
 
         Parameters
         ----------
         sample : pyarrow.ChunkedArray
             All of its values, or a sample of them, which medians are taken of.
-        tell : callable
+        notify : callable
             Gets a sentence about what the column's reader should know.
 
         Raises

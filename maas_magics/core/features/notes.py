@@ -40,27 +40,27 @@ def nothing_of_use(said: Sequence[str]) -> DataError:
     )
 
 
-def tell_words(where: str, texts: Iterable[object], tell: Callable[[str], None]) -> None:
+def tell_words(where: str, texts: Iterable[object], notify: Callable[[str], None]) -> None:
     """Say so where a text that often stands for a missing value was learnt as what it is."""
     texts = list(texts)
     odd = [str(text) for text in texts if text in MISSING_WORDS]
     if odd:
-        tell(f"{where} has {', '.join(map(repr, odd[:3]))} as a text like any other. {as_missing(odd[0])}")
+        notify(f"{where} has {', '.join(map(repr, odd[:3]))} as a text like any other. {as_missing(odd[0])}")
 
 
-def tell_labels(names: Sequence[str], classes: Sequence[object], tell: Callable[[str], None]) -> None:
+def tell_labels(names: Sequence[str], classes: Sequence[object], notify: Callable[[str], None]) -> None:
     """Say so where labels may have been meant as something else: as missing, or as quantities."""
     where = f"The target {', '.join(names)!r}"
-    tell_words(where, classes, tell)
+    tell_words(where, classes, notify)
     texts = [label for label in classes if isinstance(label, str)]
     if len(names) > 1 or len(texts) <= FEW:
         return
     found, odd = look(names[0], texts), odd_ones(dict.fromkeys(texts, 1))
     if found is not None:
-        tell(f"{where} {found}; each is taken as a label. {found.fix}")
+        notify(f"{where} {found}; each is taken as a label. {found.fix}")
     elif odd is not None:
         share = f"all but {odd.rows:,} of its {odd.present:,} labels are numbers: not {odd}"
-        tell(f"{where} holds texts; {share}. {odd_missing(names[0], odd.texts)}")
+        notify(f"{where} holds texts; {share}. {odd_missing(names[0], odd.texts)}")
 
 
 def meant(name: str, counted: Mapping[str, int]) -> tuple[str, str]:
@@ -83,13 +83,13 @@ def meant(name: str, counted: Mapping[str, int]) -> tuple[str, str]:
     return f"{SENTENCES} (sentences such as {shown!r})", TO_NUMBERS
 
 
-def leave_out(name: str, counted: Mapping[str, int], why: str, tell: Callable[[str], None]) -> None:
+def leave_out(name: str, counted: Mapping[str, int], why: str, notify: Callable[[str], None]) -> None:
     """Say that a column of texts is left out, and what else it might have been."""
     what, fix = meant(name, counted)
     if what:
-        tell(f"Column {name!r} {what}, {why}, and is left out. {fix}")
+        notify(f"Column {name!r} {what}, {why}, and is left out. {fix}")
     else:
-        tell(f"Column {name!r} {why} and is left out.")
+        notify(f"Column {name!r} {why} and is left out.")
 
 
 def mostly_numbers(field: pa.Field) -> bool:
@@ -97,16 +97,16 @@ def mostly_numbers(field: pa.Field) -> bool:
     return (field.metadata or {}).get(MIXED) == b"numbers"
 
 
-def tell_mixed(name: str, values: pa.ChunkedArray, tell: Callable[[str], None]) -> None:
+def tell_mixed(name: str, values: pa.ChunkedArray, notify: Callable[[str], None]) -> None:
     """Say which texts among numbers count as missing."""
     text = as_text(values)
     odd = [word for word in pc.unique(text).to_pylist() if word is not None and number_of(word) is None]
-    tell_odd(name, [word for word in odd if word not in MISSING] or odd, tell)
+    tell_odd(name, [word for word in odd if word not in MISSING] or odd, notify)
 
 
-def tell_odd(name: str, odd: Sequence[str], tell: Callable[[str], None]) -> None:
+def tell_odd(name: str, odd: Sequence[str], notify: Callable[[str], None]) -> None:
     """Say which texts among numbers count as missing; nothing where there are none."""
     if not odd:
         return
     shown = ", ".join(map(repr, odd[:3])) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
-    tell(f"Column {name!r} holds texts among its numbers ({shown}); they count as missing.")
+    notify(f"Column {name!r} holds texts among its numbers ({shown}); they count as missing.")

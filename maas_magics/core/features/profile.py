@@ -42,14 +42,14 @@ class TableProfile:
         for name, profile in self._profiles.items():
             profile.merge(other._profiles[name])
 
-    def finish(self, sample: pa.Table, tell: Tell, counting: Mapping[str, tuple[int, int]]) -> Processor:
+    def finish(self, sample: pa.Table, notify: Tell, counting: Mapping[str, tuple[int, int]]) -> Processor:
         """The columns of use.
 
         Parameters
         ----------
         sample : pyarrow.Table
             All training rows, or a sample of them.
-        tell : callable
+        notify : callable
             Gets a sentence about every column that is left out, and about what its reader should know of the others.
         counting : mapping of str to (int, int)
             First and last number of columns that count the rows.
@@ -63,7 +63,7 @@ class TableProfile:
 
         def note(text: str) -> None:
             said.append(text)
-            tell(text)
+            notify(text)
 
         found = [(name, profile.finish(sample.column(name), note)) for name, profile in self._profiles.items()]
         features = [feature for _, feature in found if feature is not None]
@@ -73,7 +73,7 @@ class TableProfile:
             self._check(feature)
         if self.fit.joined:
             names = [feature.name for feature in features]
-            out = row_numbers(names, counting, tell, leave=self.fit.layout == "tabular")
+            out = row_numbers(names, counting, notify, leave=self.fit.layout == "tabular")
             features = [feature for feature in features if feature.name not in out]
         return Processor.of(features, self.fit.layout, self.fit.joined and self.fit.scale)
 

@@ -38,11 +38,11 @@ class RefusedProfile:
         """Take in what was found in other rows."""
         self._some = self._some or other._some
 
-    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> Feature | None:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> Feature | None:
         """Nothing, where nothing is in it."""
         if self._some or not self.fit.joined:
             raise not_taken(self.name, self.kind, "model here" if self.fit.joined else "module")
-        tell(f"Column {self.name!r} is empty and is left out.")
+        notify(f"Column {self.name!r} is empty and is left out.")
         return None
 
 

@@ -76,7 +76,7 @@ def _medians(sample: Array, missing: Array) -> Array:
     return found
 
 
-def tell_flat(name: str, scaling: Scaling, found: RunningStatistics, tell: Callable[[str], None]) -> None:
+def tell_flat(name: str, scaling: Scaling, found: RunningStatistics, notify: Callable[[str], None]) -> None:
     """Say which numbers of a column differ by too little to be scaled, and so became 0."""
     width = len(scaling.scale)
     flat = np.flatnonzero((np.array(scaling.scale) == 0) & (found.low < found.high))
@@ -87,7 +87,7 @@ def tell_flat(name: str, scaling: Scaling, found: RunningStatistics, tell: Calla
     tiny = max(abs(least), abs(most)) < SMALLEST / ROUNDING
     what = "Multiply it by 1e300" if tiny else "Take away what its values share"
     shown = f"{least:.6g} to {most:.6g}" if f"{least:.6g}" != f"{most:.6g}" else f"{least!r} to {most!r}"
-    tell(
+    notify(
         f"{which} differ{'s' if width == 1 else ''} by too little for float64 ({shown}), "
         f"and count{'s' if width == 1 else ''} as one value. {what}, before it is trained on."
     )

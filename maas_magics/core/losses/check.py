@@ -79,7 +79,7 @@ def fit_loss(
     answers: Task,
     names: list[str],
     asked: LossRequest,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[Task, Form | None]:
     """Ask a module some rows, and check that it takes the features and answers the target.
 
@@ -94,7 +94,7 @@ def fit_loss(
     names : list of str
         Names of the numbers of a flat input.
     asked : LossRequest
-    tell : callable
+    notify : callable
         Gets a sentence.
 
     Returns
@@ -139,7 +139,7 @@ def fit_loss(
     found = takes or (trial.watch.found if trial.watch is not None else None)
     if wide.exclusive:
         settings = trial.watch.settings if trial.watch is not None else settings_of(loss)[1]
-        check_places(asked.loss, settings, wide, tell)
+        check_places(asked.loss, settings, wide, notify)
     one_hot = trial.watch is not None and trial.watch.one_hot and wide.exclusive
     if one_hot and found is not None and trial.watch is not None:  # labels that the loss makes rows of stay labels
         trial.watch.link, found = "exp" if found.link == "exp" else "", None
@@ -152,7 +152,7 @@ def fit_loss(
         link = done or link
         if best and not done:
             form = replace(form, doubt=OTHER_UNITS.format(best))
-            tell(form.doubt)
+            notify(form.doubt)
     watched, probed = trial.watch, False
     if takes is None and found is None and watched is not None and not wide.numeric and not wide.axes:
         plain = asked.outputs is None and not link and not watched.calls & OF_LOGITS
@@ -165,10 +165,10 @@ def fit_loss(
     if takes is None and not fitted.numeric and not fitted.axes and runs_backwards(own, fitted, answered, target):
         raise _backwards(fitted)
     if not asked.declared and (takes is None or not fitted.numeric):
-        tell(told(fitted, trial))
+        notify(told(fitted, trial))
     doubt = "" if probed else contradiction(fitted, answered)
     if doubt:
-        tell(doubt)
+        notify(doubt)
     return fitted, form
 
 

@@ -119,7 +119,7 @@ def fit_in_heads(
     asked: LossRequest,
     weights: Mapping[str, float],
     givens: Sequence[TargetForm],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[Heads, Forms]:
     """Check that each head of a module answers its target, as `fit_loss` does for one.
 
@@ -137,7 +137,7 @@ def fit_in_heads(
         Weight of each head's loss, 1 where it is left out.
     givens : sequence of TargetForm
         How each target came.
-    tell : callable
+    notify : callable
 
     Raises
     ------
@@ -156,7 +156,7 @@ def fit_in_heads(
         one = OneHead(net, begin, rows[place])
         begin += math.prod(rows[place])
         own = replace(asked, loss=losses[place], given=givens[place] if givens else UNKNOWN)
-        say = _saying(name, tell)
+        say = _saying(name, notify)
         try:
             found, form = fit_loss(one, inputs, targets[place], head, names, own, say)
         except OtherTask as other:
@@ -183,5 +183,5 @@ def recoded_heads(before: Heads, after: Heads, target: Tensor) -> Tensor:
     return torch.cat([part.reshape(len(target), -1).float() for part in parts], dim=1)
 
 
-def _saying(name: str, tell: Callable[[str], None]) -> Callable[[str], None]:
-    return lambda text: tell(f"{name}: {text}")
+def _saying(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: notify(f"{name}: {text}")

@@ -87,7 +87,7 @@ def _names(code: Any) -> Iterator[str]:
             yield from _names(constant)
 
 
-def check_places(loss: Any, settings: Mapping[str, Any], answers: Task, tell: Callable[[str], None]) -> None:
+def check_places(loss: Any, settings: Mapping[str, Any], answers: Task, notify: Callable[[str], None]) -> None:
     """Raise `ModelError` where a loss says something of a class by an index that is another label.
 
     Parameters
@@ -97,7 +97,7 @@ def check_places(loss: Any, settings: Mapping[str, Any], answers: Task, tell: Ca
         Of the loss of torch's that it is, or calls.
     answers : Task
         Of one label of several.
-    tell : callable
+    notify : callable
         Gets the order of labels that are no numbers.
     """
     classes, weight = answers.classes, settings.get("weight")
@@ -116,4 +116,4 @@ def check_places(loss: Any, settings: Mapping[str, Any], answers: Task, tell: Ca
             f"Number the labels from 0, as np.unique(y, return_inverse=True)[1] does, with {len(classes)} outputs.",
         )
     if weight is not None:
-        tell(f"The loss's weights are of the labels in this order: {shown}.")
+        notify(f"The loss's weights are of the labels in this order: {shown}.")

@@ -31,7 +31,7 @@ def takes_by_name(module: Any, names: Sequence[str]) -> bool:
 def arranged(
     module: nn.Module,
     names: Sequence[str],
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     inputs: Mapping[str, str] | None = None,
 ) -> tuple[nn.Module, list[str]]:
     """The names in the order in which a module is called with their arrays, and the module that is.
@@ -41,7 +41,7 @@ def arranged(
     module : nn.Module
     names : sequence of str
         Of arrays.
-    tell : callable
+    notify : callable
         Gets a sentence where no name tells where an array goes.
     inputs : mapping of str to str, optional
         The array of each argument, where somebody said so; the one of its name else.
@@ -55,7 +55,7 @@ def arranged(
     if told is not None and set(told) == set(names):
         return module, list(told)
     if inputs:
-        module, order = arranged(module, list(inputs), tell)
+        module, order = arranged(module, list(inputs), notify)
         return module, [inputs[argument] for argument in order]
     parameters = _parameters(module)
     free = [name for name, found in parameters.items() if found.kind in _FREE]
@@ -70,7 +70,7 @@ def arranged(
         if by_place(module, names):
             shown = ", ".join(map(repr, names))
             taken = ", ".join(free[: len(names)])
-            tell(f"The arrays {shown} go to forward's {taken} in this order: no name is one of its.")
+            notify(f"The arrays {shown} go to forward's {taken} in this order: no name is one of its.")
         return module, list(names)
     strange = [name for name in names if name not in own]
     if strange and not rest:

@@ -54,7 +54,7 @@ def part_heads(
     heads: Mapping[str, Any],
     csv: str | None = None,
     texts: Collection[str] = (),
-    tell: Callable[[Beside], None] = lambda beside: None,
+    notify: Callable[[Beside], None] = lambda beside: None,
 ) -> tuple[Source, pa.Table, Array]:
     """Features and targets of all rows.
 
@@ -68,7 +68,7 @@ def part_heads(
         How CSV files are written.
     texts : collection of str
         Columns that are known to be text.
-    tell : callable
+    notify : callable
         Gets what is to be known of each head's target.
 
     Returns
@@ -98,7 +98,7 @@ def part_heads(
                 "all.",
                 "Leave such rows out, or train a model for each target.",
             )
-        tell(beside)
+        notify(beside)
     targets = {column for name, of in heads.items() if target_names(of, (), -1) for column in columns[name]}
     features = features.drop_columns([name for name in features.column_names if name in targets])
     return source, features, recorded(found)

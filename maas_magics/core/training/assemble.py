@@ -51,7 +51,7 @@ class Assembled:
     regime : StepConfig
     rules : StepSpec
         What it was made of.
-    facts : dict of str to str
+    summary : dict of str to str
         What was chosen, for a person.
     search : LRRange or None
         How the learning rate was found, where nobody gave one.
@@ -65,7 +65,7 @@ class Assembled:
     batches: Batches
     regime: StepConfig
     rules: StepSpec
-    facts: dict[str, str]
+    summary: dict[str, str]
     search: LRRange | None
     rows: int
     size: str
@@ -81,9 +81,9 @@ def assemble(
     mode: str,
     weights: Tensor | None,
     loss: Loss,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     stopping: Callable[[], Any],
-    within: Callable[[int], AbstractContextManager[Any]],
+    threads: Callable[[int], AbstractContextManager[Any]],
     undo: ExitStack,
     onednn: bool | None = None,
     elsewhere: bool = False,
@@ -101,11 +101,11 @@ def assemble(
     weights : Tensor or None
         Of classes.
     loss : Loss
-    tell : callable
+    notify : callable
         Gets a sentence, also while the training runs.
     stopping : callable
         What somebody wants; ends trials.
-    within : callable
+    threads : callable
         From the rows of a batch to a context with the threads that it would train on.
     undo : ExitStack
         Gets what puts the network, and the process, back into the order that they had.
@@ -138,10 +138,10 @@ def assemble(
     found = None
     if said.find_batch_size:
         assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
-        found = _sized(rules, workers, net, optimizer, batches, loss, within, stopping)
+        found = _sized(rules, workers, net, optimizer, batches, loss, threads, stopping)
         batches = batches.sized(found.size * workers)
     if onednn is None:
-        onednn = not elsewhere and _onednn(rules, workers, net, example, batches, within)
+        onednn = not elsewhere and _onednn(rules, workers, net, example, batches, threads)
     rules = msgspec.structs.replace(rules, onednn=onednn and onednn_is_exact())
     if rules.onednn:
         undo.enter_context(through_onednn())
@@ -151,7 +151,7 @@ def assemble(
         rules = msgspec.structs.replace(rules, first_lr=search.chosen if search is not None else None)
     steps = batches if rules.accumulate == 1 else GradientAccumulation(batches, rules.accumulate)
     if optimizer.needs_closure and steps.steps != 1:
-        tell(_of_all_rows(rules.optimizer.name, batches))
+        notify(_of_all_rows(rules.optimizer.name, batches))
     regime = make_step_config(
         rules,
         net,
@@ -162,7 +162,7 @@ def assemble(
         steps=steps.steps,
         mode=mode,
         mass=mass_of(said.task.loss, prepared.answers, weights),
-        division=MicroBatching(tell=tell),
+        division=MicroBatching(notify=notify),
         deferred=device.type != "cpu",
     )
     schedule = rules.schedule
@@ -173,8 +173,8 @@ def assemble(
     size += "" if rules.accumulate == 1 else f" × {rules.accumulate}"
     each = f", {found.size} for a worker" if found is not None and workers > 1 else ""
     batch = size if found is None else f"{size}{each}, found: {found.reason}"
-    facts = _facts(rules, optimizer.first_lr, schedule, batch, balanced=said.data.balance)
-    return Assembled(optimizer, steps, regime, rules, facts, search, rows or USUAL, size)
+    summary = _summary(rules, optimizer.first_lr, schedule, batch, balanced=said.data.balance)
+    return Assembled(optimizer, steps, regime, rules, summary, search, rows or USUAL, size)
 
 
 def _of_all_rows(optimizer: str, batches: Batches) -> str:
@@ -192,13 +192,13 @@ def _onednn(
     net: nn.Module,
     example: tuple[Tensor, ...],
     batches: Batches,
-    within: Callable[[int], AbstractContextManager[Any]],
+    threads: Callable[[int], AbstractContextManager[Any]],
 ) -> bool:
     """Whether matrix products are to go to oneDNN."""
     if rules.precision != "fp32":  # those in 16 bits do in any case
         return False
     rows = max(1, (getattr(batches, "batch_size", 0) or USUAL) // workers)
-    with within(rows):
+    with threads(rows):
         return onednn_pays(net, example, rows)
 
 
@@ -209,7 +209,7 @@ def _sized(
     optimizer: Optimizer,
     batches: InMemory | Blocks,
     loss: Loss,
-    within: Callable[[int], AbstractContextManager[Any]],
+    threads: Callable[[int], AbstractContextManager[Any]],
     stopping: Callable[[], Any],
 ) -> BatchSizeResult:
     """How many rows fit into a batch: into a worker's part of it, where there are several that share the machine."""
@@ -219,7 +219,7 @@ def _sized(
         StepConfig(net, optimizer, ProgressSchedule(optimizer, constant, 1), precision=precision, clip=rules.clip),
         loss,
         batches if workers == 1 else batches.sized(max(2, batches.batch_size // workers)),
-        within=within,
+        threads=threads,
         stopping=stopping,
         group=rules.accumulate * workers,
         free=lambda: free_memory() // workers,
@@ -258,7 +258,7 @@ def _example(prepared: Prepared, device: torch.device, rows: int = 2) -> tuple[T
     )
 
 
-def _facts(rules: StepSpec, lr: float, schedule: str, batch: str, *, balanced: bool) -> dict[str, str]:
+def _summary(rules: StepSpec, lr: float, schedule: str, batch: str, *, balanced: bool) -> dict[str, str]:
     """What a person sees of the steps; what is as usual goes without saying."""
     told, warmup = [rules.optimizer.name, f"lr {lr:g}", schedule], rules.warmup
     if warmup:

@@ -138,11 +138,11 @@ class Fit(TrainingState):
             n = count(target)
             rows += n
             now = time.perf_counter()
-            tell = now - reported >= STEP_EVENTS
-            due = (counts or (tell and cadence is not None)) and self._due(step)
+            notify = now - reported >= STEP_EVENTS
+            due = (counts or (notify and cadence is not None)) and self._due(step)
             if isinstance(loss, Tensor):
                 waiting.append((loss, n))
-                if tell or due or len(waiting) >= MOST_WAITING:
+                if notify or due or len(waiting) >= MOST_WAITING:
                     loss_sum = self._read(waiting, loss_sum, step)
             else:
                 loss_sum += loss * n
@@ -153,7 +153,7 @@ class Fit(TrainingState):
                         place, loss = several.bad
                         step -= taken - place
                     raise _diverged(epoch, step, optimizer, loss)
-            if tell:
+            if notify:
                 fresh = rows - since_rows
                 emit(Step(step=step, epoch=epoch, loss=(loss_sum - since_sum) / fresh, samples=self._samples + rows))
                 reported, since_sum, since_rows = now, loss_sum, rows

@@ -88,7 +88,7 @@ def conclude(
     *,
     architecture: str,
     declared: bool,
-    facts: dict[str, str],
+    summary: dict[str, str],
     parts: dict[str, float],
     rows: int,
     warned: Sequence[str] = (),
@@ -105,7 +105,7 @@ def conclude(
         Its name, or that of the module's class.
     declared : bool
         Whether the network can be made by that name.
-    facts : dict of str to str
+    summary : dict of str to str
         What was chosen.
     parts : dict of str to float
         Seconds of the parts of steps, where they were timed.
@@ -116,10 +116,10 @@ def conclude(
     """
     doubts = _doubts(history, plan, prepared)
     for text in doubts:
-        context.tell(text, "warning")
+        context.notify(text, "warning")
     doubts += [text for text in (*warned, labels_of_one_row(prepared.answers, rows)) if text]
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    told = {**facts, "monitor": plan.monitor}
+    told = {**summary, "monitor": plan.monitor}
     manifest = _manifest(said, prepared, plan, history, architecture, declared, parameters, told, net)
     watched = history.best_metrics.get(plan.monitor, history.best_metrics["loss"])
     least = said.budget.better_than
@@ -150,7 +150,7 @@ def _manifest(
     architecture: str,
     declared: bool,
     parameters: int,
-    facts: dict[str, str],
+    summary: dict[str, str],
     net: nn.Module,
 ) -> Manifest:
     answers = prepared.answers
@@ -178,7 +178,7 @@ def _manifest(
         params=dict(said.model.params),
         declared=declared,
         source="" if declared else describe(net, said.model.source),
-        plan=facts,
+        plan=summary,
         history=curves,
         best_epoch=history.best_epoch,
         seconds=history.seconds,

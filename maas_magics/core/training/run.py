@@ -108,8 +108,8 @@ class TrainingRun:
             choice = self._choice(made)
             profiler = Profiler(self._device) if self._run.profile else None
             plan = self._plan(made, choice, profiler)
-            facts = self._facts(made, choice)
-            self._tell(made, plan, facts)
+            summary = self._summary(made, choice)
+            self._notify(made, plan, summary)
             history = self._shared(made, choice, plan, undo) if self._shares else self._alone(made, choice, plan)
             parts = profiler.result() if profiler is not None else {}
             if profiler is not None:
@@ -129,7 +129,7 @@ class TrainingRun:
             history,
             architecture=self._title,
             declared=self._declared,
-            facts=facts,
+            summary=summary,
             parts=parts,
             rows=self._batches.rows,
             warned=(*self._prepared.notes, form.doubt if form is not None else "", *doubts),
@@ -154,7 +154,7 @@ class TrainingRun:
         found = doubt, mixed(self._net, inputs, outputs), by_padding(self._net, inputs, outputs, padded)
         doubts = tuple(text for text in found if text)
         for text in doubts:
-            self._context.tell(text, "warning")
+            self._context.notify(text, "warning")
         return doubts
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
@@ -179,15 +179,15 @@ class TrainingRun:
             mode=objective.mode,
             weights=objective.weights,
             loss=objective.loss,
-            tell=lambda text: self._context.tell(text, "warning"),
+            notify=lambda text: self._context.notify(text, "warning"),
             stopping=self._context.stopping,
-            within=self._threads,
+            threads=self._threads,
             undo=undo,
             onednn=self._before.get("onednn"),
             elsewhere=self._shares and not cpu,
         )
         if made.rules.precision == "fp16" and cpu:
-            self._context.tell(
+            self._context.notify(
                 "On a CPU fp16 is slower than fp32 for most layers; bf16 is the one that may be faster.", "warning"
             )
         return made
@@ -228,24 +228,24 @@ class TrainingRun:
             smoothing=objective.smoothing,
         )
 
-    def _facts(self, made: Assembled, choice: TuningChoice) -> dict[str, str]:
+    def _summary(self, made: Assembled, choice: TuningChoice) -> dict[str, str]:
         """What a person sees of it."""
         run, weights = self._run, self._said.data.weights
         answers, precision = self._prepared.answers, choice.regime.precision
-        facts = {
+        summary = {
             "task": answers.description,
             "architecture": self._title,
-            **made.facts,
+            **made.summary,
             **({"weights": weights} if weights else {}),
             "device": str(self._device),
             **({"precision": precision.name} if precision is not None else {}),
-            **({"fast": str(choice)} if choice.facts else {}),
+            **({"fast": str(choice)} if choice.summary else {}),
         }
         if self._shares:
-            facts["workers"] = f"{run.workers} processes{', sharded' if run.shard else ''}"
-        return facts
+            summary["workers"] = f"{run.workers} processes{', sharded' if run.shard else ''}"
+        return summary
 
-    def _tell(self, made: Assembled, plan: Plan, facts: dict[str, str]) -> None:
+    def _notify(self, made: Assembled, plan: Plan, summary: dict[str, str]) -> None:
         self._context.emit(
             Started(
                 title=f"train {self._said.name}",
@@ -255,7 +255,7 @@ class TrainingRun:
                 parameters=self._parameters,
                 monitor=plan.monitor,
                 mode=plan.mode,
-                facts=facts,
+                summary=summary,
             )
         )
         if made.search is not None:
@@ -276,7 +276,7 @@ class TrainingRun:
         with self._threads(made.rows, choice.threads):
             if run.compile or (run.compile is None and run.fast is not None):
                 total = self._epochs * made.batches.steps
-                compiled = compiled_for(choice.regime, made.batches, plan.loss, context.tell, total)
+                compiled = compiled_for(choice.regime, made.batches, plan.loss, context.notify, total)
                 plan = replace(plan, compiled=compiled)
             try:
                 return fit(

@@ -99,7 +99,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
                 raise OptionError(
                     "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."
                 )
-            with loaders.prepared_loader(specs, meant.task, device, context.tell) as made:
+            with loaders.prepared_loader(specs, meant.task, device, context.notify) as made:
                 net, prepared, recipe, batches, held = made
                 check_labels(specs.task, prepared.answers)
                 return TrainingRun(resolve(specs, recipe), context, net, prepared, batches, held, device)()
@@ -108,7 +108,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
             raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
         specs = specs.having("data", **rows_of).having("run", loader_workers=None)
         data = specs.data
-    found = training_rows(specs, meant, context.tell, lambda: _pause(context))
+    found = training_rows(specs, meant, context.notify, lambda: _pause(context))
     prepared = found.prepared
     rows = found.rows
     if named:
@@ -128,16 +128,16 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         if callable(initialise):
             initialise(*prepared.train[0])
         if callable(loss) or model.outputs is not None:
-            prepared = fitted(model, specs.task, net, prepared, [], context.tell)
+            prepared = fitted(model, specs.task, net, prepared, [], context.notify)
     else:
         recipe = MODULE
-        net, prepared = own_module(model, specs.task, data, prepared, found.layout, context.tell)
+        net, prepared = own_module(model, specs.task, data, prepared, found.layout, context.notify)
     said = resolve(specs, recipe)
     size, finds = said.budget.batch_size, said.find_batch_size
     if finds and isinstance(found.stream, Lazy):
         raise OptionError("A size of batches is found on rows that are encoded at once.", "--batch-size 64")
     if doubt := labels_of_one_row(prepared.answers, rows):
-        context.tell(doubt, "warning")
+        context.notify(doubt, "warning")
     if run.workers > 1 and found.stream is not None:
         raise OptionError(found.stream.why_one_process, "--workers 1")
     check_workers(run.workers, device, rows if finds else min(size, rows), found=finds)

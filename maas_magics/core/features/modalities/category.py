@@ -162,50 +162,50 @@ class TextProfile:
             self._zones = None if other._zones is None else self._zones | other._zones
             self._times.merge(other._times)
 
-    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> Feature | None:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> Feature | None:
         """What the column is."""
         if not self.fit.joined:
             return Category(self.name, tuple(sorted(self._counted)))
         odd = self._tally.odd if self._tally is not None else None
         if odd is not None and odd.few:
-            tell_odd(self.name, odd.texts, tell)
-            return self._numbers.finish(sample, tell, told=True)
+            tell_odd(self.name, odd.texts, notify)
+            return self._numbers.finish(sample, notify, told=True)
         if self._missing == self._rows:
-            tell(f"Column {self.name!r} is empty and is left out.")
+            notify(f"Column {self.name!r} is empty and is left out.")
             return None
         if self._zones is not None and len(self._zones) == 1:
             self._times.zone = next(iter(self._zones))
-            return self._times.finish(sample, tell)
+            return self._times.finish(sample, notify)
         if self._many:
             texts = as_text(sample)
             if pc.count_distinct(texts).as_py() > IDENTIFIER * (len(texts) - texts.null_count):
-                leave_out(self.name, self._counted, f"has more than {MOST_TEXTS:,} different texts", tell)
+                leave_out(self.name, self._counted, f"has more than {MOST_TEXTS:,} different texts", notify)
                 return None
-        return self._category(tell)
+        return self._category(notify)
 
-    def _category(self, tell: Tell) -> Category | None:
+    def _category(self, notify: Tell) -> Category | None:
         name, counted = self.name, self._counted
         by_count = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
         present = self._rows - self._missing
         if len(by_count) + (self._missing > 0) < 2:
-            leave_out(name, counted, "has one value only", tell)
+            leave_out(name, counted, "has one value only", notify)
             return None
         if len(by_count) > 20 and len(by_count) > IDENTIFIER * present:
-            leave_out(name, counted, f"has {len(by_count):,} different texts in {self._rows:,} rows", tell)
+            leave_out(name, counted, f"has {len(by_count):,} different texts in {self._rows:,} rows", notify)
             return None
         least = min(RARE, max(1, self._rows // 100))
         known = [label for label, number in by_count if number >= least]
         if not known:
-            leave_out(name, counted, f"has no text that occurs {least} times", tell)
+            leave_out(name, counted, f"has no text that occurs {least} times", notify)
             return None
         what, fix = meant(name, counted)
         if what:
-            tell(f"Column {name!r} {what}.{ONE_EACH} {fix}")
+            notify(f"Column {name!r} {what}.{ONE_EACH} {fix}")
         if len(known) > MOST_CATEGORIES:
-            tell(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are told apart.")
-        tell_words(f"Column {name!r}", known, tell)
+            notify(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are told apart.")
+        tell_words(f"Column {name!r}", known, notify)
         if MIXED in (self.field.metadata or {}):
-            tell(f"Column {name!r} holds texts and numbers; each is taken as a text.")
+            notify(f"Column {name!r} holds texts and numbers; each is taken as a text.")
         return Category(name, tuple(sorted(known[:MOST_CATEGORIES])), _is_spelled(self.field))
 
 

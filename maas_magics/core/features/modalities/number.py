@@ -155,26 +155,26 @@ class NumberProfile:
         if not self._told:
             self._told, self._fallen = other._told, other._fallen
 
-    def finish(self, sample: pa.ChunkedArray, tell: Tell, told: bool = False) -> Number | None:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell, told: bool = False) -> Number | None:
         """What the column is; ``told`` where texts among its numbers are told already."""
         for text in self._fallen:
-            tell(text)
+            notify(text)
         found = self.figures
         if not self._array:
             if not found.count.any():
-                tell(f"Column {self.name!r} is empty and is left out.")
+                notify(f"Column {self.name!r} is empty and is left out.")
                 return None
             if self.texts and not told:
-                tell_mixed(self.name, sample, tell)
+                tell_mixed(self.name, sample, notify)
             if not self.fit.keep and not found.missing[0] and found.low[0] == found.high[0]:
                 to_a_model = " to a model" if self._told else ""
-                tell(f"Column {self.name!r} has one value only{to_a_model} and is left out.")
+                notify(f"Column {self.name!r} has one value only{to_a_model} and is left out.")
                 return None
         precise = self._array and may_be_coarse(self.kind) and is_coarse(found, self.kind)
         plain = Number(self.name, width=self.width, texts=self.texts, precise=precise, seconds=is_length(self.kind))
         scaling = fitted(found, plain.encode(sample), self.fit.scale)
         if self.fit.scale:
-            tell_flat(self.name, scaling, found, tell)
+            tell_flat(self.name, scaling, found, notify)
         return msgspec.structs.replace(plain, scaling=scaling)
 
 

@@ -128,7 +128,7 @@ class SequenceProfile:
     def merge(self, other: Self) -> None:
         """Take in what was found in other rows."""
 
-    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> SequenceFeature:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> SequenceFeature:
         """What the column is."""
         if pa.types.is_integer(self.kind) or pa.types.is_boolean(self.kind):
             dtype = "bool" if pa.types.is_boolean(self.kind) else str(np.dtype(self.kind.to_pandas_dtype()).name)

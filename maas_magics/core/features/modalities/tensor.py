@@ -207,7 +207,7 @@ class TensorProfile:
         self.pixels.merge(other.pixels)
         self._missing += other._missing
 
-    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> TensorFeature:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> TensorFeature:
         """What the column is."""
         if self._missing:
             raise DataError(

@@ -167,19 +167,19 @@ class TimestampProfile:
         if not self._told:
             self._told, self._fallen = other._told, other._fallen
 
-    def finish(self, sample: pa.ChunkedArray, tell: Tell) -> Timestamp | None:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> Timestamp | None:
         """What the column is."""
         for text in self._fallen:
-            tell(text)
+            notify(text)
         if not self.fit.joined:
             return Timestamp(self.name, zone=self.zone)
         found = self.figures
         if not found.count.any():
-            tell(f"Column {self.name!r} is empty and is left out.")
+            notify(f"Column {self.name!r} is empty and is left out.")
             return None
         if not self.fit.keep and not found.missing[0] and found.low[0] == found.high[0]:
             to_a_model = " to a model" if self._told else ""
-            tell(f"Column {self.name!r} has one value only{to_a_model} and is left out.")
+            notify(f"Column {self.name!r} has one value only{to_a_model} and is left out.")
             return None
         plain = Timestamp(self.name, zone=self.zone, origin=self._from)
         least = np.where(np.arange(1 + 2 * len(PERIODS)) > 0, PHASE_ROUNDING, ROUNDING * found.largest)

@@ -125,7 +125,7 @@ class Compiled:
     batches : InMemory
     regime : StepConfig
     loss : Loss
-    tell : callable
+    notify : callable
         Gets a sentence, and its level.
     total : int
         Steps of the whole training.
@@ -143,13 +143,13 @@ class Compiled:
         batches: InMemory,
         regime: StepConfig,
         loss: Loss,
-        tell: Callable[[str, Level], None],
+        notify: Callable[[str, Level], None],
         total: int,
     ) -> None:
         self.rows, self.steps = batches.rows, batches.steps
         self.outcome: CompileOutcome | None = None
         self.preparing = 0.0
-        self._batches, self._regime, self._loss, self._tell, self._total = batches, regime, loss, tell, total
+        self._batches, self._regime, self._loss, self._notify, self._total = batches, regime, loss, notify, total
         self._seen = self._timed = 0
         self._spent = 0.0
         self._group: StepGroup | None = None
@@ -215,7 +215,7 @@ class Compiled:
             self._give_up(f"Steps are not compiled, for {error}.", "warning")
 
     def _give_up(self, text: str, level: Level = "info") -> None:
-        self._tell(text, level)
+        self._notify(text, level)
         self.close()
 
     def _start(self) -> None:
@@ -297,7 +297,7 @@ class Compiled:
             return
         self._step = made
         many = f"{group.steps} steps in one graph" if group.steps > 1 else "whole steps"
-        self._tell(f"Steps are compiled from here on: {many}, {self.outcome.gain:.1f} × as fast in a trial.", "info")
+        self._notify(f"Steps are compiled from here on: {many}, {self.outcome.gain:.1f} × as fast in a trial.", "info")
 
     def _compare(self, expected: list[float], found: list[float]) -> None:
         name = self._regime.precision.name if self._regime.precision is not None else "fp32"
@@ -330,7 +330,7 @@ def why_not(regime: StepConfig, batches: Any) -> str:
 
 
 def compiled_for(
-    regime: StepConfig, batches: Any, loss: Loss, tell: Callable[[str, Level], None], total: int
+    regime: StepConfig, batches: Any, loss: Loss, notify: Callable[[str, Level], None], total: int
 ) -> Compiled | None:
     """Compiled steps for a training, or None and a sentence that says why there are none."""
     reason = why_not(regime, batches)
@@ -340,6 +340,6 @@ def compiled_for(
         except CannotCompile as error:
             reason = str(error)
     if reason:
-        tell(f"Steps are not compiled, for {reason}.", "warning")
+        notify(f"Steps are not compiled, for {reason}.", "warning")
         return None
-    return Compiled(batches, regime, loss, tell, total)
+    return Compiled(batches, regime, loss, notify, total)

@@ -162,8 +162,8 @@ class Compilation:
 
 def _key(graph: dict[str, Any], kinds: list[Any]) -> str:
     """Digest of everything that decides the machine code."""
-    facts = (torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), sys.platform, kinds)
-    digest = hashlib.sha256(repr((graph["nodes"], facts)).encode())
+    summary = (torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), sys.platform, kinds)
+    digest = hashlib.sha256(repr((graph["nodes"], summary)).encode())
     for constant in tensors_of(graph):
         digest.update(repr((constant.shape, constant.dtype)).encode())
         digest.update(constant.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -187,7 +187,7 @@ def _loss(folder: Path, order: WorkerConfig, weights: Tensor | None) -> Loss:
     return unpack((folder / words.LOSS).read_bytes())
 
 
-def _tell(line: Line, rank: int, text: str) -> None:
+def _notify(line: Line, rank: int, text: str) -> None:
     """Tell a person something of one worker."""
     line.say(words.EventMessage(encode(Message(text=f"Worker process {rank}: {text}", level="warning"))))
 
@@ -235,7 +235,7 @@ def _train(folder: Path, order: WorkerConfig, group: ProcessGroup, line: Line) -
         steps=train.steps,
         mode=order.mode,
         mass=mass,
-        division=None if sums.together else MicroBatching(tell=partial(_tell, line, group.rank), least=order.least),
+        division=None if sums.together else MicroBatching(notify=partial(_notify, line, group.rank), least=order.least),
         deferred=True,
         grouped=True,
         full=partial(SharedStep, sums=sums),

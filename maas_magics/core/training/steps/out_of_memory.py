@@ -58,14 +58,14 @@ class MicroBatching:
     ----------
     parts : int
         Parts of a batch.
-    tell : callable
+    notify : callable
         Gets a sentence when there become more.
     least : int
         Rows that a part has at least.
     """
 
     parts: int = 1
-    tell: Callable[[str], None] = lambda text: None
+    notify: Callable[[str], None] = lambda text: None
     least: int = 1
 
 
@@ -133,7 +133,7 @@ class MicroBatchedStep:
         reason = first_line(error)
         give_back(error)
         self._division.parts = 2 * had
-        self._division.tell(
+        self._division.notify(
             f"{rows} rows are too many for memory ({reason}): from here on a step takes them in {2 * had} parts, "
             "and adds up their gradients."
         )

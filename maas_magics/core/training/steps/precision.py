@@ -79,7 +79,7 @@ def make_precision(name: str, net: nn.Module, example: tuple[Tensor, ...], devic
     return made
 
 
-def trial(net: nn.Module, example: tuple[Tensor, ...], within: Any = None, *, spare: bool = False) -> Exception | None:
+def trial(net: nn.Module, example: tuple[Tensor, ...], context: Any = None, *, spare: bool = False) -> Exception | None:
     """What a copy of a network raises in a forward and a backward pass in training mode; None if nothing.
 
     Parameters
@@ -87,14 +87,14 @@ def trial(net: nn.Module, example: tuple[Tensor, ...], within: Any = None, *, sp
     net : nn.Module
         Is left as it is, as are all random numbers, unless it is ``spare``: a copy already.
     example : tuple of Tensor
-    within : context manager, optional
+    context : context manager, optional
         Around the forward pass.
     """
     kept = random_state()
     try:
         twin = (net if spare else copied(net)).train()
         with torch.enable_grad():
-            with within or nullcontext():
+            with context or nullcontext():
                 outputs = twin(*example)
             loss = outputs.float().square().mean()
             if loss.requires_grad:

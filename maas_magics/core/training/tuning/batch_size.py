@@ -86,7 +86,7 @@ class _Counted(DispatchMode):  # type: ignore[no-untyped-call]
 class _Trials:
     """Steps of a training in batches of any size, each taken back.
 
-    ``within`` gives the threads that a size would have.
+    ``threads`` gives the threads that a size would have.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class _Trials:
         regime: StepConfig,
         loss: Loss,
         rows: Batch,
-        within: Callable[[int], AbstractContextManager[Any]],
+        threads: Callable[[int], AbstractContextManager[Any]],
         free: Callable[[], int],
     ) -> None:
-        self._regime, self._loss, self._rows, self._within, self._free = regime, loss, rows, within, free
+        self._regime, self._loss, self._rows, self._threads, self._free = regime, loss, rows, threads, free
         self._cpu = rows[1].device.type == "cpu"
         self._each = 0.0
         self.reason = ""
@@ -111,7 +111,7 @@ class _Trials:
         index = torch.arange(size, device=self._rows[1].device) % len(self._rows[1])
         inputs, target = tuple(x.index_select(0, index) for x in self._rows[0]), self._rows[1].index_select(0, index)
         try:
-            with self._within(size), taken_back(self._regime.net, self._regime.optimizer):
+            with self._threads(size), taken_back(self._regime.net, self._regime.optimizer):
                 self._regime.begin(1)
                 self.speeds[size] = self._speed(inputs, target)
         except (RuntimeError, MemoryError) as error:
@@ -152,7 +152,7 @@ def find_batch_size(
     loss: Loss,
     batches: InMemory | Blocks,
     *,
-    within: Callable[[int], AbstractContextManager[Any]],
+    threads: Callable[[int], AbstractContextManager[Any]],
     stopping: Callable[[], Any],
     group: int = 1,
     free: Callable[[], int] = free_memory,
@@ -168,7 +168,7 @@ def find_batch_size(
         Is left as it is, as are network, optimizer and random numbers.
     loss : Loss
     batches : InMemory or Blocks
-    within : callable
+    threads : callable
         From a size to a context with the threads that it would train on.
     stopping : callable
         What somebody wants; ends the search.
@@ -182,7 +182,7 @@ def find_batch_size(
     MaasError
         If not even one row fits.
     """
-    trials = _Trials(regime, loss, next(iter(batches.whole())), within, free)
+    trials = _Trials(regime, loss, next(iter(batches.whole())), threads, free)
     usual = min(batches.batch_size, batches.rows)
     most = max(usual, batches.rows // (LEAST_STEPS * group))
     size, limit = usual, 0

@@ -53,16 +53,16 @@ class TuningChoice:
     regime : StepConfig
     threads : int or None
         None where nothing was tried and nothing asked for.
-    facts : tuple of str
+    summary : tuple of str
         One entry for each thing that was tried: ``"bf16 (1.4×)"``, ``"fp32 (bf16 0.6×)"``.
     """
 
     regime: StepConfig
     threads: int | None
-    facts: tuple[str, ...]
+    summary: tuple[str, ...]
 
     def __str__(self) -> str:
-        return ", ".join(self.facts)
+        return ", ".join(self.summary)
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def choose(
     if regime.precision is not None and regime.precision.scaler is not None:
         return TuningChoice(regime, now, ("nothing tried: it takes fp32 or bf16",))
     rows = rows or [_batch(batches, k) for k in range(min(batches.steps, 8))]
-    facts: list[str] = []
+    summary: list[str] = []
     tried = [now, *({1, os.cpu_count() or 1} - {now})] if threads is None and _on_cpu(rows) else [now]
     other = _bf16(regime, rows) if precision else None
     ways = (len(tried) if len(tried) > 1 else 0) + (2 if other is not None else 0)
@@ -132,15 +132,15 @@ def choose(
         found = _race({n: (regime, n) for n in tried}, loss, rows, steps, rounds, stopping)
         best = _best(found, now)
         others = {n: found[now] / seconds for n, seconds in found.items() if n != now}
-        facts.append(_told(f"{best} thread{'s' if best > 1 else ''}", best != now, others, best, "threads"))
+        summary.append(_told(f"{best} thread{'s' if best > 1 else ''}", best != now, others, best, "threads"))
         now = best
     if other is not None:
         pair = {"fp32": regime, "bf16": other}
         regime, fact = _in_turn(pair, now, loss, rows, steps, rounds, stopping)
-        facts.append(fact)
+        summary.append(fact)
     if isinstance(batches, InMemory) and batches.steps >= 2 * LEAST_STEPS and not stopping():
-        facts.insert(0, _twice_as_large(regime, now, loss, batches, rows, steps, rounds))
-    return TuningChoice(regime, now, tuple(facts))
+        summary.insert(0, _twice_as_large(regime, now, loss, batches, rows, steps, rounds))
+    return TuningChoice(regime, now, tuple(summary))
 
 
 def _twice_as_large(

@@ -89,16 +89,16 @@ def choose_for_loader(
     if isinstance(few, str):
         return TuningChoice(regime, now, (f"nothing tried: {few}",))
     trial = _Trial(regime, loss, few, stopping)
-    facts: tuple[str, ...] = ()
+    summary: tuple[str, ...] = ()
     with trial.taken_back():
         step = trial.step()
         pace = few.seconds + step
         if isinstance(batches, FromDataset) and workers is None:
             batches.readers.workers, pace, fact = trial.choose(batches, step, total, time.perf_counter() - begun)
-            facts = (fact,)
+            summary = (fact,)
     if step < STEP_SHARE * pace:
         share = 1 - step / (few.seconds + step)
-        return TuningChoice(regime, now, facts or (f"nothing tried: the data takes {share:.0%} of a step",))
+        return TuningChoice(regime, now, summary or (f"nothing tried: the data takes {share:.0%} of a step",))
     # Steps are what is tried here; the time that the data takes besides is the training's as well.
     left = max(0.0, total * pace - (time.perf_counter() - begun) / SHARE)
     choice = choose(
@@ -111,8 +111,8 @@ def choose_for_loader(
         stopping=stopping,
         rows=few.rows,
     )
-    untried = any(told.startswith("nothing tried") for told in choice.facts)
-    return replace(choice, facts=facts if facts and untried else (*choice.facts, *facts))
+    untried = any(told.startswith("nothing tried") for told in choice.summary)
+    return replace(choice, summary=summary if summary and untried else (*choice.summary, *summary))
 
 
 def few_batches(batches: Any, total: int) -> Few | str:
