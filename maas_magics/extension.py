@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maas_magics.magics import register, unregister
-from maas_magics.session import current
+
+if TYPE_CHECKING:
+    from maas_magics.session import Session
 
 
 def load(shell: Any) -> None:
-    """Register the magics and their completion."""
-    register(shell, current())
+    """Register the magics and their completion; the session is made when the first of them runs."""
+    register(shell, _session)
+
+
+def _session() -> Session:
+    from maas_magics.session import current
+
+    return current()
 
 
 def unload(shell: Any) -> None:

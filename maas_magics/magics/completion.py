@@ -26,28 +26,34 @@ OPENED = re.compile(r"""(?:^|\s)((["'])[^"']*)$""")
 """A last word whose quotes are still open: spaces belong to it."""
 
 
-def make_matcher(session: Session, shell: Any) -> Callable[[Any], Any]:
-    """A matcher for ``shell.Completer.custom_matchers``."""
-    from IPython.core.completer import SimpleCompletion, SimpleMatcherResult, context_matcher
+def matches(context: Any, session: Callable[[], Session], shell: Any) -> Any:
+    """What IPython's completer is offered for a line up to the cursor.
 
-    def match(context: Any) -> Any:
-        found = LINE.match(context.text_until_cursor)
-        commented = (
-            found is not None and not OPENED.search(found[2]) and len(uncommented(found[2])) < len(found[2].strip())
-        )
-        if found is None or commented:
-            return SimpleMatcherResult(completions=[], suppress=commented)
-        above = "\n".join(context.full_text.split("\n")[: context.cursor_line])
-        variables, local = {**shell.user_global_ns, **shell.user_ns}, local_names(above, context.text_until_cursor)
-        offered, word = complete(found[1], found[2], session, variables, local)
-        quoted = [f'"{value}"' if re.search(r"\s", value) else value for value in offered]
-        kind = "param" if word.startswith("-") else "value"
-        typed = word.lstrip("\"'")
-        shown = [SimpleCompletion(text, type=kind) for text in quoted if text.lstrip('"').startswith(typed)]
-        return SimpleMatcherResult(completions=shown, matched_fragment=word, suppress=bool(shown), ordered=True)
+    Parameters
+    ----------
+    context : IPython.core.completer.CompletionContext
+    session : callable
+        Gets the session, where one of the magics stands in the line.
+    shell : InteractiveShell
 
-    matcher: Callable[[Any], Any] = context_matcher(identifier="maas_magics", priority=200)(match)
-    return matcher
+    Returns
+    -------
+    matches : IPython.core.completer.SimpleMatcherResult
+    """
+    from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
+
+    found = LINE.match(context.text_until_cursor)
+    commented = found is not None and not OPENED.search(found[2]) and len(uncommented(found[2])) < len(found[2].strip())
+    if found is None or commented:
+        return SimpleMatcherResult(completions=[], suppress=commented)
+    above = "\n".join(context.full_text.split("\n")[: context.cursor_line])
+    variables, local = {**shell.user_global_ns, **shell.user_ns}, local_names(above, context.text_until_cursor)
+    offered, word = complete(found[1], found[2], session(), variables, local)
+    quoted = [f'"{value}"' if re.search(r"\s", value) else value for value in offered]
+    kind = "param" if word.startswith("-") else "value"
+    typed = word.lstrip("\"'")
+    shown = [SimpleCompletion(text, type=kind) for text in quoted if text.lstrip('"').startswith(typed)]
+    return SimpleMatcherResult(completions=shown, matched_fragment=word, suppress=bool(shown), ordered=True)
 
 
 def complete(
