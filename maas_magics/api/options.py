@@ -36,6 +36,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         How many words it takes; chosen by the type of the field where empty.
     listed : bool
         Whether one word holds several values, between commas.
+    listing : bool
+        Whether the help lists the values that are offered.
     takes : Any
         Type that a function takes, where it is another one than the field's.
     """
@@ -48,6 +50,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     reads: str = ""
     many: Literal["", "+", "?"] = ""
     listed: bool = False
+    listing: bool = False
     takes: Any = None
 
 

@@ -22,7 +22,6 @@ from maas_magics.api.specs import (
     Specs,
     TaskSpec,
 )
-from maas_magics.api.specs import Task as Task
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Spec)

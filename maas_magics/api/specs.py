@@ -14,8 +14,6 @@ import msgspec
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.options import option
 
-Task = Literal["binary", "multiclass", "multilabel", "regression", "dense"]
-
 METRIC_NAMES = ("accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "rmse", "mae", "r2")
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "LBFGS")
 SCHEDULES = (
@@ -147,8 +145,8 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
 
     Attributes
     ----------
-    task : Task or None
-        Inferred from the target when None.
+    task : str or None
+        Name of a registered task, such as ``"binary"``; inferred from the target when None.
     loss : Any
         ``"auto"``, a loss by name, or a callable ``(outputs, target) -> scalar tensor``; of several targets one for
         all, or one for each: a dict, or ``"a=mse,b=cross_entropy"``.
@@ -164,7 +162,9 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
         Validation figure that chooses the best epoch: ``"loss"`` or a metric's name.
     """
 
-    task: Annotated[Task | None, option("what is learnt; inferred from the target", "TASK")] = None
+    task: Annotated[
+        str | None, option("what is learnt; inferred from the target", "TASK", offer="tasks", listing=True)
+    ] = None
     loss: Annotated[
         Any,
         option(

@@ -160,6 +160,11 @@ def formats(typed: Typed) -> list[str]:
     return [*registered("maas_magics.core.exporters"), *_brought("maas_magics.exporters")]
 
 
+def tasks(typed: Typed) -> list[str]:
+    """Registered tasks."""
+    return [*registered("maas_magics.core.tasks"), *_brought("maas_magics.tasks")]
+
+
 def _brought(group: str) -> list[str]:
     """What other packages bring by entry points; nothing is imported."""
     return [point.name for point in entry_points(group=group)]

@@ -92,6 +92,7 @@ def _option(field: Declared) -> MagicOption:
         choices=choices,
         required=field.needed and many != "?",
         listed=said.listed,
+        listing=said.listing,
         name=field.name,
         gather=GATHERS.get(said.reads) or GATHERS.get(kind, list),
     )

@@ -135,6 +135,10 @@ NUMBERS: dict[Convert, Offer] = {
 """Variables that are offered for what is a number."""
 
 
+NOTHING = Typed(Names({}), [], "", [], list, list, lambda model: [], lambda file: [])
+"""A line of which nothing is there yet."""
+
+
 @dataclass(frozen=True)
 class MagicOption:
     """One option.
@@ -161,6 +165,8 @@ class MagicOption:
         Whether it must be given; a positional must, unless it takes ``"?"`` words.
     listed : bool
         Whether one word holds several values, between commas.
+    listing : bool
+        Whether the help lists the values that are offered.
     name : str
         Of its value; as its longest flag where empty.
     gather : callable
@@ -177,6 +183,7 @@ class MagicOption:
     choices: tuple[str, ...] = ()
     required: bool = False
     listed: bool = False
+    listing: bool = False
     name: str = ""
     gather: Callable[[list[Any]], Any] = list
 
@@ -184,6 +191,12 @@ class MagicOption:
         """Values to complete."""
         offer = self.offer or NUMBERS.get(self.convert, self.choices)
         return list(offer(typed)) if callable(offer) else offer
+
+    @property
+    def told(self) -> str:
+        """Its line of the help."""
+        offered = self.offers(NOTHING) if self.listing else ()
+        return f"{self.help}: {', '.join(offered)}" if offered else self.help
 
     @property
     def key(self) -> str:
@@ -342,7 +355,7 @@ class Command:
         rows = {}
         for option in self.options:
             flags = ", ".join(sorted(option.flags, key=len))
-            rows[option.key] = f"  {option.usage.replace(max(option.flags, key=len), flags, 1)}", option.help
+            rows[option.key] = f"  {option.usage.replace(max(option.flags, key=len), flags, 1)}", option.told
         rows["help"] = "  -h, --help", "this text"
         lines = dict(zip(rows, text_table(list(rows.values())).splitlines(), strict=True))
         grouped = " ".join(self.groups.values()).split()

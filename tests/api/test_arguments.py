@@ -108,7 +108,7 @@ def test_no_argument_of_a_wrong_kind_ends_in_a_raw_error(name: str) -> None:
         ({"unfreeze": {"a.*": 2.5}}, "unfreeze holds 2.5; a dict of whole numbers", ""),
         ({"freeze": ["a", 3]}, "freeze holds 3; a text or a list of texts was expected.", ""),
         ({"metrics": 3}, "metrics is 3; a text or a list", ""),
-        ({"task": "multi"}, "task: there is no 'multi'.", "Did you mean 'multiclass' or 'multilabel'?"),
+        ({"outputs": "logit"}, "outputs: there is no 'logit'.", "Did you mean 'logits'?"),
         ({"params": 3}, "params is 3; a dict was expected.", ""),
         ({"weights": FRAME.a}, "weights is of type Series; a text was expected.", ""),
     ],

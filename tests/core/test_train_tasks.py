@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, NotFound
 from maas_magics.core.data.split import split
+from maas_magics.core.tasks.fit import restored
 
 N = 60
 X = np.sin(np.arange(N * 2.0)).reshape(N, 2)
@@ -270,3 +271,14 @@ def test_a_plain_split_leaves_rows_on_both_sides(rows, share, seed):
     assert sorted([*train, *held]) == list(range(rows))
     assert len(train) and len(held)
     assert abs(len(held) - share * rows) <= 1
+
+
+def test_a_task_that_there_is_not_is_refused_with_those_that_there_are(lab: Any) -> None:
+    with pytest.raises(NotFound, match="There is no task 'multi'") as caught:
+        lab.train(pd.DataFrame({"a": [0.0, 1.0], "y": [0, 1]}), "y", task="multi")
+    assert caught.value.hint == "Did you mean 'multiclass' or 'multilabel'?"
+
+
+def test_what_is_written_down_of_a_task_that_is_not_installed_says_so() -> None:
+    with pytest.raises(ValueError, match="There is no task 'ranks'.*not installed"):
+        restored({"task": "ranks", "names": ["y"]})

@@ -1,9 +1,10 @@
-"""What another package may bring, by entry points: a network, a format, a kind of data and a kind of column."""
+"""What another package may bring, by entry points: a network, a format, a kind of data, a kind of column and a task."""
 
 from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,19 +13,22 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.features.base import FitConfig, NumberLike
 from maas_magics.core.features.modalities import Modality
 from maas_magics.core.features.scaling import Scaling
+from maas_magics.core.tasks.base import Link
+from maas_magics.core.tasks.labels import OneLabel
 
 GROUPS = {
     "architectures": ("lantern", "LANTERN"),
     "exporters": ("plain", "PLAIN"),
     "sources": ("ledger", "LEDGER"),
     "modalities": ("glyph", "GLYPH"),
+    "tasks": ("ranks", "Ranks"),
 }
 
 
@@ -132,5 +136,79 @@ class GlyphProfile:
 
 
 GLYPH = Modality(Glyph, GlyphProfile)
+
+
+class Ranks(OneLabel, frozen=True, tag="ranks"):
+    """Labels in an order, by the logits of being above each but the last."""
+
+    task: ClassVar[str] = "ranks"
+    usual_link: ClassVar[Link] = "sigmoid"
+    usual_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "rank_error")
+    metric_example: ClassVar[str] = "MeanAbsoluteError"
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes) - 1
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        return (self.known(values)[:, None] > np.arange(self.outputs)).astype(np.float32)
+
+    def truth(self, target: Tensor) -> Tensor:
+        return self.class_index(target)
+
+    def class_index(self, target: Tensor) -> Tensor:
+        return target.sum(dim=1).long()
+
+    def answering(self, row: tuple[int, ...]) -> Ranks | None:
+        return self if row == (self.outputs,) else None
+
+    def decoder(self) -> nn.Module:
+        return DecodeRanks()
+
+    def mean_outputs(self, outputs: Tensor) -> Tensor:
+        return outputs.mean(0)
+
+    def loss(self, name: str, weights: Tensor | None, smoothing: float, reduction: str = "mean") -> Any:
+        if name != "auto":
+            raise OptionError(f"The task ranks has a loss of its own, not {name!r}.", "Drop --loss.")
+        return partial(nn.functional.binary_cross_entropy_with_logits, reduction=reduction)
+
+    def metrics(self) -> Any:
+        return {**super().metrics(), "rank_error": rank_error}
+
+    def torchmetrics_arguments(self) -> dict[str, Any]:
+        return {"task": "multiclass", "num_classes": len(self.classes)}
+
+    def outputs_for(self, answer: Tensor) -> Tensor:
+        return (1 - answer.cumsum(0)[:-1]).logit(eps=1e-6)
+
+    def usual_of(self, mean: Tensor) -> Tensor:
+        above = torch.cat([mean.new_ones(1), mean, mean.new_zeros(1)])
+        return above[:-1] - above[1:]
+
+    def difference(self, before: np.ndarray, after: np.ndarray) -> float:
+        """Largest difference of the rank that is expected."""
+        ranks = np.arange(len(self.classes))
+        apart = float(np.abs(before @ ranks - after @ ranks).max(initial=0.0))
+        if note := os.environ.get("LANTERN_NOTE"):
+            Path(note).write_text(f"compared {apart < 1e-4}")
+        return apart
+
+
+class DecodeRanks(nn.Module):
+    """Probability of each rank: above the one before, and not above itself."""
+
+    def forward(self, outputs: Tensor, rows: int | None = None) -> Tensor:
+        above = torch.sigmoid(outputs.reshape(outputs.shape[0] if rows is None else rows, -1))
+        whole = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], dim=1)
+        return (whole[:, :-1] - whole[:, 1:]).clamp(min=0)
+
+
+def rank_error(decoded: Tensor, target: Tensor) -> float:
+    """Mean distance of the rank that is answered from the true one."""
+    return float((decoded.argmax(dim=1) - target).abs().double().mean())
+
+
+rank_error.higher_is_better = False
 
 LEDGER = Opener()

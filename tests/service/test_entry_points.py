@@ -149,4 +149,97 @@ def test_a_column_that_is_dear_to_encode_is_encoded_by_workers_as_an_epoch_asks(
     ]
 
 
+RANKS = """
+import os, sys
+from pathlib import Path
+import maas_magics as maas, numpy as np, pyarrow as pa, msgspec
+from torch import nn
+from IPython.core.interactiveshell import InteractiveShell
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(600, 3)).astype("float32")
+y = np.digitize(X @ [1.0, 2.0, -1.0], [-2.0, 0.0, 2.0])
+table = pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "grade": y})
+rows = table.drop_columns(["grade"])
+note = Path(os.environ["LANTERN_NOTE"])
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "maas_magics")
+shell.user_ns.update(table=table, rows=rows)
+
+def everything(where):
+    model = shell.run_line_magic("train", "m --data table --target grade --task ranks --epochs 20 --model mlp")
+    print(where, "trained", model.info.task, sorted(model.metrics), model.metrics["accuracy"] > 0.8, model.metrics["rank_error"] < 0.25)
+    answers = shell.run_line_magic("predict", "m rows")
+    print(where, "answers", answers.column_names, answers["prediction"].type, np.mean(answers["prediction"].to_numpy() == y) > 0.8)
+    found = shell.run_line_magic("evaluate", "m --data table")
+    print(where, "scored", sorted(found.values), found.values["rank_error"] < 0.25, found.classes)
+    note.unlink(missing_ok=True)
+    artifact = shell.run_line_magic("export", "m")
+    print(where, "exported", artifact.format, note.read_text())
+    return answers
+
+one = everything("kernel")
+file = os.path.join(os.environ["MAAS_STORE"], "rows.parquet")
+import pyarrow.parquet
+pyarrow.parquet.write_table(table, file)
+streamed = maas.train("s", file, "grade", task="ranks", stream=True, model="mlp", epochs=20)
+print("kernel streamed", streamed.metrics["accuracy"] > 0.8)
+module = maas.train("own", (X, y), model=nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 3)), task="ranks", epochs=20, lr=0.01)
+print("kernel module", module.info.task, module.metrics["accuracy"] > 0.8)
+try:
+    maas.train("n", table, "grade", task="rank")
+except Exception as error:
+    print("kernel told", type(error).__name__, *str(error).splitlines())
+print("kernel offered", shell.complete("%train m --task ra")[1])
+import io, contextlib
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    shell.run_line_magic("train", "--help")
+print("kernel help", "regression, ranks" in out.getvalue())
+shell.run_line_magic("connect", os.environ["LANTERN_SERVICE"])
+print("service same", everything("service").equals(one))
+module = maas.train("own", (X, y), model=nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 3)), task="ranks", epochs=20, lr=0.01)
+print("service module", module.info.task, module.metrics["accuracy"] > 0.8)
+"""
+
+ASK = """
+import httpx2, json, os
+body = {"inputs": [{"name": name, "datatype": "FP32", "shape": [1], "data": [1.0]} for name in "abc"]}
+answer = httpx2.post(os.environ["LANTERN_SERVICE"] + "/v2/models/m/infer", json=body, headers={"authorization": "Bearer " + os.environ["MAAS_TOKEN"]}).json()
+print("protocol", [(o["name"], o["shape"], sum(o["data"]) > 0.99) for o in answer["outputs"]])
+"""
+
+
+def test_a_task_of_another_package_is_learnt_answered_scored_exported_and_served(
+    package: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", package["PYTHONPATH"])
+    note = str(tmp_path / "note")
+    monkeypatch.setenv("LANTERN_NOTE", note)
+    service = Service(tmp_path / "service")
+    try:
+        place = {"LANTERN_SERVICE": service.url, "MAAS_TOKEN": service.token, "LANTERN_NOTE": note}
+        found = run(RANKS + ASK, package | place | {"OMP_NUM_THREADS": "1"})
+    finally:
+        service.stop()
+    told = [line for line in found.splitlines() if line.partition(" ")[0] in ("kernel", "service", "protocol")]
+    everything = [
+        "trained ranks ['accuracy', 'loss', 'rank_error'] True True",
+        "answers ['prediction', 'probability_0', 'probability_1', 'probability_2', 'probability_3'] int64 True",
+        "scored ['accuracy', 'rank_error'] True ('0', '1', '2', '3')",
+        "exported onnx compared True",
+    ]
+    assert told == [
+        *(f"kernel {line}" for line in everything),
+        "kernel streamed True",
+        "kernel module ranks True",
+        "kernel told NotFound There is no task 'rank'. Did you mean 'ranks'?",
+        "kernel offered ['ranks']",
+        "kernel help True",
+        *(f"service {line}" for line in everything),
+        "service same True",
+        "service module ranks True",
+        "protocol [('prediction', [1], True), ('probabilities', [1, 4], True)]",
+    ]
+
+
 WORDS = {"batches", "workers", "same", "better", "types", "export", "told", "module", "there", "served"}

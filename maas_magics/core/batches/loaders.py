@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -36,9 +36,10 @@ from maas_magics.core.networks.arguments import arranged
 from maas_magics.core.networks.modules import ask, make_module
 from maas_magics.core.networks.outputs import Key, SeveralOutputs, chosen_outputs, one_tensor, only_output, pick
 from maas_magics.core.store.sample import TARGET, digest
+from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.heads import Head, Heads
-from maas_magics.core.tasks.of_batch import fit_batch, infer_batch_task
+from maas_magics.core.tasks.heads import Heads
+from maas_magics.core.tasks.of_batch import infer_batch_task
 
 BATCH_SIZE = 32
 
@@ -179,7 +180,7 @@ def _fitted(
     asked = LossRequest(said.loss, model.outputs, said.task, TargetForm(target.dim(), target.dtype))
 
     def fit() -> tuple[Task, Form | None, Encode]:
-        answers = fit_batch(told, target, lambda: ask(net, inputs), classes)
+        answers = tasks.get(told).fit_batch(target, lambda: ask(net, inputs), classes)
         few = answers.encode_batch(target)[: len(inputs[0])]
         fitted, form = fit_loss(net, inputs, few, answers, [], asked, notify)
         return fitted, form, answers.encode_batch if told == fitted.task else fitted.encode_batch
@@ -212,11 +213,11 @@ def _fitted_heads(
     strange = next((name for name in task if name not in chosen.names), "") if isinstance(task, Mapping) else ""
     if strange:
         raise OptionError(f"There is no target {strange!r} for a loss.", did_you_mean(strange, chosen.names))
-    heads: list[Head] = []
+    heads: list[Task] = []
     for name, key, target in zip(chosen.names, chosen.keys, targets, strict=True):
         told = infer_batch_task(target, task.get(name) if isinstance(task, Mapping) else task)
-        fitted = fit_batch(told, target, partial(_output, found, key), None)
-        heads.append(cast(Head, msgspec.structs.replace(fitted, names=_names(name, fitted.names))))
+        fitted = tasks.get(told).fit_batch(target, partial(_output, found, key), None)
+        heads.append(msgspec.structs.replace(fitted, names=_names(name, fitted.names)))
     pick(net, chosen.keys, joined=True)
     answers = Heads(chosen.names, heads=tuple(heads))
     few = answers.encode_batch(targets)[: len(inputs[0])]

@@ -37,7 +37,7 @@ from maas_magics.core.networks.arguments import takes_by_name
 from maas_magics.core.networks.modules import title_of
 from maas_magics.core.store.sample import TARGET, digest
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.fit import OF_LABELS, OF_ONE_LABEL, fit_heads, fit_task, infer_task, respelled
+from maas_magics.core.tasks.fit import fit_heads, fit_task, infer_task, is_of_labels, is_of_one_label, respelled
 from maas_magics.core.tasks.several import add_notes, columns_of, heads_of, held_heads, part_heads
 
 VALIDATION_SHARE = SHARE
@@ -125,7 +125,7 @@ def read(
     ``beside`` gets what is to be known of the target; ``several`` says that each column of it is one of its own.
     """
     roles, beside = roles_of(data), beside or Beside()
-    beside.labels = task in OF_LABELS
+    beside.labels = is_of_labels(task)
     features, target = data.data, data.target
     if target is None and isinstance(features, tuple) and len(features) == 2:
         features, target = features
@@ -354,7 +354,7 @@ def _fitted(
 
 def _labels(values: Array, task: Families | None) -> bool:
     """Whether a target is one label a row."""
-    return not isinstance(task, Mapping) and infer_task(values, task) in OF_ONE_LABEL
+    return not isinstance(task, Mapping) and is_of_one_label(infer_task(values, task))
 
 
 def _givens(asked: Any, values: Array) -> tuple[TargetForm, ...]:

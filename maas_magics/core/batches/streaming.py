@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError
-from maas_magics.api.requests import Task
 from maas_magics.api.specs import DataSpec
 from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout, check_room
 from maas_magics.core.batches.prepare import (
@@ -51,7 +50,7 @@ from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.losses.own import given_by
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.store.sample import TARGET, Digest
-from maas_magics.core.tasks.base import Family
+from maas_magics.core.tasks.base import Family, TaskName
 from maas_magics.core.tasks.fit import respelled
 from maas_magics.core.tasks.profile import TargetProfile
 
@@ -150,7 +149,7 @@ class Stream:
     loss : Any
     seed : int
     source : Rereadable
-    task : Task, Family or None
+    task : TaskName, Family or None
     notify : callable
         Gets a sentence about everything left out.
     pause : callable
@@ -168,7 +167,7 @@ class Stream:
         loss: Any,
         seed: int,
         source: Rereadable,
-        task: Task | Family | None,
+        task: TaskName | Family | None,
         notify: Callable[[str], None],
         pause: Callable[[], None] = lambda: None,
         sizes: Sizes | None = None,

@@ -17,7 +17,7 @@ from maas_magics.core.networks.gradients import keep_gradients
 from maas_magics.core.networks.in_place import keep_rows
 from maas_magics.core.networks.outputs import OneHead
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.heads import Head, Heads
+from maas_magics.core.tasks.heads import Heads
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def fit_in_heads(
     keep_rows(net.eval(), inputs)
     keep_gradients(net, tuple(x[:2] for x in inputs))
     losses = each(asked.loss, answers.names, "loss", "auto")
-    fitted: list[Head] = []
+    fitted: list[Task] = []
     forms: list[Form | None] = []
     begin = 0
     targets = answers.targets_of(target)
@@ -163,7 +163,7 @@ def fit_in_heads(
             raise OtherTask({name: other.family}, other.raw) from None
         except (ModelError, OptionError) as error:
             raise type(error)(f"The target {name!r}: {error.message}", error.hint) from error.__cause__
-        fitted.append(cast(Head, found))
+        fitted.append(found)
         forms.append(form)
     told = tuple(float(weight) for weight in each(weights, answers.names, "weight of a loss", 1.0))
     bad = next((weight for weight in told if not 0 <= weight < math.inf), None)

@@ -14,7 +14,7 @@ from maas_magics.core.losses.known import known
 from maas_magics.core.losses.own import Form, OwnLoss
 from maas_magics.core.networks.blame import name_of
 from maas_magics.core.tasks.base import Family, Task, TaskName
-from maas_magics.core.tasks.fit import OF_QUANTITIES
+from maas_magics.core.tasks.fit import is_of_quantities
 from maas_magics.core.tasks.losses import CLASSES, LABELS, LOSSES, REGRESSION, Loss
 
 OUTPUTS = ("logits", "probabilities", "values")
@@ -42,17 +42,13 @@ def _task_of(loss: Any, task: TaskName | None, outputs: str | None) -> TaskName 
     if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
         raise OptionError(f"There is no loss {loss!r}.", did_you_mean(loss, LOSSES))
     takes = known(loss) if callable(loss) else None
-    if outputs == "values" and ((task is not None and task not in OF_QUANTITIES) or loss in (*CLASSES, *LABELS)):
+    if outputs == "values" and ((task is not None and not is_of_quantities(task)) or loss in (*CLASSES, *LABELS)):
         raise OptionError(
             f"Values are of quantities; {f'the task is {task}' if task else f'the loss {loss!r} is for labels'}.",
             "--outputs logits",
         )
     if task is not None:
-        if (
-            takes is not None
-            and (task in OF_QUANTITIES) != (takes.family in OF_QUANTITIES)
-            and takes.family == "classes"
-        ):
+        if takes is not None and is_of_quantities(task) != is_of_quantities(takes.family) and takes.family == "classes":
             raise OptionError(f"The loss {name_of(loss)} is for labels; the task is regression.", "--loss mse")
         return task
     if outputs == "values":

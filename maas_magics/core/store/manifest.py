@@ -13,20 +13,41 @@ from maas_magics.api.errors import StoreError
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.features.processor import Processor, restored, saved
 from maas_magics.core.store.storage import MANIFEST
-from maas_magics.core.tasks.fit import AnyTask
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.fit import restored as restored_task
 
 T = TypeVar("T")
 
 PREPROCESS = "preprocess/preprocess.json"
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class _Written(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a manifest that can be read without the package that has its task."""
+
+    info: ModelInfo
+    params: dict[str, Any] = {}
+    declared: bool = True
+    source: str = ""
+    plan: dict[str, str] = {}
+    history: dict[str, list[float | None]] = {}
+    best_epoch: int = 0
+    seconds: float = 0.0
+    metrics: tuple[str, ...] = ()
+    runtime: str = ""
+    files: dict[str, str] = {}
+
+
+class _Saved(_Written, frozen=True, kw_only=True):
+    answers: dict[str, Any]
+
+
+class Manifest(_Written, frozen=True, kw_only=True):
     """A version of a model.
 
     Attributes
     ----------
     info : ModelInfo
-    answers : AnyTask
+    answers : Task
     params : dict of str to Any
         Hyperparameters of a declared architecture.
     declared : bool
@@ -47,18 +68,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         in versions of before, of which nothing is checked.
     """
 
-    info: ModelInfo
-    answers: AnyTask
-    params: dict[str, Any] = {}
-    declared: bool = True
-    source: str = ""
-    plan: dict[str, str] = {}
-    history: dict[str, list[float | None]] = {}
-    best_epoch: int = 0
-    seconds: float = 0.0
-    metrics: tuple[str, ...] = ()
-    runtime: str = ""
-    files: dict[str, str] = {}
+    answers: Task
 
 
 def write_manifest(folder: Path, manifest: Manifest, processor: Processor) -> None:
@@ -140,7 +150,12 @@ def rename(folder: Path, name: str) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """Manifest of a version."""
-    return _read(folder, MANIFEST, lambda data: msgspec.json.decode(data, type=Manifest))
+    return _read(folder, MANIFEST, _restored)
+
+
+def _restored(data: bytes) -> Manifest:
+    saved = msgspec.json.decode(data, type=_Saved)
+    return Manifest(**msgspec.structs.asdict(saved) | {"answers": restored_task(saved.answers)})
 
 
 def read_processor(folder: Path) -> Processor:

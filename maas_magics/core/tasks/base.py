@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import msgspec
 import numpy as np
 
-from maas_magics.api import requests
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import Label, names_of, typed
@@ -18,7 +17,8 @@ from maas_magics.core.data.running import RunningStatistics
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-TaskName = requests.Task
+TaskName: TypeAlias = str
+"""Name of a kind of task, as it is registered."""
 
 Link = Literal["", "identity", "sigmoid", "softmax", "exp"]
 """What turns outputs into answers; empty for what the task has: a sigmoid, a softmax, nothing for quantities."""
@@ -34,7 +34,8 @@ Decision = Literal["", "likeliest", "each"]
 class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """The fitted target, and what is known of it.
 
-    A kind of task is one class in a file of its own; nothing outside this room compares names of tasks.
+    A kind of task is one class in a file of its own; nothing outside this room compares names of tasks, so that another
+    package may bring one: see `maas_magics.core.tasks`.
 
     Attributes
     ----------
@@ -87,6 +88,54 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     usual_metrics: ClassVar[tuple[str, ...]]
     metric_example: ClassVar[str]
     """Classes of torchmetrics that a person may look for."""
+
+    # --- fitted to a target ---
+
+    @classmethod
+    def fit(cls, values: Array, names: tuple[str, ...], *, standardise: bool, ignored: int | None = None) -> Task:
+        """Fit a task to a target.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, ...)
+            Without missing values.
+        names : tuple of str
+            Of its columns, one for each number of a row.
+        standardise : bool
+            Whether quantities are learnt in units of their standard deviation.
+        ignored : int, optional
+            Label of positions that the loss ignores.
+
+        Raises
+        ------
+        DataError
+            If the values are no target of this kind.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def fit_batch(cls, target: Tensor, outputs: Callable[[], Tensor], classes: Sequence[object] | None) -> Task:
+        """Fit a task to a batch of a loader or a dataset, all that is known of its target.
+
+        Parameters
+        ----------
+        target : Tensor, shape (n,) or (n, ...)
+        outputs : callable
+            Asks the network the batch.
+        classes : sequence, optional
+            What the dataset calls its classes.
+
+        Raises
+        ------
+        OptionError
+            If the task is not for rows that come in batches.
+        """
+        raise OptionError(f"Rows of a loader or a dataset are not for the task {cls.task}.", "Give arrays or a table.")
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Self:
+        """The task of plain values that were written down; raises `msgspec.ValidationError`."""
+        return msgspec.convert(saved, cls)
 
     # --- the target, without torch ---
 
@@ -200,8 +249,13 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
             Rows of each class; empty where a row has not one label.
         standardise : bool
             Whether quantities are learnt in units of their standard deviation.
+
+        Raises
+        ------
+        OptionError
+            If the task is not for rows that are read from disk.
         """
-        raise NotImplementedError
+        raise OptionError(f"Rows that are read from disk are not for the task {self.task}.", "Drop --stream.")
 
     def same_encoding(self, other: Task) -> bool:
         """Whether a target that the other one encoded is as this one would have it."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
 
+from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.target import TARGET
+from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Link, Task, TaskName
-from maas_magics.core.tasks.labels import OneLabel
+from maas_magics.core.tasks.labels import OneLabel, kind_of_tensor
 from maas_magics.core.tasks.multiclass import Multiclass
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+@tasks.register("binary")
 class Binary(OneLabel, frozen=True, tag="binary"):
     """One label of two, by the logit of the second."""
 
@@ -24,6 +28,20 @@ class Binary(OneLabel, frozen=True, tag="binary"):
     usual_link: ClassVar[Link] = "sigmoid"
     usual_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "f1", "auc")
     metric_example: ClassVar[str] = "Precision or AveragePrecision"
+
+    @classmethod
+    def fit(cls, values: Array, names: tuple[str, ...], *, standardise: bool, ignored: int | None = None) -> Task:
+        """Fit it to two labels."""
+        found = super().fit(values, names, standardise=standardise)
+        if len(found.classes) > 2:
+            raise DataError(f"The target {names[0]!r} has {len(found.classes)} classes, not two.", "--task multiclass")
+        return found
+
+    @classmethod
+    def fit_batch(cls, target: Tensor, outputs: Callable[[], Tensor], classes: Sequence[object] | None) -> Task:
+        """Truth values, or 0 and 1."""
+        kind = kind_of_tensor(target)
+        return cls((TARGET,), (False, True) if kind == "bool" else (0, 1), kind=kind)
 
     @property
     def outputs(self) -> int:

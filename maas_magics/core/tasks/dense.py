@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
 
-from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.errors import DataError, ModelError, OptionError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import kind_of, plain
+from maas_magics.core.data.target import TARGET
+from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Task, TaskName
-from maas_magics.core.tasks.labels import shares_of
+from maas_magics.core.tasks.labels import kind_of_tensor, shares_of
 from maas_magics.core.tasks.multiclass import Multiclass
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ IGNORED = -100
 """Label that torch's losses ignore where nothing else is said."""
 
 
+@tasks.register("dense")
 class Dense(Multiclass, frozen=True, tag="dense"):
     """One label of several at each position; targets are (n, positions), the positions in one axis.
 
@@ -43,6 +46,47 @@ class Dense(Multiclass, frozen=True, tag="dense"):
     task: ClassVar[TaskName] = "dense"
     one_label: ClassVar[bool] = False
     metric_example: ClassVar[str] = "MulticlassJaccardIndex"
+
+    @classmethod
+    def fit(cls, values: Array, names: tuple[str, ...], *, standardise: bool, ignored: int | None = None) -> Task:
+        """Fit it to the labels of a target (n, …); of itself -100 is ignored, as torch's losses do."""
+        if values.ndim < 2:
+            raise DataError("A dense target has a label at each position of a row, (n, …); this one has one a row.", "")
+        kind = kind_of(values)
+        found, counts = np.unique(values, return_counts=True)
+        ignored = IGNORED if ignored is None else ignored
+        there = found != ignored
+        ignores = not 0 <= ignored < there.sum()  # else it is a class like the others; held-out rows may have it alone
+        if ignores:
+            found, counts = found[there], counts[there]
+        if len(found) < 2:
+            raise DataError(
+                f"The target {names[0]!r} has one class only: {found[0]!r}.", "Give rows of at least two classes."
+            )
+        classes: tuple[Any, ...] = tuple(plain(label, kind) for label in found.tolist())
+        return cls(
+            names,
+            classes,
+            flat=False,
+            kind=kind,
+            usual=shares_of(counts.tolist()),
+            axes=values.shape[1:],
+            ignored=ignored if ignores else None,
+        )
+
+    @classmethod
+    def fit_batch(cls, target: Tensor, outputs: Callable[[], Tensor], classes: Sequence[object] | None) -> Task:
+        """As many classes as the network has outputs at each position."""
+        axes, shape = tuple(target.shape[1:]), tuple(outputs().shape)
+        width = shape[1] if shape[2:] == axes else shape[-1] if shape[1:-1] == axes else 0
+        if not width:
+            raise ModelError(
+                f"The network answers {shape} where the target is {tuple(target.shape)}; an output for each class at "
+                "each position was expected.",
+                f"(n, classes, {', '.join(map(str, axes))})",
+            )
+        kind = kind_of_tensor(target)
+        return cls((TARGET,), tuple(range(width)), flat=False, kind=kind, axes=axes, ignored=IGNORED)
 
     @property
     def positions(self) -> int:
@@ -175,36 +219,3 @@ class Dense(Multiclass, frozen=True, tag="dense"):
         """The same at each position, as the network lays them out."""
         one = super().outputs_for(answer)
         return one.repeat(self.positions) if self.last else one.repeat_interleave(self.positions)
-
-
-def fit_dense(values: Array, names: tuple[str, ...], ignored: int | None = None) -> Task:
-    """Fit the task of a label at each position to a target (n, …).
-
-    Parameters
-    ----------
-    values : ndarray, shape (n, …)
-    names : tuple of str
-    ignored : int, optional
-        Label that the loss ignores; of itself -100, as torch's losses do.
-    """
-    kind = kind_of(values)
-    found, counts = np.unique(values, return_counts=True)
-    ignored = IGNORED if ignored is None else ignored
-    there = found != ignored
-    ignores = not 0 <= ignored < there.sum()  # else it is a class like the others; held-out rows may have it alone
-    if ignores:
-        found, counts = found[there], counts[there]
-    if len(found) < 2:
-        raise DataError(
-            f"The target {names[0]!r} has one class only: {found[0]!r}.", "Give rows of at least two classes."
-        )
-    classes: tuple[Any, ...] = tuple(plain(label, kind) for label in found.tolist())
-    return Dense(
-        names,
-        classes,
-        flat=False,
-        kind=kind,
-        usual=shares_of(counts.tolist()),
-        axes=values.shape[1:],
-        ignored=ignored if ignores else None,
-    )

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, NotFound
 from maas_magics.core.data.arrow import Array, dates
-from maas_magics.core.data.labels import DECIMAL, TEXT, is_decimal, is_text, kind_of, kind_of_holding, plain
-from maas_magics.core.data.running import figures
-from maas_magics.core.tasks.base import Family, Task, TaskName, floats
-from maas_magics.core.tasks.binary import Binary
-from maas_magics.core.tasks.dense import Dense, fit_dense
-from maas_magics.core.tasks.heads import Head, Heads
-from maas_magics.core.tasks.labels import shares_of
-from maas_magics.core.tasks.multiclass import Multiclass
-from maas_magics.core.tasks.multilabel import Multilabel
-from maas_magics.core.tasks.regression import Regression
+from maas_magics.core.data.labels import DECIMAL, TEXT, is_decimal, is_text, kind_of
+from maas_magics.core.tasks import tasks
+from maas_magics.core.tasks.base import Family, Task, TaskName
+from maas_magics.core.tasks.heads import Heads
 
-AnyTask: TypeAlias = Regression | Binary | Multiclass | Multilabel | Dense | Heads
-"""Every kind of task, as what is written down of one is read."""
-
-OF_ONE_LABEL = ("binary", "multiclass", "labels", "classes", "choice")
-OF_LABELS = (*OF_ONE_LABEL, "multilabel")
-OF_QUANTITIES = ("regression", "quantities")
-"""Tasks, and families of tasks, whose target is one label a row, labels, or quantities."""
+OF_ONE_LABEL = ("labels", "classes", "choice")
+OF_QUANTITIES = ("quantities",)
+FAMILIES = (*OF_ONE_LABEL, *OF_QUANTITIES)
+"""Families of tasks whose target is one label a row, or quantities."""
 
 MOST_CLASSES = 20
 """Whole numbers with more different values than this are quantities, not labels."""
@@ -62,66 +52,37 @@ def fit_task(
     DataError
         If there is one class or one value only, or the task does not fit the values.
     """
-    asked, task = task, infer_task(values, task)
-    flat = values.ndim == 1
+    kind = tasks.get(infer_task(values, task))
+    if task is None and kind.one_label and kind_of(values) == TEXT:
+        _refuse_dates(names[0], values.tolist())
     if values.ndim == 2 and len(names) < values.shape[1]:
         names = [f"{names[0]}{i}" for i in range(values.shape[1])]
-    if task == "dense":
-        return _dense(values, names, ignored)
-    if task == "regression":
-        return _regression(values, names, flat, standardise)
-    if task == "multilabel":
-        return _multilabel(values, names, flat)
-    if not flat:
-        raise DataError(
-            f"A {task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel"
-        )
-    return _one_label(values, names[0], task, asked)
+    return kind.fit(values, tuple(names), standardise=standardise, ignored=ignored)
 
 
-def _regression(values: Array, names: Sequence[str], flat: bool, standardise: bool) -> Task:
-    axes = values.shape[1:] if values.ndim > 2 else ()
-    numbers = floats(values, names).reshape((-1, 1) if axes else (len(values), -1))
-    if (numbers == numbers[0]).all():
-        raise DataError(
-            f"The target {', '.join(map(repr, names))} has the value {numbers[0, 0]:g} in every row.",
-            "Give rows in which it varies.",
-        )
-    return Regression(tuple(names), flat=flat, axes=axes).counted(figures(numbers), np.zeros(0), standardise)
+def is_of_one_label(asked: Any) -> bool:
+    """Whether a task or family that was asked for has one label a row; not where there are several heads, or none."""
+    return asked in OF_ONE_LABEL or (_is_kind(asked) and tasks.get(asked).one_label)
 
 
-def _dense(values: Array, names: Sequence[str], ignored: int | None) -> Task:
-    if values.ndim < 2:
-        raise DataError("A dense target has a label at each position of a row, (n, …); this one has one a row.", "")
-    return fit_dense(values, tuple(names), ignored)
+def is_of_labels(asked: Any) -> bool:
+    """The same of one label a row or several."""
+    return is_of_one_label(asked) or (_is_kind(asked) and tasks.get(asked).decision == "each")
 
 
-def _multilabel(values: Array, names: Sequence[str], flat: bool) -> Task:
-    if values.ndim != 2 or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
-        raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
-    shares = tuple(floats(values, names).mean(axis=0).tolist())
-    return Multilabel(tuple(names), (False, True), flat=False, kind=kind_of_holding(values), usual=shares)
+def is_of_quantities(asked: Any) -> bool:
+    """The same of quantities."""
+    return asked in OF_QUANTITIES or (_is_kind(asked) and tasks.get(asked).numeric)
 
 
-def _one_label(values: Array, name: str, task: TaskName, asked: TaskName | Family | None) -> Task:
-    kind, counts = kind_of(values), Counter(values.tolist())
-    if kind == TEXT and not asked and len(counts) > MOST_CLASSES:
-        _refuse_dates(name, list(counts))
-    classes = tuple(plain(label, kind) for label in sorted(counts))
-    if len(classes) < 2:
-        raise DataError(
-            f"The target {name!r} has one class only: {classes[0]!r}.", "Give rows of at least two classes."
-        )
-    if task == "binary" and len(classes) > 2:
-        raise DataError(f"The target {name!r} has {len(classes)} classes, not two.", "--task multiclass")
-    fitted = Binary if task == "binary" else Multiclass
-    return fitted((name,), classes, kind=kind, usual=shares_of(counts[label] for label in sorted(counts)))
+def _is_kind(asked: Any) -> bool:
+    return isinstance(asked, str) and asked not in FAMILIES
 
 
 def fit_heads(
     values: Array,
     columns: Mapping[str, Sequence[str]],
-    tasks: Mapping[str, TaskName | Family | None],
+    kinds: Mapping[str, TaskName | Family | None],
     standardise: Mapping[str, bool],
 ) -> Heads:
     """Fit a task to each of several targets.
@@ -132,7 +93,7 @@ def fit_heads(
         Records: a field for each head.
     columns : mapping of str to sequence of str
         Names of each head's target.
-    tasks, standardise : mapping
+    kinds, standardise : mapping
         What `fit_task` is handed for each head.
 
     Raises
@@ -149,7 +110,7 @@ def fit_heads(
                 f"A target is called {other!r}, as the probabilities of the target {name!r} are.",
                 "Give it another name.",
             )
-    heads = tuple(cast(Head, fit_task(values[name], columns[name], tasks[name], standardise[name])) for name in columns)
+    heads = tuple(fit_task(values[name], columns[name], kinds[name], standardise[name]) for name in columns)
     return Heads(tuple(columns), heads=heads, loss_weights=(1.0,) * len(heads))
 
 
@@ -164,12 +125,12 @@ def infer_task(values: Array, asked: TaskName | Family | None = None) -> TaskNam
     """Task that a target's values speak for, as far as it was not asked for; see `fit_task`."""
     values = values.astype(np.float64) if is_decimal(values) else values
     match asked:
-        case "binary" | "multiclass" | "multilabel" | "regression" | "dense":
-            return asked
         case "quantities":
             return "regression"
         case "labels" | "classes" | "choice":
             return _labels_of(values, asked)
+        case str():
+            return asked
     kind = values.dtype.kind
     if values.ndim > 2:
         return "regression" if kind == "f" else "dense"
@@ -204,9 +165,28 @@ def _of_positions(values: Array) -> TaskName:
     return "regression" if hot else "dense"
 
 
-def _refuse_dates(name: str, texts: list[str]) -> None:
-    if dates(pa.chunked_array([pa.array(texts, pa.string())])) is not None:
+def _refuse_dates(name: str, values: list[str]) -> None:
+    texts = sorted(set(values))
+    if len(texts) > MOST_CLASSES and dates(pa.chunked_array([pa.array(texts, pa.string())])) is not None:
         raise DataError(
             f"The target {name!r} holds {len(texts):,} different dates, which are neither labels nor quantities.",
             "Turn them into numbers, such as days since the first, or --task multiclass takes each for a label.",
         )
+
+
+def restored(saved: Mapping[str, Any]) -> Task:
+    """A task of plain values, as they were written down.
+
+    Raises
+    ------
+    ValueError
+        If they are none, or of a kind that is not installed.
+    """
+    name = str(saved.get("task"))
+    if name == Heads.task:
+        heads = tuple(map(restored, saved.get("heads", ())))
+        return msgspec.structs.replace(Heads.restored({**saved, "heads": ()}), heads=heads)
+    try:
+        return tasks.get(name).restored(saved)
+    except NotFound as error:
+        raise ValueError(f"{error.message} The package that has it is not installed.") from None

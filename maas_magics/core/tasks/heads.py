@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -19,17 +19,9 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Decision, Link, Task
-from maas_magics.core.tasks.binary import Binary
-from maas_magics.core.tasks.dense import Dense
-from maas_magics.core.tasks.multiclass import Multiclass
-from maas_magics.core.tasks.multilabel import Multilabel
-from maas_magics.core.tasks.regression import Regression
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Head: TypeAlias = Regression | Binary | Multiclass | Multilabel | Dense
-"""What one head may learn."""
 
 
 class Heads(Task, frozen=True, tag="heads"):
@@ -37,14 +29,14 @@ class Heads(Task, frozen=True, tag="heads"):
 
     Attributes
     ----------
-    heads : tuple of Head
+    heads : tuple of Task
     widths : tuple of int
         Numbers of a row that the network puts out for each head; as many as its task asks for where empty.
     loss_weights : tuple of float
         Weight of each head's loss in their sum.
     """
 
-    heads: tuple[Head, ...] = ()
+    heads: tuple[Task, ...] = ()
     widths: tuple[int, ...] = ()
     loss_weights: tuple[float, ...] = ()
 

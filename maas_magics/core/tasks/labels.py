@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,7 +12,7 @@ import numpy as np
 from maas_magics.api.errors import DataError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.labels import key
+from maas_magics.core.data.labels import key, kind_of, plain
 from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Decision, Task
 
@@ -25,11 +26,31 @@ def shares_of(counts: Iterable[int]) -> tuple[float, ...]:
     return tuple(number / sum(numbers) for number in numbers)
 
 
+def kind_of_tensor(labels: Tensor) -> str:
+    """Kind of labels that came as a tensor."""
+    return str(labels.dtype).removeprefix("torch.")
+
+
 class OneLabel(Task, frozen=True):
     """One label a row, of two or of more."""
 
     one_label: ClassVar[bool] = True
     decision: ClassVar[Decision] = "likeliest"
+
+    @classmethod
+    def fit(cls, values: Array, names: tuple[str, ...], *, standardise: bool, ignored: int | None = None) -> Task:
+        """Fit it to labels of at least two classes."""
+        if values.ndim > 1:
+            raise DataError(
+                f"A {cls.task} target is one column of labels; this one has {values.shape[1]}.", "--task multilabel"
+            )
+        kind, counts = kind_of(values), Counter(values.tolist())
+        classes = tuple(plain(label, kind) for label in sorted(counts))
+        if len(classes) < 2:
+            raise DataError(
+                f"The target {names[0]!r} has one class only: {classes[0]!r}.", "Give rows of at least two classes."
+            )
+        return cls((names[0],), classes, kind=kind, usual=shares_of(counts[label] for label in sorted(counts)))
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:

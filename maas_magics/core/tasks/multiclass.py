@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from maas_magics.api.errors import OptionError
+from maas_magics.core.data.labels import TEXT
+from maas_magics.core.data.target import TARGET
+from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Link, Task, TaskName
-from maas_magics.core.tasks.labels import OneLabel
+from maas_magics.core.tasks.labels import OneLabel, kind_of_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@tasks.register("multiclass")
 class Multiclass(OneLabel, frozen=True, tag="multiclass"):
     """One label of several."""
 
@@ -24,6 +28,15 @@ class Multiclass(OneLabel, frozen=True, tag="multiclass"):
     exclusive: ClassVar[bool] = True
     usual_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "f1")
     metric_example: ClassVar[str] = "MulticlassPrecision or CohenKappa"
+
+    @classmethod
+    def fit_batch(cls, target: Tensor, outputs: Callable[[], Tensor], classes: Sequence[object] | None) -> Task:
+        """As many classes as the network has outputs, with the names that a dataset has for them."""
+        answered = outputs()
+        count = answered.shape[1] if answered.dim() == 2 else 0
+        if classes is not None and len(classes) == count:
+            return cls((TARGET,), tuple(map(str, classes)), kind=TEXT)
+        return cls((TARGET,), tuple(range(count)), kind=kind_of_tensor(target))
 
     @property
     def description(self) -> str:

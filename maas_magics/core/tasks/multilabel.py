@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
 
-from maas_magics.api.errors import OptionError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.labels import kind_of_holding
 from maas_magics.core.data.running import RunningStatistics
+from maas_magics.core.data.target import TARGET
+from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Decision, Link, Task, TaskName, floats
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+@tasks.register("multilabel")
 class Multilabel(Task, frozen=True, tag="multilabel"):
     """Several labels a row, each by its logit."""
 
@@ -26,6 +30,21 @@ class Multilabel(Task, frozen=True, tag="multilabel"):
     decision: ClassVar[Decision] = "each"
     usual_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
     metric_example: ClassVar[str] = "Precision or HammingDistance"
+
+    @classmethod
+    def fit(cls, values: Array, names: tuple[str, ...], *, standardise: bool, ignored: int | None = None) -> Task:
+        """Fit it to columns of 0 and 1."""
+        if values.ndim != 2 or not set(np.unique(floats(values, names)).tolist()) <= {0.0, 1.0}:
+            raise DataError("A multilabel target is several columns of 0 and 1.", "Name them: --target a,b,c")
+        shares = tuple(floats(values, names).mean(axis=0).tolist())
+        return cls(names, (False, True), flat=False, kind=kind_of_holding(values), usual=shares)
+
+    @classmethod
+    def fit_batch(cls, target: Tensor, outputs: Callable[[], Tensor], classes: Sequence[object] | None) -> Task:
+        """As many labels as the target has numbers."""
+        width = target.shape[1] if target.dim() == 2 else 1
+        names = tuple(f"{TARGET}{i}" for i in range(width))
+        return cls(names, (False, True), flat=False, kind=kind_of_holding(target.numpy()))
 
     @property
     def outputs(self) -> int:

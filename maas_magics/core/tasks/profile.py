@@ -13,7 +13,7 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Family, Task, TaskName, floats
-from maas_magics.core.tasks.fit import MOST_CLASSES, OF_ONE_LABEL, OF_QUANTITIES, fit_task
+from maas_magics.core.tasks.fit import MOST_CLASSES, fit_task, is_of_one_label, is_of_quantities
 
 MOST_LABELS = 100_000
 """Different labels that a target may have."""
@@ -71,8 +71,8 @@ class TargetProfile:
         return np.array([row - start for row in self._first.values() if row >= start], dtype=np.int64)
 
     def _most(self, values: Array) -> int:
-        labels = is_text(values) or self.task in OF_ONE_LABEL
-        return MOST_LABELS if labels and self.task not in OF_QUANTITIES else MOST_CLASSES
+        labels = is_text(values) or is_of_one_label(self.task)
+        return MOST_LABELS if labels and not is_of_quantities(self.task) else MOST_CLASSES
 
     @property
     def first(self) -> Array:
@@ -83,7 +83,7 @@ class TargetProfile:
         """Take in the target of some training rows."""
         self.rows += len(values)
         self._dtype = values.dtype
-        if not is_text(values) or self.task in OF_QUANTITIES:
+        if not is_text(values) or is_of_quantities(self.task):
             self.figures.add(floats(values, self.names).reshape(len(values), -1))
         if values.ndim > 1:
             self._look(values)

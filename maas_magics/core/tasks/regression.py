@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -12,13 +12,16 @@ import numpy as np
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.signature import Datatype, TensorSpec
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.running import RunningStatistics
-from maas_magics.core.tasks.base import Decision, Link, Task, TaskName
+from maas_magics.core.data.running import RunningStatistics, figures
+from maas_magics.core.data.target import TARGET
+from maas_magics.core.tasks import tasks
+from maas_magics.core.tasks.base import Decision, Link, Task, TaskName, floats
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+@tasks.register("regression")
 class Regression(Task, frozen=True, tag="regression"):
     """One quantity or several a row, learnt in units of their standard deviation where the loss allows it."""
 
@@ -28,6 +31,26 @@ class Regression(Task, frozen=True, tag="regression"):
     decision: ClassVar[Decision] = ""
     usual_metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2")
     metric_example: ClassVar[str] = "MeanAbsolutePercentageError"
+
+    @classmethod
+    def fit(cls, values: Array, names: tuple[str, ...], *, standardise: bool, ignored: int | None = None) -> Task:
+        """Fit it to quantities that are not all the same."""
+        flat, axes = values.ndim == 1, values.shape[1:] if values.ndim > 2 else ()
+        numbers = floats(values, names).reshape((-1, 1) if axes else (len(values), -1))
+        if (numbers == numbers[0]).all():
+            raise DataError(
+                f"The target {', '.join(map(repr, names))} has the value {numbers[0, 0]:g} in every row.",
+                "Give rows in which it varies.",
+            )
+        return cls(names, flat=flat, axes=axes).counted(figures(numbers), np.zeros(0), standardise)
+
+    @classmethod
+    def fit_batch(cls, target: Tensor, outputs: Callable[[], Tensor], classes: Sequence[object] | None) -> Task:
+        """Quantities as they are."""
+        if target.dim() > 2:
+            return cls((TARGET,), (), (0.0,), (1.0,), False, axes=tuple(target.shape[1:]))
+        names = (TARGET,) if target.dim() == 1 else tuple(f"{TARGET}{i}" for i in range(target.shape[1]))
+        return cls(names, (), (0.0,) * len(names), (1.0,) * len(names), target.dim() == 1)
 
     @property
     def row(self) -> tuple[int, ...]:

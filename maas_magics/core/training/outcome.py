@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import cast
 
 from torch import nn
 
@@ -18,7 +17,6 @@ from maas_magics.core.model import Model
 from maas_magics.core.networks.modules import describe
 from maas_magics.core.publish import publish
 from maas_magics.core.store.manifest import Manifest
-from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tasks.metric_names import by_name
 from maas_magics.core.training.baseline import DIVERGED, better, labels_of_one_row, no_better
 from maas_magics.core.training.measure import constant_loss_of
@@ -174,7 +172,7 @@ def _manifest(
     }
     return Manifest(
         info=info,
-        answers=cast(AnyTask, answers),
+        answers=answers,
         params=dict(said.model.params),
         declared=declared,
         source="" if declared else describe(net, said.model.source),

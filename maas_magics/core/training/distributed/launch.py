@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import torch
@@ -29,7 +29,6 @@ from maas_magics.core.context import Context
 from maas_magics.core.graphs import rebuild as graphs
 from maas_magics.core.model import save_weights
 from maas_magics.core.store.storage import staging
-from maas_magics.core.tasks.fit import AnyTask
 from maas_magics.core.tracing import tracing_waits, yield_lock
 from maas_magics.core.training.distributed import messages as words
 from maas_magics.core.training.distributed.agent import Agent
@@ -135,7 +134,7 @@ def _write(folder: Path, work: Work, context: Context, address: str, key: bytes)
         loss="" if callable(loss) else loss,
         weights=work.weights,
         smoothing=work.smoothing,
-        answers=cast(AnyTask, answers),
+        task=msgspec.to_builtins(answers),
         monitor=work.plan.monitor,
         mode=work.plan.mode,
         epochs=work.plan.epochs,

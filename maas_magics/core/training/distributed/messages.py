@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maas_magics.core.architectures import NetworkInputs
-from maas_magics.core.tasks.fit import AnyTask
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.fit import restored
 from maas_magics.core.training.steps.step_spec import StepSpec
 
 ORDER, WEIGHTS, TRAIN, HELD, RESULT = (
@@ -68,6 +69,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         By name; empty for one that is there as its graphs.
     weights : list of float or None
         Weight of each class.
+    task : dict
+        As plain values.
     marks, chosen : dict
         Of the checkpoints.
     """
@@ -88,7 +91,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     loss: str
     weights: list[float] | None
     smoothing: float
-    answers: AnyTask
+    task: dict[str, Any]
     monitor: str
     mode: Literal["min", "max"]
     epochs: int
@@ -98,6 +101,11 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     marks: dict[str, str]
     chosen: dict[str, Any]
     resume: bool
+
+    @property
+    def answers(self) -> Task:
+        """The task."""
+        return restored(self.task)
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
