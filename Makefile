@@ -13,6 +13,12 @@ TESTS  := --quiet --numprocesses $(JOBS) --dist loadfile
 # Jupyter refuses to run as root, as in a container, unless it is told that this is meant.
 ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
+# Files whose parameters are documented one by one: what users name, and what authors of other packages implement.
+SEAMS  := architectures data/sources exporters features/modalities runtimes
+PUBLIC := $(wildcard maas_magics/*.py maas_magics/api/*.py maas_magics/trackers/*.py) \
+	$(SEAMS:%=maas_magics/core/%/__init__.py) $(wildcard maas_magics/core/architectures/*.py) \
+	$(addprefix maas_magics/core/,registry.py features/base.py tasks/base.py store/storage.py)
+
 # An activated environment would leak into the kernels that the tests start.
 unexport VIRTUAL_ENV
 
@@ -35,6 +41,8 @@ lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/numpydoc lint $(PUBLIC)
+	$(BIN)/numpydoc lint $(shell find maas_magics -name '*.py') --ignore PR01,PR04,PR07
 
 fast: $(VENV)/test
 	$(BIN)/pytest $(TESTS) -m "not browser" --durations 20

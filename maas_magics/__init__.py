@@ -55,14 +55,26 @@ __all__ = [
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Bring the magics into an IPython shell: ``%load_ext maas_magics``."""
+    """Bring the magics into an IPython shell: ``%load_ext maas_magics``.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        Shell that gets the magics.
+    """
     from maas_magics.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Take the magics out again: ``%unload_ext maas_magics``."""
+    """Take the magics out again: ``%unload_ext maas_magics``.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        Shell that has the magics.
+    """
     from maas_magics.extension import unload
 
     unload(shell)

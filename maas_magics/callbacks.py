@@ -21,18 +21,19 @@ Listen = Callable[[Request[Any], Job[Any]], Job[Any]]
 
 
 def heard(callbacks: Sequence[Callback], track: Sequence[str] = ()) -> Listen:
-    """What brings callbacks, and a new run of each tracker, to a job that was just submitted.
+    """Function that connects callbacks, and a new run of each tracker, to a job that was just submitted.
 
     Parameters
     ----------
     callbacks : sequence of Callback
+        Functions of one event; see `Callback`.
     track : sequence of str
         ``NAME`` or ``NAME=PLACE``.
 
     Raises
     ------
     OptionError
-        If one of them cannot be called, or is no tracker.
+        If one of them cannot be called, or is not a tracker.
     MissingDependency
         If a tracker's package is not installed.
     """
@@ -59,15 +60,17 @@ def heard(callbacks: Sequence[Callback], track: Sequence[str] = ()) -> Listen:
 
 
 class HeardJob(BaseJob[R]):
-    """A job whose events go to callbacks first, and then to whoever follows it.
+    """A job whose events go to callbacks first, and then to its readers.
 
-    Each callback gets a copy of its own, so that nothing it does to an event reaches anybody else.
+    Each callback gets a copy of its own, so that nothing it does to an event reaches anyone else.
     A slow callback holds up the view of the job and its result, never the job.
 
     Parameters
     ----------
     job : Job
+        The job, on any backend.
     callbacks : sequence of Callback
+        Called with each event, in order.
     """
 
     def __init__(self, job: Job[R], callbacks: Sequence[Callback]) -> None:
@@ -86,11 +89,25 @@ class HeardJob(BaseJob[R]):
         return self._job.info
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Events that the callbacks have heard, with what became of the callbacks among them."""
+        """Events that the callbacks have heard, with what became of the callbacks among them.
+
+        Parameters
+        ----------
+        after : int
+            Sequence number of the last event that is known; 0 for all events.
+        follow : bool
+            Whether to wait for events to come.
+        """
         return self._log.read(after, follow)
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result, and until the callbacks have heard the end; raises what the job raised."""
+        """Wait for the result, and until the callbacks have heard the end; raises what the job raised.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for the callbacks, and as many for the job; no limit when None.
+        """
         if not self._over.wait(timeout):
             raise self._late(timeout)
         return self._job.result(timeout)
@@ -105,7 +122,7 @@ class HeardJob(BaseJob[R]):
         self._job.pause()
 
     def resume(self) -> None:
-        """Go on where `pause` left off."""
+        """Continue where `pause` left off."""
         self._job.resume()
 
     def _listen(self) -> None:
@@ -113,7 +130,7 @@ class HeardJob(BaseJob[R]):
         try:
             for event in self._job.events():
                 self._notify(event)
-        except Exception as error:  # the events may come over a wire; who follows is told
+        except Exception as error:  # the events may come over a wire; readers get the error
             lost = error
         finally:
             self._over.set()
@@ -134,7 +151,7 @@ class HeardJob(BaseJob[R]):
             try:
                 self.stop()
             except Exception as error:
-                self._warn(f"a callback asked for a stop, and the job could not be stopped: {error}")
+                self._warn(f"a callback requested a stop, and the job could not be stopped: {error}")
         self._log.add(event)
 
     def _warn(self, text: str) -> None:

@@ -14,7 +14,7 @@ from maas_magics.endpoint import Endpoint
 
 
 class Connection:
-    """The one place that names backends; each is imported when it is asked for.
+    """The one place that names backends; each is imported when it is requested.
 
     Parameters
     ----------
@@ -109,7 +109,13 @@ class Connection:
         return f"Cells run on {self.backend.place}."
 
     def serve(self, ref: str) -> Endpoint:
-        """Put a model of the local store behind this machine's service."""
+        """Put a model of the local store behind this machine's service.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        """
         from pathlib import Path
 
         backend, token = (self.backend, self._token) if self._remote else self._local_service()
@@ -134,7 +140,13 @@ class Connection:
         return {ref for ref, is_open in backend.loaded().items() if is_open}
 
     def stop_serving(self, ref: str | None) -> str:
-        """Close one model, or stop this machine's service; says what was done."""
+        """Close one model, or stop this machine's service; says what was done.
+
+        Parameters
+        ----------
+        ref : str or None
+            The model to close; the whole service of this machine when None.
+        """
         from maas_magics.core.store.storage import open_storage
         from maas_magics.remote.connect import find_local, stop_local
 
@@ -175,7 +187,13 @@ class Connection:
         return open_storage(self.store)[0].names()
 
     def version_names(self, name: str) -> list[str]:
-        """Numbers and aliases of a model's versions; none where there is no such model."""
+        """Numbers and aliases of a model's versions; none where there is no such model.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model, without version or alias.
+        """
         try:
             found = self.backend.models.versions(name)
         except MaasError:
@@ -183,7 +201,15 @@ class Connection:
         return [*(str(info.version) for info in found), *(alias for info in found for alias in info.aliases)]
 
     def columns_of(self, data: Any, csv: str | None = None) -> list[str]:
-        """Names of the columns of files; none for anything else, or where they cannot be read."""
+        """Names of the columns of files; none for anything else, or where they cannot be read.
+
+        Parameters
+        ----------
+        data : Any
+            A path, a URL, a pattern or a list of them; anything else has no columns here.
+        csv : str, optional
+            How CSV files are written: ``"sep=; decimal=, encoding=latin-1 missing=NA"``.
+        """
         from maas_magics.core.data.sources import is_files, open_source
 
         try:
@@ -192,7 +218,13 @@ class Connection:
             return []
 
     def lost_with(self, ref: str) -> str:
-        """What makes the removal of a version or a model worth a question; empty where nothing does."""
+        """Reasons to confirm the removal of a version or a model; empty where there are none.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, or ``NAME:3`` or ``NAME@alias`` for one version.
+        """
         info = self.backend.models.get(ref)
         found = self.backend.models.versions(info.name) if ref == info.name else [info]
         used = [f"{one.name}@{alias}" for one in found for alias in one.aliases]

@@ -1,4 +1,4 @@
-"""Where a model answers, and lines that ask it, to paste elsewhere."""
+"""Where a model answers, and lines of code that query it, to paste elsewhere."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ COPY = (
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where other programs ask a model, and how. Holds no secret.
+    """Where other programs query a model, and how. Holds no secret.
 
     Attributes
     ----------
     model : str
-        Name that is asked: ``NAME``, or ``NAME:version``.
+        Name of the model: ``NAME``, or ``NAME:version``.
     url : str
         Of the service.
     token : str
@@ -57,7 +57,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def curl(self) -> str:
-        """A line for a shell that asks for one row."""
+        """A line for a shell that predicts one row."""
         inputs = [_example(spec) for spec in self.signature.inputs]
         body = msgspec.json.encode({"inputs": inputs}).decode().replace("'", "'\\''")
         where = self.token if self.token.startswith("$") else f"$(cat {_quoted(self.token)})"
@@ -66,7 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def python(self) -> str:
-        """Lines for Python that ask for one row through ``tritonclient``."""
+        """Lines of Python that predict one row through ``tritonclient``."""
         name, colon, version = self.model.partition(":")
         address = self.url.partition("://")[2]
         secure = ", ssl=True" if self.url.startswith("https") else ""
@@ -101,7 +101,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Endpoint {self.model} · {self.infer}>"
 
     def report(self) -> str:
-        """The endpoint, and how to ask it, as text."""
+        """The endpoint, and how to query it, as text."""
         return f"{self.model} answers at {self.infer}\n\n{self.curl}\n\n{self.python}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:

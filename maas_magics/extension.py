@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 def load(shell: Any) -> None:
-    """Register the magics and their completion; the session is made when the first of them runs."""
+    """Register the magics and their completion; the session is made when the first of them runs.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        Shell that gets the magics.
+    """
     register(shell, _session)
 
 
@@ -22,5 +28,11 @@ def _session() -> Session:
 
 
 def unload(shell: Any) -> None:
-    """Take the magics and their completion away."""
+    """Take the magics and their completion away.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        Shell that has the magics.
+    """
     unregister(shell)

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 @declared
 @taking(TrainRequest, CallSpec, places=("name", "data", "target"))
-def train(said: dict[str, Any]) -> TrainedModel | SweepResult | Job[TrainedModel] | Job[SweepResult]:
+def train(  # numpydoc ignore=PR01,PR02,PR04,PR07
+    said: dict[str, Any],  # documented where each option is declared
+) -> TrainedModel | SweepResult | Job[TrainedModel] | Job[SweepResult]:
     """Fit a model to data and publish it as a new version of ``name``.
 
-    Its options are those of `maas_magics.api.requests.TrainRequest`, and what is said beside it; figures left out are
-    the architecture's own.
+    Its options are those of `maas_magics.api.requests.TrainRequest` and of `maas_magics.api.specs.CallSpec`; values
+    left out are the architecture's own.
 
     Parameters
     ----------
@@ -34,7 +36,8 @@ def train(said: dict[str, Any]) -> TrainedModel | SweepResult | Job[TrainedModel
 
     Returns
     -------
-    TrainedModel or SweepResult, or the Job that makes it
+    TrainedModel or SweepResult or Job
+        With ``background`` the job that makes it; with ``sweep`` the result of the sweep.
     """
     call = CallSpec(**{name: said.pop(name) for name in CallSpec.__struct_fields__ if name in said})
     resume = bool(call.sweep and said.pop("resume", False))
@@ -103,7 +106,7 @@ def predict(
     batch_size: int | None = None,
     csv: str | None = None,
 ) -> Any:
-    """Ask a model.
+    """Predict with a model.
 
     Parameters
     ----------
@@ -112,17 +115,18 @@ def predict(
     data : Any
         A table, arrays, or a path or URL, a folder of files, a pattern of their names, or a list of them.
     probabilities : bool, optional
-        Every label's probability. Tables get them for up to 20 labels unless told otherwise; arrays only when asked.
+        Every label's probability. By default tables get them for up to 20 labels, and arrays do not.
     top : int
         The likeliest labels and their probabilities instead.
     batch_size : int, optional
-        Rows asked at a time.
+        Rows of a batch.
     csv : str, optional
         How CSV files are written, as in `train`.
 
     Returns
     -------
-    A table of the same library as ``data`` with its index kept, or an array for arrays.
+    table or ndarray
+        A table of the same library as ``data`` with its index kept, or an array for arrays.
     """
     return current().predict(
         PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv)
@@ -138,7 +142,7 @@ def generate(
     max_steps: int | None = None,
     timeout: float | None = None,
 ) -> ChunkStream:
-    """Ask a model for an answer that comes in chunks, read by ``for`` or ``async for``.
+    """Generate an answer that comes in chunks, read by ``for`` or ``async for``.
 
     Parameters
     ----------
@@ -167,7 +171,13 @@ def generate(
 
 @declared
 def load(model: str) -> nn.Module:
-    """The trained network of a model as a torch module in eval mode."""
+    """The trained network of a model as a torch module in eval mode.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``, in the local store.
+    """
     return current().load(model)
 
 
@@ -209,7 +219,8 @@ def attach(job: str, *, block: bool = False) -> Any:
 
     Returns
     -------
-    The Job, or with ``block`` its result
+    Any
+        The `Job`, or with ``block`` its result.
     """
     return current().attach(job, wait=block)
 
@@ -219,13 +230,24 @@ def stop(job: str) -> None:
     """Stop a job gracefully; its best checkpoint is kept. A second call drops the work in hand.
 
     A sweep drops the trial in hand, and publishes the best of the others.
+
+    Parameters
+    ----------
+    job : str
+        Id of a job, or its first four characters or more.
     """
     current().job(job).stop()
 
 
 @declared
 def logs(job: str) -> list[Event]:
-    """Events of a job so far."""
+    """Events of a job so far.
+
+    Parameters
+    ----------
+    job : str
+        Id of a job, or its first four characters or more.
+    """
     return list(current().job(job).events(follow=False))
 
 
@@ -235,7 +257,7 @@ def compare(*models: str) -> Comparison:
 
     Parameters
     ----------
-    models : str
+    *models : str
         ``NAME``, ``NAME:3`` or ``NAME@alias``.
 
     Returns
@@ -248,11 +270,25 @@ def compare(*models: str) -> Comparison:
 
 @declared
 def alias(model: str, alias: str) -> None:
-    """Make ``NAME@alias`` name the version that ``model`` names now."""
+    """Make ``NAME@alias`` name the version that ``model`` names now.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    alias : str
+        Name for the version: letters, digits, ``_``, ``-`` and ``.``; it moves if it is there already.
+    """
     current().backend.models.alias(model, alias)
 
 
 @declared
 def remove(model: str) -> None:
-    """Remove a version (``NAME:3``), or a whole model (``NAME``)."""
+    """Remove a version (``NAME:3``), or a whole model (``NAME``).
+
+    Parameters
+    ----------
+    model : str
+        ``NAME:3`` or ``NAME@alias`` for one version, ``NAME`` for all of them.
+    """
     current().backend.models.delete(model)

@@ -53,13 +53,25 @@ class EventLog:
         self._lost: Exception | None = None
 
     def add(self, event: Event) -> None:
-        """Number an event, log it, and wake whoever follows."""
+        """Number an event, log it, and wake its readers.
+
+        Parameters
+        ----------
+        event : Event
+            Its ``seq`` is set here, counted from 1.
+        """
         with self.changed:
             self.events.append(msgspec.structs.replace(event, seq=len(self.events) + 1))
             self.changed.notify_all()
 
     def close(self, lost: Exception | None = None) -> None:
-        """Say that no more comes, though nothing `Finished`; followers raise ``lost``, where that is why."""
+        """End the log without a `Finished` event; readers raise ``lost`` where it is given.
+
+        Parameters
+        ----------
+        lost : Exception, optional
+            Why no more events come.
+        """
         with self.changed:
             self._closed, self._lost = True, lost
             self.changed.notify_all()
@@ -70,7 +82,15 @@ class EventLog:
         return self._closed or bool(self.events and isinstance(self.events[-1], Finished))
 
     def read(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
+        """Replay every event with ``seq > after``, and, if ``follow``, yield the rest until ``Finished``.
+
+        Parameters
+        ----------
+        after : int
+            Sequence number of the last event that is known; 0 for all events.
+        follow : bool
+            Whether to wait for events to come.
+        """
         while True:
             with self.changed:
                 while follow and len(self.events) <= after and not self._over:
@@ -96,7 +116,7 @@ class BaseJob(Generic[R]):
     """
 
     outlives = True
-    """Whether it goes on when the process that asked for it ends."""
+    """Whether it continues when the process that requested it ends."""
 
     def __init__(self, info: JobInfo) -> None:
         self._info = info
@@ -112,7 +132,13 @@ class BaseJob(Generic[R]):
         return self._info
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result; raises what the job raised."""
+        """Wait for the result; raises what the job raised.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait; no limit when None.
+        """
         raise NotImplementedError
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -122,7 +148,7 @@ class BaseJob(Generic[R]):
         return job_text(self.info)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """What stays in a notebook: a text that is true whenever it is looked at, for a job goes on and it does not."""
+        """Text that stays in a notebook. It must stay true later, because the job changes and the text does not."""
         info = self.info
         clock = time.strftime("%H:%M:%S", time.localtime(info.created if info.state in GOING else time.time()))
         word = (
@@ -149,8 +175,9 @@ class LoggedJob(BaseJob[R]):
     Parameters
     ----------
     info : JobInfo
+        The job as it is listed.
     events : sequence of Event
-        What an earlier process told of it.
+        Events that an earlier process logged.
     """
 
     outlives = False
@@ -168,15 +195,29 @@ class LoggedJob(BaseJob[R]):
         return self._info.state in FINAL_STATES
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
+        """Replay every event with ``seq > after``, and, if ``follow``, yield the rest until ``Finished``.
+
+        Parameters
+        ----------
+        after : int
+            Sequence number of the last event that is known; 0 for all events.
+        follow : bool
+            Whether to wait for events to come.
+        """
         return self._log.read(after, follow)
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result; raises what the job raised."""
+        """Wait for the result; raises what the job raised.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait; no limit when None.
+        """
         with self._changed:
             self._wait(timeout, self._changed.wait)
         if self._error is not None:
-            # Whoever gets an error adds frames to it, and what they hold: the job keeps another one for the next.
+            # Code that gets an error adds frames to it, and what they hold: the job keeps another one for the next.
             error, self._error = self._error, _twin(self._error)
             raise error
         assert self._result is not None
@@ -185,11 +226,23 @@ class LoggedJob(BaseJob[R]):
     # --- the running side ---
 
     def emit(self, event: Event) -> None:
-        """Date an event, number it, log it, and wake whoever follows."""
+        """Date an event, number it, log it, and wake its readers.
+
+        Parameters
+        ----------
+        event : Event
+            Its time and ``seq`` are set here.
+        """
         self._add(event)
 
     def carry_out(self, work: Callable[[], R]) -> None:
-        """Run to the end in this thread; never raises."""
+        """Run to the end in this thread; never raises.
+
+        Parameters
+        ----------
+        work : callable
+            Returns the result; what it raises becomes the error of the job.
+        """
         try:
             self._result = work()
         except BaseException as error:
@@ -198,7 +251,13 @@ class LoggedJob(BaseJob[R]):
             self._end("stopped" if getattr(self._result, "stopped", False) else "succeeded")
 
     def fail(self, error: BaseException) -> None:
-        """End with an error, which whoever waits for the result gets."""
+        """End with an error, which `result` raises.
+
+        Parameters
+        ----------
+        error : BaseException
+            `Stopped` ends the job as stopped, any other as failed.
+        """
         self._error = _trimmed(error)
         self._end("stopped" if isinstance(error, Stopped) else "failed")
 
@@ -216,11 +275,11 @@ class LoggedJob(BaseJob[R]):
             self._changed.notify_all()
 
     def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
-        """What is written down before anybody hears of the end."""
+        """What is written down before anyone hears of the end."""
 
 
 def _trimmed(error: BaseException) -> BaseException:
-    """An error without our own frames before the first one of somebody else's: they hold the data of the job."""
+    """An error without our own frames before the first one of someone else's: they hold the data of the job."""
     found = error.__traceback__
     while found is not None and found.tb_frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
         found = found.tb_next
@@ -232,7 +291,7 @@ def _trimmed(error: BaseException) -> BaseException:
 
 def _twin(error: BaseException) -> BaseException:
     """The same error without a traceback; its words where it cannot be copied."""
-    with suppress(Exception):  # whatever the making of an error of somebody else's raises
+    with suppress(Exception):  # whatever the making of an error of someone else's raises
         twin = copy.copy(error)
         if type(twin) is type(error) and twin is not error:
             return twin.with_traceback(None)
@@ -240,17 +299,40 @@ def _twin(error: BaseException) -> BaseException:
 
 
 def job_text(info: JobInfo, moment: str = "") -> str:
-    """One line: id, title and state, and of when that is if it is not now."""
+    """One line: id, title and state, and of when that is if it is not now.
+
+    Parameters
+    ----------
+    info : JobInfo
+        The job.
+    moment : str
+        Time at which the state was read, as it is shown; empty for now.
+    """
     return f"<Job {info.id} · {info.title} · {info.state}{moment}>"
 
 
 def named(id: str, word: str) -> bool:
-    """Whether a word is an id, or ``LEAST`` of its first characters or more: one letter is a slip, and names no job."""
+    """Whether a word is an id, or ``LEAST`` of its first characters or more: one letter is a slip, and names no job.
+
+    Parameters
+    ----------
+    id : str
+        Id of a job.
+    word : str
+        What the user typed.
+    """
     return id.startswith(word) and len(word) >= LEAST
 
 
 def whole_id(id: str, known: Sequence[str]) -> str:
     """The one id that ``id`` names.
+
+    Parameters
+    ----------
+    id : str
+        An id, or its first four characters or more.
+    known : sequence of str
+        Ids of all jobs.
 
     Raises
     ------
@@ -265,7 +347,13 @@ def whole_id(id: str, known: Sequence[str]) -> str:
 
 
 def not_paused(info: JobInfo) -> MaasError:
-    """Error of a job that cannot be paused or resumed."""
+    """Error of a job that cannot be paused or resumed.
+
+    Parameters
+    ----------
+    info : JobInfo
+        The job.
+    """
     if not info.title.startswith("train "):
         return MaasError(f"The job {info.id} ({info.title}) cannot be paused; trainings can.")
-    return MaasError(f"The job {info.id} has ended: {info.state}.", f"%train {info.model} --resume goes on from it.")
+    return MaasError(f"The job {info.id} has ended: {info.state}.", f"%train {info.model} --resume resumes from it.")

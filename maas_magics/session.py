@@ -1,4 +1,4 @@
-"""The composition root: what one notebook says to whichever backend is connected, and what its names mean."""
+"""The composition root: the requests of one notebook to the connected backend, and what its names mean."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MANY_ROWS = 20_000
 
 
 class Session(Connection):
-    """What one notebook or script says to a backend.
+    """The state of one notebook or script: its backend, and the jobs and sweeps that it began.
 
     Parameters
     ----------
@@ -51,12 +51,28 @@ class Session(Connection):
         self._sweeps: dict[str, Sweep] = {}
 
     def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
-        """Choose where requests run; names of models mean what they mean there."""
+        """Choose where requests run; names of models mean what they mean there.
+
+        Parameters
+        ----------
+        where : str
+            ``"kernel"``, ``"local"``, the address of a service, or ``oip+`` and the address of another server.
+        token_file : str, optional
+            File with the token of the service.
+        certificate : str, optional
+            File with the certificate that the service is known by.
+        """
         super().connect(where, token_file=token_file, certificate=certificate)
         self._going = {}
 
     def serve(self, ref: str) -> Endpoint:
-        """Put a model of the local store behind this machine's service, once it is there."""
+        """Put a model of the local store behind this machine's service, once it is there.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        """
         self.wait_for(ref)
         return super().serve(ref)
 
@@ -74,12 +90,13 @@ class Session(Connection):
         Parameters
         ----------
         request : Request
+            What to run.
         background : bool
             Return the `Job` at once.
         live : bool
             Show the live view.
         callbacks : sequence of Callback
-            Are told every event of the job; see `Callback`.
+            Get every event of the job; see `Callback`.
         track : sequence of str
             Trackers that write a training down: ``"tensorboard"``, ``"mlflow=URI"``.
         """
@@ -91,7 +108,7 @@ class Session(Connection):
             self.wait_for(getattr(request, "model", ""))
         out = getattr(request, "out", None)
         if out and "\0" in out:
-            raise OptionError(f"{out!r} is no path.", "--out FOLDER")
+            raise OptionError(f"{out!r} is not a path.", "--out FOLDER")
         if out and self._remote:
             request = msgspec.structs.replace(request, out=None)
         job: Job[R] = listen(request, self.backend.submit(request))
@@ -117,7 +134,25 @@ class Session(Connection):
         callbacks: Sequence[Callback] = (),
         track: Sequence[str] = (),
     ) -> SweepResult | Job[SweepResult]:
-        """Train with many values, and publish the best; see `maas_magics.sweeps.start.start_sweep`."""
+        """Train with many values, and publish the best; see `maas_magics.sweeps.start.start_sweep`.
+
+        Parameters
+        ----------
+        request : TrainRequest
+            The training of each trial, but for the values that the sweep sets.
+        line : str
+            What is searched, such as ``"lr=1e-4..1e-1 log, hidden=[64,128]"``.
+        trials : int
+            Number of trainings.
+        resume : bool
+            Whether to continue the newest sweep of the model instead of beginning one.
+        background : bool
+            Return the `Job` at once.
+        callbacks : sequence of Callback
+            Get every event of the sweep.
+        track : sequence of str
+            Trackers of each trial: ``"tensorboard"``, ``"mlflow=URI"``.
+        """
         from maas_magics.core.store.storage import open_storage
         from maas_magics.sweeps.start import start_sweep
         from maas_magics.widgets import watch
@@ -145,6 +180,11 @@ class Session(Connection):
     def job(self, id: str) -> Job[Any]:
         """A job of the backend, or a sweep of this session, by its id or the first four characters of it or more.
 
+        Parameters
+        ----------
+        id : str
+            Id of a job, or its first four characters or more.
+
         Raises
         ------
         JobNotFound
@@ -155,7 +195,7 @@ class Session(Connection):
         return self._sweeps.get(id) or self.backend.job(id)
 
     def job_of(self, word: str | None = None, *, going: bool = False) -> Job[Any]:
-        """A job by its id, or by the model that it makes or asks; the newest where nothing is named.
+        """A job by its id, or by the model that it makes or uses; the newest where nothing is named.
 
         Parameters
         ----------
@@ -185,7 +225,15 @@ class Session(Connection):
         return self.job((left or found)[0].id)
 
     def attach(self, id: str, *, wait: bool = False) -> Any:
-        """Show a job again from its first event on, and hand it out; with ``wait`` its result, as `run` does."""
+        """Show a job again from its first event on, and hand it out; with ``wait`` its result, as `run` does.
+
+        Parameters
+        ----------
+        id : str
+            Id of a job, or its first four characters or more.
+        wait : bool
+            Whether to wait for the end and return the result.
+        """
         from maas_magics.widgets import watch
 
         job = self.job(id)
@@ -196,11 +244,17 @@ class Session(Connection):
             return self._finish(job)
         except MaasError:
             if job.info.state == "succeeded":
-                return job  # a prediction, whose answers went to whoever asked
+                return job  # a prediction, whose answers went to its caller
             raise
 
     def compare(self, refs: Sequence[str]) -> Comparison:
-        """Versions of models side by side; their curves are shown where a notebook runs this."""
+        """Versions of models side by side; their curves are shown where a notebook runs this.
+
+        Parameters
+        ----------
+        refs : sequence of str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``, one for each version.
+        """
         from maas_magics.core.comparing import compare
         from maas_magics.widgets.compare import show_comparison
 
@@ -243,7 +297,13 @@ class Session(Connection):
             raise
 
     def wait_for(self, ref: str) -> None:
-        """If a job is making the model that ``ref`` names, say so and wait for it."""
+        """Wait for the job that is making the model of a name, if there is one, and notify of it.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        """
         name = ref.partition(":")[0].partition("@")[0]
         job = self._going.pop(name, None)
         if job is None or job.info.state in (*FINAL_STATES, "paused"):
@@ -252,7 +312,13 @@ class Session(Connection):
         self._finish(job)
 
     def predict(self, request: PredictRequest) -> Any:
-        """Answers in the library the rows came from."""
+        """Answers in the library the rows came from.
+
+        Parameters
+        ----------
+        request : PredictRequest
+            Model and rows.
+        """
         if self._going:
             self.wait_for(request.model)
         data = request.data
@@ -288,7 +354,13 @@ class Session(Connection):
         return source.restore(_flat(columns, info))
 
     def generate(self, request: GenerateRequest) -> ChunkStream:
-        """An answer in chunks; of a model that answers in one pass one chunk, with what `predict` gives."""
+        """An answer in chunks; of a model that answers in one pass one chunk, with what `predict` gives.
+
+        Parameters
+        ----------
+        request : GenerateRequest
+            Model, inputs of one row and limits.
+        """
         from maas_magics.core.chunks import in_one_pass
 
         if self._going:
@@ -319,19 +391,41 @@ class Session(Connection):
             raise
 
     def read_rows(self, text: str, model: str) -> Any:
-        """Rows that stand in a cell: CSV, JSON, or JSON lines."""
+        """Rows that stand in a cell: CSV, JSON, or JSON lines.
+
+        Parameters
+        ----------
+        text : str
+            The cell.
+        model : str
+            Model that the rows are for; its signature decides how texts and numbers are read.
+        """
         from maas_magics.core.data.text import from_cell, read_rows
 
         return from_cell(read_rows(text, self.backend.models.get(model).signature.inputs))
 
     def read_text(self, text: str, model: str) -> Any:
-        """One row that is a text, for a model that takes one."""
+        """One row that is a text, for a model that takes one.
+
+        Parameters
+        ----------
+        text : str
+            The cell.
+        model : str
+            Model that the text is for.
+        """
         from maas_magics.core.data.text import one_text
 
         return one_text(text, self.backend.models.get(model).signature.inputs)
 
     def load(self, ref: str) -> nn.Module:
-        """The trained network of a version, in eval mode."""
+        """The trained network of a version, in eval mode.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        """
         from maas_magics.core.inference.loader import Loader
         from maas_magics.core.networks.outputs import as_written
         from maas_magics.core.store.models import Store

@@ -30,6 +30,11 @@ def declared(function: F) -> F:
     """A function that refuses arguments of another kind than it declares, in two lines.
 
     Whole numbers and numbers of numpy become Python's own.
+
+    Parameters
+    ----------
+    function : callable
+        All of its parameters have a type hint.
     """
     parameters = inspect.signature(function).parameters
     names = [name for name, one in parameters.items() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
@@ -97,7 +102,8 @@ def taking(
 
     Parameters
     ----------
-    kinds : type of msgspec.Struct
+    *kinds : type of msgspec.Struct
+        Structs whose fields are declared by `maas_magics.api.options.option`.
     places : sequence of str
         Options that may be given without a name, in order.
     """

@@ -49,10 +49,15 @@ class Extent(msgspec.Struct):
 def extent(stream: Buffer) -> Extent:
     """What reading an Arrow stream would make.
 
+    Parameters
+    ----------
+    stream : Buffer
+        Bytes of an Arrow IPC stream; only its metadata is read.
+
     Raises
     ------
     DataError
-        If it is no such stream.
+        If it is not such a stream.
     """
     found = Extent()
     view = memoryview(stream)
@@ -70,7 +75,7 @@ def extent(stream: Buffer) -> Extent:
                 found.rows += _positive(batch.number(0, "<q"))
             _add(found, batch, body)
     except (struct.error, ValueError, IndexError, OverflowError):
-        raise DataError("The body is no Arrow stream: its messages do not hold together.") from None
+        raise DataError("The body is not an Arrow stream: its messages do not hold together.") from None
     return found
 
 

@@ -52,7 +52,15 @@ class Job(Protocol[R_co]):
         """Id, title, model and present state."""
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, and follow the rest until ``Finished`` unless told not to."""
+        """Replay every event with ``seq > after``, and, if ``follow``, yield the rest until ``Finished``.
+
+        Parameters
+        ----------
+        after : int
+            Sequence number of the last event that is known; 0 for all events.
+        follow : bool
+            Whether to wait for events to come.
+        """
 
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the result.
@@ -79,11 +87,11 @@ class Job(Protocol[R_co]):
         Raises
         ------
         MaasError
-            If it is no training.
+            If it is not a training.
         """
 
     def resume(self) -> None:
-        """Go on where `pause` left off."""
+        """Continue where `pause` left off."""
 
 
 class ModelStore(Protocol):
@@ -93,19 +101,51 @@ class ModelStore(Protocol):
         """Newest version of every model, by name."""
 
     def get(self, ref: str) -> ModelInfo:
-        """What ``NAME``, ``NAME:3`` or ``NAME@alias`` names."""
+        """What ``NAME``, ``NAME:3`` or ``NAME@alias`` names.
+
+        Parameters
+        ----------
+        ref : str
+            A name stands for its newest version.
+        """
 
     def versions(self, name: str) -> Sequence[ModelInfo]:
-        """Every version of a model, oldest first."""
+        """Every version of a model, oldest first.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model, without version or alias.
+        """
 
     def record(self, ref: str) -> ModelRecord:
-        """All that is written down of the version that ``ref`` names."""
+        """All that is written down of the version that ``ref`` names.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        """
 
     def alias(self, ref: str, alias: str) -> None:
-        """Make ``NAME@alias`` name the version that ``ref`` names now."""
+        """Make ``NAME@alias`` name the version that ``ref`` names now.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        alias : str
+            Name for the version; it moves if it is there already.
+        """
 
     def delete(self, ref: str) -> None:
-        """Remove a version (``NAME:3``) or a whole model (``NAME``)."""
+        """Remove a version (``NAME:3``) or a whole model (``NAME``).
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME:3`` or ``NAME@alias`` for one version, ``NAME`` for all of them.
+        """
 
 
 class Inferred(msgspec.Struct, frozen=True):
@@ -120,7 +160,7 @@ class Inferred(msgspec.Struct, frozen=True):
     blank : ndarray of bool, optional
         Rows whose answers rest on nothing, where there are such.
     warnings : tuple of str
-        What a server told of the answers.
+        What a server reported about the answers.
     """
 
     model: str
@@ -133,10 +173,27 @@ class DataStore(Protocol):
     """Data sent ahead of a request, in chunks, under the SHA-256 of its bytes."""
 
     def offset(self, digest: str) -> int:
-        """Bytes that are there, −1 once all are there and were checked."""
+        """Bytes that are there, −1 once all are there and were checked.
+
+        Parameters
+        ----------
+        digest : str
+            SHA-256 of the whole data, 64 hexadecimal digits.
+        """
 
     def append(self, digest: str, offset: int, chunk: bytes, total: int) -> int:
-        """Write bytes from ``offset`` on; answers like `offset`.
+        """Write bytes from ``offset`` on; returns what `offset` does.
+
+        Parameters
+        ----------
+        digest : str
+            SHA-256 of the whole data, 64 hexadecimal digits.
+        offset : int
+            Bytes before ``chunk``.
+        chunk : bytes
+            The next part of the data.
+        total : int
+            Bytes of the whole data.
 
         Raises
         ------
@@ -154,25 +211,45 @@ class Jobs(Protocol):
         Parameters
         ----------
         request : Request
+            What to run.
         key : str
-            Chosen by whoever asks; a second request with the same key is the first one again.
+            Chosen by the caller; a second request with the same key returns the job of the first one.
         """
 
     def job(self, id: str) -> Job[Any]:
-        """A job by its id, or by the first four characters of it or more."""
+        """A job by its id, or by the first four characters of it or more.
+
+        Parameters
+        ----------
+        id : str
+            Id of a job, or its first four characters or more.
+        """
 
     def jobs(self) -> Sequence[JobInfo]:
         """Every job known, newest first."""
 
 
 class Inference(Protocol):
-    """A place that asks models."""
+    """A place that runs models."""
 
     def predict(self, request: PredictRequest) -> Prediction:
-        """Ask a model: the short path, which makes no job."""
+        """Predict with a model: the short path, which makes no job.
+
+        Parameters
+        ----------
+        request : PredictRequest
+            Model and rows.
+        """
 
     def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
         """Tensors in, tensors out, by the names of the model's signature.
+
+        Parameters
+        ----------
+        model : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        inputs : mapping of str to ndarray, shape (n, …)
+            An array for each input of the signature; the first axis holds rows.
 
         Raises
         ------
@@ -185,26 +262,43 @@ class Inference(Protocol):
 
         What is wrong with the request is raised here, what goes wrong later while the stream is read.
 
+        Parameters
+        ----------
+        request : GenerateRequest
+            Model, inputs of one row and limits.
+
         Raises
         ------
         ModelNotFound, ModelClosed
         OptionError
-            If a figure makes no sense.
+            If a value is out of range.
         DataError
             If the inputs do not fit the signature.
         """
 
     def load(self, model: str) -> None:
-        """Open a model so that the first request finds it open; undoes `unload`."""
+        """Open a model so that the first request finds it open; undoes `unload`.
+
+        Parameters
+        ----------
+        model : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        """
 
     def unload(self, model: str) -> None:
-        """Close a model; it answers nothing until it is loaded again."""
+        """Close a model; it answers nothing until it is loaded again.
+
+        Parameters
+        ----------
+        model : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        """
 
     def loaded(self) -> Mapping[str, bool]:
         """Models (``name:version``) that are open (True) or were closed by `unload` (False)."""
 
     def traffic(self) -> Mapping[str, float]:
-        """What is asked of the models: requests, rows, milliseconds of a request, waiting; empty if not counted."""
+        """Statistics of the models: requests, rows, milliseconds of a request, waiting; empty if not counted."""
 
 
 class Models(Protocol):
@@ -222,15 +316,23 @@ class Models(Protocol):
         candidate : str
             ``NAME.sweep-ID:3``.
         name : str
+            The model that gets the version.
 
         Raises
         ------
         OptionError
-            If the first is no candidate.
+            If ``candidate`` is not a candidate of a sweep.
         """
 
     def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
         """Files of an export, by name.
+
+        Parameters
+        ----------
+        model : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        variant : str
+            Name of the export, such as ``"onnx"``.
 
         Raises
         ------
@@ -240,7 +342,7 @@ class Models(Protocol):
 
 
 class Backend(Jobs, Inference, Models, Protocol):
-    """A place that runs requests: all that a cell may ask for."""
+    """A place that runs requests: all that a cell may request."""
 
     @property
     def place(self) -> str:

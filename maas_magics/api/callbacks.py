@@ -1,4 +1,4 @@
-"""What follows a run from the outside: it is told every event, and may ask the run to stop."""
+"""What follows a run from the outside: it gets every event, and may request that the run stops."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Callback(Protocol):
     """A function of one event, or an object that is called like one.
 
     It gets a copy of every event of a run, in order, on a thread of the client, wherever the run itself
-    takes place. It can change nothing about the run but ask it to stop, by answering ``"stop"``.
-    One that raises is dropped with a warning, and the run goes on.
+    takes place. It can change nothing about the run but stop it, by returning ``"stop"``.
+    One that raises is dropped with a warning, and the run continues.
     """
 
     def __call__(self, event: Event, /) -> Literal["stop"] | None:

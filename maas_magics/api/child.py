@@ -17,17 +17,41 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 def python(module: str, *words: str) -> list[str]:
-    """Command line of ``python -m module words``, as a process of ours runs it."""
+    """Command line of ``python -m module words``, as a process of ours runs it.
+
+    Parameters
+    ----------
+    module : str
+        Module to run, by its dotted name.
+    *words : str
+        Arguments of the command line.
+    """
     return [sys.executable, *arguments(module, *words)]
 
 
 def arguments(module: str, *words: str) -> list[str]:
-    """What follows the interpreter in it."""
+    """What follows the interpreter in it.
+
+    Parameters
+    ----------
+    module : str
+        Module to run, by its dotted name.
+    *words : str
+        Arguments of the command line.
+    """
     return ["-P", os.path.abspath(__file__), module, *words]
 
 
 def clear(path: MutableSequence[str], here: str) -> None:
-    """Take the folder ``here`` out of a path of imports; this package is found in any case, after all others."""
+    """Take the folder ``here`` out of a path of imports; this package is found in any case, after all others.
+
+    Parameters
+    ----------
+    path : mutable sequence of str
+        ``sys.path``, changed in place.
+    here : str
+        The folder to leave out.
+    """
     out = {os.path.realpath(here)} - {os.path.realpath(kept) for kept in sysconfig.get_paths().values()}
     path[:] = [entry for entry in path if os.path.isabs(entry) and os.path.realpath(entry) not in out]
     if os.path.realpath(ROOT) not in map(os.path.realpath, path):

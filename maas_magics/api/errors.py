@@ -1,6 +1,6 @@
 """The whole error tree. Every error is short, says what to type next, and still raises.
 
-IPython asks an exception for ``_render_traceback_``: answering it there gives two or
+IPython calls an exception's ``_render_traceback_``: defining it there gives two or
 three lines in the cell instead of a page, while the cell fails as it should.
 """
 
@@ -77,7 +77,7 @@ class ModelError(MaasError):
 
 
 class TrainingError(MaasError):
-    """Training could not go on."""
+    """Training could not continue."""
 
 
 class Diverged(TrainingError):
@@ -89,7 +89,7 @@ class Stopped(TrainingError):
 
 
 class Suspended(TrainingError):
-    """Training kept its state and gave way; somebody goes on with it later."""
+    """Training kept its state and gave way; it is resumed later."""
 
 
 class ExportError(MaasError):
@@ -109,7 +109,7 @@ class ServiceError(MaasError):
 
 
 class Refused(ServiceError):
-    """A service does not let this client do what it asked for."""
+    """A service does not let this client do what it requested."""
 
 
 class MissingDependency(MaasError):
@@ -121,7 +121,15 @@ class IncompatibleVersion(MissingDependency):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Sentence naming those of ``choices`` that ``word`` begins or nearly is, or all of them when there is none."""
+    """Sentence naming those of ``choices`` that ``word`` begins or nearly is, or all of them when there is none.
+
+    Parameters
+    ----------
+    word : str
+        What the user typed.
+    choices : iterable of str
+        What could have been typed.
+    """
     known = sorted({str(choice) for choice in choices})
     begun = [choice for choice in known if choice.startswith(word)] if word.strip("-") else []
     near = [choice for choice in known if choice.strip().casefold() == word.strip().casefold()]
@@ -137,7 +145,19 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 
 def require(module: str, package: str, purpose: str, install: str = "") -> None:
-    """Raise `MissingDependency` unless ``module`` can be imported; ``install`` brings it where ``package`` does not."""
+    """Raise `MissingDependency` unless ``module`` can be imported; ``install`` brings it where ``package`` does not.
+
+    Parameters
+    ----------
+    module : str
+        Module to find, by its dotted name; it is not imported.
+    package : str
+        Name of the package to install.
+    purpose : str
+        What needs it, as the subject of a sentence.
+    install : str
+        What to give to pip where ``package`` is not enough, such as ``"maas-magics[sweep]"``.
+    """
     from importlib.util import find_spec
 
     if find_spec(module) is None:
@@ -146,7 +166,17 @@ def require(module: str, package: str, purpose: str, install: str = "") -> None:
 
 
 def incompatible(package: str, part: str, purpose: str) -> IncompatibleVersion:
-    """The error of a ``purpose`` that needs a ``part`` which the installed version of ``package`` does not have."""
+    """The error of a ``purpose`` that needs a ``part`` which the installed version of ``package`` does not have.
+
+    Parameters
+    ----------
+    package : str
+        Name of an installed package.
+    part : str
+        Name in it that is missing.
+    purpose : str
+        What needs it, as the subject of a sentence.
+    """
     from importlib.metadata import version
 
     return IncompatibleVersion(

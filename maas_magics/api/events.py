@@ -1,4 +1,4 @@
-"""What a running job tells: frozen values with a sequence number and a time.
+"""What a running job reports: frozen values with a sequence number and a time.
 
 An event never holds a live model, optimizer or loader, so it can be stored, sent
 over a wire and replayed. ``decode`` is the inverse of ``encode``.
@@ -46,7 +46,7 @@ class Started(_Event, frozen=True, kw_only=True):
     parameters : int
         Trainable parameters.
     monitor : str
-        Name of the validation figure that chooses the best epoch.
+        Name of the validation metric that chooses the best epoch.
     mode : {"min", "max"}
         Whether a smaller or a larger ``monitor`` is better.
     summary : dict of str to str
@@ -92,11 +92,11 @@ class EpochEnd(_Event, frozen=True, kw_only=True):
     epoch, step, samples : int
         Epochs, optimizer steps and training rows done so far.
     train : dict of str to float
-        Figures of the training rows; always has ``loss``.
+        Metrics of the training rows; always has ``loss``.
     validation : dict of str to float
-        Figures of the validation rows; empty when there are none.
+        Metrics of the validation rows; empty when there are none.
     baseline : dict of str to float
-        Figures of always answering the mean, or the most frequent label, to the validation rows.
+        Metrics of always answering the mean, or the most frequent label, to the validation rows.
     lr : float
         Learning rate of the first parameter group at the epoch's last step.
     seconds : float
@@ -117,7 +117,7 @@ class EpochEnd(_Event, frozen=True, kw_only=True):
 
 
 class Resumed(_Event, frozen=True, kw_only=True):
-    """The job goes on from a checkpoint; what it told of later steps is told again.
+    """The job resumes from a checkpoint; what it reported of later steps is reported again.
 
     Attributes
     ----------
@@ -126,9 +126,9 @@ class Resumed(_Event, frozen=True, kw_only=True):
     step, samples : int
         Optimizer steps and training rows done.
     best_epoch, best_step : int
-        The best epoch before, which another job may have told of, and its last step; 0 when there is none.
+        The best epoch before, which another job may have reported, and its last step; 0 when there is none.
     train, validation, baseline : dict of str to float
-        Its figures, as its `EpochEnd` told them.
+        Its metrics, as its `EpochEnd` reported them.
     """
 
     epoch: int
@@ -157,7 +157,7 @@ class Resumed(_Event, frozen=True, kw_only=True):
 
 
 class Paused(_Event, frozen=True, kw_only=True):
-    """The job keeps its state on disk and waits until somebody resumes it."""
+    """The job keeps its state on disk and waits until someone resumes it."""
 
 
 class CheckpointSaved(_Event, frozen=True, kw_only=True):
@@ -262,22 +262,46 @@ _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 
 def encode(event: Event) -> bytes:
-    """Event as MessagePack bytes, which keep NaN and infinite figures as they are."""
+    """Event as MessagePack bytes, which keep NaN and infinite values as they are.
+
+    Parameters
+    ----------
+    event : Event
+        The event.
+    """
     return _encoder.encode(event)
 
 
 def decode(data: bytes) -> Event:
-    """Event from the bytes that `encode` made."""
+    """Event from the bytes that `encode` made.
+
+    Parameters
+    ----------
+    data : bytes
+        One event as MessagePack.
+    """
     return _decoder.decode(data)
 
 
 def encode_json(event: Event) -> bytes:
-    """Event as one line of JSON; figures that are no number go as text, for JSON has no word for them."""
+    """Event as one line of JSON; NaN and infinite values are written as text, since JSON does not have them.
+
+    Parameters
+    ----------
+    event : Event
+        The event.
+    """
     return msgspec.json.encode(_told(msgspec.to_builtins(event)))
 
 
 def decode_json(data: bytes | str) -> Event:
-    """Event from the line that `encode_json` made."""
+    """Event from the line that `encode_json` made.
+
+    Parameters
+    ----------
+    data : bytes or str
+        One event as JSON.
+    """
     event: Event = msgspec.convert(msgspec.json.decode(data), Event, strict=False)
     return event
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant: a slip of the fingers, or another tool's word for it. Otherwise nothing."""
+"""What someone may have meant: a slip of the fingers, or another tool's word for it. Otherwise nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,15 @@ MEANT = {other: (ours, *others.split()) for ours, others in OTHERS.items() for o
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """Sentence that names what ``word`` is a slip or another word for; empty where that is nothing."""
+    """Sentence that names what ``word`` is a slip or another word for; empty where that is nothing.
+
+    Parameters
+    ----------
+    word : str
+        What the user typed.
+    known : iterable of str
+        Options or arguments that there are.
+    """
     plain = {choice.lstrip("-").replace("_", "-"): choice for choice in known}
     typed = word.lstrip("-").lower().replace("_", "-")
     if (others := MEANT.get(typed) or (typed, *OTHERS.get(typed, "").split())) and len(others) > 1:

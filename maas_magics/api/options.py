@@ -1,4 +1,4 @@
-"""What is said of an option, once: it stands with the type of the field that holds the option's value.
+"""Everything about an option, declared once: it stands with the type of the field that holds the option's value.
 
 The parser of a magic, its help and completion, the signature and the checks of a function, and the JSON schema of a
 request are made from the fields of a struct and what stands with them.
@@ -101,7 +101,13 @@ class Declared(msgspec.Struct, frozen=True):
         return None if isinstance(self.default, dict) else self.default
 
     def as_field(self, value: Any) -> Any:
-        """What a function was given, as the field holds it."""
+        """Argument of a function, as the field holds it.
+
+        Parameters
+        ----------
+        value : Any
+            What the caller gave.
+        """
         origin = typing.get_origin(self.type)
         if origin is dict:
             return dict(value or {})
@@ -111,12 +117,30 @@ class Declared(msgspec.Struct, frozen=True):
 
 
 def option(help: str, metavar: str = "", *flags: str, **more: Any) -> msgspec.Meta:
-    """What stands with the type of a field, in ``Annotated``; see `Option`."""
+    """Declaration of an option, to stand with the type of a field in ``Annotated``; see `Option`.
+
+    Parameters
+    ----------
+    help : str
+        What the option does, for ``--help``.
+    metavar : str
+        Word for its value in ``--help``.
+    *flags : str
+        Flags of the line, where they are not the field's name with dashes.
+    **more : Any
+        Other attributes of `Option`.
+    """
     return msgspec.Meta(description=help, extra={"option": Option(help=help, metavar=metavar, flags=flags, **more)})
 
 
 def declared_fields(kind: type[Any]) -> dict[str, Declared]:
-    """Fields of a struct by name, in order."""
+    """Fields of a struct by name, in order.
+
+    Parameters
+    ----------
+    kind : type of msgspec.Struct
+        A struct, such as `TrainRequest`.
+    """
     found = {}
     for field in msgspec.structs.fields(kind):
         of, default, said = field.type, field.default, None
@@ -130,17 +154,35 @@ def declared_fields(kind: type[Any]) -> dict[str, Declared]:
 
 
 def is_union(hint: Any) -> bool:
-    """Whether a type is one of several."""
+    """Whether a type is one of several.
+
+    Parameters
+    ----------
+    hint : Any
+        A type hint.
+    """
     return typing.get_origin(hint) in (Union, types.UnionType)
 
 
 def without_none(hint: Any) -> Any:
-    """A type without None."""
+    """A type without None.
+
+    Parameters
+    ----------
+    hint : Any
+        A type hint.
+    """
     if not is_union(hint):
         return hint
     return Union[tuple(one for one in typing.get_args(hint) if one is not type(None))]  # noqa: UP007
 
 
 def attributes(*kinds: type) -> str:
-    """What the docstrings of some structs say of their attributes."""
+    """The Attributes sections of some structs' docstrings, one after the other.
+
+    Parameters
+    ----------
+    *kinds : type
+        Structs with NumPy docstrings.
+    """
     return "\n".join((inspect.getdoc(kind) or "").partition("Attributes\n----------\n")[2].strip() for kind in kinds)

@@ -1,4 +1,4 @@
-"""Where models are kept unless somebody says otherwise."""
+"""Where models are kept unless someone says otherwise."""
 
 from __future__ import annotations
 

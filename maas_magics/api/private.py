@@ -11,14 +11,26 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def folder(place: Path) -> Path:
-    """A folder for its owner alone, made if it is missing."""
+    """A folder for its owner alone, made if it is missing.
+
+    Parameters
+    ----------
+    place : Path
+        The folder.
+    """
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     close(place)
     return place
 
 
 def file(place: Path) -> Path:
-    """A file for its owner alone, made if it is missing."""
+    """A file for its owner alone, made if it is missing.
+
+    Parameters
+    ----------
+    place : Path
+        The file.
+    """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     close(place)
@@ -26,10 +38,16 @@ def file(place: Path) -> Path:
 
 
 def close(place: Path) -> None:
-    """Take a file or a folder from everybody but its owner, where that is who asks."""
+    """Take the permissions of everyone but the owner from a file or a folder, where this process may.
+
+    Parameters
+    ----------
+    place : Path
+        The file or folder.
+    """
     if os.name != "posix":
         return
-    with contextlib.suppress(OSError):  # somebody else's, or a disk that is only read
+    with contextlib.suppress(OSError):  # someone else's, or a disk that is only read
         mode = stat.S_IMODE(place.stat().st_mode)
         if mode & OTHERS:
             place.chmod(mode & ~OTHERS)

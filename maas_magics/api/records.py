@@ -14,11 +14,17 @@ PLANNED = ("task", "architecture", "device")
 """Parts of a plan that a comparison shows elsewhere, or not at all."""
 
 LOWER = {"mse", "rmse", "mae", "mape", "smape", "rmsle", "brier", "ece", "nll", "perplexity", "hamming"}
-"""Figures, by a word of their name, of which the smaller is the better."""
+"""Words in the names of metrics of which smaller values are better."""
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether a figure of this name is the better the smaller it is; a name that says nothing is a score."""
+    """Whether smaller values of a metric are better; a name without a hint is taken for a score.
+
+    Parameters
+    ----------
+    name : str
+        Name of the metric, such as ``"val_loss"`` or ``"rmse"``.
+    """
     words = name.lower()
     return "loss" in words or "error" in words or not LOWER.isdisjoint(words.split("_"))
 
@@ -34,7 +40,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     params : dict of str to Any
         Hyperparameters of its architecture that were given.
     history : dict of str to list of float
-        As in `TrainedModel`; None stands for what is no number.
+        As in `TrainedModel`; None stands for NaN and infinite values.
     best_epoch : int
     seconds : float
         Wall time of the training.
@@ -103,14 +109,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return ("", *(info.ref for info in infos)), rows
 
     def best(self) -> dict[int, set[int]]:
-        """By row of `cells`, the columns with the best validation figure; none where all are equal."""
+        """By row of `cells`, the columns with the best validation metric; none where all are equal."""
         infos = [record.info for record in self.records]
         found: dict[int, set[int]] = {}
         for row, cells in enumerate(self.cells()[1]):
             name = cells[0].removeprefix("validation ")
             values = [info.metrics.get(name, math.nan) for info in infos]
             sound = [value for value in values if not math.isnan(value)]
-            # What cannot be told apart as it is written is equal.
+            # Values that look equal as they are written count as equal.
             if name == cells[0] or len(sound) < 2 or len(set(cells[1:])) == 1:
                 continue
             best = format_number(min(sound) if lower_is_better(name) else max(sound))

@@ -1,4 +1,4 @@
-"""What can be asked for: frozen values, one kind for each word of a cell."""
+"""What can be requested: frozen values, one kind for each word of a cell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ SPLITS = ("time", "group")
 
 
 def is_named_split(validation: Any) -> bool:
-    """Whether ``validation`` names a column that decides which rows are held out: ``time:COLUMN``, ``group:COLUMN``."""
+    """Whether ``validation`` names a column that decides which rows are held out: ``time:COLUMN``, ``group:COLUMN``.
+
+    Parameters
+    ----------
+    validation : Any
+        The option ``--validation``.
+    """
     return isinstance(validation, str) and validation.partition(":")[0] in SPLITS and ":" in validation
 
 
@@ -83,12 +89,26 @@ else:
 
 
 def spec_of(request: TrainRequest, kind: type[S]) -> S:
-    """One of the six specs of a request."""
+    """One of the six specs of a request.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        The request.
+    kind : type of spec
+        `DataSpec`, `TaskSpec`, `ModelSpec`, `OptimizerSpec`, `BudgetSpec` or `RunSpec`.
+    """
     return kind(**{name: getattr(request, name) for name in kind.__struct_fields__})
 
 
 def specs_of(request: TrainRequest) -> Specs:
-    """A request taken apart."""
+    """The six specs of a request.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        The request.
+    """
     return Specs(
         name=request.name,
         data=spec_of(request, DataSpec),
@@ -154,7 +174,7 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
 
 
 class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
-    """Ask a model.
+    """Predict with a model.
 
     Attributes
     ----------
@@ -167,7 +187,7 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
     probabilities : bool or None
         Whether every label's probability is wanted; by default for at most 20 labels.
     batch_size : int or None
-        Rows asked at a time.
+        Rows of a batch.
     csv : str or None
         As in `TrainRequest`.
     """
@@ -186,12 +206,12 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
     ]
     top: Annotated[int, option("the K likeliest labels with their probabilities", "K")] = 0
     probabilities: Annotated[bool | None, option("every label's probability", "", "--proba")] = None
-    batch_size: Annotated[int | None, option("rows asked at a time", "N")] = None
+    batch_size: Annotated[int | None, option("rows of a batch", "N")] = None
     csv: Csv = None
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask a model for one answer that comes in chunks.
+    """Generate one answer that comes in chunks.
 
     Attributes
     ----------

@@ -12,14 +12,28 @@ from maas_magics.api.tables import format_number, html_table, size, text_table
 
 
 def always(baseline: Mapping[str, float]) -> str:
-    """What a baseline answers to every row, for a person."""
+    """What a baseline answers to every row, in words.
+
+    Parameters
+    ----------
+    baseline : mapping of str to float
+        Metrics of a constant answer, by name.
+    """
     if {"rmse", "mae", "r2"} & set(baseline):
         return "always the mean"
     return "a constant answer" if set(baseline) <= {"loss"} else "most frequent label"
 
 
 def with_baseline(figures: Mapping[str, float], baseline: Mapping[str, float]) -> str:
-    """Figures in a line, the first metric beside that of a constant answer."""
+    """Metrics in a line, the first one beside that of a constant answer.
+
+    Parameters
+    ----------
+    figures : mapping of str to float
+        Metrics by name.
+    baseline : mapping of str to float
+        The same metrics of a constant answer.
+    """
     known = [name for name in figures if name in baseline]
     first = next((name for name in known if name != "loss"), known[0] if known else "")
     beside = f" ({always(baseline)}: {format_number(baseline[first])})" if first else ""
@@ -41,9 +55,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     classes : tuple of str
         Labels in the order of the probabilities; empty for regression.
     metrics : dict of str to float
-        Figures of the validation rows at the best epoch.
+        Metrics of the validation rows at the best epoch.
     baseline : dict of str to float
-        The same figures of always answering the mean, or the most frequent label, of the training rows.
+        The same metrics of always answering the mean, or the most frequent label, of the training rows.
     created : float
         Seconds since the Unix epoch.
     parameters : int
@@ -102,7 +116,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     diverged : bool
         Whether the loss became NaN or infinite after ``best_epoch``, which ended the training.
     notes : tuple of str
-        What speaks against its use: figures that are no better than a constant's, a loss that grew, labels of one row.
+        What speaks against its use: metrics no better than a constant's, a loss that grew, labels of one row.
     profile : dict of str to float
         With ``--profile``, seconds of the whole training that went into ``data``, ``forward``, ``backward``,
         ``optimizer``, ``events`` and ``validation``, and into ``compiled`` steps and ``compiling`` where there are any.
@@ -128,12 +142,12 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures of the validation rows at the best epoch."""
+        """Metrics of the validation rows at the best epoch."""
         return self.info.metrics
 
     @property
     def baseline(self) -> dict[str, float]:
-        """The same figures of always answering the mean, or the most frequent label, of the training rows."""
+        """The same metrics of always answering the mean, or the most frequent label, of the training rows."""
         return self.info.baseline
 
     @property
@@ -160,7 +174,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of a model on some rows; reads like a dict.
+    """Metrics of a model on some rows; reads like a dict.
 
     Attributes
     ----------
@@ -173,7 +187,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     confusion : list of list of int
         Rows of true labels, columns of answers; empty unless the task has one label a row.
     baseline : dict of str to float
-        The same figures of always answering the mean, or the most frequent label, of the training rows.
+        The same metrics of always answering the mean, or the most frequent label, of the training rows.
     """
 
     model: str
@@ -193,7 +207,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.values)
 
     def keys(self) -> Iterator[str]:
-        """Names of the figures."""
+        """Names of the metrics."""
         return iter(self.values)
 
     def __repr__(self) -> str:
@@ -219,7 +233,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     rows : int
-        Rows both were asked.
+        Rows that both answered.
     max_abs_diff, tolerance : float
         Largest difference of any output, and the one accepted: of probabilities; of quantities in standard deviations
         of the target, or as a share of the largest where the target was learnt as it is.
@@ -327,7 +341,15 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def on_nothing(blank: int, rows: int) -> str:
-    """What is told of answers that rest on nothing."""
+    """Warning about answers that rest on nothing.
+
+    Parameters
+    ----------
+    blank : int
+        Rows without any information.
+    rows : int
+        All rows.
+    """
     which = "The answer rests" if rows == 1 else f"{blank:,} of {rows:,} answers rest"
     each = "its row" if rows == 1 else "their rows"
     return f"{which} on nothing: every value of {each} is missing, or a text that was not learnt."

@@ -12,6 +12,11 @@ from maas_magics.api.errors import OptionError
 def read_token(file: Path) -> str:
     """Token in a file.
 
+    Parameters
+    ----------
+    file : Path
+        File that holds the token alone, readable by its owner only.
+
     Raises
     ------
     OptionError

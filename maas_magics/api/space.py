@@ -61,7 +61,15 @@ Space = dict[str, Parameter]
 
 
 def with_values(request: TrainRequest, values: dict[str, Any]) -> TrainRequest:
-    """A request with the values of one trial: fields are set, the rest goes to the architecture."""
+    """A request with the values of one trial: fields are set, the rest goes to the architecture.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        What all trials share.
+    values : dict of str to Any
+        Values of the trial, by the name of an option or of a hyperparameter.
+    """
     fields = {name: value for name, value in values.items() if name in FIELDS}
     params = {name: value for name, value in values.items() if name not in FIELDS}
     return msgspec.structs.replace(request, params={**request.params, **params}, **fields)

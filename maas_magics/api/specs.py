@@ -92,7 +92,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         Column with the weight of each row, from 0, in the loss, and in the loss and our metrics of held-out rows; it is
         no feature. Times the class weights, where there are any.
     drop : tuple of str
-        Columns that are no features.
+        Columns that are not features.
     features : tuple of str
         The only columns that are features; all but the target's where empty.
     inputs : dict of str to str
@@ -103,7 +103,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     preprocess : {"auto", "none"}
         ``"none"`` hands numeric columns to the module as they are.
     csv : str or None
-        How CSV files are written, where their beginning does not tell: ``"sep=; decimal=, encoding=latin-1
+        How CSV files are written, where their beginning does not show it: ``"sep=; decimal=, encoding=latin-1
         missing=NA"``, each part if need be.
     stream : bool or None
         Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
@@ -122,7 +122,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     weights: Annotated[str | None, option("column with the weight of each row", "COLUMN", offer="columns_only")] = None
     drop: Annotated[
         tuple[str, ...],
-        option("columns that are no features, as a,b", "COLUMNS", reads="quoted", offer="columns_only", listed=True),
+        option("columns that are not features, as a,b", "COLUMNS", reads="quoted", offer="columns_only", listed=True),
     ] = ()
     features: Annotated[
         tuple[str, ...],
@@ -141,7 +141,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
 
 
 class TaskSpec(Spec, frozen=True, kw_only=True):
-    """What is learnt, and what tells how well.
+    """What is learnt, and how it is measured.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
     metrics : tuple of Any
         Names of metrics, or callables ``(outputs, target) -> float``; the task's usual ones when empty.
     monitor : str or None
-        Validation figure that chooses the best epoch: ``"loss"`` or a metric's name.
+        Validation metric that chooses the best epoch: ``"loss"`` or a metric's name.
     """
 
     task: Annotated[
@@ -192,7 +192,7 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
     metrics: MetricNames = ()
     monitor: Annotated[
         str | None,
-        option("figure that chooses the best epoch: loss or a metric", "NAME", offer=("loss", *METRIC_NAMES)),
+        option("what chooses the best epoch: loss or a metric", "NAME", offer=("loss", *METRIC_NAMES)),
     ] = None
 
 
@@ -227,7 +227,7 @@ class ModelSpec(Spec, frozen=True, kw_only=True):
     source: Annotated[str, option("Python source that made a live module", typed=False)] = ""
     outputs: Annotated[
         Literal["logits", "probabilities", "values"] | None,
-        option("what the network's outputs are, where the loss does not tell", "KIND"),
+        option("what the network's outputs are, where the loss does not show it", "KIND"),
     ] = None
     freeze: Annotated[tuple[str, ...], option("patterns of parameters that stay as they are", "PATTERN")] = ()
     unfreeze: Annotated[dict[str, int], option("what learns from an epoch on, as encoder.*@5", "PATTERN@EPOCH")] = {}
@@ -311,7 +311,7 @@ class BudgetSpec(Spec, frozen=True, kw_only=True):
     """
 
     epochs: Annotated[int | None, option("most epochs", "N", "--epochs", "-e")] = None
-    patience: Annotated[int | None, option("epochs without a better figure before it stops; 0 never", "N")] = None
+    patience: Annotated[int | None, option("epochs without improvement before it stops; 0 never", "N")] = None
     batch_size: Annotated[int | Literal["auto"] | None, option("rows of one batch; auto finds how many fit", "N")] = (
         None
     )
@@ -336,7 +336,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
         Processes that read the rows of a map-style torch ``Dataset``, 0 for this one; the rows are the same either
         way. 0 when None, or what ``fast`` finds.
     compile : bool or None
-        Compile several steps at a time while the training goes on, and use them where a trial shows them right and
+        Compile several steps at a time while the training continues, and use them where a trial shows them right and
         faster; equal to plain steps in value, not in bits.
     fast : {"auto"} or None
         ``"auto"`` tries CPU threads, bf16 and loader workers on a few real steps, takes what is faster, and compiles
@@ -347,7 +347,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     checkpoint_every : str or None
         ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
     resume : bool or str
-        Go on from the newest checkpoint of this name, or of the job with this id. Whatever the request leaves out is
+        Resume from the newest checkpoint of this name, or of the job with this id. Whatever the request leaves out is
         as in the request that made it.
     sample : int
         Rows, held-out ones where there are any, that are kept as they came beside the version, to verify exports on;
@@ -368,7 +368,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     profile: Annotated[bool, option("show where the time of a step goes")] = False
     checkpoint_every: Annotated[str | None, option("500 counts steps, 30s seconds", "N", offer=("30s", "500"))] = None
     resume: Annotated[
-        bool | str, option("go on from the newest checkpoint, or with the newest sweep", reads="switch")
+        bool | str, option("resume from the newest checkpoint, or with the newest sweep", reads="switch")
     ] = False
     sample: Annotated[
         int, option("rows kept beside the version, to verify exports on: 1000, or fewer; 0 none", "N")
@@ -376,7 +376,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
 
 
 class Specs(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for, in its parts.
+    """What was requested, in its parts.
 
     Attributes
     ----------
@@ -399,24 +399,32 @@ class Specs(msgspec.Struct, frozen=True, kw_only=True):
     run: RunSpec
 
     def having(self, part: str, **options: Any) -> Self:
-        """The same with other options in one part."""
+        """The same with other options in one part.
+
+        Parameters
+        ----------
+        part : str
+            Name of the spec: ``"data"``, ``"task"``, ``"model"``, ``"optimizer"``, ``"budget"`` or ``"run"``.
+        **options : Any
+            Fields of that spec, with their new values.
+        """
         return msgspec.structs.replace(self, **{part: msgspec.structs.replace(getattr(self, part), **options)})
 
 
 class CallSpec(Spec, frozen=True, kw_only=True):
-    """What is said beside a training's request, where it is called.
+    """Options of a call beside the training's request.
 
     Attributes
     ----------
     background : bool
         Return a `Job` at once instead of waiting.
     callbacks : sequence of callable
-        Functions of one event, told everything that the run tells; one that answers ``"stop"`` stops it.
+        Functions of one event, called with each event of the run; one that returns ``"stop"`` stops it.
     track : sequence of str
         Where the run is written down: ``"tensorboard"``, ``"tensorboard=FOLDER"``, ``"mlflow"``, ``"mlflow=URI"``.
     sweep : str
         Parameters to search, ``"lr=1e-4..1e-1 log, hidden=[64, 128], dropout=0.0..0.5"``; the best trial's model is
-        published. With ``resume``, the newest sweep goes on until it has so many trials.
+        published. With ``resume``, the newest sweep continues until it has so many trials.
     trials : int
         Trainings of a sweep.
     """
@@ -425,7 +433,7 @@ class CallSpec(Spec, frozen=True, kw_only=True):
     callbacks: Annotated[
         tuple[Any, ...],
         option(
-            "functions told every event",
+            "functions called with every event",
             "FUNCTION",
             "--callback",
             reads="callback",

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 Finish = Literal["", "stop", "length", "cancelled"]
-"""Why a stream ended: not yet; the model said so; as many steps as were asked for; somebody cancelled it."""
+"""Why a stream ended: not yet; the model ended it; as many steps as were requested; it was cancelled."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -35,9 +35,9 @@ class Chunk(msgspec.Struct, frozen=True):
         Place in the stream, counted from 0.
     delta : Any
         What is new: a text, a number, an array; of a model that answers in one pass the whole `Prediction`. None where
-        the last chunk tells only that the stream ends.
+        the last chunk says only that the stream ends.
     finish : {"", "stop", "length", "cancelled"}
-        Why the stream ends with this chunk; empty where it goes on.
+        Why the stream ends with this chunk; empty where it continues.
     usage : Usage or None
         Of the whole stream, with its last chunk.
     """

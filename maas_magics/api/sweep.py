@@ -58,7 +58,7 @@ class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
     trials : tuple of Trial
         Every trial, in the order they ran.
     monitor : str
-        Name of the figure that chose: ``val_loss``, ``val_accuracy`` ….
+        Name of the metric that chose: ``val_loss``, ``val_accuracy`` ….
     mode : {"min", "max"}
         Whether a smaller or a larger one is better.
     table : Any
@@ -125,12 +125,24 @@ class Sweep(Job[SweepResult], Protocol):
 
 
 def is_sweep(job: Job[Any]) -> TypeGuard[Sweep]:
-    """Whether a job is a sweep, whose trials can be seen."""
+    """Whether a job is a sweep, whose trials can be seen.
+
+    Parameters
+    ----------
+    job : Job
+        Any job.
+    """
     return hasattr(type(job), "trials")
 
 
 def shown(value: Any) -> str:
-    """A parameter's value for a person: numbers with four digits."""
+    """Value of a parameter as text: numbers with four digits.
+
+    Parameters
+    ----------
+    value : Any
+        The value.
+    """
     return format_number(value) if isinstance(value, float) else str(value)
 
 
@@ -140,9 +152,11 @@ def rows(trials: tuple[Trial, ...], best: int, *, volatile: bool = True) -> list
     Parameters
     ----------
     trials : tuple of Trial
+        The trials, in the order of the rows.
     best : int
         Number of the trial that is marked.
     volatile : bool
+        Whether to add a column of what differs from run to run: seconds.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     return [
@@ -159,6 +173,16 @@ def rows(trials: tuple[Trial, ...], best: int, *, volatile: bool = True) -> list
 
 
 def head(trials: tuple[Trial, ...], monitor: str, *, volatile: bool = True) -> tuple[str, ...]:
-    """Heads of the columns that `rows` makes."""
+    """Heads of the columns that `rows` makes.
+
+    Parameters
+    ----------
+    trials : tuple of Trial
+        The trials.
+    monitor : str
+        Name of the metric that chose.
+    volatile : bool
+        Whether there is a column of what differs from run to run: seconds.
+    """
     names = dict.fromkeys(name for trial in trials for name in trial.params)
     return ("trial", "state", *names, monitor, "epochs", *(["seconds"] if volatile else []))

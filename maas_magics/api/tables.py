@@ -24,7 +24,13 @@ _NUMBER = re.compile(r"[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?( ?(%|B|kB|MB|GB|★))?|[
 
 
 def format_number(value: float) -> str:
-    """A number with four significant digits, as people write it."""
+    """A number with four significant digits; a dash for NaN.
+
+    Parameters
+    ----------
+    value : float
+        The number.
+    """
     if value is None or math.isnan(value):
         return "–"
     if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
@@ -33,7 +39,13 @@ def format_number(value: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people write them."""
+    """A number of bytes in B, kB, MB or GB, with one decimal.
+
+    Parameters
+    ----------
+    count : float
+        Bytes.
+    """
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 1000 or unit == "GB":
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -42,7 +54,15 @@ def size(count: float) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Rows in aligned columns; columns of numbers end where their heads end."""
+    """Rows in aligned columns; columns of numbers end where their heads end.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        Cells.
+    head : sequence of str
+        Heads of the columns; none when empty.
+    """
     every = [*([head] if head else []), *rows]
     if not every:
         return ""
@@ -71,8 +91,11 @@ def html_table(
     Parameters
     ----------
     rows : sequence of sequence of str
+        Cells.
     caption : str
+        Text above the table; none when empty.
     head : sequence of str
+        Heads of the columns; none when empty.
     ends : bool
         Whether all columns but the first end at one line, as columns of numbers always do.
     strong : collection of (int, int)
@@ -98,6 +121,6 @@ def html_table(
 
 
 def _is_numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
-    """Whether a column holds figures, and perhaps gaps, alone."""
+    """Whether a column holds only numbers, and perhaps gaps."""
     cells = [row[column] for row in rows if column < len(row) and row[column] not in ("", "–")]
     return bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)

@@ -1,7 +1,7 @@
 """Requests, results and errors as bytes, for another process or another machine.
 
 Requests hold live objects in a notebook; `Uploaded`, `Graph` and `Code` stand for them
-on the way. Nothing here is pickled: what cannot be told in plain values does not travel.
+on the way. Nothing here is pickled: what cannot be expressed in plain values does not travel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Uploaded(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
     arrays : bool
         Whether the rows are arrays, not a table.
     notes : tuple of str
-        What is to be told of how they were read.
+        Notes on how they were read.
     origin : str
         What they came from, such as a CSV file.
     """
@@ -100,6 +100,11 @@ class _Error(msgspec.Struct, frozen=True):
 def encode_request(request: Request[Any]) -> bytes:
     """A request as MessagePack.
 
+    Parameters
+    ----------
+    request : Request
+        Its live objects were replaced before, see `maas_magics.core.serialization`.
+
     Raises
     ------
     OptionError
@@ -121,10 +126,15 @@ def encode_request(request: Request[Any]) -> bytes:
 def decode_request(data: bytes) -> Request[Any]:
     """What `encode_request` wrote.
 
+    Parameters
+    ----------
+    data : bytes
+        MessagePack from any client.
+
     Raises
     ------
     OptionError
-        If it is no request.
+        If it is not a request.
     """
     try:
         sent = msgspec.msgpack.decode(data, type=_Sent)
@@ -164,12 +174,28 @@ class _Outcome(msgspec.Struct, frozen=True):
 
 
 def encode_outcome(result: Any, error: BaseException | None) -> bytes:
-    """How a job ended, as MessagePack."""
+    """How a job ended, as MessagePack.
+
+    Parameters
+    ----------
+    result : Any
+        The result; not used where there is an error.
+    error : BaseException or None
+        What the job raised.
+    """
     return msgspec.msgpack.encode(_Outcome(None if error else result, _told(error) if error else None))
 
 
 def decode_outcome(kind: type[Request[Any]], data: bytes) -> Any:
-    """Result of a job that ran a kind of request; raises the error of one that has none."""
+    """Result of a job that ran a kind of request; raises the error of one that has none.
+
+    Parameters
+    ----------
+    kind : type of Request
+        The kind of request that the job ran.
+    data : bytes
+        What `encode_outcome` wrote.
+    """
     found = msgspec.msgpack.decode(data, type=_Outcome)
     if found.error is not None:
         raise _raised(found.error)
@@ -177,17 +203,37 @@ def decode_outcome(kind: type[Request[Any]], data: bytes) -> Any:
 
 
 def request_kind(title: str) -> type[Request[Any]]:
-    """Kind of request that a job's title (``"train NAME"``) speaks of."""
+    """Kind of request that a job's title (``"train NAME"``) names.
+
+    Parameters
+    ----------
+    title : str
+        Title of a job.
+    """
     return REQUESTS[title.partition(" ")[0]]
 
 
 def encode_error(error: BaseException) -> bytes:
-    """An error as JSON: its short text, hint and class; one that was not raised on purpose tells its class only."""
+    """An error as JSON: short text, hint and class; one that is not a `MaasError` as a message that names its class.
+
+    Parameters
+    ----------
+    error : BaseException
+        The error.
+    """
     return msgspec.json.encode(_told(error))
 
 
 def decode_error(data: bytes, otherwise: str) -> MaasError:
-    """The same class with the same text; ``otherwise`` where the bytes tell nothing."""
+    """The error that `encode_error` wrote.
+
+    Parameters
+    ----------
+    data : bytes
+        What `encode_error` wrote, or what another server answered.
+    otherwise : str
+        Message of a `ServiceError` where ``data`` is not an error of ours.
+    """
     try:
         return _raised(msgspec.json.decode(data, type=_Error))
     except (msgspec.MsgspecError, UnicodeDecodeError):

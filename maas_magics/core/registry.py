@@ -34,7 +34,13 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that files a thing under ``name``; a name that is taken is refused."""
+        """Decorator that registers an object under a name; a name that is taken is refused.
+
+        Parameters
+        ----------
+        name : str
+            Name to register.
+        """
 
         def file(thing: T) -> T:
             if name in self._entries:
@@ -45,7 +51,13 @@ class Registry(Generic[T]):
         return file
 
     def get(self, name: str) -> T:
-        """The thing under ``name``; on a miss the error lists the choices."""
+        """The object under a name, or `NotFound` with the choices.
+
+        Parameters
+        ----------
+        name : str
+            A registered name.
+        """
         if name not in self._entries:
             self._load(name)
         if name not in self._entries:
@@ -63,7 +75,7 @@ class Registry(Generic[T]):
         return sorted({*self._entries, *self._points()})
 
     def _points(self) -> dict[str, EntryPoint]:
-        """What other packages bring, not imported before it is asked for."""
+        """What other packages bring, not imported before it is requested."""
         return {point.name: point for point in entry_points(group=self._group)} if self._group else {}
 
     def __iter__(self) -> Iterator[str]:

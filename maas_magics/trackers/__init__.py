@@ -21,6 +21,11 @@ PLAIN = (bool, int, float, str)
 def make_trackers(words: Iterable[str]) -> list[Start]:
     """Trackers by ``NAME`` or ``NAME=PLACE``, ready to start; nothing is written yet.
 
+    Parameters
+    ----------
+    words : iterable of str
+        ``NAME`` or ``NAME=PLACE``, one for each tracker.
+
     Raises
     ------
     OptionError
@@ -44,7 +49,13 @@ def make_trackers(words: Iterable[str]) -> list[Start]:
 
 
 def asked(request: TrainRequest) -> dict[str, Any]:
-    """What a request asks for besides its data, as far as it is plain values and not left to the default."""
+    """What a request names besides its data, as far as it is plain values and not left to the default.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        The request.
+    """
     found: dict[str, Any] = {}
     for name in request.__struct_fields__:
         value = getattr(request, name)

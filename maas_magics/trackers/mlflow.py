@@ -1,4 +1,4 @@
-"""Runs in MLflow: curves by step, what was asked for and chosen as parameters, the best epoch's figures at the end."""
+"""Runs in MLflow: curves by step, what was requested and chosen as parameters, the best epoch's metrics at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maas_magics.trackers.run import Run, Start
 STATES = {"succeeded": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 MANY = 50
-"""Figures that are kept until they are sent in one request; what an epoch's end brings is always sent."""
+"""Metrics that are kept until they are sent in one request; what an epoch's end brings is always sent."""
 
 LONGEST = 500
 """Characters of a parameter that every version of MLflow takes."""
@@ -49,7 +49,9 @@ class MLflow:
     Parameters
     ----------
     client : MlflowClient
+        Client of the tracking server.
     run : Run
+        Name and parameters of the run.
     """
 
     def __init__(self, client: Any, run: Run) -> None:

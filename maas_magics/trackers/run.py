@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, and what it makes of it."""
+"""What a tracker gets of a run, and what it makes of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maas_magics.api.callbacks import Callback
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What a tracker is told of a run before its first event.
+    """What a tracker gets of a run before its first event.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Run(msgspec.Struct, frozen=True):
     name : str
         Name of the run, unlike that of any other.
     params : dict of str to Any
-        What was asked for, in plain values.
+        What was requested, in plain values.
     """
 
     model: str

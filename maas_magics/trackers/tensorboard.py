@@ -1,4 +1,4 @@
-"""Runs as event files of TensorBoard: curves by step, what was asked for and chosen as hyperparameters."""
+"""Runs as event files of TensorBoard: curves by step, what was requested and chosen as hyperparameters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from maas_magics.api.events import EpochEnd, Event, Finished, Resumed, Started, 
 from maas_magics.trackers.run import Start
 
 FOLDER = "runs"
-"""Where runs go when nothing else is said; TensorBoard's own custom."""
+"""Where runs go by default; TensorBoard's own custom."""
 
 
 def prepare(place: str) -> Start:
-    """Function that starts a run in a folder of its own below ``place``."""
+    """Function that starts a run in a folder of its own below ``place``.
+
+    Parameters
+    ----------
+    place : str
+        A folder or an fsspec URL; ``runs`` in the working folder if empty.
+    """
     require("tensorboard", "TensorBoard", "--track tensorboard", "maas-magics[tensorboard]")
     root = Path(place or FOLDER).expanduser()
     if "://" not in place and root.exists() and not root.is_dir():
@@ -27,14 +33,14 @@ class TensorBoard:
     """Writes one run; a callback.
 
     Tags are ``loss/train``, ``loss/validation``, ``accuracy/validation`` …, ``loss/step`` and ``lr``, all by
-    optimizer step; the best epoch's figures are ``best/loss`` … at that epoch's step.
+    optimizer step; the best epoch's metrics are ``best/loss`` … at that epoch's step.
 
     Parameters
     ----------
     folder : str
         Folder of the run; made when the run begins.
     params : dict
-        What was asked for.
+        What was requested.
     """
 
     def __init__(self, folder: str, params: dict[str, Any]) -> None:
@@ -79,7 +85,7 @@ class TensorBoard:
         self._session(event, "SESSION_START_INFO_TAG", session_start_info=begun)
 
     def _restart(self, event: Event) -> None:
-        """What was written of this step and later ones is told again; readers drop it at this mark."""
+        """What was written of this step and later ones is reported again; readers drop it at this mark."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         self._write(event, getattr(event, "step", 0) + 1, session_log=SessionLog(status=SessionLog.START))

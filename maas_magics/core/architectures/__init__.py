@@ -20,13 +20,19 @@ from maas_magics.core.tasks.base import Task
 
 
 def widths(given: int | Sequence[int]) -> tuple[int, ...]:
-    """Widths of layers: several, or one."""
+    """Widths of layers: several, or one.
+
+    Parameters
+    ----------
+    given : int or sequence of int
+        One number stands for one layer.
+    """
     return (given,) if isinstance(given, int) else tuple(given)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is best trained; a request may overrule each figure.
+    """How a network is best trained; a request may overrule each value.
 
     Attributes
     ----------
@@ -41,7 +47,7 @@ class Recipe:
         Decay of an average of the weights, for steps of ``batch_size`` rows.
     label_smoothing : float
     monitor : str
-        Validation figure that chooses the best epoch.
+        Validation metric that chooses the best epoch.
     clamp : bool
         Whether predicted quantities stay within the range of the training rows.
     optimizer_params : mapping
@@ -90,6 +96,15 @@ class Architecture:
 
     def build(self, features: NetworkInputs, task: Task, params: Mapping[str, Any]) -> nn.Module:
         """The network with fresh weights.
+
+        Parameters
+        ----------
+        features : NetworkInputs
+            The columns of the rows.
+        task : Task
+            The fitted target.
+        params : mapping of str to Any
+            Hyperparameters, by name; the others have their defaults.
 
         Raises
         ------

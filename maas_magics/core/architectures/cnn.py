@@ -21,7 +21,9 @@ class CNN(nn.Module):
     features : NetworkInputs
         ``image`` is (height, width), (channels, height, width) or (height, width, channels).
     outputs : int
+        Numbers that the network puts out for a row.
     task : Task
+        The fitted target; not used.
     channels : int or sequence of int
         Width of each stage, one number for one stage; stages stop when a side would fall below 2 pixels.
     dropout : float
@@ -60,7 +62,13 @@ class CNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(inner, outputs))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Float32 (n, *image) to (n, outputs)."""
+        """Outputs, float32 (n, outputs).
+
+        Parameters
+        ----------
+        image : Tensor, float32 (n, …)
+            Pictures, standardised, in the layout of the training rows.
+        """
         x = image.unsqueeze(1) if self.axes is None else image.permute(self.axes)
         out: Tensor = self.head(self.stages(x).mean(dim=(2, 3)))
         return out
@@ -71,7 +79,15 @@ def _convolution(inner: int, outer: int) -> list[nn.Module]:
 
 
 def recipe(rows: int, task: Task) -> Recipe:
-    """AdamW under one cycle."""
+    """AdamW under one cycle.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows.
+    task : Task
+        The fitted target; not used.
+    """
     return Recipe(
         optimizer="AdamW",
         lr=3e-3,

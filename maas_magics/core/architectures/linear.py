@@ -15,8 +15,11 @@ class Linear(nn.Module):
     Parameters
     ----------
     features : NetworkInputs
+        The columns of the rows.
     outputs : int
+        Numbers that the network puts out for a row.
     task : Task
+        The fitted target; not used.
     """
 
     def __init__(self, features: NetworkInputs, outputs: int, *, task: Task) -> None:
@@ -28,7 +31,15 @@ class Linear(nn.Module):
             nn.init.zeros_(table.weight)  # type: ignore[arg-type]
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Float32 (n, p) and int64 (n, c) to (n, outputs)."""
+        """Outputs, float32 (n, outputs).
+
+        Parameters
+        ----------
+        numeric : Tensor, float32 (n, p)
+            Numbers, standardised.
+        categorical : Tensor, int64 (n, c)
+            Code of each category; 0 for missing or unknown.
+        """
         total = torch.addmm(self.bias, numeric, self.weight)
         for i, table in enumerate(self.tables):
             total = total + table(categorical[:, i])
@@ -36,7 +47,15 @@ class Linear(nn.Module):
 
 
 def recipe(rows: int, task: Task) -> Recipe:
-    """Adam under a cosine, some 2,000 steps at least."""
+    """Adam under a cosine, some 2,000 steps at least.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows.
+    task : Task
+        The fitted target; not used.
+    """
     batch_size = 32 if rows < 2_000 else 256
     steps = max(1, rows // batch_size)
     return Recipe(

@@ -20,21 +20,21 @@ class MLP(ColumnNetwork):
 
     Parameters
     ----------
-    features
+    features : NetworkInputs
         The columns.
-    outputs
+    outputs : int
         One for each class, label or quantity; of two classes, one for both.
-    task
+    task : Task
         What is learnt.
-    hidden
+    hidden : int or tuple of int
         Widths of the hidden layers; one number is one layer.
-    members
+    members : int
         Size of the ensemble.
-    dropout
+    dropout : float
         Probability of dropping a hidden unit.
-    embedding, bins
+    embedding, bins : int or None, int
         Width of each number's embedding (None: ``512 // numeric`` within 4 to 12) and its number of quantile bins.
-    onehot, category
+    onehot, category : int
         Columns of at most ``onehot`` known categories are one-hot; the others get an embedding of width ``category``.
     """
 
@@ -67,7 +67,15 @@ class MLP(ColumnNetwork):
         self.head_bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Return ``[N, members, outputs]`` in training mode and the ensemble's ``[N, outputs]`` in evaluation mode."""
+        """Outputs, float32 (n, members, outputs) in training mode, and the ensemble's (n, outputs) in evaluation mode.
+
+        Parameters
+        ----------
+        numeric : Tensor, float32 (n, p)
+            Numbers, standardised; NaN is imputed before.
+        categorical : Tensor, int64 (n, c)
+            Code of each category; 0 for missing or unknown.
+        """
         x = self.inputs(numeric, categorical).unsqueeze(0)
         for layer in self.layers:
             x = F.dropout(layer(x).relu(), self.dropout, self.training)
@@ -86,7 +94,15 @@ class MLP(ColumnNetwork):
 
 
 def recipe(rows: int, task: Task) -> Recipe:
-    """AdamW under a cosine; larger batches and fewer epochs for more rows."""
+    """AdamW under a cosine; larger batches and fewer epochs for more rows.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows.
+    task : Task
+        The fitted target.
+    """
     batch_size = 32 if rows < 400 else 64 if rows < 1_000 else 128 if rows < 4_000 else 256 if rows < 16_000 else 512
     epochs, patience = (150, 25) if rows < 3_000 else (100, 20) if rows < 16_000 else (64, 16)
     return Recipe(

@@ -25,21 +25,21 @@ class TabM(ColumnNetwork):
 
     Parameters
     ----------
-    features
+    features : NetworkInputs
         The columns.
-    outputs
+    outputs : int
         One for each class, label or quantity; of two classes, one for both.
-    task
+    task : Task
         What is learnt.
-    hidden
+    hidden : int or tuple of int
         Widths of the hidden layers; one number is one layer.
-    members
+    members : int
         Size of the ensemble.
-    dropout
+    dropout : float
         Probability of dropping a hidden unit, in all members at once.
-    embedding, bins
+    embedding, bins : int or None, int
         Width of each number's embedding (None: ``512 // numeric`` within 4 to 12) and its number of quantile bins.
-    onehot, category
+    onehot, category : int
         Columns of at most ``onehot`` known categories are one-hot; the others get an embedding of width ``category``.
     """
 
@@ -72,7 +72,15 @@ class TabM(ColumnNetwork):
         self.head_bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Return ``[N, members, outputs]`` in training mode and the ensemble's ``[N, outputs]`` in evaluation mode."""
+        """Outputs, float32 (n, members, outputs) in training mode, and the ensemble's (n, outputs) in evaluation mode.
+
+        Parameters
+        ----------
+        numeric : Tensor, float32 (n, p)
+            Numbers, standardised; NaN is imputed before.
+        categorical : Tensor, int64 (n, c)
+            Code of each category; 0 for missing or unknown.
+        """
         x = self._dropped(self.first(self.inputs(numeric, categorical)).relu())
         for layer in self.layers:
             x = self._dropped(layer(x).relu())
@@ -99,8 +107,15 @@ class TabM(ColumnNetwork):
 def recipe(rows: int, task: Task) -> Recipe:
     """AdamW on larger batches for more rows, with an average of the weights over about an epoch.
 
-    The average is as good as weights at the end of a rate that came down, at any time, so the end need not be known
-    beforehand: some epochs without a better one tell it, fewer where an epoch has more steps.
+    The average is as good at any time as weights are at the end of a decay, so the end need not be known
+    beforehand: some epochs without a better one show it, fewer where an epoch has more steps.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows.
+    task : Task
+        The fitted target.
     """
     batch_size = 32 if rows < 400 else 64 if rows < 1_000 else 128 if rows < 4_000 else 256 if rows < 16_000 else 512
     return Recipe(

@@ -30,12 +30,29 @@ class Exporter(Protocol):
     """Whether its files are opened in a process of their own when they are verified."""
 
     def export(self, model: Model, file: Path) -> Signature:
-        """Write ``model`` to ``file``; returns the inputs and outputs as the file names them."""
+        """Write ``model`` to ``file``; returns the inputs and outputs as the file names them.
+
+        Parameters
+        ----------
+        model : Model
+            A version in torch, from raw columns to answers.
+        file : Path
+            Where to write; its folder is there, and may get further files.
+        """
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open ``file``.
 
         ``version`` is the folder of the model's own files, ``model`` the model where it is in memory.
+
+        Parameters
+        ----------
+        file : Path
+            What `export` wrote.
+        version : Path
+            Folder of the model's own files.
+        model : Model or None
+            The model where it is in memory.
         """
 
 

@@ -1,4 +1,4 @@
-"""Inputs to trace a graph with, and the figures a file is checked by. No exporter: it registers nothing.
+"""Inputs to trace a graph with, and the rows that an export is checked on. Not an exporter: it registers nothing.
 
 Imports no torch, so that a file that needs none is checked in a moment.
 """
@@ -54,7 +54,7 @@ def drawn(model: Model) -> list[Array]:
 
 
 def ask(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array], padded: Sequence[int] = ()) -> Array:
-    """Answers of all rows, asked one, two and seven at a time first and the rest by 256: a fixed batch would show.
+    """Answers to all rows, in batches of one, two and seven first and the rest in 256: a fixed batch size would show.
 
     Inputs whose places are ``padded`` are cut to the longest row of each part: a fixed length would show.
     """
@@ -84,8 +84,8 @@ def cut(raw: list[Array], padded: Sequence[int]) -> list[Array]:
 def latency(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array]) -> dict[str, float]:
     """Median milliseconds of one call, by batch size; rows are repeated where there are too few.
 
-    A call of one row is made in any case. Beyond it, no more is asked than `SECONDS` of CPU time allow: fewer repeats,
-    and where a large batch would take longer, the largest power of two that does not, which it is told by.
+    A call of one row is made in any case. Beyond it, no more is run than `SECONDS` of CPU time allow: fewer repeats,
+    and where a large batch would take longer, the largest power of two that does not, with that size returned.
     """
     begun = process_time()
     found: dict[str, float] = {}

@@ -28,7 +28,7 @@ from maas_magics.core.tasks.metrics import evaluate
 from maas_magics.core.tracing import tracing_lock
 
 TOLERANCE = 1e-4
-"""Difference from the model that an export may have where nobody asks for another."""
+"""Difference from the model that an export may have where no one requests another."""
 
 
 def export(request: ExportRequest, context: Context) -> Artifact:

@@ -178,7 +178,7 @@ def _clear_graph(graph: Any) -> None:
 
 
 def _clear(part: Any) -> None:
-    """Leave out what tells of the machine that a graph was made on."""
+    """Leave out what describes the machine that a graph was made on."""
     if hasattr(part, "metadata_props"):
         del part.metadata_props[:]
     part.doc_string = ""
@@ -210,7 +210,7 @@ def _apart(names: Sequence[str], taken: set[str]) -> list[str]:
     """The names, with ``_`` behind those that are taken, or empty."""
     found: list[str] = []
     for name in names:
-        while name in taken or not name:  # an empty name is no value to ONNX
+        while name in taken or not name:  # an empty name stands for no value in ONNX
             name += "_"
         taken = {*taken, name}
         found.append(name)

@@ -1,4 +1,4 @@
-"""What a column of a model's input is, and how it is told from the training rows.
+"""What a column of a model's input is, and how it is fitted to the training rows.
 
 A feature has two halves. The host half turns the values of a column into one raw array, which is what crosses the wire
 to a service: `Feature.encode`. The graph half is a torch module that stands in every export: `Feature.module`.
@@ -49,18 +49,18 @@ class Feature(msgspec.Struct, frozen=True):
     ----------
     name : str
     joins : {"numbers", "codes", ""}
-        How its tensors reach a network: beside the numbers or the codes of other columns, or by themselves.
+        Whether the network gets its tensors beside the numbers or the codes of other columns, or by themselves.
     gaps : bool
         Whether its raw array has NaN for what is missing.
     may_be_blank : bool
-        Whether a value may tell nothing: be missing, or unknown.
+        Whether a value may carry no information: be missing, or unknown.
     timed : bool
         Whether its values are times, of some zone.
     lazy : bool
-        Whether rows are encoded as an epoch asks for them, by loader workers, and not all at once: for that costs
-        much, or rows differ in length.
+        Whether rows are encoded as an epoch requests them, by loader workers, and not all at once: because that is
+        expensive, or because rows differ in length.
     ragged : bool
-        Whether they do: those of a batch are padded to one length.
+        Whether rows differ in length: those of a batch are padded to one length.
     """
 
     name: str
@@ -80,6 +80,11 @@ class Feature(msgspec.Struct, frozen=True):
     def encode(self, values: pa.ChunkedArray) -> Array:
         """Raw array of a column, shape (n, …), of the type that `spec` says.
 
+        Parameters
+        ----------
+        values : pyarrow.ChunkedArray
+            The column, n rows.
+
         Raises
         ------
         DataError
@@ -88,11 +93,23 @@ class Feature(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
     def blank(self, raw: Array) -> Array:
-        """Rows of a raw array that tell nothing, bool (n,)."""
+        """Rows of a raw array without any information, bool (n,).
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n, …)
+            What `encode` made.
+        """
         return np.zeros(len(raw), dtype=bool)
 
     def check(self, raw: Array) -> None:
-        """Raise `DataError` for what no network learns from."""
+        """Raise `DataError` for values that no network learns from, such as infinite ones.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n, …)
+            What `encode` made of training rows.
+        """
         if raw.dtype.kind == "f" and np.isinf(raw).any():
             raise infinite(self.name, raw)
 
@@ -102,7 +119,13 @@ class Feature(msgspec.Struct, frozen=True):
         return None
 
     def enter(self, raw: Array) -> Array:
-        """A raw array as it enters the graph in torch."""
+        """A raw array as it enters the graph in torch.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n, …)
+            What `encode` made.
+        """
         return raw
 
     def module(self) -> nn.Module | None:
@@ -113,11 +136,25 @@ class Feature(msgspec.Struct, frozen=True):
         return None
 
     def zone_assumed(self, values: pa.ChunkedArray) -> tuple[str, str] | None:
-        """Zone that times were taken to be in, and that of those in training, where the two differ in kind."""
+        """Zone that times were taken to be in, and that of those in training, where the two differ in kind.
+
+        Parameters
+        ----------
+        values : pyarrow.ChunkedArray
+            The column of the rows to predict.
+        """
         return None
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
-        """Raw rows drawn at random, such as may come."""
+        """Raw rows drawn at random, like those to expect; exports are checked on them.
+
+        Parameters
+        ----------
+        rows : int
+            Number of rows.
+        random : numpy.random.Generator
+            Where they are drawn from.
+        """
         raise NotImplementedError
 
     @property
@@ -126,7 +163,13 @@ class Feature(msgspec.Struct, frozen=True):
         return tuple(self.spec.shape[1:])
 
     def lengths(self, values: pa.ChunkedArray) -> Array | None:
-        """Length of each row, int64 (n,), where rows differ in it: those of about one length share a batch."""
+        """Length of each row, int64 (n,), where rows differ in it: those of about one length share a batch.
+
+        Parameters
+        ----------
+        values : pyarrow.ChunkedArray
+            The column, n rows.
+        """
         return None
 
     @property
@@ -136,13 +179,18 @@ class Feature(msgspec.Struct, frozen=True):
 
     @property
     def padded_with(self) -> float:
-        """What rows that differ in length are padded with."""
+        """Value that rows of different length are padded with."""
         return 0.0
 
     def length(self, sure: bool = True) -> int:
         """Length of a row's first axis where a network may take others; 0 where it may not.
 
         ``sure`` leaves out numbers beside each other, which may as well be so many quantities.
+
+        Parameters
+        ----------
+        sure : bool
+            Whether to leave out numbers beside each other, which may as well be so many quantities.
         """
         return 0
 
@@ -151,7 +199,15 @@ class Feature(msgspec.Struct, frozen=True):
         return self
 
     def having(self, dtype: str, line: bool) -> Feature:
-        """The feature with floats of another type, if any is named, and a number a row as (n,) where it is a line."""
+        """The feature with another type of floats, and with one number a row as shape (n,).
+
+        Parameters
+        ----------
+        dtype : str
+            Type of floats, such as ``"float64"``; empty for no change.
+        line : bool
+            Whether rows of one number have the shape (n,) rather than (n, 1).
+        """
         return self
 
 
@@ -216,7 +272,7 @@ class FitConfig:
 
     @property
     def keep(self) -> bool:
-        """Whether numbers stay that are one only, as for a module, which expects so many."""
+        """Whether constant numbers are kept, as for a module, which expects a number of inputs."""
         return self.layout in ("flat", "raw")
 
 
@@ -224,32 +280,59 @@ class Profile(Protocol):
     """Fits a feature to the values of a column, some rows at a time.
 
     The same in memory (all rows at once), from a file (a chunk at a time) and over processes (`merge`).
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+        Name, type and metadata of the column.
+    fit : FitConfig
+        What it is fitted for.
     """
 
     def __init__(self, field: pa.Field, fit: FitConfig) -> None: ...
 
     @classmethod
     def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
-        """Whether a column is of this kind, by its name, type and metadata."""
+        """Whether a column is of this kind, by its name, type and metadata.
+
+        Parameters
+        ----------
+        field : pyarrow.Field
+            Name, type and metadata of the column.
+        fit : FitConfig
+            What it is fitted for.
+        """
         ...
 
     def add(self, values: pa.ChunkedArray) -> None:
-        """Take in some rows."""
+        """Take in the values of some training rows.
+
+        Parameters
+        ----------
+        values : pyarrow.ChunkedArray
+            The column of these rows.
+        """
         ...
 
     def merge(self, other: Self) -> None:
-        """Take in what another profile of the same column found in other rows."""
+        """Take in what another profile of the same column found in other rows.
+
+        Parameters
+        ----------
+        other : Profile
+            Of the same class, and made with the same arguments.
+        """
         ...
 
     def finish(self, sample: pa.ChunkedArray, notify: Tell) -> Feature | None:
-        """What the column is; None where it is of no use, which is told.
+        """The fitted feature; None where the column is of no use, with a note.
 
         Parameters
         ----------
         sample : pyarrow.ChunkedArray
             All of its values, or a sample of them, which medians are taken of.
         notify : callable
-            Gets a sentence about what the column's reader should know.
+            Gets a note about the column, for the user.
 
         Raises
         ------

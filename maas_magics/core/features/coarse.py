@@ -16,7 +16,7 @@ STEP = 2.0**-24
 """Largest share of a number that rounding to float32 takes away or adds."""
 
 RANGE = 1e-30, 1e30
-"""Sizes between which float32 has its full precision, and so have the figures that scale numbers."""
+"""Sizes between which float32 has its full precision, and so have the statistics that scale numbers."""
 
 
 def may_be_coarse(kind: pa.DataType) -> bool:
@@ -28,7 +28,7 @@ def may_be_coarse(kind: pa.DataType) -> bool:
 
 
 def is_coarse(found: RunningStatistics, kind: pa.DataType) -> bool:
-    """Whether float32 moves numbers of these figures by more than `COARSE`."""
+    """Whether float32 moves numbers with these statistics by more than `COARSE`."""
     if pa.types.is_integer(kind.value_type) and (found.largest <= 1 / STEP).all():
         return False
     varies = found.spread > 0

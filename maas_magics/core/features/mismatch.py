@@ -1,4 +1,4 @@
-"""What is said of values of another kind than a model was trained on."""
+"""The error for values of another kind than a model was trained on."""
 
 from __future__ import annotations
 

@@ -19,15 +19,15 @@ WORDS = 3
 """Words a text, on average, from which a column is taken to hold sentences."""
 
 MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "?", "-"})
-"""Texts that a person may want to be told about, for they may mean that nothing is there."""
+"""Texts that are worth a note, for they may mean *missing*."""
 
 SENTENCES = "holds free text"
-ONE_EACH = " Each is taken as one category, not for its words, and one that was not learnt tells nothing."
+ONE_EACH = " Each is taken as one category, not for its words, and a text that was not learnt carries no information."
 TO_NUMBERS = "Turn them into numbers first: TfidfVectorizer of scikit-learn with .toarray(), or an array of embeddings."
 
 
 def nothing_of_use(said: Sequence[str]) -> DataError:
-    """Why no column can be learnt from, as far as ``said`` tells of the columns."""
+    """Why no column can be learnt from, with the notes ``said`` on the columns."""
     for text in said:
         if SENTENCES in text:
             return DataError(f"No column is of use as a feature. {text.removesuffix(' ' + TO_NUMBERS)}", TO_NUMBERS)
@@ -64,7 +64,7 @@ def tell_labels(names: Sequence[str], classes: Sequence[object], notify: Callabl
 
 
 def meant(name: str, counted: Mapping[str, int]) -> tuple[str, str]:
-    """What texts were meant as where they are no names of categories, as the rest of a sentence, and what to do.
+    """What texts were meant as where they are not names of categories, as the rest of a sentence, and what to do.
 
     Both are empty where they are.
     """

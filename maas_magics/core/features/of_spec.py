@@ -1,4 +1,4 @@
-"""A feature for an input that a server of another make tells of."""
+"""A feature for an input that a server of another make declares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maas_magics.core.features.modalities.timestamp import Timestamp
 
 
 def of_spec(spec: TensorSpec, table: pa.Table) -> Feature:
-    """What encodes a column of a table as an input asks for it."""
+    """What encodes a column of a table as an input requests it."""
     kind = table.schema.field(spec.name).type if spec.name in table.column_names else None
     if spec.datatype == "BYTES":
         return Category(spec.name, ())

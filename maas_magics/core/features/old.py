@@ -1,4 +1,4 @@
-"""Preprocessing as version 0.1 wrote it: columns, and figures of all their numbers side by side."""
+"""Preprocessing as version 0.1 wrote it: columns, and statistics of all their numbers side by side."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _tensor(column: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(figures: dict[str, Any], start: int, width: int) -> dict[str, Any]:
-    """Figures of one column's numbers."""
+    """Statistics of one column's numbers."""
     found: dict[str, Any] = {name: figures[name][start : start + width] for name in ("fill", "center", "scale")}
     inside = (place - start for place in figures.get("indicators", ()))
     return found | {"indicators": [place for place in inside if 0 <= place < width]}

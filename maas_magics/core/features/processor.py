@@ -88,7 +88,7 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lazy(self) -> bool:
-        """Whether rows are encoded as an epoch asks for them."""
+        """Whether rows are encoded as an epoch requests them."""
         return any(feature.lazy for feature in self.features)
 
     def lengths(self, table: pa.Table) -> Array | None:
@@ -152,11 +152,17 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
             feature.check(values)
 
     def blank(self, raw: Sequence[Array]) -> Array:
-        """Rows of raw arrays none of whose values tells anything: each is missing, or a text that is unknown.
+        """Rows of raw arrays without any information: each value is missing, or a text that is unknown.
+
+        Parameters
+        ----------
+        raw : sequence of ndarray, shape (n, …)
+            What `encode` made, one for each feature.
 
         Returns
         -------
         ndarray of bool, shape (n,)
+            Whether each row is blank.
         """
         found = np.ones(len(raw[0]), dtype=bool)
         pairs = list(zip(self.features, raw, strict=True))

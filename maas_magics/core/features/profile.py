@@ -15,7 +15,7 @@ from maas_magics.core.features.processor import Processor
 
 
 class TableProfile:
-    """What the columns of features are, and the figures that scale them.
+    """What the columns of features are, and the statistics that scale them.
 
     Kinds of columns, categories, means, standard deviations and which numbers are ever missing are exact. Medians,
     which stand in for what is missing, are those of a sample, and so exact where the sample is all rows.

@@ -47,7 +47,7 @@ class RefusedProfile:
 
 
 def not_taken(name: str, kind: pa.DataType, who: str) -> DataError:
-    """What is to be said of such a column, and what to do."""
+    """The error for such a column, with what to do."""
     if is_listed(kind):
         inner = kind
         while is_listed(inner):

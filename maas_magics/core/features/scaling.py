@@ -1,4 +1,4 @@
-"""How numbers are filled and scaled, and how that is told from their figures."""
+"""How numbers are imputed and scaled, and how that is fitted from their statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 class Scaling(msgspec.Struct, frozen=True):
-    """Figures of some numbers, fitted on the training rows.
+    """Statistics of some numbers, fitted on the training rows.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ def fitted(found: RunningStatistics, sample: Array, scale: bool, least: Array | 
     Parameters
     ----------
     found : RunningStatistics
-        Figures of all training rows.
+        Statistics of all training rows.
     sample : ndarray, shape (n, p)
         The training rows, or a sample of them; medians are theirs.
     scale : bool

@@ -24,7 +24,13 @@ class Session(Protocol):
     """A model that is open, and answers in one pass."""
 
     def run(self, inputs: Sequence[Array]) -> dict[str, Array]:
-        """Outputs by name for the inputs of the signature, in its order; first axis: rows."""
+        """Outputs by name for the inputs of the signature, in its order; first axis: rows.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray, shape (n, …)
+            Inputs of the signature, in its order.
+        """
 
 
 class State(Protocol):
@@ -35,7 +41,13 @@ class State(Protocol):
         """Elements of the input, such as tokens of a prompt."""
 
     def feed(self, value: Any) -> None:
-        """Take what was chosen of the last pass's output; the next pass goes on from it."""
+        """Take what was chosen of the last pass's output; the next pass resumes from it.
+
+        Parameters
+        ----------
+        value : Any
+            `Choice.value` of the sampler.
+        """
 
     def close(self) -> None:
         """Free what is kept. Called once, between two steps."""
@@ -63,7 +75,13 @@ class Sampler(Protocol):
     """Chooses from the outputs of one answer, pass after pass."""
 
     def choose(self, output: Array) -> Choice:
-        """What one output becomes."""
+        """Choose what one output becomes.
+
+        Parameters
+        ----------
+        output : ndarray
+            Output of one pass for this answer, as `IterativeSession.step` gave it.
+        """
 
 
 @runtime_checkable
@@ -80,6 +98,11 @@ class IterativeSession(Protocol):
     def sampler(self, params: Mapping[str, Any]) -> Sampler:
         """A sampler for one answer; called in any thread.
 
+        Parameters
+        ----------
+        params : mapping of str to Any
+            Parameters of the request, such as a temperature or a seed.
+
         Raises
         ------
         OptionError
@@ -87,15 +110,25 @@ class IterativeSession(Protocol):
         """
 
     def start(self, inputs: Sequence[Array]) -> State:
-        """Begin one answer, from inputs of one row in the order of the signature.
+        """Begin one answer.
 
         It is quick: a long input is read in the first steps.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray, shape (1, …)
+            Inputs of one row, in the order of the signature.
         """
 
     def step(self, states: Sequence[State]) -> Sequence[Array | None]:
         """One pass over several answers at once: an output for each, None for one that has none yet.
 
         If it raises, no state has moved: each is then stepped alone, so that one that fails harms no other.
+
+        Parameters
+        ----------
+        states : sequence of State
+            The answers of this pass, at most `slots`.
         """
 
 
@@ -118,6 +151,12 @@ RUNTIMES: Registry[Callable[[], Runtime]] = Registry("runtime", __name__, "maas_
 
 
 def unanswered(error: Exception) -> DataError:
-    """What is told of rows that a model fails on."""
+    """The error of rows that a model fails on.
+
+    Parameters
+    ----------
+    error : Exception
+        What the model raised.
+    """
     lines = str(error).splitlines() or [type(error).__name__]
     return DataError(f"The model cannot answer this: {lines[0][:300]}")

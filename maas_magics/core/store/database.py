@@ -55,7 +55,7 @@ class Database:
     wait : float
         Seconds to wait for another process that writes.
     later : bool
-        Whether a file that cannot be opened is told by whatever needs it, and tried again then.
+        Whether a file that cannot be opened raises only once it is needed, and is tried again then.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class Database:
         self._file, self._wait = file, wait
         self._lock, self._reads = threading.Lock(), threading.Lock()
         self._both: tuple[sqlite3.Connection, sqlite3.Connection] | None = None
-        """To write, and to read: nobody who reads waits for somebody who writes."""
+        """To write, and to read: readers do not wait for writers."""
         self._lost: tuple[float, StoreError] | None = None
         try:
             self._open()
@@ -76,7 +76,7 @@ class Database:
                 raise
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-        """Both connections; without the lock, which somebody who writes may hold for long, where they are there."""
+        """Both connections; without the lock, which someone who writes may hold for long, where they are there."""
         return self._both or self._make()
 
     def _make(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:

@@ -38,7 +38,7 @@ class Held(msgspec.Struct, frozen=True):
     beat : float
         When its owner last showed that it lives; seconds since the Unix epoch, by the owner's clock.
     stops : int
-        How often a stop was asked for.
+        How often a stop was requested.
     """
 
     info: JobInfo
@@ -55,9 +55,9 @@ class Journal:
     ----------
     file : Path
         SQLite file; made when it is missing. Where nothing can be written the jobs are kept in memory,
-        so that a store that is only lent can be asked.
+        so that a store that is only lent can be used.
     later : bool
-        Whether a file that cannot be opened is told by whatever needs it, and tried again then.
+        Whether a file that cannot be opened raises only once it is needed, and is tried again then.
 
     Raises
     ------
@@ -75,9 +75,9 @@ class Journal:
         ----------
         info : JobInfo
         owner : str
-            Process that runs it; the one that was asked while none does.
+            Process that runs it; the one that got the request while none does.
         key : str
-            Chosen by whoever asks for the job.
+            Chosen by whoever requests the job.
         request : bytes, optional
             What it does, for another process to do.
         keeper : str
@@ -106,7 +106,7 @@ class Journal:
         return [Held(JobInfo(*row[:5]), *row[5:]) for row in rows]
 
     def keep(self, job: Held, keeper: str) -> bool:
-        """Become the keeper of a job in place of the one it had; whether nobody was faster."""
+        """Become the keeper of a job in place of the one it had; whether no one was faster."""
         return self._changed(
             "UPDATE jobs SET keeper = ?, owner = CASE state WHEN 'queued' THEN ? ELSE owner END "
             "WHERE id = ? AND keeper = ? AND owner = ?",
@@ -126,7 +126,7 @@ class Journal:
         return self._changed("UPDATE jobs SET beat = ? WHERE id = ? AND owner = ?", (time.time(), id, owner))
 
     def take_back(self, job: Held, events: Sequence[Event]) -> bool:
-        """Queue a job again whose owner is dead; whether nobody was faster."""
+        """Queue a job again whose owner is dead; whether no one was faster."""
         with self._file.writing() as db:
             done = db.execute(
                 "UPDATE jobs SET owner = keeper, state = 'queued' WHERE id = ? AND keeper = ? AND owner = ? "
@@ -153,7 +153,7 @@ class Journal:
         with self._file.writing() as db:
             return db.execute(statement, values).rowcount > 0
 
-    # --- what is asked for, and what comes of it ---
+    # --- what is requested, and what comes of it ---
 
     def request(self, id: str) -> bytes | None:
         """What a job does, if that was written down."""
@@ -166,15 +166,15 @@ class Journal:
         return found
 
     def stop(self, id: str) -> None:
-        """Ask whichever process runs a job to stop it; a second time, to drop the work in hand."""
+        """Request a stop from whichever process runs a job; a second time, to drop the work in hand."""
         self._changed("UPDATE jobs SET stops = stops + 1 WHERE id = ?", (id,))
 
     def stops(self, id: str) -> int:
-        """How often a stop was asked for."""
+        """How often a stop was requested."""
         return self._cell("stops", id) or 0
 
     def pause(self, id: str) -> None:
-        """Ask whichever process runs a job to keep its state and give way; one that waits is paused at once."""
+        """Request that whichever process runs a job keeps its state and ends; a job that waits is paused at once."""
         self._changed(
             "UPDATE jobs SET pause = 1, state = CASE state WHEN 'queued' THEN 'paused' ELSE state END WHERE id = ?",
             (id,),
@@ -222,7 +222,7 @@ class Journal:
         Parameters
         ----------
         owner : str
-            Who writes; where it is not the job's owner any more, nothing is written. Anybody when empty.
+            Who writes; where it is not the job's owner any more, nothing is written. Anyone when empty.
 
         Raises
         ------

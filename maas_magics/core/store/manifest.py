@@ -60,7 +60,7 @@ class Manifest(_Written, frozen=True, kw_only=True):
     best_epoch : int
     seconds : float
     metrics : tuple of str
-        Figures by name that it was trained with; empty for the usual ones.
+        Metrics by name that it was trained with; empty for the usual ones.
     runtime : str
         Runtime that opens it; empty for those of this package. See `maas_magics.core.runtimes`.
     files : dict of str to str
@@ -89,7 +89,7 @@ def seal(folder: Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder, by path; a version's manifest and exports tell theirs themselves."""
+    """SHA-256 of every file in a folder, by path; a version's manifest and exports hold their own."""
     return {
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
@@ -104,7 +104,7 @@ def check_files(folder: Path, *parts: str) -> None:
     ----------
     folder : Path
         ``…/NAME/VERSION``.
-    parts : str
+    *parts : str
         Files, or folders of files such as ``exports/onnx``; everything but the exports where none is named.
 
     Raises

@@ -18,7 +18,7 @@ from maas_magics.core.store.manifest import read_manifest, rename
 from maas_magics.core.store.storage import open_storage, staging
 
 UNREADABLE = "cannot be read"
-"""Task of a version in a list whose manifest is broken; asking for the version itself says why."""
+"""Task of a version in a list whose manifest is broken; requesting the version itself says why."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -34,8 +34,8 @@ def check_name(name: str, what: str = "model name") -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name) or ".." in name:
         likely = re.sub(r"[^A-Za-z0-9_-]+", "_", str(name)).strip("_-")[:100] or "model"
         raise InvalidName(
-            f"{str(name)[:120]!r} is no {what}: letters, digits, '_', '-' and '.' only, a letter or digit first, "
-            "100 at most.",
+            f"{str(name)[:120]!r} is not a valid {what}: letters, digits, '_', '-' and '.' only, a letter or digit "
+            "first, 100 at most.",
             f"Try {likely!r}.",
         )
     return name

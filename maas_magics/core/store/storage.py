@@ -48,32 +48,104 @@ class Storage(Protocol):
         """Names that have a version."""
 
     def versions(self, name: str) -> list[int]:
-        """Published versions, ascending."""
+        """Published versions, ascending.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        """
 
     def stamp(self, name: str) -> object:
-        """Something that changes when a version is published or removed; cheap."""
+        """A value that changes when a version is published or removed; cheap.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        """
 
     def folder(self, name: str, version: int) -> Path:
-        """A local folder with the version's files, to read."""
+        """A local folder with the version's files, to read.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        version : int
+            Number of a published version.
+        """
 
     def publish(self, name: str, staged: Path) -> int:
-        """Make a folder's content the next version."""
+        """Make a folder's content the next version, and return its number.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model, which may be new.
+        staged : Path
+            A folder that `staging` made, with the whole version; it may be moved away.
+        """
 
     def add(self, name: str, version: int, part: str, staged: Path, replace: bool = True) -> None:
-        """Add a folder to a version, in place of one of the same name, or only where there is none."""
+        """Add a folder to a version.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        version : int
+            Number of a published version.
+        part : str
+            Path of the folder in the version, such as ``"exports/onnx"``.
+        staged : Path
+            A folder that `staging` made, with the content; it may be moved away.
+        replace : bool
+            Whether it takes the place of one that is there already, or is dropped then.
+        """
 
     def aliases(self, name: str) -> dict[str, int]:
-        """Version of each alias."""
+        """Version of each alias, by its name.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        """
 
     def set_alias(self, name: str, alias: str, version: int | None) -> None:
-        """Set one alias, or take it away."""
+        """Set one alias, or remove it.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        alias : str
+            Name of the alias.
+        version : int or None
+            Number of a published version; None removes the alias.
+        """
 
     def delete(self, name: str, version: int | None) -> None:
-        """Remove a version, or every one."""
+        """Remove a version, or every one.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        version : int or None
+            Number of a published version; None for all of them.
+        """
 
 
 class Folder:
-    """Versions in a folder of this machine: ``models/<name>/<version>/``."""
+    """Versions in a folder of this machine: ``models/<name>/<version>/``.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the store.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -190,7 +262,7 @@ class Bucket:
     Parameters
     ----------
     url : str
-        ``s3://bucket/prefix``, ``gs://…``, ``memory://…``
+        As fsspec takes it: ``s3://bucket/prefix``, ``gs://…``, ``memory://…``.
     cache : Path
         Local folder for the copies.
     """
@@ -317,7 +389,13 @@ class Bucket:
 
 @contextlib.contextmanager
 def staging(root: Path) -> Iterator[Path]:
-    """An empty folder on the store's disk that is gone afterwards, whatever happened; write errors become short."""
+    """An empty folder on the store's disk that is gone afterwards, whatever happened; write errors become short.
+
+    Parameters
+    ----------
+    root : Path
+        Local folder of the store.
+    """
     place = root / "tmp"
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -346,7 +424,13 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 
 
 def unwritable(error: BaseException) -> str | None:
-    """Why a disk took no more, if that is what an error is about: not every library raises an `OSError`."""
+    """Why a disk took no more, if that is what an error is about: not every library raises an `OSError`.
+
+    Parameters
+    ----------
+    error : BaseException
+        What a write raised.
+    """
     if isinstance(error, OSError):
         return os.strerror(error.errno) if error.errno in UNWRITABLE else None
     return next((text for code in UNWRITABLE if (text := os.strerror(code)).lower() in str(error).lower()), None)
@@ -392,7 +476,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def open_storage(place: str) -> tuple[Storage, Path]:
-    """Storage at a folder or URL, and a local folder for work in progress and the journal."""
+    """Storage at a folder or URL, and a local folder for work in progress and the journal.
+
+    Parameters
+    ----------
+    place : str
+        A folder, or a URL that fsspec opens.
+    """
     if "://" not in place:
         root = Path(place).expanduser().absolute()
         return Folder(root), root

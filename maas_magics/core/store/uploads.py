@@ -1,4 +1,4 @@
-"""Data that somebody sent ahead of a request, kept under the digest of its bytes."""
+"""Data that someone sent ahead of a request, kept under the digest of its bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Uploads:
         return file
 
     def forget(self, seconds: float) -> None:
-        """Remove what nobody named or went on sending for so long."""
+        """Remove what was neither named nor continued for so long."""
         if not self.folder.is_dir():
             return
         for file in self.folder.iterdir():
@@ -91,7 +91,7 @@ class Uploads:
             if there == COMPLETE:
                 return COMPLETE
             if offset != there or there + len(chunk) > total:
-                raise DataError(f"The upload is at byte {there:,}, not {offset:,}.", "Go on from there.")
+                raise DataError(f"The upload is at byte {there:,}, not {offset:,}.", "Resume from there.")
             self._check_room(total - there)
             try:
                 private.folder(self.folder)
@@ -133,7 +133,7 @@ class Uploads:
 
     def _file(self, digest: str) -> Path:
         if not DIGEST.fullmatch(digest):
-            raise DataError(f"{digest[:80]!r} is no SHA-256 digest: 64 hexadecimal digits.")
+            raise DataError(f"{digest[:80]!r} is not a SHA-256 digest: 64 hexadecimal digits.")
         return self.folder / digest
 
 

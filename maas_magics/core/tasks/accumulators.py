@@ -23,7 +23,7 @@ class Accumulator(Protocol):
         """Take in some rows; arguments as a `Metric` has them."""
 
     def result(self) -> float:
-        """The figure of all rows so far, of which there is at least one."""
+        """The metric of all rows so far, of which there is at least one."""
 
 
 class Mean:
@@ -110,14 +110,14 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ConfusionCounts:
-    """A figure of how often each label was answered for each.
+    """A metric of the confusion matrix: how often each label was predicted for each.
 
     Parameters
     ----------
     count : callable
         From rows to their counts.
     figure : callable
-        From all counts to the figure.
+        From all counts to the metric.
     """
 
     def __init__(self, count: Callable[..., Tensor], figure: Callable[[Tensor], float]) -> None:
@@ -130,7 +130,7 @@ class ConfusionCounts:
         self._counts = found if self._counts is None else self._counts + found
 
     def result(self) -> float:
-        """The figure of all counts."""
+        """The metric of all counts."""
         assert self._counts is not None
         return self._figure(self._counts)
 
@@ -152,7 +152,7 @@ class KeptRows:
         self._rows.append((decoded, target, weights))
 
     def result(self) -> float:
-        """The figure of all of them."""
+        """The metric of all of them."""
         decoded, target, weights = zip(*self._rows, strict=True)
         counted = None if weights[0] is None else torch.cat(weights)
         return whole.evaluate({"": self._metric}, torch.cat(decoded), torch.cat(target), counted)[""]
@@ -175,7 +175,7 @@ class F1:
         self._counts.update(decoded, target, weights)
 
     def result(self) -> float:
-        """The figure of all counts."""
+        """The metric of all counts."""
         assert self._counts is not None
         return self._counts.result()
 

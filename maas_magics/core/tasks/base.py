@@ -87,7 +87,7 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     decision: ClassVar[Decision]
     usual_metrics: ClassVar[tuple[str, ...]]
     metric_example: ClassVar[str]
-    """Classes of torchmetrics that a person may look for."""
+    """Classes of torchmetrics that fit the task, for a hint."""
 
     # --- fitted to a target ---
 
@@ -151,7 +151,7 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
 
     @property
     def default_metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that are taken where none is asked for."""
+        """Names of the metrics that are taken where none is requested."""
         return self.usual_metrics if self.shape is None else ()
 
     @property
@@ -176,7 +176,7 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
 
     @property
     def standardised(self) -> bool:
-        """Whether quantities are learnt in other units than they are told in."""
+        """Whether quantities are learnt in other units than those of the target."""
         return any(self.center) or any(scale != 1 for scale in self.scale)
 
     @property
@@ -190,11 +190,12 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         Parameters
         ----------
         values : ndarray, shape (n,) or (n, k)
+            The target as it came.
 
         Returns
         -------
         ndarray
-            int64 (n,) for one label of several, else float32 (n, outputs); quantities standardised.
+            Of type int64 (n,) for one label of several, else float32 (n, outputs); quantities standardised.
 
         Raises
         ------
@@ -204,7 +205,13 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         raise NotImplementedError
 
     def known(self, values: Array) -> Array:
-        """Target of some rows, as they came, as metrics take it; see `truth`."""
+        """Target of some rows, as they came, as metrics take it; see `truth`.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+            The target as it came.
+        """
         raise NotImplementedError
 
     @property
@@ -218,15 +225,33 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         return self.specs[-1]
 
     def decoded_from(self, outputs: Mapping[str, Array]) -> Array:
-        """Decoded answers, from the outputs of an exported model."""
+        """Decoded answers, from the outputs of an exported model.
+
+        Parameters
+        ----------
+        outputs : mapping of str to ndarray, shape (n, …)
+            Outputs by the names of `specs`.
+        """
         return outputs[self.specs[-1].name]
 
     def quantities(self, values: Array) -> Array:
-        """Quantities of some rows in their own units, float64 (n, k)."""
+        """Quantities of some rows in their own units, float64 (n, k).
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+            The target as it came.
+        """
         return floats(values, self.names).reshape(len(values), -1)
 
     def check_rows(self, values: Array) -> None:
-        """Raise `DataError` where rows have other numbers than the model was trained on."""
+        """Raise `DataError` where rows have other numbers than the model was trained on.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+            The target as it came.
+        """
         given = "one value a row" if values.ndim == 1 else f"{values.shape[1]} values a row"
         known = "one value a row" if self.flat else f"{self.outputs} values a row"
         if given != known:
@@ -235,11 +260,17 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
             )
 
     def clamped(self, values: Array) -> Task:
-        """The same, with predicted quantities kept in the range of ``values``, the training targets."""
+        """The same, with predicted quantities kept in the range of ``values``, the training targets.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+            The target of all training rows, as it came.
+        """
         return self
 
     def counted(self, figures: RunningStatistics, counts: Array, standardise: bool) -> Task:
-        """The same with the figures of all training rows, where it was fitted on some of them.
+        """The same with the statistics of all training rows, where it was fitted on some of them.
 
         Parameters
         ----------
@@ -258,15 +289,35 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         raise OptionError(f"Rows that are read from disk are not for the task {self.task}.", "Drop --stream.")
 
     def same_encoding(self, other: Task) -> bool:
-        """Whether a target that the other one encoded is as this one would have it."""
+        """Whether a target that another task encoded is what this one would make of it.
+
+        Parameters
+        ----------
+        other : Task
+            The task that encoded the target.
+        """
         return (self.task, self.classes) == (other.task, other.classes)
 
     def answering(self, row: tuple[int, ...]) -> Task | None:
-        """The task of a network with answers of shape ``row`` for each row; None where it does not fit."""
+        """The task of a network with answers of shape ``row`` for each row; None where it does not fit.
+
+        Parameters
+        ----------
+        row : tuple of int
+            Shape of one row of the network's output.
+        """
         raise NotImplementedError
 
     def difference(self, before: Array, after: Array) -> float:
-        """Largest difference of two sets of decoded answers: of probabilities as they are."""
+        """Largest difference of two sets of decoded answers: absolute of probabilities, else relative to their size.
+
+        Parameters
+        ----------
+        before : ndarray, shape (n, …)
+            Decoded answers of the model.
+        after : ndarray, shape (n, …)
+            Decoded answers of an export of it, to the same rows.
+        """
         return float(_apart(before, after).max(initial=0.0))
 
     # --- outputs and targets as tensors ---
@@ -276,37 +327,89 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         raise NotImplementedError
 
     def decide(self, decoded: Tensor) -> Tensor:
-        """What decoded outputs say: index of the likeliest class (n,), or of several labels whether each holds."""
+        """What decoded outputs say: index of the likeliest class (n,), or of several labels whether each holds.
+
+        Parameters
+        ----------
+        decoded : Tensor, shape (n, …)
+            Probabilities or quantities.
+        """
         return decoded.argmax(dim=1)
 
     def table(self, decoded: Tensor) -> Tensor:
-        """Decoded answers as metrics take them: probabilities (n, classes), or quantities (n, k)."""
+        """Decoded answers as metrics take them: probabilities (n, classes), or quantities (n, k).
+
+        Parameters
+        ----------
+        decoded : Tensor, shape (n, …)
+            Probabilities or quantities.
+        """
         return decoded.reshape(len(decoded), -1)
 
     def scored(
         self, table: Tensor, truth: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What metrics are taken of: decoded answers as a table, their truth and weights, without what is ignored."""
+        """What metrics are taken of: decoded answers as a table, their truth and weights, without what is ignored.
+
+        Parameters
+        ----------
+        table : Tensor, shape (n, k)
+            What `table` made of decoded answers.
+        truth : Tensor, shape (n,) or (n, k)
+            What `truth` made of the target.
+        weights : Tensor or None, shape (n,)
+            Weights of rows, as `row_weights` made them.
+        """
         return table, truth, weights
 
     def row_weights(self, weights: Tensor) -> Tensor:
-        """Weights of rows, (n,), as metrics take them."""
+        """Weights of rows as metrics take them.
+
+        Parameters
+        ----------
+        weights : Tensor, shape (n,)
+            Weights of rows.
+        """
         return weights
 
     def truth(self, target: Tensor) -> Tensor:
-        """Encoded target as metrics take it: class indices (n,), labels (n, k), or float64 quantities (n, k)."""
+        """Encoded target as metrics take it: class indices (n,), labels (n, k), or float64 quantities (n, k).
+
+        Parameters
+        ----------
+        target : Tensor, shape (n,) or (n, outputs)
+            What `encode` made.
+        """
         return target
 
     def class_index(self, target: Tensor) -> Tensor:
-        """Encoded target of one label a row as class indices, int64 (n,)."""
+        """Encoded target of one label a row as class indices, int64 (n,).
+
+        Parameters
+        ----------
+        target : Tensor, shape (n,) or (n, outputs)
+            What `encode` made.
+        """
         return target
 
     def encode_batch(self, target: Tensor) -> Tensor:
-        """Target of a loader's batch, in whatever shape and type it has, as the loss takes it."""
+        """Target of a loader's batch, in whatever shape and type it has, as the loss takes it.
+
+        Parameters
+        ----------
+        target : Tensor, shape (n, …)
+            As a dataset or loader gives it.
+        """
         return target.float().reshape(len(target), -1)
 
     def mean_outputs(self, outputs: Tensor) -> Tensor:
-        """Outputs of an ensemble, (members, n, outputs), as those of one network, (n, outputs)."""
+        """Outputs of an ensemble as those of one network, (n, outputs).
+
+        Parameters
+        ----------
+        outputs : Tensor, shape (members, n, outputs)
+            Outputs of each member.
+        """
         raise NotImplementedError
 
     # --- loss, metrics, baseline ---
@@ -335,7 +438,13 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         raise NotImplementedError
 
     def mass(self, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:
-        """What a batch counts in the mean over several, where the loss divides by the weights of its labels."""
+        """Weight of a batch in the mean over several, where the loss divides by the weights of its labels; else None.
+
+        Parameters
+        ----------
+        weights : Tensor or None, shape (classes,)
+            Weight of each class in the loss.
+        """
         return None
 
     def metrics(self) -> Mapping[str, Callable[..., float]]:
@@ -347,7 +456,17 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         raise NotImplementedError
 
     def for_torchmetrics(self, decoded: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        """Decoded answers and target as the class ``name`` of torchmetrics takes them."""
+        """Decoded answers and target as the class ``name`` of torchmetrics takes them.
+
+        Parameters
+        ----------
+        decoded : Tensor, shape (n, …)
+            Probabilities or quantities.
+        target : Tensor, shape (n,) or (n, k)
+            What `truth` made of the target.
+        name : str
+            Name of the class of torchmetrics.
+        """
         return decoded, target.long()
 
     def constant(self, known: Tensor) -> Tensor:
@@ -365,11 +484,17 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         return self.share(known)
 
     def constant_table(self, known: Tensor) -> Tensor:
-        """What a constant answers to some rows, as a table; see `table`."""
+        """What a constant answers to some rows, as a table; see `table`.
+
+        Parameters
+        ----------
+        known : Tensor, shape (n,) or (n, k)
+            Target of some rows as metrics take it.
+        """
         return self.constant(known).expand(len(known), -1)
 
     def constant_outputs(self, known: Tensor, classes: Tensor | None, smoothing: float) -> Tensor:
-        """Outputs of a row, float64 (outputs,), that say the constant answer which costs least as a loss counts.
+        """Outputs of a row, float64 (outputs,), for the constant answer with the smallest loss.
 
         Parameters
         ----------
@@ -387,29 +512,63 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         return self.outputs_for(said)
 
     def share(self, known: Tensor) -> Tensor:
-        """Mean of a target as metrics take it, float64 (k,)."""
+        """Mean of a target, or share of each label, float64 (k,).
+
+        Parameters
+        ----------
+        known : Tensor, shape (n,) or (n, k)
+            Target of some rows as metrics take it.
+        """
         return known.double().mean(0)
 
     def smoothed(self, shares: Tensor, smoothing: float) -> Tensor:
-        """Shares of labels as a loss with label smoothing counts them."""
+        """Shares of labels as a loss with label smoothing counts them.
+
+        Parameters
+        ----------
+        shares : Tensor, shape (k,)
+            Share of each label, or mean of each quantity.
+        smoothing : float
+            Label smoothing of the loss, from 0 to 1.
+        """
         return shares * (1 - smoothing) + smoothing / len(shares)
 
     def outputs_for(self, answer: Tensor) -> Tensor:
-        """Outputs, float64 (outputs,), that are decoded as one answer, (k,)."""
+        """Outputs, float64 (outputs,), that are decoded as one answer.
+
+        Parameters
+        ----------
+        answer : Tensor, shape (k,)
+            Probabilities or quantities of one row.
+        """
         raise NotImplementedError
 
     def usual_of(self, mean: Tensor) -> Tensor:
-        """What `usual` is, by the mean of an encoded target, or by the share of each class."""
+        """Value of `usual`, from the mean of an encoded target, or from the share of each class.
+
+        Parameters
+        ----------
+        mean : Tensor, shape (k,)
+            Mean of the encoded training target, or share of each class.
+        """
         return mean
 
 
 def floats(values: Array, names: Sequence[str]) -> Array:
-    """Quantities of the columns ``names`` as float64; raises `DataError` for text."""
+    """Quantities of the columns ``names`` as float64; raises `DataError` for text.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,) or (n, k)
+        The target as it came.
+    names : sequence of str
+        Names of its columns, for the error.
+    """
     try:
         return values.astype(np.float64)
     except (ValueError, TypeError):
         raise DataError(
-            f"The target {', '.join(names)!r} holds text, which is no quantity.", "--task multiclass learns labels."
+            f"The target {', '.join(names)!r} holds text, which is not a quantity.", "--task multiclass learns labels."
         ) from None
 
 

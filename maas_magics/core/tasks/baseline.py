@@ -16,7 +16,7 @@ from maas_magics.core.tasks.metrics import Metric, evaluate, is_ours
 def baseline(
     metrics: Mapping[str, Metric], task: Task, known: Tensor, weights: Tensor | None = None
 ) -> dict[str, float]:
-    """The package's own metrics of a constant answer to some rows; those of a user's metric are not told."""
+    """The package's own metrics of a constant answer to some rows; a user's own metrics are left out."""
     said = task.constant_table(known)
     found = evaluate({name: metric for name, metric in metrics.items() if is_ours(metric)}, said, known, weights)
     return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -55,7 +55,7 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
             raise OptionError(f"The class weights lack the label {label!r}.", _told(labels))
     for label, weight in given.items():
         if label not in labels:
-            raise OptionError(f"The class weights name {label!r}, which is no label.", did_you_mean(label, labels))
+            raise OptionError(f"The class weights name {label!r}, which is not a label.", did_you_mean(label, labels))
         if not 0 <= weight < math.inf:
             raise OptionError(
                 f"The weight of {label!r} is {weight:g}; a number of at least 0 was expected.", "Drop it."

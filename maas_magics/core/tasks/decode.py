@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maas_magics.core.tasks.base import Link, Task
 
 TINY = 1e-30
-"""Size below which a figure nears the end of float32."""
+"""Size below which a value nears the end of float32."""
 
 
 class Decode(nn.Module):

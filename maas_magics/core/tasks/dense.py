@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 IGNORED = -100
-"""Label that torch's losses ignore where nothing else is said."""
+"""Label that torch's losses ignore by default."""
 
 
 @tasks.register("dense")

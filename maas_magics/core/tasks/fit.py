@@ -40,8 +40,8 @@ def fit_task(
         Without missing values.
     names : sequence of str
     task : TaskName, Family or None
-        Inferred when it is no task: text, booleans and whole numbers of at most 20 different values are labels, other
-        numbers quantities; several columns are labels where each holds nothing but 0 and 1.
+        Inferred when it is not a task: text, booleans and whole numbers of at most 20 different values are labels,
+        other numbers quantities; several columns are labels where each holds nothing but 0 and 1.
     standardise : bool
         Whether a regression target is learnt in units of its standard deviation.
     ignored : int, optional
@@ -122,7 +122,7 @@ def respelled(task: Task, spelled: Mapping[str, str]) -> Task:
 
 
 def infer_task(values: Array, asked: TaskName | Family | None = None) -> TaskName:
-    """Task that a target's values speak for, as far as it was not asked for; see `fit_task`."""
+    """Task that a target's values speak for, as far as it was not requested; see `fit_task`."""
     values = values.astype(np.float64) if is_decimal(values) else values
     match asked:
         case "quantities":

@@ -31,7 +31,7 @@ class Heads(Task, frozen=True, tag="heads"):
     ----------
     heads : tuple of Task
     widths : tuple of int
-        Numbers of a row that the network puts out for each head; as many as its task asks for where empty.
+        Numbers of a row that the network puts out for each head; as many as its task requests where empty.
     loss_weights : tuple of float
         Weight of each head's loss in their sum.
     """
@@ -270,7 +270,7 @@ class HeadMetric:
         self.metric, self._heads, self._place = metric, heads, place
 
     def __call__(self, decoded: Tensor, known: Tensor, weights: Tensor | None = None) -> float:
-        """The figure of some rows."""
+        """The metric of some rows."""
         table, truth, weights = self.part(decoded, known, weights)
         return self.metric(table, truth) if weights is None else self.metric(table, truth, weights)
 
@@ -308,5 +308,5 @@ class HeadAccumulator:
         self._inner.update(*self._metric.part(decoded, known, weights))
 
     def result(self) -> float:
-        """The figure of all rows so far."""
+        """The metric of all rows so far."""
         return float(self._inner.result())

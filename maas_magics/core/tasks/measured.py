@@ -1,4 +1,4 @@
-"""Metrics of torchmetrics, which is imported only when one is asked for."""
+"""Metrics of torchmetrics, which is imported only when one is requested."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maas_magics.core.tasks.metrics import Metric
 
 
 def is_of_torchmetrics(item: Any) -> bool:
-    """Whether it is a metric of torchmetrics, or its class; torchmetrics is not imported to tell."""
+    """Whether it is a metric of torchmetrics, or its class; torchmetrics is not imported for the answer."""
     kind = item if inspect.isclass(item) else type(item)
     return any(
         base.__module__.startswith("torchmetrics.") and base.__name__ in ("Metric", "MetricCollection")
@@ -47,7 +47,7 @@ def from_class(kind: Any, task: Task) -> Metric:
         given = {name: value for name, value in given.items() if name != "task"}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchmetrics tells that a name has moved
+            warnings.simplefilter("ignore")  # torchmetrics warns that a name has moved
             return Measured(kind(**given), task)
     except (TypeError, ValueError) as error:
         raise OptionError(f"The metric {kind.__name__!r} does not fit {task.task}: {error}") from None
@@ -71,7 +71,7 @@ class Measured:
     Attributes
     ----------
     higher_is_better : bool or None
-        As torchmetrics tells; None where it does not.
+        As torchmetrics declares; None where it does not.
     """
 
     def __init__(self, metric: Any, task: Task) -> None:
@@ -79,7 +79,7 @@ class Measured:
         self.higher_is_better: bool | None = getattr(metric, "higher_is_better", None)
 
     def __call__(self, decoded: Tensor, target: Tensor) -> float:
-        """The figure of some rows."""
+        """The metric of some rows."""
         self._metric.reset()
         self.update(decoded, target)
         return self.result()
@@ -95,7 +95,7 @@ class Measured:
             self._metric.to(decoded.device).update(*self._task.for_torchmetrics(decoded, target, name))
 
     def result(self) -> float:
-        """The figure of all rows so far."""
+        """The metric of all rows so far."""
         with self._told():
             return float(self._metric.compute())
 

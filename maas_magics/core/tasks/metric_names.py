@@ -55,7 +55,7 @@ ELSEWHERE = {
     "spearman": "SpearmanCorrCoef",
     "spearmanr": "SpearmanCorrCoef",
 }
-"""What figures that have other names elsewhere are called here, or by torchmetrics."""
+"""Names here, or of torchmetrics, of metrics that have other names elsewhere."""
 
 OF_QUANTITIES = (
     "MeanSquaredError",
@@ -117,13 +117,13 @@ def _instead(name: str, known: Collection[str], task: Task) -> str:
 
 
 def by_name(asked: Sequence[Any], monitor: str, task: Task) -> tuple[str, ...]:
-    """Names of the figures of a training that can be had again by name; empty where they are the usual ones.
+    """Names of the metrics of a training that can be computed again by name; empty where they are the usual ones.
 
     Parameters
     ----------
     asked : sequence of str or callable
     monitor : str
-        The figure that is watched.
+        The metric that is watched.
     task : Task
     """
     usual = task.default_metrics

@@ -72,7 +72,7 @@ def balanced_accuracy(decoded: Tensor, target: Tensor, weights: Weights = None) 
 
 
 def label_counts(decoded: Tensor, target: Tensor, weights: Weights = None) -> Tensor:
-    """Of several labels a row, how often each was rightly answered to hold, and how often wrongly told, (2, k)."""
+    """Of several labels a row, how often each was rightly predicted, and how often wrongly, (2, k)."""
     answered, true = decoded >= 0.5, target.bool()
     each_row = torch.ones(len(true), dtype=torch.float64) if weights is None else weights.double()
     each_row = each_row.to(answered.device)

@@ -1,4 +1,4 @@
-"""What the target is, told from one reading of its rows in memory that does not grow with them."""
+"""What the target is, inferred from one reading of its rows in memory that does not grow with them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ MOST_LABELS = 100_000
 """Different labels that a target may have."""
 
 HEAD = 10_000
-"""First rows by which several targets are told to be labels or quantities."""
+"""First rows that decide whether several targets are labels or quantities."""
 
 
 class TargetProfile:
-    """What the target is: every label, or the exact figures of quantities.
+    """What the target is: every label, or the exact statistics of quantities.
 
     Parameters
     ----------
     names : sequence of str
     task : TaskName, Family or None
-        As asked for.
+        As requested.
     """
 
     def __init__(self, names: Sequence[str], task: TaskName | Family | None) -> None:
@@ -76,7 +76,7 @@ class TargetProfile:
 
     @property
     def first(self) -> Array:
-        """Places of the rows that `meet` told."""
+        """Places of the rows that `meet` returned."""
         return np.array(sorted(self._first.values()), dtype=np.int64)
 
     def add(self, values: Array) -> None:

@@ -75,7 +75,7 @@ class Regression(Task, frozen=True, tag="regression"):
 
     def encode(self, values: Array) -> Array:
         """Standardised quantities, float32 (n, k)."""
-        with np.errstate(over="ignore"):  # a quantity past float32 is infinitely far off, which its loss tells
+        with np.errstate(over="ignore"):  # a quantity past float32 is infinitely far off, which its loss shows
             standard = (self.quantities(values) - np.array(self.center)) / np.array(self.scale)
             return np.asarray(standard, dtype=np.float32)
 

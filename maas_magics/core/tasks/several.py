@@ -1,4 +1,4 @@
-"""Several targets, a head for each: what of them was asked for, and their values as the fields of records."""
+"""Several targets, a head for each: what of them was requested, and their values as the fields of records."""
 
 from __future__ import annotations
 
@@ -69,12 +69,14 @@ def part_heads(
     texts : collection of str
         Columns that are known to be text.
     notify : callable
-        Gets what is to be known of each head's target.
+        Gets the notes on each head's target.
 
     Returns
     -------
     source : Source
+        Where the rows come from.
     features : pyarrow.Table
+        Columns beside the targets, n rows.
     values : ndarray, shape (n,)
         Records: a field for each head.
 
@@ -129,7 +131,7 @@ def held_heads(held: Any, heads: Mapping[str, Any], csv: str | None, texts: Coll
 
 
 def given_heads(target: Any, heads: Sequence[str]) -> dict[str, Any]:
-    """Targets that somebody gave, as those of some heads: by their names, or in their order.
+    """Targets that someone gave, as those of some heads: by their names, or in their order.
 
     Raises
     ------

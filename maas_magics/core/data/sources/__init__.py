@@ -38,10 +38,22 @@ class Source(Protocol):
         """All rows."""
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """All rows, at most ``rows`` at a time."""
+        """All rows, in chunks.
+
+        Parameters
+        ----------
+        rows : int
+            Most rows of a chunk.
+        """
 
     def restore(self, columns: Answers) -> Any:
-        """Answers, one entry a row, in the library the rows came from; labels may be Arrow dictionaries."""
+        """Answers in the library that the rows came from.
+
+        Parameters
+        ----------
+        columns : mapping of str to ndarray or pyarrow.DictionaryArray, shape (n, …)
+            One entry a row; labels may be Arrow dictionaries.
+        """
 
 
 @runtime_checkable
@@ -49,17 +61,29 @@ class Rereadable(Source, Protocol):
     """A source outside memory, whose chunks may be read as often as one likes, in the same order."""
 
     def size(self) -> int:
-        """Bytes that all rows take in memory, as well as that can be told without reading them."""
+        """Bytes that all rows take in memory, estimated without reading them."""
 
 
 class Opener(Protocol):
     """What a module of this package registers; the one for files takes ``csv`` as well."""
 
     def accepts(self, data: Any) -> bool:
-        """Whether it can read ``data``; must not import the library it is for."""
+        """Whether it can read ``data``; must not import the library it is for.
+
+        Parameters
+        ----------
+        data : Any
+            What the user gave as data.
+        """
 
     def open(self, data: Any) -> Source:
-        """``data`` as a source."""
+        """``data`` as a source.
+
+        Parameters
+        ----------
+        data : Any
+            Data that it accepts.
+        """
 
 
 sources: Registry[Opener] = Registry("data source", __name__, "maas_magics.sources")
@@ -71,6 +95,7 @@ def open_source(data: Any, csv: str | None = None) -> Source:
     Parameters
     ----------
     data : Any
+        A table, arrays, a path or URL, a list of them, or a `Source`.
     csv : str, optional
         How CSV files are written: ``"sep=; decimal=, encoding=latin-1 missing=NA"``.
 
@@ -97,18 +122,38 @@ def open_source(data: Any, csv: str | None = None) -> Source:
 
 
 def typed(source: Source, texts: Collection[str]) -> Source:
-    """A source that is asked for the columns ``texts`` letter for letter, where its format leaves their type open."""
+    """A source that reads the columns ``texts`` letter for letter, where its format leaves their type open.
+
+    Parameters
+    ----------
+    source : Source
+        Any source.
+    texts : collection of str
+        Names of columns that are text, such as ids with leading zeros.
+    """
     method = getattr(source, "typed", None)
     return source if method is None else method(texts)
 
 
 def notes_of(source: Source) -> tuple[str, ...]:
-    """Sentences about how a source is read, for a person."""
+    """Notes on how a source is read, for the user.
+
+    Parameters
+    ----------
+    source : Source
+        Any source.
+    """
     return tuple(getattr(source, "notes", ()))
 
 
 def refuse_sparse(data: Any) -> None:
-    """Raise `DataError` for a sparse matrix of scipy, which only its owner knows to fit into memory as an array."""
+    """Raise `DataError` for a sparse matrix of scipy, which only its owner knows to fit into memory as an array.
+
+    Parameters
+    ----------
+    data : Any
+        What the user gave as data.
+    """
     if not (comes_from(data, "scipy") and hasattr(data, "toarray")):
         return
     shape = " × ".join(f"{length:,}" for length in data.shape)
@@ -121,12 +166,26 @@ def refuse_sparse(data: Any) -> None:
 
 
 def is_files(data: Any) -> bool:
-    """Whether data is a path, a URL, or a list of them."""
+    """Whether data is a path, a URL, or a list of them.
+
+    Parameters
+    ----------
+    data : Any
+        What the user gave as data.
+    """
     return bool(sources.get("files").accepts(data))
 
 
 def comes_from(data: Any, *packages: str) -> bool:
-    """Whether the type of ``data``, or a base of it, is defined in one of ``packages``."""
+    """Whether the type of ``data``, or a base of it, is defined in one of ``packages``.
+
+    Parameters
+    ----------
+    data : Any
+        Any object.
+    *packages : str
+        Names of top-level packages.
+    """
     return any(base.__module__.partition(".")[0] in packages for base in type(data).__mro__)
 
 
@@ -136,8 +195,9 @@ def plain(table: pa.Table, whole: bool = False) -> pa.Table:
     Parameters
     ----------
     table : pyarrow.Table
+        Rows as they were read.
     whole : bool
-        Whether these are all rows, which alone tells the length of lists whose type does not.
+        Whether these are all rows, which alone show the length of lists whose type does not.
     """
     columns = [plain_column(column, whole) for column in table.columns]
     fields = [
@@ -148,14 +208,26 @@ def plain(table: pa.Table, whole: bool = False) -> pa.Table:
 
 
 def as_numpy(values: Any) -> np.ndarray[Any, Any]:
-    """Answers as an array; labels of text as objects that are shared by the rows."""
+    """Answers as an array; labels of text as objects that are shared by the rows.
+
+    Parameters
+    ----------
+    values : ndarray or pyarrow.DictionaryArray
+        Answers, one entry a row.
+    """
     if isinstance(values, pa.DictionaryArray):
         return np.asarray(np.array(values.dictionary.to_pylist(), dtype=object)[values.indices.to_numpy()])
     return np.asarray(values)
 
 
 def as_arrow(columns: Answers) -> pa.Table:
-    """Answers as an Arrow table."""
+    """Answers as an Arrow table.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray or pyarrow.DictionaryArray
+        Answers, one entry a row.
+    """
     return pa.table({n: _undictionaried(v) if isinstance(v, pa.DictionaryArray) else v for n, v in columns.items()})
 
 
@@ -164,7 +236,15 @@ def _undictionaried(values: pa.DictionaryArray) -> pa.Array:
 
 
 def as_pandas(columns: Answers, index: Any = None) -> Any:
-    """Answers as a pandas table, text as pandas' own kind where it has one."""
+    """Answers as a pandas table, text as pandas' own kind where it has one.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray or pyarrow.DictionaryArray
+        Answers, one entry a row.
+    index : pandas.Index, optional
+        Index of the table that the rows came from.
+    """
     import pandas as pd
 
     text = pd.StringDtype(na_value=np.nan) if int(pd.__version__.partition(".")[0]) >= 3 else None
@@ -185,7 +265,15 @@ def _own(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes] | None:
 
 
 def plain_column(values: pa.ChunkedArray, whole: bool = False) -> pa.ChunkedArray:
-    """A column as `plain` has it."""
+    """A column as `plain` has it.
+
+    Parameters
+    ----------
+    values : pyarrow.ChunkedArray
+        A column as it was read.
+    whole : bool
+        Whether these are all rows, as in `plain`.
+    """
     kind = values.type
     if pa.types.is_run_end_encoded(kind):
         decoded = pa.chunked_array([pc.run_end_decode(chunk) for chunk in values.chunks], kind.value_type)

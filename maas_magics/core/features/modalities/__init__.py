@@ -1,6 +1,6 @@
-"""Kinds of columns, by name: what one is once it is fitted, and how it is told from rows. One file for each.
+"""Kinds of columns, by name: what one is once it is fitted, and how it is inferred from rows. One file for each.
 
-Another package adds one, a `Modality`, by an entry point of the group ``maas_magics.modalities``; it is asked before
+Another package adds one, a `Modality`, by an entry point of the group ``maas_magics.modalities``; it is tried before
 those here whether a column is one of its own.
 """
 
@@ -30,7 +30,15 @@ class Modality:
     profile: type[Profile]
 
     def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
-        """Whether a column is of this kind."""
+        """Whether a column is of this kind.
+
+        Parameters
+        ----------
+        field : pyarrow.Field
+            Name, type and metadata of the column.
+        fit : FitConfig
+            What it is fitted for.
+        """
         return self.profile.accepts(field, fit)
 
 
@@ -38,7 +46,15 @@ modalities: Registry[Modality] = Registry("modality", __name__, "maas_magics.mod
 
 
 def profile_of(field: pa.Field, fit: FitConfig) -> Profile:
-    """What fits a column; what no modality accepts is refused once its values are there."""
+    """The profile for a column; a column that no modality accepts is refused once its values are there.
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+        Name, type and metadata of the column.
+    fit : FitConfig
+        What it is fitted for.
+    """
     from maas_magics.core.features.refused import RefusedProfile
 
     own: list[Modality] = []

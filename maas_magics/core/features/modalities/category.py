@@ -37,7 +37,7 @@ class Category(Coded, frozen=True, tag="category"):
 
     One rule holds for a text and the value it is, in a table, a CSV or JSON file, a cell, a service's tensor and an
     exported graph: a text is itself, letter for letter, spaces, ``NA``, ``null``, ``true``, ``007`` and ``1e3``
-    included; the empty one alone is missing. What is no text is spelled as `maas_magics.core.data.values.text_of` has
+    included; the empty one alone is missing. What is not text is spelled as `maas_magics.core.data.values.text_of` has
     it. Where values were not texts (``spelled``), their other usual spellings mean them as well: ``1.0`` and ``True``.
     """
 
@@ -85,7 +85,7 @@ class Category(Coded, frozen=True, tag="category"):
 
 
 def _others(value: str) -> tuple[str, ...]:
-    """How Python and spreadsheets spell what is no text."""
+    """How Python and spreadsheets spell values that are not text."""
     if value in ("true", "false"):
         return value.capitalize(), value.upper()
     number = number_of(value)
@@ -202,7 +202,7 @@ class TextProfile:
         if what:
             notify(f"Column {name!r} {what}.{ONE_EACH} {fix}")
         if len(known) > MOST_CATEGORIES:
-            notify(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are told apart.")
+            notify(f"Column {name!r}: the {MOST_CATEGORIES:,} most frequent of {len(by_count):,} texts are kept apart.")
         tell_words(f"Column {name!r}", known, notify)
         if MIXED in (self.field.metadata or {}):
             notify(f"Column {name!r} holds texts and numbers; each is taken as a text.")

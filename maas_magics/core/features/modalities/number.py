@@ -24,7 +24,7 @@ from maas_magics.core.features.notes import mostly_numbers, tell_mixed
 from maas_magics.core.features.scaling import fitted, tell_flat
 
 AT_ONCE = 2**22
-"""Numbers whose figures are taken at a time, as float64."""
+"""Numbers taken into the statistics at a time, as float64."""
 
 
 class Number(NumberLike, frozen=True, kw_only=True, tag="number"):
@@ -107,7 +107,7 @@ class Number(NumberLike, frozen=True, kw_only=True, tag="number"):
 
 
 def measure(name: str, values: Array, into: RunningStatistics) -> None:
-    """Take numbers (n, p) into some figures; raise `DataError` for infinite ones, which no network learns from."""
+    """Add numbers (n, p) to running statistics; raise `DataError` for infinite ones, which no network learns from."""
     step = max(1, AT_ONCE // max(1, values.shape[1]))
     for start in range(0, max(len(values), 1), step):
         part = values[start : start + step].astype(np.float64, copy=False)
@@ -156,7 +156,7 @@ class NumberProfile:
             self._told, self._fallen = other._told, other._fallen
 
     def finish(self, sample: pa.ChunkedArray, notify: Tell, told: bool = False) -> Number | None:
-        """What the column is; ``told`` where texts among its numbers are told already."""
+        """What the column is; ``told`` where texts among its numbers were reported already."""
         for text in self._fallen:
             notify(text)
         found = self.figures

@@ -139,7 +139,7 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
 
 
 def _of_shape(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> DataError:
-    """What is to be said of rows of another shape, and what to type where that mends it."""
+    """The error for rows of another shape, with what to type where that mends it."""
     told = (
         "("
         + ", ".join(["n", *("any" if size < 0 else str(size) for size in wanted)])

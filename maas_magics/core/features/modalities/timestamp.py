@@ -79,7 +79,7 @@ class Timestamp(NumberLike, frozen=True, kw_only=True, tag="timestamp"):
             times = pa.nulls(len(values), pa.timestamp("us")) if text.null_count == len(text) else dates(values)
             if times is None:
                 hint = fix(self.name, texts_of(values)) or as_dates(self.name)
-                raise mismatch(self.name, "text that is no date", "dates", hint)
+                raise mismatch(self.name, "text that is not a date", "dates", hint)
             values = times
         elif not is_moment(kind) and not pa.types.is_null(kind):
             raise mismatch(self.name, str(kind), "dates", as_dates(self.name))
