@@ -43,7 +43,7 @@ class Chunks:
         self._error: Exception | None = None
         self._ended = False
         self.closed = False
-        """Whether nobody reads any more."""
+        """Whether no one reads any more."""
 
     # --- for whoever makes them ---
 
@@ -68,7 +68,7 @@ class Chunks:
                 self._wake()
 
     def wait_for_room(self) -> bool:
-        """Wait until the reader is not too far behind; False once nobody reads any more."""
+        """Wait until the reader is not too far behind; False once no one reads any more."""
         with self._news:
             self._news.wait_for(lambda: self.has_room or self.closed)
             return not self.closed
@@ -128,7 +128,7 @@ class Chunks:
         self._news.notify_all()
         waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
-            with contextlib.suppress(RuntimeError):  # its loop is closed, and nobody waits
+            with contextlib.suppress(RuntimeError):  # its loop is closed, and no one waits
                 loop.call_soon_threadsafe(_wake, future)
 
 
@@ -183,7 +183,7 @@ class ChunkReader:
 
 
 def check(request: GenerateRequest) -> None:
-    """See that a request's figures make sense.
+    """Check the values of a request.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def in_one_pass(request: GenerateRequest, predict: Callable[[PredictRequest], An
     predict : callable
         From a `PredictRequest` to its answer.
     model : str
-        ``name:version`` that answers, where the answer is no `Prediction`, which tells.
+        ``name:version`` that answers, where the answer is not a `Prediction`, which holds it.
 
     Raises
     ------

@@ -35,11 +35,11 @@ class Context:
     emit : callable
         Takes an event; sets its ``seq`` and ``time``.
     stopping : callable
-        What somebody wants of the task; see `Stopping`.
+        What someone wants of the task; see `Stopping`.
     uploads : Uploads, optional
         Data that a request may name by digest.
     checkpoints : Path, optional
-        Folder for the state of a training, to go on from; none is kept when None.
+        Folder for the state of a training, to resume from; none is kept when None.
     allow_code : bool
         Whether source that was sent may run.
     written : callable
@@ -59,7 +59,7 @@ class Context:
     exports_later: bool = False
 
     def check_stop(self) -> None:
-        """Raise `Stopped` if somebody wants the task to end; for tasks that have nothing to keep half-way."""
+        """Raise `Stopped` if someone wants the task to end; for tasks that have nothing to keep half-way."""
         wanted = self.stopping()
         if wanted == "suspend":
             raise Suspended("The job gave way.")

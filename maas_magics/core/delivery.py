@@ -31,6 +31,6 @@ def deliver_files(files: Mapping[str, bytes], out: Path) -> Path:
         place = Path(folder)
         for name, data in files.items():
             if Path(name).name != name:
-                raise ExportError(f"The export holds a file {name!r}, which is no name of one.")
+                raise ExportError(f"The export holds a file {name!r}, which is not a file name.")
             (place / name).write_bytes(data)
         return deliver(place, next((name for name in files if name.startswith("model")), ""), out)

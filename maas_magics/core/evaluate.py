@@ -122,7 +122,7 @@ def _scored_chunks(
         beside.meet([rows.schema.field(name) for name in names], columns)
         if beside.empty:
             caution(beside.empty)
-        if predictor.answers.numeric:  # as they were learnt: the few texts among numbers are no answers
+        if predictor.answers.numeric:  # as they were learnt: the few texts among numbers are not answers
             columns = [read_numbers(each) if is_text(each.type) and mostly(each) else each for each in columns]
         features, values = answered(features, names, columns)
         all_rows, kept = all_rows + rows.num_rows, kept + len(values)
@@ -136,7 +136,7 @@ def _scored_chunks(
         predictor.answers.check_rows(values)
         try:
             known = predictor.answers.known(values)
-        except DataError as error:  # the rest of the file may tell that these were no whole numbers, but texts
+        except DataError as error:  # the rest of the file may show that these were texts, not whole numbers
             unknown = unknown or error
         if unknown is None:
             parts.append((predictor.decoded(predictor.encode(features, source)), known))

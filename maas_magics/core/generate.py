@@ -23,7 +23,7 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
     Raises
     ------
     OptionError
-        If a figure of the request makes no sense, or the model's sampler does not know a parameter.
+        If a value of the request is out of range, or the model's sampler does not know a parameter.
     DataError
         If the inputs do not fit the signature.
     """
@@ -62,7 +62,7 @@ def one_row(specs: Sequence[TensorSpec], data: Any) -> list[Array]:
     inputs = {str(name): _array(known.get(name), values) for name, values in data.items()}
     found = fit_inputs(specs, inputs)
     if len(found[0]) != 1:
-        raise DataError(f"The inputs have {len(found[0])} rows; one answer is for one row.", "Ask once for each row.")
+        raise DataError(f"The inputs have {len(found[0])} rows; one answer is for one row.", "Call it for each row.")
     return found
 
 
@@ -70,7 +70,9 @@ def _array(spec: TensorSpec | None, values: Any) -> Array:
     try:
         found = np.asarray(values)
     except ValueError:  # lists of different lengths
-        raise DataError(f"The input {spec.name if spec else ''!r} is no array: its rows differ in length.") from None
+        raise DataError(
+            f"The input {spec.name if spec else ''!r} is not an array: its rows differ in length."
+        ) from None
     if spec is None:
         return found
     if found.dtype.kind in "US" or not found.size:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 UNKNOWN = 4 * 2**30
-"""Bytes taken to be free where nothing tells."""
+"""Bytes taken to be free where the system does not report it."""
 
 _LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),

@@ -24,7 +24,7 @@ GRAPHS = "graphs.zip"
 """Archive of a module that was sent as its graphs: it can be rebuilt without its source."""
 
 ANSWERS = "answers.zip"
-"""Archive of the graph of a module's answers: any process can ask it, and export it, without its source."""
+"""Archive of the graph of a module's answers: any process can run it, and export it, without its source."""
 
 
 class AnswerGraph(nn.Module):
@@ -93,7 +93,7 @@ class Model:
 
 
 def save_weights(net: nn.Module, file: Path) -> None:
-    """Write a module's state as safetensors; extra state of its own that is no tensor stays with the module."""
+    """Write a module's state as safetensors; extra state of its own that is not a tensor stays with the module."""
     tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, file)
 

@@ -57,7 +57,7 @@ def _with_answers(staged: Path, model: Model, sample: pa.Table) -> tuple[Model, 
     rows = sum(BATCHES)
     try:
         raw = model.processor.encode(sample.slice(0, rows).drop_columns([TARGET])) if len(sample) else drawn(model)
-    except Exception:  # a column that cannot be encoded, which the export tells
+    except Exception:  # a column that cannot be encoded, which the export reports
         return model, False
     raw = [values[:rows] for values in raw]
     wide = opened(model, raw)
@@ -76,18 +76,18 @@ def _write_answers(staged: Path, model: Model, raw: list[Array]) -> bool:
             graph = unpack_answers(data, saved)
             for rows in (raw, *other_lengths(model, raw)):
                 compare_answers(model.net, graph, transform(*entered(model.processor, rows)))
-    except Exception:  # torch raises many unrelated kinds here; the export that follows tells why
+    except Exception:  # torch raises many unrelated kinds here; the export that follows reports why
         return False
     (staged / ANSWERS).write_bytes(data)
     return True
 
 
 def _export(context: Context, staged: Path, model: Model, name: str) -> None:
-    """Write the ONNX export of a module, or tell why there is none."""
+    """Write the ONNX export of a module, or notify why there is none."""
     try:
         export_to(staged, model, "onnx", TOLERANCE, staged / "exports", name)
     except Exception as error:
-        # The training is done, and worth more than its export; a file that failed must not be asked.
+        # The training is done, and worth more than its export; a file that failed must not be used.
         if unwritable(error) is not None:
             raise
         shutil.rmtree(staged / "exports", ignore_errors=True)

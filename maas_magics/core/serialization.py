@@ -42,7 +42,7 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
     allow_code : bool
         Whether source runs there.
     texts : callable
-        Columns that the model of the request takes as text; asked for files only.
+        Columns that the model of the request takes as text; requested files only.
 
     Raises
     ------

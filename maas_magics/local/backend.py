@@ -46,7 +46,7 @@ class LocalBackend:
     """Runs requests here.
 
     Trainings run one after another, since torch's random numbers belong to the whole process and two
-    at once could not be repeated to the bit. Whatever else is asked for never waits behind one.
+    at once could not be repeated to the bit. Whatever else is requested never waits behind one.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class LocalBackend:
         self._owner = this_process()
 
     def _removed(self, name: str) -> None:
-        """A model is gone; what is kept of its trainings goes too, where the journal tells what that is."""
+        """A model is gone; what is kept of its trainings goes too, where the journal says what that is."""
         with contextlib.suppress(StoreError):
             self.trainings.remove(name)
 
@@ -112,7 +112,7 @@ class LocalBackend:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None and not self._leaving:
             self._run(*item)
-            del item  # while this waits for the next, nobody is to hold the rows of the last
+            del item  # while this waits for the next, no one is to hold the rows of the last
 
     def _leave(self) -> None:
         """Have a training keep its state before the process ends, which torch's threads would not survive else."""
@@ -140,7 +140,7 @@ class LocalBackend:
         if folder is not None and job.done:
             self.trainings.ended(job.info)
         if isinstance(request, PredictRequest):
-            # Millions of answers belong to whoever asked; the list of jobs must not hold on to them.
+            # Millions of answers belong to the caller; the list of jobs must not hold on to them.
             self._jobs.pop(job.id, None)
 
     def job(self, id: str) -> Job[Any]:
@@ -170,11 +170,11 @@ class LocalBackend:
         return found
 
     def _lives(self, id: str, owner: str) -> bool:
-        """Whether somebody runs a job of another process, or will."""
+        """Whether someone runs a job of another process, or will."""
         return alive(owner)
 
     def predict(self, request: PredictRequest) -> Prediction:
-        """Ask a model in this thread."""
+        """Predict with a model in this thread."""
         return predict(request, self.loader)
 
     def infer(self, model: str, inputs: Mapping[str, Any]) -> Inferred:
@@ -207,7 +207,7 @@ class LocalBackend:
         """Make a candidate of a sweep the next version of a model, and remove every other candidate."""
         source, version = self.models.resolve(candidate)
         if CANDIDATE not in source:
-            raise OptionError(f"{source!r} is no candidate of a sweep.", f"NAME{CANDIDATE}ID:1")
+            raise OptionError(f"{source!r} is not a candidate of a sweep.", f"NAME{CANDIDATE}ID:1")
         info = self.models.copy(f"{source}:{version}", name)
         self.loader.move(source, version, info.name, info.version)
         self.models.delete(source)

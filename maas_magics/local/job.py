@@ -39,13 +39,13 @@ class LocalJob(LoggedJob[R]):
     journal : Journal
         Holds the job already.
     events : sequence of Event
-        What an earlier process told of it.
+        Events that an earlier process logged.
     flush : float
         Seconds between two writes of events to the journal.
-    owner : str
-        Who runs it; what a process writes that is not the owner any more is lost. Not asked for when empty.
     again : callable, optional
         Queues the job once more, after a pause; without it the job cannot be paused.
+    owner : str
+        Who runs it; what a process writes that is not the owner any more is lost. Not checked when empty.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LocalJob(LoggedJob[R]):
                 self._state("paused")
 
     def resume(self) -> None:
-        """Go on where `pause` left off."""
+        """Continue where `pause` left off."""
         if self._again is None or self.done:
             raise not_paused(self._info)
         self._journal.resume(self.id)
@@ -99,11 +99,11 @@ class LocalJob(LoggedJob[R]):
     # --- the running side ---
 
     def suspend(self) -> None:
-        """Have the task keep its state and give its thread back; somebody else goes on with it."""
+        """Have the task keep its state and give its thread back; someone else resumes it."""
         self._suspended = True
 
     def look(self) -> None:
-        """See whether another process asked for a stop, or a pause."""
+        """See whether another process requested a stop, or a pause."""
         with contextlib.suppress(StoreError, sqlite3.Error):
             self._stops = max(self._stops, self._journal.stops(self.id))
             self._paused = self._journal.paused(self.id)
@@ -117,7 +117,7 @@ class LocalJob(LoggedJob[R]):
         return "suspend" if self._paused else ""
 
     def emit(self, event: Event) -> None:
-        """Log an event, and now and then write down what is new; what was told before a pause is not told again."""
+        """Log an event, and now and then write down what is new; a note from before a pause is not repeated."""
         if self._told and isinstance(event, Message) and event.level == "info" and event.text in self._told:
             return
         super().emit(event)
@@ -127,7 +127,7 @@ class LocalJob(LoggedJob[R]):
             self._flushed = now
 
     def written(self) -> None:
-        """Write down every event so far: a training that goes on from a state tells none of those before it again."""
+        """Write down every event so far: a training that resumes from a state does not report those before it again."""
         self._flush("running")
         self._flushed = time.monotonic()
 
@@ -151,7 +151,7 @@ class LocalJob(LoggedJob[R]):
             super().fail(error)
 
     def _give_way(self) -> None:
-        """Leave the rest to whoever goes on with it."""
+        """Leave the rest to whoever resumes it."""
         with self._changed:
             paused = Paused(seq=len(self._log.events) + 1, time=time.time())
             state: State = "paused" if self._paused else "queued"
@@ -168,7 +168,7 @@ class LocalJob(LoggedJob[R]):
         self._info = msgspec.structs.replace(self._info, state=state)
 
     def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
-        """Write the end down; answers, and what would be queued again, belong to whoever asked."""
+        """Write the end down; answers, and what would be queued again, belong to the caller."""
         self._again = None
         self._flush(state, None if isinstance(self._result, Prediction) else encode_outcome(self._result, self._error))
 
@@ -199,7 +199,7 @@ class JournalJob(BaseJob[R]):
     info : JobInfo
     journal : Journal
     alive : callable
-        Whether somebody runs the job, or will.
+        Whether someone runs the job, or will.
     """
 
     def __init__(self, info: JobInfo, journal: Journal, alive: Callable[[], bool]) -> None:
@@ -216,7 +216,7 @@ class JournalJob(BaseJob[R]):
         return info if info.state in FINAL_STATES or alive else msgspec.structs.replace(info, state="failed")
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Replay what was written down, and follow while its process lives unless told not to."""
+        """Replay what was written down, and, if ``follow``, those to come while its process lives."""
         if not follow:
             yield from self._journal.events(self.id, after)
             return
@@ -241,24 +241,24 @@ class JournalJob(BaseJob[R]):
         info = self.info
         outcome = self._journal.result(self.id)
         if outcome is None:
-            raise MaasError(GONE if info.state == "failed" else "The job's answers went to whoever asked.")
+            raise MaasError(GONE if info.state == "failed" else "The job's answers went to its caller.")
         result: R = decode_outcome(request_kind(info.title), outcome)
         return result
 
     def stop(self) -> None:
-        """Ask its process to stop it gracefully; a second call drops the work in hand."""
+        """Request a graceful stop from its process; a second call drops the work in hand."""
         if self.info.state not in FINAL_STATES:
             self._journal.stop(self.id)
             self._journal.resume(self.id)
 
     def pause(self) -> None:
-        """Ask its process to keep its state and give way."""
+        """Request from its process that it keeps its state and ends."""
         if self.info.state in FINAL_STATES or not self.info.title.startswith("train "):
             raise not_paused(self.info)
         self._journal.pause(self.id)
 
     def resume(self) -> None:
-        """Have it gone on with."""
+        """Have it resumed."""
         info = self.info
         if info.state in FINAL_STATES:
             raise not_paused(info)

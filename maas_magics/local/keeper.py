@@ -94,7 +94,7 @@ class Pool(threading.Thread):
     flags : sequence of str
         Further words for every worker.
     ended : callable
-        Told of every job that ended.
+        Called with every job that ended.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Pool(threading.Thread):
                 self._look()
                 trouble = ""
             except Exception as error:  # a journal that is locked or broken, a machine without memory
-                # What could not be seen is no silence of others.
+                # Time in which this process could not look does not count as silence of others.
                 self._others.clear()
                 for worker in self._workers.values():
                     worker.signs = Signs()
@@ -144,7 +144,7 @@ class Pool(threading.Thread):
             self._awake.clear()
 
     def close(self) -> None:
-        """Ask the workers to keep their state, and wait for them."""
+        """Request from the workers that they keep their state, and wait for them."""
         self._closing = True
         self.wake()
         self.join()
@@ -169,7 +169,7 @@ class Pool(threading.Thread):
                 self._take_up(job)
 
     def _show_life(self, held: dict[str, Held]) -> None:
-        """Tell other services that what is kept here needs no other keeper."""
+        """Show other services that the jobs kept here need no other keeper."""
         mine = any(job.keeper == self.name_here for job in held.values())
         if mine and time.monotonic() - self._beaten >= BEAT:
             self._journal.beat_keeper(self.name_here)
@@ -189,7 +189,7 @@ class Pool(threading.Thread):
     def _take_up(self, job: Held) -> None:
         """Find the worker of a job that is kept here, or start one."""
         if job.info.state == "running" and alive(job.owner):
-            self._workers[job.info.id] = Worker(None)  # of a service that is gone; it goes on
+            self._workers[job.info.id] = Worker(None)  # of a service that is gone; it continues
         elif job.info.state == "running":
             self._died(job, "died")
         elif job.stops >= ENOUGH or (job.stops and not self._journal.events(job.info.id)):
@@ -215,7 +215,7 @@ class Pool(threading.Thread):
             return
         if job is None or job.keeper != self.name_here:
             if job is not None:
-                del self._workers[id]  # another service held this one for dead, and goes on with it
+                del self._workers[id]  # another service held this one for dead, and resumes it
             return
         begun = job.info.state == "running"
         silent = worker.signs.silent(job.beat if begun else -1.0)
@@ -258,7 +258,7 @@ class Pool(threading.Thread):
     def _stopped(self, job: Held, text: str) -> None:
         """Write down that a job ended because it was stopped."""
         if self._trainings.has(job.info.id):
-            text += " Its last checkpoint is kept: --resume goes on from it."
+            text += " Its last checkpoint is kept: --resume resumes from it."
         LocalJob[Any](job.info, self._journal, self._journal.events(job.info.id)).fail(Stopped(text))
         self._ended(job.info.id)
 
@@ -274,7 +274,7 @@ class Pool(threading.Thread):
         text = f"The worker process {how}."
         if deaths < ATTEMPTS:
             goes_on = self._trainings.has(id)
-            text += " The job goes on from its last checkpoint." if goes_on else " The job begins anew."
+            text += " The job resumes from its last checkpoint." if goes_on else " The job begins anew."
             self._journal.take_back(job, [Message(seq=seq + 1, time=time.time(), text=text, level="warning")])
             return
         text += f" It did so {deaths} times, and the job is given up."

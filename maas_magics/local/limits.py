@@ -1,4 +1,4 @@
-"""What one request may ask of a service, and what one of its worker processes may use."""
+"""What one request may demand of a service, and what one of its worker processes may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEGABYTE = 2**20
 HOUR = 3600.0
 
 LONGEST_BY_DEFAULT = 200
-"""Epochs of a training that asks for no number, at most."""
+"""Epochs of a training that requests no number, at most."""
 
 SHORT = ("out of memory", "allocate memory", "not enough memory", "alloc_failed", "memory is too small", "bad_alloc")
 """What errors say that have no class of their own."""
@@ -82,7 +82,7 @@ class Limits:
         Raises
         ------
         Refused
-            If it asks for more.
+            If it requests more.
         """
         for option, asked, most in (
             ("epochs", request.epochs, self.epochs),
@@ -94,7 +94,7 @@ class Limits:
                 flag = "--max-workers" if option == "loader-workers" else f"--max-{option}"
                 raise Refused(
                     f"--{option} {asked:,} is more than this service takes: {most:,}.",
-                    f"--{option} {most}, or ask its owner for a higher {flag}.",
+                    f"--{option} {most}, or have its owner raise {flag}.",
                 )
         changes: dict[str, Any] = {}
         if request.epochs is None and 0 < self.epochs < LONGEST_BY_DEFAULT:
@@ -138,5 +138,5 @@ def of_memory(error: BaseException, memory: int) -> BaseException:
     said = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
     return TrainingError(
         f"{said.rstrip('.')}. A worker of this service has {memory / MEGABYTE:,.0f} MB of address space.",
-        getattr(error, "hint", "") or "--batch-size auto, or ask the service's owner for a higher --worker-memory.",
+        getattr(error, "hint", "") or "--batch-size auto, or have the service's owner raise --worker-memory.",
     )

@@ -90,7 +90,7 @@ class ServiceBackend(LocalBackend):
         self.loader.forget(info.model, None)
 
     def _lives(self, id: str, owner: str) -> bool:
-        """A job whose request was written down is gone on with, whatever became of the process that ran it."""
+        """A job whose request was written down is resumed, whatever became of the process that ran it."""
         return self._journal.request(id) is not None or super()._lives(id, owner)
 
     def _possible(self, request: Request[Any]) -> None:
@@ -120,9 +120,9 @@ class ServiceBackend(LocalBackend):
                     raise Refused("A service reads no files of its own.", "Send the rows, and name them by digest.")
 
     def close(self) -> None:
-        """Have the workers keep their state, and end them; a new service goes on with their jobs.
+        """Have the workers keep their state, and end them; a new service resumes their jobs.
 
         Answers that come in chunks end with an error that says so.
         """
-        self.loader.end_generations(GenerationEnded("The service has ended.", "Ask again once it is back."))
+        self.loader.end_generations(GenerationEnded("The service has ended.", "Try again once it is back."))
         self._pool.close()

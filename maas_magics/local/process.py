@@ -16,7 +16,7 @@ def this_process() -> str:
 def _started(pid: int) -> str:
     """When a process began, so that a number used again is not taken for the same process; "dead" for one that ended.
 
-    One that ended stays in the table until its parent looks, which nobody does where a container has no init.
+    One that ended stays in the table until its parent looks, which no one does where a container has no init.
     """
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -33,7 +33,7 @@ def here(owner: str) -> int | None:
 
 
 def alive(owner: str) -> bool:
-    """Whether the process that `this_process` named so lives; on another machine nobody can know, so yes."""
+    """Whether the process that `this_process` named so lives; on another machine no one can know, so yes."""
     host, pid, started = owner.rsplit(":", 2)
     if host != socket.gethostname():
         return True

@@ -1,4 +1,4 @@
-"""What is kept of trainings, so that they can be gone on with: one folder of checkpoints for each name."""
+"""What is kept of trainings, so that they can be resumed: one folder of checkpoints for each name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Trainings:
         self._journal = journal
         self._asked: dict[str, TrainRequest] = {}
         self._taken_up: dict[str, tuple[TrainRequest | None, list[int]]] = {}
-        """By job: the request that it went on from, and when what it took up was written."""
+        """By job: the request that it continued from, and when what it took up was written."""
 
     def folder(self, id: str) -> Path:
         """Checkpoints of a job."""
@@ -57,12 +57,12 @@ class Trainings:
         return []
 
     def find(self, request: Request[Any]) -> str:
-        """Job that a request goes on from; empty where it goes on from none.
+        """Job that a request resumes from; empty where it resumes from none.
 
         Raises
         ------
         OptionError
-            If there is none, or somebody is at it.
+            If there is none, or someone is at it.
         """
         if not isinstance(request, TrainRequest) or not request.resume:
             return ""
@@ -82,7 +82,7 @@ class Trainings:
         return [(info, owner) for info, owner in self._journal.jobs() if info.title == f"train {name}"]
 
     def _goes_on(self, info: JobInfo, owner: str) -> bool:
-        """Whether somebody runs a training, or will."""
+        """Whether someone runs a training, or will."""
         return info.state not in FINAL_STATES and (alive(owner) or self._journal.request(info.id) is not None)
 
     def whole(self, request: TrainRequest, earlier: str) -> TrainRequest:
@@ -91,7 +91,7 @@ class Trainings:
         Raises
         ------
         OptionError
-            If there is no data, and nobody here knows what it was.
+            If there is no data, and no one here knows what it was.
         """
         if not earlier or request.data is not None:
             if request.data is None:
@@ -116,9 +116,9 @@ class Trainings:
         return msgspec.structs.replace(before, **said)
 
     def begin(self, id: str, request: TrainRequest, earlier: str) -> None:
-        """Note a request for later, and give its job the checkpoints that it goes on from."""
+        """Note a request for later, and give its job the checkpoints that it resumes from."""
         self._asked[id] = request
-        with contextlib.suppress(OSError):  # a disk that takes nothing is told when something is to be kept
+        with contextlib.suppress(OSError):  # a disk that takes nothing is reported when something is to be kept
             private.folder(self._place)
         if earlier:
             before = self._line(earlier)
@@ -134,7 +134,7 @@ class Trainings:
         """The request that the checkpoints of a job were made by, where it was made here."""
         before, written = self._taken_up.get(id, (None, []))
         if before is not None and written == self._written(id):
-            return before  # nothing came of what was said since
+            return before  # nothing came of what was requested since
         return self._asked.get(id)
 
     def _written(self, id: str) -> list[int]:
@@ -164,7 +164,7 @@ class Trainings:
                 self.forget(other.id)
 
     def remove(self, name: str) -> None:
-        """Keep nothing of a model that was removed but what a training of it that goes on needs."""
+        """Keep nothing of a model that was removed but what a training of it that continues needs."""
         over = {info.id for info, owner in self._of(name) if not self._goes_on(info, owner)}
         self._asked = {id: kept for id, kept in self._asked.items() if id not in over}
         for id in over:

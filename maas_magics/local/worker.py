@@ -1,7 +1,7 @@
 """A process that runs one job of a service: ``maas_magics.local.worker STORE JOB KEEPER``.
 
-What it does and tells stands in the journal, so it needs nothing of the process that started it,
-and goes on when that one dies.
+What it does and reports is in the journal, so it needs nothing of the process that started it,
+and continues when that one dies.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from maas_magics.local.limits import HOUR, limit_process, of_memory
 from maas_magics.local.process import this_process
 
 LOST = 3
-"""Exit code of a worker whose job somebody else runs."""
+"""Exit code of a worker whose job someone else runs."""
 
 
 def main(place: str, id: str, keeper: str, *flags: str) -> None:
-    """Run the job to its end, or until a signal asks to give way."""
+    """Run the job to its end, or until a signal requests that it gives way."""
     store = Store(place)
     journal = Journal(store.work / "jobs.sqlite")
     found, request = journal.find(id), journal.request(id)
@@ -69,7 +69,7 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
                 continue
             with contextlib.suppress(StoreError):  # locked: it is tried again
                 if not journal.beat(id, me) and not over.wait(1.0):
-                    os._exit(LOST)  # it was held for dead: whoever goes on with the job must not find two of it
+                    os._exit(LOST)  # it was held for dead: whoever resumes the job must not find two of it
                 beaten = time.monotonic()
 
     job.look()

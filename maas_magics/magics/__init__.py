@@ -1,4 +1,4 @@
-"""The magics: each parses a line, asks the session, and returns what came back. No other logic.
+"""The magics: each parses a line, calls the session, and returns what came back. No other logic.
 
 Nothing here imports torch, onnxruntime, pandas, pyarrow or matplotlib: loading the extension must cost nothing.
 """

@@ -69,7 +69,7 @@ def complete(
     variables : dict
         The notebook's.
     local : list of str
-        Names of the function around, whose values nobody knows yet.
+        Names of the function around, whose values no one knows yet.
     """
     opened = OPENED.search(line)
     start = opened.start(1) if opened else max(line.rfind(" "), line.rfind("\t")) + 1

@@ -38,7 +38,7 @@ def jobs(typed: Typed) -> list[str]:
 
 
 def held(typed: Typed, which: Callable[[Any], bool]) -> list[str]:
-    """Variables that hold what is asked for; before them, those of the function around, which may."""
+    """Variables that hold what is requested; before them, those of the function around, which may."""
     return [*typed.local, *(name for name, value in _variables(typed) if which(value))]
 
 

@@ -29,7 +29,7 @@ from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names, uncommented
 
 NEWEST = 50
-"""Jobs that are listed at most, besides those that go on and the sweeps."""
+"""Jobs that are listed at most, besides those that continue and the sweeps."""
 
 
 def _id(names: Names, word: str) -> str:
@@ -119,7 +119,7 @@ def _models(magic: Magic, values: dict[str, Any]) -> None:
 
 
 def _jobs(magic: Magic, values: dict[str, Any]) -> None:
-    # Neither what goes on nor a sweep is lost behind the many trials of one.
+    # Neither what continues nor a sweep is lost behind the many trials of one.
     found = [
         info
         for place, info in enumerate(magic.session.jobs())
@@ -154,7 +154,7 @@ def _stop(magic: Magic, values: dict[str, Any]) -> None:
 def _pause(magic: Magic, values: dict[str, Any]) -> None:
     job = _job(magic, values, going=True)
     job.pause()
-    magic.show(f"Pausing {job.info.title} ({job.info.id}); %maas resume {job.info.id} goes on.")
+    magic.show(f"Pausing {job.info.title} ({job.info.id}); %maas resume {job.info.id} continues.")
 
 
 def _resume(magic: Magic, values: dict[str, Any]) -> Any:
@@ -185,7 +185,7 @@ def _line(event: Event) -> str:
         case Paused():
             return f"{clock}  paused"
         case Resumed():
-            return f"{clock}  goes on in epoch {event.epoch}, after step {event.step}"
+            return f"{clock}  continues in epoch {event.epoch}, after step {event.step}"
         case Finished():
             return f"{clock}  {event.state}{': ' + event.error if event.error else ''}"
     return ""
@@ -247,16 +247,16 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
         (
             Command(
                 "maas resume",
-                "Go on with a training that was paused.",
+                "Resume a training that was paused.",
                 (ID, WAIT),
             ),
             _resume,
         ),
-        (Command("maas logs", "What a job told so far.", (ID,)), _logs),
+        (Command("maas logs", "What a job reported so far.", (ID,)), _logs),
         (
             Command(
                 "maas compare",
-                "Curves and figures of several models or versions side by side.",
+                "Curves and metrics of several models or versions side by side.",
                 (
                     MagicOption(
                         ("names",), "NAME, NAME:3 or NAME@alias", many="+", metavar="NAMES", offer=offers.models

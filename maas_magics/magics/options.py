@@ -60,7 +60,7 @@ def rate_of(names: Names, word: str) -> tuple[str, float]:
     """``pattern=rate``."""
     pattern, equals, rate = word.rpartition("=")
     if not equals or not pattern:
-        raise OptionError(f"{word!r} is no pattern=rate.", "For example: head.*=1e-3")
+        raise OptionError(f"{word!r} is not of the form pattern=rate.", "For example: head.*=1e-3")
     return pattern, real(names, rate)
 
 
@@ -68,7 +68,7 @@ def epoch_of(names: Names, word: str) -> tuple[str, int]:
     """``pattern@epoch``."""
     pattern, at, epoch = word.rpartition("@")
     if not at or not pattern:
-        raise OptionError(f"{word!r} is no pattern@epoch.", "For example: encoder.*@5")
+        raise OptionError(f"{word!r} is not of the form pattern@epoch.", "For example: encoder.*@5")
     return pattern, whole(names, epoch)
 
 
@@ -100,7 +100,7 @@ def pair(names: Names, word: str) -> tuple[str, Any]:
     """``key=value``."""
     key, equals, value = word.partition("=")
     if not equals or not key.isidentifier():
-        raise OptionError(f"{word!r} is no key=value.", "For example: hidden=256,128")
+        raise OptionError(f"{word!r} is not of the form key=value.", "For example: hidden=256,128")
     found = names.held(value)
     return key, found if isinstance(found, (int, float, str, bool, tuple, list)) else literal(value)
 
@@ -111,7 +111,7 @@ def pairs(names: Names, word: str) -> list[tuple[str, str]]:
     for part in parts(word):
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier() or not value:
-            raise OptionError(f"{part!r} is no argument=column.", "For example: ids=tokens,mask=mask")
+            raise OptionError(f"{part!r} is not of the form argument=column.", "For example: ids=tokens,mask=mask")
         found.append((key, value))
     return found
 
@@ -227,7 +227,7 @@ def _marked(word: str) -> str:
 
 
 class HelpAsked(Exception):
-    """Somebody typed ``--help``; carries the text."""
+    """Someone typed ``--help``; carries the text."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -249,7 +249,7 @@ class Command:
     example : str
         A line or two to copy.
     body : str
-        What is said of a cell.
+        The help of the cell.
     groups : dict of str to str
         Keys of options by the heading that they stand under in the help, in that order.
     """
@@ -297,7 +297,7 @@ class Command:
         self._check_flags(words)
         parsed, unknown = self.parser().parse_known_intermixed_args(words)
         if unknown:
-            what = "has no option" if unknown[0].startswith("-") else "cannot tell what this is for:"
+            what = "has no option" if unknown[0].startswith("-") else "does not know what this is for:"
             raise OptionError(f"%{self.name} {what} {unknown[0].replace(MARK, '')}", f"%{self.usage}")
         found = vars(parsed)
         missing = next((option for option in self.options if option.needed and found[option.key] in (None, [])), None)

@@ -14,7 +14,7 @@ from maas_magics.magics.words import Quoted
 
 COMMAND = Command(
     "predict",
-    "Ask a model. A table gives a table of the same library, an array an array.",
+    "Predict with a model. A table gives a table of the same library, an array an array.",
     (
         *options_of(PredictRequest),
         MagicOption(
@@ -28,7 +28,7 @@ COMMAND = Command(
 
 
 def run(magic: Magic, line: str, cell: str | None) -> Any:
-    """Ask, and return the answers."""
+    """Predict, and return the answers."""
     values = COMMAND.parse(line, magic.names)
     name, out = values["model"], values.pop("out", "")
     magic.session.wait_for(name)
@@ -43,7 +43,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     elif isinstance(values["data"], Quoted):
         values["data"] = magic.session.read_text(str(values["data"]), name)
     if out and not out.isidentifier():
-        raise OptionError(f"--out: {out!r} is no variable name.", "--out answers")
+        raise OptionError(f"--out: {out!r} is not a variable name.", "--out answers")
     if out in magic.scope.locals:
         raise OptionError(
             f"--out: {out!r} is a variable of the function, which only the function can set.",

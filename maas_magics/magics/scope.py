@@ -50,7 +50,7 @@ def scope_of(shell: Any) -> Scope:
         return Scope(variables)
     held, code = dict(frame.f_locals), frame.f_code
     names = frozenset((*code.co_varnames, *code.co_cellvars, *code.co_freevars, *held))
-    # A name of the function that holds nothing yet is nobody else's either.
+    # A name of the function that holds nothing yet is no one else's either.
     unbound = names - held.keys()
     return Scope({k: v for k, v in {**variables, **held}.items() if k not in unbound}, names, inside=True)
 

@@ -116,7 +116,7 @@ def factory(magic: Magic, cell: str) -> Callable[[int, int], Any]:
     Raises
     ------
     ModelError
-        If the cell is no Python.
+        If the cell is not Python.
     """
     try:
         tree = ast.parse(magic.shell.transform_cell(cell))

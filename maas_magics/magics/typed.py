@@ -20,7 +20,7 @@ class Typed:
     word : str
         The one that is being typed; of values between commas, the last.
     local : list of str
-        Names of the function that the line stands in, whose values nobody knows yet.
+        Names of the function that the line stands in, whose values no one knows yet.
     models, jobs : callable
         Names of the models in the store, ids of the jobs.
     versions : callable

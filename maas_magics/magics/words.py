@@ -131,7 +131,7 @@ def _bare(word: str, escapes: bool) -> str:
 
 
 def _single(word: str) -> bool:
-    """Whether braces hold one expression, which is no dict."""
+    """Whether braces hold one expression, which is not a dict."""
     try:
         node = ast.parse(word, mode="eval").body
     except SyntaxError:
@@ -241,7 +241,7 @@ class Names:
             if isinstance(value, bool) or (isinstance(value, float) and number != value == value):
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
-            raise OptionError(f"{str(word)!r} is no {'whole ' if kind is int else ''}number.") from None
+            raise OptionError(f"{str(word)!r} is not a {'whole ' if kind is int else ''}number.") from None
         return number
 
     def module(self, word: str) -> Any:
@@ -276,7 +276,7 @@ class Names:
     def target(self, word: str, data: Any, read: Callable[[Any], Sequence[str]] | None = None) -> Any:
         """A column's name, several separated by commas, or, where there is no such column, an array in a variable.
 
-        ``read`` finds the columns of data that is no table; it is asked where the word may be more than a column.
+        ``read`` finds the columns of data that is not a table; it is called where the word may be more than a column.
         """
         columns = column_names(data)
         if not columns and read is not None and (word in self.variables or not word.isidentifier()):
@@ -287,7 +287,7 @@ class Names:
         if len(near) == 1 and near[0].strip() == str(word).strip():
             return near[0]
         if near and isinstance(data, (str, os.PathLike)):
-            return str(word)  # which is told to be no column, but nearly one: no variable of that name is meant
+            return str(word)  # which is refused as nearly a column: no variable of that name is meant
         if not isinstance(word, Quoted):
             value = self.held(word)
             if value is not None and not isinstance(value, str):
@@ -373,5 +373,5 @@ def column_names(data: Any) -> list[str]:
 
 
 def is_module(value: Any) -> bool:
-    """Whether it is a torch module; torch is not imported to tell."""
+    """Whether it is a torch module; torch is not imported to find out."""
     return any(base.__module__.startswith("torch.nn.modules.module") for base in type(value).__mro__)

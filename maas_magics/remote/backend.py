@@ -34,7 +34,7 @@ from maas_magics.remote.predictions import joined, prediction_of, rows_to_bytes
 R = TypeVar("R")
 
 OURS = "/maas/v1"
-"""Where a service of this release answers what is no part of the Open Inference Protocol."""
+"""Where a service of this release answers what is not part of the Open Inference Protocol."""
 
 CHUNK = 4 * 2**20
 """Bytes of one request of an upload."""
@@ -94,7 +94,7 @@ class RemoteData:
             try:
                 offset = self.append(digest, offset, file.read(CHUNK), size)
             except DataError:
-                offset = self.offset(digest)  # an answer was lost, or somebody else sends the same
+                offset = self.offset(digest)  # an answer was lost, or someone else sends the same
                 stuck = stuck + 1 if offset == before else 0
                 if stuck > 2:
                     raise
@@ -139,8 +139,8 @@ class RemoteBackend:
             msgspec.json.decode(answer.content, type=dict[str, bool])
         except msgspec.MsgspecError:
             raise ServiceError(
-                f"{self._client.url} is no service of maas_magics.",
-                f"%connect oip+{self._client.url} asks other servers.",
+                f"{self._client.url} is not a service of maas_magics.",
+                f"%connect oip+{self._client.url} connects to other servers.",
             ) from None
 
     def submit(self, request: Request[R], key: str = "") -> Job[R]:
@@ -177,7 +177,7 @@ class RemoteBackend:
         return msgspec.json.decode(self._client.request("GET", "/maas/v1/jobs").content, type=tuple[JobInfo, ...])
 
     def predict(self, request: PredictRequest) -> Prediction:
-        """Ask a model."""
+        """Predict with a model."""
         return self._predict(request, lambda done, total: None)
 
     def _predict(self, request: PredictRequest, notify: Callable[[int, int], None]) -> Prediction:
@@ -254,7 +254,7 @@ class RemoteBackend:
         return msgspec.msgpack.decode(self._client.request("GET", path).content, type=dict[str, bytes])
 
     def traffic(self) -> Mapping[str, float]:
-        """What is asked of the models."""
+        """Statistics of the models' requests."""
         return msgspec.json.decode(self._client.request("GET", "/maas/v1/status").content, type=dict[str, float])
 
     def loaded(self) -> Mapping[str, bool]:

@@ -77,10 +77,10 @@ class Client:
         method, path, content, headers, params
         patience : float
             Seconds for which it is tried again.
-        timeout : httpx2.Timeout
-            Seconds that it may take to answer.
         repeat : bool
             Whether the request may reach the service twice; else it is repeated only if it did not reach it.
+        timeout : httpx2.Timeout
+            Seconds that it may take to answer.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Client:
         patience: float = PATIENCE,
         repeat: bool = True,
     ) -> httpx2.Response:
-        """An answer that comes bit by bit, which whoever reads it closes; parameters and errors as for `request`."""
+        """An answer that comes bit by bit, which the caller closes; parameters and errors as for `request`."""
 
         def begun() -> httpx2.Response:
             asked = self._http.build_request(

@@ -22,7 +22,7 @@ from maas_magics.api.secrets import read_token
 from maas_magics.remote.client import Client
 
 READY = "service.json"
-"""File in a store's working folder in which the service of this machine tells where it is."""
+"""File in a store's working folder in which the service of this machine writes its address."""
 
 TOKEN = "service.token"
 """File beside it that holds the token for it, readable by its owner alone."""
@@ -114,7 +114,7 @@ def find_local(work: Path) -> RunningService | None:
 
 
 def _told(work: Path) -> RunningService | None:
-    """What the service of this machine told when it began, unless it took that back."""
+    """What the service of this machine wrote when it began, unless it took that back."""
     try:
         return msgspec.json.decode((work / READY).read_bytes(), type=RunningService)
     except (OSError, msgspec.MsgspecError):
@@ -122,13 +122,13 @@ def _told(work: Path) -> RunningService | None:
 
 
 def is_meant(work: Path, url: str) -> bool:
-    """Whether a service of this machine is to be at an address: one that is stopped tells so, one that dies not."""
+    """Whether a service of this machine is to be at an address: only a clean stop removes it."""
     found = _told(work)
     return found is not None and found.url == url
 
 
 def stop_local(work: Path) -> bool:
-    """Stop the service of this machine; its jobs keep their state, and go on when it is started again."""
+    """Stop the service of this machine; its jobs keep their state, and continue when it is started again."""
     found = find_local(work)
     if found is None:
         return False
@@ -177,7 +177,7 @@ def check_url(url: str) -> str:
     except ValueError:
         fine = False
     if not fine:
-        raise OptionError(f"{url.rpartition('@')[2]!r} is no address of a service.", "%connect https://host:8000")
+        raise OptionError(f"{url.rpartition('@')[2]!r} is not the address of a service.", "%connect https://host:8000")
     if parts.username is not None or parts.query or parts.fragment:
         raise OptionError(
             "The address of a service holds no token, query or fragment.",

@@ -124,7 +124,7 @@ class _Pump:
         return False
 
     def _again(self) -> httpx2.Response:
-        """Go on after the last chunk that came.
+        """Continue after the last chunk that arrived.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class _Pump:
         """
         left = self._until - time.monotonic()
         if left <= 0:
-            raise ServiceError(f"{self._client.url} broke off, and tells no more.", "Ask again.")
+            raise ServiceError(f"{self._client.url} broke off, and sends no more.", "Try again.")
         headers = {"last-event-id": str(self._after)} if self._after >= 0 else {}
         return self._client.open("GET", self._path, headers=headers, patience=left)
 
@@ -146,7 +146,7 @@ def decode_chunk(text: str) -> Chunk:
     Raises
     ------
     ServiceError
-        If it is no chunk.
+        If it is not a chunk.
     """
     try:
         chunk = msgspec.json.decode(text, type=Chunk)
@@ -178,4 +178,4 @@ def _plain(value: Any) -> Any:
     for name in ("tolist", "to_list", "to_pylist"):
         if (plain := getattr(value, name, None)) is not None:
             return plain()
-    raise TypeError(f"a {type(value).__name__} has no word in JSON")
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

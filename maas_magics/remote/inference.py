@@ -1,4 +1,4 @@
-"""A backend that asks any server of the Open Inference Protocol, and can do nothing else."""
+"""A backend for any server of the Open Inference Protocol, for inference only."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ ROWS = 4_096
 
 
 class _Models:
-    """What a server tells of its models."""
+    """What a server reports of its models."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def list(self) -> Sequence[ModelInfo]:
-        """Models of the repository; none where the server does not tell."""
+        """Models of the repository; none where the server does not list them."""
         import msgspec
 
         with suppress(MaasError, msgspec.MsgspecError):
@@ -72,7 +72,7 @@ class _Models:
 
     def record(self, ref: str) -> ModelRecord:
         """No such thing in the protocol."""
-        return _refuse("does not tell how a model was trained")
+        return _refuse("does not report how a model was trained")
 
     def alias(self, ref: str, alias: str) -> None:
         """No such thing in the protocol."""
@@ -96,7 +96,7 @@ class _NoData:
 
 
 class InferenceBackend:
-    """Asks the models of a server.
+    """Runs the models of a server.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class InferenceBackend:
         return self._client.url
 
     def submit(self, request: Request[R], key: str = "") -> Job[R]:
-        """Ask for many rows; a server of this protocol does nothing else."""
+        """Predict many rows as a job; a server of this protocol has no other jobs."""
         if not isinstance(request, PredictRequest):
             word = type(request).__name__.removesuffix("Request").lower()
             _refuse(f"does not {word}")
@@ -133,7 +133,7 @@ class InferenceBackend:
         return ()
 
     def predict(self, request: PredictRequest) -> Prediction:
-        """Ask a model."""
+        """Predict with a model."""
         return self._predict(request, lambda done, total: None)
 
     def _predict(self, request: PredictRequest, notify: Any) -> Prediction:
@@ -167,15 +167,15 @@ class InferenceBackend:
         return oip.infer(self._client, model, given, self._binary)
 
     def generate(self, request: GenerateRequest) -> ChunkStream:
-        """Ask a model: a server of this protocol answers in one chunk."""
+        """Predict as a stream: a server of this protocol answers in one chunk."""
         return in_one_pass(request, self.predict)
 
     def load(self, model: str) -> None:
-        """Ask the server to load a model."""
+        """Have the server load a model."""
         self._client.request("POST", f"/v2/repository/models/{model}/load", content=b"{}")
 
     def unload(self, model: str) -> None:
-        """Ask the server to unload a model."""
+        """Have the server unload a model."""
         self._client.request("POST", f"/v2/repository/models/{model}/unload", content=b"{}")
 
     def publish(self, candidate: str, name: str) -> ModelInfo:
@@ -187,11 +187,11 @@ class InferenceBackend:
         return _refuse("hands out no files")
 
     def traffic(self) -> Mapping[str, float]:
-        """Not told."""
+        """Not reported."""
         return {}
 
     def loaded(self) -> Mapping[str, bool]:
-        """Models that the server tells of."""
+        """Models that the server lists."""
         return {info.ref: True for info in self.models.list()}
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class InferenceBackend:
 
 
 def encode(specs: Sequence[TensorSpec], table: pa.Table, source: Source) -> dict[str, Array]:
-    """Rows as the inputs that a server tells of; where it tells nothing, each column as it is.
+    """Rows as the inputs that a server declares; where it declares none, each column as it is.
 
     One input of several numbers a row takes a table of as many columns.
     """

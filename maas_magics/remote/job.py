@@ -1,4 +1,4 @@
-"""A job that a service runs, and one that asks it for many rows."""
+"""A job that a service runs, and one that has it predict many rows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RemoteJob(BaseJob[R]):
                     return
             except (httpx2.TransportError, httpx2.StreamError) as error:
                 now = time.monotonic()
-                if now - opened > PATIENCE:  # it was there all the time, and told nothing
+                if now - opened > PATIENCE:  # it was there all the time, and sent nothing
                     until, pause = math.inf, 0.1
                 until = min(until, now + PATIENCE)
                 if time.monotonic() + pause > until:
@@ -106,7 +106,7 @@ class RemoteJob(BaseJob[R]):
         self._client.request("POST", f"/maas/v1/jobs/{self.id}/pause")
 
     def resume(self) -> None:
-        """Go on where `pause` left off."""
+        """Continue where `pause` left off."""
         self._client.request("POST", f"/maas/v1/jobs/{self.id}/resume")
 
     def __repr__(self) -> str:
@@ -124,13 +124,13 @@ class RemoteJob(BaseJob[R]):
 
 
 class AskingJob(LoggedJob[R]):
-    """Many rows asked in a thread of this process, so that progress can be shown.
+    """Many rows predicted in a thread of this process, so that progress can be shown.
 
     Parameters
     ----------
     info : JobInfo
     work : callable
-        Gets a function to tell rows done and rows in all; that function raises when the job was stopped.
+        Gets a function that reports rows done and rows in all; that function raises when the job was stopped.
     """
 
     def __init__(self, info: JobInfo, work: Callable[[Callable[[int, int], None]], R]) -> None:

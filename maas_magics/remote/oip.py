@@ -20,7 +20,7 @@ BINARY = ("binary_tensor_data", "binary_data_extension", "binary")
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What a server tells of a model."""
+    """What a server reports of a model."""
 
     name: str
     versions: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def infer(client: Client, model: str, inputs: Mapping[str, np.ndarray[Any, Any]]
     for name, values in inputs.items():
         datatype = "BYTES" if values.dtype.kind in "OUS" else DATATYPES.get(str(values.dtype))
         if datatype is None:
-            raise DataError(f"The input {name!r} is {values.dtype}, which the protocol has no word for.")
+            raise DataError(f"The input {name!r} is {values.dtype}, which the protocol does not have.")
         entry: dict[str, Any] = {"name": name, "shape": list(values.shape), "datatype": datatype}
         if binary:
             blobs.append(_bytes(values))

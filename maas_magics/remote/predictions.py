@@ -44,7 +44,7 @@ def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def prediction_of(headers: Mapping[str, str], body: bytes) -> Prediction:
-    """What a service answered: columns in the body, and what is to be said of them in headers."""
+    """What a service answered: columns in the body, and notes on them in headers."""
     blank = headers.get("x-blank", "0")
     return Prediction(
         model=headers["x-model"],

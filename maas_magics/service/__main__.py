@@ -52,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=PORT, help="port to listen on; 0 for any that is free")
     add("--token-file", type=Path, help="file with one token that may do everything", default=argparse.SUPPRESS)
     add("--tokens", type=Path, help="file of `maas-magics token`", default=argparse.SUPPRESS)
-    add("--no-auth", action="store_true", help="ask for no token; on a loopback address only")
+    add("--no-auth", action="store_true", help="require no token; on a loopback address only")
     add("--jobs", type=int, default=1, help="trainings at a time")
-    add("--max-batch", type=int, default=Settings.max_batch, help="rows asked at once")
+    add("--max-batch", type=int, default=Settings.max_batch, help="rows in one batch")
     add("--max-delay", type=float, default=0.0, help="milliseconds a request may wait for others")
     add("--max-generations", type=int, default=Settings.generations, help="answers in chunks at a time")
     add("--max-steps", type=int, default=Settings.max_steps, help="passes of one such answer; 0 for no limit")
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="another Host name to answer to, beside those of this machine; * for all",
     )
-    add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="a web page's origin that may ask")
+    add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="origin of web pages that are allowed")
     add("--access-log", default="", metavar="FILE", help="file that gets a line of JSON for each request")
     add("--root-path", default="", help="prefix of the proxy in front, whether it is kept or not")
     add("--ready-file", type=Path, help=argparse.SUPPRESS, default=argparse.SUPPRESS)
@@ -147,7 +147,7 @@ def serve(words: Sequence[str]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells where it is once it is ready, and takes that back when it ends."""
+    """Writes its address once it is ready, and takes that back when it ends."""
 
     def __init__(
         self, config: uvicorn.Config, url: str, ready: Path | None, close: Callable[[], None], told: str
@@ -236,7 +236,7 @@ def _limits(options: dict[str, Any]) -> Limits:
     ):
         if not 0 <= options[name] < float("inf"):
             raise OptionError(
-                f"--{name.replace('_', '-')} is {options[name]:g}; 0 or more was expected.", "0 is no limit."
+                f"--{name.replace('_', '-')} is {options[name]:g}; 0 or more was expected.", "0 means no limit."
             )
     return Limits(
         epochs=options["max_epochs"],

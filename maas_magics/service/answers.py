@@ -85,6 +85,6 @@ class Answers:
 
 
 def print_error(visit: Visit, error: Exception) -> None:
-    """Tell the service's owner."""
+    """Notify the service's owner."""
     print(f"Request {visit.id}:", file=sys.stderr)
     traceback.print_exception(error, file=sys.stderr)

@@ -1,6 +1,6 @@
 """The service as an ASGI application.
 
-Inference is answered by a lean callable, since it is asked most; Starlette's router carries the rest. Both
+Inference is answered by a lean callable, since it is requested most; Starlette's router carries the rest. Both
 pass the same gate.
 """
 
@@ -169,7 +169,7 @@ class App:
         return HTTPException(405, headers={"allow": ", ".join(sorted(there))})
 
     async def _refuse(self, visit: Visit, send: Send, error: Exception) -> int:
-        """Tell an error, and its status."""
+        """Answer with an error, and its status."""
         status, headers, parts = self._answers.refused(visit, error)
         await self._send(visit, send, status, headers, parts)
         return status
@@ -212,7 +212,7 @@ def create_app(backend: Backend, settings: Settings | None = None, extra_routes:
     ----------
     backend : Backend
     settings : Settings, optional
-        By default of a service of one's own: loopback names only, and anybody may ask.
+        By default of a service of one's own: loopback names only, and no token is required.
     extra_routes : sequence of starlette.routing.BaseRoute
         Beside those of the service; they pass the same gate.
     """

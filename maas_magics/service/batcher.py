@@ -1,4 +1,4 @@
-"""Dynamic batching: small requests that come at once are asked at once."""
+"""Dynamic batching: small requests that arrive together run as one batch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Answer = Inferred | AnswerShare | Exception
 Key = tuple[Any, ...]
 
 WORKERS = 4
-"""Models that are asked at the same time."""
+"""Models that run at the same time."""
 
 QUICK = 0.001
 """Seconds up to which a batch is answered by the event loop itself: to hand it to a thread costs more."""
 
 OF_THE_MODEL = (NotFound, ModelClosed, StoreError)
-"""Errors that are no request's own."""
+"""Errors that are not a request's own."""
 
 MOST_NAMES = 10_000
 
@@ -84,14 +84,14 @@ class PendingRequest:
 
 
 class Batcher:
-    """Takes whatever piled up while a model's last batch ran, and asks it at once.
+    """Takes whatever piled up while a model's last batch ran, and runs it as one batch.
 
-    Requests are merged if they ask the same model with inputs of equal names, types and row shapes. A
-    merged batch that fails is asked again one by one, so a bad row fails its own request alone. A model has
+    Requests are merged if they name the same model with inputs of equal names, types and row shapes. A
+    merged batch that fails runs again one by one, so a bad row fails its own request alone. A model has
     one batch at a time; several models have a thread each, so one that is slow, or is opened, holds up no other.
-    A model that is open, and whose last batch was quick, is asked in the event loop's thread.
+    A model that is open, and whose last batch was quick, runs in the event loop's thread.
 
-    Everything but the asking happens in that thread, so nothing here is locked.
+    Everything but inference happens in that thread, so nothing here is locked.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class Batcher:
         return promise
 
     def put(self, model: str, inputs: dict[str, Array], asker: Asker) -> None:
-        """Outputs for some rows, told to whoever asks; called in the event loop's thread.
+        """Outputs for some rows, passed to the one that requested them; called in the event loop's thread.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Batcher:
             self._schedule()
 
     def _schedule(self) -> None:
-        """Dispatch after everything else of this turn of the loop, so that what came in at once is asked at once."""
+        """Dispatch after everything else of this turn of the loop, so that what came in together runs together."""
         if not self._scheduled:
             assert self._loop is not None
             self._scheduled = True
@@ -214,7 +214,7 @@ class Batcher:
                 self._batches.put(batch)
 
     def _is_quick(self, model: str, batch: list[PendingRequest]) -> bool:
-        """Whether a batch will take no longer than to wake a thread, as far as the model's last one tells."""
+        """Whether a batch will take no longer than to wake a thread, judged by the model's last one."""
         if self._opened is None or model not in self._spent:
             return False
         seconds, rows = self._spent[model]
@@ -247,7 +247,7 @@ class Batcher:
             if batch and rows + asked.rows > self._max_batch:
                 break
             count += 1
-            if asked.asker.gone:  # whoever asked has gone
+            if asked.asker.gone:  # the client has gone
                 self.waiting -= 1
             else:
                 batch.append(asked)
@@ -264,9 +264,9 @@ class Batcher:
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(self._deliver, batch, *done)
-            except RuntimeError:  # the loop is closed, and nobody waits
+            except RuntimeError:  # the loop is closed, and no one waits
                 return
-            del batch, done  # while this waits for the next, nobody is to hold the rows of the last
+            del batch, done  # while this waits for the next, no one is to hold the rows of the last
 
     def _run(self, batch: list[PendingRequest]) -> tuple[list[Answer], float, float]:
         """Answers of a batch, when it began, and when it ended."""
@@ -313,7 +313,7 @@ class Batcher:
                 ref = answer.model
             try:
                 asked.asker.deliver(answer)
-            except Exception:  # one that cannot be told costs no other its answer
+            except Exception:  # one that cannot be sent costs no other its answer
                 traceback.print_exc(file=sys.stderr)
         if failed == len(batch):
             ref = self._refs.get(model, "")

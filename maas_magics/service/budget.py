@@ -60,7 +60,7 @@ class Budget:
                 f"The request would take {(had + size) / 2**20:,.0f} MB; {self.most / 2**20:,.0f} MB are for all.",
                 "Send fewer rows at a time.",
             )
-        raise Overloaded("The service has no memory for this now.", "Try again in a second.")
+        raise Overloaded("The service has not enough memory for this now.", "Try again in a second.")
 
     def give(self, size: int) -> None:
         """Count bytes that are no longer held."""

@@ -19,7 +19,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
     Raises
     ------
     TypeError
-        If it holds something that JSON has no word for.
+        If it holds something that JSON cannot express.
     """
     found = chunk.delta
     if isinstance(found, Prediction):

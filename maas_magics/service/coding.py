@@ -15,7 +15,7 @@ PIECE = 2**20
 """Bytes that are unpacked at a time."""
 
 WORTH = 1_024
-"""Bytes of an answer from which it is packed for a client that packs whatever it can; one that asks for a single
+"""Bytes of an answer from which it is packed for a client that packs whatever it can; one that requests a single
 coding gets it always."""
 
 _WINDOWS = {b"gzip": 31, b"deflate": 15}

@@ -36,7 +36,7 @@ class ServerProtocol(_Protocol):  # type: ignore[misc]
     scope : dict
         ASGI's; has a ``path`` once the head is read.
     timeout_keep_alive_task : asyncio.TimerHandle or None
-        What hangs up on a client that asks no more.
+        What closes the connection of an idle client.
     """
 
     cycle: Any
@@ -57,7 +57,7 @@ def missing() -> list[str]:
 
 
 def check_server() -> None:
-    """Refuse a uvicorn that has another inside: a service without its limits would be open to anybody.
+    """Refuse a uvicorn that has another inside: a service without its limits would be open to anyone.
 
     Raises
     ------

@@ -170,7 +170,7 @@ async def _object(request: Request) -> dict[str, Any]:
         found = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any] | None)
         return found or {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise DataError("The body is no JSON object.", '{"ready": true}') from None
+        raise DataError("The body is not a JSON object.", '{"ready": true}') from None
 
 
 def _json(value: Any, status: int = 200) -> Response:

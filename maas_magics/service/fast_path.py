@@ -80,7 +80,7 @@ class ShortPath:
         return self.again(head, comes=True)
 
     def again(self, head: Head, comes: bool = False) -> Cycle | None:
-        """The same from a head that was read; a request that is refused takes the long path, which tells why.
+        """The same from a head that was read; a request that is refused takes the long path, which says why.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class ShortPath:
         self.known[raw] = head
 
     def always(self, headers: Headers) -> tuple[bytes, bytes]:
-        """Lines of what the server tells always, which it makes anew each second, and how most answers begin."""
+        """Header lines of every answer, which the server makes anew each second, and how most answers begin."""
         if headers is not self._seen:
             self._seen, self._lines = headers, _lines(headers)
             self._start = b"".join((_STATUS[200], self._lines, _lines([JSON]), b"x-request-id: "))
@@ -133,7 +133,7 @@ class Cycle:
         self.keep_alive = True
 
     def connect(self, transport: Any, keep_alive: bool, told_always: Headers, done: Callable[[Visit], None]) -> None:
-        """Where the answer goes, what it tells always, and what follows it."""
+        """Where the answer goes, its constant headers, and what follows it."""
         self._transport = transport
         self.keep_alive = keep_alive
         self._told_always = told_always
@@ -157,7 +157,7 @@ class Cycle:
         self._short.gate.release(self.visit)
 
     def answer(self) -> None:
-        """Ask the model, now that the body is whole."""
+        """Run the model, now that the body is complete."""
         self.more_body = False
         short, visit = self._short, self.visit
         try:
@@ -171,7 +171,7 @@ class Cycle:
         self.body = b""
 
     def deliver(self, answer: Answer) -> None:
-        """Take what the model said."""
+        """Take what the model answered."""
         if self.disconnected:
             return
         if isinstance(answer, Exception):

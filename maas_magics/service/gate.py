@@ -27,13 +27,13 @@ MOST_HOSTS = 100
 """``Host`` headers that are remembered as good."""
 
 HEALTH = frozenset({"/v2/health/live", "/v2/health/ready"})
-"""Paths that answer whatever ``Host`` is asked: probes send the address that they found."""
+"""Paths that answer under any ``Host``: probes send the address that they found."""
 
 OPEN = HEALTH | {"/openapi.json"}
-"""Paths that anybody may get."""
+"""Paths that anyone may get."""
 
 OWN = "/maas"
-"""Prefix of what is no part of the Open Inference Protocol."""
+"""Prefix of what is not part of the Open Inference Protocol."""
 
 
 class Unknown(Refused):
@@ -60,7 +60,7 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
 
 
 def status_of(error: BaseException) -> int:
-    """HTTP status that tells an error."""
+    """HTTP status of an error."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
@@ -101,11 +101,11 @@ class Head:
     origin : bytes
         Of the web page that sends it.
     asks : bytes
-        Method that a web page asks whether it may use.
+        Method that a web page wants to use, in a preflight request.
     id : str
         The client's own for this request, where it is sane.
     path, model : str
-        Where it goes, and the model that is asked; told by whoever knows.
+        Where it goes, and the model; filled in by the code that knows them.
     client : str
         Name of its token.
     passed : object
@@ -204,7 +204,7 @@ class Gate:
         scope : str
             What it needs; see `scope_for`.
         path : str
-            Told where health may be asked.
+            Names where health is served.
 
         Raises
         ------
@@ -235,7 +235,7 @@ class Gate:
                 )
             head.client = client.name
             if scope not in client.scopes:
-                raise Refused(f"The token {client.name!r} lacks the scope {scope!r}.", "Ask the service's owner.")
+                raise Refused(f"The token {client.name!r} lacks the scope {scope!r}.", "Its owner can grant it.")
         if head.length > self.body_limit:
             raise self.too_large()
 
@@ -300,7 +300,7 @@ class Gate:
 
 
 def _is_address(name: bytes) -> bool:
-    """Whether a host is an IP address: no name that somebody else could make lead here."""
+    """Whether a host is an IP address: no name that someone else could make lead here."""
     try:
         ipaddress.ip_address(name.decode("latin-1").partition("%")[0])
     except ValueError:
@@ -316,5 +316,5 @@ def _name(host: bytes) -> bytes:
 
 
 def retry_after(status: int) -> list[tuple[bytes, bytes]]:
-    """Header that tells when to come again."""
+    """Header that says when to try again."""
     return [(b"retry-after", b"1")] if status in (429, 503) else []

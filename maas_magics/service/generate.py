@@ -72,7 +72,7 @@ def generate_routes(
         if rows == iterative:
             if iterative:
                 raise OptionError(f"{ref} answers in several passes; JSON was expected.", '{"inputs": …}')
-            raise OptionError(f"{ref} answers in one pass; rows as an Arrow stream were expected.", "Or ask …/infer.")
+            raise OptionError(f"{ref} answers in one pass; rows as an Arrow stream were expected.", "Or use …/infer.")
         if rows:
             data = ReceivedRows(body, request.query_params.get("arrays") == "true", request.scope["hold"])
             data.origin = request.query_params.get("from", "table")
@@ -84,7 +84,7 @@ def generate_routes(
         found = generations.find(request.path_params["id"], request.scope["visit"].head.client)
         last = request.headers.get("last-event-id", "") or request.query_params.get("after", "")
         if last and (not last.isdecimal() or len(last) > 15):
-            raise OptionError(f"{last[:40]!r} is no number of a chunk.", "Last-Event-ID: 12")
+            raise OptionError(f"{last[:40]!r} is not the number of a chunk.", "Last-Event-ID: 12")
         after = int(last) if last else -1
         found.check(after)
         return Response() if request.method == "HEAD" else _Told(found, after)
@@ -123,7 +123,7 @@ def _bounded(ref: str, asked: GenerateBody, settings: Settings) -> GenerateReque
     Raises
     ------
     Refused
-        If it asks for more.
+        If it requests more.
     """
     for name, value, most in (
         ("max_steps", asked.max_steps, settings.max_steps),

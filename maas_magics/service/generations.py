@@ -16,7 +16,7 @@ ALIVE = 10.0
 """Seconds without a chunk after which a comment keeps the connection open."""
 
 KEPT = 1_024
-"""Chunks that were sent and may be asked for again."""
+"""Chunks that were sent and may be requested again."""
 
 KEPT_BYTES = 2**18
 """Bytes of them; the last one is kept whatever it takes."""
@@ -36,16 +36,16 @@ class Generation:
     Parameters
     ----------
     id, owner : str
-        Its own, and name of the token of whoever asked.
+        Its own, and name of the client's token.
     stream : ChunkStream
     keep : float
         Seconds that it waits for a reader before it is cancelled; at 0 its connection's end is its end.
     refusal : callable
-        From an error to what its reader is told.
+        From an error to the message for its reader.
     settled : callable
         Gets why it ended and how many chunks there were, once.
     dropped : callable
-        Gets it when it can be asked for no longer.
+        Gets it when it can be requested no longer.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Generation:
         first = self._kept[0][0] if self._kept else self._next
         if after + 1 < first:
             raise GenerationLost(
-                f"The chunks after {after} are kept no longer; the first that is there is {first}.", "Ask again."
+                f"The chunks after {after} are kept no longer; the first that is there is {first}.", "Start it again."
             )
 
     async def write_to(self, after: int, write: Write, gone: asyncio.Future[None]) -> None:
@@ -124,7 +124,7 @@ class Generation:
                 self._leave()
 
     async def _more(self, write: Write, gone: asyncio.Future[None]) -> None:
-        """Wait for a chunk. Who waits may go; the wait goes on for whoever comes next, so that no chunk is lost."""
+        """Wait for a chunk. Who waits may go; the wait continues for whoever comes next, so that no chunk is lost."""
         if self._pull is None:
             self._pull = asyncio.ensure_future(self._take())
         done, _ = await asyncio.wait({self._pull, gone}, timeout=ALIVE, return_when=asyncio.FIRST_COMPLETED)
@@ -235,7 +235,7 @@ class Generations:
         return found
 
     def find(self, id: str, owner: str) -> Generation:
-        """One by its id, for the client that asked for it.
+        """One by its id, for the client that requested it.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class Generations:
         """
         found = self._known.get(id)
         if found is None or found.owner != owner:
-            raise GenerationLost(f"There is no generation {id[:40]!r}, or it is kept no longer.", "Ask again.")
+            raise GenerationLost(f"There is no generation {id[:40]!r}, or it is kept no longer.", "Start it again.")
         return found
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class InferRoutes:
         self.widths = Widths(backend)
 
     def target(self, path: str) -> Target:
-        """Model that a path asks for inference (``NAME``, ``NAME:3`` or ``NAME@alias``); None for other paths."""
+        """Model that a path requests inference of (``NAME``, ``NAME:3`` or ``NAME@alias``); None for other paths."""
         try:
             return self._targets[path]
         except KeyError:
@@ -92,7 +92,7 @@ class InferRoutes:
         return await self._rows.run(self.write, call, found)
 
     def read(self, visit: Visit, body: Bytes) -> Call:
-        """What a body asks that has a head in JSON.
+        """The request of a body that has a head in JSON.
 
         Raises
         ------

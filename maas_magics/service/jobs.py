@@ -91,7 +91,7 @@ def job_routes(backend: Jobs) -> list[Route]:
         found = await reads.ask(backend.job, request.path_params["id"])
         last = request.headers.get("last-event-id", "") or request.query_params.get("after", "0")
         if not last.isdecimal() or len(last) > 15:
-            raise OptionError(f"{last[:40]!r} is no number of an event.", "Last-Event-ID: 12")
+            raise OptionError(f"{last[:40]!r} is not the number of an event.", "Last-Event-ID: 12")
         follow = request.query_params.get("follow", "true") != "false"
         return StreamingResponse(
             _lines(reads, found, int(last), follow),
@@ -173,9 +173,9 @@ async def _lines(reads: Desk, job: Job[Any], after: int, follow: bool) -> AsyncI
 
 
 def _look(job: Job[Any], after: int, follow: bool) -> tuple[list[Event], bool]:
-    """What a job told since, and whether that was all; never waits for more."""
+    """Events of a job since, and whether that was all; never waits for more."""
     ended = follow and job.info.state in FINAL_STATES  # first: an end is written together with its event
     fresh = list(job.events(after, False))
     if fresh or not ended:
         return fresh, not follow
-    return list(job.events(after, True)), True  # where a process died in silence, this tells it
+    return list(job.events(after, True)), True  # where a process died in silence, this finds out

@@ -39,7 +39,7 @@ READABLE = (
 """What they may read."""
 
 OLD: Headers = [(b"deprecation", b"true"), (b"link", b'</maas/v1/>; rel="successor-version"')]
-"""What answers tell under the paths that ours had before."""
+"""Headers of answers under the paths that ours had before."""
 
 SLOW = 60.0
 """Seconds that a client may take for the next piece of a request."""

@@ -27,7 +27,7 @@ class ModelStatistics:
         self.failed_ns = self.queue_ns = self.infer_ns = 0
 
     def told(self, ref: str) -> dict[str, Any]:
-        """As the protocol's statistics extension tells it."""
+        """As the protocol's statistics extension reports it."""
         name, _, version = ref.partition(":")
         good = self.requests - self.failed
         none = {"count": 0, "ns": 0}

@@ -73,7 +73,7 @@ class _Body(_Asked, kw_only=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """How an output is told.
+    """How an output is written.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Call(msgspec.Struct):
     id : str
         The client's own, given back.
     binary : bool
-        Whether outputs go as bytes where nothing else is said of them.
+        Whether outputs go as bytes by default.
     outputs : dict of str to Wanted
         Outputs that are wanted, and how; all when empty.
     """
@@ -108,7 +108,7 @@ class Call(msgspec.Struct):
 
     @property
     def ranks(self) -> bool:
-        """Whether the largest values of an output are asked for."""
+        """Whether the largest values of an output are requested."""
         return any(wanted.most for wanted in self.outputs.values())
 
 
@@ -143,7 +143,7 @@ def read_call(body: Bytes, header: int | None, hold: Hold | None = None) -> Call
     Raises
     ------
     DataError
-        If it is no such request.
+        If it is not such a request.
     """
     if header is None and len(body) < LARGE:
         for decoder in (_floats_decoder, _flat_decoder) if b'"FP32"' in body else (_flat_decoder,):
@@ -160,7 +160,7 @@ def read_call(body: Bytes, header: int | None, hold: Hold | None = None) -> Call
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         nan = isinstance(error, msgspec.DecodeError) and b"NaN" in bytes(memoryview(body)[:LARGE])
         hint = "A missing number is null." if nan else ""
-        raise DataError(f"The body is no request for inference: {error}.", hint) from None
+        raise DataError(f"The body is not a request for inference: {error}.", hint) from None
     if not 0 < len(asked.inputs) <= MOST_TENSORS:
         raise DataError(
             "The request has no inputs.", 'Send "inputs": [{"name": …, "shape": …, "datatype": …, "data": …}].'
@@ -235,7 +235,7 @@ def read_raw(body: Bytes, signature: Signature) -> Call:
     Raises
     ------
     DataError
-        If the model has several, or the bytes are no rows of it.
+        If the model has several, or the bytes are not rows of it.
     """
     if len(signature.inputs) != 1:
         raise DataError("A body of bytes alone is for a model of one input.", "Send JSON, or JSON and bytes.")
@@ -247,6 +247,6 @@ def read_raw(body: Bytes, signature: Signature) -> Call:
         return Call({spec.name: of_bytes(spec.name, "BYTES", shape, memoryview(data))}, binary=True)
     row = check_shape(spec.name, (1, *map(abs, spec.shape[1:]))) * dtype_of(spec.name, spec.datatype).itemsize
     if not body or len(body) % row:
-        raise DataError(f"{len(body):,} bytes are no rows of {row:,} bytes each.", f"The model takes {spec}.")
+        raise DataError(f"{len(body):,} bytes are not rows of {row:,} bytes each.", f"The model takes {spec}.")
     shape = (len(body) // row, *map(abs, spec.shape[1:]))
     return Call({spec.name: of_bytes(spec.name, spec.datatype, shape, memoryview(body))}, binary=True)

@@ -31,12 +31,12 @@ def write_answer(
     call : Call
     found : Inferred or AnswerShare
     labels : sequence of str
-        Of the model, for outputs whose largest values are asked for.
+        Of the model, for outputs whose largest values are requested.
 
     Raises
     ------
     DataError
-        If an output is asked for that is not there, or cannot be told in JSON.
+        If an output is requested that is not there, or cannot be expressed in JSON.
     """
     blank = found.blank
     nothing = on_nothing(int(blank.sum()), len(blank)) if blank is not None and blank.any() else ""
@@ -79,7 +79,7 @@ def write_answer(
 
 
 def _plain(found: AnswerShare) -> bytes:
-    """An answer as it is asked for most often: every output as JSON; pieces of it are the same for a whole batch."""
+    """An answer as it is requested most often: every output as JSON; pieces of it are the same for a whole batch."""
     batch, rows = found.batch, found.stop - found.start
     there = batch.found.outputs
     begins = batch.begins(rows, False)
@@ -92,7 +92,7 @@ def _plain(found: AnswerShare) -> bytes:
         parts += (begin, found.texts(name))
     parts.append(b"]}]}")
     body = b"".join(parts)
-    if b"null" in body:  # what the encoder makes of a float that is no number, unless it stands in a text
+    if b"null" in body:  # what the encoder makes of a float that is not a number, unless it stands in a text
         for name, values in found.outputs.items():
             check_finite(name, values)
     return body
@@ -138,7 +138,7 @@ def _end(id: str, warning: str) -> bytes:
 def _values(name: str, values: list[Any], array: Array) -> bytes:
     """Values as JSON."""
     text: bytes = _encoder.encode(values)
-    if b"null" in text:  # what the encoder makes of a float that is no number, unless it stands in a text
+    if b"null" in text:  # what the encoder makes of a float that is not a number, unless it stands in a text
         check_finite(name, array)
     return text
 
@@ -153,7 +153,7 @@ def ranked(values: Array, most: int, labels: tuple[str, ...] = ()) -> Array:
     most : int
         How many of each row; fewer where it has fewer.
     labels : tuple of str
-        Names of the places; told where each has one.
+        Names of the places; written where each has one.
     """
     flat = values.reshape(len(values), -1)
     last = flat.shape[1] - 1

@@ -130,7 +130,7 @@ _PLACES: dict[str, Schema] = {
     "version": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
     "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 }
-"""Parts of a path; names where nothing else is said."""
+"""Types of the parts of a path; names by default."""
 
 _MODEL, _VERSION = "/v2/models/{model}", "/versions/{version}"
 
@@ -149,7 +149,7 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
             (path + "/ready", "get", "Whether a model answers.", 200, "Any", "", ""),
             (path + "/config", "get", "How a model is run.", 200, "Any", "", ""),
             (path + "/stats", "get", "Statistics of a model.", 200, "Statistics", "", ""),
-            (path + "/infer", "post", "Ask a model.", 200, "Inferred", "inference",
+            (path + "/infer", "post", "Run a model.", 200, "Inferred", "inference",
              "header:inference-header-content-length"),
         )
     ),
@@ -165,7 +165,7 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
      "after follow header:last-event-id"),
     ("/maas/v1/jobs/{id}/stop", "post", "Stop a job.", 202, "Job", "", ""),
     ("/maas/v1/jobs/{id}/pause", "post", "Keep the state of a training, and let others run.", 202, "Job", "", ""),
-    ("/maas/v1/jobs/{id}/resume", "post", "Go on with a training that was paused.", 202, "Job", "", ""),
+    ("/maas/v1/jobs/{id}/resume", "post", "Resume a training that was paused.", 202, "Job", "", ""),
     ("/maas/v1/jobs/{id}/result", "get", "Result of a job.", 200, "application/msgpack", "", "wait"),
     ("/maas/v1/models", "get", "Newest version of every model.", 200, "Any", "", ""),
     ("/maas/v1/loaded", "get", "Models that are open, or were closed.", 200, "Any", "", ""),
@@ -176,11 +176,11 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/maas/v1/models/{ref}/published/{name}", "put", "Make a candidate a version of a model.", 200, "Any", "", ""),
     ("/maas/v1/models/{ref}/aliases/{alias}", "put", "Give a version a name of its own.", 204, "", "", ""),
     ("/maas/v1/models/{ref}/exports/{variant}", "get", "Files of an export.", 200, "application/msgpack", "", ""),
-    ("/maas/v1/models/{ref}/predict", "post", "Ask a model for rows.", 200, "application/vnd.apache.arrow.stream",
+    ("/maas/v1/models/{ref}/predict", "post", "Predict rows with a model.", 200, "application/vnd.apache.arrow.stream",
      "rows", "top probabilities arrays from"),
     ("/maas/v1/models/{ref}/generate", "post", "Begin an answer in chunks.", 200, "text/event-stream", "generation",
      "keep arrays from"),
-    ("/maas/v1/generations/{id}", "get", "Go on with an answer in chunks.", 200, "text/event-stream", "",
+    ("/maas/v1/generations/{id}", "get", "Resume an answer in chunks.", 200, "text/event-stream", "",
      "after header:last-event-id"),
     ("/maas/v1/generations/{id}", "delete", "Cancel an answer in chunks.", 204, "", "", ""),
     ("/maas/v1/data/{digest}", "head", "How much of some data is there.", 200, "", "", ""),

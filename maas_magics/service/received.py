@@ -26,7 +26,7 @@ _CELL = 64
 """Bytes that a value may take as a backend reads it."""
 
 _UNREAD = (pa.types.is_union, pa.types.is_run_end_encoded, pa.types.is_list_view, pa.types.is_large_list_view)
-"""Kinds of columns whose rows may share what they hold, so that a small body could tell of many large rows."""
+"""Kinds of columns whose rows may share what they hold, so that a small body could unpack to many large rows."""
 
 
 class ReceivedRows:
@@ -44,7 +44,7 @@ class ReceivedRows:
     Raises
     ------
     DataError
-        If they are no such stream, or more than a request may have.
+        If they are not such a stream, or more than a request may have.
     """
 
     def __init__(self, data: bytes, arrays: bool, hold: Hold) -> None:
@@ -63,7 +63,7 @@ class ReceivedRows:
             self._table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError) as error:
             why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise DataError(f"The body is no Arrow stream: {why}") from None
+            raise DataError(f"The body is not an Arrow stream: {why}") from None
         hold(sum(map(_repeated, self._table.columns)))
         self.rows: int | None = self._table.num_rows
 

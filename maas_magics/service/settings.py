@@ -16,9 +16,9 @@ class Settings:
     Attributes
     ----------
     tokens : Tokens or None
-        Who may ask for what; anybody for anything when None.
+        Who may request what; everyone everything when None.
     hosts, origins : frozenset of str
-        ``Host`` names it answers to, and web pages that may ask it; ``*`` for all.
+        ``Host`` names it answers to, and web pages that may send it requests; ``*`` for all.
     addresses : bool
         Whether it answers to any IP address as well.
     rate : float
@@ -28,7 +28,7 @@ class Settings:
     request_memory : int
         Most bytes that all requests hold at a time, with what is made of them and their answers.
     max_batch : int
-        Rows that are asked at once.
+        Rows in one batch.
     max_delay : float
         Seconds that a request may wait for others to join it.
     queue_limit : int

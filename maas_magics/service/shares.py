@@ -57,7 +57,7 @@ class Batch:
 
 
 class AnswerShare:
-    """Some rows of a batch: what a request gets, told like `Inferred`.
+    """Some rows of a batch: what a request gets, with the fields of `Inferred`.
 
     Parameters
     ----------

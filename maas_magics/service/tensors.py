@@ -107,7 +107,7 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
     except msgspec.ValidationError as error:
         values = _of_lists(name, datatype, shape, data, error)
     except msgspec.DecodeError as error:
-        raise DataError(f"The values of {name[:80]!r} are no JSON: {error}") from None
+        raise DataError(f"The values of {name[:80]!r} are not JSON: {error}") from None
     try:
         found = np.array(values, dtype=object if dtype.kind == "O" else dtype).reshape(shape)
     except OverflowError:
@@ -116,7 +116,7 @@ def of_json(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memo
 
 
 def with_null(values: Array) -> Array:
-    """Values among which null is: a missing text is the empty one; numbers are told apart from any of their type."""
+    """Values among which null is: a missing text is the empty one; null is distinguished from every number."""
     if values.dtype.kind == "O":
         return np.array(["" if value is None else value for value in values.flat], object).reshape(values.shape)
     if not (missing := np.isnan(values)).any():
@@ -143,7 +143,7 @@ def _in_slices(datatype: str, dtype: np.dtype[Any], size: int, data: memoryview)
             done += len(values)
             at = stop + 1
     except (msgspec.MsgspecError, OverflowError, ValueError):
-        return None  # whoever reads it as a whole finds out what is wrong
+        return None  # the full reader finds out what is wrong
     return found if done == size else None
 
 
@@ -200,7 +200,7 @@ def _of_lists(
     if "<=" in told or (">=" in told and "length" not in told) or "out of range" in told:
         raise _unfit(name, datatype) from None
     if told.startswith("Expected `array`") and " at " not in told:
-        raise DataError(f"The values of {name[:80]!r} are no list.") from None
+        raise DataError(f"The values of {name[:80]!r} are not a list.") from None
     raise DataError(
         f"The values of {name[:80]!r} are not {datatype} in the shape {list(shape)[:8]}.",
         "Text is BYTES." if datatype == "BYTES" or "float" in told else _HINTS.get(datatype, _HINT) if null else "",
@@ -246,7 +246,7 @@ def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview,
     check_rows(shape[0])
     array = np.frombuffer(data, dtype.newbyteorder("<"))
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
-        raise DataError(f"A value of {name[:80]!r} is no BOOL: 0 and 1 are.")
+        raise DataError(f"A value of {name[:80]!r} is not a BOOL: 0 and 1 are.")
     if datatype == "BF16":  # the upper half of a float32
         if hold is not None:
             hold(3 * 4 * size)
@@ -279,17 +279,17 @@ def _texts(name: str, size: int, data: memoryview) -> Array:
 
 
 def check_finite(name: str, values: Array) -> None:
-    """See that values can be told in JSON.
+    """Check that values can be expressed in JSON.
 
     Raises
     ------
     DataError
-        If one is no number, which JSON has no word for.
+        If one is NaN or infinite, which JSON cannot express.
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError(
-            f"The output {name!r} holds a value that is no number, which JSON cannot tell.",
-            'Ask for binary: "parameters": {"binary_data_output": true}',
+            f"The output {name!r} holds a value that is not a number, which JSON cannot express.",
+            'Request binary outputs: "parameters": {"binary_data_output": true}',
         )
 
 

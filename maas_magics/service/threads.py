@@ -1,4 +1,4 @@
-"""Threads beside the event loop: some for what is asked of models, others for everything else.
+"""Threads beside the event loop: some for inference, others for everything else.
 
 They end with the process, whatever they do then: neither a signal nor the interpreter waits for one that hangs.
 """
@@ -17,14 +17,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FOR_ROWS = 4
-"""Threads that read, ask and write large requests."""
+"""Threads that read, run and answer large requests."""
 
 FOR_CONTROL = 8
 """Threads for models, jobs and metrics."""
 
 
 class Threads(ThreadPoolExecutor):
-    """Runs calls in threads that nobody waits for.
+    """Runs calls in threads that no one waits for.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ class Threads(ThreadPoolExecutor):
                 self._idle += 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End threads that have nothing to do; nobody waits for the others."""
+        """End threads that have nothing to do; no one waits for the others."""
         for _ in range(self._begun):
             self._calls.put(None)
 
 
 class RowThreads:
-    """Where large requests are read, asked and written."""
+    """Where large requests are read, run and answered."""
 
     def __init__(self) -> None:
         self._threads = Threads("maas-magics-rows", FOR_ROWS)

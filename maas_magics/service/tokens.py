@@ -1,4 +1,4 @@
-"""Who may ask a service for what. Only digests of tokens are kept."""
+"""Who may request what of a service. Only digests of tokens are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import msgspec
 from maas_magics.api.errors import NotFound, OptionError, StoreError
 
 SCOPES = ("predict", "train", "admin")
-"""Ask models; run jobs and keep models; load, unload and whatever else there is."""
+"""Run models; run jobs and keep models; load, unload and whatever else there is."""
 
 LOOK = 1.0
 """Seconds between two looks whether the file has changed."""
@@ -46,7 +46,7 @@ def digest_of(token: bytes) -> str:
 
 
 class Tokens:
-    """Clients of a service, from a file that may change while it runs, and such as are told at its start.
+    """Clients of a service, from a file that may change while it runs, and those that are given at its start.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Tokens:
             try:
                 self._known = (*self._own, *file.read())
                 self._version += 1
-            except StoreError as error:  # whoever asks must not read where it is; those known before stay known
+            except StoreError as error:  # a client must not read where it is; those known before stay known
                 print(error.message, file=sys.stderr)
 
 
@@ -117,7 +117,7 @@ class TokenFile:
         Raises
         ------
         StoreError
-            If it is no such file.
+            If it is not such a file.
         """
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=tuple[Token, ...])
@@ -127,7 +127,7 @@ class TokenFile:
             raise StoreError(f"The tokens cannot be read from {self.path}: {error}.") from None
 
     def add(self, name: str, scopes: Sequence[str] = SCOPES) -> str:
-        """Make a token; it is told once, and only its digest is kept.
+        """Make a token; it is shown once, and only its digest is kept.
 
         Raises
         ------

@@ -171,7 +171,7 @@ class Protocol(ServerProtocol):
     # --- what goes out ---
 
     def _answered(self, visit: Visit) -> None:
-        """Go on after an answer of the short path; like the server's own, but one timer serves many answers."""
+        """Continue after an answer of the short path; like the server's own, but one timer serves many answers."""
         self.server_state.total_requests += 1
         if self.flow.write_paused:
             self._owed = visit  # what is on its way takes memory until the client has read it
@@ -188,7 +188,7 @@ class Protocol(ServerProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Hang up on a client that asks no more."""
+        """Close the connection of an idle client."""
         self.timeout_keep_alive_task = None
         if self.cycle is not None and not self.cycle.response_complete:
             return  # whoever answers keeps the time anew
@@ -212,7 +212,7 @@ class Protocol(ServerProtocol):
         self._slow = self.loop.call_later(SLOW, self._look_at_reader)
 
     def resume_writing(self) -> None:
-        """Go on with a client that has read what it was sent."""
+        """Continue with a client that has read what it was sent."""
         super().resume_writing()
         self._settle()
 

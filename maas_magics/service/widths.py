@@ -13,7 +13,7 @@ from maas_magics.service.tensors import dtype_of
 MOST_MODELS = 1_000
 
 TEXT = 64
-"""Bytes that a text of an answer takes, as far as one can tell beforehand."""
+"""Bytes that a text of an answer takes, estimated beforehand."""
 
 
 class Width(NamedTuple):
@@ -25,7 +25,7 @@ class Width(NamedTuple):
         ``name:version`` that it is of.
     bytes : int
     labels : int
-        Labels that the model tells apart.
+        Labels that the model distinguishes.
     """
 
     ref: str
@@ -34,7 +34,7 @@ class Width(NamedTuple):
 
 
 class Widths:
-    """Widths of the models that were asked.
+    """Widths of the models that were used.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Widths:
         self._known: dict[str, Width] = {}
 
     def knows(self, model: str) -> bool:
-        """Whether no backend need be asked."""
+        """Whether the backend need not be called."""
         return model in self._known or not self._tells
 
     def get(self, model: str) -> Width | None:
@@ -55,7 +55,7 @@ class Widths:
         return self._known.get(model)
 
     def measure(self, model: str) -> Width:
-        """Width of a model; called beside the event loop, for the backend may be asked.
+        """Width of a model; called beside the event loop, for the backend may be called.
 
         Raises
         ------

@@ -46,12 +46,12 @@ class SweepJob(LoggedJob[SweepResult]):
 
     @property
     def metric(self) -> str:
-        """Name of the figure that chooses: ``val_loss``, ``val_accuracy`` …."""
+        """Name of the metric that chooses: ``val_loss``, ``val_accuracy`` …."""
         return self._search.metric
 
     @property
     def mode(self) -> Literal["min", "max"]:
-        """Whether a smaller or a larger figure is better."""
+        """Whether a smaller or a larger value is better."""
         return self._search.mode
 
     @property
@@ -64,7 +64,7 @@ class SweepJob(LoggedJob[SweepResult]):
         self._search.stop()
 
     def pause(self) -> None:
-        """A sweep is stopped, and gone on with."""
-        raise MaasError("A sweep cannot be paused.", "Stop it; --resume goes on with it.")
+        """A sweep is stopped, and resumed."""
+        raise MaasError("A sweep cannot be paused.", "Stop it; --resume resumes it.")
 
     resume = pause

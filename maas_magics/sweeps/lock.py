@@ -26,7 +26,7 @@ class ProcessLock(JournalFileOpenLock):
         self._held: IO[bytes] | None = None
 
     def acquire(self) -> bool:
-        """Wait until nobody else has it."""
+        """Wait until no one else has it."""
         import fcntl
 
         self._held = open(self._file, "ab")  # noqa: SIM115

@@ -30,7 +30,7 @@ def settings_of(request: TrainRequest, place: str) -> dict[str, str]:
 
 
 def publish_best(study: Study, best: TrialOutcome, name: str, backend: Backend) -> TrainedModel:
-    """The best trial as a version of ``name``; published once, however often the sweep goes on."""
+    """The best trial as a version of ``name``; published once, however often the sweep continues."""
     before = study.noted("published") or {}
     if before.get("number") != best.trial.number:
         before = {"number": best.trial.number, "ref": backend.publish(best.ref, name).ref}

@@ -32,7 +32,7 @@ def parse_space(line: str) -> Space:
     for part in _parts(line):
         name, equals, told = (piece.strip() for piece in part.partition("="))
         if not equals or not name.isidentifier():
-            raise OptionError(f"{part!r} is no NAME=VALUES.", f"For example: {EXAMPLE}")
+            raise OptionError(f"{part!r} is not of the form NAME=VALUES.", f"For example: {EXAMPLE}")
         if name in space:
             raise OptionError(f"{name!r} stands there twice.", "Give each parameter once.")
         space[name] = _choices(name, told) if told.startswith("[") else _range(name, told)
@@ -68,7 +68,7 @@ def _choices(name: str, told: str) -> Choices:
         inner = [item.strip() for item in _parts(told[1:-1])] if told.endswith("]") else []
         wrong = next((item for item in inner if not _literal(item)), told)
         hint = f"Write {wrong!r}, with quotes." if wrong.replace("-", "").isidentifier() else f"{name}=[64, 128, 256]"
-        raise OptionError(f"{name}: {wrong} is no Python literal.", hint) from None
+        raise OptionError(f"{name}: {wrong} is not a Python literal.", hint) from None
     if not isinstance(found, list) or not found:
         raise OptionError(f"{name}: {told} holds no choices.", f"{name}=[64, 128, 256]")
     twice = next((item for index, item in enumerate(found) if item in found[:index]), None)
@@ -125,5 +125,5 @@ def _number(name: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise OptionError(f"{name}: {text!r} is no number.", f"{name}=1e-4..1e-1")
+        raise OptionError(f"{name}: {text!r} is not a number.", f"{name}=1e-4..1e-1")
     return value

@@ -28,7 +28,7 @@ LONGEST = 80
 
 
 class Search:
-    """Trial after trial, until there are as many as are wanted or somebody stops it.
+    """Trial after trial, until there are as many as are wanted or someone stops it.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Search:
     metric : str
         Name of the metric that chooses: ``val_loss``, ``val_accuracy`` ….
     mode : {"min", "max"}
-        Whether a smaller or a larger figure is better.
+        Whether a smaller or a larger value is better.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Search:
         self._stopped = True
         job = self._job
         if job is not None:
-            with contextlib.suppress(ServiceError):  # whoever follows the trial sees that the service is gone
+            with contextlib.suppress(ServiceError):  # the one that follows the trial sees that the service is gone
                 _drop(job)
 
     def run(self, notify: Callable[[Event], None]) -> SweepResult:
@@ -118,10 +118,10 @@ class Search:
             return self._published()
         finally:
             self._running = self._job = None
-            del self._request  # the rows are whoever's who asked; the trials can be looked at for as long as one likes
+            del self._request  # the rows belong to the caller; the trials can be looked at for as long as one likes
 
     def _repeated(self, asked: RunningTrial) -> bool:
-        """Whether an earlier trial had the same values; its figure is taken over."""
+        """Whether an earlier trial had the same values; its metric is taken over."""
         found = self._study.same(asked)
         if found is None:
             return False
@@ -153,7 +153,7 @@ class Search:
         self._end(asked, outcome)
 
     def _taken_up(self, asked: RunningTrial) -> None:
-        """Follow a trial whose job goes on though the process that asked for it is gone; else it is run again."""
+        """Follow a trial whose job continues though the process that requested it is gone; else it is run again."""
         self._running = Trial(number=asked.number, params=asked.values)
         try:
             self._job = job = self._backend.job(asked.job)
@@ -166,7 +166,7 @@ class Search:
         self._end(asked, outcome)
 
     def _followed(self, asked: RunningTrial, job: Job[TrainedModel]) -> TrialOutcome:
-        """Watch a trial, prune it if it is behind, and tell how it ended."""
+        """Watch a trial, prune it if it is behind, and return how it ended."""
         assert self._running is not None
         trial, started, pruned = self._running, Started(title=""), False
         for event in job.events():
@@ -203,7 +203,7 @@ class Search:
             if isinstance(error, Diverged):
                 state: Any = "diverged"
             elif grave or not any(outcome.trial.state == "done" for outcome in self._study.outcomes):
-                raise  # it is no matter of this trial's values
+                raise  # it is not a matter of this trial's values
             else:
                 state = "failed"
             text = error.message if isinstance(error, MaasError) else f"{type(error).__name__}: {error}"
@@ -212,7 +212,7 @@ class Search:
             self._forget(model)
             return TrialOutcome(trial=msgspec.structs.replace(trial, state="stopped"))
         if trial.value is None or not math.isfinite(trial.value):
-            return TrialOutcome(trial=msgspec.structs.replace(trial, state="failed", error="Its figure is no number."))
+            return TrialOutcome(trial=msgspec.structs.replace(trial, state="failed", error="Its metric is not finite."))
         data = model.info.lineage.get("data", "")
         before = self._study.noted("data")
         if before is None:
@@ -236,7 +236,7 @@ class Search:
             self._study.note("mode", started.mode)
 
     def _seen(self, trial: Trial, end: EpochEnd, started: Started) -> tuple[Trial, float]:
-        """The trial after one more epoch, and that epoch's figure turned so that smaller is better."""
+        """The trial after one more epoch, and that epoch's metric turned so that smaller is better."""
         held = end.validation or end.train
         figure = held.get(started.monitor, end.train["loss"])
         name = f"{'val_' if end.validation else ''}{started.monitor}"
@@ -266,8 +266,10 @@ class Search:
         best = self._best()
         if best is None:
             if self._stopped:
-                raise Stopped("The sweep was stopped before a trial ended; nothing was published.", "--resume goes on.")
-            raise TrainingError("No trial ended with a figure.", "Sweep smaller learning rates.")
+                raise Stopped(
+                    "The sweep was stopped before a trial ended; nothing was published.", "--resume continues it."
+                )
+            raise TrainingError("No trial ended with a metric.", "Sweep smaller learning rates.")
         model = publish_best(self._study, best, self.name, self._backend)
         trials = self.trials
         return SweepResult(

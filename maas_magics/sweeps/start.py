@@ -1,4 +1,4 @@
-"""From what a person asked for to a sweep that runs: everything is checked before anything is written."""
+"""From what a person requested to a sweep that runs: everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def start_sweep(
     callbacks: Sequence[Callback] = (),
     track: Sequence[str] = (),
 ) -> SweepJob:
-    """Start a sweep, or go on with the newest one of the model.
+    """Start a sweep, or resume the newest one of the model.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def start_sweep(
     work : Path
         Folder of this machine for the records of sweeps.
     place : str
-        What tells the backend from others in the record.
+        What identifies the backend in the record.
     resume : bool
     callbacks, track
         As for one training; each trial is a run of its own.

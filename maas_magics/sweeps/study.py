@@ -1,7 +1,7 @@
 """The record of a sweep on disk, and what chooses the next values: an Optuna study in a journal file.
 
 Every trial draws from a sampler that is seeded by the sweep's seed and the trial's number, so a sweep that was
-stopped and goes on tries what an uninterrupted one would have tried.
+stopped and continues tries what an uninterrupted one would have tried.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ UNPRUNED = 4
 """Trials that must have ended before one is compared with them."""
 
 WARM = 0.1
-"""Share of the epochs in which nothing is pruned: early figures say little."""
+"""Share of the epochs in which nothing is pruned: early metrics say little."""
 
 
 class TrialOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ class TrialOutcome(msgspec.Struct, frozen=True, kw_only=True):
 class Study:
     """Trials of one sweep.
 
-    Smaller is better in the file: figures of which the larger is better stand there with their sign turned.
+    Smaller is better in the file: metrics of which the larger is better are written with their sign turned.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ class Study:
         The same of a request that says nothing: what a record of an earlier version lacks was so.
     seed : int
     resume : bool
-        Go on with the newest sweep instead of beginning one.
+        Resume the newest sweep instead of beginning one.
 
     Raises
     ------
     OptionError
-        If there is none to go on with, or it was another one.
+        If there is none to resume, or it was another one.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Study:
         return self._study.user_attrs.get(name)
 
     def left_running(self) -> list[RunningTrial]:
-        """Trials of a process that is gone, whose jobs may go on without it."""
+        """Trials of a process that is gone, whose jobs may continue without it."""
         found = []
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             live = running_trial(self._study, trial)
@@ -138,7 +138,7 @@ class Study:
         asked : RunningTrial
         outcome : TrialOutcome
         value : float or None
-            The figure, turned so that smaller is better.
+            The metric, turned so that smaller is better.
         """
         asked.trial.set_user_attr("outcome", msgspec.json.encode(outcome).decode())
         state = STATES[outcome.trial.state]
@@ -147,7 +147,7 @@ class Study:
             self._outcomes.append(outcome)
 
     def same(self, asked: RunningTrial) -> tuple[TrialOutcome, dict[int, float]] | None:
-        """An earlier trial with the same values, and what it reported: training it again would tell the same."""
+        """An earlier trial with the same values, and what it reported: training it again would report the same."""
         for trial in self._study.get_trials(deepcopy=False):
             outcome = _outcome(trial)
             if outcome is None or outcome.trial.state not in ("done", "pruned", "diverged"):
@@ -189,15 +189,15 @@ class RunningTrial:
         self.trial.set_user_attr("job", job)
 
     def report(self, epoch: int, value: float) -> None:
-        """Write down a figure, turned so that smaller is better; one that is told again is there already."""
+        """Write down a metric, turned so that smaller is better; one that is reported again is there already."""
         if epoch not in self._reported:
             self._reported.add(epoch)
             self.trial.report(value, epoch)
 
     def behind(self, epochs: int) -> bool:
-        """Whether its best figure so far is worse than the median of the others' at this epoch.
+        """Whether its best metric so far is worse than the median of the others' at this epoch.
 
-        The median asks for no budget to be known, unlike successive halving, and needs few trials; it compares
+        The median needs no budget to be known, unlike successive halving, and needs few trials; it compares
         equal epochs only, so trials of different length do not disturb it.
 
         Parameters
@@ -242,25 +242,25 @@ def _words(parameter: Parameter) -> str:
 
 
 def _newest(storage: JournalStorage, settings: dict[str, str], usual: dict[str, str], model: str) -> str:
-    """Name of the newest study of the same place, if it asked for the same."""
+    """Name of the newest study of the same place, if it requested the same."""
     studies = [study for study in storage.get_all_studies() if "settings" in study.user_attrs]
     here = [study for study in studies if study.user_attrs["settings"].get("place") == settings.get("place")]
     if not here:
-        raise OptionError(f"There is no sweep of {model!r} to go on with.", "Drop --resume to begin one.")
+        raise OptionError(f"There is no sweep of {model!r} to resume.", "Drop --resume to begin one.")
     newest = max(here, key=lambda study: study.user_attrs["created"])
     before: dict[str, str] = usual | newest.user_attrs["settings"]
     for name in settings:  # earlier versions wrote down more
         if before.get(name) != settings.get(name):
             raise OptionError(
-                f"The sweep to go on with had another {name}: {before.get(name)}; now it is {settings.get(name)}.",
-                "Ask for the same, or drop --resume to begin anew.",
+                f"The sweep to resume had another {name}: {before.get(name)}; now it is {settings.get(name)}.",
+                "Request the same, or drop --resume to begin anew.",
             )
     return newest.study_name
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna tells of every study that it makes; nobody asked."""
+    """Keep Optuna from logging every study that it makes."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

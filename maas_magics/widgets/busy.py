@@ -1,8 +1,8 @@
 """A page that is opened while a cell runs gets its live view, and is heard.
 
-Such a page asks the kernel who it is, which comms there are and what their states are, and all of that waits for the
+Such a page requests the kernel's name, its comms and their states, and all of that waits for the
 running cell. From version 7 on, ipykernel reads messages on a thread of its own and knows subshells: while a view is
-live, these few messages go to a subshell of ours, as the page itself asks for once it knows the kernel.
+live, these few messages go to a subshell of ours, as the page itself requests once it knows the kernel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ QUESTIONS = ("kernel_info_request", "comm_info_request")
 COMMS = ("comm_open", "comm_msg", "comm_close")
 
 CONTROL = "jupyter.widget.control"
-"""Target of the comm over which a page asks for the states of all widgets."""
+"""Target of the comm over which a page requests the states of all widgets."""
 
 _live: set[str] = set()
 _pages: set[str] = set()
@@ -76,7 +76,7 @@ class _Hook:
 
 
 def _is_ours(kind: str, content: dict[str, Any]) -> bool:
-    """Whether a comm is a live view's, or one that asks for all states."""
+    """Whether a comm is a live view's, or one that requests all states."""
     comm = content["comm_id"]
     if kind == "comm_open" and content.get("target_name") == CONTROL:
         _pages.add(comm)

@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 640, 236
 """Size in CSS pixels."""
 
 PROFILE = 84
-"""Height of the bar that shows where the time went, where somebody asked."""
+"""Height of the bar that shows where the time went, where it was requested."""
 
 SEARCH = 130
 """Height of the picture of a search for a learning rate."""
@@ -145,7 +145,7 @@ def _line(axes: Axes, history: History, curve: str, scale: int, **style: Any) ->
 
 
 def _limits(history: History, name: str, *, log: bool, steps: bool) -> tuple[float, float]:
-    """Range of the figures; a few wild steps at the beginning must not flatten what follows."""
+    """Range of the values; a few wild steps at the beginning must not flatten what follows."""
     values = [y for part in ("train", "validation") for _, y in history.points(f"{part}/{name}")]
     if name == "loss" and steps:
         noisy = sorted(y for _, y in history.points("step/loss") if math.isfinite(y))

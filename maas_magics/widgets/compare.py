@@ -23,7 +23,7 @@ COLOURS = (TRAIN, VALIDATION, BEST, "#9a6fd0", "#c2557d", "#8a7a3d", "#3f9aa8", 
 
 
 def draw_records(records: Sequence[ModelRecord]) -> Figure:
-    """Figure with the loss, and beside it the figure that chose the best epoch, or the first that all have.
+    """Figure with the loss, and beside it the metric that chose the best epoch, or the first that all have.
 
     Validation is a full line, training a thin one; a dot marks each best epoch.
 
@@ -58,7 +58,7 @@ def comparison_bundle(records: Sequence[ModelRecord]) -> Bundle | None:
 
 
 def _second(records: Sequence[ModelRecord]) -> list[str]:
-    """Name of the figure beside the loss: one that was monitored, or the first that every model has."""
+    """Name of the metric beside the loss: one that was monitored, or the first that every model has."""
     shared = [
         name.removeprefix("val_")
         for name in records[0].history

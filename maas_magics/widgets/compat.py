@@ -14,7 +14,7 @@ def answer_where_asked(comm: Any) -> None:
     """Let clicks on a view reach the subshell that its page chose.
 
     Private is ``_reply_subshell_for`` of a comm: ipykernel 7.4.0 hands a click to the thread that last painted, which
-    is busy training. Seen in 7.4.0 alone; versions before and after ask no such thing of a comm.
+    is busy training. Seen in 7.4.0 alone; versions before and after require no such thing of a comm.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, default: default
@@ -63,7 +63,7 @@ class ShellChannel:
         Raises
         ------
         AttributeError
-            If this cannot be told.
+            If this cannot be known.
         """
         return bool(self._kernel._main_asyncio_lock.locked())
 

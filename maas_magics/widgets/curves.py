@@ -19,7 +19,7 @@ def extremes(points: list[Point]) -> list[Point]:
 
 
 class Curve:
-    """Points of one figure, at most ``bound`` of them, evenly thinned.
+    """Points of one metric, at most ``bound`` of them, evenly thinned.
 
     When the bound is reached, every bucket of neighbours keeps its lowest and its highest point, so
     a spike never disappears; later points are thinned to the same density before they are kept.

@@ -27,7 +27,7 @@ class View(Protocol):
         """Least seconds between two paints."""
 
     def open(self, follower: Follower) -> None:
-        """Appear; called in the thread that asked for the view, before anything else."""
+        """Appear; called in the thread that requested the view, before anything else."""
 
     def paint(self, history: History, *, stopping: bool) -> None:
         """Show a job that runs; called on the view's own thread, as everything below."""
@@ -73,20 +73,20 @@ class Follower:
         self._painter.start()
 
     def request_stop(self) -> None:
-        """Ask for a graceful stop without waiting for anything; safe in any thread, and only once."""
+        """Request a graceful stop without waiting for anything; safe in any thread, and only once."""
         if self._stop_at is None:
             self._stop_at, self._stop_wanted = time.monotonic(), True
             self._wake()
 
     def request_pause(self, pause: bool) -> None:
-        """Ask for a pause, or for going on after one, without waiting for anything; safe in any thread."""
+        """Request a pause, or that the job resumes, without waiting for anything; safe in any thread."""
         self._pausing = pause
         self._wake()
 
     def wait(self) -> None:
         """Wait until the job is over and its last state is shown, or until it is paused; the view then lives on.
 
-        An interrupt stops the job gracefully and the wait goes on; a second one stops it hard. Neither is said of the
+        An interrupt stops the job gracefully and the wait continues; a second one stops it hard. Neither is said of the
         one that comes before the end of the kernel, which a job elsewhere outlives.
 
         Raises
@@ -131,7 +131,7 @@ class Follower:
                     self.history.add(event)
                 self._changed.set()
         except Exception as error:
-            # The events may come over a wire: the person watching is told, and `wait` raises it.
+            # The events may come over a wire: the view shows the error, and `wait` raises it.
             self._lost = error
             with self.lock:
                 self.history.add(Message(text=f"the job's events could not be followed: {error}", level="warning"))
@@ -189,6 +189,6 @@ class Follower:
         try:
             self._job.stop()
         except Exception as error:
-            # The place that runs the job may be out of reach; the job goes on, and so does its view.
+            # The place that runs the job may be out of reach; the job continues, and so does its view.
             with self.lock:
                 self.history.add(Message(text=f"the job could not be stopped: {error}", level="warning"))

@@ -55,7 +55,7 @@ class History:
     search : RateSearch or None
     profile : Profiled or None
     baseline : dict of str to float
-        Figures of a constant answer to the validation rows.
+        Metrics of a constant answer to the validation rows.
     finished : Finished or None
     curves : dict of str to Curve
         By name: ``"step/loss"``, ``"train/loss"``, ``"validation/accuracy"`` …; x counts steps.
@@ -139,7 +139,7 @@ class History:
             self.revision += 1
 
     def _back(self, time: float, epoch: int, step: int, samples: int) -> None:
-        """Go back to a step, as a job does that was killed and goes on from its checkpoint."""
+        """Go back to a step, as a job does that was killed and resumes from its checkpoint."""
         self.epoch, self.step, self.samples = epoch, step, samples
         self._marks = deque([(time, step, samples)])
         while self._bests and self._bests[-1].step > step:
@@ -196,7 +196,7 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Seconds between the start and the latest event; of a training that is over, what its result tells."""
+        """Seconds between the start and the latest event; of a training that is over, what its result says."""
         if self.finished is not None and self.finished.seconds:
             return self.finished.seconds
         return self._time - self.started.time if self.started else 0.0
@@ -225,14 +225,14 @@ class History:
 
     @property
     def fraction(self) -> float | None:
-        """Share of the job that is done, or None if nobody can know."""
+        """Share of the job that is done, or None if no one can know."""
         if self.state == "succeeded":
             return 1.0
         return min(1.0, self.step / self.total) if self.total else None
 
     @property
     def left(self) -> float | None:
-        """Seconds until the last epoch ends at the present speed, or None if nobody can know."""
+        """Seconds until the last epoch ends at the present speed, or None if no one can know."""
         if self.final or self.state == "paused" or not self.total or self.seconds < 0.5 or not self.step:
             return None
         # The window may hold no step while a long validation runs; the mean over the whole job always does.
@@ -248,7 +248,7 @@ class History:
 
     @property
     def metrics(self) -> list[str]:
-        """Figures besides the loss that have a curve, the monitored one first."""
+        """Metrics besides the loss that have a curve, the monitored one first."""
         names = dict.fromkeys(name.split("/", 1)[1] for name in self.curves)
         monitor = self.started.monitor if self.started else "loss"
         return sorted((name for name in names if name != "loss"), key=lambda name: name != monitor)

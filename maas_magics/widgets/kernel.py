@@ -12,7 +12,7 @@ def in_kernel() -> bool:
 
 
 def kernel_ends() -> bool:
-    """Whether the kernel in which this runs was asked to end."""
+    """Whether the kernel in which this runs got a request to end."""
     return bool(getattr(_shell(), "exit_now", False))
 
 

@@ -31,15 +31,15 @@ KEPT = 16
 
 
 def header(history: History, *, stopping: bool, kept: bool = True) -> dict[str, Any]:
-    """Everything about a history but its curves, ready for JSON: figures are text, unknown numbers are None.
+    """Everything about a history but its curves, ready for JSON: values are text, unknown numbers are None.
 
     Parameters
     ----------
     history : History
     stopping : bool
-        Whether somebody asked for the end.
+        Whether someone requested the end.
     kept : bool
-        Whether what stays of a job that is over stands in the notebook already; before, nobody is told of the end.
+        Whether what stays of a job that is over stands in the notebook already; before, no view is notified of the end.
     """
     started, best = history.started, history.best
     notes = [[message.level, message.text] for message in history.messages][-NOTES:]
@@ -181,7 +181,7 @@ class LiveWidget(anywidget.AnyWidget):
         """Take what stands beside this view, for pages whose copy of it no update of the kernel's reaches.
 
         A page that was opened since the view appeared has lost the tie between an output and its name; it gets the
-        view by asking for its state, which the first page need not do.
+        view by requesting its state, which the first page need not do.
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ SLOW, SLOWEST = 2.0, 30.0
 
 
 def headless() -> bool:
-    """Whether the cell is run by a program such as nbclient, which says that nobody could be asked for input."""
+    """Whether the cell is run by a program such as nbclient, which says that it cannot be prompted for input."""
     content = get_ipython().kernel.get_parent("shell").get("content", {})
     return content.get("allow_stdin") is False
 

@@ -23,16 +23,16 @@ Place = Callable[[Any], float]
 
 
 def draw_trials(trials: Sequence[Trial], space: Space, figure: str, mode: Literal["min", "max"], best: int) -> Figure:
-    """Figure with the trials that ended with a figure, the better the stronger; others stop at the last parameter.
+    """Figure with the trials that ended with a metric, the better the stronger; others stop at the last parameter.
 
     Parameters
     ----------
     trials : sequence of Trial
     space : dict of str to Parameter
     figure : str
-        Name of the figure that chose.
+        Name of the metric that chose.
     mode : {"min", "max"}
-        Better figures are at the top either way.
+        Better values are at the top either way.
     best : int
         Number of the best trial.
     """

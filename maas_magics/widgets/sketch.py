@@ -92,7 +92,7 @@ def _legend(colours: Sequence[str], width: float) -> str:
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Range of the figures; the wildest hundredth of the steps at the beginning must not flatten what follows."""
+    """Range of the values; the wildest hundredth of the steps at the beginning must not flatten what follows."""
     found = sorted(values)
     low, high = found[0], found[math.ceil(0.98 * len(found)) - 1]
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0

@@ -28,7 +28,7 @@ def table(job: Sweep, *, volatile: bool = True) -> dict[str, str]:
 
 
 def picture(job: Sweep) -> Bundle | None:
-    """Parallel coordinates of the trials as PNG, SVG and text; None while no trial has ended with a figure."""
+    """Parallel coordinates of the trials as PNG, SVG and text; None while no trial has ended with a metric."""
     best = job.best
     if best is None:
         return None

@@ -121,7 +121,7 @@ def test_a_log_that_is_closed_lets_its_followers_go() -> None:
 
 def test_only_a_training_is_gone_on_with() -> None:
     ended = JobInfo("a", "train m", "m", "succeeded", 0.0)
-    assert str(not_paused(ended)) == "The job a has ended: succeeded.\n%train m --resume goes on from it."
+    assert str(not_paused(ended)) == "The job a has ended: succeeded.\n%train m --resume resumes from it."
     asked = JobInfo("b", "predict m", "m", "succeeded", 0.0)
     assert str(not_paused(asked)) == "The job b (predict m) cannot be paused; trainings can."
 

@@ -229,7 +229,7 @@ def test_a_missing_column_is_named_with_the_nearest_there_is(lab, frame):
         ("size", pd.Timestamp("2020"), "holds timestamp[", "pd.to_numeric"),
         ("flag", "yes", "holds text ('yes'); the model was trained on numbers.", "pd.to_numeric"),
         ("when", 5, "Column 'when' holds int64; the model was trained on dates.", "pd.to_datetime"),
-        ("when", "soon", "holds text that is no date; the model was trained on dates.", "pd.to_datetime"),
+        ("when", "soon", "holds text that is not a date; the model was trained on dates.", "pd.to_datetime"),
         ("kind", [[1, 2]] * 60, "Column 'kind' holds list<", "Give one text a row."),
     ],
 )

@@ -169,5 +169,5 @@ def test_lists_that_a_model_does_not_take_are_told(lab):
 
 @pytest.mark.parametrize("values", [LISTS, TAGS])
 def test_lists_are_no_groups(lab, values):
-    with pytest.raises(DataError, match="The groups are to be told by a column of .*; labels or numbers"):
+    with pytest.raises(DataError, match="The column of groups is of type .*; labels or numbers"):
         lab.train(pl.DataFrame({"e": values, "a": A, "y": A}), "y", validation="group:e")

@@ -132,10 +132,10 @@ def test_the_order_of_day_and_month_can_be_said_of_a_file(lab, tmp_path, stream)
     assert lab.columns["when"] == "timestamp"
     found = lab.predict(path, csv="dates=dmy")
     assert found.to_numpy() == pytest.approx(lab.predict(_rows(DAYS)).to_numpy())
-    with pytest.raises(DataError, match="text that is no date") as error:
+    with pytest.raises(DataError, match="text that is not a date") as error:
         lab.predict(path)
     assert error.value.hint == "--csv dates=dmy"
-    with pytest.raises(OptionError, match="no order of day"):
+    with pytest.raises(OptionError, match="not an order of day"):
         lab.predict(path, csv="dates=dym")
 
 

@@ -143,7 +143,7 @@ def test_an_array_of_another_shape_is_refused(lab, data, said):
         ("mm", ModelNotFound, "There is no model 'mm'."),
         ("m:7", ModelNotFound, "has no version 7"),
         ("m@best", ModelNotFound, "has no alias 'best'"),
-        ("../m", InvalidName, "is no model name"),
+        ("../m", InvalidName, "is not a valid model name"),
     ],
 )
 def test_a_model_that_is_not_there_is_named(lab, ref, kind, said):

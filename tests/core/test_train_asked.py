@@ -144,7 +144,7 @@ def test_what_was_asked_for_is_told(lab):
     ("asked", "said", "hint"),
     [
         ({"precision": "fp8"}, "There is no precision 'fp8'.", "bf16, fp16, fp32"),
-        ({"precision": "fp16", "optimizer": "LBFGS"}, "LBFGS asks for the loss several times a step", "bf16"),
+        ({"precision": "fp16", "optimizer": "LBFGS"}, "LBFGS evaluates the loss several times a step", "bf16"),
         ({"accumulate": 0}, "accumulate is 0; at least 1 was expected.", "--accumulate 1"),
         ({"clip": 0.0}, "clip is 0; a norm above 0 was expected.", "--clip 1"),
         ({"clip": math.nan}, "clip is nan", "--clip 1"),
@@ -198,7 +198,7 @@ def test_a_loader_draws_its_own_rows_and_may_not_know_their_number(lab):
             return iter(rows)
 
     for asked in ({"schedule": "OneCycleLR"}, {"warmup": 0.1}, {"schedule": "cosine"}):
-        with pytest.raises(OptionError, match="does not tell how many batches it has"):
+        with pytest.raises(OptionError, match="does not say how many batches it has"):
             lab.train(DataLoader(Endless(), 8), model=_net(3), **asked)
     made = {"model": _net(3), "epochs": 3, "lr": 0.01}
     lab.train(DataLoader(Endless(), 8), warmup=4, accumulate=2, **made)

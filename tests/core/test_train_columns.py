@@ -306,7 +306,7 @@ def own_loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ({"drop": "a", "features": "a"}, "'a' is to be a feature, and not", ""),
         ({"features": (), "drop": tuple(c for c in FRAME if c != "two")}, "No column is left", ""),
         ({"validation": "time:whenn"}, "no column 'whenn'", "Did you mean 'when'?"),
-        ({"validation": "time:who"}, "texts that are no times", "pd.to_datetime"),
+        ({"validation": "time:who"}, "texts that are not times", "pd.to_datetime"),
         ({"validation": "time:one"}, "one time only", ""),
         ({"validation": "time:gaps"}, "missing in 1 rows", ""),
         ({"validation": "group:one"}, "one group only", ""),

@@ -315,7 +315,13 @@ GAPS[0] = np.nan
         ({"size": SIZE, "kind": KIND}, {"model": "mlp"}, OptionError, "by name answers one target", "--model NET"),
         ({"size": SIZE, "kind": KIND}, {"loss": {"sise": "mse"}}, OptionError, "no target 'sise'", "'size'"),
         ({"size": SIZE, "kind": KIND}, {"loss": "size=mes"}, OptionError, "no loss 'mes'", "'mse'"),
-        ({"size": SIZE, "kind": KIND}, {"loss": "size=mse,kind"}, OptionError, "'kind' is no target=loss", "a=mse"),
+        (
+            {"size": SIZE, "kind": KIND},
+            {"loss": "size=mse,kind"},
+            OptionError,
+            "'kind' is not of the form target=loss",
+            "a=mse",
+        ),
         (
             {"size": SIZE, "kind": KIND},
             {"loss": {"kind": "mse"}, "task": "multiclass"},

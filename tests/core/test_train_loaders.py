@@ -514,7 +514,7 @@ def test_the_number_follows_from_the_figures(
     [
         (Stream(), "an IterableDataset cannot be read ahead and put back"),
         (DataLoader(Stream(), 16), "an IterableDataset cannot be read ahead and put back"),
-        (DataLoader(Noisy(), batch_sampler=[[0, 1], [2, 3]]), "the loader does not tell how its batches are made"),
+        (DataLoader(Noisy(), batch_sampler=[[0, 1], [2, 3]]), "the loader does not say how its batches are made"),
         (Noisy(), "the training is too short"),
     ],
 )

@@ -456,8 +456,8 @@ def test_validation_rows_that_cannot_be_had_of_a_dataset_are_refused(lab, data, 
     [
         (TensorDataset(torch.ones(0, 4), torch.ones(0)), "no rows|no batch"),
         ([{"x": 1}], "No target"),
-        (DataLoader([(1, 2, 3)]), "no \\(x, y\\) of tensors|cannot take the features"),
-        (DataLoader([torch.ones(3)]), "no \\(x, y\\) of tensors"),
+        (DataLoader([(1, 2, 3)]), "pair \\(x, y\\) of tensors|cannot take the features"),
+        (DataLoader([torch.ones(3)]), "pair \\(x, y\\) of tensors"),
     ],
 )
 def test_a_dataset_of_something_else_says_what_was_expected(lab, data, said):

@@ -196,8 +196,8 @@ def test_shapes_that_would_broadcast_are_refused(lab, net, loss, said):
         (_net(3, nn.Softmax(1)), THREE, {"loss": _brier}, "taken for probabilities, and answered as they are"),
         (_net(3, nn.Softmax(1)), THREE, {}, "lie within 0…1 and sum to 1"),
         (_net(1, nn.Sigmoid()), TWO, {}, "lie within 0…1, as probabilities do"),
-        (_net(3), THREE, {"loss": _brier, "outputs": "probabilities"}, "are no probabilities that sum to 1"),
-        (_net(3), THREE, {"loss": nn.NLLLoss()}, "are no log-probabilities"),
+        (_net(3), THREE, {"loss": _brier, "outputs": "probabilities"}, "are not probabilities that sum to 1"),
+        (_net(3), THREE, {"loss": nn.NLLLoss()}, "are not log-probabilities"),
         (_net(2), REAL, {"loss": lambda o, t: (o.sum(1) - t).square().mean()}, "taken for values"),
     ],
 )

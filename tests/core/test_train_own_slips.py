@@ -295,7 +295,7 @@ MIXING = {
 @pytest.mark.parametrize("how", MIXING)
 def test_a_module_whose_answers_hang_on_other_rows_is_told_in_the_result(lab, how):
     result = lab.train((X, LINE), model=Mixing(MIXING[how]), loss="mse", epochs=2)
-    assert any("hangs on the rows that are asked with it" in note for note in result.notes)
+    assert any("depends on the other rows of its batch" in note for note in result.notes)
 
 
 APART = {
@@ -315,7 +315,7 @@ APART = {
 @pytest.mark.parametrize("net", APART.values(), ids=APART)
 def test_nothing_is_said_of_rows_that_are_answered_one_by_one(lab, net):
     result = lab.train((X, LINE), model=net, loss="mse", epochs=2, lr=1e-4)
-    assert not any("asked with it" in note for note in result.notes)
+    assert not any("other rows of its batch" in note for note in result.notes)
 
 
 def test_a_module_of_bfloat16_weights_is_told_before_it_trains(lab):

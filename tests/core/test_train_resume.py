@@ -306,7 +306,7 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_training(
     machine = Machine(tmp_path)
     assert machine.run(every="1").epochs == 6
     told = [event.text for event in machine.events if isinstance(event, Message)]
-    assert told and all("No space left" in text and "Training goes on" in text for text in told)
+    assert told and all("No space left" in text and "Training continues" in text for text in told)
     assert not any(tmp_path.iterdir())
     with pytest.raises(StoreError):
         Checkpoints(tmp_path).save({"step": 1})
@@ -369,7 +369,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_kept(what: str, tmp_path:
 
 
 def test_a_checkpoint_that_must_be_there_is_missed(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="no checkpoint to go on from"):
+    with pytest.raises(OptionError, match="no checkpoint to resume from"):
         Machine(tmp_path).run(wanted=True)
 
 

@@ -260,7 +260,7 @@ def test_a_figure_that_is_no_number_leaves_the_choice_to_the_loss(tmp_path: Path
 
 
 def test_a_figure_of_rows_that_are_not_held_out_is_refused(lab: Lab) -> None:
-    with pytest.raises(OptionError, match="figure of held-out rows"):
+    with pytest.raises(OptionError, match="metric of held-out rows"):
         lab.train(X, (Y > 0).astype(int), validation=0.0, monitor="accuracy")
 
 

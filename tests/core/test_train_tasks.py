@@ -133,7 +133,7 @@ def test_the_task_can_be_chosen(lab, target, task):
     ("target", "task", "said", "hint"),
     [
         (THREE, "binary", "The target 'y' has 3 classes, not two.", "--task multiclass"),
-        (np.array(["a", "b"])[TWO], "regression", "holds text, which is no quantity", "--task multiclass learns"),
+        (np.array(["a", "b"])[TWO], "regression", "holds text, which is not a quantity", "--task multiclass learns"),
         (TWO, "multilabel", "several columns of 0 and 1", "--target a,b,c"),
         (np.zeros(N), None, "The target 'y' has one class only: 0.", "Give rows of at least two classes."),
         (np.array(["same"] * N), None, "has one class only: 'same'", "at least two classes"),

@@ -201,7 +201,7 @@ def test_a_sweep_whose_process_was_killed_goes_on() -> None:
     [({"space": "lr=1e-3..1e-1 log"}, "space"), ({"epochs": 11}, "epochs"), ({"seed": 6}, "seed")],
 )
 def test_another_sweep_is_not_gone_on_with(options: dict[str, Any], named: str) -> None:
-    with pytest.raises(OptionError, match="There is no sweep of 'm' to go on with"):
+    with pytest.raises(OptionError, match="There is no sweep of 'm' to resume"):
         sweep(resume=True)
     sweep(trials=1)
     with pytest.raises(OptionError, match=f"had another {named}: ") as caught:
@@ -314,7 +314,7 @@ def test_a_callback_that_fails_is_told_once_for_each_trial(capsys: pytest.Captur
     ("options", "message"),
     [
         ({"trials": 0}, "trials is 0"),
-        ({"name": "a/b"}, "is no model name"),
+        ({"name": "a/b"}, "is not a valid model name"),
         ({"space": "lr=1"}, "lr: '1' is neither"),
         ({"space": "nonsense=[1]"}, "hyperparameter 'nonsense'"),
         ({"epochs": 0}, "epochs is 0"),
@@ -333,7 +333,7 @@ def test_only_a_candidate_is_published() -> None:
     from maas_magics.session import current
 
     maas.train("plain", **QUICK)
-    with pytest.raises(OptionError, match="'plain' is no candidate of a sweep"):
+    with pytest.raises(OptionError, match="'plain' is not a candidate of a sweep"):
         current().backend.publish("plain:1", "m")
     with pytest.raises(ModelNotFound):
         current().backend.publish("m.sweep-abc:1", "m")

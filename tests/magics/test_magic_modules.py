@@ -42,5 +42,7 @@ def test_losses_and_inputs_are_typed_by_name(cell: Callable[[str], Any], failing
 
 def test_what_is_no_pair_is_told(cell: Callable[[str], Any], failing: Callable[[str], str]) -> None:
     cell(GIVEN)
-    assert "'tokens' is no argument=column" in failing("%train m --data rows ys --model net --inputs tokens")
+    assert "'tokens' is not of the form argument=column" in failing(
+        "%train m --data rows ys --model net --inputs tokens"
+    )
     assert "no number" in failing("%train m --data rows ys --model net --loss-weights kind=much")

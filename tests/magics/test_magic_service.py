@@ -161,10 +161,10 @@ def test_a_training_of_a_killed_kernel_is_attached_and_stopped(
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ("nowhere", "'nowhere' is no address of a service"),
-        ("ftp://127.0.0.1", "is no address of a service"),
-        ("https://", "is no address of a service"),
-        ("http://127.0.0.1:x", "is no address of a service"),
+        ("nowhere", "'nowhere' is not the address of a service"),
+        ("ftp://127.0.0.1", "is not the address of a service"),
+        ("https://", "is not the address of a service"),
+        ("http://127.0.0.1:x", "is not the address of a service"),
         ("https://secret@127.0.0.1:8", "holds no token"),
         ("https://127.0.0.1:8?token=secret", "holds no token"),
         ("http://198.51.100.1:8000", "would send the token and the data unencrypted"),

@@ -134,18 +134,18 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
     [
         ("%train m --data df --target y --ep 3", "%train has no option --ep.\n  → Did you mean '--epochs'?"),
         ("%train m --data df --target y --epochs", "expected one argument"),
-        ("%train m --data df --target y --epochs many", "--epochs: 'many' is no whole number."),
+        ("%train m --data df --target y --epochs many", "--epochs: 'many' is not a whole number."),
         ("%train m --data df --target y --epochs 0", "epochs is 0; at least 1 was expected."),
         ("%train m --data df --target y --workers 0", "workers is 0; at least 1 was expected.\n  → --workers 1"),
         ("%train m --data df --target y --shard", "there is one.\n  → --workers 2 --shard"),
         ("%train m --data df --target y --lr -1", "at least 0 was expected."),
         (
             "%train m --data df --target y --lr-of head",
-            "--lr-of: 'head' is no pattern=rate.\n  → For example: head.*=1e-3",
+            "--lr-of: 'head' is not of the form pattern=rate.\n  → For example: head.*=1e-3",
         ),
-        ("%train m --data df --target y --lr-of head.*=fast", "--lr-of: 'fast' is no number."),
-        ("%train m --data df --target y --unfreeze *", "--unfreeze: '*' is no pattern@epoch."),
-        ("%train m --data df --target y --unfreeze *@x", "--unfreeze: 'x' is no whole number."),
+        ("%train m --data df --target y --lr-of head.*=fast", "--lr-of: 'fast' is not a number."),
+        ("%train m --data df --target y --unfreeze *", "--unfreeze: '*' is not of the form pattern@epoch."),
+        ("%train m --data df --target y --unfreeze *@x", "--unfreeze: 'x' is not a whole number."),
         (
             "%train m --data df --target y --precision fp61",
             "--precision: there is no 'fp61'.\n  → Did you mean 'fp16'?",
@@ -159,15 +159,15 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%train m --data df --target yy", "no column 'yy'"),
         ("%train m --data df --target y --model mlq", "Did you mean 'mlp'?"),
         ("%train m --data df --target y --task multi", "Did you mean 'multiclass' or 'multilabel'?"),
-        ("%train a/b --data df --target y", "is no model name"),
-        ("%train .. --data df --target y", "is no model name"),
+        ("%train a/b --data df --target y", "is not a valid model name"),
+        ("%train .. --data df --target y", "is not a valid model name"),
         ("%train m --data df --target 'y", "The line ends inside quotes"),
         ("%train m --data df X y --target y", "3 words were given"),
         ("%train m --data no_such.csv --target y", "There is no file 'no_such.csv'."),
         ("%train m --data df.no_such() --target y", "cannot be evaluated: AttributeError"),
         ("%predict nobody df", "There is no model 'nobody'."),
         ("%predict m", "%predict needs rows."),
-        ("%predict m df --out 3x", "'3x' is no variable name."),
+        ("%predict m df --out 3x", "'3x' is not a variable name."),
         ("%predict m df --top -1", "at least"),
         ("%export nobody", "There is no model 'nobody'."),
         ("%evaluate nobody --data df", "There is no model 'nobody'."),
@@ -452,7 +452,7 @@ def test_a_training_is_paused_resumed_and_extended(cell: Run, ip: Any, capsys: p
     cell("%maas pause job" if "job" in ip.user_ns else f"%maas pause {job.info.id}")
     while job.info.state != "paused":
         time.sleep(0.01)
-    assert f"%maas resume {job.info.id} goes on" in capsys.readouterr().out
+    assert f"%maas resume {job.info.id} continues" in capsys.readouterr().out
     cell("%maas status")
     assert "paused" in capsys.readouterr().out
     before = random.getstate(), np.random.get_state()[1].tolist()
@@ -461,7 +461,7 @@ def test_a_training_is_paused_resumed_and_extended(cell: Run, ip: Any, capsys: p
     done = job.result(30).epochs
     cell(f"%maas logs {job.info.id}")
     told = capsys.readouterr().out
-    assert "paused" in told and "goes on in epoch" in told
+    assert "paused" in told and "continues in epoch" in told
     assert told.count("has one value only") == 1
     more = cell(f"%train m --resume --epochs {done + 2}")
     assert more.ref == "m:2" and more.epochs == done + 2

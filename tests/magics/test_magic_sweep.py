@@ -65,10 +65,10 @@ def test_a_sweep_on_the_line(cell: Run, ip: Any) -> None:
         (f"{TRAIN} --track wandb", "There is no tracker 'wandb'."),
         (f"{TRAIN} --trials 3", "--trials belongs to a sweep."),
         (f"{TRAIN} --resume", "There is no checkpoint of a training of 'm'."),
-        (f"{TRAIN} --sweep lr", "'lr' is no NAME=VALUES."),
-        (f"{TRAIN} --sweep lr=1e-4..x", "lr: 'x' is no number."),
+        (f"{TRAIN} --sweep lr", "'lr' is not of the form NAME=VALUES."),
+        (f"{TRAIN} --sweep lr=1e-4..x", "lr: 'x' is not a number."),
         (f"{TRAIN} --sweep lr=1e-4..1 --trials 0", "trials is 0"),
-        (f"{TRAIN} --sweep lr=1e-4..1 --resume", "There is no sweep of 'm' to go on with."),
+        (f"{TRAIN} --sweep lr=1e-4..1 --resume", "There is no sweep of 'm' to resume."),
         ("%maas compare", "%maas compare needs NAMES."),
         ("%maas compare nobody", "There is no model 'nobody'."),
     ],
@@ -96,7 +96,7 @@ def test_a_running_sweep_is_listed_followed_and_stopped(cell: Run, failing: Fail
         assert job.id in (told := capsys.readouterr().out) and "sweep m" in told and "running" in told
     assert cell(f"%maas attach {job.id[:5]}") is job
     told = failing(f"%maas pause {job.id}")
-    assert "A sweep cannot be paused." in told and "→ Stop it; --resume goes on with it." in told
+    assert "A sweep cannot be paused." in told and "→ Stop it; --resume resumes it." in told
     assert "A sweep cannot be paused." in failing(f"%maas resume {job.id}")
     cell(f"%maas stop {job.id}")
     told = capsys.readouterr().out

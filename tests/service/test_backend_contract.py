@@ -402,7 +402,7 @@ def test_stopped_before_it_began_it_never_runs(backend: Backend) -> None:
 @pytest.mark.parametrize(
     ("request_", "kind", "told"),
     [
-        (quick("a/b"), OptionError, "'a/b' is no model name"),
+        (quick("a/b"), OptionError, "'a/b' is not a valid model name"),
         (ExportRequest(model="nobody"), ModelNotFound, "There is no model 'nobody'"),
         (PredictRequest(model="nobody", data=X), ModelNotFound, "There is no model 'nobody'"),
     ],

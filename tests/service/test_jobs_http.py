@@ -206,7 +206,7 @@ def test_a_repeated_submit_makes_one_job(served: Service, backend: RemoteBackend
     [
         (TrainRequest(name="m", data="/etc/passwd", target="y"), "reads no files of its own"),
         (TrainRequest(name="m", data=Uploaded("0" * 64), target="y"), "is not on the service"),
-        (TrainRequest(name="m", data=Uploaded("../x"), target="y"), "is no SHA-256 digest"),
+        (TrainRequest(name="m", data=Uploaded("../x"), target="y"), "is not a SHA-256 digest"),
         (EvaluateRequest(model="m", data="s3://bucket/x.csv"), "reads no files of its own"),
         (PredictRequest(model="m", data="x.csv"), "reads no files of its own"),
     ],

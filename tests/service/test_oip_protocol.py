@@ -98,7 +98,7 @@ def test_a_missing_value_is_refused_where_the_model_takes_none_that_is(http: htt
     assert "A missing time is -9223372036854775808" in answer.json()["hint"]
     assert infer(http, *cells(1.0, "p", when=NO_TIME), model="cells").status_code == 200
     answer = http.post("/v2/models/net/infer", content=b'{"inputs":[{"data":[NaN]}]}')
-    assert "is no request" in refused(answer) and "A missing number is null" in answer.json()["hint"]
+    assert "is not a request" in refused(answer) and "A missing number is null" in answer.json()["hint"]
 
 
 def test_answers_that_rest_on_nothing_carry_a_warning(http: httpx2.Client) -> None:
@@ -172,7 +172,7 @@ def test_a_body_of_bytes_alone_is_the_only_input(http: httpx2.Client, here: Loca
     to = {"Inference-Header-Content-Length": "0"}
     answer = http.post("/v2/models/net/infer", content=x.tobytes(), headers=to)
     assert answer.status_code == 200 and "inference-header-content-length" in answer.headers
-    assert "no rows of 32 bytes" in refused(http.post("/v2/models/net/infer", content=b"abc", headers=to))
+    assert "not rows of 32 bytes" in refused(http.post("/v2/models/net/infer", content=b"abc", headers=to))
     assert "one input" in refused(http.post("/v2/models/cells/infer", content=b"abc", headers=to))
 
 
@@ -191,7 +191,7 @@ TEXTS = np.array(["null", "ü"], dtype=object)
 def test_a_value_that_is_no_number_goes_in_binary_only() -> None:
     with in_thread(Nowhere()) as url, httpx2.Client(base_url=url) as http:  # type: ignore[arg-type]
         told = refused(infer(http, ONES, model="m"))
-        assert "'y' holds a value that is no number, which JSON cannot tell" in told
+        assert "'y' holds a value that is not a number, which JSON cannot express" in told
         answer = infer(http, ONES, model="m", outputs=[{"name": "y", "parameters": {"binary_data": True}}])
         assert np.isnan(np.frombuffer(answer.content[-16:], "<f4")[1])
         texts = infer(http, ONES, model="m", outputs=[{"name": "t"}]).json()["outputs"]
@@ -201,14 +201,14 @@ def test_a_value_that_is_no_number_goes_in_binary_only() -> None:
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        (b"", "is no request"),
-        (b"[]", "is no request"),
-        (b"{", "is no request"),
+        (b"", "is not a request"),
+        (b"[]", "is not a request"),
+        (b"{", "is not a request"),
         (b'{"inputs": []}', "has no inputs"),
-        (b'{"inputs": [{}]}', "is no request"),
-        (b"\xff\xfe", "is no request"),
-        (b'{"inputs":[{"name":"x","shape":[1,8],"datatype":"FP32","data":[NaN]}]}', "is no request"),
-        (b'{"inputs":' + b"[" * 100_000, "is no request"),
+        (b'{"inputs": [{}]}', "is not a request"),
+        (b"\xff\xfe", "is not a request"),
+        (b'{"inputs":[{"name":"x","shape":[1,8],"datatype":"FP32","data":[NaN]}]}', "is not a request"),
+        (b'{"inputs":' + b"[" * 100_000, "is not a request"),
     ],
 )
 def test_bodies_that_are_no_request(body: bytes, told: str, http: httpx2.Client) -> None:
@@ -223,8 +223,8 @@ def test_bodies_that_are_no_request(body: bytes, told: str, http: httpx2.Client)
         ({"shape": []}, "has the shape"),
         ({"shape": [0, 8], "data": []}, "has no values"),
         ({"shape": [2**62, 2**62]}, "has 8 values"),
-        ({"shape": [2**63, 1]}, "is no request"),
-        ({"shape": [10**4000, 10**4000]}, "is no request"),
+        ({"shape": [2**63, 1]}, "is not a request"),
+        ({"shape": [10**4000, 10**4000]}, "is not a request"),
         ({"shape": [1] * 40}, "has the shape"),
         ({"datatype": "FP128"}, "has the datatype 'FP128'"),
         ({"data": ["a"] * 8}, "are not FP32"),

@@ -169,7 +169,7 @@ def test_after_a_kill_of_both_there_is_one_start_and_it_is_told_truly(tmp_path: 
             os.kill(number(worker), signal.SIGKILL)
             served.start()
             assert len(job.result(600).history["loss"]) == LONG
-            assert warnings(job) == ["The worker process died. The job goes on from its last checkpoint."]
+            assert warnings(job) == ["The worker process died. The job resumes from its last checkpoint."]
             assert len([event for event in job.events() if isinstance(event, Resumed)]) == 1
     finally:
         served.stop()
@@ -186,7 +186,7 @@ def test_a_worker_that_hangs_is_noticed_and_its_job_goes_on(tmp_path: Path) -> N
         assert len(job.result(600).history["loss"]) == LONG
         [told] = warnings(job)
         assert told.startswith("The worker process gave no sign of life for 15 s, and was ended.")
-        assert told.endswith("The job goes on from its last checkpoint.")
+        assert told.endswith("The job resumes from its last checkpoint.")
         ended(worker)
 
 
@@ -206,7 +206,7 @@ def test_three_stops_end_a_hung_job_for_good(adopted: bool, tmp_path: Path) -> N
             for _ in range(3):
                 assert job.info.state == "running"
                 job.stop()
-            with pytest.raises(Stopped, match="heeded none of three stops.*--resume goes on"):
+            with pytest.raises(Stopped, match="heeded none of three stops.*--resume resumes"):
                 job.result(600)
             assert job.info.state == "stopped" and list(job.events())[-1].error is not None
             ended(worker)

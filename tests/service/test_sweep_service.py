@@ -46,7 +46,7 @@ def test_a_service_tries_what_a_kernel_tries(store: Path, tmp_path: Path) -> Non
         assert list(found.table.model) == ["m:1"] and found.table.bytes[0] > 1000
         with pytest.raises(ModelNotFound, match="There is no model 'nobody'"):
             compare(["m", "nobody"], backend.models)
-        with pytest.raises(OptionError, match="'m' is no candidate of a sweep"):
+        with pytest.raises(OptionError, match="'m' is not a candidate of a sweep"):
             backend.publish("m:1", "other")
 
 
@@ -75,7 +75,7 @@ def test_a_sweep_on_a_service_is_stopped_and_resumed(tmp_path: Path) -> None:
 
 def test_a_server_of_the_protocol_alone_refuses(service: Service) -> None:
     backend = InferenceBackend(service.client())
-    with pytest.raises(Refused, match="does not tell how a model was trained"):
+    with pytest.raises(Refused, match="does not report how a model was trained"):
         backend.models.record("cells")
     with pytest.raises(Refused, match="publishes no models"):
         backend.publish("m.sweep-1:1", "m")

@@ -18,7 +18,7 @@ def on_device(
     """Tensors of each batch on a device, and what is to be made of them there.
 
     On CUDA the copy of a batch is under way, in a stream of its own, while the step before it is computed; it waits
-    for nothing where the tensors are in pinned memory. Elsewhere a batch is copied once it is asked for.
+    for nothing where the tensors are in pinned memory. Elsewhere a batch is copied once it is requested.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def by_length(order: Tensor, lengths: Tensor, size: int, generator: torch.Genera
 
 
 class FromDataset:
-    """Rows of a dataset in an order of ours, so that an epoch goes on at any batch without reading those before.
+    """Rows of a dataset in an order of ours, so that an epoch continues at any batch without reading those before.
 
     Parameters
     ----------

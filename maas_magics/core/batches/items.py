@@ -1,6 +1,6 @@
 """How the items of a torch dataset, or the batches of a loader, are laid out: which of it is input, which target.
 
-The first one tells: ``(x, y)`` or ``(x1, x2, y)``, as torch's own datasets have it; ``({"ids": …, "mask": …}, y)``; or
+The first one decides: ``(x, y)`` or ``(x1, x2, y)``, as in torch's own datasets; ``({"ids": …, "mask": …}, y)``; or
 one dict that holds the target too, as those of Hugging Face do.
 """
 
@@ -19,7 +19,7 @@ Key = str | int
 """Key of a dict, or place in a tuple."""
 
 LABELS = ("labels", "label", "target", "y")
-"""Keys that a target has in a dict where nobody names it."""
+"""Keys that a target has in a dict where no one names it."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def items_of(item: Any, target: Any = None, chosen: Mapping[str, str] | None = N
     ----------
     item : Any
     target : Any
-        Key of the target, where somebody named one; `LABELS` are looked for else.
+        Key of the target, where someone named one; `LABELS` are looked for else.
     chosen : mapping of str to str, optional
-        Key of the value that each argument of the network gets; all that are no target where there is none.
+        Key of the value that each argument of the network gets; all but the target where there is none.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _several(target: Any) -> tuple[tuple[Key, ...], tuple[str, ...]]:
 
 def _unknown() -> DataError:
     return DataError(
-        "Items of the dataset are no (x, y) of tensors.",
+        "Each item of the dataset must be a pair (x, y) of tensors.",
         "Return (x, y), (dict of tensors, y), or one dict with the target among its keys from __getitem__.",
     )
 

@@ -1,4 +1,4 @@
-"""Rows in memory that are encoded as an epoch asks for them, by loader workers where there are any."""
+"""Rows in memory that are encoded as an epoch requests them, by loader workers where there are any."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Lazy:
     seed : int
     """
 
-    why_one_process: ClassVar[str] = "Rows that are encoded as they are asked for go to one process."
-    why_in_order: ClassVar[str] = "Rows that are encoded as they are asked for come in an order of their own."
+    why_one_process: ClassVar[str] = "Rows that are encoded as they are requested go to one process."
+    why_in_order: ClassVar[str] = "Rows that are encoded as they are requested come in an order of their own."
 
     def __init__(self, train: Rows, held: Rows | None, workers: int, seed: int) -> None:
         self._train, self._held, self._workers, self._seed = train, held, workers, seed

@@ -15,9 +15,9 @@ from typing import Any
 from maas_magics.api.errors import DataError, MaasError
 
 MOST = 200
-"""Characters of a message of somebody else's that are told."""
+"""Most characters of a message of other code that are quoted."""
 PATIENCE = 5.0
-"""Seconds in which a worker's end shows that tells why what it shared is gone."""
+"""Seconds to wait for the end of a worker, which explains why what it shared is gone."""
 
 
 @dataclass(frozen=True)

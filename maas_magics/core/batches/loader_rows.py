@@ -64,7 +64,7 @@ class BatchDataset(Dataset[Any]):
         self.parts, self.collate = tuple(parts), collate
 
     def __getitems__(self, asked: BatchIndices) -> ReadBatch:
-        """A batch, where nobody else draws random numbers."""
+        """A batch, where no one else draws random numbers."""
         begun = time.perf_counter()
         _seed(asked.seed, asked.number)
         return ReadBatch(self._batch(asked), time.perf_counter() - begun)

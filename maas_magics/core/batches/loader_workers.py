@@ -85,7 +85,7 @@ class Readers:
         return Readers(self._rows.parts, self._rows.collate, workers, pin=self._pin, patience=patience)
 
     def read(self, asked: Iterable[BatchIndices]) -> Iterator[ReadBatch]:
-        """Each batch that is asked for. What was left unread of an earlier call is dropped.
+        """Each batch that is requested. What was left unread of an earlier call is dropped.
 
         Raises
         ------

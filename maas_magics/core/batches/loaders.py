@@ -367,7 +367,7 @@ def _part(data: Any, size: int, seed: int, number: int) -> LoaderPart:
 
 
 def check_loader_workers(data: Any, workers: int | None) -> None:
-    """Raise where loader workers are asked for that would have nothing to read.
+    """Raise where loader workers are requested that would have nothing to read.
 
     Raises
     ------
@@ -392,8 +392,8 @@ def check_loader_workers(data: Any, workers: int | None) -> None:
 
 
 def no_loader_workers() -> OptionError:
-    """What is to be said where workers would have nothing to do."""
+    """The error for workers that would have nothing to do."""
     return OptionError(
-        "Loader workers read a torch Dataset, or columns that are dear to encode; these rows need none.",
+        "Loader workers read a torch Dataset, or columns that are expensive to encode; these rows need none.",
         "Drop --loader-workers.",
     )

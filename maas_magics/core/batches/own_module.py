@@ -102,7 +102,7 @@ def _own_module(
 
 
 def _check_places(net: nn.Module, prepared: Prepared, places: list[str]) -> None:
-    """Say, where a module does not take arrays in the order that they were given in, that none is named as it asks."""
+    """Add a note where a module takes arrays in another order than they come in, and no name says which is which."""
     if not places:
         return
     try:

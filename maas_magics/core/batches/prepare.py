@@ -171,7 +171,7 @@ def read(
     if held_beside.left:
         notify(f"Of the validation data, {held_beside.left}")
     other, weights, _ = roles.parted(other, held=True)
-    came_from(source)  # what is told from here on is of the training rows
+    came_from(source)  # messages from here on are about the training rows
     return rows, Rows(other, answers, weights), names, source.arrays
 
 
@@ -275,7 +275,7 @@ def prepare(
     notify : callable
         Gets a sentence about everything left out.
     asked_target : Any
-        The target as it was asked for.
+        The target as it was requested.
     labels : bool
         Whether labels of held-out rows alone are labels as well: where a column decides which rows are held out, a
         label may be new in them, and no network should be measured without those rows.

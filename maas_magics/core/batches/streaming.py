@@ -87,7 +87,7 @@ class Sizes:
     window : int
         Blocks that are mixed: with them 16 MiB, larger ones leave the cache and are up to three times slower.
     held : int
-        Rows that are held out at most where no share was asked for, since the outputs of all are in memory.
+        Rows that are held out at most where no share was requested, since the outputs of all are in memory.
     """
 
     chunk: int = 4 * 2**20
@@ -104,7 +104,7 @@ def streamed_source(said: DataSpec, notify: Callable[[str], None]) -> Rereadable
     Raises
     ------
     OptionError
-        If streaming was asked for and the data is no file, or the target no column of it.
+        If streaming was requested and the data is not a file, or the target is not one of its columns.
     """
     data, asked = said.data, said.stream
     if asked is False:
@@ -137,7 +137,7 @@ def streamed_source(said: DataSpec, notify: Callable[[str], None]) -> Rereadable
 class Stream:
     """Rows of a file, read a chunk at a time.
 
-    The first reading tells what `maas_magics.core.features.profile` says, with figures of the training rows only, and
+    The first reading fits what `maas_magics.core.features.profile` describes, on the training rows only, and
     counts them. Rows are held out by a draw for each row, the same at each reading; the first row of each label is
     always trained on. Unlike in memory, shares of labels in both parts are alike by chance only.
 

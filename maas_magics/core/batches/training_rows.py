@@ -115,7 +115,7 @@ def training_rows(
     Raises
     ------
     DataError
-        If they are no rows to learn from.
+        If a model cannot be trained on them.
     """
     data, model, loss, seed = specs.data, specs.model.model, specs.task.loss, specs.optimizer.seed
     if data.inputs and (isinstance(model, str) or data.stream):

@@ -45,7 +45,7 @@ def operators_graph(function: Callable[..., Any], example: list[Tensor], decompo
     example : list of Tensor
         What it takes.
     decompositions : table, optional
-        Operators that are told in simpler ones; see `load_operators`.
+        Operators that are decomposed into simpler ones; see `load_operators`.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -17,7 +17,7 @@ _LOOK = "_detect_is_causal_mask"
 
 @contextmanager
 def masks_as_told() -> Iterator[None]:
-    """Within it layers of attention take a mask for causal only where they are told so.
+    """Within it layers of attention take a mask for causal only where they are called so.
 
     Private is the function of ``torch.nn.modules.transformer`` that looks at the mask's values, which no graph can
     follow, and which would only save work. Seen in torch 2.6 to 2.13; a version without it does not look.

@@ -35,7 +35,7 @@ def backward_engine() -> Callable[..., Any] | None:
     -------
     callable or None
         ``run((loss,), (gradient,), keep_graph, create_graph, inputs, allow_unreachable, accumulate_grad)``; None where
-        torch has no such thing.
+        torch does not have it.
     """
     engine = getattr(torch.autograd.Variable, "_execution_engine", None)
     found: Callable[..., Any] | None = getattr(engine, "run_backward", None)

@@ -38,7 +38,7 @@ def is_moment(kind: pa.DataType) -> bool:
 
 
 def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values as text. Empty text counts as missing, for a served model cannot tell the two apart."""
+    """Values as text. Empty text counts as missing, for a served model cannot distinguish the two."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     text = text_of(values)

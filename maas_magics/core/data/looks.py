@@ -15,7 +15,7 @@ LOOKED_AT = 500
 """Different texts of a column by which it is judged."""
 
 LEAST = 3
-"""Different numbers with thousands set apart from which a column is said to hold such."""
+"""Least different numbers with separated thousands for a column to be taken as one of such numbers."""
 
 AS_TEXTS = " as texts"
 

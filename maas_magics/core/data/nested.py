@@ -33,14 +33,14 @@ def is_listed(kind: pa.DataType) -> bool:
 
 
 def stacked(values: pa.ChunkedArray, any_list: bool) -> pa.ChunkedArray:
-    """Lists of numbers as fixed-shape tensors; what is no such lists as it is.
+    """Lists of numbers as fixed-shape tensors; any other column as it is.
 
     Parameters
     ----------
     values : pyarrow.ChunkedArray
     any_list : bool
         Whether lists of any length are looked at, which are of one length only as far as these rows go; otherwise
-        those whose type tells their length.
+        those whose type holds their length.
     """
     innermost = values.type
     fixed = True

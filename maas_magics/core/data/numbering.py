@@ -20,7 +20,7 @@ _ENDINGS = ("id", "nr", "index", "row", "number", "nummer")
 
 
 class ConsecutiveRun:
-    """Whether whole numbers are consecutive ones, each there once, in any order; told a part of them at a time."""
+    """Whether whole numbers are consecutive ones, each there once, in any order; given in parts."""
 
     def __init__(self) -> None:
         self.rows = 0

@@ -1,6 +1,6 @@
-"""Where rows came from, so that what a person is told to type is about that.
+"""Where rows came from, so that hints name what to type there.
 
-Whoever reads rows says so by `came_from`; sentences about them ask here.
+Readers of rows report it by `came_from`; messages look it up here.
 """
 
 from __future__ import annotations

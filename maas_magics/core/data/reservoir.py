@@ -27,6 +27,7 @@ def draws(start: int, rows: int, seed: int, stream: int) -> Array:
     Returns
     -------
     ndarray of float64, shape (rows,)
+        One draw for each row.
     """
     key = _mixed(_mixed(np.array([seed % 2**64], dtype=np.uint64)) + np.uint64(stream))
     mixed = _mixed(key + np.arange(start, start + rows, dtype=np.uint64) * _STEP)
@@ -43,7 +44,7 @@ def _mixed(values: Array) -> Array:
 class Reservoir:
     """A uniform sample without replacement: the rows of the smallest draws, in the order they came.
 
-    Which rows these are does not depend on how many come at a time; while there are no more than asked for, it is all.
+    Which rows these are does not depend on how many come at a time; while there are no more than requested, it is all.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from maas_magics.core.data.arrow import Array, dates, is_number, is_text, number
 from maas_magics.core.data.origin import as_dates, with_weights
 
 SHARE = 0.15
-"""Share of the rows that is held out where nothing is said."""
+"""Share of the rows that is held out by default."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Roles:
 
 
 def roles_of(data: DataSpec) -> Roles:
-    """What is said of columns.
+    """The roles of columns.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def weights_of(name: str, values: pa.ChunkedArray) -> Array:
     Raises
     ------
     DataError
-        If they are no numbers from 0.
+        If they are not numbers from 0.
     """
     if not is_number(values.type):
         raise DataError(
@@ -183,11 +183,11 @@ def times(name: str, values: pa.ChunkedArray) -> Array:
     if is_text(kind):
         found = dates(values)
         if found is None:
-            raise DataError(f"The column {name!r} holds texts that are no times.", as_dates(name))
+            raise DataError(f"The column {name!r} holds texts that are not times.", as_dates(name))
         return _nanoseconds(found) if not found.null_count else times(name, found)
     temporal = pa.types.is_temporal(kind)
     if not temporal and not is_number(kind):
-        raise DataError(f"The column {name!r} holds {kind}, which is no time.", "Name a column of times or numbers.")
+        raise DataError(f"The column {name!r} holds {kind}, which is not a time.", "Name a column of times or numbers.")
     missing = pc.sum(pc.is_null(values, nan_is_null=True)).as_py() or 0
     if missing:
         raise DataError(
@@ -230,7 +230,7 @@ def keys(values: pa.ChunkedArray, seed: int) -> Array:
     """A number for each row, the same for all rows of a group, uint64 (n,): where it stands in an order by chance."""
     if pa.types.is_nested(values.type) or isinstance(values.type, pa.BaseExtensionType):
         raise DataError(
-            f"The groups are to be told by a column of {values.type}; labels or numbers were expected.",
+            f"The column of groups is of type {values.type}; labels or numbers were expected.",
             "Name a column of labels: --validation group:COLUMN",
         )
     encoded = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -1,4 +1,4 @@
-"""Figures of columns, some rows at a time."""
+"""Statistics of columns, some rows at a time."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RunningStatistics:
         self._merge(count, origin, offset, deviation)
 
     def merge(self, other: RunningStatistics) -> None:
-        """Take in the figures of other rows."""
+        """Merge the statistics of other rows."""
         if not len(other.count):
             return
         if not len(self.count):

@@ -13,16 +13,20 @@ def split(rows: int, share: float, seed: int, labels: Array | None) -> tuple[Arr
     Parameters
     ----------
     rows : int
+        Number of rows.
     share : float
         Share of the rows held out, 0 ≤ share < 1.
     seed : int
+        Seed of the draw.
     labels : ndarray, shape (rows,), or None
         Classes whose shares are kept alike in both parts; a class of one row is only trained on.
 
     Returns
     -------
-    train, validation : ndarray of int64
-        In random order.
+    train : ndarray of int64
+        Training rows, in random order.
+    validation : ndarray of int64
+        Rows that are held out, in random order.
     """
     draw = np.random.default_rng(seed)
     if share <= 0 or rows < 2:

@@ -13,7 +13,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.core.data.sources import Answers, Source, as_arrow, plain
 
 ROWS = 65_536
-"""Rows of one record batch; the same for everybody, so that the same rows have the same digest."""
+"""Rows of one record batch; the same for everyone, so that the same rows have the same digest."""
 
 
 class StreamSource:

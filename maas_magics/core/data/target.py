@@ -44,14 +44,18 @@ def part(
     texts : collection of str
         Columns that are known to be text.
     beside : Beside, optional
-        Gets what is to be known of the target.
+        Collects the notes on the target.
 
     Returns
     -------
     source : Source
+        Where the rows come from.
     features : pyarrow.Table
+        Columns beside the target, n rows.
     values : ndarray, shape (n,) or (n, k)
+        The target as it came.
     names : tuple of str
+        Names of the target's columns.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def _as_numbers(field: pa.Field, values: pa.ChunkedArray, beside: Beside | None)
         odd = pc.unique(as_text(values).filter(pc.is_null(found))).drop_null().to_pylist()
         shown = ", ".join(map(repr, odd[:3])) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
         beside.odd = (
-            f"Rows whose target {field.name!r} is no number ({shown}) are left out: all others are. "
+            f"Rows whose target {field.name!r} is not a number ({shown}) are left out: all others are numbers. "
             "Where they are labels, name the task: --task multiclass."
         )
     return found

@@ -46,14 +46,14 @@ class Beside:
     spelled : dict of str to str
         How decimals came, by how Arrow spells them.
     ignored : callable
-        Answers the number that is no target, as the label that a loss ignores is none; None where there is none. Is
-        asked where there are whole numbers.
+        Returns the number that marks a row without a target, such as the label that a loss ignores; or None. It is
+        called where there are whole numbers.
     odd : str
-        A sentence where a few texts stand among the numbers of a CSV file, and so are no answers.
+        A sentence where a few texts stand among the numbers of a CSV file, and so are not targets.
     counting : dict of str to (int, int)
         Columns that count the rows of a table, with their first and last number.
     labels : bool
-        Whether labels were asked for, which texts are.
+        Whether labels were requested, which texts are.
     """
 
     empty: str = ""
@@ -68,7 +68,7 @@ class Beside:
 
     @cached_property
     def no_target(self) -> int | None:
-        """The number that is no target."""
+        """The number that marks a row without a target."""
         return self.ignored()
 
     @property
@@ -102,13 +102,13 @@ class Beside:
         return pc.and_(found, pa.array(whole != self.no_target))
 
     def left_out(self, rows: int, kept: int, names: Sequence[str], where: str = "") -> str:
-        """A sentence where some rows have no target; ``where`` tells which rows they are."""
+        """A sentence where some rows have no target; ``where`` says which rows they are."""
         said = left_out(rows, kept, names, where)
         return f"{said} The loss ignores the label {self.no_target}: its rows are among them." if self._met else said
 
 
 def left_out(rows: int, kept: int, names: Sequence[str], where: str = "") -> str:
-    """A sentence where some rows have no target; ``where`` tells which rows they are."""
+    """A sentence where some rows have no target; ``where`` says which rows they are."""
     left = rows - kept
     if not left:
         return ""
@@ -130,12 +130,14 @@ def answered(
     columns : sequence of pyarrow.ChunkedArray
         The target.
     beside : Beside, optional
-        Tells what number is no target.
+        Says which number marks a row without a target.
 
     Returns
     -------
     features : pyarrow.Table
+        Columns beside the target, n rows.
     values : ndarray, shape (n,) or (n, k)
+        The target as it came.
     """
     columns = [_answers(values) for values in columns]
     if not table.num_columns:
@@ -236,7 +238,7 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
 
 
 def lists_of_labels(name: str, kind: pa.DataType | None = None) -> DataError:
-    """What is to be said of a target of lists."""
+    """The error for a target of lists."""
     what = f"lists ({kind})" if kind is not None else "lists of different lengths, or of texts"
     return DataError(
         f"The target {name!r} holds {what}; one column of 0 and 1 for each label was expected.", several_labels(name)

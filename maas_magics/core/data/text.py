@@ -59,7 +59,7 @@ def read_rows(text: str, inputs: Sequence[TensorSpec]) -> Any:
     try:
         values = np.asarray(rows, dtype=np.float64 if only is not None else object)
     except (ValueError, TypeError):
-        raise DataError("The rows are no array of numbers.", "Type rows of equal length: [[1, 2], [3, 4]]") from None
+        raise DataError("The rows are not an array of numbers.", "Type rows of one length: [[1, 2], [3, 4]]") from None
     if only is not None:
         return values[None] if values.shape == tuple(only.shape[1:]) else values
     values = np.atleast_2d(values)
@@ -113,7 +113,7 @@ def _json(text: str) -> list[Any] | None:
         try:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         except json.JSONDecodeError:
-            raise DataError(f"The cell is no JSON: {error}", "Type one object a line, or CSV.") from None
+            raise DataError(f"The cell is not JSON: {error}", "Type one object a line, or CSV.") from None
     if isinstance(found, dict):
         columns = list(found.values())
         if (
@@ -145,7 +145,7 @@ def _csv(text: str, inputs: Sequence[TensorSpec], only: TensorSpec | None) -> An
     for number, row in enumerate(rows, start=1 + header):
         if len(row) != len(columns):
             raise DataError(
-                f"The cell is no CSV: line {number} has {len(row)} values, where {len(columns)} were expected.",
+                f"The cell is not CSV: line {number} has {len(row)} values, where {len(columns)} were expected.",
                 "Type a header and one row a line, and quotes around a text with the delimiter in it.",
             )
     if len(set(columns)) < len(columns):
@@ -168,7 +168,7 @@ def _cells(lines: Sequence[str], delimiter: str, *, skip: bool) -> list[list[str
     try:
         return [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=skip) if row]
     except csv.Error as error:
-        raise DataError(f"The cell is no CSV: {error}.", "Type a header and one row a line.") from None
+        raise DataError(f"The cell is not CSV: {error}.", "Type a header and one row a line.") from None
 
 
 def _read(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[str], delimiter: str) -> pa.Table:

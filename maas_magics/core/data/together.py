@@ -65,13 +65,13 @@ def is_one(values: pa.ChunkedArray) -> bool:
 
 
 def tell_fallen(name: str, values: pa.ChunkedArray, notify: Callable[[str], None]) -> bool:
-    """Say which values of a column are not told apart, and what to do; whether there were any."""
+    """Add a note on the values of a column that a model cannot distinguish; whether there were any."""
     pair = fallen(values)
     if pair is None:
         return False
     if pa.types.is_timestamp(values.type):
         notify(
-            f"Column {name!r} holds different times that are one to a model, which tells microseconds apart: "
+            f"Column {name!r} holds different times that a model takes for one, since it distinguishes microseconds:  "
             f"{pair[0]} and {pair[1]}. Give what is finer as a number, in a column of its own."
         )
     else:

@@ -89,7 +89,7 @@ def _either(marks: tuple[str, ...]) -> str:
 
 
 def marks(texts: list[str]) -> Marks | None:
-    """What stands around numbers; None where the texts are no such numbers.
+    """What stands around numbers; None where the texts are not such numbers.
 
     One and the same word behind numbers is a unit; letters right in front of them are part of a code.
     """
@@ -157,14 +157,14 @@ class NumberTally:
     """Counts which texts of a column spell numbers, a part of its rows at a time."""
 
     MOST = 1_000
-    """Different texts that are no numbers, past which a column is none of numbers."""
+    """Most different texts besides numbers in a column of numbers."""
 
     def __init__(self) -> None:
         self._odd = Counter[str]()
         self._numbers = 0
         self._different: set[str] = set()
         self.codes = False
-        """Whether it is no column of numbers: of digits that begin with a zero, infinite, or of many other texts."""
+        """Whether it is not a column of numbers: of digits that begin with a zero, infinite, or of many other texts."""
 
     def add(self, counted: Mapping[str, int]) -> None:
         """Take in how often each text occurs; words for what is missing count as such."""

@@ -29,7 +29,7 @@ SPELLED = b"maas_magics.spelled"
 """Key of a field's metadata: how decimals were spelled, as JSON, by how Arrow spells them."""
 
 MOST_SPELLED = 1_000
-"""Different decimals whose spelling is kept: more are no labels."""
+"""Different decimals whose spelling is kept: more are not labels."""
 
 FEW = 20
 """Different values up to which a mixed column loses nothing as texts."""
@@ -100,7 +100,7 @@ def objects(values: Sequence[Any]) -> pa.Array:
         return pa.array([None if value is None else _length(value) for value in found], pa.float64())
     if not any(_is_number(value) or isinstance(value, (str, dt.date, np.datetime64)) for value in there):
         try:
-            return pa.array(found, from_pandas=True)  # lists, dicts, bytes: what it is, is told by who takes columns
+            return pa.array(found, from_pandas=True)  # lists, dicts, bytes: who takes columns refuses them
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             pass
     return _together(found)
@@ -174,7 +174,7 @@ def text_of(values: Any) -> Any:
     if not pa.types.is_timestamp(values.type):
         try:
             return values.cast(pa.string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes that are no text, lengths of months
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes that are not text, lengths of months
             texts = [None if value is None else str(value) for value in values.to_pylist()]
             made = pa.array(texts, pa.string())
             return pa.chunked_array([made]) if isinstance(values, pa.ChunkedArray) else made
@@ -253,7 +253,7 @@ def _length(value: Any) -> float:
 
 
 def times(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Moments of numpy in any unit and multiple as ``datetime64[us]``, the finest that is told apart.
+    """Moments of numpy in any unit and multiple as ``datetime64[us]``, the finest that is distinguished.
 
     Raises
     ------
@@ -280,7 +280,7 @@ def lengths(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     Raises
     ------
     DataError
-        If they have no unit, or are in months or years, which are no lengths.
+        If they have no unit, or are in months or years, which have no fixed length.
     """
     unit = _unit(values)
     there = ~np.isnat(values)

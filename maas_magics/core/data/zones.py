@@ -1,4 +1,4 @@
-"""Time zones of the moments that a model learnt, against those of the moments that it is asked about."""
+"""Time zones of the moments that a model learnt, against those of the rows to predict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maas_magics.core.data.arrow import dates, is_moment, is_text
 from maas_magics.core.data.origin import in_zone
 
 LOOKED_AT = 1_000
-"""Texts of a column by which one tells whether they name a zone."""
+"""Texts of a column that are looked at to see whether they name a zone."""
 
 
 def zone_of(kind: pa.DataType) -> str:

@@ -103,7 +103,7 @@ class Loop:
         return ChunkReader(chunks, self.ref)
 
     def end(self, error: MaasError) -> None:
-        """End every answer with an error, between two steps; whoever asks for another gets it too."""
+        """End every answer with an error, between two steps; whoever requests another gets it too."""
         with self._news:
             self._end = error
             self._news.notify()
@@ -153,7 +153,7 @@ class Loop:
         return [*self._going, *self._waiting]
 
     def _sweep(self) -> None:
-        """Drop answers that nobody reads, that took too long, that keep others waiting, or that all are to end."""
+        """Drop answers that no one reads, that took too long, that keep others waiting, or that all are to end."""
         with self._news:
             every, error = self._every(), self._end
             crowd = len(self._waiting) if len(self._going) >= self.session.slots else 0
@@ -171,13 +171,13 @@ class Loop:
                 self._drop(one, _again(error))
             elif now >= one.until:
                 told = f"{self.ref} took longer than {one.timeout:g} s."
-                self._drop(one, GenerationEnded(told, "Ask for fewer steps, or give it more time."))
+                self._drop(one, GenerationEnded(told, "Request fewer steps, or give it more time."))
             elif one in unread:
                 told = f"This answer of {self.ref} was not read for {PATIENCE:g} s while others waited."
                 self._drop(one, GenerationEnded(told, "Read it as it comes, or close it."))
 
     def _drop(self, one: Ongoing, error: Exception | None = None) -> None:
-        """Free an answer's state, then tell its reader the error, if there is one."""
+        """Free an answer's state, then notify its reader of the error, if there is one."""
         with self._news:
             for them in (self._going, self._waiting):
                 if one in them:

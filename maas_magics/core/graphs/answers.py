@@ -101,7 +101,7 @@ def compare_answers(module: nn.Module, graph: nn.Module, inputs: tuple[Tensor, .
     module, graph : nn.Module
         In eval mode.
     inputs : tuple of Tensor
-        Rows; those of `BATCHES` are asked.
+        Rows; the module is run on those of `BATCHES`.
 
     Raises
     ------

@@ -85,7 +85,7 @@ def traced(
 
 
 def _doubts(warning: warnings.WarningMessage) -> bool:
-    """Whether a trace may be wrong for other rows. What torch's own layers ask of sizes is checked by them."""
+    """Whether a trace may be wrong for other rows. What torch's own layers test of sizes is checked by them."""
     own = os.path.join(os.path.dirname(torch.nn.__file__), "")
     if warning.category.__name__ == "TracerWarning":
         return is_theirs(warning.filename) or not warning.filename.startswith(own)

@@ -116,7 +116,7 @@ def check(payload: bytes) -> Checked:
     jsons = (pt2.MODEL, pt2.WEIGHTS, pt2.CONSTANTS)
     records = pt2.entries(payload, dict.fromkeys((*pt2.MARKS, *jsons), MAX_GRAPH_BYTES))
     if any(records[name] != mark for name, mark in pt2.MARKS.items()):
-        refuse("it is no .pt2 archive of version 0")
+        refuse("it is not a .pt2 archive of version 0")
     module = pt2.read(records[pt2.MODEL], pt2.ExportedProgram).graph_module
     weights, constants = (pt2.read(records[name], pt2.PayloadConfig).config for name in jsons[1:])
     graph, signature = module.graph, module.signature
@@ -154,7 +154,7 @@ def check(payload: bytes) -> Checked:
 
 def _tensor_name(argument: pt2.Argument) -> str:
     if not isinstance(argument.as_tensor, pt2.TensorArgument) or only(argument)[0] != "as_tensor":
-        refuse("an input or an output is no tensor")
+        refuse("an input or an output is not a tensor")
     return argument.as_tensor.name
 
 
@@ -176,7 +176,7 @@ def _kind(name: str, values: pt2.TensorMeta) -> tuple[Kind, str]:
 def _part(
     role: str, told: Any, kind: Kind, weights: dict[str, pt2.PayloadMeta], constants: dict[str, pt2.PayloadMeta]
 ) -> GraphState:
-    """A part of the state; what the tables tell of it is taken out of them."""
+    """A part of the state; what the tables hold of it is taken out of them."""
     key = getattr(told, pt2.KEYS[role])
     if role != "tensor_constant" and not NAME.fullmatch(key):
         refuse(f"{key[:80]!r} cannot be a key of a state")
@@ -247,7 +247,7 @@ class _Builder:
 
     def _define(self, name: Any, value: fx.Node | tuple[fx.Node, int], products: int | None = None) -> None:
         if not isinstance(name, str) or name in self._tensors or name in self._numbers:
-            refuse(f"{str(name)[:80]!r} is defined twice, or is no name")
+            refuse(f"{str(name)[:80]!r} is defined twice, or is not a name")
         if products is None:
             self._tensors[name] = value
         elif isinstance(value, fx.Node):

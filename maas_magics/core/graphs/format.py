@@ -1,7 +1,7 @@
 """How the graphs of a module lie in bytes: stored zip files, and the parts of torch's schema that a graph needs.
 
 Every structure and field is named as in ``torch/_export/serde/schema.py``, major version 8; a union holds exactly one
-of its fields. What is left out cannot be said: graphs inside graphs, objects, any device but the CPU.
+of its fields. What is left out cannot be expressed: graphs inside graphs, objects, any device but the CPU.
 """
 
 # ruff: noqa: D101
@@ -26,7 +26,7 @@ KEYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant
 """Field of an input's role that holds its name."""
 
 MAX_DIRECTORY = 2**12
-"""Most bytes of what a zip file tells of its entries, read before they are."""
+"""Most bytes of the directory of a zip file, which is read before its entries."""
 
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Float = float | Literal["Infinity", "-Infinity", "NaN"]
@@ -227,7 +227,7 @@ def entries(data: bytes, limits: Mapping[str, int]) -> dict[str, bytes]:
     """Contents of a zip file that holds exactly the named entries, each stored as it is and within its limit."""
     directory = int.from_bytes(data[-10:-6], "little")
     if data[-22:-18] != b"PK\5\6" or data[-2:] != b"\0\0" or data[-42:-38] == b"PK\6\7" or directory > MAX_DIRECTORY:
-        refuse("it is no zip file, or has too many entries")
+        refuse("it is not a zip file, or has too many entries")
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         found = file.infolist()
         for entry in found:

@@ -77,5 +77,5 @@ def find_operator(target: str) -> Callable[..., Any]:
         refuse(f"{target[:120]} is not among the operators that are accepted")
     found: Any = getattr(getattr(torch.ops.aten, name, None), match[2], None)
     if not is_operator(found):
-        refuse(f"{target} is no operator of this version of torch")
+        refuse(f"{target} is not an operator of this version of torch")
     return found

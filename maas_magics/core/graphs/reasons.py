@@ -1,4 +1,4 @@
-"""Why a module cannot be traced, as far as torch tells, and what would help where that is known. No exporter."""
+"""Why a module cannot be traced, as far as torch reports it, and what would help if known. Not an exporter."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def is_data_dependent(error: BaseException) -> bool:
 
 
 def _by_their_line(error: BaseException) -> bool:
-    """Whether a line of the user's was the last to ask, rather than one of a layer of torch's or of a library."""
+    """Whether the last frame is a line of the user's, rather than of a layer of torch's or of a library."""
     theirs = True
     for found in _chain(error):
         for frame, _ in traceback.walk_tb(found.__traceback__):

@@ -142,7 +142,7 @@ def pack(module: nn.Module, example: tuple[Tensor, ...], open_axes: Sequence[Seq
 
 
 def unpack(data: bytes) -> nn.Module:
-    """Module of an archive that may come from anybody.
+    """Module of an archive that may come from anyone.
 
     What it computes is not executed yet; only shapes run through its graphs. How long and in how much memory its
     graphs run is for the process to limit that calls this.

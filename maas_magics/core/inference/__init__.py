@@ -1,1 +1,1 @@
-"""Asking a trained model, without torch where an ONNX export exists."""
+"""Running a trained model, without torch where an ONNX export exists."""

@@ -16,7 +16,7 @@ from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import Heads, named
 
 MOST_PROBABILITIES = 20
-"""Labels up to which every probability is told without being asked for."""
+"""Most labels for which every probability is returned without being requested."""
 
 
 class Answering:

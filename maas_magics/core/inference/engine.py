@@ -25,7 +25,7 @@ class Engine:
         ONNX file.
     shared : bool
         Whether the processor is shared with a server's other work: threads that wait then sleep, and a small
-        model runs on the thread that asks. Memory of a run is then given back after it: ONNX Runtime's arena would
+        model runs on the caller's thread. Memory of a run is then given back after it: ONNX Runtime's arena would
         keep the most that any run took.
     """
 

@@ -1,4 +1,4 @@
-"""Tensors that somebody sent, checked against what a model takes."""
+"""Tensors that someone sent, checked against what a model takes."""
 
 from __future__ import annotations
 

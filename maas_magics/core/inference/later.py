@@ -1,6 +1,6 @@
 """The ONNX export of a module that was published without it, made where it is first needed.
 
-A process of its own makes it, from the graph of the module's answers: whoever asks needs no torch for it, and a graph
+A process of its own makes it, from the graph of the module's answers: the caller needs no torch for it, and a graph
 that takes its process with it takes no other.
 """
 

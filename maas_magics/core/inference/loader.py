@@ -1,4 +1,4 @@
-"""Models in memory, so that asking one twice reads it once."""
+"""Models in memory, so that one that is used twice is read once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from maas_magics.core.model import Model
 
 MOST = 16
-"""Predictors kept; the one asked longest ago goes first."""
+"""Predictors kept; the least recently used goes first."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Loader:
     ----------
     store : Store
     memory : float
-        Bytes of weights kept open; the version asked longest ago goes first.
+        Bytes of weights kept open; the least recently used version goes first.
     shared : bool
         See `Engine`.
     """
@@ -140,7 +140,7 @@ class Loader:
         if found is None:
             with self._lock:
                 opening = self._opening.setdefault(key, threading.Lock())
-            with opening:  # many may ask at once, and such models are large
+            with opening:  # many requests may come at once, and such models are large
                 found = self._generators.get(key) or self._open_generator(key)
             self._opening.pop(key, None)
         return found
@@ -179,7 +179,7 @@ class Loader:
             loop.end(error)
 
     def _open(self, key: tuple[str, int]) -> Predictor:
-        """Open a version, in place of the one that may be open; whoever asks that one still gets its answer."""
+        """Open a version, in place of the one that may be open; requests to that one still get their answers."""
         folder = self._store.folder(*key)
         if is_awaited(folder) and key not in self._models and self._export(key):
             folder = self._store.folder(*key)
@@ -232,7 +232,7 @@ class Loader:
         refs = {f"{name}:{number}" for number in versions}
         for loop in self.loops():
             if loop.ref in refs:
-                loop.end(ModelClosed(f"The model {loop.ref} was unloaded.", "Load it, and ask again."))
+                loop.end(ModelClosed(f"The model {loop.ref} was unloaded.", "Load it, and try again."))
 
     def loaded(self) -> dict[str, bool]:
         """Versions that are open (True), or were closed (False)."""

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 WEIGHTS = "weights.safetensors"
 
 CHUNK = 4_096
-"""Rows read and asked at a time."""
+"""Rows read and predicted at a time."""
 
 CHUNK_BYTES = 16 * 2**20
-"""Bytes of tensors asked at a time, where a row is large."""
+"""Bytes of tensors in a batch, where a row is large."""
 
 FEW = 16
-"""Rows that are asked at once, however large they are."""
+"""Least rows of a batch, however large they are."""
 
 
 class Predictor:
@@ -59,11 +59,11 @@ class Predictor:
         self.ref = ref
         manifest = read_manifest(folder)
         if manifest.info.iterative:
-            raise OptionError(f"{ref} answers in several passes.", f"maas.generate({ref!r}, …) asks it.")
+            raise OptionError(f"{ref} answers in several passes.", f"maas.generate({ref!r}, …) runs it.")
         check_files(folder, PREPROCESS, "exports/onnx")
         self.answers, self.weights = manifest.answers, manifest.plan.get("weights", "")
         self.metrics = manifest.metrics
-        """Names of figures it was trained with, where they are not the usual ones."""
+        """Names of the metrics it was trained with, where they are not the usual ones."""
         self.processor = read_processor(folder)
         file = folder / "exports" / "onnx" / "model.onnx"
         self.engine: Session | None = None
@@ -86,7 +86,7 @@ class Predictor:
         self._gaps = {feature.name for feature in features if feature.gaps}
         first = next((place for place, feature in enumerate(features) if feature.gaps), -1)
         self._first_number = first if all(feature.may_be_blank for feature in features) else None
-        """Place of the first input of numbers that may be missing; -1 if there is none, None if all rows tell."""
+        """Place of the first input of numbers that may be missing; -1 if there is none, None if no row is blank."""
         self._timed = any(feature.timed for feature in features)
         self._answering = answering_of(self.answers)
 
@@ -133,7 +133,7 @@ class Predictor:
         return self._answering.signed(self.decoded(raw), asked), blank
 
     def _blank(self, raw: Sequence[Array]) -> Array | None:
-        """Rows that tell nothing, if there are such; soon done where a number is there in every row."""
+        """Rows without any information, if there are such; soon done where a number is there in every row."""
         if self._first_number is None:
             return None
         if self._first_number >= 0:
@@ -214,7 +214,7 @@ def _length(values: Array | None) -> int:
 
 
 def _chunk(inputs: Mapping[str, Array]) -> int:
-    """Rows to ask at a time."""
+    """Rows of a batch."""
     row = sum(values.nbytes // max(1, _length(values)) for values in inputs.values())
     return max(1, min(CHUNK, CHUNK_BYTES // max(1, row)))
 

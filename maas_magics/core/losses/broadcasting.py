@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 MOVES = (1.0, 0.1, 10.0)
-"""Sizes of the moves of outputs by which a loss is asked whether it broadcasts, beside that of the target."""
+"""Sizes of the changes of outputs that show whether a loss broadcasts, relative to the size of the target."""
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def broadcasts(loss: Callable[[Tensor, Tensor], Any], outputs: Tensor, target: T
 def _deals_alike(
     loss: Callable[[Tensor, Tensor], Any], outputs: Tensor, dtype: torch.dtype, target: Tensor
 ) -> bool | None:
-    """Whether it is alike to a loss which row has which target, though not what they are; None where none can tell."""
+    """Whether the loss ignores which row has which target, though not the targets themselves; None if undecided."""
     dealt = (target, target.roll(1, 0), target[:1].expand_as(target))
     for kind, part in ((torch.float64, 1e-9), (dtype, 1e-5)):
         try:

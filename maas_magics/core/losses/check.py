@@ -56,7 +56,7 @@ class LossRequest:
     given : TargetForm
         How the target came.
     declared : bool
-        Whether the network is one by name, whose outputs are what the task asks for.
+        Whether the network is one by name, whose outputs are what the task needs.
     """
 
     loss: Any
@@ -81,7 +81,7 @@ def fit_loss(
     asked: LossRequest,
     notify: Callable[[str], None],
 ) -> tuple[Task, Form | None]:
-    """Ask a module some rows, and check that it takes the features and answers the target.
+    """Run a module on some rows, and check that it takes the features and that its outputs fit the target.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def _check_family(family: Family, answers: Task, target: Tensor) -> None:
 
 
 def _is_bounded(net: nn.Module, inputs: tuple[Tensor, ...], names: list[str], answers: Task) -> bool:
-    """Whether a network answers probabilities also where it is asked numbers a hundred times as large."""
+    """Whether a network still returns probabilities for inputs a hundred times as large."""
     if not any(x.is_floating_point() for x in inputs):
         return False
     for factor in (1, -100, 100):
@@ -254,7 +254,7 @@ def _is_bounded(net: nn.Module, inputs: tuple[Tensor, ...], names: list[str], an
 
 
 def _spare(loss: Any) -> Any:
-    """A loss to try: of a module a copy, for it may keep count of what it was asked."""
+    """A loss to try: of a module a copy, for it may count its calls."""
     try:
         return copied(loss) if isinstance(loss, nn.Module) else loss
     except Exception:  # whatever its parts raise

@@ -44,7 +44,7 @@ def takes_probabilities(
     loss, answers, outputs, target
         As `runs_backwards` takes them.
     bounded : callable
-        Whether the network answers probabilities, whatever it is asked.
+        Whether the network returns probabilities for any input.
     """
     several = answers.exclusive
     mark = functional.one_hot(target, len(answers.classes)).double() if several else target.double()

@@ -38,7 +38,7 @@ class Forms:
 
 
 def parsed(loss: Any) -> Any:
-    """A loss as it was asked for, ``"a=mse,b=cross_entropy"`` as a dict.
+    """A loss as it was requested, ``"a=mse,b=cross_entropy"`` as a dict.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def parsed(loss: Any) -> Any:
     pairs = [part.partition("=") for part in loss.split(",") if part.strip()]
     wrong = next((name for name, equals, of in pairs if not (name.strip() and equals and of.strip())), None)
     if wrong is not None:
-        raise OptionError(f"{wrong!r} is no target=loss.", '--loss "a=mse,b=cross_entropy"')
+        raise OptionError(f"{wrong!r} is not of the form target=loss.", '--loss "a=mse,b=cross_entropy"')
     return {name.strip(): of.strip() for name, _, of in pairs}
 
 
@@ -60,7 +60,7 @@ def is_own(loss: Any) -> bool:
 
 
 def each(asked: Any, heads: Sequence[str], what: str, usual: Any) -> tuple[Any, ...]:
-    """What was asked for each head: of a dict by its name, else the same for all.
+    """The option of each head: of a dict by its name, else the same for all.
 
     Raises
     ------

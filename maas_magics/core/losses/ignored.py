@@ -22,13 +22,13 @@ BY_INDEX = {"cross_entropy", "nll_loss"}
 WORDS = BY_INDEX | {"CrossEntropyLoss", "NLLLoss"}
 
 USUAL = -100
-"""The label that those ignore where nothing else is said."""
+"""The label that those ignore by default."""
 
 ROWS, WIDTH, DEPTH = 4, 12, 3
 
 
 def ignored_by(loss: Any) -> int | None:
-    """The label whose rows have no part in a loss; None where there is none, or it is not to be seen.
+    """The label whose rows a loss ignores; None where there is none, or it cannot be found.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def ignored_by(loss: Any) -> int | None:
 
 
 def _speaks_of_classes(thing: Any, depth: int) -> bool:
-    """Whether a function or a module calls a loss that ignores a label, as far as its code tells."""
+    """Whether a function or a module calls a loss that ignores a label, as far as its code shows."""
     if not depth or thing is None:
         return False
     if isinstance(thing, nn.Module):
@@ -98,7 +98,7 @@ def check_places(loss: Any, settings: Mapping[str, Any], answers: Task, notify: 
     answers : Task
         Of one label of several.
     notify : callable
-        Gets the order of labels that are no numbers.
+        Gets a note on the order of labels that are not numbers.
     """
     classes, weight = answers.classes, settings.get("weight")
     if classes == tuple(range(len(classes))):

@@ -140,7 +140,7 @@ class Watch(TorchFunctionMode):
     found : Takes or None
         Of the first of torch's losses that they are handed to.
     link : Link
-        What is told by the first thing that is done to them.
+        What the first operation on them shows.
     calls : set of str
         Names of all functions that the loss calls.
     settings : mapping

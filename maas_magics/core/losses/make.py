@@ -1,4 +1,4 @@
-"""The loss that a request asks for, by name or as the user's own, and the task that it implies."""
+"""The loss of a request, by name or as the user's own, and the task that it implies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from maas_magics.core.tasks.fit import is_of_quantities
 from maas_magics.core.tasks.losses import CLASSES, LABELS, LOSSES, REGRESSION, Loss
 
 OUTPUTS = ("logits", "probabilities", "values")
-"""What a network's outputs may be said to be."""
+"""What a network's outputs may be declared as."""
 
 
 def task_of(loss: Any, task: TaskName | None, outputs: str | None = None) -> Families | None:
-    """Task or family of tasks that a loss, or what is said of the outputs, implies; one that was asked for counts.
+    """Task or family of tasks that a loss, or the declared kind of outputs, implies; a requested one takes precedence.
 
     Of a dict of losses, one for each target, it is those of each.
 

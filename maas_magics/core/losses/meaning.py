@@ -36,8 +36,9 @@ def contradiction(answers: Task, outputs: Tensor) -> str:
     Parameters
     ----------
     answers : Task
-    outputs : Tensor
-        (n, …)
+        The fitted target.
+    outputs : Tensor, shape (n, …)
+        The network's outputs for some rows.
     """
     if isinstance(answers, Heads):
         each = zip(answers.names, answers.heads, answers.outputs_of(outputs), strict=True)
@@ -67,7 +68,7 @@ def contradiction(answers: Task, outputs: Tensor) -> str:
             bad = ~inside | (~whole if answers.exclusive else False)
             if bool(bad.any()):
                 return (
-                    f"The outputs of {int(bad.sum())} of {n} rows looked at are no probabilities"
+                    f"The outputs of {int(bad.sum())} of {n} rows looked at are not probabilities"
                     f"{' that sum to 1' if answers.exclusive else ' within 0…1'}, but they are taken for "
                     "such. If they are logits: --outputs logits."
                 )
@@ -75,7 +76,7 @@ def contradiction(answers: Task, outputs: Tensor) -> str:
             bad = ~whole if answers.exclusive else (values > 1e-3).any(dim=1)
             if bool(bad.any()):
                 return (
-                    f"The outputs of {int(bad.sum())} of {n} rows looked at are no log-probabilities, but they are "
+                    f"The outputs of {int(bad.sum())} of {n} rows looked at are not log-probabilities, but they are "
                     "taken for such. End the network with nn.LogSoftmax(dim=1), or use nn.CrossEntropyLoss()."
                 )
     return ""

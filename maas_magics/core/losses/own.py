@@ -47,7 +47,7 @@ class Form:
     dtype : torch.dtype or None
         Of the target; that of the outputs when None.
     signs : bool
-        Whether 0 and 1 are told as −1 and 1.
+        Whether 0 and 1 are given as −1 and 1.
     doubt : str
         What speaks against answers in the target's own units.
     """
@@ -248,12 +248,12 @@ def _failure(loss: OwnLoss, outputs: Tensor, target: Tensor) -> tuple[BaseExcept
             with watch:
                 value = loss.value(leaf, target)
             if not isinstance(value, Tensor) or value.numel() != 1:
-                return None, watch  # the first step tells, with the rows of a batch
+                return None, watch  # the first step shows it, with the rows of a batch
             if value.is_complex():
                 return "it gives a complex number", watch
             if value.requires_grad:
                 torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-            known = watch.found is not None and watch.found.target != "index"  # they tell by the shapes alone
+            known = watch.found is not None and watch.found.target != "index"  # they decide by the shapes alone
             wrong = watch.broadcasts or (not known and broadcasts(loss, leaf.detach(), target))
             return ("broadcast" if wrong else None), watch
     except MaasError:

@@ -72,7 +72,7 @@ def best_outputs(loss: OwnLoss, outputs: Tensor, target: Tensor) -> tuple[Link, 
 
 
 class Probe:
-    """A loss of some rows, asked for its value at outputs of one's choice.
+    """A loss of some rows, evaluated at outputs of one's choice.
 
     Parameters
     ----------

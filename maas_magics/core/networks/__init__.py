@@ -1,1 +1,1 @@
-"""Modules of the user's own: built, asked, and understood where they fail; layers of ours."""
+"""Modules of the user's own: built, run, and explained where they fail; layers of ours."""

@@ -42,9 +42,9 @@ def arranged(
     names : sequence of str
         Of arrays.
     notify : callable
-        Gets a sentence where no name tells where an array goes.
+        Gets a note where no name decides where an array goes.
     inputs : mapping of str to str, optional
-        The array of each argument, where somebody said so; the one of its name else.
+        The array of each argument, where it was given; else the one of its name.
 
     Raises
     ------

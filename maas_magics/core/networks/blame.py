@@ -1,4 +1,4 @@
-"""Errors of code that is not ours, told in two lines that name whose line it was."""
+"""Errors of code that is not ours, reported in two lines that name the line at fault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HINTS = {
     "nn.BCEWithLogitsLoss().",
     "index out of range in self": "Every number that an nn.Embedding gets is at least 0 and below its first argument.",
 }
-"""What to do about an error, by what torch says; nothing is said of any other."""
+"""What to do about an error, by the words of torch's message; empty for any other."""
 
 
 def told_of(error: BaseException, what: str, hint: str = "") -> ModelError:

@@ -13,7 +13,7 @@ from maas_magics.core.networks.modules import preserve_rng
 def keep_gradients(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Let a module that cannot answer in torch's inference mode leave it while it answers.
 
-    Held-out rows and predictions are asked in that mode, where no gradient is to be had, not even under
+    Held-out rows and predictions run in that mode, where no gradient can be had, not even under
     ``torch.enable_grad()``.
 
     Parameters

@@ -12,7 +12,7 @@ from maas_magics.core.networks.modules import copied, preserve_rng
 
 
 def keep_rows(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Let a module that changes what it is handed get copies, so that rows are the same each time it is asked.
+    """Let a module that changes what it is handed get copies, so that rows are the same each time it is called.
 
     Parameters
     ----------
@@ -63,5 +63,5 @@ def _changes(net: nn.Module | None, inputs: tuple[Tensor, ...]) -> bool:
 
 
 def _bits(x: Tensor) -> Tensor:
-    """Numbers as bytes: what is no number is like itself."""
+    """Numbers as bytes, in which NaN equals NaN."""
     return x.contiguous().reshape(-1).view(torch.uint8)

@@ -180,7 +180,7 @@ def shapes_of(inputs: Iterable[Tensor]) -> str:
 
 
 def _remedy(net: nn.Module, inputs: tuple[Tensor, ...], error: BaseException) -> str:
-    """What would let a module take its inputs, where the layer that refuses them tells; else nothing."""
+    """What would let a module take its inputs, where the layer that refuses them shows it; else empty."""
     told = next((hint for sign, hint in HINTS.items() if sign in str(error)), "")
     if told:
         return told

@@ -56,7 +56,7 @@ def only_output(outputs: Mapping[Key, Tensor], kind: str) -> Key:
     Raises
     ------
     ModelError
-        If that is not to be told.
+        If that cannot be decided.
     """
     if "logits" in outputs:
         return "logits"

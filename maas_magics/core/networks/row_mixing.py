@@ -1,4 +1,4 @@
-"""Modules whose answer to a row hangs on the rows that are asked beside it, as ``x - x.mean(0)`` lets it."""
+"""Modules whose output for a row depends on the other rows of its batch, as ``x - x.mean(0)`` lets it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEHIND = 4
 """Places that are padded for a trial."""
 
 TRIED = 4
-"""Rows that are asked alone."""
+"""Rows that are run alone."""
 
 
 def mixed(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> str:
@@ -38,7 +38,7 @@ def mixed(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> str:
         with preserve_rng(), torch.no_grad():
             together = outputs.detach().double().reshape(rows, -1)
             alone = _few(net, inputs, rows)
-    except Exception:  # it may take no other number of rows, which is told elsewhere
+    except Exception:  # it may take no other number of rows, which is reported elsewhere
         return ""
     if not all(bool(torch.isfinite(x).all()) for x in (together, *alone.values())):
         return ""
@@ -50,8 +50,8 @@ def mixed(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> str:
     if off <= least or _draws(net, inputs, together, least):
         return ""
     return (
-        f"The network's answer to a row hangs on the rows that are asked with it: apart from them, answers were off by "
-        f"up to {off:.2g}. Rows are asked in parts, and on a service together with those of others. Take means, sums "
+        f"The network's answer to a row depends on the other rows of its batch: without them, it was off by "
+        f"up to {off:.2g}. Rows are predicted in parts, and on a service together with others. Take means, sums "
         "and softmaxes over a row's own axes, not over axis 0."
     )
 
@@ -80,7 +80,7 @@ def by_padding(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, padd
         with preserve_rng(), torch.no_grad():
             before = outputs.detach().double().reshape(len(inputs[0]), -1)
             after = _answers(net, longer, len(inputs[0]))
-    except Exception:  # it may take no longer rows, which is told elsewhere
+    except Exception:  # it may take no longer rows, which is reported elsewhere
         return ""
     if before.shape != after.shape or not bool(torch.isfinite(after).all()):
         return ""
@@ -89,8 +89,8 @@ def by_padding(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, padd
     if off <= least or _draws(net, inputs, before, least):
         return ""
     return (
-        f"The network's answer to a row hangs on the padding behind it, and so on the longest row that is asked with "
-        f"it: {BEHIND} places more moved answers by up to {off:.2g}. Leave padding out of means and sums: "
+        f"The network's answer to a row depends on the padding behind it, and so on the longest row of its batch: "
+        f"{BEHIND} places more moved answers by up to {off:.2g}. Leave padding out of means and sums: "
         "mask = ids != 0."
     )
 

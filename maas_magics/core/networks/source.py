@@ -19,7 +19,7 @@ def run_source(text: str) -> Callable[[int, int], Any]:
     Raises
     ------
     ModelError
-        If the text is no Python, or does not end with a value.
+        If the text is not Python, or does not end with a value.
     """
     try:
         tree = ast.parse(text)

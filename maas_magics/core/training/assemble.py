@@ -1,4 +1,4 @@
-"""From what was asked for to the rules of a training, checked against the network and the data."""
+"""From what was requested to the rules of a training, checked against the network and the data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from maas_magics.core.training.tuning.batch_size import BatchSizeResult, find_ba
 from maas_magics.core.training.tuning.lr_range import LRRange, lr_range
 
 USUAL = 32
-"""Rows of a batch where a loader does not tell."""
+"""Rows of a batch where a loader does not say."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Assembled:
     summary : dict of str to str
         What was chosen, for a person.
     search : LRRange or None
-        How the learning rate was found, where nobody gave one.
+        How the learning rate was found, where no one gave one.
     rows : int
         Of a batch.
     size : str
@@ -97,20 +97,20 @@ def assemble(
         On its device; its convolutions may be put into another memory format.
     prepared, batches, device
     mode : {"min", "max"}
-        Whether a smaller watched figure is better.
+        Whether a smaller watched metric is better.
     weights : Tensor or None
         Of classes.
     loss : Loss
     notify : callable
         Gets a sentence, also while the training runs.
     stopping : callable
-        What somebody wants; ends trials.
+        What someone wants; ends trials.
     threads : callable
         From the rows of a batch to a context with the threads that it would train on.
     undo : ExitStack
         Gets what puts the network, and the process, back into the order that they had.
     onednn : bool, optional
-        Whether matrix products went to oneDNN in the run that is gone on with; found out where it is None.
+        Whether matrix products went to oneDNN in the run that is resumed; found out where it is None.
     elsewhere : bool
         Whether workers train on devices of another kind, and find out there which arithmetic they have.
 

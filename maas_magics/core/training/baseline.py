@@ -9,7 +9,7 @@ from maas_magics.core.tasks.fit import MOST_CLASSES
 from maas_magics.core.training.plan import TrainingHistory
 
 PRIMARY = ("accuracy", "rmse")
-"""The figures that tell whether answers are of use."""
+"""The metrics that show whether answers are of use."""
 
 SINGLE = 0.5
 """Labels, as a share of the rows, beyond which hardly one is there twice."""
@@ -19,7 +19,7 @@ DIVERGED = 10.0
 
 
 def better(history: TrainingHistory) -> bool:
-    """Whether the figure that counts is known, and better than a constant's."""
+    """Whether the metric that counts is known, and better than a constant's."""
     figures, constants = history.best_metrics, history.baseline
     return any(
         figures[name] > constants[name] if name == "accuracy" else figures[name] < constants[name]
@@ -40,7 +40,7 @@ def labels_of_one_row(task: Task, rows: int) -> str:
 
 
 def no_better(history: TrainingHistory) -> str:
-    """A sentence if neither the loss nor the figure that counts is better than a constant's; else nothing."""
+    """A sentence if neither the loss nor the metric that counts is better than a constant's; else empty."""
     figures, baseline = history.best_metrics, history.baseline
     name = next((name for name in PRIMARY if name in figures and name in baseline), "")
     worse_loss = not figures["loss"] < baseline.get("loss", -math.inf)  # of a loss of the user's no baseline is known

@@ -1,4 +1,4 @@
-"""The whole state of a training on disk, so that it goes on as if it had never stopped.
+"""The whole state of a training on disk, so that it continues as if it had never stopped.
 
 Two files take turns: while one is written the other is whole, and one that turns out to be broken
 leaves the one before. Nothing in them is unpickled: tensors and plain values only.
@@ -32,7 +32,7 @@ State = dict[str, Any]
 
 
 EPOCH_PAUSE, STEP_PAUSE, COST = 1.0, 10.0, 100.0
-"""Where nothing else is asked for: least seconds between two checkpoints at an epoch's end and inside an epoch, and
+"""Where nothing else is requested: least seconds between two checkpoints at an epoch's end and inside an epoch, and
 least time between two in times of what the last one took."""
 
 
@@ -95,16 +95,16 @@ class Checkpoints:
     every : str, optional
         See `CheckpointInterval`.
     marks : dict of str to str
-        What a state must have been made of to be gone on with: what differs is named.
+        What a state must have been made of to be resumed: what differs is named.
     wanted : bool
         Whether a state must be there.
     before : callable
-        Called before a state is written, to have what was told until then written down.
+        Called before a state is written, to have what was reported until then written down.
 
     Attributes
     ----------
     chosen : dict of str to Any
-        What the training found by trying, kept with each state: one that goes on must not find anything else.
+        What the training found by trying, kept with each state: one that continues must not find anything else.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Figures of a request that make no sense, told before any work is done."""
+"""Values of a request that are out of range, refused before any work is done."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def check_request(request: TrainRequest) -> None:
 
 
 def _check_columns(request: TrainRequest) -> None:
-    """What is said of columns, as far as it can be told without them."""
+    """Check what names columns, as far as that is possible without the data."""
     roles_of(spec_of(request, DataSpec))
     asked = {
         "--weights": request.weights is not None,
@@ -98,7 +98,7 @@ def _check_columns(request: TrainRequest) -> None:
 
 
 def _check_steps(request: TrainRequest) -> None:
-    """What is asked of the steps, as far as it can be told without a network."""
+    """Check the options of steps, as far as that is possible without a network."""
     if request.precision not in PRECISIONS:
         raise OptionError(
             f"There is no precision {request.precision!r}.", did_you_mean(str(request.precision), PRECISIONS)
@@ -136,7 +136,7 @@ def _check_steps(request: TrainRequest) -> None:
 
 
 def _check_sharing(request: TrainRequest) -> None:
-    """What cannot be shared between workers, as far as the request alone tells."""
+    """Refuse what workers cannot share, as far as the request alone shows it."""
     if request.shard and request.workers == 1:
         raise OptionError("--shard spreads a network over workers, and there is one.", "--workers 2 --shard")
     if request.workers == 1:
@@ -164,7 +164,7 @@ def _check_sharing(request: TrainRequest) -> None:
 
 
 def check_labels(asked: TaskSpec, answers: Task) -> None:
-    """Raise for what is asked of labels where there are none, or where a loss of the user's own gets none of it.
+    """Raise for options about labels where there are no labels, or where a loss of the user's own ignores them.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def check_workers(workers: int, device: torch.device, rows: int, *, found: bool)
         raise OptionError(f"A step has {rows} rows, too few for {workers} workers.", f"--workers {rows}")
     if found and device.type != "cpu":
         raise OptionError(
-            "Workers on GPUs are not asked how many rows fit: a size of batches is found by one process.",
+            "Workers on GPUs cannot search a batch size: only one process can.",
             "--batch-size 64, or --workers 1.",
         )
     if device.type not in ("cpu", "cuda"):

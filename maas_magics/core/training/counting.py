@@ -36,7 +36,7 @@ class Counting:
 
     @classmethod
     def of(cls, column: str | None, asked: Any, prepared: Prepared) -> Counting:
-        """By a column of weights, and by class weights that were asked for."""
+        """By a column of weights, and by class weights that were requested."""
         if column is None:
             return cls(None, None)
         target = prepared.train[1]

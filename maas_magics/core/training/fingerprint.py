@@ -1,4 +1,4 @@
-"""What the state of a training was made of: one that goes on must be made of the same."""
+"""What the state of a training was made of: one that continues must be made of the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.training.specs import Resolved
 
 MAY_CHANGE = ("lr", "epochs", "patience", "better_than")
-"""Options that may be said anew when a training goes on, besides where and how it runs."""
+"""Options that may change when a training continues, besides where and how it runs."""
 
 TOGETHER = {
     "seed": "seed",
@@ -28,7 +28,7 @@ TOGETHER = {
 def fingerprint(said: Resolved, prepared: Prepared, title: str, parameters: int, size: str) -> dict[str, str]:
     """Every option of every spec but `run`, as text by the name of what it is about.
 
-    Those of `TOGETHER` are told as version 0.1 told them, whose checkpoints hold no others.
+    Those of `TOGETHER` are written as version 0.1 wrote them, whose checkpoints hold no others.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ MOST_WAITING = 1000
 """Losses that stay on a device at most before they are read."""
 
 
-class Fit(TrainingState):
-    """One training of a network in place, that can be stopped, kept on disk and gone on with at any step.
+class Fit(TrainingState):  # numpydoc ignore=PR02
+    """One training of a network in place, that can be stopped, kept on disk and resumed at any step.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Fit(TrainingState):
         ``"soft"`` ends the epoch here and validates once more if no epoch was finished yet; ``"hard"`` ends at
         once; ``"suspend"`` keeps the state on disk and raises `Suspended`.
     checkpoints : Checkpoints, optional
-        Where the state is kept; from its newest whole one the training goes on.
+        Where the state is kept; from its newest whole one the training continues.
     """
 
     def run(self) -> TrainingHistory:
@@ -102,12 +102,12 @@ class Fit(TrainingState):
         return self._history
 
     def _impatient(self) -> bool:
-        """Whether the figure has not become better for too many epochs, of those since somebody said to go on."""
+        """Whether the metric has not become better for too many epochs, counted since the training was resumed."""
         since = max(self._history.best_epoch, self._counted)
         return bool(self._plan.patience) and self._history.epochs - since >= self._plan.patience
 
     def _train_epoch(self) -> Stopping:
-        """Steps from where the epoch stands to its end, or to where somebody wants it to stop."""
+        """Steps from where the epoch stands to its end, or to where someone wants it to stop."""
         optimizer, stopping, emit, epoch = self._optimizer, self._stopping, self._emit, self._epoch
         self._regime.begin(epoch)
         train_on, count, before_step = self._make_step(), self._count, self._regime.rates.before
@@ -208,7 +208,7 @@ class Fit(TrainingState):
         watched = (held or figures).get(plan.monitor, figures["loss"])
         loss = (held or figures)["loss"]
         sound = math.isfinite(loss)
-        # Where the watched figure is no number, as that of held-out rows of one label only, the loss chooses.
+        # Where the watched metric is not a number, as that of held-out rows of one label only, the loss chooses.
         value = (0, watched if plan.mode == "min" else -watched) if math.isfinite(watched) else (1, loss)
         if value[0] and sound and not self._blind:
             self._blind = True
@@ -246,7 +246,7 @@ class Fit(TrainingState):
         return self._regime.step(self._plan.loss)
 
     def _measure(self) -> dict[str, float]:
-        """Figures of the held-out rows; none where there are none."""
+        """Metrics of the held-out rows; empty where there are none."""
         if self._held is None:
             return {}
         figures, target = measure(self._net, self._held, self._decode, self._plan)

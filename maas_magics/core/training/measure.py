@@ -1,4 +1,4 @@
-"""Figures of a network on rows that it does not learn from."""
+"""Metrics of a network on rows that it does not learn from."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FigureAccumulator:
 
     def _count(self, outputs: Tensor, target: Tensor, metrics: dict[str, Accumulator]) -> None:
         loss, mass = _loss_of(outputs, target, self._plan)
-        if mass:  # the mean of no label is no number, and counts nothing
+        if mass:  # the mean of no label is not a number, and counts nothing
             self._loss, self._mass = self._loss + loss * mass, self._mass + mass
         scored = _scored(outputs, target, self._decode, self._plan)
         if len(scored[1]):
@@ -114,7 +114,7 @@ def outputs_in_parts(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
 
 
 def baseline_of(target: Tensor, plan: Plan) -> dict[str, float]:
-    """Figures of a constant answer to rows of an encoded target; the loss too where it is one by name."""
+    """Metrics of a constant answer to rows of an encoded target; the loss too where it is one by name."""
     with torch.inference_mode():
         target = target.cpu()
         plain, weights = plan.loss.parted(target) if isinstance(plan.loss, Weighted) else (target, None)

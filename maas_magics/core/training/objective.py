@@ -1,4 +1,4 @@
-"""What a training makes small, and which figure it watches."""
+"""What a training minimises, and which metric it watches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from maas_magics.core.training.steps.weighting import Weighted, rowwise
 
 @dataclass(frozen=True)
 class Objective:
-    """Loss and figures of a training.
+    """Loss and metrics of a training.
 
     Attributes
     ----------
     loss : Loss
     metrics : dict of str to Metric
     monitor : str
-        The figure that the best epoch is chosen by.
+        The metric that chooses the best epoch.
     mode : {"min", "max"}
         Whether a smaller one is better.
     weights : Tensor or None

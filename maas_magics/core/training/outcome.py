@@ -110,7 +110,7 @@ def conclude(
     rows : int
         That it learnt from.
     warned : sequence of str
-        Other warnings that were told.
+        Other warnings that were given.
     """
     doubts = _doubts(history, plan, prepared)
     for text in doubts:

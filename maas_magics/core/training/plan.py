@@ -31,7 +31,7 @@ class Plan:
     schedule: Schedule
     seed: int
     regime: StepConfig | None = None
-    """What is asked for beyond that; its learning rates are used in place of ``schedule``."""
+    """What is requested beyond that; its learning rates are used in place of ``schedule``."""
     compiled: Compiled | None = None
     """The training batches, several at a time where their steps are compiled."""
     constant_loss: Loss | None = None
@@ -55,13 +55,13 @@ class TrainingHistory:
     first: float = math.nan
     """Loss of the first step."""
     baseline: dict[str, float] = field(default_factory=dict)
-    """Figures of a constant answer to the held-out rows."""
+    """Metrics of a constant answer to the held-out rows."""
     seconds: float = field(default=0.0, compare=False)
-    """That the training took, in all processes that went on with it."""
+    """That the training took, in all processes that continued with it."""
 
 
 def mode_of(monitor: str, higher_is_better: bool | None = None) -> Literal["min", "max"]:
-    """Whether a smaller or a larger figure is better: as the metric says, or by its name."""
+    """Whether a smaller or a larger value is better: as the metric says, or by its name."""
     if higher_is_better is not None:
         return "max" if higher_is_better else "min"
     return "min" if lower_is_better(monitor) else "max"

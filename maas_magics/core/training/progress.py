@@ -75,7 +75,7 @@ class TrainingState:
         return self._checkpoints is not None and self._checkpoints.cadence.due(step, epoch_end=epoch_end)
 
     def _save(self, *, last: bool = False) -> None:
-        """Keep the whole state; the last one tells that the training came to its own end."""
+        """Keep the whole state; the last one says that the training came to its own end."""
         if self._checkpoints is None:
             return
         begun = time.perf_counter()
@@ -100,7 +100,7 @@ class TrainingState:
         try:
             self._checkpoints.save(state)
         except StoreError as error:
-            self._emit(Message(text=f"{error.message} Training goes on.", level="warning"))
+            self._emit(Message(text=f"{error.message} Training continues.", level="warning"))
         else:
             if last:
                 self._checkpoints.settle()
@@ -108,7 +108,7 @@ class TrainingState:
         self._checkpoints.cadence.saved(self._step, time.perf_counter() - begun)
 
     def _best_before(self) -> dict[str, Any]:
-        """The best epoch so far, as `Resumed` tells it."""
+        """The best epoch so far, as `Resumed` reports it."""
         epoch, curves = self._history.best_epoch, self._history.curves
         if not epoch:
             return {}
@@ -133,7 +133,7 @@ class TrainingState:
             return
         state, broken = self._checkpoints.newest()
         if state is None and self._checkpoints.wanted:
-            what = "The checkpoints are broken." if broken else "There is no checkpoint to go on from."
+            what = "The checkpoints are broken." if broken else "There is no checkpoint to resume from."
             raise OptionError(what, "Drop --resume.")
         if broken:
             what = "the one before is used" if state else "there is none before it, so training begins anew"
@@ -141,7 +141,7 @@ class TrainingState:
         if state is None:
             return
         for what, mark in self._checkpoints.marks.items():
-            if state["marks"].get(what, mark) != mark:  # one that is missing was not told yet by an earlier version
+            if state["marks"].get(what, mark) != mark:  # an earlier version did not write the one that is missing
                 raise OptionError(
                     f"The checkpoint was made with another {what}.", "Say the line as it was, or drop --resume."
                 )

@@ -1,7 +1,7 @@
-"""From what was asked for to what a training goes by. Nothing below its entry reads the request.
+"""From what was requested to what a training goes by. Nothing below its entry reads the request.
 
 `checked` takes a request apart, and refuses one that cannot be meant; `resolve` fills in what the recipe of a network
-says where nothing was asked for, which is known once the rows are.
+says where nothing was requested, which is known once the rows are.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def checked(request: TrainRequest) -> Specs:
 
 
 def resolve(specs: Specs, recipe: Recipe) -> Resolved:
-    """What was asked for, and a recipe's figures where nothing was.
+    """What was requested, and a recipe's values for the rest.
 
-    An optimizer that was asked for by name gets nothing of what the recipe says of its own.
+    An optimizer that was requested by name gets nothing of what the recipe says of its own.
     """
     asked, budget = specs.optimizer, specs.budget
     own = asked.optimizer is None

@@ -52,7 +52,7 @@ class TrainingRun:
     batches, held : Batches
         Rows to train on, and those that it is measured on.
     device : torch.device
-        What was asked for; workers go there by themselves.
+        What was requested; workers go there by themselves.
     architecture : str
         Its name, or that of what makes the module; empty for the name of the module's class.
     declared : bool
@@ -77,7 +77,7 @@ class TrainingRun:
         self._objective = make_objective(said.task, prepared, device)
         if held is None and self._objective.monitor != "loss":
             monitor = self._objective.monitor
-            raise OptionError(f"{monitor} is a figure of held-out rows, and there are none.", "--validation 0.2")
+            raise OptionError(f"{monitor} is a metric of held-out rows, and there are none.", "--validation 0.2")
         self._epochs = said.budget.epochs
         self._parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
         self._wide = isinstance(batches, InMemory) and any(x.dim() > 2 for x in batches.inputs)
@@ -139,7 +139,7 @@ class TrainingRun:
         return result
 
     def _doubts(self) -> tuple[str, ...]:
-        """What the network answers at the end that speaks against what it is taken for; told where there is some."""
+        """Notify where the network's outputs at the end contradict what they are taken for."""
         held = self._held.inputs if isinstance(self._held, InMemory) else self._prepared.train[0]
         if self._declared or not held or not len(held[0]):
             return ()
@@ -147,7 +147,7 @@ class TrainingRun:
         try:
             outputs = ask(self._net, inputs)
             doubt = contradiction(self._prepared.answers, outputs)
-        except ModelError:  # as many rows may be too many for the memory; a doubt is no reason to lose a training
+        except ModelError:  # so many rows may not fit into memory; that is not a reason to lose a training
             return ()
         features = self._prepared.processor.features
         padded = {place: feature.padded_with for place, feature in enumerate(features) if feature.ragged}
@@ -158,7 +158,7 @@ class TrainingRun:
         return doubts
 
     def _threads(self, rows: int, number: int | None = None) -> AbstractContextManager[int]:
-        """A context with the threads that were chosen or asked for, or that such batches are best trained on."""
+        """A context with the threads that were chosen or requested, or that such batches are best trained on."""
         number = self._run.threads if number is None else number
         return threads(number, self._parameters, rows, self._wide, share=self._run.workers)
 
@@ -193,7 +193,7 @@ class TrainingRun:
         return made
 
     def _choice(self, made: Assembled) -> TuningChoice:
-        """What was found to be fast, where somebody asked for that."""
+        """What was found to be fast, where someone requested that."""
         run, batches, loss = self._run, self._batches, self._objective.loss
         if run.fast is None:
             return TuningChoice(made.regime, run.threads, ())
@@ -263,7 +263,7 @@ class TrainingRun:
             self._context.emit(RateSearch(rates=search.rates, losses=search.losses, chosen=search.chosen))
 
     def _kept(self, made: Assembled, choice: TuningChoice) -> tuple[dict[str, str], dict[str, Any]]:
-        """What a checkpoint must have been made of to be gone on with, and what it holds of what was found."""
+        """What a checkpoint must have been made of to be resumed, and what it holds of what was found."""
         marks = fingerprint(self._said, self._prepared, self._title, self._parameters, made.size)
         chosen = {"batch_size": made.rows, "onednn": made.rules.onednn}
         return marks, chosen | (choice.kept if self._run.fast is not None else {})

@@ -1,4 +1,4 @@
-"""Whether a sweep can be meant, told before its first trial."""
+"""Whether a sweep is possible, checked before its first trial."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ def _check_field(request: TrainRequest, name: str, parameter: Parameter) -> None
     values: tuple[Any, ...] = parameter.values if isinstance(parameter, Choices) else (parameter.low, parameter.high)
     if isinstance(parameter, Range):
         if name in NAMES or name in ("loss", "class_weights"):
-            raise OptionError(f"{name} is no number.", f"{name}=['…', '…']")
+            raise OptionError(f"{name} is not a number.", f"{name}=['…', '…']")
         if name in WHOLE and not parameter.whole:
             raise OptionError(f"{name} is a whole number.", f"{name}={int(parameter.low) or 1}..{int(parameter.high)}")
     for value in values:
         if name in NAMES:
             if not isinstance(value, str):
-                raise OptionError(f"{name}: {value!r} is no name.", f"{name}=['…', '…']")
+                raise OptionError(f"{name}: {value!r} is not a name.", f"{name}=['…', '…']")
             if value != "auto":
                 NAMES[name](value)
         elif name == "loss":
             task_of(value, None)
         elif name in WHOLE and (isinstance(value, bool) or not isinstance(value, int)):
-            raise OptionError(f"{name}: {value!r} is no whole number.", f"{name}=[1, 2]")
+            raise OptionError(f"{name}: {value!r} is not a whole number.", f"{name}=[1, 2]")
         elif name != "class_weights" and not isinstance(value, (int, float)):
-            raise OptionError(f"{name}: {value!r} is no number.", f"{name}=[0.1, 0.2]")
+            raise OptionError(f"{name}: {value!r} is not a number.", f"{name}=[0.1, 0.2]")
         try:
             check_request(msgspec.structs.replace(request, **{name: value}))
         except MaasError as error:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 MODULE = Recipe(optimizer="Adam", lr=1e-3, epochs=20, batch_size=32)
-"""How a module of the user's is trained where nothing else is said."""
+"""How a module of the user's is trained by default."""
 
 
 def train(request: TrainRequest, context: Context) -> TrainedModel:
@@ -80,7 +80,7 @@ def _train(specs: Specs, context: Context) -> TrainedModel:
 
 
 def _as_begun(specs: Specs, context: Context) -> Specs:
-    """Specs with the architecture that a training which goes on has begun with, where nobody names one.
+    """Specs with the architecture that a training which continues has begun with, where no one names one.
 
     What is usual may have become another one since.
     """
@@ -156,7 +156,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
 
 
 def _pause(context: Context) -> None:
-    """Between two chunks of a file: end if somebody wants that, and let others trace."""
+    """Between two chunks of a file: end if someone wants that, and let others trace."""
     context.check_stop()
     if tracing_waits():
         yield_lock()

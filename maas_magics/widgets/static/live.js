@@ -112,7 +112,7 @@ class View {
 
   lose() { this.state.gone = true; this.draw(); }
 
-  async wish() { // to pause, or to go on: nothing but the kernel's own ear is tried, since an interrupt means Stop
+  async wish() { // to pause, or to resume: nothing but the kernel's own ear is tried, since an interrupt means Stop
     const { state } = this, word = state.head.state === "paused" ? "resume" : "pause";
     state.wish = word; state.heard = false; this.draw();
     for (let i = 0; i < 4; i++) {
@@ -157,7 +157,7 @@ class View {
     this.hold.hidden = ends || !head.epochs;
     this.hold.disabled = state.gone || state.asked || Boolean(state.wish);
     setText(this.hold, paused ? "Resume" : state.wish === "pause" ? "Pausing…" : "Pause");
-    if (!this.hold.disabled) this.hold.title = paused ? "go on from the state on disk" : "keep the state on disk, and let others run";
+    if (!this.hold.disabled) this.hold.title = paused ? "resume from the state on disk" : "keep the state on disk, and let others run";
     this.stop.disabled = state.gone || shown === "stopping";
     if (!state.asked || state.gone) this.stop.title = state.gone ? "the kernel is gone" : "stop and keep the best weights";
     const known = head.fraction !== null, percent = known ? 100 * head.fraction : 0;
@@ -173,7 +173,7 @@ class View {
     this.best.hidden = !best;
     if (best) this.best.replaceChildren(make("span", { className: "maas-star", ariaHidden: "true" }), make("b", {}, `best epoch ${best.epoch}`),
       ...best.figures.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, value))));
-    const notes = state.gone && !over && head.again ? [...head.notes, ["warning", `The kernel is gone; the job goes on: ${head.again}`]] : head.notes;
+    const notes = state.gone && !over && head.again ? [...head.notes, ["warning", `The kernel is gone; the job continues: ${head.again}`]] : head.notes;
     this.notes.hidden = !notes.length;
     this.notes.replaceChildren(...notes.map(([level, text]) => make("li", { className: `maas-${level}` }, text)));
   }

@@ -17,7 +17,7 @@ from maas_magics.core.data.files.header import all_numbers, clean_names, misshap
 from maas_magics.core.data.files.places import Place
 
 BLOCK = 2**20
-"""Bytes that types are told from, and that are read at a time."""
+"""Bytes that types are inferred from, and that are read at a time."""
 
 WHOLE = pa.decimal128(38, 0)
 """Type of whole numbers that 64 bits do not hold."""
@@ -97,7 +97,7 @@ class Delimited:
         return self.dialects[place.path]
 
     def notes(self, places: list[Place]) -> list[str]:
-        """What was told from the files, where it is not what their ending says."""
+        """What was inferred from the files, where it is not what their ending says."""
         found: dict[str, str] = {}
         for place in places:
             dialect = self.dialect(place)
@@ -119,9 +119,9 @@ class Delimited:
         return told
 
     def schema(self, place: Place) -> pa.Schema:
-        """Columns of a file, as its first block tells them."""
+        """Columns of a file, as its first block shows them."""
         with place.stream() as stream:
-            data = stream.read(2 * BLOCK)  # not the stream itself, which the reader would go on to read
+            data = stream.read(2 * BLOCK)  # not the stream itself, which the reader would continue to read
         dialect = self.dialect(place)
         found = pyarrow.csv.open_csv(BytesIO(data), **options(dialect, None)).schema
         found = _with_long(found, data, dialect) if LONG.search(data) else found
@@ -165,7 +165,7 @@ class Delimited:
         return table.rename_columns(names) if len(names) == table.num_columns else table
 
     def _given(self, table: pa.Table, dialect: Dialect) -> pa.Table:
-        """Rows without the texts that were said to be missing."""
+        """Rows whose texts that mean *missing* are null."""
         if not dialect.missing:
             return table
         words = pa.array(dialect.missing)
@@ -177,7 +177,7 @@ class Delimited:
         return table
 
     def size(self, place: Place, schema: pa.Schema) -> int:
-        """Bytes that the rows take in memory, told from the size of the file."""
+        """Bytes that the rows take in memory, estimated from the size of the file."""
         return place.size * (4 if place.packed else 1)
 
     def wider(self, error: pa.ArrowInvalid, place: Place, schema: pa.Schema) -> pa.Schema | None:

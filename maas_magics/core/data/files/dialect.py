@@ -1,4 +1,4 @@
-"""How a file of delimited text is written: told from its beginning, or by whoever reads it.
+"""How a file of delimited text is written: inferred from its beginning, or given by the caller.
 
 Numbers, dates and booleans are recognised; of them, a cell that is empty or one of `WORDS` is missing. A column with
 any other cell is text, where every cell is itself, ``NA`` and ``null`` included, and only the empty one is missing.
@@ -36,7 +36,7 @@ LINES = 100
 
 @dataclass(frozen=True)
 class Dialect:
-    """What tells the cells of a file apart.
+    """How the cells of a file are separated and written.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Dialect:
     header : bool
         Whether the first row names the columns; else their names are 0, 1, ….
     told : frozenset of str
-        What was said by a person.
+        What the caller gave.
     """
 
     separator: str = ","
@@ -76,7 +76,7 @@ class Dialect:
 
 
 def read_dialect(text: str | None) -> Dialect:
-    """What somebody says of a file: ``sep=; decimal=, encoding=latin-1 missing=NA``, in any order.
+    """What someone says of a file: ``sep=; decimal=, encoding=latin-1 missing=NA``, in any order.
 
     An empty separator is the semicolon, which a notebook takes away from the end of a line.
 
@@ -98,7 +98,7 @@ def read_dialect(text: str | None) -> Dialect:
             continue
         if key == "skip":
             if not value.isdecimal():
-                raise OptionError(f"{value!r} is no number of lines above the header.", "For example: skip=3")
+                raise OptionError(f"{value!r} is not a number of lines above the header.", "For example: skip=3")
             found["skip"] = int(value)
             continue
         if key == "header":
@@ -108,7 +108,7 @@ def read_dialect(text: str | None) -> Dialect:
             continue
         if key == "dates":
             if value not in ORDERS:
-                raise OptionError(f"{value!r} is no order of day, month and year.", f"One of: {', '.join(ORDERS)}")
+                raise OptionError(f"{value!r} is not an order of day, month and year.", f"One of: {', '.join(ORDERS)}")
         elif key == "encoding":
             try:
                 codecs.lookup(value)
@@ -132,7 +132,7 @@ def patterns(dialect: Dialect) -> list[str]:
 
 
 def sniff(head: bytes, ending: str, said: Dialect) -> Dialect:
-    """How a file is written that begins with ``head``, as far as nobody has said it."""
+    """How a file is written that begins with ``head``, as far as the caller has not given it."""
     found = said
     if "encoding" not in said.told:
         found = replace(found, encoding=_encoding(head))

@@ -28,7 +28,7 @@ class Documents:
         self._whole: dict[str, pa.Table] = {}
 
     def notes(self, places: list[Place]) -> list[str]:
-        """Nothing is told from them but their columns."""
+        """Nothing but their columns is inferred from them."""
         return []
 
     def schema(self, place: Place) -> pa.Schema:
@@ -78,7 +78,7 @@ class Documents:
             yield _parsed(rest, schema)
 
     def size(self, place: Place, schema: pa.Schema) -> int:
-        """Bytes that the rows take in memory, told from the size of the file."""
+        """Bytes that the rows take in memory, estimated from the size of the file."""
         return place.size * (4 if place.packed else 1)
 
     def wider(self, error: pa.ArrowInvalid, place: Place, schema: pa.Schema) -> pa.Schema | None:
@@ -127,7 +127,7 @@ def document(data: bytes, name: str) -> pa.Table:
     Raises
     ------
     DataError
-        If it is no JSON, or no table.
+        If it is not JSON, or not a table.
     """
     try:
         found = json.loads(data)

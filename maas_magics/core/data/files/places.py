@@ -84,7 +84,7 @@ class Place:
 
 
 def find(data: Any) -> tuple[list[Place], list[str]]:
-    """Files that hold the rows of what somebody named, and sentences about what lies beside them and is not read.
+    """Files that hold the rows of what someone named, and sentences about what lies beside them and is not read.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def find(data: Any) -> tuple[list[Place], list[str]]:
         return _folder(filesystem, inner.rstrip("/"), path)
     place = Place(filesystem, inner, _keys_above(inner))
     if not place.kind:
-        raise DataError(f"Cannot tell the format of {path!r} from its ending.", did_you_mean(place.ending, FORMATS))
+        raise DataError(f"The format of {path!r} is not known from its ending.", did_you_mean(place.ending, FORMATS))
     return [place], []
 
 
@@ -187,7 +187,7 @@ def _group(path: str) -> str:
 
 
 def _aside(inner: str) -> bool:
-    """Whether a file's name, or a folder's above it, says that it is no data; a partition may begin like that."""
+    """Whether a file's name, or a folder's above it, says that it is not data; a partition may begin like that."""
     return any(word.startswith((".", "_")) and "=" not in word for word in inner.split("/"))
 
 

@@ -1,7 +1,7 @@
 """``python -m maas_magics.core.training.compiling.compile_process FOLDER``: a graph becomes machine code.
 
 It has a process of its own, since a compiler takes half a minute and most of it is Python, which would slow a training
-in the same process down. The folder holds ``graph.pt``, which the process that asks wrote into a folder of its own a
+in the same process down. The folder holds ``graph.pt``, which the calling process wrote into a folder of its own a
 moment before; what comes out is ``step.so``, then ``done.json`` with its digest, or ``failed.txt``.
 """
 
@@ -41,7 +41,7 @@ def compile_in(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Compile, and tell in the folder how it went."""
+    """Compile, and write into the folder how it went."""
     if hasattr(os, "nice"):
         os.nice(5)
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Compiled steps: made beside a training that goes on, and used where they turn out faster and right."""
+"""Compiled steps: made beside a training that continues, and used where they turn out faster and right."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class GroupStep:
 
     @property
     def bad(self) -> tuple[int, float]:
-        """Place of the first loss that is no number among the last ones, counted from 1, and that loss."""
+        """Place of the first loss that is not a number among the last ones, counted from 1, and that loss."""
         return next((k + 1, loss) for k, loss in enumerate(self.losses) if not math.isfinite(loss))
 
 
@@ -204,7 +204,7 @@ class Compiled:
             at += 1
 
     def _advance(self) -> None:
-        """Go on towards compiled steps; gives up, and says why, where there is no way to them."""
+        """Take the next stage towards compiled steps; gives up, with the reason, where there is no way to them."""
         try:
             if self._compilation is not None:
                 if self._compilation.ready:
@@ -308,7 +308,7 @@ class Compiled:
 
 
 def _now(tensor: Tensor) -> float:
-    """Seconds, once the device has done what it was asked for; of one thread those that it was given."""
+    """Seconds, once the device has done all its work; of one thread, its CPU time."""
     if tensor.device.type == "cuda":
         torch.cuda.synchronize(tensor.device)
     return clock_for(tensor.device, torch.get_num_threads())()

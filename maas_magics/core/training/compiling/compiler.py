@@ -126,7 +126,7 @@ class Compilation:
                 raise CannotCompile("the process that compiles ended without an answer")
             try:
                 os.rename(self._folder, self._place)
-            except OSError:  # somebody else was faster
+            except OSError:  # another process was faster
                 shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
             _prune(self._place.parent)
@@ -140,7 +140,7 @@ class Compilation:
             raise CannotCompile(error.message.rstrip(".")) from None
 
     def close(self) -> None:
-        """End what is still going on."""
+        """End what still runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait()
@@ -171,7 +171,7 @@ def _key(graph: dict[str, Any], kinds: list[Any]) -> str:
 
 
 def _prune(place: Path) -> None:
-    """Remove what was not used for long, and what nobody finished."""
+    """Remove what was not used for long, and what no one finished."""
     found = sorted((p for p in place.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
     for number, folder in enumerate(found):
         stale = not (folder / DONE).is_file() and time.time() - folder.stat().st_mtime > 86_400

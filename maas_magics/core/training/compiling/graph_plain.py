@@ -35,7 +35,7 @@ def plain(graph: GraphModule) -> dict[str, Any]:
 
 
 def rebuilt(told: dict[str, Any]) -> GraphModule:
-    """The graph that `plain` told of."""
+    """The graph that `plain` described."""
     graph, made = Graph(), dict[str, Node]()
     for op, name, target, args, kwargs in told["nodes"]:
         found: Any = _found(target) if op == "call_function" else target
@@ -57,7 +57,7 @@ def _named(node: Node) -> Any:
         return [known.namespace, known.name, known.overload]
     if getattr(operator, name := getattr(target, "__name__", ""), None) is target:
         return [OPERATOR, name, ""]
-    raise TypeError(f"{target} is no operator of torch")
+    raise TypeError(f"{target} is not an operator of torch")
 
 
 def _found(target: list[str]) -> Any:
@@ -78,7 +78,7 @@ def _packed(value: Any) -> Any:
         return ["device", str(value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"a {type(value).__name__} cannot be told in plain values")
+    raise TypeError(f"a {type(value).__name__} cannot be expressed in plain values")
 
 
 def _unpacked(value: Any, made: dict[str, Node]) -> Any:

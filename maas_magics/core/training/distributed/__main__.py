@@ -1,6 +1,6 @@
 """A worker: ``python -m maas_magics.core.training.distributed FOLDER``, started by torch's elastic agent.
 
-It ends by itself when the process that asked for it is gone: their line breaks then.
+It ends by itself when the process that requested it is gone: their line breaks then.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
 
 
 class Line:
-    """The line to the process that asked for the training.
+    """The line to the process that requested the training.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Line:
             words.say(self._line, what)
 
     def emit(self, event: Event) -> None:
-        """Tell an event, from the first worker only: all of them see the same."""
+        """Report an event, from the first worker only: all of them see the same."""
         if not self._rank:
             self.say(words.EventMessage(encode(event)))
 
@@ -99,7 +99,7 @@ class Line:
         return self._figures.get()
 
     def until_written(self) -> None:
-        """Wait until what was told is written down: a state is of no use whose events are lost."""
+        """Wait until all events are written down: a state whose events are lost is of no use."""
         self.say(words.Keeps())
         self._written.get()
 
@@ -107,7 +107,7 @@ class Line:
         while True:
             try:
                 word = words.hear_back(self._line)
-            except (EOFError, OSError):  # it is gone, and nobody else is left to clear up
+            except (EOFError, OSError):  # it is gone, and no one else is left to clear up
                 shutil.rmtree(self._folder, ignore_errors=True)
                 word = words.Over()
             match word:
@@ -118,11 +118,11 @@ class Line:
                 case words.Written():
                     self._written.put(None)
                 case words.Over():
-                    os._exit(0)  # whatever this process is in the midst of is of no use to anybody
+                    os._exit(0)  # whatever this process is in the midst of is of no use to anyone
 
 
 def main(place: str) -> None:
-    """Train, tell, and wait to be ended."""
+    """Train, report, and wait to be ended."""
     folder = Path(place)
     order = words.read_order(folder)
     rank, attempt = int(os.environ["RANK"]), os.environ["TORCHELASTIC_RESTART_COUNT"]
@@ -188,7 +188,7 @@ def _loss(folder: Path, order: WorkerConfig, weights: Tensor | None) -> Loss:
 
 
 def _notify(line: Line, rank: int, text: str) -> None:
-    """Tell a person something of one worker."""
+    """Notify the user of something in one worker."""
     line.say(words.EventMessage(encode(Message(text=f"Worker process {rank}: {text}", level="warning"))))
 
 

@@ -24,7 +24,7 @@ POLL = 0.1
 
 
 class Alone(RendezvousHandler):
-    """The rendezvous of one machine, which meets nobody and so listens nowhere.
+    """The rendezvous of one machine, which meets no one and so listens nowhere.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Alone(RendezvousHandler):
         self._closed = True
 
     def num_nodes_waiting(self) -> int:
-        """Nobody else comes."""
+        """No one else comes."""
         return 0
 
     def get_run_id(self) -> str:
@@ -75,7 +75,7 @@ class Agent(WatchedAgent):
     size : int
         Workers.
     died : callable
-        Told why, each time the workers are started again.
+        Gets the reason each time the workers are started again.
     """
 
     def __init__(self, folder: Path, size: int, died: Callable[[str], None]) -> None:

@@ -91,7 +91,7 @@ class ShardedBatches(InMemory):
 
     Parameters
     ----------
-    inputs, target, batch_size, draw
+    inputs, target, batch_size : Any
         As `InMemory` takes them: all rows, and those of a batch of all workers.
     group : ProcessGroup
     least : int
@@ -101,6 +101,8 @@ class ShardedBatches(InMemory):
         Batches of a step.
     mass : callable, optional
         From a target to what its rows count in the mean; their number when None.
+    draw : callable, optional
+        As `InMemory` takes it.
     """
 
     def __init__(
@@ -190,9 +192,12 @@ class SharedStep(FullStep):
 
     Parameters
     ----------
-    given, more
+    net, optimizer, loss_of : Any
         As in `FullStep`.
     sums : AllReduce
+        Adds up gradients and losses of all workers.
+    **more : Any
+        As in `FullStep`.
     """
 
     def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss, *, sums: AllReduce, **more: Any) -> None:
@@ -222,9 +227,9 @@ class SharedFit(Fit):
         As in `Fit`; ``emit`` does something in the first worker only.
     group : ProcessGroup
     wish : callable
-        In the first worker, what somebody wants of the training.
+        In the first worker, what someone wants of the training.
     figures : callable
-        In the first worker, figures of the outputs for all held-out rows.
+        In the first worker, metrics of the outputs for all held-out rows.
     sums : AllReduce
         Of the steps that ``plan`` makes.
     sharded : bool
@@ -265,7 +270,7 @@ class SharedFit(Fit):
         return cast(Stopping, self._sums.word)
 
     def _train_epoch(self) -> Stopping:
-        """As in one process; for a checkpoint the epoch is left, and gone on with."""
+        """As in one process; for a checkpoint the epoch is left, and resumed."""
         self._steps = self._step
         while (stop := super()._train_epoch()) == SAVE:
             self._sums.word = ""
@@ -287,7 +292,7 @@ class SharedFit(Fit):
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
-        """Each worker asks the network its part of the held-out rows; the first makes figures of all."""
+        """Each worker runs the network on its part of the held-out rows; the first computes the metrics of all."""
         group, held = self._group, self._held
         group.like_first(self._net)
         if held is None:

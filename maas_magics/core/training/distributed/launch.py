@@ -1,4 +1,4 @@
-"""The job's own process: hands a training to workers, tells what they tell, and gets the weights back."""
+"""The job's own process: hands a training to workers, passes on their events, and gets the weights back."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class _Watch:
             for line in list(self._lines):
                 _say(line, words.Over())
             self._agent.end()
-            with contextlib.suppress(OSError):  # `_welcome` waits for somebody
+            with contextlib.suppress(OSError):  # `_welcome` waits for someone
                 Client(self._listener.address, authkey=self._key).close()
 
     def _take(self, word: words.Said | str, line: Connection | None) -> TrainingHistory | None:
@@ -294,5 +294,5 @@ class _Watch:
 
 
 def _say(line: Connection, word: words.Answered) -> None:
-    with contextlib.suppress(OSError):  # a worker that died is started again, and asks again
+    with contextlib.suppress(OSError):  # a worker that died is started again, and requests it again
         words.say(line, word)

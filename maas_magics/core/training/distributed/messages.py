@@ -58,7 +58,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     device : str
         Kind of device.
     threads : int or None
-        As asked for.
+        As requested.
     least : int
         Rows that a share has at least where there are so many: batch statistics need two.
     network : NamedNetwork, SourceNetwork or None
@@ -121,7 +121,7 @@ class EventMessage(msgspec.Struct, frozen=True, tag=True):
 
 
 class Outputs(msgspec.Struct, frozen=True, tag=True):
-    """Outputs for every held-out row, of which the job's process makes figures: it has the metrics."""
+    """Outputs for every held-out row, of which the job's process computes the metrics."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -129,7 +129,7 @@ class Outputs(msgspec.Struct, frozen=True, tag=True):
 
 
 class Keeps(msgspec.Struct, frozen=True, tag=True):
-    """A state is about to be written, once all that was told before it is written down."""
+    """A state is about to be written, once all events before it are written down."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -139,7 +139,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerSuspended(msgspec.Struct, frozen=True, tag=True):
-    """The state is kept, as a wish to suspend asked for."""
+    """The state is kept, as a wish to suspend requested."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -149,19 +149,19 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class StopRequest(msgspec.Struct, frozen=True, tag=True):
-    """What somebody wants of the training."""
+    """What someone wants of the training."""
 
     word: str
 
 
 class Figures(msgspec.Struct, frozen=True, tag=True):
-    """Figures of the held-out rows."""
+    """Metrics of the held-out rows."""
 
     values: dict[str, float]
 
 
 class Written(msgspec.Struct, frozen=True, tag=True):
-    """What was told before `Keeps` is written down."""
+    """All events before `Keeps` are written down."""
 
 
 class Over(msgspec.Struct, frozen=True, tag=True):

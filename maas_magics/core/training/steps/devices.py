@@ -23,7 +23,7 @@ def keep_freed_memory() -> None:
 
     glibc gives large blocks back to the system, and takes them anew a step later, page by page, which costs as much as
     an activation function. What it takes for large follows the largest block that was ever freed (``mallopt(3)``,
-    *dynamic mmap threshold*). This one is never written to, so it is no memory. Other allocators do not care.
+    *dynamic mmap threshold*). This one is never written to, so it takes no memory. Other allocators do not care.
     """
     torch.empty(KEPT_BLOCK, dtype=torch.uint8)
 

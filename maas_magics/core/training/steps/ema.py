@@ -54,7 +54,7 @@ class EMA:
         return self._mean
 
     def load(self, state: list[Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self._mean = [mean.to(weight.device) for mean, weight in zip(state, self._weights, strict=False)]
 
 

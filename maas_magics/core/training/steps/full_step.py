@@ -1,4 +1,4 @@
-"""A training step with everything that may be asked of one; `TrainStep` is the lean one."""
+"""A training step with every option of one; `TrainStep` is the lean one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the learning rate goes on: by the share of the training done, or by a scheduler of torch."""
+"""How the learning rate changes: by the share of the training done, or by a scheduler of torch."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class LRSchedule(Protocol):
         """Called before each step with the number of steps done; None where there is nothing to do."""
 
     def after_epoch(self, step: int, watched: float) -> None:
-        """Called after each epoch with the steps done and the figure that chooses the best epoch."""
+        """Called after each epoch with the steps done and the metric that chooses the best epoch."""
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint, beside the optimizer's own state."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
 
 
 class ProgressSchedule:
@@ -93,7 +93,7 @@ class TorchSchedule:
     ----------
     optimizer : Optimizer
     name : str
-        Of a class; ``ReduceLROnPlateau`` gets the watched figure.
+        Of a class; ``ReduceLROnPlateau`` gets the watched metric.
     params : mapping
         Arguments of the class.
     warmup : int
@@ -134,11 +134,11 @@ class TorchSchedule:
         self._taken += 1
 
     def state(self) -> dict[str, Any]:
-        """Figures of the scheduler, and the arguments that it was made with."""
+        """State of the scheduler, and the arguments that it was made with."""
         return {"inner": self._inner.state_dict(), "params": self._params, "taken": self._taken}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; of a training that has become longer, where the longer schedule would be."""
+        """Resume from a checkpoint; of a training that has become longer, where the longer schedule would be."""
         if state["params"] == self._params or self._watches:
             self._inner.load_state_dict(state["inner"])
             if hasattr(self._inner, "base_lrs"):
@@ -172,11 +172,11 @@ def make_lr_schedule(
     params : mapping
         Arguments of that class.
     epochs, steps : int
-        Most epochs, and steps of each; 0 steps where nobody knows.
+        Most epochs, and steps of each; 0 steps where no one knows.
     warmup : float
         Share of the training below 1, or a whole number of steps.
     mode : {"min", "max"}
-        Whether a smaller watched figure is better.
+        Whether a smaller watched metric is better.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def make_lr_schedule(
     if not total and (ends or 0 < warmup < 1):
         what = f"the schedule {found!r}" if ends else "a warm-up of a share"
         raise OptionError(
-            f"The loader does not tell how many batches it has, so {what} has no end.", "--schedule constant"
+            f"The loader does not say how many batches it has, so {what} has no end.", "--schedule constant"
         )
     first = _warmup_steps(warmup, total, found)
     if found in SCHEDULES:

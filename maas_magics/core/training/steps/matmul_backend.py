@@ -1,7 +1,7 @@
 """Matrix products of a training on a CPU: which of torch's two libraries takes them.
 
 torch hands products in fp32 to MKL, which keeps to AVX2 on processors of other makers than its own; oneDNN, which takes
-torch's convolutions, has kernels for AVX-512 on all of them, and is twice as fast there. torch asks oneDNN where
+torch's convolutions, has kernels for AVX-512 on all of them, and is twice as fast there. torch uses oneDNN where
 ``torch.backends.mkldnn.matmul.fp32_precision`` lets it round to bf16; on a processor without a unit for such products
 it does not round, and the answer is as exact as MKL's, in another order of the sums. Whether that is so here is
 measured, and so is whether it is faster. Small products pay more for the call than they gain.
@@ -83,7 +83,7 @@ def onednn_pays(net: nn.Module, example: tuple[Tensor, ...], rows: int) -> bool:
 
 @contextmanager
 def through_onednn() -> Iterator[None]:
-    """Within it the products of the whole process go to oneDNN, unless somebody has said how they are to be taken.
+    """Within it the products of the whole process go to oneDNN, unless the user has set how they are computed.
 
     For whoever holds the lock; see `maas_magics.core.tracing`.
     """
@@ -93,7 +93,7 @@ def through_onednn() -> Iterator[None]:
     matmul, other = _onednn.matmul, torch.backends.cuda.matmul
     if torch.cuda.is_available():
         matmul.fp32_precision = "bf16"
-    else:  # the older switch, which is also that of CUDA: whoever reads it finds one word
+    else:  # the older switch, which is also that of CUDA: readers find one word
         torch.set_float32_matmul_precision("medium")
     try:
         yield
@@ -101,14 +101,14 @@ def through_onednn() -> Iterator[None]:
         now = matmul.fp32_precision
         if torch.cuda.is_available():
             matmul.fp32_precision = "none" if now == "bf16" else now
-        elif now != "tf32":  # else somebody has used the older switch meanwhile
+        elif now != "tf32":  # else the user has used the older switch meanwhile
             torch.set_float32_matmul_precision("highest")
             matmul.fp32_precision = "none" if now == "bf16" else now
             other.fp32_precision = "none"
 
 
 def _is_free() -> bool:
-    """Whether there are two libraries, and nobody has said how precise products are to be."""
+    """Whether there are two libraries, and the user has not set how precise products are."""
     if not (_onednn.is_available() and _mkl.is_available()):
         return False
     return getattr(getattr(_onednn, "matmul", None), "fp32_precision", "") == "none"  # torch has it since 2.9

@@ -176,7 +176,7 @@ class Optimizer:
             self.inner.zero_grad()
 
     def load(self, state: dict[str, Any], base: list[float]) -> None:
-        """Take up a state. Where another learning rate is asked for, what a schedule made of the first one is kept.
+        """Take up a state. Where another learning rate is requested, what a schedule made of the first one is kept.
 
         Raises
         ------
@@ -231,7 +231,7 @@ def _parted(
     for parameter in members:
         if parameter.requires_grad or parameter in later:
             parts.setdefault((rates.get(parameter), later.get(parameter, 0)), []).append(parameter)
-    # Those without a rate of their own first: the first group's is the one that is told.
+    # Those without a rate of their own first: the first group's is the one that is reported.
     return dict(sorted(parts.items(), key=lambda part: (part[0][0] is not None, part[0][1])))
 
 

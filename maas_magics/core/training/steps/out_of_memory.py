@@ -1,4 +1,4 @@
-"""Steps that are too large for memory: told from other failures, and taken in parts."""
+"""Steps that are too large for memory: distinguished from other failures, and taken in parts."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def first_line(error: BaseException) -> str:
 
 
 def error_of(error: BaseException) -> MaasError:
-    """What a person is told of a training that ended so."""
+    """The error of a training that ended so."""
     return MaasError(
         f"Memory is too small for the training: {first_line(error)}.",
-        "--batch-size auto finds one that fits; where there is a checkpoint, --resume goes on from it.",
+        "--batch-size auto finds one that fits; where there is a checkpoint, --resume resumes from it.",
     )
 
 
 @dataclass
 class MicroBatching:
-    """How the steps of a training are divided, and who is told of it.
+    """How the steps of a training are divided, and who is notified of it.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class MicroBatching:
 class MicroBatchedStep:
     """A step that, where memory is too small for it, is taken in parts whose gradients add up.
 
-    The mean over the rows stays what it was, but for figures that a layer makes of a whole batch, as batch-norm does.
+    The mean over the rows stays what it was, but for what a layer computes over a whole batch, as batch-norm does.
     A step that failed after its gradient was complete is not taken again: weights may have moved.
 
     Parameters
@@ -120,7 +120,7 @@ class MicroBatchedStep:
         return tuple(found)
 
     def _divide(self, error: Exception, inputs: tuple[Any, ...], target: Tensor) -> None:
-        """Twice the parts; raises where that would be no cure."""
+        """Twice the parts; raises where that would not help."""
         if not is_out_of_memory(error) or not _before_the_update(error):
             raise error
         rows = max(len(answers) for _, answers in inputs) if self._grouped else len(target)

@@ -1,4 +1,4 @@
-"""State of a network that is not in its ``state_dict``, and that a training needs to go on to the same weights."""
+"""State of a network that is not in its ``state_dict``, and that a training needs to continue to the same weights."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def matching(net: nn.Module, pattern: str, option: str) -> list[nn.Parameter]:
     pattern : str
         As in `fnmatch`, case-sensitive: ``encoder.*``, ``*.bias``.
     option : str
-        Told where it matches nothing.
+        Named in the error where it matches nothing.
 
     Raises
     ------

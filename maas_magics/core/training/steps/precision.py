@@ -38,7 +38,7 @@ class Precision:
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(state)
 
@@ -69,8 +69,8 @@ def make_precision(name: str, net: nn.Module, example: tuple[Tensor, ...], devic
         made = Precision(name, device)
     except RuntimeError as error:
         raise OptionError(f"{device} has no {name}: {_first(error)}", other) from None
-    # A device may lack a kernel for one layer only, so the network itself is asked, in fp32 as well:
-    # what fails there too is no matter of precision, and is told by the training.
+    # A device may lack a kernel for one layer only, so the network itself is run, in fp32 as well:
+    # what fails there too is not a matter of precision, and is reported by the training.
     found = trial(net, example, made.autocast)
     if found is not None and trial(net, example) is None:
         if name == "fp16" and trial(net, example, torch.autocast(device.type, torch.bfloat16)) is not None:

@@ -17,7 +17,7 @@ PARTS = ("data", "forward", "backward", "optimizer", "compiled", "events", "vali
 """In the order of a training; ``compiled`` is forward, backward and optimizer of compiled steps."""
 
 OUTSIDE = ("validation", "compiling")
-"""What is no part of a step."""
+"""Phases that are not part of a step."""
 
 SMALL = 1e-3
 """Seconds of a step below which calls cost more than arithmetic."""
@@ -39,7 +39,7 @@ class Profiler:
         self.steps = 0
 
     def now(self) -> float:
-        """Seconds, once the device has done what it was asked for."""
+        """Seconds, once the device has done all its work."""
         if self._cuda is not None:
             torch.cuda.synchronize(self._cuda)
         return time.perf_counter()
@@ -146,7 +146,7 @@ class ProfiledStep(FullStep):
 
 
 def advice(seconds: dict[str, float], steps: int, batches: Any, *, fast: bool) -> str:
-    """One sentence about what would help most, from the figures.
+    """One sentence about what would help most, from the measured times.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def advice(seconds: dict[str, float], steps: int, batches: Any, *, fast: bool) -
     batches : Any
         What the training took its rows from.
     fast : bool
-        Whether ``--fast auto`` was asked for.
+        Whether ``--fast auto`` was requested.
     """
     whole = sum(seconds.values())
     inside = whole - sum(seconds.get(part, 0.0) for part in OUTSIDE)

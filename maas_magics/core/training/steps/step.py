@@ -28,10 +28,10 @@ class TrainStep:
     net : nn.Module
         In training mode, one with ``members`` answers (n, members, outputs), and each member learns from every row.
     optimizer : Optimizer
-        Over the parameters of ``net``. One that searches along a line may ask for the loss several times.
+        Over the parameters of ``net``. One that searches along a line may evaluate the loss several times.
     loss_of : Loss
     deferred : bool
-        Whether the loss stays on its device, so that nobody waits for it: the answer is then a tensor of one number.
+        Whether the loss stays on its device, so that no one waits for it: the answer is then a tensor of one number.
     """
 
     def __init__(self, net: nn.Module, optimizer: Optimizer, loss_of: Loss, *, deferred: bool = False) -> None:

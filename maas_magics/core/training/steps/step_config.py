@@ -45,7 +45,7 @@ class StepConfig:
     division : MicroBatching or None
         How a step is divided that is too large for memory; without one it fails.
     deferred : bool
-        Whether losses stay on their device until they are told; see `TrainStep`.
+        Whether losses stay on their device until they are reported; see `TrainStep`.
     full : callable
         Makes a step that does more than the lean one, as `FullStep` is made.
     """
@@ -72,7 +72,7 @@ class StepConfig:
             self.freezing.hold(epoch)
 
     def step(self, loss: Loss) -> Step:
-        """The function that takes a step: the lean one unless something is asked for that it cannot do."""
+        """The function that takes a step: the lean one unless something is requested that it cannot do."""
         extra = self.precision is not None or self.clip is not None or self.average is not None
         if self.profiler is None and not extra and not self.grouped:
             whole: Step = TrainStep(self.net, self.optimizer, loss, deferred=self.deferred)
@@ -97,7 +97,7 @@ class StepConfig:
         )
 
     def timed(self, batches: Batches) -> Batches:
-        """The batches, their making timed where somebody wants to know."""
+        """The batches, their making timed where someone wants to know."""
         return batches if self.profiler is None else ProfiledBatches(batches, self.profiler)
 
     def averaged(self) -> AbstractContextManager[None]:
@@ -114,7 +114,7 @@ class StepConfig:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.rates.load(state["rates"])
         if self.precision is not None:
             self.precision.load(state["precision"])

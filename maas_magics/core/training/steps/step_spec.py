@@ -88,7 +88,7 @@ def make_learner(rules: StepSpec, net: nn.Module, *, flat: bool = True) -> tuple
     )
     if rules.precision == "fp16" and optimizer.needs_closure:
         raise OptionError(
-            f"{chosen.name} asks for the loss several times a step, which fp16 cannot.", "--precision bf16"
+            f"{chosen.name} evaluates the loss several times a step, which fp16 cannot.", "--precision bf16"
         )
     if rules.first_lr is not None:
         optimizer.begin_at(rules.first_lr)
@@ -118,15 +118,17 @@ def make_step_config(
     rules, net, optimizer, freezing, precision
     epochs, steps, mode
         See `make_lr_schedule`.
-    mass, division, deferred, full
+    mass, division, deferred
         See `StepConfig`.
     grouped : bool, optional
         Whether each step gets a group of batches, if it may be one of a single batch.
+    full
+        See `StepConfig`.
 
     Raises
     ------
     OptionError
-        For a schedule or a warm-up that makes no sense.
+        For a schedule or a warm-up that is not possible.
     """
     rates = make_lr_schedule(
         optimizer,

@@ -24,7 +24,7 @@ class Weighted:
     """Loss of rows that count differently: their mean, each times its weight over the mean weight of all that train.
 
     So every batch counts as many rows as it has, whatever their weights, as it does without any; equal weights change
-    nothing; a row of weight 0 has no part in the gradient.
+    nothing; a row of weight 0 does not contribute to the gradient.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | Forms | Non
     Raises
     ------
     OptionError
-        For any other loss, which gives one figure for a batch.
+        For any other loss, which gives one value for a batch.
     """
     if answers.parts:
         forms = form.forms if isinstance(form, Forms) else (None,) * len(answers.parts)
@@ -91,7 +91,7 @@ def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | Forms | Non
         takes = False
     if not takes:
         raise OptionError(
-            "A loss of your own gives one figure for a batch, so its rows cannot be weighted.",
+            "A loss of your own gives one value for a batch, so its rows cannot be weighted.",
             "Give it the parameter reduction='none', or put the weights into the target.",
         )
     return OwnLoss(partial(loss, reduction="none"), form).value

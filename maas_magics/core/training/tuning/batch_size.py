@@ -171,7 +171,7 @@ def find_batch_size(
     threads : callable
         From a size to a context with the threads that it would train on.
     stopping : callable
-        What somebody wants; ends the search.
+        What someone wants; ends the search.
     group : int
         Batches of a step.
     free : callable

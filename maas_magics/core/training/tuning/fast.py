@@ -1,7 +1,7 @@
 """``--fast auto``: a few real steps in each of several ways, and the fastest way for the training.
 
 Every trial is taken back to the bit: weights, optimizer, random numbers; the order of rows is drawn from a generator
-that no trial touches. What is chosen is told with what it brought.
+that no trial touches. What is chosen is reported with what it brought.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TuningChoice:
     ----------
     regime : StepConfig
     threads : int or None
-        None where nothing was tried and nothing asked for.
+        None where nothing was tried and nothing requested.
     summary : tuple of str
         One entry for each thing that was tried: ``"bf16 (1.4×)"``, ``"fp32 (bf16 0.6×)"``.
     """
@@ -72,7 +72,7 @@ class TuningChoice:
 
 
 def again(regime: StepConfig, kept: dict[str, Any], device: torch.device) -> TuningChoice:
-    """What was chosen before, for a training that goes on: another choice would not go on to the same end."""
+    """What was chosen before, for a training that continues: another choice would not continue to the same end."""
     if regime.precision is None and kept["precision"] != "fp32":
         regime = replace(regime, precision=Precision(kept["precision"], device))
     return TuningChoice(regime, kept["threads"], ("as before",))
@@ -101,11 +101,11 @@ def choose(
     total : int
         Steps of the training: no more than a tenth of them goes into trials.
     threads : int or None
-        Threads that were asked for, which are not tried.
+        Threads that were requested, which are not tried.
     precision : bool
         Whether bf16 may be chosen.
     stopping : callable
-        What somebody wants; ends the trials.
+        What someone wants; ends the trials.
     rows : list of Batch, optional
         What to try on where the rows are not in memory.
     """
@@ -146,7 +146,7 @@ def choose(
 def _twice_as_large(
     regime: StepConfig, threads: int, loss: Loss, batches: InMemory, rows: list[Batch], steps: int, rounds: int
 ) -> str:
-    """What twice the batch would bring. It is told and not chosen: it would change what is learnt."""
+    """What twice the batch would bring. It is reported and not chosen: it would change what is learnt."""
     size = batches.batch_size
     larger = batches.sized(2 * size)
     ways = (rows, [_batch(larger, k) for k in range(len(rows) // 2)])
@@ -219,7 +219,7 @@ def _timed(
     regime: StepConfig, loss: Loss, rows: list[Batch], steps: int, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     """Seconds of one step, the first one apart."""
-    step = replace(regime, average=None).step(loss)  # a trial is no part of the mean of the weights
+    step = replace(regime, average=None).step(loss)  # a trial is not part of the mean of the weights
     loss_before = step(*rows[0])
     float(loss_before)  # waits for the device
     begun = clock()

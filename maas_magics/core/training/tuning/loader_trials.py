@@ -1,7 +1,7 @@
-"""``--fast auto`` for rows that are read while the training goes on: how many loader workers, and what `fast` tries.
+"""``--fast auto`` for rows that are read while the training continues: how many loader workers, and what `fast` tries.
 
 Batches to try on are read in processes of their own, forked from this one, so neither a dataset nor a sampler nor any
-generator of random numbers here notices: the training goes on as without the trials.
+generator of random numbers here notices: the training continues as without the trials.
 """
 
 from __future__ import annotations
@@ -78,11 +78,14 @@ def choose_for_loader(
 
     Parameters
     ----------
-    regime, loss, total, threads, precision, stopping
+    regime, loss
+        As `choose` takes them.
     batches : Batches
         One for each gradient. The number of workers of a `FromDataset` is set to what was found.
+    total, threads, precision, stopping
+        As `choose` takes them.
     workers : int or None
-        Loader workers that were asked for, which are not tried.
+        Loader workers that were requested, which are not tried.
     """
     begun, now = time.perf_counter(), torch.get_num_threads()
     few = few_batches(batches, total)
@@ -147,7 +150,7 @@ def _as_dataset(batches: Any) -> FromDataset | str:
     except TypeError:
         rows = 0
     if not isinstance(size, int) or not rows:
-        return "the loader does not tell how its batches are made"
+        return "the loader does not say how its batches are made"
     readers = Readers((dataset,), loader.collate_fn)
     order = torch.arange(rows)
     return FromDataset(readers, 0, order, size, batches.encode, batches.device, pace=batches.pace, items=batches.items)
@@ -196,7 +199,7 @@ class _Trial:
             precision.load(scale)
 
     def choose(self, batches: FromDataset, step: float, total: int, spent: float) -> tuple[int, float, str]:
-        """The number of workers, seconds of a step with them, and what is told of it.
+        """The number of workers, seconds of a step with them, and a note about it.
 
         Parameters
         ----------

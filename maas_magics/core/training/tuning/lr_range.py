@@ -66,7 +66,7 @@ def lr_range(
     seed : int
         Of the order of rows in the test; the order of the training comes from a generator of its own.
     stopping : callable
-        What somebody wants; ends the test.
+        What someone wants; ends the test.
 
     Returns
     -------
