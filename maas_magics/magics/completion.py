@@ -32,13 +32,16 @@ def matches(context: Any, session: Callable[[], Session], shell: Any) -> Any:
     Parameters
     ----------
     context : IPython.core.completer.CompletionContext
+        The cell and the cursor.
     session : callable
-        Gets the session, where one of the magics stands in the line.
+        Returns the session, where one of the magics stands in the line.
     shell : InteractiveShell
+        The shell whose variables may be named.
 
     Returns
     -------
-    matches : IPython.core.completer.SimpleMatcherResult
+    IPython.core.completer.SimpleMatcherResult
+        The completions; other matchers are suppressed where there are some, or where the cursor is in a comment.
     """
     from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
