@@ -45,4 +45,4 @@ def test_what_is_no_pair_is_told(cell: Callable[[str], Any], failing: Callable[[
     assert "'tokens' is not of the form argument=column" in failing(
         "%train m --data rows ys --model net --inputs tokens"
     )
-    assert "no number" in failing("%train m --data rows ys --model net --loss-weights kind=much")
+    assert "not a number" in failing("%train m --data rows ys --model net --loss-weights kind=much")

@@ -239,7 +239,7 @@ def test_bodies_that_are_no_request(body: bytes, told: str, http: httpx2.Client)
         ({"datatype": "UINT8", "data": [-1] * 8}, "does not fit UINT8"),
         ({"datatype": "INT64", "data": [1.5] * 8}, "are not INT64"),
         ({"datatype": "BOOL", "data": [1] * 8}, "are not BOOL"),
-        ({"data": 1}, "no list"),
+        ({"data": 1}, "not a list"),
         ({"parameters": {"binary_data_size": 10**12}}, "bytes; 0 are left"),
         ({"parameters": {"binary_data_size": -1}}, "bytes; 0 are left"),
         ({"parameters": {"binary_data_size": True}}, "bytes; 0 are left"),
