@@ -109,7 +109,7 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         Raises
         ------
         DataError
-            If the values are no target of this kind.
+            If the values are not a target of this kind.
         """
         raise NotImplementedError
 
@@ -120,8 +120,9 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         Parameters
         ----------
         target : Tensor, shape (n,) or (n, ...)
+            The target of the batch, as the loader or dataset gives it.
         outputs : callable
-            Asks the network the batch.
+            Runs the network on the batch, and returns its outputs.
         classes : sequence, optional
             What the dataset calls its classes.
 
@@ -134,7 +135,13 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Self:
-        """The task of plain values that were written down; raises `msgspec.ValidationError`."""
+        """The task of plain values that were written down; raises `msgspec.ValidationError`.
+
+        Parameters
+        ----------
+        saved : mapping of str to Any
+            Fields of the task, as `msgspec.to_builtins` wrote them.
+        """
         return msgspec.convert(saved, cls)
 
     # --- the target, without torch ---
