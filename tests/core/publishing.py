@@ -7,12 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
-
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.features.modalities.number import Number
 from maas_magics.core.features.processor import Processor
-from maas_magics.core.store.manifest import Manifest, write_manifest
+from maas_magics.core.store.manifest import Manifest, read_manifest, write_manifest
 from maas_magics.core.store.models import Store
 from maas_magics.core.store.storage import staging
 from maas_magics.core.tasks.regression import Regression
@@ -44,7 +42,7 @@ def put(store: Store, name: str, mark: str = "mark", size: int = 100) -> int:
 def marks(store: Store, name: str, version: int, size: int = 100) -> set[str]:
     """Marks of a version's files: one if it is whole."""
     folder = store.folder(name, version)
-    info = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest).info
+    info = read_manifest(folder).info
     found = {(folder / f"part{part}").read_text() for part in range(PARTS)}
     return {info.architecture} | {text[: len(text) // size] for text in found}
 
