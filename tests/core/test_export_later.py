@@ -80,7 +80,7 @@ class Counting(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        answered: Tensor = self.layer(x) * float(self.calls)
+        answered: Tensor = self.layer(x) * float(1 + self.calls % 5)
         return answered
 
 
