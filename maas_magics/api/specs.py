@@ -98,6 +98,9 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     inputs : dict of str to str
         For each argument of a module's ``forward``, the column, array or key of the data that it gets; those that have
         its name where empty.
+    feature : dict of str to str
+        What a column is: ``"text"`` is read by a network of its own, ``"column"`` is laid beside the others, whatever
+        it looks like; recognised where nothing is said.
     balance : bool
         Draw the training rows with replacement, each label equally likely.
     preprocess : {"auto", "none"}
@@ -131,6 +134,10 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     inputs: Annotated[
         dict[str, str],
         option("what the module's arguments get: ids=tokens,mask=mask", "ARGUMENT=COLUMN", reads="pairs"),
+    ] = {}
+    feature: Annotated[
+        dict[str, str],
+        option("what a column is: review=text, code=column", "COLUMN=KIND", reads="pairs"),
     ] = {}
     balance: Annotated[bool, option("draw the rows with each label equally likely")] = False
     preprocess: Annotated[Literal["auto", "none"], option("none hands numbers to the module as they are", "HOW")] = (

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from maas_magics.core.batches.batches import Batches
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
-from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range, transformed
-from maas_magics.core.features.module import Preprocessing
+from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range
+from maas_magics.core.features.module import Preprocessing, entered_ready
 from maas_magics.core.features.processor import Processor
 
 
@@ -26,7 +26,7 @@ class EncodedRows(Dataset[Any]):
     Parameters
     ----------
     table : pyarrow.Table
-        The features, as they came.
+        What is kept of the features; see `Processor.ready`.
     target : Tensor
         Encoded, with the weights of its rows beside it.
     processor : Processor
@@ -41,9 +41,10 @@ class EncodedRows(Dataset[Any]):
 
     def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
         """What the network takes of some rows, and their target."""
-        raw = self.processor.encode(self.table.take(pa.array(rows)))
-        self.processor.check(raw)
-        return *transformed(self.transform, self.processor, raw), self.target[rows]
+        entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
+        with torch.inference_mode():
+            made = self.transform(*entered)
+        return *(x.clone() for x in made), self.target[rows]
 
 
 class Lazy:
@@ -88,10 +89,10 @@ class Lazy:
         try:
             made = [
                 FromDataset(
-                    readers, number, torch.arange(len(rows)), batch_size, _as_it_is, device, seed=self._seed,
-                    lengths=prepared.processor.lengths(rows.table), as_made=True,
+                    readers, number, torch.arange(len(part)), batch_size, _as_it_is, device, seed=self._seed,
+                    lengths=prepared.processor.lengths(part.table), as_made=True,
                 )
-                for number, rows in enumerate(parts)
+                for number, part in enumerate(parts)
             ]  # fmt: skip
             yield made[0], made[1] if held is not None else None
         finally:
@@ -100,7 +101,7 @@ class Lazy:
     def _encoded(self, prepared: Prepared, rows: Rows, counting: Counts, *, held: bool) -> EncodedRows:
         weights = None if rows.weights is None else torch.from_numpy(in_range(rows.weights))
         target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
-        return EncodedRows(rows.table, target, prepared.processor, prepared.transform)
+        return EncodedRows(prepared.processor.ready(rows.table), target, prepared.processor, prepared.transform)
 
 
 def _as_it_is(made: Any) -> Any:

@@ -25,6 +25,7 @@ from maas_magics.core.data.split import split
 from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.features.base import FitConfig, Layout
+from maas_magics.core.features.declared import has_ports
 from maas_magics.core.features.module import Preprocessing, entered
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.processor import Processor
@@ -217,6 +218,13 @@ def as_array(rows: Rows) -> Rows:
     return replace(rows, table=pa.table({name: made}))
 
 
+def by_ports(model: Any, arrays: bool) -> bool:
+    """Whether columns may reach a network by themselves: one by name that takes them, or one that is chosen."""
+    if not isinstance(model, str):
+        return False
+    return not arrays if model == "auto" else architectures.get(model).layout == "ports"
+
+
 def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
     """Name of the architecture for some features, or of the module's class, and what it takes.
 
@@ -224,7 +232,8 @@ def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
     lengths, which have no place beside numbers.
     """
     if isinstance(model, str):
-        chosen = model if model != "auto" else "cnn" if image_like(table.schema, CONVOLVED) else "tabm"
+        usual = "fusion" if has_ports(table.schema) else "cnn" if image_like(table.schema, CONVOLVED) else "tabm"
+        chosen = usual if model == "auto" else model
         return chosen, architectures.get(chosen).layout
     uneven = any(is_listed(kind) for kind in table.schema.types)
     one_by_one = arrays or uneven or takes_by_name(model, table.column_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from maas_magics.core.batches.prepare import (
     Prepared,
     Rows,
     as_array,
+    by_ports,
     layout_of,
     one_by_name,
     prepare,
@@ -36,6 +37,7 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.features.base import Layout
+from maas_magics.core.features.declared import declared
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.networks.outputs import SeveralHeads
 from maas_magics.core.tasks.several import heads_of
@@ -142,6 +144,12 @@ def training_rows(
     if one_by_name(model, data.data, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
+    if by_ports(model, array):
+        train_rows = replace(train_rows, table=declared(train_rows.table, data.feature, notify))
+    elif data.feature:
+        raise OptionError(
+            "--feature says what a column is to a network that reads texts.", "Drop --feature, or --model."
+        )
     chosen, layout = layout_of(model, train_rows.table, array)
 
     def standardise(head: str) -> bool:

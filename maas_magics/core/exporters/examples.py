@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maas_magics.api.signature import NUMPY
 from maas_magics.core.data.arrow import Array
 
 if TYPE_CHECKING:
@@ -36,15 +35,10 @@ DRAWN = 300
 
 
 def example(model: Model) -> tuple[Tensor, ...]:
-    """Inputs of the model's graph, `ROWS` rows of zeros and empty text."""
+    """Inputs of the model's graph, `ROWS` rows of zeros and empty text, or of whatever texts and files hold."""
     from maas_magics.core.features.module import entered
 
-    raw = []
-    for feature in model.processor.features:
-        shape, spec = (ROWS, *feature.example_row), feature.spec
-        text = spec.datatype == "BYTES"
-        raw.append(np.full(shape, "", dtype=object) if text else np.zeros(shape, dtype=NUMPY[spec.datatype]))
-    return entered(model.processor, raw)
+    return entered(model.processor, [feature.example(ROWS) for feature in model.processor.features])
 
 
 def drawn(model: Model) -> list[Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     file = folder / exporter.file
     with tracing_lock():
         signature = exporter.export(model, file)
+    for name, data in model.processor.files.items():
+        (folder / re.sub(r"[^\w.-]", "_", name)).write_bytes(data)
     table, target = read_sample(version)
     raw = model.processor.encode(table) if len(table) else drawn(model)
     padded = padded_inputs(model.processor)

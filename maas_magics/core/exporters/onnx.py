@@ -51,7 +51,8 @@ class Onnx:
         import onnx
 
         processor, answers = model.processor, model.manifest.answers
-        raw = _apart([spec.name for spec in processor.specs], {spec.name for spec in answers.specs})
+        entries = processor.entries
+        raw = _apart([spec.name for spec in entries], {spec.name for spec in answers.specs})
         inner = "core"
         while any(name.startswith(f"{inner}/") for name in raw):
             inner += "_"
@@ -63,15 +64,15 @@ class Onnx:
         after = _Heads(heads, f"{inner}/{decoded}", inner) if heads is not None else _Labels(answers, decoded, inner)
         inputs = [
             onnx.helper.make_tensor_value_info(name, _element(spec.datatype), _axes(spec), doc_string=spec.meaning)
-            for name, spec in zip(raw, processor.specs, strict=True)
+            for name, spec in zip(raw, entries, strict=True)
         ]
-        before, entries = _encoders(processor, raw, names)
+        before, handed = _encoders(processor, raw, names)
         outputs = [
             onnx.helper.make_tensor_value_info(spec.name, _element(spec.datatype), _axes(spec))
             for spec in answers.specs
         ]
         graph = onnx.helper.make_graph(
-            [*entries, *before, *core.graph.node, *after.nodes],
+            [*handed, *before, *core.graph.node, *after.nodes],
             "model",
             inputs,
             outputs,
@@ -97,19 +98,19 @@ class Onnx:
                 f"torch made no valid ONNX model: {str(error).splitlines()[0]}", "--format pt2"
             ) from error
         file.write_bytes(whole.SerializeToString())
-        specs = [msgspec.structs.replace(spec, name=name) for name, spec in zip(raw, processor.specs, strict=True)]
+        specs = [msgspec.structs.replace(spec, name=name) for name, spec in zip(raw, entries, strict=True)]
         return Signature(tuple(specs), answers.specs)
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open the file in ONNX Runtime."""
         from maas_magics.core.inference.engine import Engine
-        from maas_magics.core.store.manifest import read_manifest
+        from maas_magics.core.store.manifest import read_manifest, read_processor
 
         engine = Engine(file)
-        answers = read_manifest(version).answers
+        answers, processor = read_manifest(version).answers, read_processor(version)
 
         def run(raw: Sequence[Array]) -> Array:
-            return answers.decoded_from(engine.run(raw))
+            return answers.decoded_from(engine.run(processor.hosted_raw(raw)))
 
         return run
 
@@ -127,7 +128,7 @@ def _core(model: Model) -> Any:
     output = model.manifest.answers.decoded_spec.name
     axes = [
         {0: "batch"} | {axis: f"length{place}_{axis}" for axis in spec.open_axes}
-        for place, spec in enumerate(model.processor.specs)
+        for place, spec in enumerate(model.processor.entries)
     ]
     with suppress_torch_logging(), plain_attention():
         try:

@@ -40,7 +40,7 @@ class Pt2:
             If torch cannot trace the network.
         """
         inputs = example(model)
-        axes = free_axes([spec.open_axes for spec in model.processor.specs], len(inputs))
+        axes = free_axes([spec.open_axes for spec in model.processor.entries], len(inputs))
         try:
             with suppress_torch_logging(), plain_attention():
                 program = captured(model.exported(), inputs, (tuple(axes),))
@@ -57,7 +57,7 @@ class Pt2:
             msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
             if spec.datatype == "BYTES"
             else spec
-            for spec in model.processor.specs
+            for spec in model.processor.entries
         ]
         return Signature(tuple(specs), (model.manifest.answers.decoded_spec,))
 

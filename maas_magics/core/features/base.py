@@ -6,15 +6,15 @@ to a service: `Feature.encode`. The graph half is a torch module that stands in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from maas_magics.api.signature import TensorSpec
+from maas_magics.api.signature import NUMPY, TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.mismatch import infinite
 from maas_magics.core.features.scaling import Scaling
@@ -22,7 +22,7 @@ from maas_magics.core.features.scaling import Scaling
 if TYPE_CHECKING:
     from torch import nn
 
-Layout = Literal["tabular", "flat", "raw", "image"]
+Layout = Literal["tabular", "flat", "raw", "image", "ports"]
 """What the network gets.
 
 ``tabular``
@@ -33,6 +33,8 @@ Layout = Literal["tabular", "flat", "raw", "image"]
     Each column as it is.
 ``image``
     One float32 array, standardised.
+``ports``
+    As ``tabular``, and then the tensor of each column that reaches the network by itself: texts, pictures, sounds.
 """
 
 LENGTH = 5
@@ -40,6 +42,27 @@ LENGTH = 5
 
 Tell = Callable[[str], None]
 """Gets a sentence."""
+
+
+class Port(msgspec.Struct, frozen=True):
+    """Where a column reaches a network by itself.
+
+    Attributes
+    ----------
+    kind : str
+        Name of its modality: ``text``, ``image``, ``audio``.
+    shape : tuple of int
+        Of a row; −1 is an axis of any length.
+    size : int
+        How many different token ids there are; 0 where it holds no ids.
+    padding : int
+        The token id behind the end of a row.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    size: int = 0
+    padding: int = 0
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -61,6 +84,9 @@ class Feature(msgspec.Struct, frozen=True):
         expensive, or because rows differ in length.
     ragged : bool
         Whether rows differ in length: those of a batch are padded to one length.
+    hosted : bool
+        Whether raw values are understood before they enter the graph (a text is tokenised, a file decoded), for no
+        graph can: every engine gets what `enter` makes of them.
     """
 
     name: str
@@ -71,11 +97,22 @@ class Feature(msgspec.Struct, frozen=True):
     timed: ClassVar[bool] = False
     lazy: ClassVar[bool] = False
     ragged: ClassVar[bool] = False
+    hosted: ClassVar[bool] = False
 
     @property
     def spec(self) -> TensorSpec:
         """The raw input."""
         raise NotImplementedError
+
+    @property
+    def entry(self) -> TensorSpec:
+        """What enters the graph of an export: the raw input, unless it is ``hosted``."""
+        return self.spec
+
+    @property
+    def port(self) -> Port | None:
+        """Where it reaches a network by itself, among other columns; None where it never does."""
+        return None
 
     def encode(self, values: pa.ChunkedArray) -> Array:
         """Raw array of a column, shape (n, …), of the type that `spec` says.
@@ -128,6 +165,16 @@ class Feature(msgspec.Struct, frozen=True):
         """
         return raw
 
+    def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """What is kept of a column while it is trained on: whatever makes `entered` cheap, and is not large."""
+        return values
+
+    def entered(self, ready: pa.ChunkedArray) -> Array:
+        """What enters the graph, of some rows of what `ready` kept."""
+        raw = self.encode(ready)
+        self.check(raw)
+        return self.enter(raw)
+
     def module(self) -> nn.Module | None:
         """From what enters the graph to what the network gets, or to numbers that are scaled with those of others.
 
@@ -162,13 +209,13 @@ class Feature(msgspec.Struct, frozen=True):
         """Shape of a row of what the network gets of it, where that is by itself."""
         return tuple(self.spec.shape[1:])
 
-    def lengths(self, values: pa.ChunkedArray) -> Array | None:
+    def lengths(self, ready: pa.ChunkedArray) -> Array | None:
         """Length of each row, int64 (n,), where rows differ in it: those of about one length share a batch.
 
         Parameters
         ----------
-        values : pyarrow.ChunkedArray
-            The column, n rows.
+        ready : pyarrow.ChunkedArray
+            What `ready` kept, n rows.
         """
         return None
 
@@ -176,6 +223,17 @@ class Feature(msgspec.Struct, frozen=True):
     def example_row(self) -> tuple[int, ...]:
         """Shape of a row of an example; axes that are open have some length."""
         return tuple(LENGTH if size < 0 else size for size in self.spec.shape[1:])
+
+    def example(self, rows: int) -> Array:
+        """Raw rows that a graph is traced with: zeros, or empty texts."""
+        if self.spec.datatype == "BYTES":
+            return np.full((rows, *self.example_row), "", dtype=object)
+        return np.zeros((rows, *self.example_row), dtype=NUMPY[self.spec.datatype])
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Files that stand beside an export, by name: what turns raw values into those that enter its graph."""
+        return {}
 
     @property
     def padded_with(self) -> float:
@@ -260,15 +318,18 @@ class FitConfig:
     layout : Layout
     scale : bool
         Whether numbers are scaled.
+    given : mapping of str to mapping
+        What a pretrained network asks of columns, by modality: the arguments of a feature that are not fitted.
     """
 
     layout: Layout
     scale: bool = True
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def joined(self) -> bool:
         """Whether the numbers of an array are laid beside those of other columns, and not handed on as an array."""
-        return self.layout in ("tabular", "flat")
+        return self.layout in ("tabular", "flat", "ports")
 
     @property
     def keep(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,11 @@ def entered(processor: Processor, raw: Sequence[Array]) -> tuple[Tensor, ...]:
     """Raw arrays as the graph takes them: text becomes codes."""
     pairs = zip(processor.features, raw, strict=True)
     return tuple(as_tensor(feature.enter(values)) for feature, values in pairs)
+
+
+def entered_ready(processor: Processor, ready: pa.Table) -> tuple[Tensor, ...]:
+    """What enters the graph, of some rows of what `Processor.ready` kept."""
+    return tuple(as_tensor(feature.entered(ready.column(feature.name))) for feature in processor.features)
 
 
 class Preprocessing(nn.Module):
@@ -66,6 +72,8 @@ class Preprocessing(nn.Module):
         categorical = _beside(codes) if codes else torch.zeros((rows, 0), dtype=torch.int64, device=device)
         if self.layout == "tabular":
             return numeric, categorical
+        if self.layout == "ports":
+            return numeric, categorical, *(x for joins, x in pairs if not joins)
         hot = [
             torch.nn.functional.one_hot(categorical[:, i], known + 1)[:, 1:].to(torch.float32)
             for i, known in enumerate(self.known)

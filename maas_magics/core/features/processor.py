@@ -14,7 +14,7 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.sources import ARRAY
 from maas_magics.core.data.zones import cautions
-from maas_magics.core.features.base import Coded, Feature, Layout, NumberLike
+from maas_magics.core.features.base import Coded, Feature, Layout, NumberLike, Port
 from maas_magics.core.features.modalities import modalities
 from maas_magics.core.features.old import is_old, upgraded
 from maas_magics.core.features.scaling import CLIP
@@ -31,11 +31,14 @@ class NetworkInputs(msgspec.Struct, frozen=True):
         Codes of each categorical column, code 0 (missing or unseen) included.
     image : tuple of int
         Shape of one image for the ``image`` layout.
+    ports : tuple of Port
+        Tensors of columns that reach the network by themselves, for the ``ports`` layout.
     """
 
     numeric: int = 0
     categories: tuple[int, ...] = ()
     image: tuple[int, ...] = ()
+    ports: tuple[Port, ...] = ()
 
 
 class Processor(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +94,9 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         """Whether rows are encoded as an epoch requests them."""
         return any(feature.lazy for feature in self.features)
 
-    def lengths(self, table: pa.Table) -> Array | None:
+    def lengths(self, ready: pa.Table) -> Array | None:
         """Length of each row, int64 (n,), the longest of its columns; None where rows do not differ in it."""
-        found = (feature.lengths(table.column(feature.name)) for feature in self.features)
+        found = (feature.lengths(ready.column(feature.name)) for feature in self.features)
         each = [lengths for lengths in found if lengths is not None]
         return np.max(each, axis=0) if each else None
 
@@ -113,7 +116,35 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         if self.layout == "image":
             return NetworkInputs(image=self.features[0].shape)
         numeric = sum(len(feature.scaling.fill) for feature in self.numbers) + len(self.indicators)
-        return NetworkInputs(numeric, tuple(len(feature.words) + 1 for feature in self.codes))
+        ports = tuple(feature.port for feature in self.features if feature.port is not None)
+        return NetworkInputs(numeric, tuple(len(feature.words) + 1 for feature in self.codes), ports=ports)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether raw values of some column are understood before they enter a graph."""
+        return any(feature.hosted for feature in self.features)
+
+    def hosted_raw(self, raw: Sequence[Array]) -> list[Array]:
+        """Raw arrays as the graph of an export takes them: texts as token ids, files decoded."""
+        pairs = zip(self.features, raw, strict=True)
+        return [feature.enter(values) if feature.hosted else values for feature, values in pairs]
+
+    @property
+    def entries(self) -> tuple[TensorSpec, ...]:
+        """What enters the graph of an export."""
+        return tuple(feature.entry for feature in self.features)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Files that stand beside an export; those of several columns that differ have the column's name in front."""
+        each = [(feature.name, name, data) for feature in self.features for name, data in feature.files.items()]
+        same = {name: len({data for _, other, data in each if other == name}) == 1 for _, name, _ in each}
+        return {name if same[name] else f"{column}.{name}": data for column, name, data in each}
+
+    def ready(self, table: pa.Table) -> pa.Table:
+        """What is kept of rows while they are trained on."""
+        table = self._taken(table)
+        return pa.table({feature.name: feature.ready(table.column(feature.name)) for feature in self.features})
 
     @property
     def flat_names(self) -> list[str]:
@@ -135,6 +166,11 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         DataError
             If a column is missing or holds another kind of value than in training.
         """
+        table = self._taken(table)
+        return [feature.encode(table.column(feature.name)) for feature in self.features]
+
+    def _taken(self, table: pa.Table) -> pa.Table:
+        """A table that has every column, by the names that the model knows."""
         table = self._respaced(table)
         there = set(table.column_names)
         absent = [name for name in self.names if name not in there]
@@ -144,7 +180,7 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
                 f"The data lacks {'column' if len(absent) == 1 else 'columns'} {shown}.",
                 self._instead(absent[0], table.column_names),
             )
-        return [feature.encode(table.column(feature.name)) for feature in self.features]
+        return table
 
     def check(self, raw: Sequence[Array]) -> None:
         """Raise `DataError` for what no network learns from, such as infinite numbers."""

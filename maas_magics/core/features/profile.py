@@ -78,7 +78,7 @@ class TableProfile:
         return Processor.of(features, self.fit.layout, self.fit.joined and self.fit.scale)
 
     def _check(self, feature: Feature) -> None:
-        if self.fit.joined and not feature.joins:
+        if self.fit.joined and not feature.joins and (self.fit.layout != "ports" or feature.port is None):
             kind = self._schema.field(feature.name).type
             raise DataError(
                 f"Column {feature.name!r} holds {kind}, which has no place beside numbers and categories.",

@@ -87,13 +87,14 @@ class Predictor:
         first = next((place for place, feature in enumerate(features) if feature.gaps), -1)
         self._first_number = first if all(feature.may_be_blank for feature in features) else None
         """Place of the first input of numbers that may be missing; -1 if there is none, None if no row is blank."""
+        self._hosted = self.processor.hosted
         self._timed = any(feature.timed for feature in features)
         self._answering = answering_of(self.answers)
 
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
         if self.engine is not None:
-            return self.answers.decoded_from(self.engine.run(raw))
+            return self.answers.decoded_from(self.engine.run(self._entering(raw)))
         assert self._model is not None
         try:
             return self._model.run(raw)
@@ -127,10 +128,14 @@ class Predictor:
         raw = fit_inputs(self.processor.specs, inputs, self._gaps)
         blank = self._blank(raw)
         if self.engine is not None:
-            return self.engine.run(raw), blank
+            return self.engine.run(self._entering(raw)), blank
         wanted = True if self.answers.labels or self.answers.parts else None
         asked = PredictRequest(model=self.ref, data=None, probabilities=wanted)
         return self._answering.signed(self.decoded(raw), asked), blank
+
+    def _entering(self, raw: Sequence[Array]) -> Sequence[Array]:
+        """Raw arrays as the engine's graph takes them."""
+        return self.processor.hosted_raw(raw) if self._hosted else raw
 
     def _blank(self, raw: Sequence[Array]) -> Array | None:
         """Rows without any information, if there are such; soon done where a number is there in every row."""

@@ -6,6 +6,7 @@ those here whether a column is one of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -28,6 +29,8 @@ class Modality:
 
     feature: type[Feature]
     profile: type[Profile]
+    recognise: Callable[[pa.ChunkedArray], str] | None = None
+    """Gets a column that nothing was said about, and says why it is of this kind; empty where it is not."""
 
     def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind.
@@ -40,6 +43,15 @@ class Modality:
             What it is fitted for.
         """
         return self.profile.accepts(field, fit)
+
+
+DECLARED = b"maas_magics.modality"
+"""In the metadata of a field: the modality that a column was said, or recognised, to be of."""
+
+
+def modality_of(field: pa.Field) -> str:
+    """Name of the modality that a column was declared to be of; empty where none was."""
+    return str((field.metadata or {}).get(DECLARED, b"").decode())
 
 
 modalities: Registry[Modality] = Registry("modality", __name__, "maas_magics.modalities")
@@ -57,6 +69,10 @@ def profile_of(field: pa.Field, fit: FitConfig) -> Profile:
     """
     from maas_magics.core.features.refused import RefusedProfile
 
+    declared = modality_of(field)
+    if declared:
+        found: Profile = modalities.get(declared).profile(field, fit)
+        return found
     own: list[Modality] = []
     others: list[Modality] = []
     for name in modalities:
@@ -64,6 +80,6 @@ def profile_of(field: pa.Field, fit: FitConfig) -> Profile:
         (own if modality.feature.__module__.startswith(f"{__name__}.") else others).append(modality)
     for modality in others + own:
         if modality.accepts(field, fit):
-            found: Profile = modality.profile(field, fit)
+            found = modality.profile(field, fit)
             return found
     return RefusedProfile(field, fit)

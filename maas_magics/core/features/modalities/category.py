@@ -94,7 +94,7 @@ def _others(value: str) -> tuple[str, ...]:
     return (repr(number),) if number != int(number) or abs(number) >= 1e16 else (f"{number:.1f}", str(int(number)))
 
 
-class TextProfile:
+class CategoryProfile:
     """Fits `Category` to a column of texts, or what they spell: dates, or numbers in a text file.
 
     Parameters
@@ -215,4 +215,4 @@ def _is_spelled(field: pa.Field) -> bool:
     return MIXED in (field.metadata or {}) or (pa.types.is_dictionary(kind) and not is_text(kind.value_type))
 
 
-modalities.register("category")(Modality(Category, TextProfile))
+modalities.register("category")(Modality(Category, CategoryProfile))

@@ -77,9 +77,9 @@ class SequenceFeature(Feature, frozen=True, kw_only=True, tag="sequence"):
         kind = dtype if dtype and self.dtype.startswith("float") else self.dtype
         return msgspec.structs.replace(self, dtype=kind)
 
-    def lengths(self, values: pa.ChunkedArray) -> Array:
+    def lengths(self, ready: pa.ChunkedArray) -> Array:
         """Numbers of each row, int64 (n,)."""
-        return np.asarray(pc.list_value_length(_whole(values, self.name)), dtype=np.int64)
+        return np.asarray(pc.list_value_length(_whole(ready, self.name)), dtype=np.int64)
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Rows of a few zeros and ones."""

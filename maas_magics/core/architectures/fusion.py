@@ -1,0 +1,47 @@
+"""The default network for tables with texts, pictures or sounds: an encoder for each, fused by layers."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
+from maas_magics.core.networks.encoders import encoder_of
+from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.tasks.base import Task
+
+
+def fusion(features: NetworkInputs, outputs: int, *, task: Task, hidden: int = 128, dropout: float = 0.2) -> nn.Module:
+    """Filters over texts, convolutions over pictures and sounds; numbers and categories beside them.
+
+    Parameters
+    ----------
+    features
+        The columns.
+    outputs
+        One for each class, label or quantity; of two classes, one for both.
+    task
+        What is learnt.
+    hidden
+        Width of the layer before the answer.
+    dropout
+        Probability of dropping a number of a vector.
+    """
+    return Fusion(features, outputs, encoder_of, hidden, dropout)
+
+
+def recipe(rows: int, task: Task) -> Recipe:
+    """AdamW at a falling rate, with an average of the weights over about an epoch."""
+    batch_size = 32 if rows < 4_000 else 64
+    return Recipe(
+        optimizer="AdamW",
+        lr=2e-3,
+        weight_decay=0.01,
+        schedule="linear",
+        batch_size=batch_size,
+        epochs=30 if rows < 4_000 else 12,
+        patience=6,
+        ema=1 - 1 / max(15, rows // batch_size),
+    )
+
+
+architectures.register("fusion")(Architecture("ports", fusion, recipe))

@@ -1,0 +1,52 @@
+"""Filters over the tokens of texts."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from maas_magics.core.architectures import Architecture, NetworkInputs, architectures
+from maas_magics.core.architectures.fusion import recipe
+from maas_magics.core.networks.encoders import TextCNN, encoder_of
+from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.tasks.base import Task
+
+
+def textcnn(
+    features: NetworkInputs,
+    outputs: int,
+    *,
+    task: Task,
+    width: int = 128,
+    filters: int = 64,
+    tokens: tuple[int, ...] = (2, 3, 4),
+    hidden: int = 128,
+    dropout: float = 0.3,
+) -> nn.Module:
+    """Embeddings of tokens, filters over some in a row, and layers that answer from both.
+
+    Parameters
+    ----------
+    features
+        The columns, of which one or more are texts.
+    outputs
+        One for each class, label or quantity; of two classes, one for both.
+    task
+        What is learnt.
+    width
+        Of an embedding.
+    filters
+        For each of ``tokens``.
+    tokens
+        In a row, for each group of filters.
+    hidden
+        Width of the layer before the answer.
+    dropout
+        Probability of dropping a number of an embedding.
+    """
+    text = partial(TextCNN, width=width, filters=filters, tokens=tuple(tokens), dropout=dropout)
+    return Fusion(features, outputs, partial(encoder_of, text=text), hidden)
+
+
+architectures.register("textcnn")(Architecture("ports", textcnn, recipe))

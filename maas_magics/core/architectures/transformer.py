@@ -1,0 +1,58 @@
+"""A small transformer over the tokens of texts, from scratch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
+from maas_magics.core.networks.encoders import TextTransformer, encoder_of
+from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.tasks.base import Task
+
+
+def transformer(
+    features: NetworkInputs,
+    outputs: int,
+    *,
+    task: Task,
+    width: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    hidden: int = 128,
+    dropout: float = 0.1,
+) -> nn.Module:
+    """Layers of attention over the tokens of each text.
+
+    Parameters
+    ----------
+    features
+        The columns, of which one or more are texts.
+    outputs
+        One for each class, label or quantity; of two classes, one for both.
+    task
+        What is learnt.
+    width
+        Of an embedding, a multiple of ``heads``.
+    layers
+        Of attention.
+    heads
+        Of each layer.
+    hidden
+        Width of the layer before the answer.
+    dropout
+        Probability of dropping a number inside the layers.
+    """
+    text = partial(TextTransformer, width=width, layers=layers, heads=heads, dropout=dropout)
+    return Fusion(features, outputs, partial(encoder_of, text=text), hidden)
+
+
+def recipe(rows: int, task: Task) -> Recipe:
+    """AdamW under one cycle."""
+    return Recipe(
+        optimizer="AdamW", lr=1e-3, weight_decay=0.01, schedule="one-cycle", batch_size=32, epochs=12, patience=4
+    )
+
+
+architectures.register("transformer")(Architecture("ports", transformer, recipe))

@@ -1,0 +1,61 @@
+"""Which columns reach a network by themselves: those that are said to, and those that are recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.features.base import Tell
+from maas_magics.core.features.modalities import DECLARED, modalities, modality_of
+
+PLAIN = "column"
+"""What a column may be said to be that is laid beside the others, whatever it looks like."""
+
+
+def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell) -> pa.Table:
+    """The table with a modality in the metadata of each field that reaches a network by itself.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Features of the training rows.
+    kinds : mapping of str to str
+        Modalities that were asked for, by column; ``"column"`` for one that is laid beside the others.
+    notify : callable
+        Gets a sentence about every column that was recognised.
+
+    Raises
+    ------
+    OptionError
+        If there is no such column or modality.
+    """
+    open_kinds = {name: one for name in modalities if (one := modalities.get(name)).recognise is not None}
+    for name, kind in kinds.items():
+        if name not in table.column_names:
+            raise OptionError(f"There is no column {name!r}.", did_you_mean(name, table.column_names))
+        if kind not in (*open_kinds, PLAIN):
+            raise OptionError(f"{kind!r} is not a kind of column.", did_you_mean(kind, (*open_kinds, PLAIN)))
+    fields = []
+    for field in table.schema:
+        kind = kinds.get(field.name, "") or _recognised(field.name, table, open_kinds, notify)
+        if kind and kind != PLAIN:
+            field = field.with_metadata({**(field.metadata or {}), DECLARED: kind.encode()})
+        fields.append(field)
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
+
+
+def has_ports(schema: pa.Schema) -> bool:
+    """Whether a column reaches a network by itself."""
+    return any(modality_of(field) for field in schema)
+
+
+def _recognised(name: str, table: pa.Table, kinds: Mapping[str, object], notify: Tell) -> str:
+    for kind in kinds:
+        recognise = modalities.get(kind).recognise
+        why = recognise(table.column(name)) if recognise is not None else ""
+        if why:
+            notify(f"Column {name!r} {why}: it is taken as {kind}. --feature {name}={PLAIN} lays it beside the others.")
+            return kind
+    return ""

@@ -1,0 +1,195 @@
+"""Texts that are read: sentences, reviews, messages. A tokenizer makes ids of them, which a network reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maas_magics.api.signature import TensorSpec
+from maas_magics.core.data.arrow import Array, as_text, is_text
+from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
+from maas_magics.core.features.mismatch import mismatch
+from maas_magics.core.features.modalities import Modality, modalities
+from maas_magics.core.features.tokens import PAD, token_counts, token_ids, tokenizer, train_tokenizer
+
+LONGEST = 256
+"""Tokens that a text is cut at."""
+
+COUNTED = 2_000
+"""Texts whose tokens are counted to say how many are cut."""
+
+SENTENCES = 0.5
+"""Share of the rows that must read like sentences, and differ, for a column to be text."""
+
+FEWEST = 20
+"""Different texts below which a column holds categories, however long they are."""
+
+SENTENCE = r"(?:\b\p{Ll}+\b.*?){3}|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]{8}"
+"""Three words in lower case, or a run of letters of a script that puts no spaces between words."""
+
+
+class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
+    """Texts of any length. Those of a batch are padded to the longest of them.
+
+    Attributes
+    ----------
+    tokenizer : str
+        The JSON of `tokenizer.json`.
+    size : int
+        Different tokens.
+    padding : int
+        Id of the padding token.
+    longest : int
+        Tokens that a text is cut at, special ones included.
+    """
+
+    tokenizer: str
+    size: int
+    padding: int = 0
+    longest: int = LONGEST
+
+    may_be_blank: ClassVar[bool] = True
+    lazy: ClassVar[bool] = True
+    ragged: ClassVar[bool] = True
+    hosted: ClassVar[bool] = True
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Text, (n, 1)."""
+        return TensorSpec(self.name, "BYTES", (-1, 1), "a text")
+
+    @property
+    def entry(self) -> TensorSpec:
+        """Ids of its tokens, int64 (n, tokens)."""
+        return TensorSpec(self.name, "INT64", (-1, -1), f"ids by tokenizer.json, padded with {self.padding}")
+
+    @property
+    def port(self) -> Port:
+        """Ids of its tokens."""
+        return Port("text", (-1,), self.size, self.padding)
+
+    @property
+    def padded_with(self) -> float:
+        """The padding token."""
+        return self.padding
+
+    def encode(self, values: pa.ChunkedArray) -> Array:
+        """Texts, object (n, 1), empty for what is missing."""
+        if isinstance(values.type, pa.FixedShapeTensorType) or pa.types.is_nested(values.type):
+            raise mismatch(self.name, str(values.type), "text", "Give one text a row.")
+        return np.array(_texts(values), dtype=object).reshape(-1, 1)
+
+    def enter(self, raw: Array) -> Array:
+        """Ids of the tokens of raw texts, int64 (n, tokens), padded."""
+        texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in raw.ravel()]
+        return self._padded(token_ids(self.tokenizer, texts, self.longest))
+
+    def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Ids of the tokens of each text, a list of int32 a row."""
+        ids = token_ids(self.tokenizer, _texts(values), self.longest)
+        return pa.chunked_array([pa.array(ids, pa.large_list(pa.int32()))])
+
+    def entered(self, ready: pa.ChunkedArray) -> Array:
+        """Ids of the tokens of some rows, int64 (n, tokens), padded."""
+        return self._padded(ready.to_pylist())
+
+    def lengths(self, ready: pa.ChunkedArray) -> Array:
+        """Tokens of each row, int64 (n,)."""
+        return np.asarray(pc.list_value_length(ready.combine_chunks()), dtype=np.int64)
+
+    def _padded(self, ids: list[list[int]]) -> Array:
+        lengths = np.array([len(each) for each in ids], dtype=np.int64)
+        found = np.full((len(ids), max(1, int(lengths.max(initial=0)))), self.padding, dtype=np.int64)
+        found[np.arange(found.shape[1]) < lengths[:, None]] = [one for each in ids for one in each]
+        return found
+
+    def example(self, rows: int) -> Array:
+        """Texts of a few tokens: one alone would be taken for a constant."""
+        return np.full((rows, 1), "a b c d e f", dtype=object)
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The tokenizer, as the tokenizers library reads it."""
+        return {"tokenizer.json": self.tokenizer.encode()}
+
+    def blank(self, raw: Array) -> Array:
+        """Rows whose text is empty, bool (n,)."""
+        return np.array([not text.strip() for text in raw[:, 0]], dtype=bool)
+
+    def drawn(self, rows: int, random: np.random.Generator) -> Array:
+        """Texts of a few tokens."""
+        known = tokenizer(self.tokenizer, 0)
+        ids = random.integers(0, self.size, (rows, 8))
+        return np.array([known.decode(row.tolist()) for row in ids], dtype=object).reshape(-1, 1)
+
+
+def _texts(values: pa.ChunkedArray) -> list[str]:
+    found: list[str] = pc.fill_null(as_text(values), "").to_pylist()
+    return found
+
+
+class TextProfile:
+    """Fits `TextFeature` to a column that was declared to be text.
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+    fit : FitConfig
+        May bring the tokenizer of a pretrained network.
+    """
+
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
+        self.name = field.name
+        self._given: dict[str, Any] = dict(fit.given.get("text", {}))
+
+    @classmethod
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
+        """Only what was declared."""
+        return False
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Take in some rows."""
+
+    def merge(self, other: Self) -> None:
+        """Take in what was found in other rows."""
+
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> TextFeature | None:
+        """What the column is."""
+        texts = _texts(sample)
+        if not any(text.strip() for text in texts):
+            notify(f"Column {self.name!r} is empty and is left out.")
+            return None
+        given = self._given or _trained(texts)
+        found = TextFeature(self.name, **given)
+        counts = np.array(token_counts(found.tokenizer, texts[:COUNTED]))
+        cut = int((counts > found.longest).sum())
+        if cut:
+            notify(
+                f"Column {self.name!r}: {cut / len(counts):.0%} of the texts are longer than {found.longest} tokens, "
+                "and are cut there."
+            )
+        return found
+
+
+def _trained(texts: list[str]) -> dict[str, Any]:
+    made = train_tokenizer(texts)
+    known = tokenizer(made, 0)
+    return {"tokenizer": made, "size": known.get_vocab_size(), "padding": known.token_to_id(PAD)}
+
+
+def recognise(values: pa.ChunkedArray) -> str:
+    """Why a column is text: most of its values differ, and read like sentences; empty where it is not."""
+    if not is_text(values.type):
+        return ""
+    texts = as_text(values.slice(0, COUNTED)).drop_null()
+    if not len(texts) or pc.count_distinct(texts).as_py() < max(FEWEST, SENTENCES * len(texts)):
+        return ""
+    share = pc.mean(pc.match_substring_regex(texts, SENTENCE)).as_py()
+    return "reads like sentences" if share >= SENTENCES else ""
+
+
+modalities.register("text")(Modality(TextFeature, TextProfile, recognise))

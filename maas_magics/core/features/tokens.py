@@ -1,0 +1,83 @@
+"""Tokenizers: texts as ids of tokens, trained on a column or as a pretrained network brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from maas_magics.api.errors import DataError, require
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+PAD, UNKNOWN = "[PAD]", "[UNK]"
+
+VOCABULARY = 8_000
+"""Tokens of a tokenizer that is trained on a column, at most."""
+
+LEAST = 2
+"""Times that a pair of tokens must occur to become a token."""
+
+
+def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> str:
+    """A byte-pair tokenizer of some texts (Sennrich et al. 2016), as the JSON of `tokenizer.json`.
+
+    Texts are normalised to NFKC and lower case, and split at white space and punctuation. Id 0 is padding, id 1 a
+    character that no text had.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    size : int
+        Tokens at most.
+    """
+    require("tokenizers", "tokenizers", "Text", "maas-magics[text]")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, min_frequency=LEAST, special_tokens=[PAD, UNKNOWN], show_progress=False
+    )
+    made.train_from_iterator(texts, trainer)
+    return str(made.to_str())
+
+
+@lru_cache(maxsize=16)
+def tokenizer(source: str, longest: int) -> Any:
+    """A tokenizer of its JSON, which cuts texts at ``longest`` tokens, special ones included, and pads nothing.
+
+    Raises
+    ------
+    DataError
+        If it is not the JSON of a tokenizer.
+    """
+    require("tokenizers", "tokenizers", "Text", "maas-magics[text]")
+    from tokenizers import Tokenizer
+
+    try:
+        made = Tokenizer.from_str(source)
+    except Exception as error:  # the library has no class for its errors
+        raise DataError(f"The tokenizer cannot be read: {error}", "tokenizer.json of the tokenizers library") from error
+    made.no_padding()
+    made.no_truncation()
+    if longest:
+        made.enable_truncation(max_length=longest)
+    return made
+
+
+def token_ids(source: str, texts: Sequence[str], longest: int) -> list[list[int]]:
+    """Ids of the tokens of some texts, special tokens included."""
+    return [each.ids for each in _encoded(source, texts, longest)]
+
+
+def token_counts(source: str, texts: Sequence[str]) -> list[int]:
+    """Tokens of some texts that nothing is cut off."""
+    return [len(each.ids) for each in _encoded(source, texts, 0)]
+
+
+def _encoded(source: str, texts: Sequence[str], longest: int) -> list[Encoding]:
+    found: list[Encoding] = tokenizer(source, longest).encode_batch_fast(list(texts))
+    return found

@@ -1,0 +1,169 @@
+"""What networks make of a text, a picture or a sound: one vector a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maas_magics.core.features.base import Port
+
+
+class TextCNN(nn.Module):
+    """The mean of a text's embeddings beside the strongest answer of each filter to some tokens in a row (Kim 2014).
+
+    Parameters
+    ----------
+    port : Port
+        Ids of tokens, int64 (n, tokens).
+    width : int
+        Of an embedding.
+    filters : int
+        For each number of tokens.
+    tokens : tuple of int
+        In a row.
+    dropout : float
+        Probability of dropping a number of an embedding.
+    """
+
+    def __init__(
+        self, port: Port, width: int = 128, filters: int = 64, tokens: tuple[int, ...] = (2, 3, 4), dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        self.padding = port.padding
+        self.embedding = nn.Embedding(port.size, width, padding_idx=port.padding)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        with torch.no_grad():
+            self.embedding.weight[port.padding].zero_()
+        self.dropout = nn.Dropout(dropout)
+        self.filters = nn.ModuleList(nn.Conv1d(width, filters, size, padding="same") for size in tokens)
+        self.size = width + filters * len(tokens)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors (n, size) of ids (n, tokens)."""
+        there = (ids != self.padding).unsqueeze(1)
+        x = self.dropout(self.embedding(ids)).transpose(1, 2)
+        found = [masked_mean(x, there)]
+        found += [F.relu(filters(x)).masked_fill(~there, 0.0).amax(2) for filters in self.filters]
+        return torch.cat(found, 1)
+
+
+class TextTransformer(nn.Module):
+    """A small encoder of layers of attention over a text's tokens, and their mean (Vaswani et al. 2017, pre-norm).
+
+    Parameters
+    ----------
+    port : Port
+        Ids of tokens, int64 (n, tokens).
+    width, layers, heads : int
+    dropout : float
+    longest : int
+        Tokens that have a place of their own; those behind share the last.
+    """
+
+    def __init__(
+        self, port: Port, width: int = 128, layers: int = 2, heads: int = 4, dropout: float = 0.1, longest: int = 512
+    ) -> None:
+        super().__init__()
+        self.padding, self.longest = port.padding, longest
+        self.embedding = nn.Embedding(port.size, width, padding_idx=port.padding)
+        self.places = nn.Embedding(longest, width)
+        for table in (self.embedding, self.places):
+            nn.init.normal_(table.weight, std=0.02)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.size = width
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors (n, size) of ids (n, tokens)."""
+        there = ids != self.padding
+        place = torch.arange(ids.shape[1], device=ids.device).clamp(max=self.longest - 1)
+        x = self.embedding(ids) + self.places(place)
+        # Attention over nothing has no mean: of a text without tokens the first place is looked at.
+        hidden = ~there & (place > 0)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=hidden)
+        return masked_mean(self.norm(x).transpose(1, 2), there.unsqueeze(1))
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Stages of two convolutions, each of half the size and twice the channels, and the mean of what is left.
+
+    Residual where sizes allow, as He et al. (2016); batch normalisation after each convolution.
+
+    Parameters
+    ----------
+    channels : int
+        Of the input (n, channels, height, width).
+    widths : tuple of int
+        Channels of each stage.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for width in widths:
+            self.stages.append(_Stage(channels, width))
+            channels = width
+        self.size = channels
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Vectors (n, size) of pictures (n, channels, height, width)."""
+        for stage in self.stages:
+            pictures = stage(pictures)
+        return pictures.mean((2, 3))
+
+
+class _Stage(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
+        self.short = nn.Conv2d(channels, width, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norms[0](self.first(x)))
+        return F.relu(self.norms[1](self.second(y)) + self.short(x))
+
+
+class SoundEncoder(nn.Module):
+    """Convolutions over a mel spectrogram, as over a picture.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of each stage.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+        super().__init__()
+        self.inner = ConvolutionalEncoder(1, widths)
+        self.size = self.inner.size
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Vectors (n, size) of mel spectrograms (n, bands, frames)."""
+        return cast(Tensor, self.inner(mel.unsqueeze(1)))
+
+
+def masked_mean(x: Tensor, there: Tensor) -> Tensor:
+    """Mean of (n, width, tokens) over the tokens that are there, bool (n, 1, tokens); zeros where none is."""
+    kept = there.to(x.dtype)
+    return (x * kept).sum(2) / kept.sum(2).clamp(min=1.0)
+
+
+def encoder_of(port: Port, text: Callable[[Port], nn.Module] = TextCNN) -> nn.Module:
+    """What makes a vector of what comes by a port; of its ``size``."""
+    if port.kind == "text":
+        return text(port)
+    if port.kind == "audio":
+        return SoundEncoder()
+    return ConvolutionalEncoder(port.shape[0])

@@ -1,0 +1,78 @@
+"""A network for columns that reach it by themselves, beside numbers and categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.core.features.base import Port
+from maas_magics.core.features.processor import NetworkInputs
+from maas_magics.core.networks.columns import ColumnNetwork
+from maas_magics.core.networks.encoders import encoder_of
+
+Encoders = Callable[[Port], nn.Module]
+
+
+class Fusion(nn.Module):
+    """Each column by itself becomes a vector; vectors stand side by side, and layers answer from them.
+
+    Numbers and categories together are one vector more.
+
+    Parameters
+    ----------
+    features : NetworkInputs
+    outputs : int
+    encoders : callable
+        From a port to the module that makes its vectors, which has their ``size``.
+    hidden : int
+        Width of the layer before the answer; 0 answers from the vectors.
+    dropout : float
+    """
+
+    def __init__(
+        self,
+        features: NetworkInputs,
+        outputs: int,
+        encoders: Encoders = encoder_of,
+        hidden: int = 128,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders(port) for port in features.ports)
+        size = sum(cast(int, encoder.size) for encoder in self.encoders)
+        self.columns: ColumnNetwork | None = None
+        if features.numeric or features.categories:
+            self.columns = ColumnNetwork(
+                features.numeric, features.categories, embedding=None, bins=24, onehot=9, category=8
+            )
+            self.beside = nn.Sequential(nn.Linear(sum(self.columns.chunks), hidden or 64), nn.ReLU())
+            size += hidden or 64
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.Linear(size, hidden) if hidden else None
+        self.head = nn.Linear(hidden or size, outputs)
+
+    def initialise(self, numeric: Tensor, categorical: Tensor, *ports: Tensor) -> None:
+        """Place the bins of the numeric columns on the training rows."""
+        if self.columns is not None:
+            self.columns.initialise(numeric, categorical)
+
+    def forward(self, numeric: Tensor, categorical: Tensor, *ports: Tensor) -> Tensor:
+        """Outputs (n, outputs)."""
+        found = [encoder(x) for encoder, x in zip(self.encoders, ports, strict=True)]
+        if self.columns is not None:
+            found.append(self.beside(self.columns.inputs(numeric, categorical)))
+        x = torch.cat(found, 1) if len(found) > 1 else found[0]
+        if self.hidden is not None:
+            x = self.hidden(self.dropout(x)).relu()
+        return cast(Tensor, self.head(self.dropout(x)))
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Weights of layers decay; embeddings, norms and biases do not."""
+        tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
+        decaying = [p for p in self.parameters() if p.dim() > 1 and id(p) not in tables]
+        ids = {id(parameter) for parameter in decaying}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in ids]
+        return [{"params": decaying}, {"params": others, "weight_decay_factor": 0.0}]
