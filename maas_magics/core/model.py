@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from maas_magics.api.errors import ModelError
 from maas_magics.core.architectures import architectures
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.features.module import Preprocessing, entered
+from maas_magics.core.features.module import Preprocessing, entered, entered_hosted
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.store.manifest import PREPROCESS, Manifest, check_files, read_manifest, read_processor
 
@@ -83,6 +83,11 @@ class Model:
     def run(self, raw: Sequence[Array]) -> Array:
         """Decoded answers of raw arrays, as `Processor.encode` makes them."""
         return np.asarray(self.graph(*entered(self.processor, raw)).cpu().numpy())
+
+    @torch.inference_mode()
+    def run_hosted(self, arrays: Sequence[Array]) -> Array:
+        """Decoded answers of arrays that `Processor.hosted_raw` made."""
+        return np.asarray(self.graph(*entered_hosted(self.processor, arrays)).cpu().numpy())
 
     def save(self, folder: Path) -> None:
         """Write the weights, shared and strided ones as plain copies, and the graphs that a module came as."""

@@ -82,11 +82,18 @@ class Architecture:
         the loss is then applied to every member.
     recipe : callable
         ``recipe(rows, task) -> Recipe``.
+    pretrained : callable, optional
+        ``pretrained(ref) -> dict``: the hyperparameters of what ``--model NAME:REF`` names. Its weights are read when
+        the module's ``initialise`` is called, and are those of the version from then on.
+    given : callable, optional
+        ``given(params) -> dict``: what a pretrained network asks of columns, by modality; see `FitConfig`.
     """
 
     layout: Layout
     network: Callable[..., nn.Module]
     recipe: Callable[[int, Task], Recipe]
+    pretrained: Callable[[str], dict[str, Any]] | None = None
+    given: Callable[[dict[str, Any]], dict[str, dict[str, Any]]] | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -124,3 +131,24 @@ class Architecture:
 
 
 architectures: Registry[Architecture] = Registry("architecture", __name__, "maas_magics.architectures")
+
+
+def named_base(model: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """An architecture by name, and its hyperparameters, of ``NAME`` or ``NAME:REF``.
+
+    Raises
+    ------
+    OptionError
+        If ``REF`` is missing, or the architecture takes none.
+    """
+    name, colon, ref = model.partition(":")
+    if name not in architectures:
+        return model, dict(params)
+    pretrained = architectures.get(name).pretrained
+    if pretrained is None and colon:
+        raise OptionError(f"{name} is trained from scratch; it takes no {ref!r}.", f"--model {name}")
+    if pretrained is None:
+        return model, dict(params)
+    if not ref and "base" not in params:
+        raise OptionError(f"--model {name} needs a folder.", f"--model {name}:FOLDER")
+    return name, {**(pretrained(ref) if ref else {}), **params}

@@ -267,6 +267,7 @@ def prepare(
     asked_target: Any = None,
     labels: bool = False,
     beside: Beside | None = None,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Prepared:
     """Fit preprocessing and answers on the training rows, and apply them to all.
 
@@ -290,6 +291,8 @@ def prepare(
         label may be new in them, and no network should be measured without those rows.
     beside : Beside, optional
         What is to be known of the target.
+    given : mapping of str to mapping, optional
+        What a pretrained network asks of columns; see `FitConfig`.
     """
     beside = beside or Beside()
     ignored = beside.no_target if train.target.ndim > 1 else None
@@ -300,7 +303,7 @@ def prepare(
     answers = respelled(answers, beside.spelled)
     tell_labels(names, answers.classes, notify)
     check_image(train.table.schema, layout)
-    profile = TableProfile(train.table.schema, FitConfig(layout, scale))
+    profile = TableProfile(train.table.schema, FitConfig(layout, scale, given or {}))
     profile.add(train.table)
     processor = profile.finish(train.table, notify, beside.counting)
     transform = Preprocessing(processor)
@@ -321,7 +324,7 @@ def prepare(
             held = transformed(transform, processor, held_raw), torch.from_numpy(answers.encode(validation.target))
         sample = validation
     few = min(SAMPLE_ROWS, len(sample))
-    kept = sample.table.slice(0, few).select(processor.names)
+    kept = processor.kept(sample.table.slice(0, few).select(processor.names))
     kept = kept.append_column(TARGET, column(answers.encode(sample.target[:few]), TARGET))
     return Prepared(
         processor,

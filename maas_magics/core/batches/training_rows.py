@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.requests import TrainRequest, is_named_split, specs_of
 from maas_magics.api.specs import DataSpec, Specs
+from maas_magics.core.architectures import architectures
 from maas_magics.core.batches import loaders
 from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.batches.inputs import chosen_of
@@ -151,6 +152,7 @@ def training_rows(
             "--feature says what a column is to a network that reads texts.", "Drop --feature, or --model."
         )
     chosen, layout = layout_of(model, train_rows.table, array)
+    given = architectures.get(chosen).given if isinstance(model, str) else None
 
     def standardise(head: str) -> bool:
         own = loss.get(head, "auto") if isinstance(loss, Mapping) else loss
@@ -168,6 +170,7 @@ def training_rows(
         asked_target=_target_of(data),
         labels=is_named_split(data.validation),
         beside=beside,
+        given=given(specs.model.params) if given is not None else None,
     )
     lazy = None
     if specs.run.loader_workers is not None and not prepared.processor.lazy:

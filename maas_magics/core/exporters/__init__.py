@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from maas_magics.core.model import Model
 
 Run = Callable[[Sequence[Array]], Array]
-"""Raw arrays, as `Processor.encode` makes them, to decoded answers: probabilities or predictions."""
+"""From arrays as `Processor.hosted_raw` makes them to decoded answers: probabilities or predictions."""
 
 
 class Exporter(Protocol):

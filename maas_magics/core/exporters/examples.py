@@ -64,7 +64,11 @@ def ask(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array], padded: S
 
 def padded_inputs(processor: Processor) -> list[int]:
     """Places of the inputs whose second axis may have any length."""
-    return [place for place, spec in enumerate(processor.specs) if 1 in spec.open_axes]
+    return [
+        place
+        for place, feature in enumerate(processor.features)
+        if 1 in feature.entry.open_axes and not feature.padded_with
+    ]
 
 
 def cut(raw: list[Array], padded: Sequence[int]) -> list[Array]:

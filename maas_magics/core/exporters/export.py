@@ -81,14 +81,15 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         (folder / re.sub(r"[^\w.-]", "_", name)).write_bytes(data)
     table, target = read_sample(version)
     raw = model.processor.encode(table) if len(table) else drawn(model)
-    padded = padded_inputs(model.processor)
-    before, before_ms = ask(model.run, raw, padded), latency(model.run, raw)
+    hosted = model.processor.hosted_raw(raw)
+    before = ask(model.run_hosted, hosted, padded_inputs(model.processor))
+    before_ms = latency(model.run_hosted, hosted)
     if exporter.isolated:
         with tempfile.TemporaryDirectory(dir=place) as work:
-            after, after_ms = check(format, file, version, raw, Path(work))
+            after, after_ms = check(format, file, version, hosted, Path(work))
     else:
         run = exporter.load(file, version, model)
-        after, after_ms = ask(run, raw, padded), latency(run, raw)
+        after, after_ms = ask(run, hosted, padded_inputs(model.processor)), latency(run, hosted)
     if before.shape != after.shape:
         raise ExportError(
             f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."

@@ -104,13 +104,13 @@ class Onnx:
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open the file in ONNX Runtime."""
         from maas_magics.core.inference.engine import Engine
-        from maas_magics.core.store.manifest import read_manifest, read_processor
+        from maas_magics.core.store.manifest import read_manifest
 
         engine = Engine(file)
-        answers, processor = read_manifest(version).answers, read_processor(version)
+        answers = read_manifest(version).answers
 
         def run(raw: Sequence[Array]) -> Array:
-            return answers.decoded_from(engine.run(processor.hosted_raw(raw)))
+            return answers.decoded_from(engine.run(raw))
 
         return run
 

@@ -15,7 +15,7 @@ from maas_magics.core.compat.export import drop_examples
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
-from maas_magics.core.features.module import entered
+from maas_magics.core.features.module import entered_hosted
 from maas_magics.core.graphs.capture import captured, plain_attention
 from maas_magics.core.graphs.export import free_axes
 from maas_magics.core.graphs.reasons import hint, told
@@ -68,7 +68,7 @@ class Pt2:
 
         @torch.inference_mode()
         def run(raw: Sequence[Array]) -> Array:
-            return np.asarray(graph(*entered(processor, raw)).numpy())
+            return np.asarray(graph(*entered_hosted(processor, raw)).numpy())
 
         return run
 

@@ -175,6 +175,10 @@ class Feature(msgspec.Struct, frozen=True):
         self.check(raw)
         return self.enter(raw)
 
+    def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Values as they are kept with a model, whatever becomes of the files that they name."""
+        return values
+
     def module(self) -> nn.Module | None:
         """From what enters the graph to what the network gets, or to numbers that are scaled with those of others.
 

@@ -19,6 +19,12 @@ def entered(processor: Processor, raw: Sequence[Array]) -> tuple[Tensor, ...]:
     return tuple(as_tensor(feature.enter(values)) for feature, values in pairs)
 
 
+def entered_hosted(processor: Processor, arrays: Sequence[Array]) -> tuple[Tensor, ...]:
+    """Arrays that `Processor.hosted_raw` made, as the graph takes them."""
+    pairs = zip(processor.features, arrays, strict=True)
+    return tuple(as_tensor(values if feature.hosted else feature.enter(values)) for feature, values in pairs)
+
+
 def entered_ready(processor: Processor, ready: pa.Table) -> tuple[Tensor, ...]:
     """What enters the graph, of some rows of what `Processor.ready` kept."""
     return tuple(as_tensor(feature.entered(ready.column(feature.name))) for feature in processor.features)

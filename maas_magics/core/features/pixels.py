@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 
 class Pixels(nn.Module):
-    """Standardises all pixels alike.
+    """Standardises all pixels alike, or those of each channel.
 
     Parameters
     ----------
-    center, scale : tuple of float, (1,)
+    center, scale : sequence
+        Numbers of shape (1,) for all pixels, or (channels, 1, 1).
     double : bool
         Whether float32 is too coarse for the pixels as they come.
     """
 
-    def __init__(self, center: tuple[float, ...], scale: tuple[float, ...], double: bool) -> None:
+    def __init__(self, center: Sequence[Any], scale: Sequence[Any], double: bool) -> None:
         super().__init__()
         dtype = torch.float64 if double else torch.float32
         self.register_buffer("center", torch.tensor(center, dtype=dtype), persistent=False)

@@ -141,6 +141,10 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         same = {name: len({data for _, other, data in each if other == name}) == 1 for _, name, _ in each}
         return {name if same[name] else f"{column}.{name}": data for column, name, data in each}
 
+    def kept(self, table: pa.Table) -> pa.Table:
+        """Rows as they are kept with a model."""
+        return pa.table({feature.name: feature.kept(table.column(feature.name)) for feature in self.features})
+
     def ready(self, table: pa.Table) -> pa.Table:
         """What is kept of rows while they are trained on."""
         table = self._taken(table)

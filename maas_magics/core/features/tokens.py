@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,23 @@ def tokenizer(source: str, longest: int) -> Any:
     if longest:
         made.enable_truncation(max_length=longest)
     return made
+
+
+def padding_id(source: str) -> int:
+    """Id of the padding token that a tokenizer's JSON names, or that has a usual name.
+
+    Raises
+    ------
+    DataError
+        If it has none.
+    """
+    named = (json.loads(source).get("padding") or {}).get("pad_token")
+    known = tokenizer(source, 0)
+    for token in (named, PAD, "<pad>", "<|endoftext|>", "</s>"):
+        found = known.token_to_id(token) if token else None
+        if found is not None:
+            return int(found)
+    raise DataError("The tokenizer has no padding token.", 'Give it one: [PAD] in its "added_tokens".')
 
 
 def token_ids(source: str, texts: Sequence[str], longest: int) -> list[list[int]]:

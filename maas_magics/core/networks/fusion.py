@@ -30,6 +30,8 @@ class Fusion(nn.Module):
     hidden : int
         Width of the layer before the answer; 0 answers from the vectors.
     dropout : float
+    faster : float
+        Times the learning rate at which all but pretrained encoders learn.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class Fusion(nn.Module):
         encoders: Encoders = encoder_of,
         hidden: int = 128,
         dropout: float = 0.2,
+        faster: float = 1.0,
     ) -> None:
         super().__init__()
+        self.faster = faster
         self.encoders = nn.ModuleList(encoders(port) for port in features.ports)
         size = sum(cast(int, encoder.size) for encoder in self.encoders)
         self.columns: ColumnNetwork | None = None
@@ -55,9 +59,12 @@ class Fusion(nn.Module):
         self.head = nn.Linear(hidden or size, outputs)
 
     def initialise(self, numeric: Tensor, categorical: Tensor, *ports: Tensor) -> None:
-        """Place the bins of the numeric columns on the training rows."""
+        """Place the bins of the numeric columns on the training rows, and read pretrained weights."""
         if self.columns is not None:
             self.columns.initialise(numeric, categorical)
+        for encoder in self.encoders:
+            if _is_pretrained(encoder):
+                encoder.initialise()  # type: ignore[operator]
 
     def forward(self, numeric: Tensor, categorical: Tensor, *ports: Tensor) -> Tensor:
         """Outputs (n, outputs)."""
@@ -70,9 +77,19 @@ class Fusion(nn.Module):
         return cast(Tensor, self.head(self.dropout(x)))
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        """Weights of layers decay; embeddings, norms and biases do not."""
+        """Weights of layers decay; embeddings, norms and biases do not. What is new may learn faster."""
+        kept = {id(p) for encoder in self.encoders if _is_pretrained(encoder) for p in encoder.parameters()}
         tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
-        decaying = [p for p in self.parameters() if p.dim() > 1 and id(p) not in tables]
-        ids = {id(parameter) for parameter in decaying}
-        others = [parameter for parameter in self.parameters() if id(parameter) not in ids]
-        return [{"params": decaying}, {"params": others, "weight_decay_factor": 0.0}]
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for parameter in self.parameters():
+            decays = float(parameter.dim() > 1 and id(parameter) not in tables)
+            factor = 1.0 if id(parameter) in kept else self.faster
+            groups.setdefault((factor, decays), []).append(parameter)
+        return [
+            {"params": params, "lr_factor": factor, "weight_decay_factor": decays}
+            for (factor, decays), params in groups.items()
+        ]
+
+
+def _is_pretrained(encoder: nn.Module) -> bool:
+    return callable(getattr(encoder, "initialise", None))

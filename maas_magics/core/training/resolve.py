@@ -12,7 +12,7 @@ import msgspec
 
 from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import BudgetSpec, Specs
-from maas_magics.core.architectures import Recipe
+from maas_magics.core.architectures import Recipe, named_base
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
@@ -33,6 +33,9 @@ def checked(request: TrainRequest) -> Specs:
     check_name(request.name)
     check_request(request)
     specs = specs_of(request)
+    if isinstance(specs.model.model, str):
+        name, params = named_base(specs.model.model, specs.model.params)
+        specs = specs.having("model", model=name, params=params)
     return specs.having("task", loss=parsed(specs.task.loss))
 
 

@@ -1,0 +1,130 @@
+"""Columns of files: their bytes, structs of bytes and a path as datasets of Hugging Face have them, or paths."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import Array
+
+T = TypeVar("T")
+
+LARGEST = 256 * 2**20
+"""Bytes of one file that are read."""
+
+SEEN = 20
+"""Values that are looked at to recognise a column of files."""
+
+
+def holds_files(kind: pa.DataType) -> bool:
+    """Whether an Arrow type may hold the bytes of files."""
+    types = pa.types
+    if types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def is_path(text: str, endings: Iterable[str]) -> bool:
+    """Whether a text names a file that is there, of one of some endings."""
+    return text.lower().endswith(tuple(endings)) and Path(text).expanduser().is_file()
+
+
+def file_bytes(value: object, name: str, row: int) -> bytes:
+    """The bytes of a value: itself, those of a struct, or those of the file that a text names.
+
+    Raises
+    ------
+    DataError
+        If it is missing, or the file cannot be read.
+    """
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if not isinstance(value, str) or not value:
+        raise DataError(f"Column {name!r} holds no file in row {row}.", "Leave such rows out, or fill them.")
+    path = Path(value).expanduser()
+    try:
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"{value!r} is larger than {LARGEST // 2**20} MB.", "Cut it, or leave the row out.")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{value!r} of row {row} cannot be read: {error.strerror}.", "Give paths of files.") from None
+
+
+def sent_bytes(value: object) -> bytes:
+    """The bytes of a raw value, which is text in base64 where JSON brought it; no path is opened.
+
+    Raises
+    ------
+    DataError
+        If it is neither.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    try:
+        return base64.b64decode(str(value), validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError("A file came as a text that is not base64.", "Send its bytes, or base64 of them.") from None
+
+
+def first_bytes(values: pa.ChunkedArray, endings: Iterable[str]) -> list[bytes]:
+    """The first bytes of some files of a column; none where it holds others than files."""
+    few = values.drop_null().slice(0, SEEN).to_pylist()
+    if holds_files(values.type):
+        return [file_bytes(value, "", row)[:64] for row, value in enumerate(few) if _known(value)]
+    if not few or not all(isinstance(value, str) and is_path(value, endings) for value in few):
+        return []
+    found = []
+    for value in few:
+        with Path(value).expanduser().open("rb") as stream:
+            found.append(stream.read(64))
+    return found
+
+
+def _known(value: object) -> bool:
+    return not isinstance(value, dict) or bool(value.get("bytes")) or Path(str(value.get("path"))).is_file()
+
+
+def each(values: Sequence[Any], decode: Callable[[bytes], T], read: Callable[[Any, int], bytes], name: str) -> list[T]:
+    """What each file holds.
+
+    Raises
+    ------
+    DataError
+        For the first that cannot be read, with its row.
+    """
+    found = []
+    for row, value in enumerate(values):
+        data = read(value, row)
+        try:
+            found.append(decode(data))
+        except DataError as error:
+            raise DataError(f"Column {name!r}, row {row}: {error.message}", error.hint) from None
+    return found
+
+
+def kept(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """The bytes of a column's files, however they came."""
+    found = [file_bytes(value, name, row) for row, value in enumerate(values.to_pylist())]
+    return pa.chunked_array([pa.array(found, pa.large_binary())])
+
+
+def objects(values: pa.ChunkedArray, name: str) -> Array:
+    """The bytes of a column's files, object (n, 1)."""
+    found = np.empty((len(values), 1), dtype=object)
+    for row, value in enumerate(values.to_pylist()):
+        found[row, 0] = file_bytes(value, name, row)
+    return found
+
+
+def tensor_array(values: Array) -> pa.Array:
+    """Rows of one shape as an Arrow array."""
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))

@@ -1,0 +1,192 @@
+"""Pictures: files of any size, which a network sees in one size."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.signature import TensorSpec
+from maas_magics.core.data.arrow import Array, tensors
+from maas_magics.core.features import files, pictures
+from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
+from maas_magics.core.features.modalities import Modality, modalities
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LARGEST = 64
+"""Height and width of pictures that come in several sizes, or in larger ones, as a network from scratch sees them."""
+
+ASKED = 200
+"""Pictures whose size and colours are looked at."""
+
+LEAST_SPREAD = 1e-3
+"""Of a channel's values within 0…1; what is one grey everywhere is not blown up."""
+
+KEPT = 512 * 2**20
+"""Bytes up to which decoded pictures are kept while they are trained on; beyond, each epoch decodes them again."""
+
+
+class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
+    """Pictures of files, all seen in one size.
+
+    Attributes
+    ----------
+    channels, height, width : int
+        Of what the network sees.
+    mean, std : tuple of float
+        Of each channel, of values within 0…1.
+    """
+
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    lazy: ClassVar[bool] = True
+    hosted: ClassVar[bool] = True
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Bytes of files, (n, 1)."""
+        return TensorSpec(self.name, "BYTES", (-1, 1), "a picture: the bytes of its file; base64 in JSON")
+
+    @property
+    def entry(self) -> TensorSpec:
+        """Pixels, uint8 (n, channels, height, width)."""
+        return TensorSpec(self.name, "UINT8", (-1, *self.shape), "pixels, upright, cut to shape around the middle")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row."""
+        return self.channels, self.height, self.width
+
+    @property
+    def port(self) -> Port:
+        """Its pixels, standardised."""
+        return Port("image", self.shape)
+
+    def encode(self, values: pa.ChunkedArray) -> Array:
+        """Bytes of files, object (n, 1)."""
+        return files.objects(values, self.name)
+
+    def enter(self, raw: Array) -> Array:
+        """Pixels, uint8 (n, channels, height, width)."""
+        return self._stacked(raw.ravel().tolist(), lambda value, row: files.sent_bytes(value))
+
+    def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Pixels, where they are not large; else the files."""
+        if len(values) * int(np.prod(self.shape)) > KEPT or not len(values):
+            return values
+        pixels = self._stacked(values.to_pylist(), lambda value, row: files.file_bytes(value, self.name, row))
+        return pa.chunked_array([files.tensor_array(pixels)])
+
+    def entered(self, ready: pa.ChunkedArray) -> Array:
+        """Pixels of some rows."""
+        if isinstance(ready.type, pa.FixedShapeTensorType):
+            return tensors(ready)
+        return self._stacked(ready.to_pylist(), lambda value, row: files.file_bytes(value, self.name, row))
+
+    def _stacked(self, values: list[Any], read: Any) -> Array:
+        found = files.each(
+            values, lambda data: pictures.decoded(data, self.height, self.width, self.channels), read, self.name
+        )
+        return np.stack(found) if found else np.zeros((0, *self.shape), dtype=np.uint8)
+
+    def module(self) -> nn.Module:
+        """Standardises pixels of each channel."""
+        from maas_magics.core.features.pixels import Pixels
+
+        center = [[[255 * mean]] for mean in self.mean]
+        scale = [[[1 / (255 * max(std, LEAST_SPREAD))]] for std in self.std]
+        return Pixels(center, scale, double=False)
+
+    def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The bytes of the files."""
+        return files.kept(values, self.name)
+
+    def example(self, rows: int) -> Array:
+        """Grey pictures."""
+        return self.drawn(rows, np.random.default_rng(0))
+
+    def drawn(self, rows: int, random: np.random.Generator) -> Array:
+        """Pictures of noise."""
+        from PIL import Image
+
+        found = np.empty((rows, 1), dtype=object)
+        for row in range(rows):
+            stream = io.BytesIO()
+            noise = random.integers(0, 256, (self.height, self.width, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(stream, "PNG")
+            found[row, 0] = stream.getvalue()
+        return found
+
+
+class ImageProfile:
+    """Fits `ImageFeature` to a column that was declared to hold pictures.
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+    fit : FitConfig
+        May bring the size and the figures that a pretrained network was trained with.
+    """
+
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
+        self.name = field.name
+        self._given: dict[str, Any] = dict(fit.given.get("image", {}))
+
+    @classmethod
+    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
+        """Only what was declared."""
+        return False
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Take in some rows."""
+
+    def merge(self, other: Self) -> None:
+        """Take in what was found in other rows."""
+
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> ImageFeature:
+        """What the column is."""
+        if self._given:
+            return ImageFeature(self.name, **self._given)
+        step = max(1, len(sample) // ASKED)
+        few = [files.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
+        found = files.each(few, pictures.sides, lambda data, row: bytes(data), self.name)
+        sizes = {(height, width) for height, width, _ in found}
+        channels = 3 if any(colours for *_, colours in found) else 1
+        height, width = sizes.pop() if len(sizes) == 1 else (LARGEST, LARGEST)
+        if max(height, width) > LARGEST:
+            height, width = _fitted(height, width)
+        rows = [pictures.decoded(data, height, width, channels) for data in few]
+        pixels = np.stack(rows).astype(np.float64) / 255
+        grey = " in grey" if channels == 1 else ""
+        notify(f"Column {self.name!r}: pictures are seen as {height} × {width} pixels{grey}.")
+        return ImageFeature(
+            self.name,
+            channels=channels,
+            height=height,
+            width=width,
+            mean=tuple(pixels.mean((0, 2, 3)).tolist()),
+            std=tuple(pixels.std((0, 2, 3)).tolist()),
+        )
+
+
+def _fitted(height: int, width: int) -> tuple[int, int]:
+    """Sides of the same shape, the longer one `LARGEST`."""
+    most = max(height, width)
+    return max(8, round(height * LARGEST / most)), max(8, round(width * LARGEST / most))
+
+
+def recognise(values: pa.ChunkedArray) -> str:
+    """Why a column holds pictures: its first files begin as pictures do; empty where they do not."""
+    heads = files.first_bytes(values, pictures.ENDINGS)
+    return "holds pictures" if heads and all(map(pictures.is_picture, heads)) else ""
+
+
+modalities.register("image")(Modality(ImageFeature, ImageProfile, recognise))

@@ -1,0 +1,96 @@
+"""Pictures of files as arrays: turned upright, in one mode, of one size."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from maas_magics.api.errors import DataError, require
+from maas_magics.core.data.arrow import Array
+
+MOST_PIXELS = 64_000_000
+"""Of a picture, before it is decoded."""
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file is a picture, by how it begins."""
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")) or (
+        head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    )
+
+
+def opened(data: bytes) -> Any:
+    """A picture, not decoded yet.
+
+    Raises
+    ------
+    DataError
+        If it is none, or too large.
+    """
+    require("PIL", "pillow", "Pictures", "maas-magics[image]")
+    from PIL import Image
+
+    try:
+        found = Image.open(io.BytesIO(data))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"This is not a picture: {_first(error)}", "JPEG, PNG, WebP, GIF, BMP and TIFF are read."
+        ) from None
+    if found.width * found.height > MOST_PIXELS:
+        raise DataError(
+            f"The picture has {found.width:,} × {found.height:,} pixels; {MOST_PIXELS:,} at most are decoded.",
+            "Make it smaller.",
+        )
+    return found
+
+
+def sides(data: bytes) -> tuple[int, int, bool]:
+    """Height and width of a picture as it is looked at, and whether it has colours."""
+    found = opened(data)
+    turned = found.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    height, width = (found.width, found.height) if turned else (found.height, found.width)
+    return height, width, found.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+
+
+def decoded(data: bytes, height: int, width: int, channels: int) -> Array:
+    """A picture, uint8 (channels, height, width): the first frame, upright, its middle cut to shape, scaled down.
+
+    Raises
+    ------
+    DataError
+        If it cannot be decoded.
+    """
+    from PIL import Image, ImageOps
+
+    found = opened(data)
+    try:
+        found.draft("RGB" if channels == 3 else "L", (2 * width, 2 * height))  # a JPEG is decoded at a smaller scale
+        found = ImageOps.exif_transpose(found)
+        if found.mode in ("I", "I;16", "I;16B", "F"):
+            found = _eight_bits(found)
+        if found.mode in ("RGBA", "LA", "PA") or "transparency" in found.info:
+            found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found.convert("RGBA"))
+        found = found.convert("RGB" if channels == 3 else "L")
+        if found.size != (width, height):
+            found = ImageOps.fit(found, (width, height), Image.Resampling.BILINEAR)
+        made = np.asarray(found, dtype=np.uint8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"The picture cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
+    return made[None] if channels == 1 else made.transpose(2, 0, 1)
+
+
+def _eight_bits(found: Any) -> Any:
+    """A picture of 16 bits or floats, its range spread over 8 bits."""
+    from PIL import Image
+
+    values = np.asarray(found, dtype=np.float32)
+    most = 65_535.0 if values.max(initial=0) > 255 else 255.0 if values.max(initial=0) > 1 else 1.0
+    return Image.fromarray(np.clip(values / most * 255, 0, 255).astype(np.uint8), "L")
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

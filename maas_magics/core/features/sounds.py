@@ -1,0 +1,88 @@
+"""Sounds of files as arrays: one channel, at one rate."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from maas_magics.api.errors import DataError, require
+from maas_magics.core.data.arrow import Array
+
+MOST_SECONDS = 600.0
+"""Of a sound, before it is decoded."""
+
+ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")
+
+
+def is_sound(head: bytes) -> bool:
+    """Whether a file is a sound, by how it begins."""
+    return (
+        (head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE")
+        or head.startswith((b"fLaC", b"OggS", b"ID3"))
+        or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"))
+        or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2)  # a frame of MPEG audio, layer 3
+    )
+
+
+def length(data: bytes) -> tuple[float, int]:
+    """Seconds of a sound, and samples a second.
+
+    Raises
+    ------
+    DataError
+        If it is none, or too long.
+    """
+    require("soundfile", "soundfile", "Sounds", "maas-magics[audio]")
+    import soundfile
+
+    try:
+        found = soundfile.info(io.BytesIO(data))
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise DataError(f"This is not a sound: {_first(error)}", "WAV, FLAC, OGG, MP3 and AIFF are read.") from None
+    seconds = found.frames / found.samplerate
+    if seconds > MOST_SECONDS:
+        raise DataError(f"The sound lasts {seconds:,.0f} s; {MOST_SECONDS:,.0f} s at most are decoded.", "Cut it.")
+    return seconds, int(found.samplerate)
+
+
+def decoded(data: bytes, rate: int, samples: int) -> Array:
+    """A sound, float32 (samples,): the mean of its channels at another rate, its middle, or zeros around it.
+
+    Parameters
+    ----------
+    data : bytes
+        Of the file.
+    rate : int
+        Samples a second.
+    samples : int
+        How many there are; of a longer sound the middle.
+
+    Raises
+    ------
+    DataError
+        If it cannot be decoded, or holds a value that is not a number.
+    """
+    import soundfile
+
+    length(data)
+    try:
+        values, came = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise DataError(f"The sound cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
+    made = values.mean(axis=1)
+    if not np.isfinite(made).all():
+        raise DataError("The sound holds values that are not numbers.", "Leave it out, or save it anew.")
+    if came != rate and len(made):
+        require("soxr", "soxr", "Sounds at another rate", "maas-magics[audio]")
+        import soxr
+
+        made = soxr.resample(made, came, rate)
+    spare = samples - len(made)
+    if spare < 0:
+        return np.ascontiguousarray(made[-spare // 2 :][:samples])
+    return np.pad(made, (spare // 2, spare - spare // 2)).astype(np.float32, copy=False)
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

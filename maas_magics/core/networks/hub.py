@@ -1,0 +1,142 @@
+"""Pretrained networks of Hugging Face folders: weights as safetensors, a configuration, a tokenizer. No code of theirs.
+
+A folder on disk is read as it is; a name such as ``intfloat/e5-small-v2`` is fetched from the hub, once, to its cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from maas_magics.api.errors import ModelError, require
+
+NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""Files that are fetched of a model; weights of other formats may run code when they are read."""
+
+LONGEST = 256
+"""Tokens that a text is cut at, where the network takes more."""
+
+
+@dataclass(frozen=True)
+class HubFolder:
+    """A pretrained network on disk.
+
+    Attributes
+    ----------
+    path : Path
+    config : mapping
+        Its ``config.json``.
+    revision : str
+        Commit it was fetched at; empty of a folder of one's own.
+    digest : str
+        SHA-256 of its weights.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    revision: str
+    digest: str
+
+    @property
+    def tokenizer(self) -> str:
+        """The JSON of its tokenizer.
+
+        Raises
+        ------
+        ModelError
+            If it has none that the tokenizers library reads.
+        """
+        file = self.path / "tokenizer.json"
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        require("transformers", "transformers", "A pretrained network", "maas-magics[text]")
+        from transformers import AutoTokenizer
+
+        try:
+            found = AutoTokenizer.from_pretrained(self.path, use_fast=True, trust_remote_code=False)
+            return str(found.backend_tokenizer.to_str())
+        except Exception as error:  # of many kinds
+            raise ModelError(f"{self.path} has no tokenizer that can be read: {error}", "tokenizer.json") from error
+
+    @property
+    def longest(self) -> int:
+        """Tokens that its network takes of a text, at most `LONGEST`."""
+        limits = [self.config.get("max_position_embeddings"), LONGEST]
+        for name, key in (
+            ("tokenizer_config.json", "model_max_length"),
+            ("sentence_bert_config.json", "max_seq_length"),
+        ):
+            limits.append(_json(self.path / name).get(key))
+        offset = 2 if self.config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
+        whole = [int(limit) for limit in limits if isinstance(limit, (int, float)) and 0 < limit < 1e6]
+        return min(whole) - (offset if min(whole) > LONGEST else 0)
+
+
+def open_folder(ref: str) -> HubFolder:
+    """The pretrained network that a reference names: a folder, or a name on the hub.
+
+    Parameters
+    ----------
+    ref : str
+        ``FOLDER``, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
+
+    Raises
+    ------
+    ModelError
+        If there is none, it has no weights as safetensors, or it needs code of its own.
+    """
+    folder = Path(ref).expanduser()
+    path, revision = (folder, "") if folder.is_dir() else _fetched(ref)
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"{ref} holds no config.json.", "Give a folder as save_pretrained writes it: --model hf:FOLDER"
+        )
+    config = _json(path / "config.json")
+    if "auto_map" in config:
+        raise ModelError(f"{ref} needs code of its own, which is never run.", "Give a network that transformers has.")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(
+            f"{ref} holds no weights as safetensors.", "save_pretrained(FOLDER) of transformers writes them."
+        )
+    return HubFolder(
+        path, config, revision, _digest(tuple(weights), tuple(file.stat().st_mtime_ns for file in weights))
+    )
+
+
+def _fetched(ref: str) -> tuple[Path, str]:
+    require("huggingface_hub", "huggingface_hub", "A network of the hub", "maas-magics[text]")
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = ref.partition("@")
+    try:
+        path = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(NEEDED)))
+    except Exception as error:  # of the network, the hub, or the name
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"There is no folder {ref!r}, and the hub gives none: {first}", "--model hf:FOLDER") from error
+    return path, path.name
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON: {error}", "Give a folder as save_pretrained writes it.") from None
+    return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=32)
+def _digest(files: tuple[Path, ...], changed: tuple[int, ...]) -> str:
+    """Of some files as they were at a time."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

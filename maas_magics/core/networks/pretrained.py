@@ -1,0 +1,83 @@
+"""Encoders of transformers, rebuilt from their configuration, with weights of a folder or of a version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from maas_magics.api.errors import ModelError, require
+from maas_magics.core.features.base import Port
+from maas_magics.core.networks.encoders import masked_mean
+from maas_magics.core.networks.hub import open_folder
+from maas_magics.core.tracing import suppress_torch_logging
+
+Pooling = Literal["mean", "cls"]
+
+
+class PretrainedText(nn.Module):
+    """A BERT-like encoder of transformers, and one vector of what it makes of a text.
+
+    Parameters
+    ----------
+    port : Port
+        Ids of tokens, int64 (n, tokens).
+    config : mapping
+        Its configuration, as in ``config.json``.
+    base : str
+        Where its weights are; see `initialise`.
+    pooling : {"mean", "cls"}
+        The mean of all tokens' vectors, or the first one's.
+    """
+
+    lr_factor = 1.0
+    """Of the learning rate; what is new learns faster."""
+
+    def __init__(self, port: Port, config: Mapping[str, Any], base: str, pooling: Pooling = "mean") -> None:
+        super().__init__()
+        self.padding, self.base, self.pooling = port.padding, base, pooling
+        self.inner = _built(config)
+        self.size = int(self.inner.config.hidden_size)
+
+    def initialise(self) -> None:
+        """Read the pretrained weights, once, when a training begins."""
+        from transformers import AutoModel
+
+        folder = open_folder(self.base)
+        with suppress_torch_logging():
+            loaded = AutoModel.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
+        missing, _ = self.inner.load_state_dict(loaded.state_dict(), strict=False)
+        if missing:
+            raise ModelError(f"{self.base} lacks weights that its configuration asks for: {missing[0]}", "")
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors (n, size) of ids (n, tokens)."""
+        there = ids != self.padding
+        # Attention over nothing has no mean: of a text without tokens the first place is looked at.
+        seen = there | (torch.arange(ids.shape[1], device=ids.device) == 0)
+        x = self.inner(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+        return cast(Tensor, x[:, 0]) if self.pooling == "cls" else masked_mean(x.transpose(1, 2), there.unsqueeze(1))
+
+
+def _built(config: Mapping[str, Any]) -> Any:
+    """A network of a configuration, without the pooler of BERT, which nothing here reads.
+
+    Raises
+    ------
+    ModelError
+        If transformers has no such network.
+    """
+    require("transformers", "transformers", "A pretrained network", "maas-magics[text]")
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        known = AutoConfig.for_model(**config)
+    except Exception as error:  # of many kinds
+        raise ModelError(f"transformers has no network {config.get('model_type')!r}: {error}", "") from error
+    make: Any = AutoModel.from_config
+    try:
+        return make(known, trust_remote_code=False, add_pooling_layer=False).float()
+    except TypeError:
+        return make(known, trust_remote_code=False).float()
