@@ -62,7 +62,7 @@ def test_what_another_package_brings_trains_exports_and_answers(package: dict[st
     told = run(USE, package)
     for line in ("accuracy True lantern", "export plain 0.0", "answers ['down', 'up']", "miss True"):
         assert line in told
-    assert "offered ['cnn', 'linear', 'mlp', 'tabm', 'lantern']" in told
+    assert "offered ['cnn', 'fusion', 'hf', 'linear', 'mlp', 'tabm', 'textcnn', 'transformer', 'lantern']" in told
     assert "again 2" in run(AGAIN, package), "another process builds the network by its name"
 
 

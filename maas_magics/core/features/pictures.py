@@ -32,14 +32,13 @@ def opened(data: bytes) -> Any:
         If it is none, or too large.
     """
     require("PIL", "pillow", "Pictures", "maas-magics[image]")
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         found = Image.open(io.BytesIO(data))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"This is not a picture: {_first(error)}", "JPEG, PNG, WebP, GIF, BMP and TIFF are read."
-        ) from None
+        why = "" if isinstance(error, UnidentifiedImageError) else f": {_first(error)}"
+        raise DataError(f"This is not a picture{why}.", "JPEG, PNG, WebP, GIF, BMP and TIFF are read.") from None
     if found.width * found.height > MOST_PIXELS:
         raise DataError(
             f"The picture has {found.width:,} × {found.height:,} pixels; {MOST_PIXELS:,} at most are decoded.",

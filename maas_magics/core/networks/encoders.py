@@ -39,7 +39,10 @@ class TextCNN(nn.Module):
         with torch.no_grad():
             self.embedding.weight[port.padding].zero_()
         self.dropout = nn.Dropout(dropout)
-        self.filters = nn.ModuleList(nn.Conv1d(width, filters, size) for size in tokens)
+        self.filters = nn.ModuleList(
+            nn.Sequential(nn.ConstantPad1d((0, size - 1), 0.0), nn.Conv1d(width, filters, size), nn.ReLU())
+            for size in tokens
+        )
         self.size = width + filters * len(tokens)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -47,9 +50,7 @@ class TextCNN(nn.Module):
         there = (ids != self.padding).unsqueeze(1)
         x = self.dropout(self.embedding(ids)).transpose(1, 2)
         found = [masked_mean(x, there)]
-        for filters in self.filters:
-            strongest = F.relu(filters(F.pad(x, (0, filters.kernel_size[0] - 1))))
-            found.append(strongest.masked_fill(~there, 0.0).amax(2))
+        found += [filters(x).masked_fill(~there, 0.0).amax(2) for filters in self.filters]
         return torch.cat(found, 1)
 
 
