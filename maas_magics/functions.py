@@ -9,11 +9,19 @@ from maas_magics.api.arguments import declared, taking
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.events import Event
 from maas_magics.api.records import Comparison
-from maas_magics.api.requests import EvaluateRequest, ExportRequest, GenerateRequest, PredictRequest, TrainRequest
+from maas_magics.api.requests import (
+    EvaluateRequest,
+    ExportRequest,
+    GenerateRequest,
+    PredictRequest,
+    Request,
+    TrainRequest,
+)
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
 from maas_magics.api.specs import CallSpec
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import SweepResult
+from maas_magics.api.verbs import find_verb
 from maas_magics.session import current
 
 if TYPE_CHECKING:
@@ -179,6 +187,31 @@ def load(model: str) -> nn.Module:
         ``NAME``, ``NAME:3`` or ``NAME@alias``, in the local store.
     """
     return current().load(model)
+
+
+@declared
+def run(verb: str, **options: Any) -> Any:
+    """Run a verb, such as one that another package brings.
+
+    Parameters
+    ----------
+    verb : str
+        Its name, which is that of its magic.
+    options : Any
+        Fields of its request, by name.
+
+    Returns
+    -------
+    object
+        What the verb gives back.
+    """
+
+    def asked(said: dict[str, Any]) -> Request[Any]:
+        return found.request(**said)
+
+    found = find_verb(verb)
+    asked.__name__ = verb
+    return current().run(declared(taking(found.request, places=())(asked))(**options))
 
 
 @declared

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from maas_magics.api import errors
-from maas_magics.api.errors import MaasError, OptionError
-from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Request, TrainRequest
-from maas_magics.api.results import Artifact, Metrics, TrainedModel
+from maas_magics.api.errors import MaasError, NotFound, OptionError
+from maas_magics.api.requests import Request
+from maas_magics.api.verbs import Verb, find_verb, verb_of
 
 
 class Uploaded(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
@@ -71,20 +71,6 @@ class Code(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
 
 _STANDS = {kind.__name__: kind for kind in (Uploaded, Graph, Code)}
 
-REQUESTS: dict[str, type[Request[Any]]] = {
-    "train": TrainRequest,
-    "evaluate": EvaluateRequest,
-    "export": ExportRequest,
-    "predict": PredictRequest,
-}
-"""Kinds of requests, by the word of a cell."""
-
-_RESULTS: dict[type[Request[Any]], type[msgspec.Struct]] = {
-    TrainRequest: TrainedModel,
-    EvaluateRequest: Metrics,
-    ExportRequest: Artifact,
-}
-
 
 class _Sent(msgspec.Struct, frozen=True):
     kind: str
@@ -110,7 +96,7 @@ def encode_request(request: Request[Any]) -> bytes:
     OptionError
         If a field holds a live object.
     """
-    kind = next(word for word, known in REQUESTS.items() if isinstance(request, known))
+    kind = verb_of(request).name
     fields = {name: getattr(request, name) for name in request.__struct_fields__}
     for name, value in fields.items():
         try:
@@ -138,11 +124,11 @@ def decode_request(data: bytes) -> Request[Any]:
     """
     try:
         sent = msgspec.msgpack.decode(data, type=_Sent)
-        kind = REQUESTS.get(sent.kind)
-        if kind is None:
-            raise OptionError(f"There is no request {sent.kind[:40]!r}.")
+        kind = find_verb(sent.kind).request
         made: Request[Any] = msgspec.convert({name: _standing(value) for name, value in sent.fields.items()}, kind)
         return made
+    except NotFound as error:
+        raise OptionError(f"There is no request {sent.kind[:40]!r} here.", error.hint) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise OptionError(f"The request cannot be read: {error}") from None
 
@@ -186,31 +172,31 @@ def encode_outcome(result: Any, error: BaseException | None) -> bytes:
     return msgspec.msgpack.encode(_Outcome(None if error else result, _told(error) if error else None))
 
 
-def decode_outcome(kind: type[Request[Any]], data: bytes) -> Any:
-    """Result of a job that ran a kind of request; raises the error of one that has none.
+def decode_outcome(verb: Verb, data: bytes) -> Any:
+    """Result of a job; raises the error of one that has none.
 
     Parameters
     ----------
-    kind : type of Request
-        The kind of request that the job ran.
+    verb : Verb
+        The verb of the request that the job ran.
     data : bytes
         What `encode_outcome` wrote.
     """
     found = msgspec.msgpack.decode(data, type=_Outcome)
     if found.error is not None:
         raise _raised(found.error)
-    return msgspec.convert(found.result, _RESULTS[kind])
+    return msgspec.convert(found.result, verb.result)
 
 
-def request_kind(title: str) -> type[Request[Any]]:
-    """Kind of request that a job's title (``"train NAME"``) names.
+def verb_of_title(title: str) -> Verb:
+    """Verb that a job's title (``"train NAME"``) names; raises `NotFound`.
 
     Parameters
     ----------
     title : str
         Title of a job.
     """
-    return REQUESTS[title.partition(" ")[0]]
+    return find_verb(title.partition(" ")[0])
 
 
 def encode_error(error: BaseException) -> bytes:

@@ -1,36 +1,27 @@
-"""From a kind of request to the function that runs it: the only dispatch there is."""
+"""From a request to the function that runs it: the only dispatch there is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
-from maas_magics.api.errors import OptionError
-from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Request, TrainRequest
+from maas_magics.api.requests import PredictRequest, Request
+from maas_magics.api.verbs import verb_of
 from maas_magics.core.context import Context
 
 R = TypeVar("R")
 
 
-def _train(request: TrainRequest, context: Context) -> Any:
-    from maas_magics.core.training.train import train
+def predict(request: PredictRequest, context: Context) -> Any:
+    """Predict as a job, which tells its progress and hears a wish to stop.
 
-    return train(request, context)
-
-
-def _evaluate(request: EvaluateRequest, context: Context) -> Any:
-    from maas_magics.core.evaluate import evaluate
-
-    return evaluate(request, context)
-
-
-def _export(request: ExportRequest, context: Context) -> Any:
-    from maas_magics.core.exporters.export import export
-
-    return export(request, context)
-
-
-def _predict(request: PredictRequest, context: Context) -> Any:
+    Parameters
+    ----------
+    request : PredictRequest
+        What is asked.
+    context : Context
+        The job's.
+    """
     from maas_magics.api.events import Progress
     from maas_magics.core.inference.predict import predict
 
@@ -41,14 +32,6 @@ def _predict(request: PredictRequest, context: Context) -> Any:
     return predict(request, context.loader, progress)
 
 
-TASKS: dict[type[Request[Any]], Callable[[Any, Context], Any]] = {
-    TrainRequest: _train,
-    EvaluateRequest: _evaluate,
-    ExportRequest: _export,
-    PredictRequest: _predict,
-}
-
-
 def run(request: Request[R], context: Context) -> R:
     """Run a request in this thread.
 
@@ -57,18 +40,14 @@ def run(request: Request[R], context: Context) -> R:
     OptionError
         If nothing runs requests of its kind.
     """
-    try:
-        task = TASKS[type(request)]
-    except KeyError:
-        raise OptionError(f"Nothing runs a {type(request).__name__}.") from None
+    verb = verb_of(request)
     from maas_magics.core.deserialization import unpack
 
-    result: R = task(unpack(request, context), context)
+    result: R = resolve_name(verb.run)(unpack(request, context), context)
     return result
 
 
 def title(request: Request[Any]) -> tuple[str, str]:
     """What a request does, for a person, and the model it is about."""
-    word = type(request).__name__.removesuffix("Request").lower()
     model = getattr(request, "name", None) or getattr(request, "model", "")
-    return f"{word} {model}", str(model).partition(":")[0].partition("@")[0]
+    return f"{verb_of(request).name} {model}".rstrip(), str(model).partition(":")[0].partition("@")[0]

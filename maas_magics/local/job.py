@@ -14,7 +14,7 @@ from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, Stopped, StoreError, Suspended
 from maas_magics.api.events import FINAL_STATES, Event, Finished, Message, Paused, State
 from maas_magics.api.results import Prediction
-from maas_magics.api.wire import decode_outcome, encode_outcome, request_kind
+from maas_magics.api.wire import decode_outcome, encode_outcome, verb_of_title
 from maas_magics.core.context import Stopping
 from maas_magics.core.store.journal import Journal
 from maas_magics.job import BaseJob, LoggedJob, not_paused
@@ -242,7 +242,7 @@ class JournalJob(BaseJob[R]):
         outcome = self._journal.result(self.id)
         if outcome is None:
             raise MaasError(GONE if info.state == "failed" else "The job's answers went to its caller.")
-        result: R = decode_outcome(request_kind(info.title), outcome)
+        result: R = decode_outcome(verb_of_title(info.title), outcome)
         return result
 
     def stop(self) -> None:

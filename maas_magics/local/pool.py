@@ -110,8 +110,10 @@ class ServiceBackend(LocalBackend):
             if request.out is not None:
                 raise Refused("A service writes no copy to a path of its own.", "Fetch the export instead.")
             return
-        for name in ("data", "validation", "target"):
-            value = getattr(request, name, None)
+        for name in request.__struct_fields__:
+            if name not in ("data", "validation", "target"):
+                continue
+            value = getattr(request, name)
             parts = value if isinstance(value, (list, tuple)) and name != "target" else [value]
             for rows in parts:
                 if isinstance(rows, Uploaded):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from maas_magics.session import Session
 
 NAMES = ("train", "evaluate", "export", "predict", "serve", "connect", "maas")
-"""The magics; each is the module of that name."""
+"""The magics of this package; verbs of other packages are magics as well."""
 
 BODIES = ("train", "predict", "maas")
 """Those that take a cell as well."""
@@ -55,7 +55,7 @@ class LazyMagic:
     def _module(self) -> Any:
         from maas_magics.magics import maas
 
-        return maas.MAGICS.get(self._name, maas)
+        return maas if self._name == "maas" else maas.words()[self._name]
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
@@ -64,22 +64,36 @@ class LazyMagic:
 
 
 def register(shell: Any, session: Callable[[], Session]) -> None:
-    """Bring every magic and its completion into a shell."""
+    """Bring every magic and its completion into a shell; those of other packages come with the next cell."""
+    names = set(NAMES)
     for name in NAMES:
         kind = "line_cell" if name in BODIES else "line"
         shell.register_magic_function(LazyMagic(shell, session, name), kind, name)
     unregister_completion(shell)
     _forget(shell)
     shell.Completer.custom_matchers.append(_matcher(session, shell))
-    shell.ast_transformers.append(References(NAMES))
-    shell.input_transformer_manager.token_transformers.append(make_return(NAMES))
+    shell.ast_transformers.append(References(names))
+    shell.input_transformer_manager.token_transformers.append(make_return(names))
+
+    def bring(info: Any = None) -> None:
+        # Looking for entry points takes longer than all of the above.
+        shell.events.unregister("pre_run_cell", bring)
+        lines = shell.magics_manager.magics["line"]
+        if isinstance(lines.get("train"), LazyMagic):
+            from maas_magics.api.verbs import brought
+
+            for name in (name for name in brought() if name not in lines):
+                shell.register_magic_function(LazyMagic(shell, session, name), "line", name)
+                names.add(name)
+
+    shell.events.register("pre_run_cell", bring)
 
 
 def unregister(shell: Any) -> None:
     """Take them out again."""
-    for name in NAMES:
-        for kind in ("line", "cell"):
-            shell.magics_manager.magics[kind].pop(name, None)
+    for magics in shell.magics_manager.magics.values():
+        for name in [name for name, magic in magics.items() if isinstance(magic, LazyMagic)]:
+            del magics[name]
     unregister_completion(shell)
     _forget(shell)
 

@@ -18,9 +18,7 @@ from maas_magics.magics.words import Names, split, uncommented
 if TYPE_CHECKING:
     from maas_magics.session import Session
 
-LINE = re.compile(
-    rf"^(?:[^#'\"]*:)?\s*(?:[\w,. ]+=\s*|return\s+)?%{{1,2}}({'|'.join((*maas.MAGICS, 'maas'))})\s(.*)$", re.DOTALL
-)
+LINE = re.compile(r"^(?:[^#'\"]*:)?\s*(?:[\w,. ]+=\s*|return\s+)?%{1,2}(\w+)\s(.*)$", re.DOTALL)
 
 OPENED = re.compile(r"""(?:^|\s)((["'])[^"']*)$""")
 """A last word whose quotes are still open: spaces belong to it."""
@@ -46,6 +44,8 @@ def matches(context: Any, session: Callable[[], Session], shell: Any) -> Any:
     from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
     found = LINE.match(context.text_until_cursor)
+    if found is not None and found[1] != "maas" and found[1] not in maas.words():
+        found = None
     commented = found is not None and not OPENED.search(found[2]) and len(uncommented(found[2])) < len(found[2].strip())
     if found is None or commented:
         return SimpleMatcherResult(completions=[], suppress=commented)
@@ -84,14 +84,15 @@ def complete(
     command: Command | None
     if name == "maas":
         if not words:
-            return [*maas.SUBCOMMANDS, *maas.MAGICS], word
+            return [*maas.SUBCOMMANDS, *maas.words()], word
         name = words.pop(0)
         if name in maas.SUBCOMMANDS:
             command = maas.SUBCOMMANDS[name][0]
         else:
-            command = maas.MAGICS[name].COMMAND if name in maas.MAGICS else None
+            known = maas.words()
+            command = known[name].COMMAND if name in known else None
     else:
-        command = maas.MAGICS[name].COMMAND
+        command = maas.words()[name].COMMAND
     if command is None:
         return [], word
     typed = Typed(

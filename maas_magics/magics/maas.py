@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.api.events import (
@@ -22,10 +22,11 @@ from maas_magics.api.hints import meant
 from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import format_number, html_table, text_table
 from maas_magics.magics import completions as offers
-from maas_magics.magics import connect, evaluate, export, predict, serve, train
+from maas_magics.magics import connect, predict, serve, train
 from maas_magics.magics.common import MODEL
 from maas_magics.magics.options import Command, HelpAsked, MagicOption, text
 from maas_magics.magics.shell import Magic
+from maas_magics.magics.verbs import VerbMagic, brought_magics
 from maas_magics.magics.words import Names, uncommented
 
 NEWEST = 50
@@ -221,6 +222,19 @@ def _when(seconds: float) -> str:
 
 Run = Callable[[Magic, dict[str, Any]], Any]
 
+
+class Word(Protocol):
+    """What a magic is: a module, or a `VerbMagic`."""
+
+    @property
+    def COMMAND(self) -> Command:  # noqa: N802
+        """Name, summary and options."""
+
+    @property
+    def run(self) -> Callable[[Magic, str, str | None], Any]:
+        """From a line to a value."""
+
+
 SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
     command.name.removeprefix("maas "): (command, run)
     for command, run in (
@@ -278,21 +292,26 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
         (Command("maas help", "This overview.", ()), _help),
     )
 }
-MAGICS = {
+MAGICS: dict[str, Word] = {
     "train": train,
-    "evaluate": evaluate,
-    "export": export,
+    "evaluate": VerbMagic("evaluate"),
+    "export": VerbMagic("export"),
     "predict": predict,
     "serve": serve,
     "connect": connect,
 }
 
 
+def words() -> dict[str, Word]:
+    """Every magic but ``%maas``, also those of other packages, by name."""
+    return MAGICS | brought_magics()
+
+
 def overview() -> str:
     """Every magic with its summary."""
-    rows = [(f"%{name}", module.COMMAND.summary) for name, module in MAGICS.items()]
+    rows = [(f"%{name}", word.COMMAND.summary) for name, word in words().items()]
     rows += [(f"%{command.name}", command.summary) for command, _ in SUBCOMMANDS.values()]
-    return text_table(rows) + "\n\nEach takes --help. Each of the first six is a subcommand of %maas as well."
+    return f"{text_table(rows)}\n\nEach takes --help. The first {len(words())} are subcommands of %maas as well."
 
 
 COMMAND = Command("maas", "Everything around models and jobs.", ())
@@ -305,8 +324,10 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         raise HelpAsked(overview())
     if word in MAGICS:
         return MAGICS[word].run(magic, rest, cell)
+    if word not in SUBCOMMANDS and word in words():
+        return words()[word].run(magic, rest, cell)
     if word not in SUBCOMMANDS:
-        known = (*SUBCOMMANDS, *MAGICS)
+        known = (*SUBCOMMANDS, *words())
         raise OptionError(f"%maas has no subcommand {word!r}.", meant(word, known) or did_you_mean("", known))
     if cell is not None:
         raise OptionError(f"%%maas {word} takes no cell.", f"%maas {word}")

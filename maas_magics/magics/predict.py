@@ -6,6 +6,7 @@ from typing import Any
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
+from maas_magics.api.verbs import VERBS
 from maas_magics.magics import completions as offers
 from maas_magics.magics.declared import options_of
 from maas_magics.magics.options import Command, MagicOption, text
@@ -14,7 +15,7 @@ from maas_magics.magics.words import Quoted
 
 COMMAND = Command(
     "predict",
-    "Predict with a model. A table gives a table of the same library, an array an array.",
+    VERBS["predict"].summary,
     (
         *options_of(PredictRequest),
         MagicOption(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -63,11 +63,12 @@ class References(ast.NodeTransformer):
 
     Parameters
     ----------
-    magics : iterable of str
+    magics : collection of str
+        Their names, to which more may come.
     """
 
-    def __init__(self, magics: Iterable[str]) -> None:
-        self._magics = frozenset(magics)
+    def __init__(self, magics: Collection[str]) -> None:
+        self._magics = magics
         self._depth = 0
 
     def _function(self, node: Any) -> Any:
@@ -110,16 +111,15 @@ def _is_name(word: str) -> bool:
     return word.isidentifier() and not iskeyword(word) and word not in ("super", "__class__")
 
 
-def make_return(magics: Iterable[str]) -> Any:
+def make_return(magics: Collection[str]) -> Any:
     """What makes ``return %predict …`` mean what ``answers = %predict …`` and ``return answers`` mean.
 
     Parameters
     ----------
-    magics : iterable of str
+    magics : collection of str
+        Their names, to which more may come.
     """
     from IPython.core.inputtransformer2 import MagicAssign
-
-    known = frozenset(magics)
 
     class MagicReturn(MagicAssign):  # type: ignore[misc,no-any-unimported,unused-ignore]
         """A token transformer."""
@@ -131,7 +131,7 @@ def make_return(magics: Iterable[str]) -> Any:
             """The first of them."""
             for line in tokens_by_line:
                 for word, percent, name in zip(line, line[1:], line[2:], strict=False):
-                    if word.string == "return" and percent.string == "%" and name.string in known:
+                    if word.string == "return" and percent.string == "%" and name.string in magics:
                         return cls(percent.start)
             return None
 

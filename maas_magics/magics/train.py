@@ -9,6 +9,7 @@ from typing import Any
 from maas_magics.api.errors import MaasError, ModelError, OptionError
 from maas_magics.api.requests import SPLITS, TrainRequest, is_named_split
 from maas_magics.api.specs import CallSpec
+from maas_magics.api.verbs import VERBS
 from maas_magics.magics.declared import options_of
 from maas_magics.magics.options import Command
 from maas_magics.magics.shell import Magic
@@ -27,7 +28,7 @@ GROUPS = {
 
 COMMAND = Command(
     "train",
-    "Fit a model to data, live, and publish it as a new version.",
+    VERBS["train"].summary,
     options_of(TrainRequest, CallSpec),
     example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000\n"
     '%train penguins --data df --target species --sweep "lr=1e-4..1e-1 log, dropout=0.0..0.5" --trials 20',

@@ -16,7 +16,7 @@ import numpy as np
 
 from maas_magics.api.backend import Inferred, Job, JobInfo
 from maas_magics.api.errors import DataError, MaasError, OptionError, ServiceError
-from maas_magics.api.requests import EvaluateRequest, GenerateRequest, PredictRequest, Request
+from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.wire import encode_request
@@ -160,9 +160,10 @@ class RemoteBackend:
 
     def _texts(self, request: Request[Any]) -> list[str]:
         """Columns that the model of a request takes or answers as text; none of one that is still to be trained."""
-        if not isinstance(request, (EvaluateRequest, PredictRequest)):
+        model = getattr(request, "model", None)
+        if isinstance(request, TrainRequest) or not isinstance(model, str):
             return []
-        info = self.models.get(request.model)
+        info = self.models.get(model)
         text = any(spec.name == "prediction" and spec.datatype == "BYTES" for spec in info.signature.outputs)
         inputs = [spec.name for spec in info.signature.inputs if spec.datatype == "BYTES"]
         return inputs + (list(info.target) if text else [])

@@ -14,7 +14,7 @@ import msgspec
 from maas_magics.api.backend import JobInfo
 from maas_magics.api.errors import MaasError, ServiceError, Stopped
 from maas_magics.api.events import FINAL_STATES, Event, Finished, Progress, decode_json
-from maas_magics.api.wire import decode_outcome, request_kind
+from maas_magics.api.wire import decode_outcome, verb_of_title
 from maas_magics.job import BaseJob, LoggedJob, job_text, not_paused
 from maas_magics.remote.client import PATIENCE, Client
 
@@ -92,7 +92,7 @@ class RemoteJob(BaseJob[R]):
             left = WAIT if limit is None else min(WAIT, max(0.0, limit - time.monotonic()))
             answer = self._client.request("GET", f"/maas/v1/jobs/{self.id}/result", params={"wait": f"{left:.3f}"})
             if answer.status_code == 200:
-                result: R = decode_outcome(request_kind(self._info.title), answer.content)
+                result: R = decode_outcome(verb_of_title(self._info.title), answer.content)
                 return result
             if limit is not None and time.monotonic() >= limit:
                 raise self._late(timeout)

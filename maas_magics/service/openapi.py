@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from maas_magics.api.signature import NUMPY
-from maas_magics.api.wire import REQUESTS
+from maas_magics.api.verbs import VERBS
 from maas_magics.service.gate import OPEN
 
 Schema = dict[str, Any]
@@ -94,12 +94,13 @@ SCHEMAS: dict[str, Schema] = {
     "Any": {},
 }
 
-SCHEMAS |= msgspec.json.schema_components(list(REQUESTS.values()), ref_template="#/components/schemas/{name}")[1]
+_REQUESTS = [verb.request for verb in VERBS.values()]
+SCHEMAS |= msgspec.json.schema_components(_REQUESTS, ref_template="#/components/schemas/{name}")[1]
 
 BYTES: Schema = {"type": "string", "format": "binary"}
 REQUEST: Schema = BYTES | {
     "description": "MessagePack of `kind` and `fields`: "
-    + ", ".join(f"{kind} with those of {request.__name__}" for kind, request in REQUESTS.items())
+    + ", ".join(f"{name} with those of {verb.request.__name__}" for name, verb in VERBS.items())
     + ".",
 }
 BINARY = "application/octet-stream"

@@ -13,14 +13,16 @@ import maas_magics as maas
 from maas_magics.api.options import declared_fields
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, TrainRequest, spec_of
 from maas_magics.api.specs import SPECS, CallSpec
-from maas_magics.api.wire import REQUESTS, decode_request, encode_request
-from maas_magics.magics import evaluate, export, predict, train
+from maas_magics.api.verbs import VERBS
+from maas_magics.api.wire import decode_request, encode_request
+from maas_magics.magics import predict, train
+from maas_magics.magics.verbs import VerbMagic
 from maas_magics.service.openapi import describe
 
 KINDS = [
     (TrainRequest, train, maas.train),
-    (EvaluateRequest, evaluate, maas.evaluate),
-    (ExportRequest, export, maas.export),
+    (EvaluateRequest, VerbMagic("evaluate"), maas.evaluate),
+    (ExportRequest, VerbMagic("export"), maas.export),
     (PredictRequest, predict, maas.predict),
 ]
 
@@ -63,4 +65,4 @@ def test_a_request_that_was_sent_before_there_were_specs_is_read() -> None:
     )
     back = msgspec.msgpack.decode(encode_request(request))
     assert back["kind"] == "train" and back["fields"].keys() == set(TrainRequest.__struct_fields__)
-    assert list(REQUESTS) == ["train", "evaluate", "export", "predict"]
+    assert list(VERBS) == ["train", "evaluate", "export", "predict"]

@@ -1,25 +1,33 @@
-"""What another package may bring, by entry points: a network, a format, a kind of data, a kind of column and a task."""
+"""What another package may bring, by entry points: a network, a format, a kind of data, a kind of column, a task and a verb."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.options import option
+from maas_magics.api.requests import Model, PredictRequest, Request
 from maas_magics.api.signature import TensorSpec
+from maas_magics.api.specs import Data
+from maas_magics.api.verbs import Verb
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe
+from maas_magics.core.context import Context
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.features.base import FitConfig, NumberLike
 from maas_magics.core.features.modalities import Modality
 from maas_magics.core.features.scaling import Scaling
+from maas_magics.core.inference.predict import predict
 from maas_magics.core.tasks.base import Link
 from maas_magics.core.tasks.labels import OneLabel
 
@@ -29,6 +37,7 @@ GROUPS = {
     "sources": ("ledger", "LEDGER"),
     "modalities": ("glyph", "GLYPH"),
     "tasks": ("ranks", "Ranks"),
+    "verbs": ("census", "CENSUS"),
 }
 
 
@@ -210,5 +219,37 @@ def rank_error(decoded: Tensor, target: Tensor) -> float:
 
 
 rank_error.higher_is_better = False
+
+
+class Census(msgspec.Struct, frozen=True):
+    """How many rows get each answer."""
+
+    model: str
+    counts: dict[str, int]
+
+
+class CensusRequest(Request[Census], frozen=True, kw_only=True):
+    """Count the answers of a model to some rows."""
+
+    model: Model
+    data: Data
+    least: Annotated[int, option("rows that an answer is listed from", "N")] = 1
+
+
+def census(request: CensusRequest, context: Context) -> Census:
+    found = predict(PredictRequest(model=request.model, data=request.data), context.loader)
+    context.notify(f"{found.model} was asked.")
+    counts = Counter(map(str, pa.array(found.columns["prediction"]).to_pylist()))
+    return Census(found.model, {label: n for label, n in sorted(counts.items()) if n >= request.least})
+
+
+CENSUS = Verb(
+    name="census",
+    request=CensusRequest,
+    result=Census,
+    run="lantern:census",
+    summary="Count the answers of a model.",
+    example="%census m --data df",
+)
 
 LEDGER = Opener()

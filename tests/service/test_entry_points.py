@@ -242,4 +242,79 @@ def test_a_task_of_another_package_is_learnt_answered_scored_exported_and_served
     ]
 
 
+CENSUS = """
+import contextlib, io, os
+import maas_magics as maas, pyarrow as pa
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+def cell(code):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        done = shell.run_cell(code)
+    done.raise_error()
+    return done.result, out.getvalue()
+cell("%load_ext maas_magics")
+table = pa.table({"a": [0.0, 1.0, 2.0, 3.0] * 20, "y": ["no", "no", "yes", "yes"] * 20})
+shell.user_ns.update(table=table, rows=table.drop_columns(["y"]))
+
+def everything(where):
+    maas.train("m", table, "y", model="linear", epochs=60, lr=0.1)
+    print(where, "magic", cell("%census m --data rows")[0])
+    print(where, "subcommand", cell("%maas census m --data rows --least 41")[0])
+    print(where, "in a function", cell("def f(data):\\n    return %census m --data data\\nf(rows)")[0])
+    print(where, "function", maas.run("census", model="m", data=table, least=2).counts)
+    for wrong in ({"model": "m", "data": table, "most": 3}, {"model": "m", "data": table, "least": "two"}):
+        try:
+            maas.run("census", **wrong)
+        except Exception as error:
+            print(where, "told", *str(error).splitlines())
+    job = maas.jobs()[0]
+    print(where, "job", job.title, job.state, maas.attach(job.id).result().counts)
+    print(where, "heard", [event.text for event in maas.logs(job.id) if hasattr(event, "text")])
+
+everything("kernel")
+try:
+    maas.run("censuss")
+except Exception as error:
+    print("kernel told", *str(error).splitlines())
+print("kernel help", "--least N" in cell("%census --help")[1], "Count the answers of a model." in cell("%maas help")[1])
+print("kernel offered", shell.complete("%census m --le")[1], shell.complete("%maas cen")[1])
+cell("%connect " + os.environ["LANTERN_SERVICE"])
+everything("service")
+cell("%unload_ext maas_magics")
+print("kernel gone", shell.find_line_magic("census"), shell.find_line_magic("train"))
+"""
+
+
+def test_a_verb_of_another_package_is_a_magic_a_function_and_a_job_of_a_service(
+    package: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", package["PYTHONPATH"])
+    service = Service(tmp_path / "service")
+    try:
+        place = {"LANTERN_SERVICE": service.url, "MAAS_TOKEN": service.token}
+        found = run(CENSUS, package | place | {"OMP_NUM_THREADS": "1"})
+    finally:
+        service.stop()
+    told = [line for line in found.splitlines() if line.partition(" ")[0] in ("kernel", "service")]
+    everything = [
+        "magic Census(model='m:1', counts={'no': 40, 'yes': 40})",
+        "subcommand Census(model='m:1', counts={})",
+        "in a function Census(model='m:1', counts={'no': 40, 'yes': 40})",
+        "function {'no': 40, 'yes': 40}",
+        "told census has no argument 'most'. There is: data, least, model.",
+        "told least is 'two'; a number was expected. least=… takes a whole number.",
+        "job census m succeeded {'no': 40, 'yes': 40}",
+        "heard ['m:1 was asked.']",
+    ]
+    assert told == [
+        *(f"kernel {line}" for line in everything),
+        "kernel told There is no verb 'censuss'. Did you mean 'census'?",
+        "kernel help True True",
+        "kernel offered ['--least'] ['census']",
+        *(f"service {line}" for line in everything),
+        "kernel gone None None",
+    ]
+
+
 WORDS = {"batches", "workers", "same", "better", "types", "export", "told", "module", "there", "served"}
