@@ -1,4 +1,4 @@
-"""A job with callbacks: the one place where they are called, whoever runs the job."""
+"""A job with callbacks: the one place where they are called, on every backend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maas_magics.job import BaseJob, EventLog
 R = TypeVar("R")
 
 Listen = Callable[[Request[Any], Job[Any]], Job[Any]]
-"""From a request and its job to the job that callbacks hear."""
+"""From a request and its job to the job with callbacks."""
 
 
 def heard(callbacks: Sequence[Callback], track: Sequence[str] = ()) -> Listen:
@@ -89,7 +89,7 @@ class HeardJob(BaseJob[R]):
         return self._job.info
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Events that the callbacks have heard, with what became of the callbacks among them.
+        """Events that the callbacks have received, with messages about failed callbacks among them.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class HeardJob(BaseJob[R]):
         return self._log.read(after, follow)
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result, and until the callbacks have heard the end; raises what the job raised.
+        """Wait for the result, and until the callbacks have received the end; raises what the job raised.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class HeardJob(BaseJob[R]):
         return self._job.result(timeout)
 
     def stop(self) -> None:
-        """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
+        """Stop gracefully, keeping the best checkpoint; a second call drops the current work."""
         self._asked = True
         self._job.stop()
 

@@ -103,7 +103,7 @@ class Connection:
         return _reach(url, lambda: read_token(file), None, only_inference=False, awaited=awaited), str(file)
 
     def where(self) -> str:
-        """Where requests run, for a person."""
+        """Where requests run, for display."""
         if not self._remote:
             return "Cells run in this kernel."
         return f"Cells run on {self.backend.place}."

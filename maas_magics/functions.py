@@ -260,9 +260,9 @@ def attach(job: str, *, block: bool = False) -> Any:
 
 @declared
 def stop(job: str) -> None:
-    """Stop a job gracefully; its best checkpoint is kept. A second call drops the work in hand.
+    """Stop a job gracefully; its best checkpoint is kept. A second call drops the current work.
 
-    A sweep drops the trial in hand, and publishes the best of the others.
+    A sweep drops the current trial, and publishes the best of the others.
 
     Parameters
     ----------

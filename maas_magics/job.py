@@ -1,4 +1,4 @@
-"""What jobs have in common, whoever runs them: a log that is followed, and an end that is waited for."""
+"""What jobs of every backend have in common: a log that is followed, and an end that is waited for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST = 4
 """Characters of an id that name a job."""
 
 NAP = 0.2
-"""Seconds of one wait; an interrupt is heard between two."""
+"""Seconds of one wait; an interrupt is noticed between two."""
 
 
 class EventLog:
@@ -37,7 +37,7 @@ class EventLog:
     Parameters
     ----------
     events : sequence of Event
-        What was told before.
+        Events from before.
 
     Attributes
     ----------
@@ -275,7 +275,7 @@ class LoggedJob(BaseJob[R]):
             self._changed.notify_all()
 
     def _keep(self, state: Literal["succeeded", "failed", "stopped"]) -> None:
-        """What is written down before anyone hears of the end."""
+        """What is written down before the end is reported."""
 
 
 def _trimmed(error: BaseException) -> BaseException:

@@ -247,7 +247,7 @@ def _shown(value: Any) -> str:
 
 
 def _words(hint: Any) -> str:
-    """A type for a person."""
+    """A type for display."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint in PLAIN:
         return PLAIN[hint]

@@ -28,7 +28,7 @@ class JobInfo(msgspec.Struct, frozen=True):
     ----------
     id : str
     title : str
-        What it does, for a person.
+        What it does, for display.
     model : str
         Name of the model it makes or uses.
     state : State
@@ -79,7 +79,7 @@ class Job(Protocol[R_co]):
         """
 
     def stop(self) -> None:
-        """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
+        """Stop gracefully, keeping the best checkpoint; a second call drops the current work."""
 
     def pause(self) -> None:
         """Keep the state of a training on disk, and let others run.
@@ -346,7 +346,7 @@ class Backend(Jobs, Inference, Models, Protocol):
 
     @property
     def place(self) -> str:
-        """Where it is, for a person: a folder, or a URL without secrets."""
+        """Where it is, for display: a folder, or a URL without secrets."""
 
     @property
     def data(self) -> DataStore:

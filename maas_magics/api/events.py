@@ -38,7 +38,7 @@ class Started(_Event, frozen=True, kw_only=True):
     Attributes
     ----------
     title : str
-        What runs, for a person: ``"train penguins"``.
+        What runs, for display: ``"train penguins"``.
     epochs, steps_per_epoch : int
         Most epochs that will run, and optimizer steps in each; 0 if the job counts neither.
     samples : int
@@ -184,7 +184,7 @@ class Progress(_Event, frozen=True, kw_only=True):
 
 
 class Message(_Event, frozen=True, kw_only=True):
-    """One sentence for the person watching."""
+    """One sentence for the user."""
 
     text: str
     level: Level = "info"

@@ -77,7 +77,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     table: Any
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Head and rows of the table for a person: one column for each model."""
+        """Head and rows of the table for display: one column for each model."""
         infos = [record.info for record in self.records]
         names = dict.fromkeys(name for info in infos for name in info.metrics)
         nan = float("nan")

@@ -112,7 +112,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     seconds : float
         Wall time of the training, also of what was done before it was paused or resumed.
     stopped : bool
-        Whether it was stopped before its last epoch by a person.
+        Whether the user stopped it before its last epoch.
     diverged : bool
         Whether the loss became NaN or infinite after ``best_epoch``, which ended the training.
     notes : tuple of str
@@ -334,7 +334,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the answers."""
+        """Notes on the answers, for the user."""
         if not self.blank:
             return self.cautions
         return (on_nothing(self.blank, len(next(iter(self.columns.values())))), *self.cautions)

@@ -30,5 +30,5 @@ def read_token(file: Path) -> str:
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise OptionError(f"Others may read the token in {file}.", f"chmod 600 {file}")
     if not token or not token.isascii() or any(letter.isspace() for letter in token):
-        raise OptionError(f"{file} holds no token: one line of text.")
+        raise OptionError(f"{file} does not hold a token: one line of text.")
     return token

@@ -25,7 +25,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     number : int
         Counted from 1.
     state : TrialState
-        ``pruned``: stopped since it was behind the others; ``stopped``: by a person, and run again when resumed.
+        ``pruned``: stopped since it was behind the others; ``stopped``: by the user, and run again when resumed.
     params : dict of str to Any
         Values of the parameters that are swept.
     value : float or None
@@ -64,7 +64,7 @@ class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
     table : Any
         One row for each trial as a pandas DataFrame, or an Arrow table where pandas is not installed.
     stopped : bool
-        Whether a person stopped it before its last trial.
+        Whether the user stopped it before its last trial.
     """
 
     model: TrainedModel

@@ -1,4 +1,4 @@
-"""Chunks on their way from whoever makes them to whoever reads them, who is waited for."""
+"""Chunks on their way from the thread that makes them to their reader, who is waited for."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Chunks:
         self.closed = False
         """Whether no one reads any more."""
 
-    # --- for whoever makes them ---
+    # --- for the thread that makes them ---
 
     @property
     def has_room(self) -> bool:
@@ -73,7 +73,7 @@ class Chunks:
             self._news.wait_for(lambda: self.has_room or self.closed)
             return not self.closed
 
-    # --- for whoever reads them ---
+    # --- for the reader ---
 
     def take(self) -> Chunk | None:
         """The next chunk, waited for in this thread; None at the end."""

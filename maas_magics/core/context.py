@@ -1,4 +1,4 @@
-"""What a running task may use: the store, a way to notify, and a way to hear that it should stop."""
+"""What a running task may use: the store, a way to notify, and a way to learn that it should stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 Stopping = Literal["", "soft", "hard", "suspend"]
-"""Nothing; end with the best epoch; end at once; keep the state and give way."""
+"""Nothing; end with the best epoch; end at once; keep the state and suspend."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Context:
     emit : callable
         Takes an event; sets its ``seq`` and ``time``.
     stopping : callable
-        What someone wants of the task; see `Stopping`.
+        Returns what is requested of the task; see `Stopping`.
     uploads : Uploads, optional
         Data that a request may name by digest.
     checkpoints : Path, optional
@@ -62,12 +62,12 @@ class Context:
         """Raise `Stopped` if someone wants the task to end; for tasks that have nothing to keep half-way."""
         wanted = self.stopping()
         if wanted == "suspend":
-            raise Suspended("The job gave way.")
+            raise Suspended("The job was suspended.")
         if wanted:
             raise Stopped("The job was stopped; nothing was kept.")
 
     def notify(self, text: str, level: Level = "info") -> None:
-        """One sentence for the person watching."""
+        """One sentence for the user."""
         self.emit(Message(text=text, level=level))
 
 

@@ -36,7 +36,7 @@ def unpack(request: R, context: Context) -> R:
     model = getattr(request, "model", None)
     if isinstance(model, Code):
         if not context.allow_code:
-            raise Refused("No code that was sent is run here.", "The service's owner may use --allow-code.")
+            raise Refused("Code that is sent is not run here.", "The service's owner may use --allow-code.")
         from maas_magics.core.networks.source import run_source
 
         changes["model"] = run_source(model.text)

@@ -48,6 +48,6 @@ def run(request: Request[R], context: Context) -> R:
 
 
 def title(request: Request[Any]) -> tuple[str, str]:
-    """What a request does, for a person, and the model it is about."""
+    """What a request does, for display, and the model it is about."""
     model = getattr(request, "name", None) or getattr(request, "model", "")
     return f"{verb_of(request).name} {model}".rstrip(), str(model).partition(":")[0].partition("@")[0]

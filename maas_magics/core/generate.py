@@ -35,7 +35,7 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
     try:
         sampler = generator.loop.session.sampler(request.params)
     except (TypeError, ValueError) as error:
-        raise OptionError(f"The parameters make no sense to {generator.loop.ref}: {error}") from None
+        raise OptionError(f"The parameters are not valid for {generator.loop.ref}: {error}") from None
     return generator.loop.generate(inputs, sampler, request.max_steps, request.timeout)
 
 

@@ -49,5 +49,5 @@ def _container(limit: str, used: str, statistics: str, cache: str) -> int | None
 
 
 def in_words(size: float) -> str:
-    """Bytes for a person to read."""
+    """Bytes for display."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -53,7 +53,7 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
 
 
 def _with_answers(staged: Path, model: Model, sample: pa.Table) -> tuple[Model, bool]:
-    """Write the graph of a module's answers, for rows of any length if it can be; whether there is one to be had."""
+    """Write the graph of a module's answers, for rows of any length if it can be; whether there is one."""
     rows = sum(BATCHES)
     try:
         raw = model.processor.encode(sample.slice(0, rows).drop_columns([TARGET])) if len(sample) else drawn(model)

@@ -1,7 +1,7 @@
 """What torch keeps for the whole process while it traces a graph or trains: its random numbers, its modes, its loggers.
 
 A training draws from the process's random numbers, and tracing a graph puts them back to where they were
-when it began. So one lock is shared: a training holds it from its seed on, and yields it between two steps to whoever
+when it began. So one lock is shared: a training holds it from its seed on, and yields it between two steps to any that
 traces.
 """
 

@@ -70,7 +70,7 @@ class LocalJob(LoggedJob[R]):
         self._owed: tuple[State, bytes | None] | None = None
 
     def stop(self) -> None:
-        """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
+        """Stop gracefully, keeping the best checkpoint; a second call drops the current work."""
         self._stops += 1
         if self._info.state == "paused":
             self.resume()
@@ -144,14 +144,14 @@ class LocalJob(LoggedJob[R]):
         self.carry_out(work)
 
     def fail(self, error: BaseException) -> None:
-        """End with an error, or give way where that is what the task did."""
+        """End with an error, or suspend where that is what the task did."""
         if isinstance(error, Suspended):
             self._give_way()
         else:
             super().fail(error)
 
     def _give_way(self) -> None:
-        """Leave the rest to whoever resumes it."""
+        """Leave the rest to the process that resumes it."""
         with self._changed:
             paused = Paused(seq=len(self._log.events) + 1, time=time.time())
             state: State = "paused" if self._paused else "queued"
@@ -246,7 +246,7 @@ class JournalJob(BaseJob[R]):
         return result
 
     def stop(self) -> None:
-        """Request a graceful stop from its process; a second call drops the work in hand."""
+        """Request a graceful stop from its process; a second call drops the current work."""
         if self.info.state not in FINAL_STATES:
             self._journal.stop(self.id)
             self._journal.resume(self.id)

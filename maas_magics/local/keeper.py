@@ -1,4 +1,4 @@
-"""Workers for the jobs of a store: each is started, watched, and taken up by another service when this one is gone."""
+"""Workers for the jobs of a store: each is started, watched, and taken over by another service if this one is gone."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ class Pool(threading.Thread):
         if job.stops >= ENOUGH:
             self._end(worker, job)
             if (left := self._still(id)) is not None:
-                self._stopped(left, "The job was stopped: its process heeded none of three stops, and was ended.")
+                self._stopped(left, "The job was stopped: its process ignored three stops, and was ended.")
         elif silent > (SILENCE if begun else START):
             self._end(worker, job)
             if (left := self._still(id)) is not None:

@@ -103,12 +103,14 @@ class ServiceBackend(LocalBackend):
     def _check(self, request: Request[Any]) -> None:
         """Refuse what would read or write this machine's files, run code, or lacks its data."""
         if isinstance(request, TrainRequest) and isinstance(request.model, Code) and not self.allow_code:
-            raise Refused("This service runs no code that is sent to it.", "Its owner may start it --allow-code.")
+            raise Refused(
+                "This service does not run code that is sent to it.", "Its owner may start it with --allow-code."
+            )
         if isinstance(request, TrainRequest) and isinstance(request.model, Graph):
             self.data.path(request.model.digest)
         if isinstance(request, ExportRequest):
             if request.out is not None:
-                raise Refused("A service writes no copy to a path of its own.", "Fetch the export instead.")
+                raise Refused("A service does not write copies to its own disk.", "Fetch the export instead.")
             return
         for name in request.__struct_fields__:
             if name not in ("data", "validation", "target"):
@@ -119,7 +121,9 @@ class ServiceBackend(LocalBackend):
                 if isinstance(rows, Uploaded):
                     self.data.path(rows.digest)
                 elif name == "data" or (name == "validation" and isinstance(rows, str) and not is_named_split(rows)):
-                    raise Refused("A service reads no files of its own.", "Send the rows, and name them by digest.")
+                    raise Refused(
+                        "A service does not read files of its own disk.", "Send the rows, and name them by digest."
+                    )
 
     def close(self) -> None:
         """Have the workers keep their state, and end them; a new service resumes their jobs.

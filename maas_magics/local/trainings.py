@@ -104,7 +104,7 @@ class Trainings:
         if before is None:
             raise OptionError(
                 f"The data of the training of {request.name!r} is not here any more.",
-                "Say the whole line again, with --resume.",
+                "Repeat the whole line, with --resume.",
             )
         said = {
             field.name: value
@@ -125,7 +125,7 @@ class Trainings:
             try:
                 os.replace(self.folder(earlier), self.folder(id))
             except OSError as error:
-                raise MaasError(f"The checkpoints of the job {earlier} cannot be taken up: {error}") from None
+                raise MaasError(f"The checkpoints of the job {earlier} cannot be resumed from: {error}") from None
             self._asked.pop(earlier, None)
             self._taken_up.pop(earlier, None)
             self._taken_up[id] = before, self._written(id)

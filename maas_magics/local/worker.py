@@ -34,7 +34,7 @@ LOST = 3
 
 
 def main(place: str, id: str, keeper: str, *flags: str) -> None:
-    """Run the job to its end, or until a signal requests that it gives way."""
+    """Run the job to its end, or until a signal suspends it."""
     store = Store(place)
     journal = Journal(store.work / "jobs.sqlite")
     found, request = journal.find(id), journal.request(id)
@@ -42,7 +42,7 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
         raise SystemExit(f"There is no job {id!r} to run.")
     me = this_process()
     if not journal.take(id, me, keeper):
-        return  # it was paused, stopped or taken up by another service meanwhile
+        return  # it was paused, stopped or taken over by another service meanwhile
     queued = msgspec.structs.replace(found[0], state="queued")
     job = LocalJob[object](queued, journal, journal.events(id), flush=POLL, owner=me)
     over, used_up = threading.Event(), threading.Event()
@@ -69,7 +69,7 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
                 continue
             with contextlib.suppress(StoreError):  # locked: it is tried again
                 if not journal.beat(id, me) and not over.wait(1.0):
-                    os._exit(LOST)  # it was held for dead: whoever resumes the job must not find two of it
+                    os._exit(LOST)  # it was taken for dead: the process that resumes the job must not find two of it
                 beaten = time.monotonic()
 
     job.look()

@@ -33,7 +33,7 @@ def aliases(typed: Typed) -> list[str]:
 
 
 def jobs(typed: Typed) -> list[str]:
-    """Models, whose newest job is meant, and ids of jobs."""
+    """Models, which stand for their newest job, and ids of jobs."""
     return [*typed.models(), *typed.jobs()]
 
 

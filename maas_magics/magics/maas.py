@@ -145,7 +145,7 @@ def _stop(magic: Magic, values: dict[str, Any]) -> None:
         return
     job.stop()
     kept = (
-        "the trial in hand is dropped, the best of the others published"
+        "the current trial is dropped, the best of the others published"
         if is_sweep(job)
         else "its best checkpoint is kept"
     )

@@ -29,7 +29,7 @@ def text(names: Names, word: str) -> str:
 
 
 def typed(names: Names, word: str) -> str:
-    """The word with its quotes, for whoever looks at more than it."""
+    """The word with its quotes, for readers of more than the word."""
     return word
 
 
@@ -218,7 +218,7 @@ class MagicOption:
 
     @property
     def needed(self) -> bool:
-        """Whether a line without it makes no sense."""
+        """Whether a line must have it."""
         return self.required or (self.positional and self.many != "?")
 
 
@@ -328,7 +328,7 @@ class Command:
                 continue
             if option.key in seen:
                 every = f", with all its values: {option.usage} …" if option.many else "."
-                raise OptionError(f"{max(option.flags, key=len)} stands twice on the line.", f"Give it once{every}")
+                raise OptionError(f"{max(option.flags, key=len)} is given twice.", f"Give it once{every}")
             seen.add(option.key)
 
     def _convert(self, option: MagicOption, names: Names, word: str) -> Any:

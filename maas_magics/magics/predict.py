@@ -35,9 +35,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     magic.session.wait_for(name)
     if cell is not None:
         if "data" in values:
-            raise OptionError(
-                "The rows stand in the cell; the line names others.", "%predict NAME df, or %%predict NAME"
-            )
+            raise OptionError("The rows are in the cell; the line names others.", "%predict NAME df, or %%predict NAME")
         values["data"] = magic.session.read_rows(cell, name)
     elif "data" not in values:
         raise OptionError("%predict needs rows.", f"%predict {name} df, or %%predict {name} and rows in the cell")

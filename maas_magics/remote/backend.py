@@ -119,7 +119,7 @@ class RemoteBackend:
         return self._client.url
 
     def check(self) -> None:
-        """See that it answers, speaks as we do, and takes the token.
+        """Check that it answers, has the same protocol, and accepts the token.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class RemoteBackend:
                 raise
             raise ServiceError(
                 f"{self._client.url} runs an older release of maas_magics.",
-                "Let it end, and start it anew; %connect local starts one here.",
+                "Stop it, and start it again; %connect local starts one here.",
             ) from None
         try:
             msgspec.json.decode(answer.content, type=dict[str, bool])

@@ -92,7 +92,7 @@ def start_local(place: str, work: Path) -> RunningService:
             time.sleep(0.05)
         lines = (work / LOG).read_text(errors="replace").strip().splitlines()
         raise ServiceError(
-            f"The service did not start: {lines[-1] if lines else 'it told nothing'}", f"See {work / LOG}."
+            f"The service did not start: {lines[-1] if lines else 'it wrote nothing'}", f"See {work / LOG}."
         )
     finally:
         lock.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ def _told(work: Path) -> RunningService | None:
 
 
 def is_meant(work: Path, url: str) -> bool:
-    """Whether a service of this machine is to be at an address: only a clean stop removes it."""
+    """Whether a service of this machine should be at an address: only a clean stop removes it."""
     found = _told(work)
     return found is not None and found.url == url
 

@@ -1,4 +1,4 @@
-"""Answers in chunks of a service, read in a thread; where a connection broke it is taken up again."""
+"""Answers in chunks of a service, read in a thread; after a broken connection it is resumed."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class RemoteJob(BaseJob[R]):
         return self._info
 
     def events(self, after: int = 0, follow: bool = True) -> Iterator[Event]:
-        """Replay every event with ``seq > after``, and follow the rest; a broken connection is taken up again."""
+        """Replay every event with ``seq > after``, and follow the rest; a broken connection is opened again."""
         path = f"/maas/v1/jobs/{self.id}/events"
         until, pause = math.inf, 0.1
         while True:
@@ -98,7 +98,7 @@ class RemoteJob(BaseJob[R]):
                 raise self._late(timeout)
 
     def stop(self) -> None:
-        """Stop gracefully, keeping the best checkpoint; a second call drops the work in hand."""
+        """Stop gracefully, keeping the best checkpoint; a second call drops the current work."""
         self._client.request("POST", f"/maas/v1/jobs/{self.id}/stop", repeat=False)
 
     def pause(self) -> None:
@@ -113,7 +113,7 @@ class RemoteJob(BaseJob[R]):
         try:
             return job_text(self._look(patience=0.0))
         except MaasError:
-            return job_text(self._info, ", when last heard of")
+            return job_text(self._info, ", when last seen")
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         text = repr(self)
@@ -141,7 +141,7 @@ class AskingJob(LoggedJob[R]):
         ).start()
 
     def stop(self) -> None:
-        """Drop the work in hand."""
+        """Drop the current work."""
         self._stopped = True
 
     def pause(self) -> None:

@@ -113,7 +113,7 @@ def serve(words: Sequence[str]) -> None:
     Raises
     ------
     MaasError
-        For options that make no sense, or a token that cannot be read.
+        For invalid options, or a token that cannot be read.
     """
     options = vars(_parser().parse_args(words))
     settings, limits = _settings(options), _limits(options)

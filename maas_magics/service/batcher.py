@@ -36,7 +36,7 @@ MOST_NAMES = 10_000
 
 
 class Asker(Protocol):
-    """Whoever waits for an answer."""
+    """A client that waits for an answer."""
 
     @property
     def gone(self) -> bool:

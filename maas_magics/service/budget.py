@@ -71,7 +71,7 @@ class Budget:
 
 
 def check_rows(rows: int) -> None:
-    """See that a request has no more rows than one may have.
+    """Check that a request does not have more rows than one may have.
 
     Raises
     ------

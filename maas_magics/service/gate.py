@@ -265,7 +265,7 @@ class Gate:
             shown = name[:80].decode("latin-1")
             raise Refused(
                 f"This service does not answer to the host name {shown!r}.",
-                f"Its owner may start it --allow-host {shown if SANE.fullmatch(shown) else 'NAME'}",
+                f"Its owner may start it with --allow-host {shown if SANE.fullmatch(shown) else 'NAME'}",
             )
         if len(self._met) < MOST_HOSTS:
             self._met.add(host)

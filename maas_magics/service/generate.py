@@ -155,7 +155,7 @@ class _Told(StreamingResponse):
         self._after = after
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """Send it; its reader's end is heard while nothing is to be sent."""
+        """Send it; a disconnect is noticed while there is nothing to send."""
 
         async def write(lines: bytes) -> None:
             await send({"type": "http.response.body", "body": lines, "more_body": True})

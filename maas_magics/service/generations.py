@@ -77,7 +77,7 @@ class Generation:
         """Whether nothing more comes."""
 
     def check(self, after: int) -> None:
-        """See that the chunks after one are there, or still to come.
+        """Check that the chunks after one are there, or still to come.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class Generation:
                 self._leave()
 
     async def _more(self, write: Write, gone: asyncio.Future[None]) -> None:
-        """Wait for a chunk. Who waits may go; the wait continues for whoever comes next, so that no chunk is lost."""
+        """Wait for a chunk. A reader may go; the wait continues for the next one, so that no chunk is lost."""
         if self._pull is None:
             self._pull = asyncio.ensure_future(self._take())
         done, _ = await asyncio.wait({self._pull, gone}, timeout=ALIVE, return_when=asyncio.FIRST_COMPLETED)

@@ -191,7 +191,7 @@ class Protocol(ServerProtocol):
         """Close the connection of an idle client."""
         self.timeout_keep_alive_task = None
         if self.cycle is not None and not self.cycle.response_complete:
-            return  # whoever answers keeps the time anew
+            return  # the answer starts the timer again
         left = self._active + self.timeout_keep_alive - self.loop.time()
         if left > 0.01 and self._active:
             self._keep(left)

@@ -60,7 +60,7 @@ class SweepJob(LoggedJob[SweepResult]):
         return self._search.best
 
     def stop(self) -> None:
-        """Drop the trial in hand, keep the others, and publish the best of them."""
+        """Drop the current trial, keep the others, and publish the best of them."""
         self._search.stop()
 
     def pause(self) -> None:

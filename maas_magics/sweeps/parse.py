@@ -34,7 +34,7 @@ def parse_space(line: str) -> Space:
         if not equals or not name.isidentifier():
             raise OptionError(f"{part!r} is not of the form NAME=VALUES.", f"For example: {EXAMPLE}")
         if name in space:
-            raise OptionError(f"{name!r} stands there twice.", "Give each parameter once.")
+            raise OptionError(f"{name!r} is given twice.", "Give each parameter once.")
         space[name] = _choices(name, told) if told.startswith("[") else _range(name, told)
     if not space:
         raise OptionError("The sweep names no parameter.", f"For example: {EXAMPLE}")
@@ -73,7 +73,7 @@ def _choices(name: str, told: str) -> Choices:
         raise OptionError(f"{name}: {told} holds no choices.", f"{name}=[64, 128, 256]")
     twice = next((item for index, item in enumerate(found) if item in found[:index]), None)
     if twice is not None:
-        raise OptionError(f"{name}: {twice!r} stands there twice.", f"Drop one from {told}")
+        raise OptionError(f"{name}: {twice!r} is given twice.", f"Drop one from {told}")
     return Choices(tuple(found))
 
 
@@ -110,7 +110,7 @@ def _range(name: str, told: str) -> Range:
     if log and low <= 0:
         raise OptionError(f"{name}: {ends[0]} has no logarithm.", f"{name}=1e-4..{ends[2]} log")
     if step is not None and (log or not 0 < step <= high - low or (whole and step != int(step))):
-        why = "goes with no log" if log else f"does not fit {words[0]}"
+        why = "does not go with log" if log else f"does not fit {words[0]}"
         raise OptionError(f"{name}: step={step:g} {why}.", f"{name}={words[0]} step={'1' if whole else '0.1'}")
     if whole:
         low, high, step = int(low), int(high), None if step is None else int(step)

@@ -85,7 +85,7 @@ class Search:
         return None if found is None else found.trial
 
     def stop(self) -> None:
-        """Drop the trial in hand, keep the others, and publish the best of them."""
+        """Drop the current trial, keep the others, and publish the best of them."""
         self._stopped = True
         job = self._job
         if job is not None:
@@ -118,7 +118,7 @@ class Search:
             return self._published()
         finally:
             self._running = self._job = None
-            del self._request  # the rows belong to the caller; the trials can be looked at for as long as one likes
+            del self._request  # the rows belong to the caller; the sweep may be kept for its trials
 
     def _repeated(self, asked: RunningTrial) -> bool:
         """Whether an earlier trial had the same values; its metric is taken over."""
@@ -177,7 +177,7 @@ class Search:
                 case EpochEnd() if not pruned:
                     trial, value = self._seen(trial, event, started)
                     self._running = trial
-                    # Every epoch in turn, however late it is heard: the same seed must prune the same trials.
+                    # Every epoch in turn, however late it arrives: the same seed must prune the same trials.
                     if event.epoch % max(1, started.epochs // REPORTS) == 0:
                         asked.report(event.epoch, value)
                         pruned = asked.behind(started.epochs)
@@ -225,7 +225,7 @@ class Search:
         return TrialOutcome(trial=msgspec.structs.replace(trial, state="done"), ref=ref)
 
     def _forget(self, model: TrainedModel) -> None:
-        """Remove what a dropped trial published, having heard the first wish to stop before the second."""
+        """Remove what a dropped trial published, having seen the first request to stop before the second."""
         if model.info.version:
             with contextlib.suppress(MaasError):
                 self._backend.models.delete(model.ref)

@@ -1,4 +1,4 @@
-"""From what a person requested to a sweep that runs: everything is checked before anything is written."""
+"""From a request to a sweep that runs: everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def start_sweep(
     Raises
     ------
     OptionError
-        If the line or the request makes no sense.
+        If the line or the request is invalid.
     MissingDependency
         If Optuna is not installed.
     """

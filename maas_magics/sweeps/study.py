@@ -101,7 +101,7 @@ class Study:
 
     @property
     def outcomes(self) -> list[TrialOutcome]:
-        """Trials that ended, in order; those that a person stopped are run again."""
+        """Trials that ended, in order; those that the user stopped are run again."""
         return self._outcomes
 
     def note(self, name: str, value: Any) -> None:

@@ -29,7 +29,7 @@ def make_trackers(words: Iterable[str]) -> list[Start]:
     Raises
     ------
     OptionError
-        If there is no such tracker, or its place cannot be meant.
+        If there is no such tracker, or its place is not valid.
     MissingDependency
         If its package is not installed.
     """

@@ -1,4 +1,4 @@
-"""A page that is opened while a cell runs gets its live view, and is heard.
+"""A page that is opened while a cell runs gets its live view, and its messages are read.
 
 Such a page requests the kernel's name, its comms and their states, and all of that waits for the
 running cell. From version 7 on, ipykernel reads messages on a thread of its own and knows subshells: while a view is

@@ -86,7 +86,7 @@ class Follower:
     def wait(self) -> None:
         """Wait until the job is over and its last state is shown, or until it is paused; the view then lives on.
 
-        An interrupt stops the job gracefully and the wait continues; a second one stops it hard. Neither is said of the
+        An interrupt stops the job gracefully and the wait continues; a second one stops it hard. Neither applies to the
         one that comes before the end of the kernel, which a job elsewhere outlives.
 
         Raises
@@ -163,7 +163,7 @@ class Follower:
                 self._pause(self._pausing)
             with self.lock:
                 history = self.history
-                # An eightieth of the whole is what a person can see move, and bounds the messages of a long job.
+                # An eightieth of the whole is what the eye can see move, and bounds the messages of a long job.
                 now = (history.revision, round(80 * (history.fraction or 0.0)), self._stop_at is not None)
                 due = now != shown or not history.total or time.monotonic() - painted > STALE
                 if changed and due and not self._over:

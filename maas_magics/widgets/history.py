@@ -62,7 +62,7 @@ class History:
     raises : bool
         Whether the caller raises a failed job's error, so that the display need not repeat it.
     revision : int
-        Grows with whatever a person should see at once: an epoch's end, a message, a change of state.
+        Grows with whatever the user should see at once: an epoch's end, a message, a change of state.
     """
 
     def __init__(self, title: str = "") -> None:

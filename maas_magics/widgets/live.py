@@ -126,7 +126,7 @@ class LiveWidget(anywidget.AnyWidget):
     ----------
     history : History
     lock : threading.RLock
-        Held by whoever changes ``history``.
+        Held by the thread that changes ``history``.
     on_stop : callable
         Called for a click on Stop, on any thread; must return at once.
     on_pause : callable
@@ -188,7 +188,7 @@ class LiveWidget(anywidget.AnyWidget):
         still : dict of str to str
             MIME bundle.
         final : bool
-            Whether this is what stays; pages hear of the end only now.
+            Whether this is what stays; pages learn of the end only now.
         """
         self._still = still
         if final:
@@ -205,7 +205,7 @@ class LiveWidget(anywidget.AnyWidget):
             self._stopping = stopping
             self._paints += 1
             # A page loses what is sent before its model is built, and one that cannot answer cannot say so:
-            # the first paints and then every eighth are whole until it was heard.
+            # the first paints and then every eighth are whole until the page has answered.
             full = not self._heard and (self._paints < 10 or self._paints % 8 == 0)
             self._send_packet(full)
 

@@ -103,7 +103,7 @@ class NotebookView:
             self._widget.keep(still)
 
     def close(self, history: History) -> None:
-        """Replace both outputs by the static twin; a page hears of the end when that is done."""
+        """Replace both outputs by the static twin; a page learns of the end when that is done."""
         outputs = [(EMPTY, {}), (EMPTY, {})] if history.refused else bundles(history, log=self._log)
         for handle, (data, metadata) in zip((self._first, self._second), outputs, strict=False):
             handle.update(data, raw=True, metadata=metadata)

@@ -1,4 +1,4 @@
-"""What an interrupt means: a person's wish to stop a job, or the first step of a kernel's end."""
+"""What an interrupt means: the user's wish to stop a job, or the first step of a kernel's end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from maas_magics.api.backend import Job
 from maas_magics.widgets.kernel import in_kernel, kernel_ends
 
 GRACE = 2.0
-"""Seconds in which a kernel that is shut down, or restarted, hears of it after the interrupt that comes first."""
+"""Seconds in which a kernel that is shut down, or restarted, gets that request after the interrupt that comes first."""
 
 
 def is_wish(job: Job[Any]) -> bool:
-    """Whether the interrupt that was just caught is a person's wish to stop this job.
+    """Whether the interrupt that was just caught is the user's wish to stop this job.
 
-    A kernel is interrupted before it is told to end, and a job that runs elsewhere outlives it. Where there is no
-    kernel to end, or the job ends with it, this answers at once; so does a second interrupt.
+    A kernel is interrupted before it gets a request to end, and a job that runs elsewhere outlives it. Where there is
+    no kernel to end, or the job ends with it, this returns at once; so does a second interrupt.
     """
     if not getattr(job, "outlives", False) or not in_kernel():
         return True

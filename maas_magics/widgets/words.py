@@ -17,7 +17,7 @@ OPEN = 8
 WARNED = ";color:#b8821b"
 
 MACHINE = ("device", "products", "fast")
-"""Facts that hang on the machine."""
+"""Facts that depend on the machine."""
 
 STATE_COLOURS = {"succeeded": BEST, "failed": "#d64545", "stopped": "#c08a1e"}
 
@@ -65,7 +65,7 @@ def outcome(history: History) -> str:
 
 
 def best_figures(history: History) -> list[tuple[str, str]]:
-    """Figures of the best epoch, validation first: ``("val loss", "0.21")``."""
+    """Metrics of the best epoch, validation first: ``("val loss", "0.21")``."""
     end = history.best or history.last
     if end is None:
         return []
@@ -90,7 +90,7 @@ def line(history: History, *, stopping: bool = False) -> str:
 
 
 def current_figures(end: EpochEnd) -> list[tuple[str, str]]:
-    """Validation figures of one epoch."""
+    """Validation metrics of one epoch."""
     return [("val loss" if name == "loss" else name, format_number(value)) for name, value in end.validation.items()]
 
 
@@ -152,11 +152,11 @@ def rows(history: History, *, volatile: bool = True) -> list[tuple[str, ...]]:
 
 
 def summary(history: History, *, volatile: bool = True) -> dict[str, str]:
-    """Table output of a job that is over, as a MIME bundle; every note that was told stands below."""
+    """Table output of a job that is over, as a MIME bundle; every note is written below."""
     body = rows(history, volatile=volatile)
     wide = [row for row in body if len(row) > 2]
     long = [row for row in body if len(row) == 2 and wide]
-    # A long text in a column of figures would tear the columns apart: such rows are a table of their own.
+    # A long text in a column of numbers would tear the columns apart: such rows are a table of their own.
     tables = ([html_table(wide[1:], head=wide[0])] if wide else []) + [html_table(long or body)]
     html = (
         f"<b>{escape(history.title)}</b>"

@@ -267,7 +267,7 @@ def test_infinite_features_asked_are_answered_like_missing_ones(lab):
 
 
 def test_features_of_no_use_at_all_are_an_error(lab):
-    with pytest.raises(DataError, match="No column is of use as a feature"):
+    with pytest.raises(DataError, match="No column is usable as a feature"):
         lab.train(pd.DataFrame({"a": [1] * 20, "b": [None] * 20, "y": [0, 1] * 10}), "y")
 
 

@@ -244,8 +244,8 @@ def test_what_is_said_of_a_csv_file_counts(lab, tmp_path):
 @pytest.mark.parametrize(
     ("csv", "said"),
     [
-        ("sep", "'sep' says nothing of a CSV file"),
-        ("separator=;", "says nothing of a CSV file"),
+        ("sep", "'sep' is not a setting of CSV files"),
+        ("separator=;", "is not a setting of CSV files"),
         ("sep=ab", "is not one character"),
         ("encoding=klingon", "'klingon' is not an encoding"),
         ("sep=, decimal=,", "same character"),
@@ -330,8 +330,8 @@ def test_json_lines_whose_values_are_of_several_kinds_are_read(tmp_path):
     ("data", "said"),
     [
         (b'{"a": 1', "cannot be read"),
-        (b'["a", 1]', "is JSON, but no table"),
-        (b"3", "is JSON, but no table"),
+        (b'["a", 1]', "is JSON, but not a table"),
+        (b"3", "is JSON, but not a table"),
         (b"[[1, 2], [3]]", "differ in length"),
         ('[{"a": "m\xfcll"}]'.encode("latin-1"), "is not UTF-8"),
         (b"[]", "has no rows"),

@@ -159,7 +159,7 @@ def test_sentences_that_are_left_out_are_told_once(lab):
     told = [text for text in lab.messages if "'when'" in text]
     assert len(told) == 1 and "and is left out" in told[0] and "one category" not in told[0]
     with pytest.raises(
-        DataError, match="No column is of use as a feature. Column 'when' holds dates as texts"
+        DataError, match="No column is usable as a feature. Column 'when' holds dates as texts"
     ) as error:
         lab.train(_rows(list(DAYS.strftime("%d.%m.%Y")))[["when", "y"]], "y")
     assert "pd.to_datetime" in error.value.hint

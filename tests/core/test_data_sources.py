@@ -288,7 +288,7 @@ def test_rows_as_dicts_may_lack_keys(lab):
         (object(), "Cannot read data of type"),
         ({}, "The dict of arrays is empty"),
         ([[[1, 2]], [[3]]], "The rows differ in length"),
-        (np.float64(3), "A single number is no data"),
+        (np.float64(3), "A single number is not data"),
         ({"a": [1, 2], "b": [1]}, "The arrays differ in length: a has 2, b has 1."),
         (np.ones((4, 2)) * 1j, "has dtype complex128"),
         (np.array([[{}, 1]] * 4, dtype=object), "has dtype object and 2 axes"),

@@ -202,7 +202,7 @@ def test_a_column_of_sentences_is_named_with_what_to_do(lab):
 def test_sentences_that_all_differ_are_said_to_be_why_nothing_is_left(lab, tmp_path, stream):
     frame = pd.DataFrame({"review": [f"{text}, number {i}" for i, text in enumerate(SENTENCES * 10)], "y": [1, 0] * 20})
     frame.to_csv(tmp_path / "rows.csv", index=False)
-    with pytest.raises(Exception, match="No column is of use as a feature. Column 'review' holds free text") as error:
+    with pytest.raises(Exception, match="No column is usable as a feature. Column 'review' holds free text") as error:
         lab.train(tmp_path / "rows.csv" if stream else frame, "y", stream=stream)
     assert "embeddings" in error.value.hint
 

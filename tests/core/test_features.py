@@ -128,5 +128,5 @@ def test_a_profile_that_found_nothing_of_use_says_why() -> None:
     table = WHOLE.select(["one", "nothing"])
     profile = TableProfile(table.schema, FitConfig("tabular"))
     profile.add(table)
-    with pytest.raises(DataError, match="No column is of use"):
+    with pytest.raises(DataError, match="No column is usable"):
         profile.finish(table, lambda text: None, {})

@@ -54,15 +54,15 @@ def test_a_line(line: str, space: dict[str, Any]) -> None:
         ("x=1.5..3 int", "x: 1.5..3 has ends that are not whole.", "Drop int"),
         ("x=1..3 step=0.5", "x: step=0.5 does not fit 1..3.", "x=1..3 step=1"),
         ("x=1..3 step=9", "x: step=9 does not fit 1..3.", ""),
-        ("x=1..3 log step=1", "x: step=1 goes with no log.", ""),
+        ("x=1..3 log step=1", "x: step=1 does not go with log.", ""),
         ("x=1..3 step=-1", "x: step=-1 does not fit 1..3.", ""),
         ("x=[]", "x: [] holds no choices.", "x=[64"),
-        ("x=[1, 2, 1]", "x: 1 stands there twice.", "Drop one"),
+        ("x=[1, 2, 1]", "x: 1 is given twice.", "Drop one"),
         ("optimizer=[SGD, Adam]", "optimizer: SGD is not a Python literal.", "Write 'SGD', with quotes."),
         ("x=[1, f(2)]", "x: f(2) is not a Python literal.", "x=[64"),
         ("x=[1, 2", "'x=[1, 2' has unequal brackets.", ""),
         ("x=['a]", '"x=[\'a]" has an open quote.', ""),
-        ("lr=1..2, lr=2..3", "'lr' stands there twice.", "once"),
+        ("lr=1..2, lr=2..3", "'lr' is given twice.", "once"),
     ],
 )
 def test_an_error_points_at_the_wrong_part(line: str, told: str, hint: str) -> None:

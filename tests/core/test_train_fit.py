@@ -445,7 +445,7 @@ def test_an_error_in_the_users_code_comes_through_as_it_is(lab, error):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"), [(lambda o, t: o, r"answers \(32, 1\), not one number"), (lambda o, t: 3.0, "answers float")]
+    ("answer", "said"), [(lambda o, t: o, r"returns \(32, 1\), not one number"), (lambda o, t: 3.0, "returns float")]
 )
 def test_a_loss_that_answers_no_number_is_refused(lab, answer, said):
     with pytest.raises(MaasError, match=said) as error:

@@ -311,7 +311,7 @@ GAPS[0] = np.nan
         (KIND, {"model": Net()}, ModelError, "a dict of 'size', 'kind'; the target is one", "'logits'"),
         ({"size": SIZE, "kinds": KIND}, {}, ModelError, "no 'kinds' among them", "'kind'"),
         ((SIZE, KIND, KIND), {}, ModelError, "2 tensors; there are 3 targets", "one target for each"),
-        ({"size": SIZE, "kind": KIND}, {"model": nn.Linear(4, 4)}, ModelError, "answers one tensor", "'size': …"),
+        ({"size": SIZE, "kind": KIND}, {"model": nn.Linear(4, 4)}, ModelError, "returns one tensor", "'size': …"),
         ({"size": SIZE, "kind": KIND}, {"model": "mlp"}, OptionError, "by name answers one target", "--model NET"),
         ({"size": SIZE, "kind": KIND}, {"loss": {"sise": "mse"}}, OptionError, "no target 'sise'", "'size'"),
         ({"size": SIZE, "kind": KIND}, {"loss": "size=mes"}, OptionError, "no loss 'mes'", "'mse'"),

@@ -257,11 +257,11 @@ def test_without_preprocessing_a_module_gets_the_numbers_as_they_are(lab):
     ("model", "data", "target", "said", "hint"),
     [
         (_net(inputs=5), X, REAL, "cannot take the features, float32 (n, 4)", "Its first layer should take 4 inputs."),
-        (_net(outputs=2), X, REAL, "answers (2, 2) for 2 rows; the target (regression) wants (2, 1)", "should have 1 outputs"),
+        (_net(outputs=2), X, REAL, "returns (2, 2) for 2 rows; the target (regression) wants (2, 1)", "should have 1 outputs"),
         (_net(outputs=1), X, THREE, "the target (multiclass) wants (2, 3)", "Its last layer should have 3 outputs."),
         (_net(outputs=3), X, TWO, "the target (binary) wants (2, 1)", "Its last layer should have 1 outputs."),
-        (nn.Linear(4, 3), np.ones((N, 6, 4), "float32"), THREE, "answers (2, 6, 3) for 2 rows", "an axis too many: answer x[:, -1]"),
-        (nn.LSTM(4, 2), X, REAL, "answers a tuple; one tensor was expected", "Return one tensor."),
+        (nn.Linear(4, 3), np.ones((N, 6, 4), "float32"), THREE, "returns (2, 6, 3) for 2 rows", "an axis too many: answer x[:, -1]"),
+        (nn.LSTM(4, 2), X, REAL, "returns a tuple; one tensor was expected", "Return one tensor."),
         (nn.Linear, X, REAL, "Linear is a class; a module was expected", "Make one: net = Linear(…)"),
         (lambda i, o: "net", X, REAL, "is of type str; an nn.Module was expected", "End the cell with the module"),
         (nn.Conv2d(3, 1, 3), np.ones((N, 4, 5, 5), "float32"), REAL, "cannot take the features, float32 (n, 4, 5, 5)", "Match its first layer"),
@@ -359,7 +359,7 @@ def test_a_wrong_width_on_a_table_names_the_columns(lab, frame):
     [
         ({"model": "mpl"}, NotFound, "There is no architecture 'mpl'.", "Did you mean 'mlp'?"),
         ({"model": "mlp", "params": {"hiden": 3}}, OptionError, "no hyperparameter 'hiden'", "Did you mean 'hidden'?"),
-        ({"model": _net(), "params": {"hidden": 3}}, OptionError, "this one is a module", "Drop --set."),
+        ({"model": _net(), "params": {"hidden": 3}}, OptionError, "this model is a module", "Drop --set."),
         ({"model": 3}, MaasError, "The model is of type int.", "architecture's name"),
     ],
 )

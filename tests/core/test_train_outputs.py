@@ -173,7 +173,7 @@ def test_a_loss_that_makes_the_shapes_alike_itself_is_handed_what_lets_it(lab, n
 @pytest.mark.parametrize(
     ("net", "loss", "said"),
     [
-        (_net(3), nn.MSELoss(), r"answers float32 \(n, 3\) where the target is float32 \(n, 1\); MSELoss takes one"),
+        (_net(3), nn.MSELoss(), r"returns float32 \(n, 3\) where the target is float32 \(n, 1\); MSELoss takes one"),
         (_net(), lambda o, t: (o.view(-1, 1) - t.view(-1)).square().mean(), "would broadcast"),
     ],
 )

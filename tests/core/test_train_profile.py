@@ -100,7 +100,7 @@ def test_a_loader_that_dawdles_is_found(lab: Any, monkeypatch: pytest.MonkeyPatc
         ({"forward": 1.0, "optimizer": 1.0}, MEMORY, 10, False, "The update takes 50%"),
         ({"forward": 1.0, "backward": 1.0}, MEMORY, 10, False, "Forward and backward take 100%"),
         ({"forward": 1.0, "compiled": 9.0, "compiling": 50.0}, MEMORY, 10, True, "Compiled steps take 90%"),
-        ({}, MEMORY, 0, False, "There was no step"),
+        ({}, MEMORY, 0, False, "No step was measured"),
     ],
 )
 def test_the_advice_follows_from_the_figures(

@@ -179,7 +179,7 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%maas pause zzz", "There is no job 'zzz'."),
         ("%train m --epochs 3", "%train needs --data DATA."),
         ("%train m --resume", "There is no checkpoint of a training of 'm'."),
-        ("%train m --data df --target y --checkpoint-every often", "Checkpoints every 'often' cannot be meant."),
+        ("%train m --data df --target y --checkpoint-every often", "--checkpoint-every 'often' is not valid."),
         ("%maas logs", "There is no job yet."),
         ("%maas attach", "There is no job yet."),
         ("%maas stop m", "There is no job 'm'."),
@@ -192,8 +192,8 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%train m --data df --target y --hosts x", "no option --hosts.\n  → %train --help lists them."),
         ("%train m --data df --target y --redact x", "no option --redact.\n  → %train --help lists them."),
         ("%train m --data df --target y --to x", "no option --to.\n  → %train --help lists them."),
-        ("%train m --data df --target y --epochs 1 -e 2", "--epochs stands twice on the line.\n  → Give it once."),
-        ("%train m --data df --data df --target y", "--data stands twice on the line."),
+        ("%train m --data df --target y --epochs 1 -e 2", "--epochs is given twice.\n  → Give it once."),
+        ("%train m --data df --data df --target y", "--data is given twice."),
         ('%train m --data "df" --target y', "--data: 'df' is a text, as quotes make it.\n  → Without quotes it is the"),
         ("%maas rm", "%maas rm needs NAME."),
         ("%maas alias nobody x", "There is no model 'nobody'."),
@@ -344,7 +344,7 @@ def test_broken_rows_are_told(body: str, failing: Failing, cell: Run) -> None:
 
 def test_rows_come_from_one_place(failing: Failing, cell: Run) -> None:
     cell(TRAIN)
-    assert "The rows stand in the cell" in failing("%%predict m df\na,b\n1,2")
+    assert "The rows are in the cell" in failing("%%predict m df\na,b\n1,2")
 
 
 # --- %%train ---
@@ -597,7 +597,7 @@ def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: 
     assert len(cell(f'%predict mood "{tmp_path}/my rows.csv"')) == 60
     cell(TRAIN)
     told = failing('%predict m "I love this"')
-    assert "one text, and no file; the model takes a, big b, code" in told
+    assert "not a file; the model takes a, big b, code" in told
 
 
 # --- completion ---

@@ -100,7 +100,7 @@ def test_a_running_sweep_is_listed_followed_and_stopped(cell: Run, failing: Fail
     assert "A sweep cannot be paused." in failing(f"%maas resume {job.id}")
     cell(f"%maas stop {job.id}")
     told = capsys.readouterr().out
-    assert f"Stopping sweep m ({job.id}); the trial in hand is dropped, the best of the others published." in told
+    assert f"Stopping sweep m ({job.id}); the current trial is dropped, the best of the others published." in told
     assert job.result(60).stopped and job.info.state == "stopped"
     cell(f"%maas stop {job.id}")
     assert f"The job {job.id} has ended already: stopped." in capsys.readouterr().out

@@ -194,7 +194,7 @@ def test_what_is_wrong_is_told_at_once(used: Used) -> None:
         ({"max_steps": 0}, OptionError, "at least 1"),
         ({"timeout": -1.0}, OptionError, "above 0"),
         ({"params": {"heat": 1}}, OptionError, "no parameter 'heat'"),
-        ({"params": {"seed": "x"}}, OptionError, "make no sense"),
+        ({"params": {"seed": "x"}}, OptionError, "are not valid for"),
         ({"data": {"words": [1]}}, DataError, "no input 'words'"),
         ({"data": {}}, DataError, "'ids' is missing"),
         ({"data": [[1], [2]]}, DataError, "2 rows"),

@@ -204,11 +204,11 @@ def test_a_repeated_submit_makes_one_job(served: Service, backend: RemoteBackend
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (TrainRequest(name="m", data="/etc/passwd", target="y"), "reads no files of its own"),
+        (TrainRequest(name="m", data="/etc/passwd", target="y"), "does not read files"),
         (TrainRequest(name="m", data=Uploaded("0" * 64), target="y"), "is not on the service"),
         (TrainRequest(name="m", data=Uploaded("../x"), target="y"), "is not a SHA-256 digest"),
-        (EvaluateRequest(model="m", data="s3://bucket/x.csv"), "reads no files of its own"),
-        (PredictRequest(model="m", data="x.csv"), "reads no files of its own"),
+        (EvaluateRequest(model="m", data="s3://bucket/x.csv"), "does not read files"),
+        (PredictRequest(model="m", data="x.csv"), "does not read files"),
     ],
 )
 def test_a_request_reads_no_file_of_the_service(asked: Any, told: str, served: Service, backend: RemoteBackend) -> None:
@@ -217,7 +217,7 @@ def test_a_request_reads_no_file_of_the_service(asked: Any, told: str, served: S
 
 
 def test_source_runs_only_where_the_owner_allows_it(served: Service, backend: RemoteBackend) -> None:
-    with pytest.raises(Refused, match="runs no code"):
+    with pytest.raises(Refused, match="does not run code"):
         backend.submit(request(model=Code("import os; os.abort()")))
 
 

@@ -206,7 +206,7 @@ def test_three_stops_end_a_hung_job_for_good(adopted: bool, tmp_path: Path) -> N
             for _ in range(3):
                 assert job.info.state == "running"
                 job.stop()
-            with pytest.raises(Stopped, match="heeded none of three stops.*--resume resumes"):
+            with pytest.raises(Stopped, match="ignored three stops.*--resume resumes"):
                 job.result(600)
             assert job.info.state == "stopped" and list(job.events())[-1].error is not None
             ended(worker)

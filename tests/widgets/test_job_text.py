@@ -36,5 +36,5 @@ def test_a_job_of_a_service_is_asked_for_and_says_so_when_it_cannot_be(monkeypat
     monkeypatch.setattr(Client, "request", gone)
     client = Client("http://127.0.0.1:9", lambda: "")
     job = RemoteJob[Any](JobInfo("ab12", "train m", "m", "running", time.time()), client)
-    assert repr(job) == "<Job ab12 · train m · running, when last heard of>"
-    assert "when last heard of" in pretty(job)
+    assert repr(job) == "<Job ab12 · train m · running, when last seen>"
+    assert "when last seen" in pretty(job)

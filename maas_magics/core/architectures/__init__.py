@@ -86,7 +86,7 @@ class Architecture:
         ``pretrained(ref) -> dict``: the hyperparameters of what ``--model NAME:REF`` names. Its weights are read when
         the module's ``initialise`` is called, and are those of the version from then on.
     given : callable, optional
-        ``given(params) -> dict``: what a pretrained network asks of columns, by modality; see `FitConfig`.
+        ``given(params) -> dict``: what a pretrained network requires of columns, by modality; see `FitConfig`.
     """
 
     layout: Layout
@@ -135,6 +135,13 @@ architectures: Registry[Architecture] = Registry("architecture", __name__, "maas
 
 def named_base(model: str, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """An architecture by name, and its hyperparameters, of ``NAME`` or ``NAME:REF``.
+
+    Parameters
+    ----------
+    model : str
+        Name of an architecture, with a folder or a name on the hub behind a colon where it is pretrained.
+    params : mapping of str to Any
+        Hyperparameters of the request.
 
     Raises
     ------

@@ -15,22 +15,30 @@ def fusion(features: NetworkInputs, outputs: int, *, task: Task, hidden: int = 1
 
     Parameters
     ----------
-    features
+    features : NetworkInputs
         The columns.
-    outputs
+    outputs : int
         One for each class, label or quantity; of two classes, one for both.
-    task
+    task : Task
         What is learnt.
-    hidden
+    hidden : int
         Width of the layer before the answer.
-    dropout
+    dropout : float
         Probability of dropping a number of a vector.
     """
     return Fusion(features, outputs, encoder_of, hidden, dropout)
 
 
 def recipe(rows: int, task: Task) -> Recipe:
-    """AdamW at a falling rate, with an average of the weights over about an epoch."""
+    """AdamW at a falling rate, with an average of the weights over about an epoch.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows.
+    task : Task
+        The fitted target; not used.
+    """
     batch_size = 32 if rows < 4_000 else 64
     return Recipe(
         optimizer="AdamW",

@@ -35,25 +35,25 @@ def hf(
 
     Parameters
     ----------
-    features
+    features : NetworkInputs
         The columns, of which one or more are texts.
-    outputs
+    outputs : int
         One for each class, label or quantity; of two classes, one for both.
-    task
+    task : Task
         What is learnt.
-    base
+    base : str
         The folder, or a name on the hub.
-    digest
+    digest : str
         SHA-256 of its weights.
-    revision
+    revision : str
         Commit that it was fetched at.
-    config
+    config : str
         Its configuration as JSON.
-    pooling
+    pooling : {"mean", "cls"}
         How a text becomes one vector: the mean of its tokens' or the first one's.
-    hidden
+    hidden : int or None
         Width of a layer before the answer; none where a text is all there is, else 128.
-    dropout
+    dropout : float
         Probability of dropping a number before the answer.
     """
     if not any(port.kind == "text" for port in features.ports):
@@ -65,12 +65,25 @@ def hf(
 
 
 def recipe(rows: int, task: Task) -> Recipe:
-    """AdamW at 5e-5 falling to 0 after a warm-up; what is new learns ten times as fast."""
+    """AdamW at 5e-5 falling to 0 after a warm-up; what is new learns ten times as fast.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows; not used.
+    task : Task
+        The fitted target; not used.
+    """
     return Recipe(optimizer="AdamW", lr=5e-5, weight_decay=0.01, schedule="linear", batch_size=32, epochs=3, patience=0)
 
 
 def pretrained(ref: str) -> dict[str, Any]:
     """Hyperparameters that say which network it is.
+
+    Parameters
+    ----------
+    ref : str
+        A folder, or a name on the hub.
 
     Raises
     ------
@@ -87,7 +100,13 @@ def pretrained(ref: str) -> dict[str, Any]:
 
 
 def given(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What its texts are read with."""
+    """What its texts are read with.
+
+    Parameters
+    ----------
+    params : dict of str to Any
+        Hyperparameters of the architecture; ``base`` is the folder.
+    """
     folder = open_folder(str(params["base"]))
     source = folder.tokenizer
     known = tokenizer(source, 0)

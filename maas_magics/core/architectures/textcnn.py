@@ -28,21 +28,21 @@ def textcnn(
 
     Parameters
     ----------
-    features
+    features : NetworkInputs
         The columns, of which one or more are texts.
-    outputs
+    outputs : int
         One for each class, label or quantity; of two classes, one for both.
-    task
+    task : Task
         What is learnt.
-    width
-        Of an embedding.
-    filters
-        For each of ``tokens``.
-    tokens
-        In a row, for each group of filters.
-    hidden
+    width : int
+        Width of an embedding.
+    filters : int
+        Filters for each of ``tokens``.
+    tokens : tuple of int
+        Tokens in a row that the filters of each group see.
+    hidden : int
         Width of the layer before the answer.
-    dropout
+    dropout : float
         Probability of dropping a number of an embedding.
     """
     text = partial(TextCNN, width=width, filters=filters, tokens=tuple(tokens), dropout=dropout)

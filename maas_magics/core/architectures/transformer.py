@@ -27,21 +27,21 @@ def transformer(
 
     Parameters
     ----------
-    features
+    features : NetworkInputs
         The columns, of which one or more are texts.
-    outputs
+    outputs : int
         One for each class, label or quantity; of two classes, one for both.
-    task
+    task : Task
         What is learnt.
-    width
-        Of an embedding, a multiple of ``heads``.
-    layers
-        Of attention.
-    heads
-        Of each layer.
-    hidden
+    width : int
+        Width of an embedding, a multiple of ``heads``.
+    layers : int
+        Layers of attention.
+    heads : int
+        Heads of each layer.
+    hidden : int
         Width of the layer before the answer.
-    dropout
+    dropout : float
         Probability of dropping a number inside the layers.
     """
     text = partial(TextTransformer, width=width, layers=layers, heads=heads, dropout=dropout)
@@ -49,7 +49,15 @@ def transformer(
 
 
 def recipe(rows: int, task: Task) -> Recipe:
-    """AdamW under one cycle."""
+    """AdamW under one cycle.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows; not used.
+    task : Task
+        The fitted target; not used.
+    """
     return Recipe(
         optimizer="AdamW", lr=1e-3, weight_decay=0.01, schedule="one-cycle", batch_size=32, epochs=12, patience=4
     )

@@ -15,7 +15,7 @@ S = TypeVar("S")
 def on_device(
     batches: Iterable[Sequence[Tensor]], device: torch.device, finish: Callable[[list[Tensor]], T]
 ) -> Iterator[T]:
-    """Tensors of each batch on a device, and what is to be made of them there.
+    """Tensors of each batch on a device, and what is made of them there.
 
     On CUDA the copy of a batch is under way, in a stream of its own, while the step before it is computed; it waits
     for nothing where the tensors are in pinned memory. Elsewhere a batch is copied once it is requested.

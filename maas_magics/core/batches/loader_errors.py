@@ -45,7 +45,7 @@ class Failure:
 
     @property
     def error(self) -> DataError:
-        """For the person who trains."""
+        """Message and hint for the user."""
         if self.said is not None:
             return DataError(*self.said)
         place = ", ".join(part for part in (self.where, f"row {self.row}" if self.row else "") if part)

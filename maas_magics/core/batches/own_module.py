@@ -71,7 +71,7 @@ def _own_module(
     chosen: Chosen | None,
 ) -> tuple[nn.Module, Prepared]:
     if model.params:
-        raise OptionError("Hyperparameters are for architectures by name; this one is a module.", "Drop --set.")
+        raise OptionError("Hyperparameters are for architectures by name; this model is a module.", "Drop --set.")
     own = prepared.processor.names
     first = prepared.train[0][0]
     net = make_module(model.model, first[:1].numel(), prepared.answers.outputs)

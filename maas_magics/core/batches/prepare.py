@@ -123,7 +123,7 @@ def read(
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays.
 
-    ``beside`` gets what is to be known of the target; ``several`` says that each column of it is one of its own.
+    ``beside`` gets the notes on the target; ``several`` says that each column of it is one of its own.
     """
     roles, beside = roles_of(data), beside or Beside()
     beside.labels = is_of_labels(task)
@@ -290,9 +290,9 @@ def prepare(
         Whether labels of held-out rows alone are labels as well: where a column decides which rows are held out, a
         label may be new in them, and no network should be measured without those rows.
     beside : Beside, optional
-        What is to be known of the target.
+        The notes on the target.
     given : mapping of str to mapping, optional
-        What a pretrained network asks of columns; see `FitConfig`.
+        What a pretrained network requires of columns; see `FitConfig`.
     """
     beside = beside or Beside()
     ignored = beside.no_target if train.target.ndim > 1 else None

@@ -99,7 +99,7 @@ class Sizes:
 
 
 def streamed_source(said: DataSpec, notify: Callable[[str], None]) -> Rereadable | None:
-    """The data that is to be streamed; None where it is trained on in memory.
+    """The data to stream; None where it is trained on in memory.
 
     Raises
     ------

@@ -35,7 +35,7 @@ def masks_as_told() -> Iterator[None]:
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Within it tensors have shapes and no values; it ends early, in silence, where a shape would hang on values.
+    """Within it tensors have shapes and no values; it ends early, in silence, where a shape would depend on values.
 
     Private is ``torch._subclasses.fake_tensor``, which ``torch.export`` itself stands on. Seen in torch 2.6 to 2.13.
 

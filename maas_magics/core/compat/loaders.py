@@ -30,7 +30,7 @@ def workers_of(iterator: Any) -> Sequence[Any]:
 
 
 def end_workers(iterator: Any) -> None:
-    """End the workers of a loader's iterator, whoever still refers to it.
+    """End the workers of a loader's iterator, even if there are other references to it.
 
     Private is ``_shutdown_workers``, which torch calls when no one refers to it. Seen in torch 2.6 to 2.13.
     """

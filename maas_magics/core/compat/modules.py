@@ -34,7 +34,7 @@ def is_norm(module: nn.Module) -> bool:
 
 
 class MovedModule(nn.Module):
-    """A module that hears of it when its state was moved or converted, in `moved`.
+    """A module that is notified when its state was moved or converted, in `moved`.
 
     Private is ``nn.Module._apply``, through which ``to``, ``cuda``, ``half`` and all others go. Seen in torch 2.6 to
     2.13.

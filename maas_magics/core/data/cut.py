@@ -35,7 +35,7 @@ class Cut:
         self._held: Array = np.empty(0, np.uint64)
 
     def find(self, parts: Iterable[pa.ChunkedArray]) -> bool:
-        """Read the column; False if its type became another one half-way, and it is to be read again.
+        """Read the column; False if its type became another one half-way, and it must be read again.
 
         Raises
         ------

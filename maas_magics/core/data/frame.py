@@ -1,4 +1,4 @@
-"""Small tables that are handed to a person."""
+"""Small tables that are returned to the user."""
 
 from __future__ import annotations
 

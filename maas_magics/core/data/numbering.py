@@ -97,7 +97,7 @@ def names_rows(name: str) -> bool:
 def row_numbers(
     names: Sequence[str], counting: Mapping[str, tuple[int, int]], notify: Callable[[str], None], *, leave: bool
 ) -> set[str]:
-    """Columns that name single rows by counting them, and so are to be left out.
+    """Columns that name single rows by counting them, and so should be left out.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def _mixed(values: Array) -> Array:
 class Reservoir:
     """A uniform sample without replacement: the rows of the smallest draws, in the order they came.
 
-    Which rows these are does not depend on how many come at a time; while there are no more than requested, it is all.
+    Which rows these are does not depend on how many come at a time; with no more than requested, it is all.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def roles_of(data: DataSpec) -> Roles:
     found = Roles(_names(data.drop), _names(data.features), data.weights, named_split(data.validation))
     both = next((name for name in found.features if name in (*found.drop, found.weights)), None)
     if both is not None:
-        raise OptionError(f"{both!r} is to be a feature, and not to be one.", "Name it in one of them.")
+        raise OptionError(f"{both!r} is named as a feature, and as one to drop.", "Name it in one of them.")
     return found
 
 

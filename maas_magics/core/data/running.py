@@ -124,7 +124,7 @@ def _moments(values: Array, gone: Array | None, count: Array, low: Array, high: 
 
 
 def figures(values: Array, rows: int = 2**16) -> RunningStatistics:
-    """Figures of rows (n, p) that are in memory."""
+    """Statistics of rows (n, p) that are in memory."""
     found = RunningStatistics()
     for start in range(0, max(len(values), 1), rows):
         found.add(values[start : start + rows])

@@ -25,14 +25,14 @@ class StreamSource:
     arrays : bool
         Whether the rows were arrays, not a table.
     notes : sequence of str
-        What is to be told of how they were read.
+        Notes on how they were read.
     origin : str
-        What whoever sent them had them from; see `maas_magics.core.data.origin`.
+        Where the client had them from; see `maas_magics.core.data.origin`.
 
     Raises
     ------
     DataError
-        If the file is no Arrow stream.
+        If the file is not an Arrow stream.
     """
 
     def __init__(self, file: Path, arrays: bool, notes: Sequence[str] = (), origin: str = "table") -> None:
@@ -62,7 +62,7 @@ class StreamSource:
         return int(self._table.nbytes)
 
     def restore(self, columns: Answers) -> Any:
-        """Answers as an Arrow table, for whoever sent the rows."""
+        """Answers as an Arrow table, for the client that sent the rows."""
         return as_arrow(columns)
 
 
@@ -77,7 +77,7 @@ def write_stream(source: Source, file: BinaryIO) -> tuple[str, int]:
         How many they are.
     """
     sink = _Hashing(file)
-    # Rows in memory are turned into Arrow as a whole, since a chunk alone may not tell a column's type.
+    # Rows in memory are turned into Arrow as a whole, since a chunk alone may not show a column's type.
     chunks: Iterable[pa.Table] = source.chunks(ROWS) if source.rows is None else [source.table()]
     writer: Any = None
     for table in chunks:

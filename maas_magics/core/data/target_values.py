@@ -1,4 +1,4 @@
-"""Answers of a target: which rows have one, as what values, and what is to be known beside them."""
+"""Values of a target: which rows have one, as what values, and notes on them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AS_SECONDS = "The target {!r} is {}: it is learnt and answered in seconds."
 
 @dataclass
 class Beside:
-    """What is to be known of a target beside its values.
+    """Notes on a target beside its values.
 
     Attributes
     ----------

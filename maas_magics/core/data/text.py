@@ -100,7 +100,7 @@ def one_text(text: str, inputs: Sequence[TensorSpec]) -> Any:
         return _table(pa.table({inputs[0].name: pa.array([text], pa.string())}))
     names = ", ".join(spec.name for spec in inputs[:6]) + (", …" if len(inputs) > 6 else "")
     raise DataError(
-        f"What stands in quotes is one text, and no file; the model takes {names}.",
+        f"Text in quotes is one row of text, not a file; the model takes {names}.",
         "%predict NAME df, without quotes, or %%predict NAME and rows in the cell",
     )
 

@@ -183,7 +183,7 @@ def text_of(values: Any) -> Any:
 
 
 def spelled(value: Any) -> str:
-    """How a value is spelled as a text: a text as it is, and anything else as Arrow spells a column of its like."""
+    """How a value is spelled as a text: a text as it is, and anything else as Arrow spells a column of its type."""
     if isinstance(value, str):
         return value
     if isinstance(value, np.generic):

@@ -71,5 +71,5 @@ def main(format: str, file: str, version: str, work: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except Exception as error:  # the last line is what the person exporting gets to read
+    except Exception as error:  # the last line is what the user gets to read
         sys.exit(" ".join(f"{type(error).__name__}: {error}".split())[:300])

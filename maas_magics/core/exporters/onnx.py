@@ -232,7 +232,7 @@ def _element(datatype: str) -> int:
 
 
 def _encoders(processor: Processor, raw: Sequence[str], names: Sequence[str]) -> tuple[list[Any], list[Any]]:
-    """A label encoder for each column of texts, a plain hand-over for each other one."""
+    """A label encoder for each column of texts, an identity for each other one."""
     import onnx
 
     encoders, entries = [], []

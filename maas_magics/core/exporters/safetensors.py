@@ -1,4 +1,4 @@
-"""safetensors: the weights alone, for whoever builds the network themselves."""
+"""safetensors: the weights alone, for users who build the network themselves."""
 
 from __future__ import annotations
 

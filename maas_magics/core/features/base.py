@@ -166,17 +166,35 @@ class Feature(msgspec.Struct, frozen=True):
         return raw
 
     def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """What is kept of a column while it is trained on: whatever makes `entered` cheap, and is not large."""
+        """What is kept of a column while it is trained on: whatever makes `entered` cheap, and is not large.
+
+        Parameters
+        ----------
+        values : pyarrow.ChunkedArray
+            The column, n rows.
+        """
         return values
 
     def entered(self, ready: pa.ChunkedArray) -> Array:
-        """What enters the graph, of some rows of what `ready` kept."""
+        """What enters the graph, of some rows of what `ready` kept.
+
+        Parameters
+        ----------
+        ready : pyarrow.ChunkedArray
+            What `ready` kept of these rows.
+        """
         raw = self.encode(ready)
         self.check(raw)
         return self.enter(raw)
 
     def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Values as they are kept with a model, whatever becomes of the files that they name."""
+        """Values as they are kept with a model, whatever becomes of the files that they name.
+
+        Parameters
+        ----------
+        values : pyarrow.ChunkedArray
+            The column, n rows.
+        """
         return values
 
     def module(self) -> nn.Module | None:
@@ -229,7 +247,13 @@ class Feature(msgspec.Struct, frozen=True):
         return tuple(LENGTH if size < 0 else size for size in self.spec.shape[1:])
 
     def example(self, rows: int) -> Array:
-        """Raw rows that a graph is traced with: zeros, or empty texts."""
+        """Raw rows that a graph is traced with: zeros, or empty texts.
+
+        Parameters
+        ----------
+        rows : int
+            Number of rows.
+        """
         if self.spec.datatype == "BYTES":
             return np.full((rows, *self.example_row), "", dtype=object)
         return np.zeros((rows, *self.example_row), dtype=NUMPY[self.spec.datatype])
@@ -323,7 +347,7 @@ class FitConfig:
     scale : bool
         Whether numbers are scaled.
     given : mapping of str to mapping
-        What a pretrained network asks of columns, by modality: the arguments of a feature that are not fitted.
+        What a pretrained network requires of columns, by modality: the arguments of a feature that are not fitted.
     """
 
     layout: Layout

@@ -1,4 +1,4 @@
-"""Which columns reach a network by themselves: those that are said to, and those that are recognised."""
+"""Which columns reach a network by themselves: those that are declared to, and those that are recognised."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maas_magics.core.features.base import Tell
 from maas_magics.core.features.modalities import DECLARED, modalities, modality_of
 
 PLAIN = "column"
-"""What a column may be said to be that is laid beside the others, whatever it looks like."""
+"""What a column may be declared as that is laid beside the others, whatever it looks like."""
 
 
 def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell) -> pa.Table:
@@ -22,7 +22,7 @@ def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell) -> pa.Tabl
     table : pyarrow.Table
         Features of the training rows.
     kinds : mapping of str to str
-        Modalities that were asked for, by column; ``"column"`` for one that is laid beside the others.
+        Modalities that were requested, by column; ``"column"`` for one that is laid beside the others.
     notify : callable
         Gets a sentence about every column that was recognised.
 

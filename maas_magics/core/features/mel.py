@@ -29,6 +29,7 @@ class LogMel(nn.Module):
     rate : int
         Samples a second.
     bands : int
+        Bands of the mel scale.
     """
 
     def __init__(self, rate: int, bands: int) -> None:

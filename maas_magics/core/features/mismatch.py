@@ -25,7 +25,7 @@ def texts_of(values: pa.ChunkedArray) -> list[str]:
 
 
 def fix(name: str, texts: list[str]) -> str:
-    """What to type where texts look like dates or numbers; nothing where they do not."""
+    """What to type where texts look like dates or numbers; empty where they do not."""
     found = look(name, texts)
     return "" if found is None else found.fix
 

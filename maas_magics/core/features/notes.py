@@ -30,12 +30,12 @@ def nothing_of_use(said: Sequence[str]) -> DataError:
     """Why no column can be learnt from, with the notes ``said`` on the columns."""
     for text in said:
         if SENTENCES in text:
-            return DataError(f"No column is of use as a feature. {text.removesuffix(' ' + TO_NUMBERS)}", TO_NUMBERS)
+            return DataError(f"No column is usable as a feature. {text.removesuffix(' ' + TO_NUMBERS)}", TO_NUMBERS)
         if AS_TEXTS in text:
             told, _, fix = text.partition(" and is left out. ")
-            return DataError(f"No column is of use as a feature. {told} and is left out.", fix)
+            return DataError(f"No column is usable as a feature. {told} and is left out.", fix)
     return DataError(
-        "No column is of use as a feature: each is empty, constant, or names single rows.",
+        "No column is usable as a feature: each is empty, constant, or names single rows.",
         "Give at least one column that varies.",
     )
 
@@ -105,7 +105,7 @@ def tell_mixed(name: str, values: pa.ChunkedArray, notify: Callable[[str], None]
 
 
 def tell_odd(name: str, odd: Sequence[str], notify: Callable[[str], None]) -> None:
-    """Say which texts among numbers count as missing; nothing where there are none."""
+    """Notify which texts among numbers count as missing, if there are any."""
     if not odd:
         return
     shown = ", ".join(map(repr, odd[:3])) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")

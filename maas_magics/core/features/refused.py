@@ -1,4 +1,4 @@
-"""Columns of lists, records, bytes and the like, which no model takes."""
+"""Columns of lists, records, bytes and the like, which models do not take."""
 
 from __future__ import annotations
 

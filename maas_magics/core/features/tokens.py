@@ -30,6 +30,7 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> str:
     Parameters
     ----------
     texts : iterable of str
+        Training rows of a column of texts.
     size : int
         Tokens at most.
     """

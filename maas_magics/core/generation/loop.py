@@ -41,7 +41,7 @@ class Loop:
     """Generates with one open model, in a thread that is there while there is something to do.
 
     Every step takes all answers whose readers are not too far behind; others join between two steps, up to the slots
-    of the session. An answer that is closed is dropped before the next step; one whose reader takes nothing gives way
+    of the session. An answer that is closed is dropped before the next step; one whose reader takes nothing makes room
     to others that wait.
 
     Parameters
@@ -103,7 +103,7 @@ class Loop:
         return ChunkReader(chunks, self.ref)
 
     def end(self, error: MaasError) -> None:
-        """End every answer with an error, between two steps; whoever requests another gets it too."""
+        """End every answer with an error, between two steps; requests for another get it too."""
         with self._news:
             self._end = error
             self._news.notify()

@@ -62,7 +62,7 @@ def trace(
         raise ModelError(f"torch cannot trace {kind}: {told(error).rstrip('. ')}.", hint(error)) from error
     answers = program.call_spec.out_spec
     if answers is None or not answers.is_leaf():
-        raise ModelError(f"{kind} answers something else than one tensor.", "Return one tensor.")
+        raise ModelError(f"{kind} returns something else than one tensor.", "Return one tensor.")
     return program
 
 
@@ -84,7 +84,7 @@ def payload(program: torch.export.ExportedProgram, module: nn.Module, paths: Map
     module : nn.Module
         What it was made of.
     paths : mapping
-        Where each tensor of the state is to be found, and each constant.
+        Where each tensor of the state is, and each constant.
     """
     graph = program.graph_module
     _inline_no_grad(graph)

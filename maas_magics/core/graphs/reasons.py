@@ -51,7 +51,7 @@ def told(error: BaseException) -> str:
 
 
 def hint(error: BaseException) -> str:
-    """What would let a module be traced; nothing where that is not known."""
+    """What would let a module be traced; empty where that is not known."""
     whole = _whole(error)
     if is_data_dependent(error):
         return BRANCHES if _by_their_line(error) else ""
@@ -61,7 +61,7 @@ def hint(error: BaseException) -> str:
 
 
 def is_data_dependent(error: BaseException) -> bool:
-    """Whether what a module does hangs on the numbers that it is given."""
+    """Whether the control flow of a module depends on the numbers that it gets."""
     whole = _whole(error)
     return any(sign in whole for sign in DATA_DEPENDENT)
 

@@ -192,7 +192,7 @@ class Loader:
         return found
 
     def _export(self, key: tuple[str, int]) -> bool:
-        """Make the export of a module that another process has trained; once, whoever waits for it."""
+        """Make the export of a module that another process has trained; once, however many wait for it."""
         with self._exporting:
             if key in self._unexportable or not is_awaited(self._store.folder(*key)):
                 return True

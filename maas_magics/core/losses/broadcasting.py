@@ -17,7 +17,7 @@ MOVES = (1.0, 0.1, 10.0)
 def broadcasts(loss: Callable[[Tensor, Tensor], Any], outputs: Tensor, target: Tensor) -> bool:
     """Whether the rows of the outputs meet the targets of other rows.
 
-    That is so where a row has one number of each, and the loss hangs on the targets, but not on which row has which,
+    That is so where a row has one number of each, and the loss depends on the targets, but not on which row has which,
     whatever the outputs are. What one move of them hides, as an exp that swamps all else, another shows.
     """
     if outputs[:1].numel() != 1 or target[:1].numel() != 1 or torch.equal(target, target.roll(1, 0)):

@@ -114,7 +114,7 @@ def fit_loss(
     outputs = ask(net, two, names)
     if not outputs.dim() or len(outputs) != len(two[0]):
         raise ModelError(
-            f"The network answers {tuple(outputs.shape)} for {len(two[0])} rows; one answer for each row was expected."
+            f"The network returns {tuple(outputs.shape)} for {len(two[0])} rows; one answer for each row was expected."
         )
     if not asked.declared:
         keep_rows(net, tuple(x[: few_rows(inputs)] for x in inputs))
@@ -193,7 +193,7 @@ def recoded(before: Task, after: Task, target: Tensor) -> Tensor:
 
 
 def _other(asked: LossRequest, takes: Takes | None, answers: Task) -> OtherTask | None:
-    """Another task, where a loss of the user's own is free to take whatever the network answers."""
+    """Another task, where a loss of the user's own is free to take whatever the network returns."""
     free = callable(asked.loss) and takes is None and asked.task is None and asked.outputs is None
     numbers = not any(isinstance(label, str) for label in answers.classes)
     return OtherTask("quantities") if free and numbers and not asked.declared else None
@@ -206,7 +206,7 @@ def _misfit(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, answers
     elif last_layer(net, inputs):
         hint = f"Its last layer should have {wanted} outputs."
     return ModelError(
-        f"The network answers {tuple(outputs.shape)} for {len(outputs)} rows; the target ({answers.task}) wants "
+        f"The network returns {tuple(outputs.shape)} for {len(outputs)} rows; the target ({answers.task}) wants "
         f"({len(outputs)}, {wanted}).",
         hint,
     )
@@ -271,5 +271,5 @@ def _backwards(answers: Task) -> ModelError:
     return ModelError(
         f"The loss is smaller the less the outputs, taken for {kind}, say of a row's own label: answers would be the "
         "other labels.",
-        "Turn the sign in the loss round, or move it into the network. --outputs values answers outputs as they are.",
+        "Reverse the sign of the loss, or move it into the network. --outputs values answers outputs as they are.",
     )

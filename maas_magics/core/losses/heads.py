@@ -33,7 +33,7 @@ class Forms:
 
     @property
     def doubt(self) -> str:
-        """What speaks against answers in the targets' own units."""
+        """Evidence against answers in the targets' own units."""
         return " ".join(form.doubt for form in self.forms if form is not None and form.doubt)
 
 

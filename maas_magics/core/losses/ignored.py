@@ -88,7 +88,7 @@ def _names(code: Any) -> Iterator[str]:
 
 
 def check_places(loss: Any, settings: Mapping[str, Any], answers: Task, notify: Callable[[str], None]) -> None:
-    """Raise `ModelError` where a loss says something of a class by an index that is another label.
+    """Raise `ModelError` where a loss names a class by an index that is another label.
 
     Parameters
     ----------

@@ -116,7 +116,7 @@ UNSET = ("weight", "pos_weight", "size_average", "reduce")
 
 
 def in_words(loss: Any) -> str:
-    """What to type for the same loss; empty where there are no words for it."""
+    """What to type for the same loss; empty where it cannot be typed."""
     name, settings = settings_of(loss)
     smoothing = settings.get("label_smoothing", 0.0)
     usual = all(settings.get(key, value) == value for key, value in SETTINGS.items())

@@ -1,4 +1,4 @@
-"""What a network's outputs are taken for, in words, and what speaks against it."""
+"""What a network's outputs are taken for, in words, and evidence against it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def told(answers: Task, trial: LossTrial) -> str:
 
 
 def contradiction(answers: Task, outputs: Tensor) -> str:
-    """What speaks against that which outputs of some rows are taken for; empty where nothing does.
+    """Evidence of some rows against what outputs are taken for; empty where there is none.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Form:
     signs : bool
         Whether 0 and 1 are given as −1 and 1.
     doubt : str
-        What speaks against answers in the target's own units.
+        Evidence against answers in the target's own units.
     """
 
     row: tuple[int, ...]
@@ -76,7 +76,7 @@ class OwnLoss:
         value = self.value(outputs, target)
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise MaasError(f"The loss answers {found}, not one number as a tensor.", _one_number(self.loss))
+            raise MaasError(f"The loss returns {found}, not one number as a tensor.", _one_number(self.loss))
         return value.reshape(())
 
     def value(self, outputs: Tensor, target: Tensor) -> Any:
@@ -170,7 +170,7 @@ def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers:
     if takes.target == "index" and answers.axes and answers.exclusive:
         if row[1:] != answers.axes:
             raise ModelError(
-                f"{name} takes the classes behind the rows, (n, {len(answers.classes)}, …); the network answers "
+                f"{name} takes the classes behind the rows, (n, {len(answers.classes)}, …); the network returns "
                 f"{_shape(outputs)}.",
                 "Answer x.movedim(-1, 1), or leave the loss out.",
             )
@@ -179,7 +179,7 @@ def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers:
         if len(row) != 1 or row[0] < 2:
             raise ModelError(
                 f"{name} takes an output for each class, (n, {max(2, len(answers.classes))}); "
-                f"the network answers {_shape(outputs)}."
+                f"the network returns {_shape(outputs)}."
             )
         return Form(row, (), torch.int64)
     if takes.target == "index" and outputs.numel() != target.numel():
@@ -191,7 +191,7 @@ def _declared(loss: Any, takes: Takes, outputs: Tensor, target: Tensor, answers:
         )
     if outputs.numel() != target.numel():
         raise ModelError(
-            f"The network answers {_shape(outputs)} where the target is {_shape(target)}; {name} takes one shape."
+            f"The network returns {_shape(outputs)} where the target is {_shape(target)}; {name} takes one shape."
         )
     return Form(row, row, signs=takes.target == "signs")
 

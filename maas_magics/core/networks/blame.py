@@ -108,7 +108,7 @@ def where(error: BaseException) -> str:
 
 
 def name_of(function: Any) -> str:
-    """Name of a function or a module of the user's, for a person."""
+    """Name of a function or a module of the user's, for display."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 

@@ -162,18 +162,18 @@ def ask(net: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str] = ()) -
     if not isinstance(outputs, Tensor):
         raise SeveralOutputs(tensors_of(outputs), type(outputs).__name__)
     if outputs.is_complex():
-        raise ModelError("The network answers complex numbers; real ones were expected.", "Return .real, or .abs()")
+        raise ModelError("The network returns complex numbers; real ones were expected.", "Return .real, or .abs()")
     if not outputs.is_floating_point():
         kind = str(outputs.dtype).removeprefix("torch.")
         raise ModelError(
-            f"The network answers {kind}, through which nothing is learnt; floats were expected.",
+            f"The network returns {kind}, through which nothing is learnt; floats were expected.",
             "Return the numbers that it is made of, before an argmax or a comparison.",
         )
     return outputs
 
 
 def shapes_of(inputs: Iterable[Tensor]) -> str:
-    """Types and shapes, for a person."""
+    """Types and shapes, for display."""
     return ", ".join(
         f"{str(x.dtype).removeprefix('torch.')} ({', '.join(['n', *map(str, x.shape[1:])])})" for x in inputs
     )

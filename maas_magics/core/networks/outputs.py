@@ -28,7 +28,7 @@ class SeveralOutputs(ModelError):
     """
 
     def __init__(self, outputs: dict[Key, Tensor], kind: str) -> None:
-        super().__init__(f"The network answers a {kind}; one tensor was expected.", "Return one tensor.")
+        super().__init__(f"The network returns a {kind}; one tensor was expected.", "Return one tensor.")
         self.outputs, self.kind = outputs, kind
 
 
@@ -64,15 +64,15 @@ def only_output(outputs: Mapping[Key, Tensor], kind: str) -> Key:
     if len(rows) == 1:
         return rows[0]
     if not rows:
-        raise ModelError(f"The network answers a {kind}; one tensor was expected.", "Return one tensor.")
+        raise ModelError(f"The network returns a {kind}; one tensor was expected.", "Return one tensor.")
     shown = ", ".join(repr(key) for key in rows[:8])
     if all(isinstance(key, int) for key in rows):
         raise ModelError(
-            f"The network answers a {kind} of {len(rows)} tensors; the target is one.",
+            f"The network returns a {kind} of {len(rows)} tensors; the target is one.",
             "Return one tensor, or give a target for each: --data X ys, with ys = (y1, y2).",
         )
     raise ModelError(
-        f"The network answers a {kind} of {shown}; the target is one.",
+        f"The network returns a {kind} of {shown}; the target is one.",
         f"Call the answer 'logits', or give a target for each: {{{', '.join(f'{key!r}: …' for key in rows[:3])}}}",
     )
 
@@ -104,11 +104,11 @@ def one_tensor(heads: Sequence[str]) -> ModelError:
     """The error of a module that answers one tensor where targets have names, or are several."""
     if len(heads) == 1:
         return ModelError(
-            f"The network answers one tensor, of no name; the target is a dict of {heads[0]!r}.",
+            f"The network returns one tensor, of no name; the target is a dict of {heads[0]!r}.",
             f"Give the target's array by itself, or return {{{heads[0]!r}: …}}.",
         )
     return ModelError(
-        f"The network answers one tensor; there are {len(heads)} targets: {', '.join(heads)}.",
+        f"The network returns one tensor; there are {len(heads)} targets: {', '.join(heads)}.",
         f"Return a tensor for each: {{{', '.join(f'{name!r}: …' for name in heads)}}}",
     )
 
@@ -144,11 +144,11 @@ def chosen_outputs(outputs: Mapping[Key, Tensor], kind: str, heads: Sequence[str
     shown = ", ".join(map(str, rows))
     if by_place or absent is None:
         raise ModelError(
-            f"The network answers a {kind} of {len(rows)} tensors; there are {len(heads)} targets: {', '.join(heads)}.",
+            f"The network returns a {kind} of {len(rows)} tensors; there are {len(heads)} targets: {', '.join(heads)}.",
             "Give one target for each tensor, or name both alike in dicts.",
         )
     raise ModelError(
-        f"The network answers {shown}; there is no {absent!r} among them, which is a target.",
+        f"The network returns {shown}; there is no {absent!r} among them, which is a target.",
         did_you_mean(absent, [str(key) for key in rows]),
     )
 

@@ -77,7 +77,7 @@ class Journal:
         owner : str
             Process that runs it; the one that got the request while none does.
         key : str
-            Chosen by whoever requests the job.
+            Chosen by the client.
         request : bytes, optional
             What it does, for another process to do.
         keeper : str
@@ -166,7 +166,7 @@ class Journal:
         return found
 
     def stop(self, id: str) -> None:
-        """Request a stop from whichever process runs a job; a second time, to drop the work in hand."""
+        """Request a stop from whichever process runs a job; a second time, to drop the current work."""
         self._changed("UPDATE jobs SET stops = stops + 1 WHERE id = ?", (id,))
 
     def stops(self, id: str) -> int:
@@ -188,7 +188,7 @@ class Journal:
         )
 
     def paused(self, id: str) -> bool:
-        """Whether a job is to be paused, or is."""
+        """Whether a pause of a job was requested, or it is paused."""
         return bool(self._cell("pause", id))
 
     def give_way(self, id: str, events: Sequence[Event]) -> State:

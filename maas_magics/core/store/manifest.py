@@ -98,7 +98,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def check_files(folder: Path, *parts: str) -> None:
-    """See that files of a version are those that were published.
+    """Check that files of a version are those that were published.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def check_name(name: str, what: str = "model name") -> str:
 
 
 def split_ref(ref: str) -> tuple[str, int | None, str | None]:
-    """Name, version and alias that ``NAME``, ``NAME:3`` or ``NAME@alias`` speaks of."""
+    """Name, version and alias that ``NAME``, ``NAME:3`` or ``NAME@alias`` names."""
     name, colon, version = str(ref).partition(":")
     if colon:
         if not re.fullmatch("[0-9]{1,15}", version):

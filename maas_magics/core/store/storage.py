@@ -26,7 +26,7 @@ from maas_magics.api.errors import StoreError
 MANIFEST = "manifest.json"
 
 SAMPLE = "sample.arrow"
-"""Rows that people gave, kept beside a version: for the store's owner alone, whoever else may read the store."""
+"""Rows of the users, kept beside a version: readable for the store's owner alone, even in a shared store."""
 
 REPORT = "artifact.json"
 """What is written down of an export, beside its files. In a bucket it comes last, so an export with it is whole."""

@@ -116,7 +116,7 @@ class Uploads:
         return COMPLETE
 
     def _check_room(self, more: int) -> None:
-        """See that all data together stays within bounds."""
+        """Check that all data together stays within bounds."""
         if self._room == float("inf"):
             return
         taken = 0

@@ -1,7 +1,7 @@
 """What is learnt: kinds of tasks by name, one file for each.
 
 Another package adds one, a class derived from `maas_magics.core.tasks.base.Task`, by an entry point of the group
-``maas_magics.tasks``. It is learnt where it is asked for by its name, which is its tag; no target speaks for it by
+``maas_magics.tasks``. It is learnt where it is requested by its name, which is its tag; no target implies it by
 itself.
 """
 

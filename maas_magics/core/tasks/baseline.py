@@ -1,4 +1,4 @@
-"""What a constant answer is worth: the mean, or the most frequent label. A model is to be better than that."""
+"""What a constant answer is worth: the mean, or the most frequent label. A model should be better than that."""
 
 from __future__ import annotations
 

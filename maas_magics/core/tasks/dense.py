@@ -81,7 +81,7 @@ class Dense(Multiclass, frozen=True, tag="dense"):
         width = shape[1] if shape[2:] == axes else shape[-1] if shape[1:-1] == axes else 0
         if not width:
             raise ModelError(
-                f"The network answers {shape} where the target is {tuple(target.shape)}; an output for each class at "
+                f"The network returns {shape} where the target is {tuple(target.shape)}; an output for each class at "
                 "each position was expected.",
                 f"(n, classes, {', '.join(map(str, axes))})",
             )

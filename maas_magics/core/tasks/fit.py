@@ -1,4 +1,4 @@
-"""Which task a target speaks for, and the task fitted to it."""
+"""Which task a target implies, and the task fitted to it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fit_task(
 
 
 def is_of_one_label(asked: Any) -> bool:
-    """Whether a task or family that was asked for has one label a row; not where there are several heads, or none."""
+    """Whether a requested task or family has one label a row; not where there are several heads, or none."""
     return asked in OF_ONE_LABEL or (_is_kind(asked) and tasks.get(asked).one_label)
 
 
@@ -122,7 +122,7 @@ def respelled(task: Task, spelled: Mapping[str, str]) -> Task:
 
 
 def infer_task(values: Array, asked: TaskName | Family | None = None) -> TaskName:
-    """Task that a target's values speak for, as far as it was not requested; see `fit_task`."""
+    """Task that a target's values imply, as far as it was not requested; see `fit_task`."""
     values = values.astype(np.float64) if is_decimal(values) else values
     match asked:
         case "quantities":

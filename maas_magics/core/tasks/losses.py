@@ -76,7 +76,7 @@ def _like_target(loss: Loss) -> Loss:
         if outputs.shape != target.shape:
             if outputs.numel() != target.numel():
                 raise ModelError(
-                    f"The network answers {tuple(outputs.shape)} where the target is {tuple(target.shape)}."
+                    f"The network returns {tuple(outputs.shape)} where the target is {tuple(target.shape)}."
                 )
             outputs = outputs.reshape(target.shape)
         if outputs.dtype != target.dtype and outputs.dtype == torch.float64:

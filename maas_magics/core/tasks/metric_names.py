@@ -89,7 +89,7 @@ def make_metrics(asked: Sequence[Any], task: Task) -> dict[str, Metric]:
             found[getattr(item, "__name__", type(item).__name__)] = _called(item)
         elif task.shape is not None:
             raise OptionError(
-                f"The metric {item!r} compares a row's answer with its target; the network answers {task.shape}.",
+                f"The metric {item!r} compares a row's answer with its target; the network returns {task.shape}.",
                 "Give a function of (answers, target).",
             )
         elif item in known:
@@ -102,7 +102,7 @@ def make_metrics(asked: Sequence[Any], task: Task) -> dict[str, Metric]:
 
 
 def _instead(name: str, known: Collection[str], task: Task) -> str:
-    """What to type in place of a name that is none of ours."""
+    """What to type in place of a name that is not one of ours."""
     word = name.lower().removeprefix("neg_").removesuffix("_score")
     meant = ELSEWHERE.get(word, word)
     if meant in known and meant != name:
@@ -152,7 +152,7 @@ def _called(metric: Callable[..., Any]) -> Metric:
             shape = getattr(answer, "shape", None)
             found = type(answer).__name__ if shape is None else tuple(shape)
             hint = "End it with .mean()" if shape is not None else "Return a float."
-            raise OptionError(f"The metric {name} answers {found}, not one number{code_of(metric)}.", hint) from None
+            raise OptionError(f"The metric {name} returns {found}, not one number{code_of(metric)}.", hint) from None
 
     return figure
 

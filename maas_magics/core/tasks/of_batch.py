@@ -10,7 +10,7 @@ from maas_magics.core.tasks.fit import infer_task
 
 
 def infer_batch_task(target: Tensor, asked: TaskName | Family | None = None) -> TaskName:
-    """Task that a batch's target speaks for: whole numbers are labels."""
+    """Task that a batch's target implies: whole numbers are labels."""
     if asked is None and target.dim() == 1 and not target.is_floating_point():
         return "binary" if target.dtype == torch.bool else "multiclass"
     if asked is None and target.dim() < 2:

@@ -104,7 +104,7 @@ class TargetProfile:
         return task.counted(self.figures, self.counts(task), standardise)
 
     def _few(self) -> Array:
-        """Values that speak for the same task and the same labels as all do."""
+        """Values that imply the same task and the same labels as all do."""
         if self._head:
             return np.concatenate([*self._head, *([] if self._odd is None else [self._odd])])
         labels = np.array(list(self._first), dtype=self._dtype)

@@ -22,7 +22,7 @@ def heads_of(target: Any, several: bool = False) -> dict[str, Any]:
     Parameters
     ----------
     target : Any
-        A dict of arrays or of columns' names, or a tuple of two arrays or more, speaks for several heads.
+        A dict of arrays or of columns' names, or a tuple of two arrays or more, means several heads.
     several : bool
         Whether there are several, so that columns are one each.
     """
@@ -151,7 +151,7 @@ def given_heads(target: Any, heads: Sequence[str]) -> dict[str, Any]:
 
 
 def add_notes(beside: Beside, of: Beside) -> None:
-    """Write what is to be known of one target to that of all."""
+    """Add the notes on one target to those on all."""
     beside.empty, beside.odd, beside.left = beside.empty or of.empty, beside.odd or of.odd, beside.left or of.left
     beside.spelled |= of.spelled
     beside.units |= of.units

@@ -52,13 +52,13 @@ class Assembled:
     rules : StepSpec
         What it was made of.
     summary : dict of str to str
-        What was chosen, for a person.
+        What was chosen, for display.
     search : LRRange or None
         How the learning rate was found, where no one gave one.
     rows : int
         Of a batch.
     size : str
-        Rows of a step, for a person.
+        Rows of a step, for display.
     """
 
     optimizer: Optimizer
@@ -259,7 +259,7 @@ def _example(prepared: Prepared, device: torch.device, rows: int = 2) -> tuple[T
 
 
 def _summary(rules: StepSpec, lr: float, schedule: str, batch: str, *, balanced: bool) -> dict[str, str]:
-    """What a person sees of the steps; what is as usual goes without saying."""
+    """What the view shows of the steps; the usual is left out."""
     told, warmup = [rules.optimizer.name, f"lr {lr:g}", schedule], rules.warmup
     if warmup:
         told.append(f"warm-up {warmup:.0%}" if warmup < 1 else f"warm-up {int(warmup)} steps")

@@ -29,7 +29,7 @@ def better(history: TrainingHistory) -> bool:
 
 
 def labels_of_one_row(task: Task, rows: int) -> str:
-    """A sentence if hardly a label is there twice; else nothing."""
+    """A sentence if hardly any label is there twice; else empty."""
     labels = len(task.classes)
     if not task.exclusive or labels <= MOST_CLASSES or labels <= SINGLE * rows:
         return ""

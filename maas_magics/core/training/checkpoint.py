@@ -55,7 +55,7 @@ class CheckpointInterval:
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?s|(\d+)", text.strip() if text is not None else "0")
         if found is None or (text is not None and float(found[1] or found[2]) <= 0):
             raise OptionError(
-                f"Checkpoints every {text!r} cannot be meant.", "--checkpoint-every 500 counts steps, 30s seconds"
+                f"--checkpoint-every {text!r} is not valid.", "--checkpoint-every 500 counts steps, 30s seconds"
             )
         self._steps = int(found[2] or 0) if text is not None else 0
         self._seconds = float(found[1] or 0) if text is not None else 0.0

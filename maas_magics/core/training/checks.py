@@ -22,7 +22,7 @@ from maas_magics.core.training.steps.precision import PRECISIONS
 
 
 def check_request(request: TrainRequest) -> None:
-    """Raise for a count, a rate or a model that cannot be meant.
+    """Raise for a count, a rate or a model that is not valid.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def _check_columns(request: TrainRequest) -> None:
             f"{word} names a column of a table; a dataset or loader has none.", "Give the rows as a table."
         )
     if request.weights is not None and request.workers > 1:
-        raise OptionError("Rows that count differently are for one process.", "--workers 1, or drop --weights.")
+        raise OptionError("Weighted rows are trained in one process only.", "--workers 1, or drop --weights.")
 
 
 def _check_steps(request: TrainRequest) -> None:
@@ -104,7 +104,7 @@ def _check_steps(request: TrainRequest) -> None:
             f"There is no precision {request.precision!r}.", did_you_mean(str(request.precision), PRECISIONS)
         )
     if request.fast not in (None, "auto"):
-        raise OptionError(f"There is no way {request.fast!r} to be fast.", "--fast auto")
+        raise OptionError(f"--fast {request.fast!r} is not known.", "--fast auto")
     if request.clip is not None and not 0 < request.clip < math.inf:
         raise OptionError(f"clip is {request.clip:g}; a norm above 0 was expected.", "--clip 1")
     if request.ema is not None and not 0 <= request.ema < 1:
@@ -126,7 +126,7 @@ def _check_steps(request: TrainRequest) -> None:
         if epoch < 2:
             raise OptionError(
                 f"{pattern!r} is to unfreeze in epoch {epoch}; epochs count from 1, and one must be frozen.",
-                f'--unfreeze "{pattern}@2", or freeze it not at all.',
+                f'--unfreeze "{pattern}@2", or do not freeze it.',
             )
     if request.balance and isinstance(request.class_weights, str):
         raise OptionError(

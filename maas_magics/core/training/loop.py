@@ -76,7 +76,7 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
                 break
             if stop == "suspend":
                 self._save()
-                raise Suspended("Training gave way; its state is kept.")
+                raise Suspended("Training was suspended; its state is kept.")
             if stop == "hard" or (stop and self._best is not None):
                 self._history.stopped = True
                 break

@@ -63,7 +63,7 @@ def _learnt_baseline(plan: Plan, prepared: Prepared) -> dict[str, float]:
 
 
 def _doubts(history: TrainingHistory, plan: Plan, prepared: Prepared) -> list[str]:
-    """What speaks against the use of a training."""
+    """Warnings against the use of a training."""
     found = [no_better(history)]
     last, most = history.curves["loss"][-1], _most_loss(history, plan, prepared)
     if math.isinf(most) and plan.constant_loss is None:

@@ -122,7 +122,7 @@ class TrainingState:
         }
 
     def _resume(self) -> None:
-        """Take up the newest whole state.
+        """Load the newest whole state.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class TrainingState:
         for what, mark in self._checkpoints.marks.items():
             if state["marks"].get(what, mark) != mark:  # an earlier version did not write the one that is missing
                 raise OptionError(
-                    f"The checkpoint was made with another {what}.", "Say the line as it was, or drop --resume."
+                    f"The checkpoint was made with another {what}.", "Repeat the line as it was, or drop --resume."
                 )
         try:
             self._net.load_state_dict(state["net"])
@@ -152,7 +152,7 @@ class TrainingState:
             self._regime.load(state["regime"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
-            raise OptionError(f"The checkpoint does not fit: {reason}", "Say the line as it was.") from None
+            raise OptionError(f"The checkpoint does not fit: {reason}", "Repeat the line as it was.") from None
         self._history = TrainingHistory(**state["history"])
         for name in KEPT:
             setattr(self, f"_{name}", state[name])

@@ -1,6 +1,6 @@
 """From what was requested to what a training goes by. Nothing below its entry reads the request.
 
-`checked` takes a request apart, and refuses one that cannot be meant; `resolve` fills in what the recipe of a network
+`checked` takes a request apart, and refuses an invalid one; `resolve` fills in what the recipe of a network
 says where nothing was requested, which is known once the rows are.
 """
 
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=msgspec.Struct)
 
 
 def checked(request: TrainRequest) -> Specs:
-    """The parts of a request that can be meant.
+    """The parts of a request, checked.
 
     Raises
     ------

@@ -229,7 +229,7 @@ class TrainingRun:
         )
 
     def _summary(self, made: Assembled, choice: TuningChoice) -> dict[str, str]:
-        """What a person sees of it."""
+        """What the view shows of it."""
         run, weights = self._run, self._said.data.weights
         answers, precision = self._prepared.answers, choice.regime.precision
         summary = {

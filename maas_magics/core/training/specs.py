@@ -35,9 +35,9 @@ class Resolved(Specs, frozen=True, kw_only=True):
     ----------
     task : TaskFigures
     optimizer : OptimizerFigures
-        Its rate is that of the recipe where one is to be found.
+        Its rate is that of the recipe where it is searched.
     budget : BudgetFigures
-        Its size of batches is that of the recipe where one is to be found.
+        Its batch size is that of the recipe where it is searched.
     find_lr, find_batch_size : bool
         Whether they are found by trying.
     usual : tuple of str

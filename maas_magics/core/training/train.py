@@ -47,7 +47,7 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
     Raises
     ------
     MaasError
-        For a request that makes no sense, before anything is written.
+        For an invalid request, before anything is written.
     """
     specs = checked(request)
     cuda = list(range(torch.cuda.device_count()))

@@ -81,7 +81,7 @@ class Delimited:
     Parameters
     ----------
     said : Dialect
-        What a person says of them.
+        What the caller gave about them.
     """
 
     def __init__(self, said: Dialect) -> None:

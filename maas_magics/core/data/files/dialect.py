@@ -83,7 +83,7 @@ def read_dialect(text: str | None) -> Dialect:
     Raises
     ------
     OptionError
-        For a word that is unknown, or makes no sense.
+        For a word that is unknown, or invalid.
     """
     found: dict[str, Any] = {}
     missing: tuple[str, ...] = ()
@@ -91,7 +91,8 @@ def read_dialect(text: str | None) -> Dialect:
         key, equals, value = word.partition("=")
         if key not in KEYS or not equals:
             raise OptionError(
-                f"{word!r} says nothing of a CSV file.", did_you_mean(key, KEYS) or 'csv="sep=; decimal=, missing=NA"'
+                f"{word!r} is not a setting of CSV files.",
+                did_you_mean(key, KEYS) or 'csv="sep=; decimal=, missing=NA"',
             )
         if key == "missing":
             missing += (value,)

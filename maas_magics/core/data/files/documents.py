@@ -180,7 +180,7 @@ def _columns(found: Any, name: str) -> dict[str, list[Any]]:
         return _listed(rows, [str(i) for i in range(len(rows[0]))], name)
     if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
         return _records(rows, name)
-    raise DataError(f"{name!r} is JSON, but no table.", "Write it with df.to_json(path), or one object a line.")
+    raise DataError(f"{name!r} is JSON, but not a table.", "Write it with df.to_json(path), or one object a line.")
 
 
 def _records(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, list[Any]]:

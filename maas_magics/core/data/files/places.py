@@ -226,5 +226,5 @@ def first_line(error: BaseException) -> str:
 
 
 def names_of(places: Sequence[Place]) -> str:
-    """A file, or how many there are, for a person."""
+    """A file, or how many there are, for display."""
     return repr(places[0].name) if len(places) == 1 else f"{places[0].name!r} and {len(places) - 1:,} more"

@@ -46,7 +46,7 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def conform(table: pa.Table, schema: pa.Schema, keys: Mapping[str, str | None]) -> pa.Table:
-    """Rows of one file in the columns of all: with what its folders say, and nothing where a column is absent."""
+    """Rows of one file in the columns of all: with what its folders say, and null where a column is absent."""
     if table.schema.equals(schema):
         return table
     columns = []

@@ -95,7 +95,7 @@ def column(values: Values, name: str) -> pa.Array | pa.ChunkedArray:
     kind = values.dtype.kind
     if kind not in "biufMmOUST":
         raise DataError(
-            f"Array {name!r} has dtype {values.dtype}, which no model takes.", "Convert it: .astype('float32')"
+            f"Array {name!r} has dtype {values.dtype}, which models do not take.", "Convert it: .astype('float32')"
         )
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))  # Arrow takes no other order of bytes
@@ -302,7 +302,7 @@ class Arrays:
         if values.dtype.names:
             return ArraySource({name: values[name] for name in values.dtype.names}, arrays=False)
         if values.ndim == 0:
-            raise DataError("A single number is no data.", "Give an array of rows.")
+            raise DataError("A single number is not data.", "Give an array of rows.")
         values = values[:, None] if values.ndim == 1 and values.dtype.kind in "biuf" else values
         return ArraySource({ARRAY: values}, torch=comes_from(data, "torch"))
 

@@ -22,7 +22,7 @@ class Reader(Protocol):
     """What reads the files of one format."""
 
     def notes(self, places: list[Place]) -> list[str]:
-        """What was told from the files that a person may want to know."""
+        """Notes on what was inferred from the files."""
 
     def schema(self, place: Place) -> pa.Schema:
         """Columns of a file."""
@@ -34,7 +34,7 @@ class Reader(Protocol):
         """Rows of a file, at most ``rows`` at a time."""
 
     def size(self, place: Place, schema: pa.Schema) -> int:
-        """Bytes that the rows take in memory, as well as that can be told without reading them."""
+        """Bytes that the rows take in memory, estimated without reading them."""
 
     def wider(self, error: pa.ArrowInvalid, place: Place, schema: pa.Schema) -> pa.Schema | None:
         """Columns in wider types after a value did not fit; None if ``error`` is about something else."""
@@ -63,7 +63,7 @@ class FileSource:
         self._places, self.notes = find(data)
         kind = self._places[0].kind
         if csv and kind != "csv":
-            raise DataError(f"{names_of(self._places)} is not CSV, which csv={csv!r} speaks of.", "Leave it out.")
+            raise DataError(f"{names_of(self._places)} is not CSV, which csv={csv!r} is for.", "Leave it out.")
         readers: dict[str, Callable[[], Reader]] = {
             "csv": lambda: Delimited(said),
             "json": Documents,
@@ -101,7 +101,7 @@ class FileSource:
         return pa.schema([field for field in self.schema if field.name not in self._folders])
 
     def _unreadable(self, error: BaseException) -> DataError:
-        """Why the file in hand cannot be read: what it really is, or what the reader says."""
+        """Why the current file cannot be read: what it really is, or what the reader says."""
         place = self._now
         if isinstance(error, FileNotFoundError):
             return DataError(f"There is no file {place.path!r}.")
@@ -160,7 +160,7 @@ class FileSource:
                 raise self._unreadable(error) from None
 
     def _widen(self, error: pa.ArrowInvalid) -> None:
-        """Take a wider type for a column, whose type was told from the first bytes of a file.
+        """Take a wider type for a column, whose type was inferred from the first bytes of a file.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class FileSource:
             self.schema = self.schema.append(field) if at < 0 else self.schema.set(at, field)
 
     def size(self) -> int:
-        """Bytes that all rows take in memory, told from the files' sizes, and of Parquet from its metadata."""
+        """Bytes that all rows take in memory, estimated from the files' sizes, and of Parquet from its metadata."""
         return sum(self._reader.size(place, self._own) for place in self._places)
 
     def restore(self, columns: Answers) -> Any:

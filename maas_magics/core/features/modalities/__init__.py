@@ -30,7 +30,7 @@ class Modality:
     feature: type[Feature]
     profile: type[Profile]
     recognise: Callable[[pa.ChunkedArray], str] | None = None
-    """Gets a column that nothing was said about, and says why it is of this kind; empty where it is not."""
+    """Gets a column without a declared modality, and returns why it is of this kind; empty where it is not."""
 
     def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind.
@@ -46,11 +46,17 @@ class Modality:
 
 
 DECLARED = b"maas_magics.modality"
-"""In the metadata of a field: the modality that a column was said, or recognised, to be of."""
+"""In the metadata of a field: the modality that a column was declared, or recognised, to be of."""
 
 
 def modality_of(field: pa.Field) -> str:
-    """Name of the modality that a column was declared to be of; empty where none was."""
+    """Name of the modality that a column was declared to be of; empty where none was.
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+        Name, type and metadata of the column.
+    """
     return str((field.metadata or {}).get(DECLARED, b"").decode())
 
 

@@ -128,6 +128,7 @@ class AudioProfile:
     Parameters
     ----------
     field : pyarrow.Field
+        Name, type and metadata of the column.
     fit : FitConfig
         May bring the rate that a pretrained network was trained with.
     """

@@ -132,8 +132,9 @@ class ImageProfile:
     Parameters
     ----------
     field : pyarrow.Field
+        Name, type and metadata of the column.
     fit : FitConfig
-        May bring the size and the figures that a pretrained network was trained with.
+        May bring the size and the statistics that a pretrained network was trained with.
     """
 
     def __init__(self, field: pa.Field, fit: FitConfig) -> None:

@@ -138,6 +138,7 @@ class TextProfile:
     Parameters
     ----------
     field : pyarrow.Field
+        Name, type and metadata of the column.
     fit : FitConfig
         May bring the tokenizer of a pretrained network.
     """

@@ -227,7 +227,7 @@ class SharedFit(Fit):
         As in `Fit`; ``emit`` does something in the first worker only.
     group : ProcessGroup
     wish : callable
-        In the first worker, what someone wants of the training.
+        In the first worker, requests to stop, suspend or save.
     figures : callable
         In the first worker, metrics of the outputs for all held-out rows.
     sums : AllReduce

@@ -191,7 +191,7 @@ def _send_loss(folder: Path, work: Work) -> None:
 
 
 class _Watch:
-    """What the workers say, heard in the job's thread."""
+    """What the workers send, read in the job's thread."""
 
     def __init__(self, folder: Path, work: Work, context: Context, listener: Listener, key: bytes) -> None:
         self._folder, self._work, self._context, self._listener, self._key = folder, work, context, listener, key
@@ -251,7 +251,7 @@ class _Watch:
             case words.Failed(error):
                 raise decode_error(error, "A worker failed.")
             case words.WorkerSuspended():
-                raise Suspended("Training gave way; its state is kept.")
+                raise Suspended("Training was suspended; its state is kept.")
             case words.Done(history):
                 state = load_file(self._folder / words.RESULT)
                 self._work.net.load_state_dict(self._work.net.state_dict() | state)

@@ -149,7 +149,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class StopRequest(msgspec.Struct, frozen=True, tag=True):
-    """What someone wants of the training."""
+    """A request to stop, suspend or save."""
 
     word: str
 

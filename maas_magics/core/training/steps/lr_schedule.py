@@ -181,7 +181,7 @@ def make_lr_schedule(
     Raises
     ------
     OptionError
-        For a name, an argument or a warm-up that makes no sense.
+        For an invalid name, argument or warm-up.
     """
     known = {known.lower(): known for known in (*SCHEDULES, PLATEAU, *TORCH)}
     found = known.get(name.lower())
@@ -264,4 +264,4 @@ def _rehearse(kind: str, params: Mapping[str, Any], rates: list[float]) -> None:
         else:
             scheduler.step()
     if not all(isinstance(group["lr"], (int, float)) for group in optimizer.param_groups):
-        raise TypeError("the learning rate became no number")
+        raise TypeError("the learning rate is not a number")

@@ -85,7 +85,7 @@ def onednn_pays(net: nn.Module, example: tuple[Tensor, ...], rows: int) -> bool:
 def through_onednn() -> Iterator[None]:
     """Within it the products of the whole process go to oneDNN, unless the user has set how they are computed.
 
-    For whoever holds the lock; see `maas_magics.core.tracing`.
+    Only while the lock is held; see `maas_magics.core.tracing`.
     """
     if not _is_free():
         yield

@@ -176,7 +176,7 @@ class Optimizer:
             self.inner.zero_grad()
 
     def load(self, state: dict[str, Any], base: list[float]) -> None:
-        """Take up a state. Where another learning rate is requested, what a schedule made of the first one is kept.
+        """Load a state. Where another learning rate is requested, what a schedule made of the first one is kept.
 
         Raises
         ------

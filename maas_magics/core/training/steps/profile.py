@@ -162,7 +162,7 @@ def advice(seconds: dict[str, float], steps: int, batches: Any, *, fast: bool) -
     whole = sum(seconds.values())
     inside = whole - sum(seconds.get(part, 0.0) for part in OUTSIDE)
     if not steps or inside <= 0:
-        return "There was no step to say anything of."
+        return "No step was measured."
     share = {part: value / inside for part, value in seconds.items() if part not in OUTSIDE}
     quicker = "a larger --batch-size" if fast else "--fast auto or a larger --batch-size"
     if seconds.get("validation", 0.0) > 0.4 * whole:

@@ -1,6 +1,6 @@
 """``--batch-size auto``: the largest batch that fits into memory and is no slower, found by real steps.
 
-Every trial is taken back to the bit. A device that runs out of memory says so, and the trial was one too many; on a CPU
+Every trial is undone to the bit. A device that runs out of memory says so, and the trial was one too many; on a CPU
 the system would end the process instead, so there the bytes of a step are counted, and a batch that would take more
 than is free is not tried.
 """
