@@ -36,6 +36,7 @@ class Preprocessing(nn.Module):
     Parameters
     ----------
     processor : Processor
+        The fitted columns.
     """
 
     def __init__(self, processor: Processor) -> None:

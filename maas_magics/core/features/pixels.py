@@ -14,8 +14,8 @@ class Pixels(nn.Module):
 
     Parameters
     ----------
-    center, scale : sequence
-        Numbers of shape (1,) for all pixels, or (channels, 1, 1).
+    center, scale : sequence of float, (1,) or (channels, 1, 1)
+        What is subtracted from the pixels, all or those of a channel, and what they are then multiplied by.
     double : bool
         Whether float32 is too coarse for the pixels as they come.
     """

@@ -25,6 +25,7 @@ class TableProfile:
     schema : pyarrow.Schema
         Of the features alone.
     fit : FitConfig
+        What the columns are fitted for.
     """
 
     def __init__(self, schema: pa.Schema, fit: FitConfig) -> None:

@@ -47,6 +47,7 @@ def fitted(found: RunningStatistics, sample: Array, scale: bool, least: Array | 
     sample : ndarray, shape (n, p)
         The training rows, or a sample of them; medians are theirs.
     scale : bool
+        Whether numbers are standardised.
     least : ndarray, shape (p,), optional
         Standard deviation up to which each number is taken not to vary; `ROUNDING` of the largest where it is left out.
         Numbers that do not vary become 0.

@@ -69,11 +69,12 @@ class Journal:
         self._file = Database(file, WAIT, later)
 
     def open(self, info: JobInfo, owner: str, key: str = "", request: bytes | None = None, keeper: str = "") -> str:
-        """Write down a new job, unless there is one with the same key; answers the id of the one that is there.
+        """Write down a new job, unless there is one with the same key; returns the id of the one that is there.
 
         Parameters
         ----------
         info : JobInfo
+            The job as it is listed.
         owner : str
             Process that runs it; the one that got the request while none does.
         key : str

@@ -141,6 +141,7 @@ class KeptRows:
     Parameters
     ----------
     metric : Metric
+        Called once with all rows.
     """
 
     def __init__(self, metric: Metric) -> None:

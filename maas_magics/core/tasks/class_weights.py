@@ -19,8 +19,10 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
     Parameters
     ----------
     asked : None, "balanced", dict by label, or sequence
+        The option ``--class-weights``; a sequence is in the order of the labels.
     answers : Task
-    target : Tensor
+        The fitted target.
+    target : Tensor, shape (n,) or (n, outputs)
         Encoded training target.
     counts : Tensor, optional
         Rows of each class, int64 (classes,), where ``target`` is but a sample.

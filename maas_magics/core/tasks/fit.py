@@ -39,6 +39,7 @@ def fit_task(
     values : ndarray, shape (n,) or (n, k)
         Without missing values.
     names : sequence of str
+        Names of the target's columns.
     task : TaskName, Family or None
         Inferred when it is not a task: text, booleans and whole numbers of at most 20 different values are labels,
         other numbers quantities; several columns are labels where each holds nothing but 0 and 1.

@@ -262,6 +262,7 @@ class HeadMetric:
     metric : callable
         The head's own.
     heads : Heads
+        The fitted targets of all heads.
     place : int
         Which head.
     """
@@ -296,6 +297,7 @@ class HeadAccumulator:
     Parameters
     ----------
     metric : HeadMetric
+        The metric, and which head it is of.
     inner : Accumulator
         Of the head's own metric.
     """

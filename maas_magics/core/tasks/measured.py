@@ -66,7 +66,9 @@ class Measured:
     Parameters
     ----------
     metric : torchmetrics.Metric
+        An instance; its state is reset for each use.
     task : Task
+        The fitted target.
 
     Attributes
     ----------

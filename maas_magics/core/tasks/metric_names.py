@@ -75,6 +75,7 @@ def make_metrics(asked: Sequence[Any], task: Task) -> dict[str, Metric]:
     asked : sequence of str or callable
         The task's usual ones when empty. A name with a capital is a class of torchmetrics.
     task : Task
+        The fitted target.
     """
     known = task.metrics()
     found: dict[str, Metric] = {}
@@ -122,9 +123,11 @@ def by_name(asked: Sequence[Any], monitor: str, task: Task) -> tuple[str, ...]:
     Parameters
     ----------
     asked : sequence of str or callable
+        The option ``--metrics``.
     monitor : str
         The metric that is watched.
     task : Task
+        The fitted target.
     """
     usual = task.default_metrics
     names = [item for item in asked or usual if isinstance(item, str)]

@@ -28,6 +28,7 @@ class TargetProfile:
     Parameters
     ----------
     names : sequence of str
+        Names of the target's columns.
     task : TaskName, Family or None
         As requested.
     """
@@ -50,6 +51,7 @@ class TargetProfile:
         Parameters
         ----------
         values : ndarray, shape (n,) or (n, k)
+            Target of the next rows, as it came.
         start : int
             Place of the first row.
         """

@@ -113,8 +113,12 @@ def held_heads(held: Any, heads: Mapping[str, Any], csv: str | None, texts: Coll
     ----------
     held : Any
         A table with the columns of the targets, or a pair of features and targets as those that are trained on.
-    heads, csv, texts
-        As `part_heads` takes them.
+    heads : mapping
+        See `heads_of`.
+    csv : str or None
+        How CSV files are written.
+    texts : collection of str
+        Columns that are known to be text.
 
     Raises
     ------

@@ -46,6 +46,7 @@ class FileSource:
     Parameters
     ----------
     data : path, URL, pattern of names, folder, or a list of them
+        Files of one format; a folder stands for all files below it.
     csv : str, optional
         How CSV files are written; see `maas_magics.core.data.files.dialect.read_dialect`.
 

@@ -100,7 +100,9 @@ class CategoryProfile:
     Parameters
     ----------
     field : pyarrow.Field
+        Name, type and metadata of the column.
     fit : FitConfig
+        What it is fitted for.
     """
 
     def __init__(self, field: pa.Field, fit: FitConfig) -> None:

@@ -109,7 +109,9 @@ class SequenceProfile:
     Parameters
     ----------
     field : pyarrow.Field
+        Name, type and metadata of the column.
     fit : FitConfig
+        What it is fitted for.
     """
 
     def __init__(self, field: pa.Field, fit: FitConfig) -> None:
