@@ -191,7 +191,7 @@ class Message(_Event, frozen=True, kw_only=True):
 
 
 class RateSearch(_Event, frozen=True, kw_only=True):
-    """A learning rate was found before the first step, on steps that were taken back.
+    """A learning rate was found before the first step, on steps that were undone.
 
     Attributes
     ----------

@@ -63,7 +63,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     parameters : int
         Trainable parameters.
     signature : Signature
-        Raw columns or arrays it takes, answers it gives.
+        Raw columns or arrays that it takes, and answers that it gives.
     exports : tuple of str
         Variants exported so far.
     aliases : tuple of str

@@ -90,7 +90,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         ``"group:COLUMN:SHARE"`` all rows of some groups, drawn by the seed. The column stays a feature unless dropped.
     weights : str or None
         Column with the weight of each row, from 0, in the loss, and in the loss and our metrics of held-out rows; it is
-        no feature. Times the class weights, where there are any.
+        not a feature. Multiplied by the class weights, where there are any.
     drop : tuple of str
         Columns that are not features.
     features : tuple of str
@@ -107,7 +107,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         ``"none"`` hands numeric columns to the module as they are.
     csv : str or None
         How CSV files are written, where their beginning does not show it: ``"sep=; decimal=, encoding=latin-1
-        missing=NA"``, each part if need be.
+        missing=NA"``, each part optional.
     stream : bool or None
         Whether the rows of a file are read from disk while they are trained on; decided by their size when None.
     """
@@ -250,7 +250,7 @@ class OptimizerSpec(Spec, frozen=True, kw_only=True):
     optimizer_params : dict of str to Any
         Further arguments of the optimizer.
     lr : float, "auto" or None
-        The architecture's own when None; ``"auto"`` tries rising rates on a hundred steps that are taken back, and
+        The architecture's own when None; ``"auto"`` tries rising rates on a hundred steps that are undone, and
         takes the one at which the loss falls fastest (Smith 2017).
     weight_decay : float or None
         The architecture's own when None.
@@ -266,7 +266,7 @@ class OptimizerSpec(Spec, frozen=True, kw_only=True):
     lr_of : dict of str to float
         Learning rates of the parameters whose names match a pattern (``{"head.*": 1e-3}``); the last match counts.
     clip : float or None
-        Largest norm of the gradient of all weights together; a longer one is shortened to it.
+        Largest norm of the gradient of all weights together; a larger one is scaled down to it.
     precision : {"fp32", "bf16", "fp16"}
         Arithmetic of training steps; weights and validation stay in fp32.
     ema : float or None
@@ -327,7 +327,7 @@ class BudgetSpec(Spec, frozen=True, kw_only=True):
 
 
 class RunSpec(Spec, frozen=True, kw_only=True):
-    """Where and how it runs, which changes nothing of what is learnt.
+    """Where and how it runs, which does not change what is learnt.
 
     Attributes
     ----------
@@ -352,7 +352,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     profile : bool
         Time the parts of the training, and show them.
     checkpoint_every : str or None
-        ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; seldom when None.
+        ``"500"`` for every 500 optimizer steps, ``"30s"`` for every thirty seconds; rarely when None.
     resume : bool or str
         Resume from the newest checkpoint of this name, or of the job with this id. Whatever the request leaves out is
         as in the request that made it.
@@ -388,7 +388,7 @@ class Specs(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     data : DataSpec
     model : ModelSpec
     task : TaskSpec
@@ -431,7 +431,7 @@ class CallSpec(Spec, frozen=True, kw_only=True):
         Where the run is written down: ``"tensorboard"``, ``"tensorboard=FOLDER"``, ``"mlflow"``, ``"mlflow=URI"``.
     sweep : str
         Parameters to search, ``"lr=1e-4..1e-1 log, hidden=[64, 128], dropout=0.0..0.5"``; the best trial's model is
-        published. With ``resume``, the newest sweep continues until it has so many trials.
+        published. With ``resume``, the newest sweep continues until it has as many trials as ``trials`` says.
     trials : int
         Trainings of a sweep.
     """

@@ -143,7 +143,7 @@ def settings(typed: Typed) -> list[str]:
 
 
 def arguments(flag: str, package: str) -> Callable[[Typed], list[str]]:
-    """Arguments of the class that an option names, as ``momentum=``, where its package is at hand."""
+    """Arguments of the class that an option names, as ``momentum=``, where its package is imported."""
 
     def offer(typed: Typed) -> list[str]:
         made = getattr(sys.modules.get(package), typed.value_of(flag) or "", None)

@@ -44,7 +44,7 @@ def real(names: Names, word: str) -> float:
 
 
 def commas(names: Names, word: str) -> tuple[Any, ...]:
-    """Names separated by commas, each perhaps a function of the notebook."""
+    """Names separated by commas; each may be a function of the notebook."""
     return tuple(names.choice(part) for part in parts(word))
 
 

@@ -1,4 +1,4 @@
-"""What a magic has at hand: the shell it was typed in, and the session it speaks through."""
+"""What a magic can use: the shell it was typed in, and the session."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from maas_magics.remote.predictions import joined, prediction_of, rows_to_bytes
 R = TypeVar("R")
 
 OURS = "/maas/v1"
-"""Where a service of this release answers what is not part of the Open Inference Protocol."""
+"""Prefix of the paths of this release that are not part of the Open Inference Protocol."""
 
 CHUNK = 4 * 2**20
 """Bytes of one request of an upload."""
@@ -72,7 +72,7 @@ class RemoteData:
         return int(self._client.request("HEAD", f"/maas/v1/data/{digest}").headers["upload-offset"])
 
     def append(self, digest: str, offset: int, chunk: bytes, total: int) -> int:
-        """Send bytes from ``offset`` on; answers like `offset`."""
+        """Send bytes from ``offset`` on; returns what `offset` does."""
         headers = {
             "upload-offset": str(offset),
             "upload-length": str(total),

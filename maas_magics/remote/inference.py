@@ -138,7 +138,7 @@ class InferenceBackend:
 
     def _predict(self, request: PredictRequest, notify: Any) -> Prediction:
         if request.top or request.probabilities:
-            raise OptionError("This server answers what its model puts out.", "Drop --top and --proba.")
+            raise OptionError("This server returns the plain outputs of its model.", "Drop --top and --proba.")
         specs = oip.metadata(self._client, request.model).inputs
         texts = [spec.name for spec in specs if spec.datatype == "BYTES"]
         source = typed(open_source(request.data, request.csv), texts)

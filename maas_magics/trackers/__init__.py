@@ -1,6 +1,6 @@
 """Writers of runs for the trackers that people have: each is a callback, made from a word such as ``tensorboard``.
 
-One file for each tracker, with a ``prepare(place)`` that answers a function from a `Run` to its callback.
+One file for each tracker, with a ``prepare(place)`` that returns a function from a `Run` to its callback.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Batch = tuple[tuple[Tensor, ...], Tensor]
 
 
 class FusedBatch(tuple[Tensor, ...]):
-    """Inputs of several batches on end, and the group of steps that takes them."""
+    """Inputs of several batches, concatenated, and the group of steps that takes them."""
 
     group: Any
 

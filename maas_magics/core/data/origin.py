@@ -21,7 +21,7 @@ def origin_of(source: Any) -> str:
 
 
 def came_from(source: Any) -> None:
-    """Take it that the rows at hand are those of a source."""
+    """Note that the current rows are those of a source."""
     _now.set(origin_of(source))
 
 
@@ -107,7 +107,7 @@ def odd_missing(name: str, odd: Sequence[str]) -> str:
 
 
 def is_csv() -> bool:
-    """Whether the rows at hand are those of a CSV file, where one odd cell makes a column text."""
+    """Whether the current rows are those of a CSV file, where one odd cell makes a column text."""
     return _now.get() == "csv"
 
 

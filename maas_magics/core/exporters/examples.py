@@ -99,7 +99,7 @@ def latency(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array]) -> di
 def _timed(
     run: Callable[[Sequence[Array]], Array], raw: Sequence[Array], batch: int, begun: float, found: dict[str, float]
 ) -> float:
-    """Time calls of a batch; answers the CPU seconds of the cheapest."""
+    """Time calls of a batch; returns the CPU seconds of the cheapest."""
     index = np.arange(batch) % len(raw[0])
     part = [values[index] for values in raw]
     times: list[float] = []

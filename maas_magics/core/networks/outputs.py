@@ -188,7 +188,7 @@ def joins(net: nn.Module) -> bool:
 
 
 def as_written(net: nn.Module) -> nn.Module:
-    """A module that answers what its author's code returns, with the same weights; itself where `pick` did nothing."""
+    """A module that returns what its author's code returns, with the same weights; itself where `pick` did nothing."""
     whole = getattr(type(net), "whole", None)
     if whole is None:
         return net

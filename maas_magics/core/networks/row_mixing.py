@@ -96,7 +96,7 @@ def by_padding(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, padd
 
 
 def _draws(net: nn.Module, inputs: tuple[Tensor, ...], together: Tensor, least: float) -> bool:
-    """Whether a module answers the same rows otherwise the next time, as one that draws random numbers does."""
+    """Whether a module's outputs for the same rows differ the next time, as one that draws random numbers does."""
     try:
         with preserve_rng(), torch.no_grad():
             again = _answers(net, inputs, len(together))

@@ -42,7 +42,7 @@ class CheckpointInterval:
     Parameters
     ----------
     text : str, optional
-        ``"30s"``: every thirty seconds. ``"500"``: every 500 optimizer steps. By default so seldom that they take
+        ``"30s"``: every thirty seconds. ``"500"``: every 500 optimizer steps. By default so rarely that they take
         less than a hundredth of the time.
 
     Raises

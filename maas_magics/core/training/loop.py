@@ -178,7 +178,7 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
         return total
 
     def _note_first(self, loss: float) -> bool:
-        """Keep the loss of the first step; answers whether there is none yet."""
+        """Keep the loss of the first step; returns whether there is none yet."""
         if math.isnan(self._history.first):
             self._history.first = loss
         return False

@@ -50,7 +50,7 @@ LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
 class GroupStep:
-    """``step(inputs, target, at)`` takes several steps on as many batches; answers the mean of their losses.
+    """``step(inputs, target, at)`` takes several steps on as many batches; returns the mean of their losses.
 
     Parameters
     ----------

@@ -116,7 +116,7 @@ class StepGroup:
     """A graph of several steps, and what it works on.
 
     Its inputs are, in this order: the weights of each parameter group, its moments, the numbers of the steps
-    ``(steps, groups, numbers)``, the inputs and the target of all batches on end, and what the network reads
+    ``(steps, groups, numbers)``, the inputs and the target of all batches concatenated, and what the network reads
     besides. Weights, moments and buffers are changed in place; the answer is the loss of each step.
 
     Attributes
@@ -158,7 +158,7 @@ def trace(
         One that has done a step, so that its state is there.
     loss_of : Loss
     inputs, target : Tensor
-        ``steps`` batches of equal size, on end.
+        ``steps`` batches of equal size, concatenated.
     steps : int
     autocast : context manager, optional
         Around the forward pass.

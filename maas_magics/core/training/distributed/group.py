@@ -178,7 +178,7 @@ class AllReduce:
         return [self._share.mass(target) * self._factor / whole if whole else 0.0 for _, target in batches]
 
     def joined(self, loss: float | Tensor, gradients: Callable[[], list[Tensor]]) -> float:
-        """Replace the gradients by their sums; answers that of the losses."""
+        """Replace the gradients by their sums; returns the sum of the losses."""
         self._figures[0] = loss
         self._figures[1] = WORDS.index(self.wish()) if self._group.first else 0
         self._group.total([self._figures] if self._sharded else [*gradients(), self._figures])

@@ -96,7 +96,7 @@ class FullStep(TrainStep):
         return loss
 
     def _one(self, inputs: tuple[Tensor, ...], target: Tensor, share: float) -> float | Tensor:
-        """Add a batch's gradient; answers its part of the loss."""
+        """Add a batch's gradient; returns its part of the loss."""
         if not share:  # its mean is 0 / 0
             return 0.0
         with self._autocast:

@@ -108,7 +108,7 @@ def _is_exact(net: nn.Module, example: tuple[Tensor, ...]) -> bool:
 
 
 def _step(net: nn.Module, example: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Outputs about their mean, and the gradients of all weights on end, of a step in training mode, in fp64."""
+    """Outputs about their mean, and the gradients of all weights concatenated, of a step in training mode, in fp64."""
     kept = random_state()
     try:
         with torch.enable_grad():

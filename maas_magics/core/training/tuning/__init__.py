@@ -1,1 +1,1 @@
-"""Ways to train that are tried on real steps, and taken back to the bit."""
+"""Ways to train that are tried on real steps, and undone to the bit."""

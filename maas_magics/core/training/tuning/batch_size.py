@@ -29,7 +29,7 @@ from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning.snapshot import taken_back
 
 LEAST_STEPS = 8
-"""Steps that an epoch should have: larger batches learn too seldom."""
+"""Steps that an epoch should have: larger batches learn too rarely."""
 
 SHARE = 0.8
 """Share of the free memory that a step may take."""
@@ -84,7 +84,7 @@ class _Counted(DispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Trials:
-    """Steps of a training in batches of any size, each taken back.
+    """Steps of a training in batches of any size, each undone.
 
     ``threads`` gives the threads that a size would have.
     """

@@ -1,6 +1,6 @@
 """``--fast auto``: a few real steps in each of several ways, and the fastest way for the training.
 
-Every trial is taken back to the bit: weights, optimizer, random numbers; the order of rows is drawn from a generator
+Every trial is undone to the bit: weights, optimizer, random numbers; the order of rows is drawn from a generator
 that no trial touches. What is chosen is reported with what it brought.
 """
 

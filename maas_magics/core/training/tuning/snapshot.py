@@ -1,4 +1,4 @@
-"""The state of a training in memory, so that steps can be tried and taken back to the bit."""
+"""The state of a training in memory, so that steps can be tried and undone to the bit."""
 
 from __future__ import annotations
 
