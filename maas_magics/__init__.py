@@ -1,7 +1,7 @@
 """A model service inside your notebook.
 
 ``%load_ext maas_magics`` brings ``%train``, ``%evaluate``, ``%export``, ``%predict`` and ``%maas``;
-the functions here say the same words to scripts::
+the functions here do the same for scripts::
 
     import maas_magics as maas
 

@@ -37,7 +37,7 @@ class MaasError(Exception):
 
 
 class OptionError(MaasError):
-    """A magic's line, or a request's field, does not make sense."""
+    """A magic's line, or a field of a request, is not valid."""
 
 
 class InvalidName(OptionError):
@@ -49,7 +49,7 @@ class DataError(MaasError):
 
 
 class NotFound(MaasError):
-    """A name that nothing answers to."""
+    """A name that does not exist."""
 
 
 class ModelNotFound(NotFound):
@@ -89,7 +89,7 @@ class Stopped(TrainingError):
 
 
 class Suspended(TrainingError):
-    """Training kept its state and gave way; it is resumed later."""
+    """Training kept its state and ended for now; it is resumed later."""
 
 
 class ExportError(MaasError):
@@ -105,7 +105,7 @@ class StoreError(MaasError):
 
 
 class ServiceError(MaasError):
-    """A service could not be reached, or answered something that was not understood."""
+    """A service could not be reached, or its answer could not be read."""
 
 
 class Refused(ServiceError):

@@ -157,7 +157,7 @@ class Resumed(_Event, frozen=True, kw_only=True):
 
 
 class Paused(_Event, frozen=True, kw_only=True):
-    """The job keeps its state on disk and waits until someone resumes it."""
+    """The job keeps its state on disk and waits until it is resumed."""
 
 
 class CheckpointSaved(_Event, frozen=True, kw_only=True):

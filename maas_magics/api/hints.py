@@ -1,4 +1,4 @@
-"""What someone may have meant: a slip of the fingers, or another tool's word for it. Otherwise nothing."""
+"""Suggestions for a mistyped word, or for the word that another tool has for an option."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MEANT = {other: (ours, *others.split()) for ours, others in OTHERS.items() for o
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """Sentence that names what ``word`` is a slip or another word for; empty where that is nothing.
+    """Sentence with the option that a mistyped or foreign ``word`` stands for; empty where there is none.
 
     Parameters
     ----------

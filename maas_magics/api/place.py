@@ -1,4 +1,4 @@
-"""Where models are kept unless someone says otherwise."""
+"""Where models are kept by default."""
 
 from __future__ import annotations
 

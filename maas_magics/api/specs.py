@@ -76,7 +76,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSpec(Spec, frozen=True, kw_only=True):
-    """Which rows are learnt from, and what of them.
+    """Which rows are learnt from, and which of their columns.
 
     Attributes
     ----------
@@ -300,7 +300,7 @@ class OptimizerSpec(Spec, frozen=True, kw_only=True):
 
 
 class BudgetSpec(Spec, frozen=True, kw_only=True):
-    """How long is trained, and on how many rows at a time.
+    """How long the training is, and how many rows a batch has.
 
     Attributes
     ----------

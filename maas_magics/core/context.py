@@ -59,7 +59,7 @@ class Context:
     exports_later: bool = False
 
     def check_stop(self) -> None:
-        """Raise `Stopped` if someone wants the task to end; for tasks that have nothing to keep half-way."""
+        """Raise `Stopped` if the task should end; for tasks that have nothing to keep half-way."""
         wanted = self.stopping()
         if wanted == "suspend":
             raise Suspended("The job was suspended.")

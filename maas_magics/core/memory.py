@@ -23,7 +23,7 @@ _LIMITS = (
 
 
 def free_memory() -> int:
-    """Bytes that a process may still take without driving anything out, a container's limit taken into account."""
+    """Bytes that a process may still take without swapping, a container's limit taken into account."""
     free = [found for found in (_machine(), *(_container(*files) for files in _LIMITS)) if found is not None]
     return max(0, min(free)) if free else UNKNOWN
 

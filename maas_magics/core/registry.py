@@ -1,4 +1,4 @@
-"""Names for factories: one class for every kind of thing a newcomer can add."""
+"""Names for factories: one class for every kind of extension."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps names to things, filled by the modules of one package on first use.
+    """Maps names to objects, filled by the modules of one package on first use.
 
     Parameters
     ----------

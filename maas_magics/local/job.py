@@ -99,7 +99,7 @@ class LocalJob(LoggedJob[R]):
     # --- the running side ---
 
     def suspend(self) -> None:
-        """Have the task keep its state and give its thread back; someone else resumes it."""
+        """Have the task keep its state and give its thread back; another process resumes it."""
         self._suspended = True
 
     def look(self) -> None:

@@ -227,7 +227,7 @@ def _marked(word: str) -> str:
 
 
 class HelpAsked(Exception):
-    """Someone typed ``--help``; carries the text."""
+    """The line has ``--help``; carries the text."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""What every answer has, whichever way it takes: its headers, its error, and its line in the books."""
+"""What every answer has, whichever way it takes: its headers, its error, and its line in the log."""
 
 from __future__ import annotations
 

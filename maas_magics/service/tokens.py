@@ -104,7 +104,7 @@ class TokenFile:
         self.path = path
 
     def stamp(self) -> object:
-        """Something that changes when the file does."""
+        """A value that changes when the file does."""
         try:
             found = self.path.stat()
         except OSError:

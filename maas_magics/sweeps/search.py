@@ -28,7 +28,7 @@ LONGEST = 80
 
 
 class Search:
-    """Trial after trial, until there are as many as are wanted or someone stops it.
+    """Trial after trial, until there are as many as are wanted or the sweep is stopped.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Search:
 
     @property
     def progress(self) -> Progress:
-        """How many trials have ended, and how many there are to be."""
+        """How many trials have ended, and how many there will be."""
         return Progress(done=len(self._study.outcomes), total=self.wanted, unit="trials")
 
     @property

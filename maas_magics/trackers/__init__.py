@@ -1,4 +1,4 @@
-"""Writers of runs for the trackers that people have: each is a callback, made from a word such as ``tensorboard``.
+"""Writers of runs for experiment trackers: each is a callback, made from a word such as ``tensorboard``.
 
 One file for each tracker, with a ``prepare(place)`` that returns a function from a `Run` to its callback.
 """

@@ -19,7 +19,7 @@ LONGEST = 500
 
 
 def prepare(place: str) -> Start:
-    """Function that starts a run of an experiment that is called like the model.
+    """Function that starts a run of an experiment with the model's name.
 
     Parameters
     ----------

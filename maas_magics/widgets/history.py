@@ -225,14 +225,14 @@ class History:
 
     @property
     def fraction(self) -> float | None:
-        """Share of the job that is done, or None if no one can know."""
+        """Share of the job that is done, or None if that is unknown."""
         if self.state == "succeeded":
             return 1.0
         return min(1.0, self.step / self.total) if self.total else None
 
     @property
     def left(self) -> float | None:
-        """Seconds until the last epoch ends at the present speed, or None if no one can know."""
+        """Seconds until the last epoch ends at the present speed, or None if that is unknown."""
         if self.final or self.state == "paused" or not self.total or self.seconds < 0.5 or not self.step:
             return None
         # The window may hold no step while a long validation runs; the mean over the whole job always does.

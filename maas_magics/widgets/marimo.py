@@ -13,7 +13,7 @@ from maas_magics.widgets.words import line
 
 
 def in_marimo() -> bool:
-    """Whether this code runs in a cell of marimo that someone sees."""
+    """Whether this code runs in a cell of marimo that is shown."""
     marimo: Any = sys.modules.get("marimo")
     return bool(marimo) and marimo.running_in_notebook()
 

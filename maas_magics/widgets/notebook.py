@@ -36,9 +36,9 @@ class NotebookView:
     """Two outputs made in the calling cell, so that the end of a background job lands there too.
 
     The first carries the live widget and becomes the chart; the second becomes the table, and until then is the
-    picture of what the widget shows, which the widget hides: a notebook that is saved at any moment, opened by whoever
-    has no widget, shows it. The first is replaced before the end only where no page can be (`headless`), since that
-    would take a live widget away.
+    picture of what the widget shows, which the widget hides: so a notebook that is saved at any moment shows it where
+    there is no widget. The first is replaced before the end only where no page can be (`headless`), since that would
+    take a live widget away.
 
     Parameters
     ----------

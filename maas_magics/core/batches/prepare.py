@@ -1,4 +1,4 @@
-"""From data to rows ready for the loop: parted, split, understood, scaled."""
+"""From data to rows ready for the loop: features and target separated, split, profiled, scaled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on rows that memory does not hold: understood in one reading of them, encoded to disk in a second."""
+"""Training on rows that memory does not hold: profiled in one reading of them, encoded to disk in a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a training: read, understood, and handed out in batches."""
+"""The rows of a training: read, profiled, and given out in batches."""
 
 from __future__ import annotations
 

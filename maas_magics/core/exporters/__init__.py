@@ -21,7 +21,7 @@ Run = Callable[[Sequence[Array]], Array]
 
 
 class Exporter(Protocol):
-    """What a module of this package registers."""
+    """An export format: what a module of this package registers."""
 
     file: str
     """Name of the model file inside the variant's folder."""
@@ -42,8 +42,6 @@ class Exporter(Protocol):
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open ``file``.
-
-        ``version`` is the folder of the model's own files, ``model`` the model where it is in memory.
 
         Parameters
         ----------

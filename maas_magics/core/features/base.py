@@ -271,8 +271,6 @@ class Feature(msgspec.Struct, frozen=True):
     def length(self, sure: bool = True) -> int:
         """Length of a row's first axis where a network may take others; 0 where it may not.
 
-        ``sure`` leaves out numbers beside each other, which may as well be so many quantities.
-
         Parameters
         ----------
         sure : bool

@@ -94,7 +94,7 @@ def unpack_answers(data: bytes, saved: Mapping[str, Tensor]) -> nn.Module:
 
 
 def compare_answers(module: nn.Module, graph: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Refuse a graph that answers some rows otherwise than its module, as one with state in Python does.
+    """Refuse a graph whose outputs for some rows differ from its module's, as with state in Python.
 
     Parameters
     ----------

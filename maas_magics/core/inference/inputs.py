@@ -1,4 +1,4 @@
-"""Tensors that someone sent, checked against what a model takes."""
+"""Tensors of a request, checked against what a model takes."""
 
 from __future__ import annotations
 

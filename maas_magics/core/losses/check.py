@@ -37,7 +37,7 @@ Families = TaskName | Family | Mapping[str, Any]
 
 
 class OtherTask(Exception):
-    """The loss is for another kind of target than the values alone spoke for, or for a ``raw`` one: not scaled."""
+    """The loss is for another kind of target than the values alone imply, or for a ``raw`` one: not scaled."""
 
     def __init__(self, family: Families, raw: bool = False) -> None:
         super().__init__(family)

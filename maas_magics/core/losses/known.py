@@ -133,7 +133,7 @@ def _takes(name: str, keywords: Mapping[str, Any]) -> Takes | None:
 
 
 class Watch(TorchFunctionMode):
-    """Looks on while a loss is computed, for what it does to the outputs.
+    """Records what a loss does to the outputs while it is computed.
 
     Attributes
     ----------

@@ -200,7 +200,7 @@ def _remedy(net: nn.Module, inputs: tuple[Tensor, ...], error: BaseException) ->
 
 
 def last_layer(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether what a module answers is what its last linear layer gave, so that the layer's size decides."""
+    """Whether what a module returns is what its last linear layer gave, so that the layer's size decides."""
     gave: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda module, given, outputs: gave.append(outputs))

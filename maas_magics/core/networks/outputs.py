@@ -1,4 +1,4 @@
-"""What a module answers: one tensor, or several in a dict, a tuple or an object of fields."""
+"""What a module returns: one tensor, or several in a dict, a tuple or an object of fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Key = str | int
 
 
 class SeveralOutputs(ModelError):
-    """A module answers something else than a tensor.
+    """A module returns something else than a tensor.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class SeveralHeads(Exception):
 
 
 def tensors_of(answers: Any) -> dict[Key, Tensor]:
-    """Tensors of what a module answers; what else is in it, as None, is left out."""
+    """Tensors of what a module returns; what else is in it, as None, is left out."""
     found: Mapping[Any, Any]
     if isinstance(answers, Mapping):
         found = answers
@@ -79,7 +79,7 @@ def only_output(outputs: Mapping[Key, Tensor], kind: str) -> Key:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """Which of the tensors that a module answers are those that the targets want.
+    """Which of the tensors that a module returns are those that the targets need.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def is_unnamed(heads: Sequence[str]) -> bool:
 
 
 def one_tensor(heads: Sequence[str]) -> ModelError:
-    """The error of a module that answers one tensor where targets have names, or are several."""
+    """The error of a module that returns one tensor where targets have names, or are several."""
     if len(heads) == 1:
         return ModelError(
             f"The network returns one tensor, of no name; the target is a dict of {heads[0]!r}.",
@@ -154,7 +154,7 @@ def chosen_outputs(outputs: Mapping[Key, Tensor], kind: str, heads: Sequence[str
 
 
 def pick(net: nn.Module, keys: Sequence[Key], *, joined: bool) -> None:
-    """Let a module answer one tensor: one of those that it answers, or several side by side, (n, numbers).
+    """Let a module return one tensor: one of those that it returns, or several side by side, (n, numbers).
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ TRIED = 4
 
 
 def mixed(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> str:
-    """A sentence about a module that answers a row alone otherwise than among others; empty of any other.
+    """A sentence about a module whose output for a row alone differs from that among others; else empty.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def mixed(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> str:
 
 
 def by_padding(net: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor, padded: Mapping[int, float]) -> str:
-    """A sentence about a module that answers a row otherwise where more stands behind its end; empty of any other.
+    """A sentence about a module whose output for a row depends on what is behind its end; else empty.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Data that someone sent ahead of a request, kept under the digest of its bytes."""
+"""Data that clients sent ahead of a request, kept under the digest of its bytes."""
 
 from __future__ import annotations
 

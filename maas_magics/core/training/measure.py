@@ -99,7 +99,7 @@ def _scored(outputs: Tensor, target: Tensor, decode: nn.Module, plan: Plan) -> t
 
 
 def outputs_in_parts(net: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """What a network answers to some rows, half of them at a time where memory is too small for all."""
+    """Outputs of a network for some rows, half of them at a time where memory is too small for all."""
     try:
         found: Tensor = net(*inputs)
         return found

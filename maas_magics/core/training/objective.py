@@ -50,7 +50,7 @@ class Objective:
 
 
 def make_objective(task: TaskFigures, prepared: Prepared, device: torch.device) -> Objective:
-    """What is made small, and watched.
+    """The loss that is minimised, and the metric that is watched.
 
     Raises
     ------

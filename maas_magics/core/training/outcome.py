@@ -91,7 +91,7 @@ def conclude(
     rows: int,
     warned: Sequence[str] = (),
 ) -> TrainedModel:
-    """Publish a network, unless it should have become better than it is.
+    """Publish a network, unless it is not as good as ``better_than`` demands.
 
     Parameters
     ----------

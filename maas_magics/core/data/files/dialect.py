@@ -76,7 +76,7 @@ class Dialect:
 
 
 def read_dialect(text: str | None) -> Dialect:
-    """What someone says of a file: ``sep=; decimal=, encoding=latin-1 missing=NA``, in any order.
+    """Read the option ``csv``: ``sep=; decimal=, encoding=latin-1 missing=NA``, in any order.
 
     An empty separator is the semicolon, which a notebook takes away from the end of a line.
 

@@ -84,7 +84,7 @@ class Place:
 
 
 def find(data: Any) -> tuple[list[Place], list[str]]:
-    """Files that hold the rows of what someone named, and sentences about what lies beside them and is not read.
+    """Files that hold the rows of what the user named, and notes on files beside them that are not read.
 
     Raises
     ------

@@ -65,7 +65,7 @@ class Rereadable(Source, Protocol):
 
 
 class Opener(Protocol):
-    """What a module of this package registers; the one for files takes ``csv`` as well."""
+    """A kind of source: what a module of this package registers; the one for files takes ``csv`` as well."""
 
     def accepts(self, data: Any) -> bool:
         """Whether it can read ``data``; must not import the library it is for.

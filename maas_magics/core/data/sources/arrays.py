@@ -234,7 +234,7 @@ def _of_torch(data: Any) -> np.ndarray[Any, Any]:
 
 
 def of_column(values: Any) -> Values:
-    """One column that someone gave by itself: an Arrow array where its library has one, which keeps what is missing.
+    """One column that was given by itself: an Arrow array where its library has one, which keeps what is missing.
 
     Anything else goes by `to_numpy`.
     """

@@ -51,7 +51,7 @@ def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, p
     """Put the weights of a network with 2-D convolutions into channels-last order, where that is faster.
 
     Convolutions, batch-norms and poolings hand the order on from the weights, so inputs need no conversion. A network
-    that cannot work in it, as one that calls ``.view`` on what a convolution answers, is left as it is, and so is one
+    that cannot work in it, as one that calls ``.view`` on the output of a convolution, is left as it is, and so is one
     that it makes less exact: in that order torch sums the statistics of a batch-norm in fp32 on a CPU, which loses
     digits where a channel's level is large against its spread.
 

@@ -19,7 +19,7 @@ from maas_magics.core.training.steps.optimizers import Optimizer
 
 
 class TrainStep:
-    """``step(inputs, target)`` takes one step on a batch and answers its loss before the step.
+    """``step(inputs, target)`` takes one step on a batch and returns its loss before the step.
 
     An object and no closure: a traceback keeps the functions it came through alive, and with a closure the network.
 
