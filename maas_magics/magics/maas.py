@@ -67,7 +67,7 @@ def _status(magic: Magic, values: dict[str, Any]) -> None:
         ("runs on", backend.place) if magic.session.remote else ("runs in", "this kernel"),
         *([] if magic.session.remote else [("store", backend.place)]),
         ("models", str(len(magic.session.model_names()))),
-        ("jobs", f"{len(going)} going, {len(jobs) - len(going)} ended"),
+        ("jobs", f"{len(going)} active, {len(jobs) - len(going)} ended"),
         *((f"job {info.id}", f"{info.title}: {info.state}") for info in going),
         *_traffic(backend.traffic()),
         *_loaded(backend.loaded()),
@@ -94,7 +94,7 @@ def _traffic(told: Mapping[str, float]) -> list[tuple[str, str]]:
         return []
     asked = f"{told['requests']:,.0f} requests, {told['rows']:,.0f} rows"
     return [
-        ("asked", asked + (f", {format_number(told['milliseconds'])} ms each" if told["requests"] else "")),
+        ("answered", asked + (f", {format_number(told['milliseconds'])} ms each" if told["requests"] else "")),
         ("waiting", f"{told['waiting']:,.0f} requests"),
     ]
 

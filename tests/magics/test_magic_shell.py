@@ -442,7 +442,7 @@ def test_maas_shows_models_versions_and_aliases(
     assert "other:1" in capsys.readouterr().out
     cell("%maas status")
     told = capsys.readouterr().out
-    assert "this kernel" in told and "models   1" in told and "0 going, 3 ended" in told
+    assert "this kernel" in told and "models   1" in told and "0 active, 3 ended" in told
 
 
 def test_a_training_is_paused_resumed_and_extended(cell: Run, ip: Any, capsys: pytest.CaptureFixture[str]) -> None:

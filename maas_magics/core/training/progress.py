@@ -142,8 +142,9 @@ class TrainingState:
             return
         for what, mark in self._checkpoints.marks.items():
             if state["marks"].get(what, mark) != mark:  # an earlier version did not write the one that is missing
+                named = what.replace("figure", "metric")  # as version 0.1 wrote it
                 raise OptionError(
-                    f"The checkpoint was made with another {what}.", "Repeat the line as it was, or drop --resume."
+                    f"The checkpoint was made with another {named}.", "Repeat the line as it was, or drop --resume."
                 )
         try:
             self._net.load_state_dict(state["net"])
