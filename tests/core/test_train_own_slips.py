@@ -161,7 +161,7 @@ def _vector(answers, target):
 
 
 SLIPS = {
-    "metric, a vector": ({"metrics": (_vector,)}, "metric _vector answers \\(2,\\), not one number.*def _vector"),
+    "metric, a vector": ({"metrics": (_vector,)}, "metric _vector returns \\(2,\\), not one number.*def _vector"),
     "metric, nothing": ({"metrics": (lambda p, t: None,)}, "returns NoneType, not one number"),
     "metric, one argument": ({"metrics": (lambda p: 0.0,)}, "takes 1 argument; it is handed two, answers and target"),
     "loss, one argument": (

@@ -410,7 +410,7 @@ def test_our_client_tells_when_it_cannot_go_on(url: str, watched: Watched, monke
     monkeypatch.setattr(remote_generate, "KEEP", 0.1)
     monkeypatch.setattr(remote_generate, "PAUSE", 1.0)
     way = Cutting(url, 3_000)
-    with remote(way.url) as backend, pytest.raises((GenerationLost, MaasError), match=r"kept no longer|tells no more"):
+    with remote(way.url) as backend, pytest.raises((GenerationLost, MaasError), match=r"kept no longer|sends no more"):
         list(backend.generate(GenerateRequest(model="symbols", data=PROMPT, params={"stop": -1}, max_steps=300)))
     way.close()
     wait_for(lambda: watched.states == 0)
@@ -436,7 +436,7 @@ def test_a_service_that_is_killed_is_told(tmp_path: Path, watched: Watched, monk
         stream = backend.generate(GenerateRequest(model="symbols", data=PROMPT, params={"stop": -1}))
         next(stream)
         service.kill()
-        with pytest.raises(MaasError, match=r"does not answer|tells no more"):
+        with pytest.raises(MaasError, match=r"does not answer|sends no more"):
             for _ in stream:
                 pass
     service.stop()
