@@ -197,7 +197,7 @@ def run(verb: str, **options: Any) -> Any:
     ----------
     verb : str
         Its name, which is that of its magic.
-    options : Any
+    **options : Any
         Fields of its request, by name.
 
     Returns

@@ -100,7 +100,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         its name where empty.
     feature : dict of str to str
         What a column is: ``"text"`` is read by a network of its own, ``"column"`` is laid beside the others, whatever
-        it looks like; recognised where nothing is said.
+        it looks like; recognised by default.
     balance : bool
         Draw the training rows with replacement, each label equally likely.
     preprocess : {"auto", "none"}

@@ -50,7 +50,7 @@ class PretrainedText(nn.Module):
             loaded = AutoModel.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
         missing, _ = self.inner.load_state_dict(loaded.state_dict(), strict=False)
         if missing:
-            raise ModelError(f"{self.base} lacks weights that its configuration asks for: {missing[0]}", "")
+            raise ModelError(f"{self.base} lacks weights that its configuration requires: {missing[0]}", "")
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
