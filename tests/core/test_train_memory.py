@@ -69,7 +69,7 @@ def regime_of(net: nn.Module, **more: Any) -> StepConfig:
 
 def found(net: nn.Module, rows: tuple[Tensor, Tensor], usual: int = 16, **more: Any) -> BatchSizeResult:
     batches = InMemory((rows[0],), rows[1], usual)
-    options = {"within": lambda size: nullcontext(), "stopping": lambda: "", **more}
+    options = {"threads": lambda size: nullcontext(), "stopping": lambda: "", **more}
     return find_batch_size(regime_of(net), functional.cross_entropy, batches, **options)
 
 

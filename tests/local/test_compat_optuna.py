@@ -16,7 +16,7 @@ def test_a_running_trial_takes_reports_and_its_end() -> None:
     [frozen] = study.get_trials(states=(TrialState.RUNNING,))
     live = running_trial(study, frozen)
     live.report(2.0, 1)
-    study.notify(live, 1.0)
+    study.tell(live, 1.0)
     assert study.trials[0].value == 1.0 and study.trials[0].intermediate_values == {1: 2.0}
 
 
