@@ -23,7 +23,6 @@ from maas_magics.core.inference.predictor import CHUNK, Predictor
 from maas_magics.core.tasks import metrics as figures
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.baseline import baseline
-from maas_magics.core.tasks.heads import Heads
 from maas_magics.core.tasks.metric_names import make_metrics
 from maas_magics.core.tasks.several import given_heads, part_heads
 
@@ -73,7 +72,7 @@ def _scored(
     predictor: Predictor, data: Any, target: Any, csv: str | None, notify: Callable[[str], None]
 ) -> tuple[Array, Array]:
     """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
-    if isinstance(predictor.answers, Heads):
+    if predictor.answers.parts:
         return _scored_heads(predictor, predictor.answers, data, target, csv, notify)
     source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
     names = target_names(target, (), -1)
@@ -152,7 +151,7 @@ def _scored_chunks(
 
 
 def _scored_heads(
-    predictor: Predictor, answers: Heads, data: Any, target: Any, csv: str | None, notify: Callable[[str], None]
+    predictor: Predictor, answers: Task, data: Any, target: Any, csv: str | None, notify: Callable[[str], None]
 ) -> tuple[Array, Array]:
     """Answers and targets of every row, of several heads."""
     if target is None and isinstance(data, tuple) and len(data) == 2:

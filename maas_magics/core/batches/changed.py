@@ -16,11 +16,8 @@ from maas_magics.core.data.arrow import tensors as column_tensors
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.features.base import Feature
 from maas_magics.core.features.module import Preprocessing
-from maas_magics.core.losses.check import recoded
-from maas_magics.core.losses.heads import recoded_heads
 from maas_magics.core.store.sample import TARGET
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.heads import Heads
 
 
 def with_answers(prepared: Prepared, answers: Task) -> Prepared:
@@ -31,20 +28,14 @@ def with_answers(prepared: Prepared, answers: Task) -> Prepared:
     place = sample.column_names.index(TARGET)
     kept = sample.column(place)
     values = column_tensors(kept) if isinstance(kept.type, pa.FixedShapeTensorType) else np.asarray(kept.to_numpy())
-    index = _recoded(before, answers, torch.from_numpy(values.copy())).numpy()
+    index = before.recoded(torch.from_numpy(values.copy()), answers).numpy()
     return replace(
         prepared,
         answers=answers,
-        train=(train[0], _recoded(before, answers, train[1])),
-        validation=None if held is None else (held[0], _recoded(before, answers, held[1])),
+        train=(train[0], before.recoded(train[1], answers)),
+        validation=None if held is None else (held[0], before.recoded(held[1], answers)),
         sample=sample.set_column(place, TARGET, column(index, TARGET)),
     )
-
-
-def _recoded(before: Task, after: Task, target: Tensor) -> Tensor:
-    if isinstance(before, Heads) and isinstance(after, Heads):
-        return recoded_heads(before, after, target)
-    return recoded(before, after, target)
 
 
 def in_order(prepared: Prepared, names: Sequence[str]) -> Prepared:

@@ -30,7 +30,6 @@ from maas_magics.core.networks.outputs import (
     pick,
 )
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.heads import Heads
 
 
 def own_module(
@@ -75,8 +74,7 @@ def _own_module(
     own = prepared.processor.names
     first = prepared.train[0][0]
     net = make_module(model.model, first[:1].numel(), prepared.answers.outputs)
-    raw = layout == "raw"
-    heads = prepared.answers if isinstance(prepared.answers, Heads) else None
+    raw, several = layout == "raw", bool(prepared.answers.parts)
     names = own if raw else prepared.processor.flat_names
     if raw:
         net, order = arranged(net, names, notify if chosen is None else lambda text: None, data.inputs)
@@ -84,20 +82,20 @@ def _own_module(
     elif not isinstance(model.model, nn.Module) and takes_by_name(net, own):
         raise OneByOne(net)
     if chosen is not None:  # its forward takes no names any more
-        pick(net, chosen.keys, joined=heads is not None)
-        if heads is not None:
-            prepared = replace(prepared, answers=msgspec.structs.replace(heads, names=chosen.names))
+        pick(net, chosen.keys, joined=several)
+        if several:
+            prepared = replace(prepared, answers=msgspec.structs.replace(prepared.answers, names=chosen.names))
     line = raw and len(own) == 1 and is_line(data.data, own[0]) and prepared.train[0][0].shape[1:] == (1,)
     prepared = _taken(net, prepared, line)
     if any(x.dtype == torch.bfloat16 for x in prepared.train[0]):
         raise ModelError("The network takes bfloat16 only, a type that no array has.", "net.float(), --precision bf16")
     _check_places(net, prepared, by_place(net, names) if raw and not data.inputs and chosen is None else [])
     names = [] if raw else names
-    if heads is None:
+    if not several:
         return net, fitted(model, task, net, prepared, names, notify)
     if chosen is None:
         ask(net, tuple(x[:2] for x in prepared.train[0]), names)
-        raise one_tensor(heads.names)
+        raise one_tensor(prepared.answers.names)
     return net, fitted_heads(model, task, net, prepared, chosen.rows, names, notify)
 
 
@@ -193,7 +191,6 @@ def fitted_heads(
 ) -> Prepared:
     """The targets as the heads of a network and their losses take them."""
     answers, (inputs, target) = prepared.answers, prepared.train
-    assert isinstance(answers, Heads)
     asked = LossRequest(task.loss, model.outputs, task.task)
     few = few_rows(inputs)
     inputs = tuple(x[:few] for x in inputs)

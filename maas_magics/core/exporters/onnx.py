@@ -5,6 +5,7 @@ Imports torch only to write a file, so that opening one takes a moment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ from maas_magics.core.exporters.examples import example
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.heads import Heads
 from maas_magics.core.tracing import suppress_torch_logging
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ class Onnx:
         core = _core(model)
         names = [f"{inner}/in{i}" for i in range(len(processor.features))]
         decoded = answers.decoded_spec.name
-        heads = answers if isinstance(answers, Heads) else None
-        _prefix(core.graph, inner, {""} if heads is not None else {"", decoded})
-        after = _Heads(heads, f"{inner}/{decoded}", inner) if heads is not None else _Labels(answers, decoded, inner)
+        _prefix(core.graph, inner, {""} if answers.parts else {"", decoded})
+        after = _Heads(answers, f"{inner}/{decoded}", inner) if answers.parts else _Labels(answers, decoded, inner)
         inputs = [
             onnx.helper.make_tensor_value_info(name, _element(spec.datatype), _axes(spec), doc_string=spec.meaning)
             for name, spec in zip(raw, entries, strict=True)
@@ -291,14 +290,15 @@ class _Labels:
 class _Heads:
     """Nodes that part the answers of several heads, and pick the label of each that has labels."""
 
-    def __init__(self, answers: Heads, decoded: str, inner: str) -> None:
+    def __init__(self, answers: Task, decoded: str, inner: str) -> None:
         import onnx
 
-        sizes = onnx.numpy_helper.from_array(np.array(answers.answer_widths, dtype=np.int64), f"{inner}/heads/sizes")
-        parts = [f"{inner}/heads/part{i}" for i in range(len(answers.heads))]
+        widths = [math.prod(specs[-1].shape[1:]) for specs in answers.part_specs]
+        sizes = onnx.numpy_helper.from_array(np.array(widths, dtype=np.int64), f"{inner}/heads/sizes")
+        parts = [f"{inner}/heads/part{i}" for i in range(len(answers.parts))]
         self.nodes: list[Any] = [onnx.helper.make_node("Split", [decoded, sizes.name], parts, axis=1)]
         self.constants: list[Any] = [sizes]
-        for place, (head, part, specs) in enumerate(zip(answers.heads, parts, answers.head_specs, strict=True)):
+        for place, (head, part, specs) in enumerate(zip(answers.parts, parts, answers.part_specs, strict=True)):
             spec, own = specs[-1], f"{inner}/head{place}"
             shape = onnx.numpy_helper.from_array(np.array(spec.shape, dtype=np.int64), f"{own}/shape")
             self.constants.append(shape)

@@ -13,7 +13,7 @@ from maas_magics.api.requests import PredictRequest
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.heads import Heads, named
+from maas_magics.core.tasks.heads import named
 
 MOST_PROBABILITIES = 20
 """Most labels for which every probability is returned without being requested."""
@@ -97,12 +97,13 @@ class AnsweringHeads:
 
     Parameters
     ----------
-    task : Heads
+    task : Task
+        Of several heads.
     """
 
-    def __init__(self, task: Heads) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
-        self._heads = {name: Answering(head) for name, head in zip(task.names, task.heads, strict=True)}
+        self._heads = {name: Answering(head) for name, head in zip(task.names, task.parts, strict=True)}
         self._of = {named(name, output): name for name in task.names for output in ("prediction", "probabilities")}
 
     def columns(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
@@ -135,4 +136,4 @@ class AnsweringHeads:
 
 def answering_of(task: Task) -> Answering | AnsweringHeads:
     """What hands out the answers of a task."""
-    return AnsweringHeads(task) if isinstance(task, Heads) else Answering(task)
+    return AnsweringHeads(task) if task.parts else Answering(task)

@@ -132,7 +132,7 @@ def fit_loss(
         return msgspec.structs.replace(wide, link=_said(wide, asked.outputs)), None
     rows = few_rows(inputs)
     inputs, target = tuple(x[:rows] for x in inputs), target[:rows]
-    target = recoded(answers, wide, target)
+    target = answers.recoded(target, wide)
     answered = ask(net, inputs, names)
     loss = _spare(asked.loss)
     trial = try_loss(loss, takes, answered, target, wide, asked.given)
@@ -180,16 +180,6 @@ def _is_dense(answers: Task, row: tuple[int, ...], asked: LossRequest) -> bool:
     if asked.task is not None or asked.given.axes != 2 or not whole or not labels or len(row) != 2:
         return False
     return answers.outputs in row and max(row) > 1 and row != (answers.outputs, 1) and row != (1, answers.outputs)
-
-
-def recoded(before: Task, after: Task, target: Tensor) -> Tensor:
-    """An encoded target as other answers have it, of the same labels among more, or of two as class indices."""
-    if after.same_encoding(before):
-        return target
-    index = before.class_index(target)
-    if before.classes == after.classes:
-        return index
-    return torch.tensor([after.classes.index(label) for label in before.classes], device=target.device)[index]
 
 
 def _other(asked: LossRequest, takes: Takes | None, answers: Task) -> OtherTask | None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError, did_you_mean
-from maas_magics.core.losses.check import LossRequest, OtherTask, fit_loss, recoded
+from maas_magics.core.losses.check import LossRequest, OtherTask, fit_loss
 from maas_magics.core.losses.own import UNKNOWN, Form, TargetForm
 from maas_magics.core.networks.gradients import keep_gradients
 from maas_magics.core.networks.in_place import keep_rows
 from maas_magics.core.networks.outputs import OneHead
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.heads import Heads
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class SumOfLosses:
     losses : sequence of callable
         ``(outputs, target) -> losses``, one for each head.
     answers : Task
-        `Heads`.
+        One of several heads.
     rowwise : bool
         Whether each gives a loss for each row, or for each number of it, rather than their mean.
     """
@@ -91,14 +89,14 @@ class SumOfLosses:
     def __init__(
         self, losses: Sequence[Callable[[Tensor, Tensor], Any]], answers: Task, *, rowwise: bool = False
     ) -> None:
-        self.losses, self.answers, self.rowwise = tuple(losses), cast(Heads, answers), rowwise
+        self.losses, self.answers, self.rowwise = tuple(losses), answers, rowwise
 
     def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The sum of a batch; with ``rowwise`` (n,)."""
         answers = self.answers
         total: Any = None
         for loss, weight, part, wanted in zip(
-            self.losses, answers.loss_weights, answers.outputs_of(outputs), answers.targets_of(target), strict=True
+            self.losses, answers.part_weights, answers.outputs_of(outputs), answers.targets_of(target), strict=True
         ):
             value = loss(part, wanted)
             if self.rowwise:
@@ -114,13 +112,13 @@ def fit_in_heads(
     rows: Sequence[tuple[int, ...]],
     inputs: tuple[Tensor, ...],
     target: Tensor,
-    answers: Heads,
+    answers: Task,
     names: list[str],
     asked: LossRequest,
     weights: Mapping[str, float],
     givens: Sequence[TargetForm],
     notify: Callable[[str], None],
-) -> tuple[Heads, Forms]:
+) -> tuple[Task, Forms]:
     """Check that each head of a module answers its target, as `fit_loss` does for one.
 
     Parameters
@@ -152,7 +150,7 @@ def fit_in_heads(
     forms: list[Form | None] = []
     begin = 0
     targets = answers.targets_of(target)
-    for place, (name, head) in enumerate(zip(answers.names, answers.heads, strict=True)):
+    for place, (name, head) in enumerate(zip(answers.names, answers.parts, strict=True)):
         one = OneHead(net, begin, rows[place])
         begin += math.prod(rows[place])
         own = replace(asked, loss=losses[place], given=givens[place] if givens else UNKNOWN)
@@ -170,17 +168,7 @@ def fit_in_heads(
     if bad is not None or not any(told):
         raise OptionError(f"A loss cannot weigh {bad if bad is not None else 0:g}.", "--loss-weights a=1,b=0.5")
     widths = tuple(math.prod(row) for row in rows)
-    made = msgspec.structs.replace(answers, heads=tuple(fitted), widths=widths, loss_weights=told)
-    return made, Forms(tuple(forms))
-
-
-def recoded_heads(before: Heads, after: Heads, target: Tensor) -> Tensor:
-    """Encoded targets as other answers have them."""
-    import torch
-
-    pairs = zip(before.heads, after.heads, before.targets_of(target), strict=True)
-    parts = [recoded(old, new, part) for old, new, part in pairs]
-    return torch.cat([part.reshape(len(target), -1).float() for part in parts], dim=1)
+    return answers.with_parts(fitted, widths, told), Forms(tuple(forms))
 
 
 def _saying(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from maas_magics.core.losses.own import LossTrial
 from maas_magics.core.tasks.base import Link, Task
-from maas_magics.core.tasks.heads import Heads
 
 WORDS: dict[Link, str] = {"identity": "probabilities", "exp": "log-probabilities"}
 
@@ -40,8 +39,8 @@ def contradiction(answers: Task, outputs: Tensor) -> str:
     outputs : Tensor, shape (n, …)
         The network's outputs for some rows.
     """
-    if isinstance(answers, Heads):
-        each = zip(answers.names, answers.heads, answers.outputs_of(outputs), strict=True)
+    if answers.parts:
+        each = zip(answers.names, answers.parts, answers.outputs_of(outputs), strict=True)
         found = [(name, contradiction(head, part)) for name, head, part in each]
         return " ".join(f"{name}: {text}" for name, text in found if text)
     if answers.numeric or answers.axes or len(outputs) < 8:

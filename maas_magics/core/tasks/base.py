@@ -221,10 +221,98 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         """
         raise NotImplementedError
 
+    # --- several heads, and one among them ---
+
     @property
     def parts(self) -> tuple[Task, ...]:
-        """The task of each head, where there are several."""
+        """The task of each head, where there are several; ``names`` are then those of the heads."""
         return ()
+
+    @property
+    def part_weights(self) -> tuple[float, ...]:
+        """Weight of each head's loss in their sum."""
+        return (1.0,) * len(self.parts)
+
+    @property
+    def part_specs(self) -> tuple[tuple[TensorSpec, ...], ...]:
+        """Outputs of an exported model, by head; the last of each is its decoded answer."""
+        return ()
+
+    def outputs_of(self, outputs: Tensor) -> list[Tensor]:
+        """Outputs of each head, (n, numbers).
+
+        Parameters
+        ----------
+        outputs : Tensor, shape (n, numbers)
+            Those of all heads, side by side.
+        """
+        return [outputs]
+
+    def targets_of(self, target: Tensor) -> list[Tensor]:
+        """Encoded target of each head as its own loss takes it.
+
+        Parameters
+        ----------
+        target : Tensor, shape (n, numbers)
+            Those of all heads, side by side.
+        """
+        return [target]
+
+    def answers_of(self, decoded: Array) -> list[Array]:
+        """Decoded answers of each head, in its own shape and type.
+
+        Parameters
+        ----------
+        decoded : ndarray, shape (n, numbers)
+            Those of all heads, side by side.
+        """
+        return [decoded]
+
+    def with_parts(self, parts: Sequence[Task], widths: Sequence[int], weights: Sequence[float]) -> Self:
+        """The same with the heads that a network turns out to have.
+
+        Parameters
+        ----------
+        parts : sequence of Task
+            The task of each.
+        widths : sequence of int
+            Numbers of a row that the network puts out for each.
+        weights : sequence of float
+            Weight of each head's loss in their sum.
+        """
+        raise NotImplementedError
+
+    @property
+    def target_width(self) -> int:
+        """Numbers of a row's encoded target, beside those of other heads."""
+        return self.outputs
+
+    @property
+    def known_width(self) -> int:
+        """Numbers of a row's target as metrics take it, beside those of other heads."""
+        return self.outputs
+
+    def as_encoded(self, part: Tensor) -> Tensor:
+        """Encoded target as the loss takes it.
+
+        Parameters
+        ----------
+        part : Tensor, shape (n, target_width)
+            As it stands beside those of other heads, in floats.
+        """
+        return part
+
+    def as_known(self, part: Tensor) -> Tensor:
+        """Target as metrics take it; see `truth`.
+
+        Parameters
+        ----------
+        part : Tensor, shape (n, known_width)
+            As it stands beside those of other heads, in float64.
+        """
+        return part
+
+    # --- its answers, without torch ---
 
     @property
     def decoded_spec(self) -> TensorSpec:
@@ -398,6 +486,23 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
             What `encode` made.
         """
         return target
+
+    def recoded(self, target: Tensor, after: Task) -> Tensor:
+        """Encoded target as another task has it: of the same labels among more, or of two as class indices.
+
+        Parameters
+        ----------
+        target : Tensor, shape (n,) or (n, outputs)
+            What `encode` made.
+        after : Task
+            The other one.
+        """
+        if after.same_encoding(self):
+            return target
+        index = self.class_index(target)
+        if self.classes == after.classes:
+            return index
+        return index.new_tensor([after.classes.index(label) for label in self.classes])[index]
 
     def encode_batch(self, target: Tensor) -> Tensor:
         """Target of a loader's batch, in whatever shape and type it has, as the loss takes it.

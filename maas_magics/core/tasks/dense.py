@@ -104,6 +104,20 @@ class Dense(Multiclass, frozen=True, tag="dense"):
         return len(self.classes) * self.positions
 
     @property
+    def target_width(self) -> int:
+        """A class index for each position."""
+        return self.positions
+
+    @property
+    def known_width(self) -> int:
+        """A class index for each position."""
+        return self.positions
+
+    def as_encoded(self, part: Tensor) -> Tensor:
+        """Class indices, int64 (n, positions)."""
+        return part.long()
+
+    @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """The labels, and the probability of each at each position, in the last axis."""
         probabilities = TensorSpec("probabilities", "FP32", (-1, *self.axes, len(self.classes)))

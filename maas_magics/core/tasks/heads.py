@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import msgspec
 import numpy as np
@@ -54,6 +54,15 @@ class Heads(Task, frozen=True, tag="heads"):
         return self.heads
 
     @property
+    def part_weights(self) -> tuple[float, ...]:
+        """Weight of each head's loss in their sum."""
+        return self.loss_weights
+
+    def with_parts(self, parts: Sequence[Task], widths: Sequence[int], weights: Sequence[float]) -> Self:
+        """The same with the heads that a network turns out to have."""
+        return msgspec.structs.replace(self, heads=tuple(parts), widths=tuple(widths), loss_weights=tuple(weights))
+
+    @property
     def output_widths(self) -> tuple[int, ...]:
         """Numbers of a row of outputs, by head."""
         return self.widths or tuple(head.outputs for head in self.heads)
@@ -61,7 +70,7 @@ class Heads(Task, frozen=True, tag="heads"):
     @property
     def target_widths(self) -> tuple[int, ...]:
         """Numbers of a row of encoded targets, by head: one for a label of several."""
-        return tuple(math.prod(head.axes) if head.exclusive else head.outputs for head in self.heads)
+        return tuple(head.target_width for head in self.heads)
 
     @property
     def answer_widths(self) -> tuple[int, ...]:
@@ -80,7 +89,7 @@ class Heads(Task, frozen=True, tag="heads"):
     def targets_of(self, target: Tensor) -> list[Tensor]:
         """Encoded target of each head as its own loss takes it."""
         parts = _split(target, self.target_widths)
-        return [_as_encoded(head, part) for head, part in zip(self.heads, parts, strict=True)]
+        return [head.as_encoded(part) for head, part in zip(self.heads, parts, strict=True)]
 
     def answers_of(self, decoded: Array) -> list[Array]:
         """Decoded answers of each head, in its own shape and type."""
@@ -117,10 +126,10 @@ class Heads(Task, frozen=True, tag="heads"):
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """The outputs of each head, by its name."""
-        return tuple(spec for specs in self.head_specs for spec in specs)
+        return tuple(spec for specs in self.part_specs for spec in specs)
 
     @property
-    def head_specs(self) -> tuple[tuple[TensorSpec, ...], ...]:
+    def part_specs(self) -> tuple[tuple[TensorSpec, ...], ...]:
         """Outputs of an exported model, by head; the last of each is its decoded answer."""
         return tuple(
             tuple(msgspec.structs.replace(spec, name=named(name, spec.name)) for spec in head.specs)
@@ -134,7 +143,7 @@ class Heads(Task, frozen=True, tag="heads"):
 
     def decoded_from(self, outputs: Mapping[str, Array]) -> Array:
         """Decoded answers of all heads, from the outputs of an exported model."""
-        return self.together([outputs[specs[-1].name] for specs in self.head_specs])
+        return self.together([outputs[specs[-1].name] for specs in self.part_specs])
 
     def encode(self, values: Array) -> Array:
         """Encoded targets of all heads, float32 (n, numbers)."""
@@ -181,6 +190,14 @@ class Heads(Task, frozen=True, tag="heads"):
         pairs = zip(self.heads, self.targets_of(target), strict=True)
         return torch.cat([head.truth(part).reshape(len(target), -1).double() for head, part in pairs], dim=1)
 
+    def recoded(self, target: Tensor, after: Task) -> Tensor:
+        """Encoded target of each head as another one has it, side by side."""
+        import torch
+
+        pairs = zip(self.heads, after.parts, self.targets_of(target), strict=True)
+        parts = [old.recoded(part, new) for old, new, part in pairs]
+        return torch.cat([part.reshape(len(target), -1).float() for part in parts], dim=1)
+
     def encode_batch(self, target: Any) -> Tensor:
         """Targets of a batch, one tensor for each head, side by side as float32."""
         import torch
@@ -209,8 +226,8 @@ class Heads(Task, frozen=True, tag="heads"):
 
     def truths_of(self, known: Tensor) -> list[Tensor]:
         """Targets of each head as its own metrics take them, from those of all."""
-        parts = _split(known, self.target_widths)
-        return [_as_known(head, part) for head, part in zip(self.heads, parts, strict=True)]
+        parts = _split(known, [head.known_width for head in self.heads])
+        return [head.as_known(part) for head, part in zip(self.heads, parts, strict=True)]
 
     def constant_table(self, known: Tensor) -> Tensor:
         """What a constant of each head answers, float64 (n, numbers)."""
@@ -238,20 +255,6 @@ def _split(numbers: Tensor, widths: Sequence[int]) -> list[Tensor]:
     from torch import split
 
     return list(split(numbers, list(widths), dim=1))
-
-
-def _as_encoded(head: Task, part: Tensor) -> Tensor:
-    if not head.exclusive:
-        return part
-    return part.long() if head.axes else part[:, 0].long()
-
-
-def _as_known(head: Task, part: Tensor) -> Tensor:
-    if head.numeric:
-        return part
-    if head.one_label or head.axes:
-        return part.reshape(-1).long()
-    return part.float()
 
 
 class HeadMetric:

@@ -53,6 +53,15 @@ class OneLabel(Task, frozen=True):
         return cls((names[0],), classes, kind=kind, usual=shares_of(counts[label] for label in sorted(counts)))
 
     @property
+    def known_width(self) -> int:
+        """A class index."""
+        return 1
+
+    def as_known(self, part: Tensor) -> Tensor:
+        """Class indices, int64 (n,)."""
+        return part.reshape(-1).long()
+
+    @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """The label, and the probability of each."""
         probabilities = TensorSpec("probabilities", "FP32", (-1, len(self.labels)))

@@ -48,6 +48,15 @@ class Multiclass(OneLabel, frozen=True, tag="multiclass"):
         """One for each class."""
         return len(self.classes)
 
+    @property
+    def target_width(self) -> int:
+        """A class index."""
+        return 1
+
+    def as_encoded(self, part: Tensor) -> Tensor:
+        """Class indices, int64 (n,)."""
+        return part[:, 0].long()
+
     def answering(self, row: tuple[int, ...]) -> Task | None:
         """An output for each label, or for more, of which whole numbers are the indices."""
         width = math.prod(row)

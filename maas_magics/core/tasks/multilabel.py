@@ -56,6 +56,10 @@ class Multilabel(Task, frozen=True, tag="multilabel"):
         """Names of the target's columns."""
         return self.names
 
+    def as_known(self, part: Tensor) -> Tensor:
+        """Zeros and ones, float32 (n, k)."""
+        return part.float()
+
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """Whether each label holds, and the probability of it."""
