@@ -258,7 +258,7 @@ def of_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryview,
 
 def _texts(name: str, size: int, data: memoryview) -> Array:
     whole, end = bytes(data), len(data)
-    texts: list[str] = []
+    texts: list[bytes] = []
     at = 0
     try:
         for _ in range(size):
@@ -266,15 +266,16 @@ def _texts(name: str, size: int, data: memoryview) -> Array:
             at = start + _length(whole, at)[0]
             if at > end:
                 raise struct.error
-            texts.append(whole[start:at].decode())
+            texts.append(whole[start:at])
     except struct.error:
         raise DataError(f"The texts of {name[:80]!r} end too early.") from None
-    except UnicodeDecodeError:
-        raise DataError(f"A text of {name[:80]!r} is not UTF-8.") from None
     if at != end:
         raise DataError(f"The tensor {name[:80]!r} has bytes after its {size:,} texts.")
     found = np.empty(size, dtype=object)
-    found[:] = texts
+    try:
+        found[:] = [text.decode() for text in texts]
+    except UnicodeDecodeError:  # files, or texts that the model refuses
+        found[:] = texts
     return found
 
 

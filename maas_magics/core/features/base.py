@@ -87,6 +87,8 @@ class Feature(msgspec.Struct, frozen=True):
     hosted : bool
         Whether raw values are understood before they enter the graph (a text is tokenised, a file decoded), for no
         graph can: every engine gets what `enter` makes of them.
+    binary : bool
+        Whether raw values are the bytes of files, and not texts.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Feature(msgspec.Struct, frozen=True):
     lazy: ClassVar[bool] = False
     ragged: ClassVar[bool] = False
     hosted: ClassVar[bool] = False
+    binary: ClassVar[bool] = False
 
     @property
     def spec(self) -> TensorSpec:

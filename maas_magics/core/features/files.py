@@ -60,19 +60,13 @@ def file_bytes(value: object, name: str, row: int) -> bytes:
 
 
 def sent_bytes(value: object) -> bytes:
-    """The bytes of a raw value, which is text in base64 where JSON brought it; no path is opened.
-
-    Raises
-    ------
-    DataError
-        If it is neither.
-    """
+    """The bytes of a raw value. A text is base64, as JSON brings it, or bytes that are UTF-8; no path is opened."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     try:
         return base64.b64decode(str(value), validate=True)
     except (binascii.Error, ValueError):
-        raise DataError("A file came as a text that is not base64.", "Send its bytes, or base64 of them.") from None
+        return str(value).encode(errors="surrogatepass")
 
 
 def first_bytes(values: pa.ChunkedArray, endings: Iterable[str]) -> list[bytes]:

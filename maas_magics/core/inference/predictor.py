@@ -88,16 +88,19 @@ class Predictor:
         self._first_number = first if all(feature.may_be_blank for feature in features) else None
         """Place of the first input of numbers that may be missing; -1 if there is none, None if no row is blank."""
         self._hosted = self.processor.hosted
+        texts = [feature.spec.datatype == "BYTES" and not feature.binary for feature in features]
+        self._texts = [place for place, text in enumerate(texts) if text]
         self._timed = any(feature.timed for feature in features)
         self._answering = answering_of(self.answers)
 
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
+        arrays = self._entering(raw)
         if self.engine is not None:
-            return self.answers.decoded_from(self.engine.run(self._entering(raw)))
+            return self.answers.decoded_from(self.engine.run(arrays))
         assert self._model is not None
         try:
-            return self._model.run(raw)
+            return self._model.run_hosted(arrays)
         except Exception as error:  # whatever a module of the user's raises
             raise unanswered(error) from error
 
@@ -126,6 +129,9 @@ class Predictor:
 
     def _infer(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
         raw = fit_inputs(self.processor.specs, inputs, self._gaps)
+        for place in self._texts:
+            if isinstance(raw[place].item(0), bytes):
+                raise DataError(f"A text of {self.processor.names[place][:80]!r} is not UTF-8.", "Send UTF-8.")
         blank = self._blank(raw)
         if self.engine is not None:
             return self.engine.run(self._entering(raw)), blank

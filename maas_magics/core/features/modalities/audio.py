@@ -52,6 +52,7 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
 
     lazy: ClassVar[bool] = True
     hosted: ClassVar[bool] = True
+    binary: ClassVar[bool] = True
 
     @property
     def spec(self) -> TensorSpec:

@@ -49,6 +49,7 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
 
     lazy: ClassVar[bool] = True
     hosted: ClassVar[bool] = True
+    binary: ClassVar[bool] = True
 
     @property
     def spec(self) -> TensorSpec:
