@@ -41,9 +41,12 @@ def run(request: Request[R], context: Context) -> R:
         If nothing runs requests of its kind.
     """
     verb = verb_of(request)
+    from maas_magics.core.data.media import opening
     from maas_magics.core.deserialization import unpack
 
-    result: R = resolve_name(verb.run)(unpack(request, context), context)
+    opened = unpack(request, context)
+    with opening(opened is request):  # rows that were sent hold no paths of this machine
+        result: R = resolve_name(verb.run)(opened, context)
     return result
 
 

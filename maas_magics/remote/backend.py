@@ -21,6 +21,7 @@ from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.wire import encode_request
 from maas_magics.core.chunks import check, in_one_pass
+from maas_magics.core.data.media import embedded
 from maas_magics.core.data.origin import origin_of
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.serialization import pack
@@ -220,7 +221,7 @@ class RemoteBackend:
         answer = self._client.request(
             "POST",
             f"/maas/v1/models/{quote(model, safe=':@')}/predict",
-            content=rows_to_bytes(table),
+            content=rows_to_bytes(embedded(table)),
             headers={"content-type": "application/vnd.apache.arrow.stream"},
             params=params,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,9 @@ class ReceivedRows:
     DataError
         If they are not such a stream, or more than a request may have.
     """
+
+    sent: ClassVar[bool] = True
+    """From another machine: a text in it is never opened as a path."""
 
     def __init__(self, data: bytes, arrays: bool, hold: Hold) -> None:
         self.arrays, self.origin = arrays, "table"

@@ -16,6 +16,7 @@ from maas_magics.core.batches.batches import Batches
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range
+from maas_magics.core.data.media import OPENS, opening
 from maas_magics.core.features.module import Preprocessing, entered_ready
 from maas_magics.core.features.processor import Processor
 
@@ -35,13 +36,15 @@ class EncodedRows(Dataset[Any]):
 
     def __init__(self, table: pa.Table, target: Tensor, processor: Processor, transform: Preprocessing) -> None:
         self.table, self.target, self.processor, self.transform = table, target, processor, transform
+        self._opens = OPENS.get()
 
     def __len__(self) -> int:
         return len(self.target)
 
     def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
         """What the network takes of some rows, and their target."""
-        entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
+        with opening(self._opens):  # a loader worker is told
+            entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
         with torch.inference_mode():
             made = self.transform(*entered)
         return *(x.clone() for x in made), self.target[rows]

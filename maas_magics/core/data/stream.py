@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.media import embedded
 from maas_magics.core.data.sources import Answers, Source, as_arrow, plain
 
 ROWS = 65_536
@@ -34,6 +35,9 @@ class StreamSource:
     DataError
         If the file is not an Arrow stream.
     """
+
+    sent: ClassVar[bool] = True
+    """From another machine: a text in it is never opened as a path."""
 
     def __init__(self, file: Path, arrays: bool, notes: Sequence[str] = (), origin: str = "table") -> None:
         self.arrays = arrays
@@ -81,7 +85,7 @@ def write_stream(source: Source, file: BinaryIO) -> tuple[str, int]:
     chunks: Iterable[pa.Table] = source.chunks(ROWS) if source.rows is None else [source.table()]
     writer: Any = None
     for table in chunks:
-        table = table.replace_schema_metadata(None)
+        table = embedded(table).replace_schema_metadata(None)
         if writer is None:
             schema = table.schema
             writer = pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema)

@@ -13,8 +13,6 @@ from maas_magics.core.data.arrow import Array
 MOST_PIXELS = 64_000_000
 """Of a picture, before it is decoded."""
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-
 
 def is_picture(head: bytes) -> bool:
     """Whether a file is a picture, by how it begins."""

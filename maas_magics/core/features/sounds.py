@@ -12,8 +12,6 @@ from maas_magics.core.data.arrow import Array
 MOST_SECONDS = 600.0
 """Of a sound, before it is decoded."""
 
-ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")
-
 
 def is_sound(head: bytes) -> bool:
     """Whether a file is a sound, by how it begins."""

@@ -15,6 +15,7 @@ from maas_magics.api.requests import PredictRequest
 from maas_magics.api.signature import NUMPY
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import DECIMAL
+from maas_magics.core.data.media import opening
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.inference.answering import answering_of
@@ -217,7 +218,8 @@ class Predictor:
         came_from(source)
         if source.arrays and len(self.processor.features) == 1 and table.num_columns == 1:
             table = table.rename_columns(self.processor.names)
-        return self.processor.encode(table)
+        with opening(not getattr(source, "sent", False)):
+            return self.processor.encode(table)
 
 
 def _length(values: Array | None) -> int:

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.signature import TensorSpec
+from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array, tensors
-from maas_magics.core.features import files, mel, sounds
+from maas_magics.core.features import mel, sounds
 from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
 from maas_magics.core.features.modalities import Modality, modalities
 
@@ -76,27 +77,27 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
 
     def encode(self, values: pa.ChunkedArray) -> Array:
         """Bytes of files, object (n, 1)."""
-        return files.objects(values, self.name)
+        return media.objects(values, self.name)
 
     def enter(self, raw: Array) -> Array:
         """Samples, float32 (n, samples)."""
-        return self._stacked(raw.ravel().tolist(), lambda value, row: files.sent_bytes(value))
+        return self._stacked(raw.ravel().tolist(), lambda value, row: media.sent_bytes(value))
 
     def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Samples, where they are not large; else the files."""
+        """Samples, where they are not large; else the media."""
         if 4 * len(values) * self.samples > KEPT or not len(values):
             return values
-        found = self._stacked(values.to_pylist(), lambda value, row: files.file_bytes(value, self.name, row))
-        return pa.chunked_array([files.tensor_array(found)])
+        found = self._stacked(values.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
+        return pa.chunked_array([media.tensor_array(found)])
 
     def entered(self, ready: pa.ChunkedArray) -> Array:
         """Samples of some rows."""
         if isinstance(ready.type, pa.FixedShapeTensorType):
             return tensors(ready)
-        return self._stacked(ready.to_pylist(), lambda value, row: files.file_bytes(value, self.name, row))
+        return self._stacked(ready.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
 
     def _stacked(self, values: list[Any], read: Any) -> Array:
-        found = files.each(values, lambda data: sounds.decoded(data, self.rate, self.samples), read, self.name)
+        found = media.each(values, lambda data: sounds.decoded(data, self.rate, self.samples), read, self.name)
         return np.stack(found) if found else np.zeros((0, self.samples), dtype=np.float32)
 
     def module(self) -> nn.Module:
@@ -104,8 +105,8 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
         return mel.LogMel(self.rate, self.bands)
 
     def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The bytes of the files."""
-        return files.kept(values, self.name)
+        """The bytes of the media."""
+        return media.kept(values, self.name)
 
     def example(self, rows: int) -> Array:
         """Sounds of noise."""
@@ -152,8 +153,8 @@ class AudioProfile:
     def finish(self, sample: pa.ChunkedArray, notify: Tell) -> AudioFeature:
         """What the column is."""
         step = max(1, len(sample) // ASKED)
-        few = [files.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
-        found = files.each(few, sounds.length, lambda data, row: bytes(data), self.name)
+        few = [media.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
+        found = media.each(few, sounds.length, lambda data, row: bytes(data), self.name)
         lengths = np.array([seconds for seconds, _ in found])
         rate = int(self._given.get("rate", 0)) or min(RATE, max(each for _, each in found))
         longest = min(LONGEST, max(float(lengths.max()), 2 * mel.WINDOW))
@@ -167,7 +168,7 @@ class AudioProfile:
 
 def recognise(values: pa.ChunkedArray) -> str:
     """Why a column holds sounds: its first files begin as sounds do; empty where they do not."""
-    heads = files.first_bytes(values, sounds.ENDINGS)
+    heads = media.first_bytes(values, media.SOUNDS)
     return "holds sounds" if heads and all(map(sounds.is_sound, heads)) else ""
 
 

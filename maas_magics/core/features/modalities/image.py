@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.signature import TensorSpec
+from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array, tensors
-from maas_magics.core.features import files, pictures
+from maas_magics.core.features import pictures
 from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
 from maas_magics.core.features.modalities import Modality, modalities
 
@@ -73,27 +74,27 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
 
     def encode(self, values: pa.ChunkedArray) -> Array:
         """Bytes of files, object (n, 1)."""
-        return files.objects(values, self.name)
+        return media.objects(values, self.name)
 
     def enter(self, raw: Array) -> Array:
         """Pixels, uint8 (n, channels, height, width)."""
-        return self._stacked(raw.ravel().tolist(), lambda value, row: files.sent_bytes(value))
+        return self._stacked(raw.ravel().tolist(), lambda value, row: media.sent_bytes(value))
 
     def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Pixels, where they are not large; else the files."""
+        """Pixels, where they are not large; else the media."""
         if len(values) * int(np.prod(self.shape)) > KEPT or not len(values):
             return values
-        pixels = self._stacked(values.to_pylist(), lambda value, row: files.file_bytes(value, self.name, row))
-        return pa.chunked_array([files.tensor_array(pixels)])
+        pixels = self._stacked(values.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
+        return pa.chunked_array([media.tensor_array(pixels)])
 
     def entered(self, ready: pa.ChunkedArray) -> Array:
         """Pixels of some rows."""
         if isinstance(ready.type, pa.FixedShapeTensorType):
             return tensors(ready)
-        return self._stacked(ready.to_pylist(), lambda value, row: files.file_bytes(value, self.name, row))
+        return self._stacked(ready.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
 
     def _stacked(self, values: list[Any], read: Any) -> Array:
-        found = files.each(
+        found = media.each(
             values, lambda data: pictures.decoded(data, self.height, self.width, self.channels), read, self.name
         )
         return np.stack(found) if found else np.zeros((0, *self.shape), dtype=np.uint8)
@@ -107,8 +108,8 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
         return Pixels(center, scale, double=False)
 
     def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The bytes of the files."""
-        return files.kept(values, self.name)
+        """The bytes of the media."""
+        return media.kept(values, self.name)
 
     def example(self, rows: int) -> Array:
         """Grey pictures."""
@@ -158,8 +159,8 @@ class ImageProfile:
         if self._given:
             return ImageFeature(self.name, **self._given)
         step = max(1, len(sample) // ASKED)
-        few = [files.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
-        found = files.each(few, pictures.sides, lambda data, row: bytes(data), self.name)
+        few = [media.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
+        found = media.each(few, pictures.sides, lambda data, row: bytes(data), self.name)
         sizes = {(height, width) for height, width, _ in found}
         channels = 3 if any(colours for *_, colours in found) else 1
         height, width = sizes.pop() if len(sizes) == 1 else (LARGEST, LARGEST)
@@ -187,7 +188,7 @@ def _fitted(height: int, width: int) -> tuple[int, int]:
 
 def recognise(values: pa.ChunkedArray) -> str:
     """Why a column holds pictures: its first files begin as pictures do; empty where they do not."""
-    heads = files.first_bytes(values, pictures.ENDINGS)
+    heads = media.first_bytes(values, media.PICTURES)
     return "holds pictures" if heads and all(map(pictures.is_picture, heads)) else ""
 
 

@@ -1,10 +1,12 @@
-"""Columns of files: their bytes, structs of bytes and a path as datasets of Hugging Face have them, or paths."""
+"""Columns of pictures and sounds: bytes of files, structs of bytes and a path (as Hugging Face has them), or paths."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,15 +14,41 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.arrow import Array, is_text
 
 T = TypeVar("T")
 
 LARGEST = 256 * 2**20
 """Bytes of one file that are read."""
 
+PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")
+
+OPENS: ContextVar[bool] = ContextVar("opens", default=True)
+"""Whether a text in a column of files is opened as a path: not one that was sent from another machine."""
+
 SEEN = 20
 """Values that are looked at to recognise a column of files."""
+
+
+@contextmanager
+def opening(allowed: bool) -> Iterator[None]:
+    """Open paths in columns of files, or do not, while the block lasts; never where a block around does not."""
+    token = OPENS.set(allowed and OPENS.get())
+    try:
+        yield
+    finally:
+        OPENS.reset(token)
+
+
+def embedded(table: pa.Table) -> pa.Table:
+    """The table with what files hold in place of their paths, so that it can be sent to another machine."""
+    for place, field in enumerate(table.schema):
+        values = table.column(place)
+        if is_text(field.type) and first_bytes(values, (*PICTURES, *SOUNDS)):
+            found = kept(values, field.name)
+            table = table.set_column(place, field.name, found)
+    return table
 
 
 def holds_files(kind: pa.DataType) -> bool:
@@ -48,6 +76,8 @@ def file_bytes(value: object, name: str, row: int) -> bytes:
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
+    if isinstance(value, str) and value and not OPENS.get():
+        raise DataError(f"Column {name!r} holds paths in row {row}; a service opens none.", "Send what the files hold.")
     if not isinstance(value, str) or not value:
         raise DataError(f"Column {name!r} holds no file in row {row}.", "Leave such rows out, or fill them.")
     path = Path(value).expanduser()
@@ -74,7 +104,7 @@ def first_bytes(values: pa.ChunkedArray, endings: Iterable[str]) -> list[bytes]:
     few = values.drop_null().slice(0, SEEN).to_pylist()
     if holds_files(values.type):
         return [file_bytes(value, "", row)[:64] for row, value in enumerate(few) if _known(value)]
-    if not few or not all(isinstance(value, str) and is_path(value, endings) for value in few):
+    if not few or not OPENS.get() or not all(isinstance(value, str) and is_path(value, endings) for value in few):
         return []
     found = []
     for value in few:
@@ -107,7 +137,8 @@ def each(values: Sequence[Any], decode: Callable[[bytes], T], read: Callable[[An
 
 def kept(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """The bytes of a column's files, however they came."""
-    found = [file_bytes(value, name, row) for row, value in enumerate(values.to_pylist())]
+    each = values.to_pylist()
+    found = [None if value is None else file_bytes(value, name, row) for row, value in enumerate(each)]
     return pa.chunked_array([pa.array(found, pa.large_binary())])
 
 
