@@ -1,4 +1,4 @@
-"""Verbs: what can be asked of a backend. Each is one record, of which its magic and its way to a service are made.
+"""Verbs: what can be requested of a backend. Each is one record, of which its magic and its way to a service are made.
 
 Another package adds one by an entry point of the group ``maas_magics.verbs``, named as the verb.
 """
@@ -21,7 +21,7 @@ GROUP = "maas_magics.verbs"
 
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be asked of a backend.
+    """What can be requested of a backend.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
         What comes back: plain values, or structs of them.
     run : str
         ``"package.module:function"`` that gets the request and a `maas_magics.core.context.Context`; imported when it
-        is first asked for.
+        is first requested.
     summary, example : str
         For the help.
     """
@@ -124,7 +124,7 @@ def verb_of(request: Request[Any]) -> Verb:
     Parameters
     ----------
     request : Request
-        What is asked.
+        The request.
 
     Raises
     ------

@@ -13,12 +13,12 @@ R = TypeVar("R")
 
 
 def predict(request: PredictRequest, context: Context) -> Any:
-    """Predict as a job, which tells its progress and hears a wish to stop.
+    """Predict as a job, which reports its progress and can be stopped.
 
     Parameters
     ----------
     request : PredictRequest
-        What is asked.
+        The request.
     context : Context
         The job's.
     """

@@ -43,7 +43,7 @@ class EncodedRows(Dataset[Any]):
 
     def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
         """What the network takes of some rows, and their target."""
-        with opening(self._opens):  # a loader worker is told
+        with opening(self._opens):  # a loader worker gets it
             entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
         with torch.inference_mode():
             made = self.transform(*entered)
