@@ -267,8 +267,9 @@ class OptimizerSpec(Spec, frozen=True, kw_only=True):
         Learning rates of the parameters whose names match a pattern (``{"head.*": 1e-3}``); the last match counts.
     clip : float or None
         Largest norm of the gradient of all weights together; a larger one is scaled down to it.
-    precision : {"fp32", "bf16", "fp16"}
-        Arithmetic of training steps; weights and validation stay in fp32.
+    precision : {"fp32", "bf16", "fp16"} or None
+        Arithmetic of training steps; weights and validation stay in fp32. When None, fp32; for a pretrained network
+        bf16 where the device has instructions for it.
     ema : float or None
         Decay of an exponential moving average of the weights, 0 < decay < 1, which is then validated and published; 0
         for none, also where the architecture is usually trained with one.
@@ -294,7 +295,7 @@ class OptimizerSpec(Spec, frozen=True, kw_only=True):
     warmup: Annotated[float, option("share of the training, or steps, of a rise before the schedule", "SHARE")] = 0.0
     lr_of: Annotated[dict[str, float], option("learning rates by pattern, as head.*=1e-3", "PATTERN=RATE")] = {}
     clip: Annotated[float | None, option("largest norm of the gradient", "NORM")] = None
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], option("fp32, bf16 or fp16 arithmetic", "KIND")] = "fp32"
+    precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, option("fp32, bf16 or fp16 arithmetic", "KIND")] = None
     ema: Annotated[float | None, option("decay of an average of the weights, which is kept", "DECAY")] = None
     seed: Annotated[int, option("seed of split, weights and order", "N")] = 0
 

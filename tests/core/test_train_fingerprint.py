@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 from test_train_resume_changed import cut, kept
 
 from maas_magics.api.errors import OptionError
@@ -47,14 +48,20 @@ def test_what_was_left_out_is_the_recipes_and_an_optimizer_by_name_is_torchs_own
         optimizer="AdamW", lr=3e-3, weight_decay=0.1, schedule="cosine", epochs=7, batch_size=9, patience=4,
         label_smoothing=0.05, optimizer_params={"betas": (0.8, 0.9)},
     )  # fmt: skip
-    made = resolve(specs_of(TrainRequest(name="m", lr="auto", batch_size="auto", patience=0)), recipe)
+    made = resolve(
+        specs_of(TrainRequest(name="m", lr="auto", batch_size="auto", patience=0)), recipe, torch.device("cpu")
+    )
     optimizer = made.optimizer
     assert (optimizer.optimizer, optimizer.lr, optimizer.weight_decay) == ("AdamW", 3e-3, 0.1)
     assert optimizer.optimizer_params == {"betas": (0.8, 0.9)} and optimizer.schedule == "cosine"
     assert (made.budget.epochs, made.budget.batch_size, made.budget.patience) == (7, 9, 0)
     assert made.find_lr and made.find_batch_size and made.task.label_smoothing == 0.05
     assert "patience" not in made.usual and "label_smoothing" in made.usual
-    own = resolve(specs_of(TrainRequest(name="m", optimizer="SGD", optimizer_params={"momentum": 0.9})), recipe)
+    own = resolve(
+        specs_of(TrainRequest(name="m", optimizer="SGD", optimizer_params={"momentum": 0.9})),
+        recipe,
+        torch.device("cpu"),
+    )
     assert (own.optimizer.optimizer, own.optimizer.lr, own.optimizer.weight_decay) == ("SGD", None, None)
     assert own.optimizer.optimizer_params == {"momentum": 0.9} and own.optimizer.schedule == "cosine"
     assert msgspec.structs.asdict(own.run) == msgspec.structs.asdict(RunSpec())

@@ -50,6 +50,8 @@ class Recipe:
         Validation metric that chooses the best epoch.
     clamp : bool
         Whether predicted quantities stay within the range of the training rows.
+    bf16 : bool
+        Whether steps are computed in bf16 where nothing else is asked and the device has instructions for it.
     optimizer_params : mapping
     """
 
@@ -64,6 +66,7 @@ class Recipe:
     label_smoothing: float = 0.0
     monitor: str = "loss"
     clamp: bool = False
+    bf16: bool = False
     optimizer_params: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -74,7 +74,16 @@ def recipe(rows: int, task: Task) -> Recipe:
     task : Task
         The fitted target; not used.
     """
-    return Recipe(optimizer="AdamW", lr=5e-5, weight_decay=0.01, schedule="linear", batch_size=32, epochs=3, patience=0)
+    return Recipe(
+        optimizer="AdamW",
+        lr=5e-5,
+        weight_decay=0.01,
+        schedule="linear",
+        batch_size=32,
+        epochs=3,
+        patience=0,
+        bf16=True,
+    )
 
 
 def pretrained(ref: str) -> dict[str, Any]:

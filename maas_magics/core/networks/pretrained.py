@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import torch
@@ -12,7 +13,6 @@ from maas_magics.api.errors import ModelError, require
 from maas_magics.core.features.base import Port
 from maas_magics.core.networks.encoders import masked_mean
 from maas_magics.core.networks.hub import open_folder
-from maas_magics.core.tracing import suppress_torch_logging
 
 Pooling = Literal["mean", "cls"]
 
@@ -46,7 +46,7 @@ class PretrainedText(nn.Module):
         from transformers import AutoModel
 
         folder = open_folder(self.base)
-        with suppress_torch_logging():
+        with _no_progress_bar():
             loaded = AutoModel.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
         missing, _ = self.inner.load_state_dict(loaded.state_dict(), strict=False)
         if missing:
@@ -59,6 +59,22 @@ class PretrainedText(nn.Module):
         seen = there | (torch.arange(ids.shape[1], device=ids.device) == 0)
         x = self.inner(input_ids=ids, attention_mask=seen.long()).last_hidden_state
         return cast(Tensor, x[:, 0]) if self.pooling == "cls" else masked_mean(x.transpose(1, 2), there.unsqueeze(1))
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Read weights without the bar that transformers draws."""
+    from transformers.utils import logging as found
+
+    logging: Any = found
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _built(config: Mapping[str, Any]) -> Any:

@@ -99,7 +99,7 @@ def _check_columns(request: TrainRequest) -> None:
 
 def _check_steps(request: TrainRequest) -> None:
     """Check the options of steps, as far as that is possible without a network."""
-    if request.precision not in PRECISIONS:
+    if request.precision not in (None, *PRECISIONS):
         raise OptionError(
             f"There is no precision {request.precision!r}.", did_you_mean(str(request.precision), PRECISIONS)
         )

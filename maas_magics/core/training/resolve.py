@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
+import torch
 
 from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import BudgetSpec, Specs
@@ -17,6 +18,7 @@ from maas_magics.core.losses.heads import parsed
 from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.specs import BudgetFigures, OptimizerFigures, Resolved, TaskFigures
+from maas_magics.core.training.steps.precision import computes_bf16
 from maas_magics.core.training.steps.step_spec import ChosenOptimizer, StepSpec
 
 F = TypeVar("F", bound=msgspec.Struct)
@@ -39,7 +41,7 @@ def checked(request: TrainRequest) -> Specs:
     return specs.having("task", loss=parsed(specs.task.loss))
 
 
-def resolve(specs: Specs, recipe: Recipe) -> Resolved:
+def resolve(specs: Specs, recipe: Recipe, device: torch.device) -> Resolved:
     """What was requested, and a recipe's values for the rest.
 
     An optimizer that was requested by name gets nothing of what the recipe says of its own.
@@ -58,6 +60,7 @@ def resolve(specs: Specs, recipe: Recipe) -> Resolved:
         "lr": recipe.lr if own else None,
         "weight_decay": recipe.weight_decay if own else None,
         "schedule": recipe.schedule,
+        "precision": "bf16" if recipe.bf16 and computes_bf16(device) else "fp32",
         "epochs": recipe.epochs,
         "patience": recipe.patience,
         "batch_size": recipe.batch_size,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from maas_magics.api.specs import BudgetSpec, OptimizerSpec, Specs, TaskSpec
 
 
@@ -18,6 +20,7 @@ class OptimizerFigures(OptimizerSpec, frozen=True, kw_only=True):
     optimizer: str
     lr: float | None = None
     schedule: str
+    precision: Literal["fp32", "bf16", "fp16"]
 
 
 class BudgetFigures(BudgetSpec, frozen=True, kw_only=True):

@@ -102,7 +102,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
             with loaders.prepared_loader(specs, meant.task, device, context.notify) as made:
                 net, prepared, recipe, batches, held = made
                 check_labels(specs.task, prepared.answers)
-                return TrainingRun(resolve(specs, recipe), context, net, prepared, batches, held, device)()
+                return TrainingRun(resolve(specs, recipe, device), context, net, prepared, batches, held, device)()
         rows_of = loaders.materialised(data, run.loader_workers, seed)
         if isinstance(rows_of["data"], dict):
             raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
@@ -132,7 +132,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
     else:
         recipe = MODULE
         net, prepared = own_module(model, specs.task, data, prepared, found.layout, context.notify)
-    said = resolve(specs, recipe)
+    said = resolve(specs, recipe, device)
     size, finds = said.budget.batch_size, said.find_batch_size
     if finds and isinstance(found.stream, Lazy):
         raise OptionError("A size of batches is found on rows that are encoded at once.", "--batch-size 64")

@@ -16,6 +16,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("fp32", *DTYPES)
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16, so that it is faster than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+
+
 class Precision:
     """Automatic mixed precision of a training: which arithmetic, and for fp16 a scale of the loss.
 
