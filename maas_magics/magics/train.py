@@ -16,7 +16,7 @@ from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
 
 GROUPS = {
-    "data": "data target validation weights drop features inputs class_weights balance preprocess sample "
+    "data": "data target validation weights drop features feature inputs class_weights balance preprocess sample "
     "loader_workers csv stream",
     "network": "model params outputs freeze unfreeze",
     "training": "task loss loss_weights optimizer optimizer_params lr weight_decay schedule schedule_params warmup "
