@@ -649,7 +649,10 @@ def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: 
         ("%maas logs ke", ["kept"]),
         ("%train --epochs=3 ", ["kept"]),
         ("%train --epochs 3 ", ["kept"]),
-        ("%train m --data df --model ", ["cnn", "fusion", "hf", "linear", "mlp", "net", "tabm", "textcnn", "transformer"]),
+        (
+            "%train m --data df --model ",
+            ["cnn", "fusion", "hf", "linear", "mlp", "net", "tabm", "textcnn", "transformer"],
+        ),
         ("%train m --data df --task multi", ["multiclass", "multilabel"]),
         ("%train m --loss hu", ["huber"]),
         ("%export kep", ["kept"]),
