@@ -48,11 +48,15 @@ class Graph(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
         Name of its class.
     inputs : tuple of str
         Names of the arrays that it takes, in order; none for a row of numbers.
+    heads : dict of str to tuple of int
+        Shape of what each head answers for a row, by the name of its target, where there are several; their answers
+        stand side by side in that of the graph.
     """
 
     digest: str
     name: str = "module"
     inputs: tuple[str, ...] = ()
+    heads: dict[str, tuple[int, ...]] = {}
 
 
 class Code(msgspec.Struct, frozen=True, tag=True, tag_field="$"):
@@ -143,7 +147,23 @@ def _standing(value: Any, depth: int = 0) -> Any:
         if kind is None:
             raise OptionError(f"The request holds a {value['$'][:40]!r}, which is unknown here.")
         return msgspec.convert(value, kind)
+    if isinstance(value, dict):
+        return {name: _standing(item, depth + 1) for name, item in value.items()}
     return value
+
+
+def uploads_of(value: Any) -> list[Uploaded]:
+    """Rows that were sent ahead, in a field of a request: one, or those of a list or a dict.
+
+    Parameters
+    ----------
+    value : Any
+        The field.
+    """
+    if isinstance(value, Uploaded):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [found for part in parts for found in uploads_of(part)]
 
 
 def _scalar(value: Any) -> Any:

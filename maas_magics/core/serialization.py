@@ -70,7 +70,7 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
         ):
             continue
         if isinstance(value, tuple) and len(value) == 2 and not is_files(value):
-            changes[name] = _rows(value[0], send), _rows(value[1], send, target=True)
+            changes[name] = _rows(value[0], send), _target(value[1], send)
             continue
         if is_files(value):
             value = typed(open_source(value, csv), texts() if name == "data" else read)
@@ -79,13 +79,8 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
         if isinstance(value, FileSource):
             read = [field.name for field in value.schema if is_text(field.type)]
     target = getattr(request, "target", None)
-    if heads_of(target):
-        raise OptionError(
-            "Several targets go to a service as columns of the data.",
-            "Put them into the table, and name them: --target a,b",
-        )
-    if target is not None and not isinstance(target, (str, int)) and not _names(target):
-        changes["target"] = _rows(target, send, target=True)
+    if target is not None:
+        changes["target"] = _target(target, send)
     return msgspec.structs.replace(request, **changes)
 
 
@@ -111,7 +106,7 @@ def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code
     from maas_magics.core.graphs.rebuild import pack as pack_module
     from maas_magics.core.networks.modules import title_of
 
-    net, rows, names, open_axes = module_and_rows(request)
+    net, rows, names, open_axes, heads = module_and_rows(request)
     try:
         data = pack_module(net, rows, open_axes)
     except ModelError as error:
@@ -123,11 +118,21 @@ def _module(request: TrainRequest, send: Send, allow_code: bool) -> Graph | Code
         raise ModelError(f"The module cannot be sent: {error.message}", f"{hint}.") from None
     digest = hashlib.sha256(data).hexdigest()
     send(io.BytesIO(data), digest, len(data))
-    return Graph(digest, title_of(net), names)
+    return Graph(digest, title_of(net), names, heads)
 
 
 def _names(target: Any) -> bool:
     return isinstance(target, (list, tuple)) and len(target) < 1000 and all(isinstance(name, str) for name in target)
+
+
+def _target(target: Any, send: Send) -> Any:
+    """A target as it is sent: names of columns as they are, arrays by their digests, several by their names."""
+    heads = heads_of(target)
+    if heads:
+        return {name: _target(of, send) for name, of in heads.items()}
+    if isinstance(target, (str, int, Uploaded)) or _names(target):
+        return target
+    return _rows(target, send, target=True)
 
 
 def _rows(data: Any, send: Send, target: bool = False) -> Uploaded:

@@ -11,7 +11,7 @@ from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.errors import GenerationEnded, MaasError, Refused, StoreError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import ExportRequest, Request, TrainRequest, is_named_split
-from maas_magics.api.wire import Code, Graph, Uploaded, encode_request
+from maas_magics.api.wire import Code, Graph, encode_request, uploads_of
 from maas_magics.core import dispatch as tasks
 from maas_magics.core.store.models import check_name
 from maas_magics.core.store.uploads import Uploads
@@ -118,9 +118,11 @@ class ServiceBackend(LocalBackend):
             value = getattr(request, name)
             parts = value if isinstance(value, (list, tuple)) and name != "target" else [value]
             for rows in parts:
-                if isinstance(rows, Uploaded):
-                    self.data.path(rows.digest)
-                elif name == "data" or (name == "validation" and isinstance(rows, str) and not is_named_split(rows)):
+                sent = uploads_of(rows)
+                for each in sent:
+                    self.data.path(each.digest)
+                unsent = not sent and (name == "data" or isinstance(rows, str))
+                if unsent and name != "target" and not is_named_split(rows):
                     raise Refused(
                         "A service does not read files of its own disk.", "Send the rows, and name them by digest."
                     )

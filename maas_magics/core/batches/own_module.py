@@ -82,7 +82,7 @@ def _own_module(
     elif not isinstance(model.model, nn.Module) and takes_by_name(net, own):
         raise OneByOne(net)
     if chosen is not None:  # its forward takes no names any more
-        pick(net, chosen.keys, joined=several)
+        pick(net, chosen.keys, joined=several, rows=chosen.rows)
         if several:
             prepared = replace(prepared, answers=msgspec.structs.replace(prepared.answers, names=chosen.names))
     line = raw and len(own) == 1 and is_line(data.data, own[0]) and prepared.train[0][0].shape[1:] == (1,)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import ModelError, OptionError
+from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import TrainRequest, is_named_split, specs_of
 from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import architectures
@@ -40,7 +40,7 @@ from maas_magics.core.data.target_values import Beside
 from maas_magics.core.features.base import Layout
 from maas_magics.core.features.declared import declared
 from maas_magics.core.losses.ignored import ignored_by
-from maas_magics.core.networks.outputs import SeveralHeads
+from maas_magics.core.networks.outputs import SeveralHeads, rows_of
 from maas_magics.core.tasks.several import heads_of
 from maas_magics.core.tracing import training_lock
 
@@ -201,12 +201,15 @@ class ModuleAsTrained(NamedTuple):
         Of its arrays, where it takes each by itself.
     open_axes : tuple of tuple of int
         Axes of each, besides the batch, that may have any length.
+    heads : dict of str to tuple of int
+        Shape of each head's answer for a row, by its name, where there are several.
     """
 
     net: nn.Module
     rows: tuple[Tensor, ...]
     names: tuple[str, ...]
     open_axes: tuple[tuple[int, ...], ...]
+    heads: dict[str, tuple[int, ...]]
 
 
 def module_and_rows(
@@ -221,14 +224,14 @@ def module_and_rows(
         torch.manual_seed(specs.optimizer.seed)
         found = training_rows(specs, meant, lambda text: None)
         prepared, layout = found.prepared, found.layout
-        if prepared.answers.parts:
-            raise ModelError("A module of several heads trains where it is.", "%connect kernel trains it here.")
         return *own_module(specs.model, specs.task, specs.data, prepared, layout, lambda text: None), layout
 
     with training_lock(), torch.random.fork_rng(devices=[]):
         net, prepared, layout = decided(specs_of(request), made)
     arrays = tuple(prepared.processor.names) if layout == "raw" else ()
-    return ModuleAsTrained(net, tuple(x[:8] for x in prepared.train[0]), arrays, prepared.processor.open_axes)
+    heads = dict(zip(prepared.answers.names, rows_of(net), strict=False)) if prepared.answers.parts else {}
+    rows = tuple(x[:8] for x in prepared.train[0])
+    return ModuleAsTrained(net, rows, arrays, prepared.processor.open_axes, heads)
 
 
 def _in_memory(

@@ -153,7 +153,7 @@ def chosen_outputs(outputs: Mapping[Key, Tensor], kind: str, heads: Sequence[str
     )
 
 
-def pick(net: nn.Module, keys: Sequence[Key], *, joined: bool) -> None:
+def pick(net: nn.Module, keys: Sequence[Key], *, joined: bool, rows: tuple[tuple[int, ...], ...] = ()) -> None:
     """Let a module return one tensor: one of those that it returns, or several side by side, (n, numbers).
 
     Parameters
@@ -163,6 +163,8 @@ def pick(net: nn.Module, keys: Sequence[Key], *, joined: bool) -> None:
     keys : sequence of Key
     joined : bool
         Whether they stand side by side, however few they are.
+    rows : tuple of tuple of int
+        Shape of each for a row, where they do.
     """
     import torch
 
@@ -174,12 +176,40 @@ def pick(net: nn.Module, keys: Sequence[Key], *, joined: bool) -> None:
         parts = [_part(answers, key) for key in picked]
         if not joined:
             return parts[0]
-        rows = (arrays or tuple(named.values()))[0].shape[0]
-        return torch.cat([part.reshape(rows, -1) for part in parts], dim=1)
+        n = (arrays or tuple(named.values()))[0].shape[0]
+        return torch.cat([part.reshape(n, -1) for part in parts], dim=1)
 
     of = getattr(kind, "of", kind)
-    members = {"forward": forward, "of": of, "whole": kind, "joined": joined, "__module__": kind.__module__}
+    members = {"forward": forward, "of": of, "whole": kind, "joined": joined, "rows": rows}
+    net.__class__ = type(kind.__name__, (kind,), members | {"__module__": kind.__module__})
+
+
+def part(net: nn.Module, heads: Mapping[str, tuple[int, ...]]) -> None:
+    """Let a module whose answers stand side by side, as `pick` has them, return one for each head, by its name.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Its class is changed.
+    heads : mapping of str to tuple of int
+        Shape of each for a row.
+    """
+    kind: Any = type(net)
+    shapes = dict(heads)
+
+    def forward(self: Any, *arrays: Any) -> dict[str, Tensor]:
+        whole = kind.forward(self, *arrays)
+        parts = whole.split([math.prod(shape) for shape in shapes.values()], dim=1)
+        return {name: part.reshape(len(part), *shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+
+    members = {"forward": forward, "of": getattr(kind, "of", kind), "__module__": kind.__module__}
     net.__class__ = type(kind.__name__, (kind,), members)
+
+
+def rows_of(net: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """Shape of each head's answer for a row, of a module whose heads stand side by side since `pick`."""
+    found: tuple[tuple[int, ...], ...] = getattr(type(net), "rows", ())
+    return found
 
 
 def joins(net: nn.Module) -> bool:

@@ -38,6 +38,8 @@ def heads_of(target: Any, several: bool = False) -> dict[str, Any]:
     columns = target_names(target, (), -1)
     if columns:
         return {name: name for name in columns}
+    if isinstance(target, pa.Table):
+        return dict(zip(target.column_names, target.columns, strict=True)) if target.num_columns > 1 else {}
     shape = getattr(target, "shape", ())
     if len(shape) == 2 and hasattr(target, "columns"):
         return {str(name): target[name] for name in target.columns}
