@@ -164,7 +164,8 @@ def test_files_are_given_as_bytes_structs_and_paths_alike(store: Path, tmp_path:
         (tmp_path / f"{i}.png").write_bytes(data)
         paths.append(str(tmp_path / f"{i}.png"))
     structs = pa.table({"picture": pa.array([{"bytes": data, "path": "x.png"} for data in rows.picture])})
-    for given in (pd.DataFrame({"picture": paths}), structs):
+    pillow = pd.DataFrame({"picture": [Image.open(io.BytesIO(data)) for data in rows.picture]})
+    for given in (pd.DataFrame({"picture": paths}), structs, pillow):
         np.testing.assert_array_equal(np.asarray(maas.predict("scene", given)["probability_yes"]), plain)
     other = maas.train("paths", pd.DataFrame({"picture": paths, "label": rows.label}), "label", epochs=1)
     assert other.info.signature.inputs[0].datatype == "BYTES"
@@ -243,7 +244,6 @@ def test_bad_files_are_named_and_nothing_is_lost(store: Path) -> None:
         ("picture", wav(400), "This is not a picture"),
         ("sound", b"RIFFxxxxWAVE", "'sound', row 1: This is not a sound"),
         ("sound", png(), "This is not a sound"),
-        ("picture", None, "holds no file in row 1"),
         ("picture", "/nowhere/x.png", "cannot be read"),
     ):
         broken = good.copy()
@@ -319,3 +319,39 @@ def test_bytes_come_as_base64_where_json_brings_them(store: Path) -> None:
     assert sent_bytes(base64.b64encode(b"abc").decode()) == b"abc" == sent_bytes(b"abc")
     plain = b"RIFF\x00\x00WAVE"
     assert sent_bytes(plain.decode()) == plain  # a file whose bytes are UTF-8 is still itself
+
+
+def test_a_folder_of_folders_is_a_table(store: Path, tmp_path: Path) -> None:
+    rows = scenes()[["picture", "label"]]
+    for i, (data, label) in enumerate(zip(rows.picture, rows.label, strict=True)):
+        (tmp_path / "all" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / label / f"{i}.png").write_bytes(data)
+    trained = maas.train("scene", str(tmp_path / "all"), "label", epochs=6, lr=5e-3)
+    assert trained.metrics["accuracy"] > 0.9
+    assert maas.evaluate("scene", str(tmp_path / "all")).rows == N
+
+
+def test_a_file_that_is_missing_is_no_error_and_one_that_is_empty_is(store: Path, tmp_path: Path) -> None:
+    rows = scenes()[["picture", "sound", "label"]]
+    rows["picture"] = rows["picture"].astype(object)
+    rows.loc[::9, "picture"] = None
+    rows["sound"] = rows["sound"].astype(object)
+    rows.loc[::7, "sound"] = None
+    trained = maas.train("scene", rows, "label", epochs=8, lr=5e-3)
+    assert trained.metrics["accuracy"] > 0.8
+    found = maas.predict("scene", {"picture": [None], "sound": [None]})
+    assert np.isfinite(np.asarray(found["probability_yes"])).all()
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(MaasError, match="is empty"):
+        maas.predict("scene", pd.DataFrame({"picture": [str(tmp_path / "empty.png")], "sound": [rows.sound[1]]}))
+
+
+def test_texts_come_as_lists_and_from_files_which_are_not_streamed(store: Path, tmp_path: Path) -> None:
+    rows = reviews()
+    assert maas.train("mood", list(rows.review), rows.label, epochs=1).info.architecture == "fusion"
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    maas.train("mood", str(tmp_path / "rows.csv"), "label", epochs=1)
+    with pytest.raises(MaasError, match="are trained on from memory"):
+        maas.train("mood", str(tmp_path / "rows.csv"), "label", epochs=1, stream=True)
+    for format in ("pt2", "safetensors"):
+        assert maas.export("mood", format=format).verification.max_abs_diff < 1e-5

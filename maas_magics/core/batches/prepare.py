@@ -218,11 +218,9 @@ def as_array(rows: Rows) -> Rows:
     return replace(rows, table=pa.table({name: made}))
 
 
-def by_ports(model: Any, arrays: bool) -> bool:
+def by_ports(model: Any) -> bool:
     """Whether columns may reach a network by themselves: one by name that takes them, or one that is chosen."""
-    if not isinstance(model, str):
-        return False
-    return not arrays if model == "auto" else architectures.get(model).layout == "ports"
+    return isinstance(model, str) and (model == "auto" or architectures.get(model).layout == "ports")
 
 
 def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:

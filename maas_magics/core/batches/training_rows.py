@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import OptionError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import TrainRequest, is_named_split, specs_of
 from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import architectures
@@ -36,13 +36,18 @@ from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.streaming import Stream, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
+from maas_magics.core.data.sources import Rereadable
+from maas_magics.core.data.target import target_names
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.features.base import Layout
-from maas_magics.core.features.declared import declared
+from maas_magics.core.features.declared import declared, has_ports
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.networks.outputs import SeveralHeads, rows_of
 from maas_magics.core.tasks.several import heads_of
 from maas_magics.core.tracing import training_lock
+
+LOOKED_AT = 1_000
+"""Rows of a file that are looked at for texts and files before it is streamed."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ def training_rows(
     if several and data.stream:
         raise OptionError("Rows that are read from disk have one target.", "Drop --stream.")
     source = None if data.inputs or several else streamed_source(data, notify)
+    if source is not None and by_ports(model) and _reads_whole(source, data, notify):
+        source = None
     if source is not None:
         task = meant.task
         assert not isinstance(task, Mapping)  # a dict of losses is of several targets
@@ -145,7 +152,7 @@ def training_rows(
     if one_by_name(model, data.data, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
-    if by_ports(model, array):
+    if by_ports(model):
         train_rows = replace(train_rows, table=declared(train_rows.table, data.feature, notify))
     elif data.feature:
         raise OptionError(
@@ -178,6 +185,27 @@ def training_rows(
     if prepared.processor.lazy:
         lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed)
     return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
+
+
+def _reads_whole(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) -> bool:
+    """Whether the rows of a file are read into memory, since a column of them reaches the network by itself.
+
+    Raises
+    ------
+    DataError
+        If streaming was requested.
+    """
+    first = next(iter(source.chunks(LOOKED_AT)), None)
+    if first is None:
+        return False
+    left = [name for name in first.column_names if name not in target_names(data.target, first.column_names, -1)]
+    kinds = {name: kind for name, kind in data.feature.items() if name in left}
+    if not has_ports(declared(first.select(left), kinds, lambda text: None).schema):
+        return False
+    if data.stream:
+        raise DataError("Texts, pictures and sounds are trained on from memory, or from paths.", "Drop --stream.")
+    notify("A column holds texts or files: the rows are read into memory.")
+    return True
 
 
 def _has_gaps(train: Rows, held: Rows | None) -> bool:

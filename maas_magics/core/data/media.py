@@ -51,6 +51,36 @@ def embedded(table: pa.Table) -> pa.Table:
     return table
 
 
+def folder_of_files(path: str) -> pa.Table | None:
+    """A row for each picture, or each sound, of a folder on this machine: its path, and the folder that it lies in.
+
+    Columns are ``picture`` or ``sound``, and ``label`` where all lie in folders of the folder.
+
+    Parameters
+    ----------
+    path : str
+        Of the folder.
+
+    Returns
+    -------
+    pyarrow.Table or None
+        None where most files are neither.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        return None
+    found = sorted(file for file in root.rglob("*") if file.is_file() and not file.name.startswith("."))
+    for name, endings in (("picture", PICTURES), ("sound", SOUNDS)):
+        files = [file for file in found if file.suffix.lower() in endings]
+        if len(files) > len(found) / 2:
+            columns = {name: [str(file) for file in files]}
+            inside = [file.relative_to(root).parts for file in files]
+            if all(len(parts) > 1 for parts in inside):
+                columns["label"] = [parts[0] for parts in inside]
+            return pa.table(columns)
+    return None
+
+
 def holds_files(kind: pa.DataType) -> bool:
     """Whether an Arrow type may hold the bytes of files."""
     types = pa.types
@@ -65,28 +95,33 @@ def is_path(text: str, endings: Iterable[str]) -> bool:
 
 
 def file_bytes(value: object, name: str, row: int) -> bytes:
-    """The bytes of a value: itself, those of a struct, or those of the file that a text names.
+    """The bytes of a value: itself, those of a struct, or those of the file that a text names; none of what is missing.
 
     Raises
     ------
     DataError
-        If it is missing, or the file cannot be read.
+        If it is something else, or the file cannot be read.
     """
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
+    if value is None or value == "":
+        return b""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
-    if isinstance(value, str) and value and not OPENS.get():
+    if isinstance(value, str) and not OPENS.get():
         raise DataError(f"Column {name!r} holds paths in row {row}; a service opens none.", "Send what the files hold.")
-    if not isinstance(value, str) or not value:
-        raise DataError(f"Column {name!r} holds no file in row {row}.", "Leave such rows out, or fill them.")
+    if not isinstance(value, str):
+        raise DataError(f"Column {name!r} holds no file in row {row}.", "Leave such rows out.")
     path = Path(value).expanduser()
     try:
         if path.stat().st_size > LARGEST:
-            raise DataError(f"{value!r} is larger than {LARGEST // 2**20} MB.", "Cut it, or leave the row out.")
-        return path.read_bytes()
+            raise DataError(f"{value[:80]!r} is larger than {LARGEST // 2**20} MB.", "Cut it, or leave the row out.")
+        found = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{value!r} of row {row} cannot be read: {error.strerror}.", "Give paths of files.") from None
+        raise DataError(f"{value[:80]!r} of row {row} cannot be read: {error.strerror}.", "Give paths of files.") from None
+    if not found:
+        raise DataError(f"{value[:80]!r} of row {row} is empty.", "Leave the row out.")
+    return found
 
 
 def sent_bytes(value: object) -> bytes:
@@ -117,8 +152,10 @@ def _known(value: object) -> bool:
     return not isinstance(value, dict) or bool(value.get("bytes")) or Path(str(value.get("path"))).is_file()
 
 
-def each(values: Sequence[Any], decode: Callable[[bytes], T], read: Callable[[Any, int], bytes], name: str) -> list[T]:
-    """What each file holds.
+def each(
+    values: Sequence[Any], decode: Callable[[bytes], T], read: Callable[[Any, int], bytes], name: str, missing: T
+) -> list[T]:
+    """What each file holds; ``missing`` where there is none.
 
     Raises
     ------
@@ -129,7 +166,7 @@ def each(values: Sequence[Any], decode: Callable[[bytes], T], read: Callable[[An
     for row, value in enumerate(values):
         data = read(value, row)
         try:
-            found.append(decode(data))
+            found.append(decode(data) if data else missing)
         except DataError as error:
             raise DataError(f"Column {name!r}, row {row}: {error.message}", error.hint) from None
     return found

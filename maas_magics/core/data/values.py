@@ -9,6 +9,7 @@ most of many different values were numbers: the fitted column then takes them as
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -69,6 +70,9 @@ def objects(values: Sequence[Any]) -> pa.Array:
     if any(hasattr(kind, "detach") and hasattr(kind, "numpy") for kind in types):  # tensors of torch
         values = [_untied(value) for value in values]
         types = {type(value) for value in values if type(value).__name__ not in _NONE}
+    if any(kind.__module__.startswith("PIL.") for kind in types):
+        values = [_picture(value) for value in values]
+        types = {type(value) for value in values if type(value).__name__ not in _NONE}
     if any(types <= alike for alike in _ALIKE):
         try:
             return pa.array(values, from_pandas=True)
@@ -114,6 +118,16 @@ def _untied(value: Any) -> Any:
     if not found.ndim:
         return found.item()
     return found.float().numpy() if str(found.dtype) == "torch.bfloat16" else found.numpy()
+
+
+def _picture(value: Any) -> Any:
+    """A picture of Pillow as the bytes of a PNG file; anything else as it is."""
+    if not type(value).__module__.startswith("PIL.") or not hasattr(value, "save"):
+        return value
+    stream = io.BytesIO()
+    plain = value if value.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else value.convert("RGB")
+    plain.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def _nested(values: Sequence[Any]) -> pa.Array:

@@ -26,10 +26,10 @@ class Safetensors:
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """The network with the file's weights in it."""
         if model is None:
-            return load_model(version, weights=file).run
+            return load_model(version, weights=file).run_hosted
         net = copy.deepcopy(model.net)
         net.load_state_dict(load_file(file))
-        return Model(model.manifest, model.processor, net).run
+        return Model(model.manifest, model.processor, net).run_hosted
 
 
 exporters.register("safetensors")(Safetensors())

@@ -15,7 +15,9 @@ from maas_magics.core.data.files.dialect import read_dialect
 from maas_magics.core.data.files.documents import Documents
 from maas_magics.core.data.files.places import Place, find, first_line, looks_like_files, names_of
 from maas_magics.core.data.files.schemas import conform, key_types, unified
-from maas_magics.core.data.sources import Answers, as_arrow, as_pandas, plain, sources
+from maas_magics.core.data.media import folder_of_files
+from maas_magics.core.data.sources import Answers, Source, as_arrow, as_pandas, plain, sources
+from maas_magics.core.data.sources.frames import FrameSource
 
 
 class Reader(Protocol):
@@ -196,6 +198,7 @@ class Files:
         return isinstance(data, (str, os.PathLike)) or looks_like_files(data)
 
     @staticmethod
-    def open(data: Any, csv: str | None = None) -> FileSource:
-        """Path or URL as a source."""
-        return FileSource(data, csv)
+    def open(data: Any, csv: str | None = None) -> Source:
+        """Path or URL as a source; a folder of pictures or sounds as a table of their paths."""
+        pictures = folder_of_files(str(data)) if isinstance(data, (str, os.PathLike)) else None
+        return FileSource(data, csv) if pictures is None else FrameSource(pictures)

@@ -54,6 +54,7 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
     lazy: ClassVar[bool] = True
     hosted: ClassVar[bool] = True
     binary: ClassVar[bool] = True
+    may_be_blank: ClassVar[bool] = True
 
     @property
     def spec(self) -> TensorSpec:
@@ -97,8 +98,13 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
         return self._stacked(ready.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
 
     def _stacked(self, values: list[Any], read: Any) -> Array:
-        found = media.each(values, lambda data: sounds.decoded(data, self.rate, self.samples), read, self.name)
+        silence = np.zeros(self.samples, dtype=np.float32)
+        found = media.each(values, lambda data: sounds.decoded(data, self.rate, self.samples), read, self.name, silence)
         return np.stack(found) if found else np.zeros((0, self.samples), dtype=np.float32)
+
+    def blank(self, raw: Array) -> Array:
+        """Rows without a file, bool (n,)."""
+        return np.array([not value for value in raw[:, 0]], dtype=bool)
 
     def module(self) -> nn.Module:
         """The mel spectrogram."""
@@ -150,11 +156,15 @@ class AudioProfile:
     def merge(self, other: Self) -> None:
         """Take in what was found in other rows."""
 
-    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> AudioFeature:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> AudioFeature | None:
         """What the column is."""
         step = max(1, len(sample) // ASKED)
         few = [media.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
-        found = media.each(few, sounds.length, lambda data, row: bytes(data), self.name)
+        few = [data for data in few if data]
+        if not few:
+            notify(f"Column {self.name!r} is empty and is left out.")
+            return None
+        found = media.each(few, sounds.length, lambda data, row: bytes(data), self.name, (0.0, 0))
         lengths = np.array([seconds for seconds, _ in found])
         rate = int(self._given.get("rate", 0)) or min(RATE, max(each for _, each in found))
         longest = min(LONGEST, max(float(lengths.max()), 2 * mel.WINDOW))

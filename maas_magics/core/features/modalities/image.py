@@ -51,6 +51,7 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
     lazy: ClassVar[bool] = True
     hosted: ClassVar[bool] = True
     binary: ClassVar[bool] = True
+    may_be_blank: ClassVar[bool] = True
 
     @property
     def spec(self) -> TensorSpec:
@@ -94,10 +95,20 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
         return self._stacked(ready.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
 
     def _stacked(self, values: list[Any], read: Any) -> Array:
+        grey = np.round(255 * np.array(self.mean)).astype(np.uint8).reshape(-1, 1, 1)
+        missing = np.broadcast_to(grey, self.shape)
         found = media.each(
-            values, lambda data: pictures.decoded(data, self.height, self.width, self.channels), read, self.name
+            values,
+            lambda data: pictures.decoded(data, self.height, self.width, self.channels),
+            read,
+            self.name,
+            missing,
         )
         return np.stack(found) if found else np.zeros((0, *self.shape), dtype=np.uint8)
+
+    def blank(self, raw: Array) -> Array:
+        """Rows without a file, bool (n,)."""
+        return np.array([not value for value in raw[:, 0]], dtype=bool)
 
     def module(self) -> nn.Module:
         """Standardises pixels of each channel."""
@@ -154,13 +165,17 @@ class ImageProfile:
     def merge(self, other: Self) -> None:
         """Take in what was found in other rows."""
 
-    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> ImageFeature:
+    def finish(self, sample: pa.ChunkedArray, notify: Tell) -> ImageFeature | None:
         """What the column is."""
         if self._given:
             return ImageFeature(self.name, **self._given)
         step = max(1, len(sample) // ASKED)
         few = [media.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
-        found = media.each(few, pictures.sides, lambda data, row: bytes(data), self.name)
+        few = [data for data in few if data]
+        if not few:
+            notify(f"Column {self.name!r} is empty and is left out.")
+            return None
+        found = media.each(few, pictures.sides, lambda data, row: bytes(data), self.name, (0, 0, False))
         sizes = {(height, width) for height, width, _ in found}
         channels = 3 if any(colours for *_, colours in found) else 1
         height, width = sizes.pop() if len(sizes) == 1 else (LARGEST, LARGEST)
