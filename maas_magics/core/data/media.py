@@ -112,7 +112,7 @@ def file_bytes(value: object, name: str, row: int) -> bytes:
         raise DataError(f"Column {name!r} holds paths in row {row}; a service opens none.", "Send what the files hold.")
     if not isinstance(value, str):
         raise DataError(f"Column {name!r} holds no file in row {row}.", "Leave such rows out.")
-    path = Path(value).expanduser()
+    path, shown = Path(value).expanduser(), f"{value[:80]!r} of row {row}"
     try:
         if path.stat().st_size > LARGEST:
             raise DataError(f"{value[:80]!r} is larger than {LARGEST // 2**20} MB.", "Cut it, or leave the row out.")
