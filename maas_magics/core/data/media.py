@@ -118,11 +118,9 @@ def file_bytes(value: object, name: str, row: int) -> bytes:
             raise DataError(f"{value[:80]!r} is larger than {LARGEST // 2**20} MB.", "Cut it, or leave the row out.")
         found = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{value[:80]!r} of row {row} cannot be read: {error.strerror}.", "Give paths of files."
-        ) from None
+        raise DataError(f"{shown} cannot be read: {error.strerror}.", "Give paths of files.") from None
     if not found:
-        raise DataError(f"{value[:80]!r} of row {row} is empty.", "Leave the row out.")
+        raise DataError(f"{shown} is empty.", "Leave the row out.")
     return found
 
 
