@@ -152,8 +152,9 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
 
     Attributes
     ----------
-    task : str or None
-        Name of a registered task, such as ``"binary"``; inferred from the target when None.
+    task : str, dict of str to str, or None
+        Name of a registered task, such as ``"binary"``; inferred from the target when None. Of several targets one for
+        all, or one for each that is named: a dict, or ``"a=binary,b=regression"``.
     loss : Any
         ``"auto"``, a loss by name, or a callable ``(outputs, target) -> scalar tensor``; of several targets one for
         all, or one for each: a dict, or ``"a=mse,b=cross_entropy"``.
@@ -170,7 +171,15 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
     """
 
     task: Annotated[
-        str | None, option("what is learnt; inferred from the target", "TASK", offer="tasks", listing=True)
+        str | dict[str, str] | None,
+        option(
+            "what is learnt, or a=binary,b=regression; inferred from the target",
+            "TASK",
+            reads="text",
+            offer="tasks",
+            listing=True,
+            takes=str | Mapping[str, str] | None,
+        ),
     ] = None
     loss: Annotated[
         Any,

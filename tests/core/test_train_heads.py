@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from maas_magics.api.errors import DataError, MaasError, ModelError, OptionError
+from maas_magics.api.errors import DataError, MaasError, ModelError, NotFound, OptionError
 
 N = 48
 RNG = np.random.default_rng(5)
@@ -300,6 +300,32 @@ def test_rows_of_several_targets_may_count_differently(lab):
     assert lab.train(frame, ("size", "kind"), weights="weight", **options).history["loss"] != same.history["loss"]
 
 
+class Counts(Dataset[Any]):
+    """The same targets, an item at a time."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, place: int) -> Any:
+        return X[place], {"size": int(KIND[place]), "kind": int(KIND[place])}
+
+
+@pytest.mark.parametrize(
+    "asked", [{"size": "regression"}, "size=regression", {"size": "regression", "kind": "multiclass"}]
+)
+def test_each_target_may_have_a_task_of_its_own(lab, asked):
+    targets = {"size": KIND, "kind": KIND}
+    made = lab.train(X, targets, model=Net(), task=asked, epochs=2)
+    assert made.info.head_classes == {"size": (), "kind": ("0", "1", "2")}
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(**targets)
+    table = lab.train(frame, ("size", "kind"), model=Net(), task=asked, epochs=2)
+    assert table.info.head_classes == made.info.head_classes
+    loader = lab.train(Counts(), None, model=Net(), task=asked, epochs=2)
+    assert not loader.info.head_classes["size"] and loader.info.head_classes["kind"] == ("0", "1", "2")
+    with pytest.raises(ModelError, match="The target 'size'"):  # by itself it is labels, and the head has one output
+        lab.train(X, targets, model=Net(), epochs=2)
+
+
 GAPS = SIZE.copy()
 GAPS[0] = np.nan
 
@@ -336,6 +362,16 @@ GAPS[0] = np.nan
         ({"size": SIZE, "kind": KIND + 7}, {"model": Net(first=2)}, ModelError, "The target 'size'", ""),
         ({"kind": KIND}, {"model": nn.Linear(4, 3)}, ModelError, "a dict of 'kind'", "array by itself"),
         (KIND, {"loss": {"size": "mse"}}, OptionError, "there is one", "--target a,b"),
+        (KIND, {"task": {"size": "regression"}}, OptionError, "there is one", "--target a,b"),
+        ({"size": SIZE, "kind": KIND}, {"task": {"sise": "regression"}}, OptionError, "no target 'sise'", "'size'"),
+        ({"size": SIZE, "kind": KIND}, {"task": "size=regresion"}, NotFound, "no task 'regresion'", "'regression'"),
+        (
+            {"size": SIZE, "kind": KIND},
+            {"task": "size=regression,kind"},
+            OptionError,
+            "'kind' is not of the form target=task",
+            "a=regression",
+        ),
         ({"size": SIZE, "kind": KIND}, {"metrics": ("rmse",)}, OptionError, "no metric 'rmse'", "size_rmse"),
         ({"size": SIZE, "kind": KIND}, {"class_weights": "balanced"}, OptionError, "Class weights are", "Drop"),
         (

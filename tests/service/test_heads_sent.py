@@ -73,6 +73,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "a tuple of arrays": ("tuple", {"data": X, "target": (SIZE, np.unique(KIND, return_inverse=True)[1])}),
     "columns": ("dict", {"data": TABLE, "target": ["size", "kind"], "loss": {"kind": "cross_entropy"}}),
     "labels at positions": ("mask", {"data": X, "target": {"size": SIZE, "kind": KIND, "mask": MASK}}),
+    "a task each": ("tuple", {"data": X, "target": (MASK.sum(1), MASK.sum(1)), "task": "y1=regression"}),
     "a pair": ("dict", {"data": (X, {"size": SIZE, "kind": KIND}), "loss_weights": {"size": 0.5}}),
     "held-out rows": (
         "dict",

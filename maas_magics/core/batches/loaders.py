@@ -175,7 +175,9 @@ def _fitted(
 ) -> tuple[Task, Form | None, Encode]:
     """The task of a batch's target, as the module and the loss take it."""
     if isinstance(task, Mapping):
-        raise OptionError("The losses are of several targets; there is one.", "Return (x, (y1, y2)), or one loss.")
+        raise OptionError(
+            "The losses or tasks are of several targets; there is one.", "Return (x, (y1, y2)), or name one."
+        )
     told = infer_batch_task(target, task)
     asked = LossRequest(said.loss, model.outputs, said.task, TargetForm(target.dim(), target.dtype))
 
@@ -212,7 +214,7 @@ def _fitted_heads(
     chosen = chosen_outputs(found, kind, items.heads)
     strange = next((name for name in task if name not in chosen.names), "") if isinstance(task, Mapping) else ""
     if strange:
-        raise OptionError(f"There is no target {strange!r} for a loss.", did_you_mean(strange, chosen.names))
+        raise OptionError(f"There is no target {strange!r} for a loss or a task.", did_you_mean(strange, chosen.names))
     heads: list[Task] = []
     for name, key, target in zip(chosen.names, chosen.keys, targets, strict=True):
         told = infer_batch_task(target, task.get(name) if isinstance(task, Mapping) else task)

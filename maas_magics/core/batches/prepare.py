@@ -352,11 +352,11 @@ def _fitted(
     heads = values.dtype.names or ()
     if not heads:
         if isinstance(task, Mapping):
-            raise OptionError("The losses are of several targets; there is one.", "--target a,b, or one loss.")
+            raise OptionError("The losses or tasks are of several targets; there is one.", "--target a,b, or name one.")
         return fit_task(values, names, task, standardise(names[0]), ignored)
     strange = next((name for name in task if name not in heads), "") if isinstance(task, Mapping) else ""
     if strange:
-        raise OptionError(f"There is no target {strange!r} for a loss.", did_you_mean(strange, heads))
+        raise OptionError(f"There is no target {strange!r} for a loss or a task.", did_you_mean(strange, heads))
     tasks = {name: task.get(name) if isinstance(task, Mapping) else task for name in heads}
     columns = columns_of(heads_of(asked, several=True) or dict.fromkeys(heads))
     return fit_heads(values, columns, tasks, {name: standardise(name) for name in heads})

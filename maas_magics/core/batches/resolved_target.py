@@ -49,7 +49,8 @@ class ResolvedTarget:
 def decided(specs: Specs, use: Callable[[Specs, ResolvedTarget], T]) -> T:
     """Use specs with the task that their loss turns out to be for, and columns that go to a module one by one."""
     loss = specs.task.loss
-    meant = ResolvedTarget(task_of(loss, specs.task.task, specs.model.outputs), several=isinstance(loss, Mapping))
+    several = isinstance(loss, Mapping) or isinstance(specs.task.task, Mapping)
+    meant = ResolvedTarget(task_of(loss, specs.task.task, specs.model.outputs), several=several)
     for _ in range(MOST_TURNS):
         try:
             return use(specs, meant)

@@ -41,6 +41,7 @@ from maas_magics.core.data.target import target_names
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.features.base import Layout
 from maas_magics.core.features.declared import declared, has_ports
+from maas_magics.core.losses.heads import parsed
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.networks.outputs import SeveralHeads, rows_of
 from maas_magics.core.tasks.several import heads_of
@@ -255,7 +256,8 @@ def module_and_rows(
         return *own_module(specs.model, specs.task, specs.data, prepared, layout, lambda text: None), layout
 
     with training_lock(), torch.random.fork_rng(devices=[]):
-        net, prepared, layout = decided(specs_of(request), made)
+        specs = specs_of(request)
+        net, prepared, layout = decided(specs.having("task", **parsed(specs.task)), made)
     arrays = tuple(prepared.processor.names) if layout == "raw" else ()
     heads = dict(zip(prepared.answers.names, rows_of(net), strict=False)) if prepared.answers.parts else {}
     rows = tuple(x[:8] for x in prepared.train[0])

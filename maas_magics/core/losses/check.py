@@ -52,7 +52,7 @@ class LossRequest:
     ----------
     loss : str or callable
     outputs : {"logits", "probabilities", "values"} or None
-    task : Task or None
+    task : TaskName, dict of them by head, or None
     given : TargetForm
         How the target came.
     declared : bool
@@ -61,7 +61,7 @@ class LossRequest:
 
     loss: Any
     outputs: Literal["logits", "probabilities", "values"] | None = None
-    task: TaskName | None = None
+    task: TaskName | Mapping[str, TaskName] | None = None
     given: TargetForm = UNKNOWN
     declared: bool = False
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError, did_you_mean
+from maas_magics.api.specs import TaskSpec
 from maas_magics.core.losses.check import LossRequest, OtherTask, fit_loss
 from maas_magics.core.losses.own import UNKNOWN, Form, TargetForm
 from maas_magics.core.networks.gradients import keep_gradients
@@ -35,20 +36,27 @@ class Forms:
         return " ".join(form.doubt for form in self.forms if form is not None and form.doubt)
 
 
-def parsed(loss: Any) -> Any:
-    """A loss as it was requested, ``"a=mse,b=cross_entropy"`` as a dict.
+def parsed(task: TaskSpec) -> dict[str, Any]:
+    """Loss and task as they were requested, ``"a=mse,b=cross_entropy"`` and ``"a=regression"`` as dicts.
 
     Raises
     ------
     OptionError
-        If a part of it names no loss.
+        If a part of one names no target, or nothing for it.
     """
-    if not isinstance(loss, str) or "=" not in loss:
-        return loss
-    pairs = [part.partition("=") for part in loss.split(",") if part.strip()]
+    return {
+        "loss": _parsed(task.loss, "loss", '--loss "a=mse,b=cross_entropy"'),
+        "task": _parsed(task.task, "task", '--task "a=regression,b=binary"'),
+    }
+
+
+def _parsed(asked: Any, what: str, example: str) -> Any:
+    if not isinstance(asked, str) or "=" not in asked:
+        return asked
+    pairs = [part.partition("=") for part in asked.split(",") if part.strip()]
     wrong = next((name for name, equals, of in pairs if not (name.strip() and equals and of.strip())), None)
     if wrong is not None:
-        raise OptionError(f"{wrong!r} is not of the form target=loss.", '--loss "a=mse,b=cross_entropy"')
+        raise OptionError(f"{wrong!r} is not of the form target={what}.", example)
     return {name.strip(): of.strip() for name, _, of in pairs}
 
 
@@ -146,6 +154,7 @@ def fit_in_heads(
     keep_rows(net.eval(), inputs)
     keep_gradients(net, tuple(x[:2] for x in inputs))
     losses = each(asked.loss, answers.names, "loss", "auto")
+    tasks = each(asked.task, answers.names, "task", None)
     fitted: list[Task] = []
     forms: list[Form | None] = []
     begin = 0
@@ -153,7 +162,7 @@ def fit_in_heads(
     for place, (name, head) in enumerate(zip(answers.names, answers.parts, strict=True)):
         one = OneHead(net, begin, rows[place])
         begin += math.prod(rows[place])
-        own = replace(asked, loss=losses[place], given=givens[place] if givens else UNKNOWN)
+        own = replace(asked, loss=losses[place], task=tasks[place], given=givens[place] if givens else UNKNOWN)
         say = _saying(name, notify)
         try:
             found, form = fit_loss(one, inputs, targets[place], head, names, own, say)

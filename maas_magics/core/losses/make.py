@@ -21,18 +21,21 @@ OUTPUTS = ("logits", "probabilities", "values")
 """What a network's outputs may be declared as."""
 
 
-def task_of(loss: Any, task: TaskName | None, outputs: str | None = None) -> Families | None:
+def task_of(loss: Any, task: TaskName | Mapping[str, TaskName] | None, outputs: str | None = None) -> Families | None:
     """Task or family of tasks that a loss, or the declared kind of outputs, implies; a requested one takes precedence.
 
-    Of a dict of losses, one for each target, it is those of each.
+    Of a dict of losses, or of tasks, one for each target, it is those of each.
 
     Raises
     ------
     OptionError
         If there is no loss of that name, or they do not go together.
     """
-    if isinstance(loss, Mapping):
-        return {str(name): _task_of(of, task, outputs) for name, of in loss.items()}
+    if isinstance(loss, Mapping) or isinstance(task, Mapping):
+        losses = loss if isinstance(loss, Mapping) else dict.fromkeys(task or (), loss)
+        tasks = task if isinstance(task, Mapping) else dict.fromkeys(losses, task)
+        names = dict.fromkeys((*losses, *tasks))
+        return {str(name): _task_of(losses.get(name, "auto"), tasks.get(name), outputs) for name in names}
     return _task_of(loss, task, outputs)
 
 

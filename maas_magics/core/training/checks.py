@@ -13,7 +13,7 @@ from maas_magics.api.specs import DataSpec, TaskSpec
 from maas_magics.core.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.data.roles import roles_of
-from maas_magics.core.losses.heads import is_own
+from maas_magics.core.losses.heads import is_own, parsed
 from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.training.checkpoint import CheckpointInterval
@@ -64,8 +64,10 @@ def check_request(request: TrainRequest) -> None:
         )
     if not 0 <= request.seed < 2**63:
         raise OptionError(f"seed is {request.seed}; a whole number from 0 was expected.", "--seed 0")
-    if request.task is not None:
-        tasks.get(request.task)
+    named = parsed(spec_of(request, TaskSpec))["task"]
+    for name in named.values() if isinstance(named, dict) else (named,):
+        if name is not None:
+            tasks.get(name)
     CheckpointInterval(request.checkpoint_every)
     _check_columns(request)
     _check_steps(request)

@@ -55,7 +55,8 @@ def fingerprint(said: Resolved, prepared: Prepared, title: str, parameters: int,
         "average of the weights": f"{optimizer.ema}",
         "batch size": size,
     }
-    alone: dict[str, str] = {"task": prepared.answers.task}
+    answers = prepared.answers
+    alone: dict[str, str] = {"task": answers.description if answers.parts else answers.task}
     left_out = {*MAY_CHANGE, *alone, *" ".join(TOGETHER.values()).split()}
     for spec in (said.data, said.model, task, optimizer, said.budget):
         alone |= {

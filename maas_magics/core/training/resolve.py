@@ -38,7 +38,7 @@ def checked(request: TrainRequest) -> Specs:
     if isinstance(specs.model.model, str):
         name, params = named_base(specs.model.model, specs.model.params)
         specs = specs.having("model", model=name, params=params)
-    return specs.having("task", loss=parsed(specs.task.loss))
+    return specs.having("task", **parsed(specs.task))
 
 
 def resolve(specs: Specs, recipe: Recipe, device: torch.device) -> Resolved:
