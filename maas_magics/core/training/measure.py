@@ -15,7 +15,7 @@ from maas_magics.core.training.steps.weighting import Weighted
 
 LIMIT = 64 * 2**20
 """Bytes of outputs up to which those of all rows are kept until all are there, so that the loss is taken of all at
-once; of more, it is the mean over batches."""
+once; of more, and of rows that differ in length, it is the mean over batches."""
 
 
 class FigureAccumulator:
@@ -40,7 +40,7 @@ class FigureAccumulator:
         if self._metrics is None:
             self._rows.append((outputs, target))
             self._bytes += outputs.numel() * outputs.element_size()
-            if self._bytes <= LIMIT:
+            if self._bytes <= LIMIT and outputs.shape[1:] == self._rows[0][0].shape[1:]:
                 return
             self._metrics = {name: accumulator_of(metric) for name, metric in self._plan.metrics.items()}
             rows, self._rows = self._rows, []
