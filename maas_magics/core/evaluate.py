@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from maas_magics.api.errors import DataError
@@ -18,6 +19,7 @@ from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.target import mostly, named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered, left_out
+from maas_magics.core.features.tagged import check_tags
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, Predictor
 from maas_magics.core.tasks import metrics as figures
@@ -51,13 +53,14 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     there = find_spec("torchmetrics") is not None
     trained = tuple(name for name in predictor.metrics if there or not name[:1].isupper())
     metrics = make_metrics(request.metrics or trained, answers)
+    one_label = answers.decision == "likeliest" and not answers.of_words
     return Metrics(
         model=predictor.ref,
         rows=len(decoded),
         values=figures.evaluate(metrics, outputs, wanted),
         baseline=baseline(metrics, answers, wanted),
-        classes=answers.labels if answers.decision == "likeliest" else (),
-        confusion=figures.confusion(outputs, wanted) if answers.decision == "likeliest" else [],
+        classes=answers.labels if one_label else (),
+        confusion=figures.confusion(outputs, wanted) if one_label else [],
     )
 
 
@@ -85,6 +88,7 @@ def _scored(
         for note in beside.notes:
             notify(note)
         predictor.answers.check_rows(values)
+        _check_tags(predictor, table, values)
         known = predictor.answers.known(values)
         for text in predictor.processor.cautions(table):
             notify(text)
@@ -133,6 +137,7 @@ def _scored_chunks(
         for text in predictor.processor.cautions(features):
             caution(text)
         predictor.answers.check_rows(values)
+        _check_tags(predictor, features, values)
         try:
             known = predictor.answers.known(values)
         except DataError as error:  # the rest of the file may show that these were texts, not whole numbers
@@ -146,8 +151,15 @@ def _scored_chunks(
     left = left_out(all_rows, kept, names)
     if left:
         caution(left)
-    answered_, known_ = zip(*parts, strict=True)
-    return np.concatenate(answered_), np.concatenate(known_)
+    found = gather(({"decoded": decoded, "known": known} for decoded, known in parts), None)
+    return found["decoded"], found["known"]
+
+
+def _check_tags(predictor: Predictor, table: pa.Table, values: Array) -> None:
+    """Raise `DataError` where rows have not as many tags as words, of a model that tags words."""
+    column = next((feature.name for feature in predictor.processor.features if feature.answered), "")
+    if column in table.column_names:
+        check_tags(table.column(column), values, column, predictor.answers.names[0])
 
 
 def _scored_heads(

@@ -33,6 +33,10 @@ def _column(values: pa.Array) -> Any:
         return values.to_numpy_ndarray()
     if pa.types.is_fixed_size_list(values.type):  # several booleans a row
         return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):  # tags of words
+        found = np.empty(len(values), dtype=object)
+        found[:] = values.to_pylist()
+        return found
     return values if isinstance(values, pa.DictionaryArray) else values.to_numpy(zero_copy_only=False)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
-from maas_magics.core.networks.encoders import encoder_of
-from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.networks.tagger import over_texts
 from maas_magics.core.tasks.base import Task
 
 
@@ -26,7 +25,7 @@ def fusion(features: NetworkInputs, outputs: int, *, task: Task, hidden: int = 1
     dropout : float
         Probability of dropping a number of a vector.
     """
-    return Fusion(features, outputs, encoder_of, hidden, dropout)
+    return over_texts(features, outputs, task.of_words, hidden=hidden, dropout=dropout)
 
 
 def recipe(rows: int, task: Task) -> Recipe:

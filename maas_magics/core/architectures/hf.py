@@ -11,10 +11,9 @@ from torch import nn
 from maas_magics.api.errors import OptionError
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
 from maas_magics.core.features.tokens import padding_id, tokenizer
-from maas_magics.core.networks.encoders import encoder_of
-from maas_magics.core.networks.fusion import Fusion
 from maas_magics.core.networks.hub import open_folder
 from maas_magics.core.networks.pretrained import PretrainedText
+from maas_magics.core.networks.tagger import over_texts
 from maas_magics.core.tasks.base import Task
 
 
@@ -56,12 +55,12 @@ def hf(
     dropout : float
         Probability of dropping a number before the answer.
     """
-    if not any(port.kind == "text" for port in features.ports):
+    if not any(port.kind in ("text", "words") for port in features.ports):
         raise OptionError("A pretrained network reads texts; no column is one.", "--feature COLUMN=text")
     alone = len(features.ports) == 1 and not features.numeric and not features.categories
     text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooling)
     width = (0 if alone else 128) if hidden is None else hidden
-    return Fusion(features, outputs, partial(encoder_of, text=text), width, dropout, faster=10.0)
+    return over_texts(features, outputs, task.of_words, text, width, dropout, faster=10.0)
 
 
 def recipe(rows: int, task: Task) -> Recipe:
@@ -119,14 +118,13 @@ def given(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
     folder = open_folder(str(params["base"]))
     source = folder.tokenizer
     known = tokenizer(source, 0)
-    return {
-        "text": {
-            "tokenizer": source,
-            "size": known.get_vocab_size(),
-            "padding": padding_id(source),
-            "longest": folder.longest,
-        }
+    found = {
+        "tokenizer": source,
+        "size": known.get_vocab_size(),
+        "padding": padding_id(source),
+        "longest": folder.longest,
     }
+    return {"text": found, "words": found}
 
 
 architectures.register("hf")(Architecture("ports", hf, recipe, pretrained, given))

@@ -8,8 +8,8 @@ from torch import nn
 
 from maas_magics.core.architectures import Architecture, NetworkInputs, architectures
 from maas_magics.core.architectures.fusion import recipe
-from maas_magics.core.networks.encoders import TextCNN, encoder_of
-from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.networks.encoders import TextCNN
+from maas_magics.core.networks.tagger import over_texts
 from maas_magics.core.tasks.base import Task
 
 
@@ -29,9 +29,9 @@ def textcnn(
     Parameters
     ----------
     features : NetworkInputs
-        The columns, of which one or more are texts.
+        The columns, of which one or more are texts, or one is lists of words.
     outputs : int
-        One for each class, label or quantity; of two classes, one for both.
+        One for each class, label or quantity, or tag of a word; of two classes, one for both.
     task : Task
         What is learnt.
     width : int
@@ -46,7 +46,7 @@ def textcnn(
         Probability of dropping a number of an embedding.
     """
     text = partial(TextCNN, width=width, filters=filters, tokens=tuple(tokens), dropout=dropout)
-    return Fusion(features, outputs, partial(encoder_of, text=text), hidden)
+    return over_texts(features, outputs, task.of_words, text, hidden)
 
 
 architectures.register("textcnn")(Architecture("ports", textcnn, recipe))

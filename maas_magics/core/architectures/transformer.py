@@ -7,8 +7,8 @@ from functools import partial
 from torch import nn
 
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
-from maas_magics.core.networks.encoders import TextTransformer, encoder_of
-from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.networks.encoders import TextTransformer
+from maas_magics.core.networks.tagger import over_texts
 from maas_magics.core.tasks.base import Task
 
 
@@ -28,9 +28,9 @@ def transformer(
     Parameters
     ----------
     features : NetworkInputs
-        The columns, of which one or more are texts.
+        The columns, of which one or more are texts, or one is lists of words.
     outputs : int
-        One for each class, label or quantity; of two classes, one for both.
+        One for each class, label or quantity, or tag of a word; of two classes, one for both.
     task : Task
         What is learnt.
     width : int
@@ -45,7 +45,7 @@ def transformer(
         Probability of dropping a number inside the layers.
     """
     text = partial(TextTransformer, width=width, layers=layers, heads=heads, dropout=dropout)
-    return Fusion(features, outputs, partial(encoder_of, text=text), hidden)
+    return over_texts(features, outputs, task.of_words, text, hidden)
 
 
 def recipe(rows: int, task: Task) -> Recipe:

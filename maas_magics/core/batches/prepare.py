@@ -286,7 +286,8 @@ def prepare(
         The target as it was requested.
     labels : bool
         Whether labels of held-out rows alone are labels as well: where a column decides which rows are held out, a
-        label may be new in them, and no network should be measured without those rows.
+        label may be new in them, and no network should be measured without those rows. So are tags, of which some are
+        rare.
     beside : Beside, optional
         The notes on the target.
     given : mapping of str to mapping, optional
@@ -295,7 +296,7 @@ def prepare(
     beside = beside or Beside()
     ignored = beside.no_target if train.target.ndim > 1 else None
     answers = _fitted(train.target, names, asked_target, task, standardise, ignored)
-    if labels and answers.one_label and validation is not None:
+    if validation is not None and ((labels and answers.one_label) or answers.of_words):
         both = np.concatenate([train.target, validation.target])
         answers = _fitted(both, names, asked_target, task, standardise, None)
     answers = respelled(answers, beside.spelled)

@@ -37,10 +37,12 @@ from maas_magics.core.batches.streaming import Stream, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.sources import Rereadable
+from maas_magics.core.data.tagged import is_lists_of_text, is_tagged
 from maas_magics.core.data.target import target_names
-from maas_magics.core.data.target_values import Beside
+from maas_magics.core.data.target_values import Beside, lists_of_labels
 from maas_magics.core.features.base import Layout
 from maas_magics.core.features.declared import declared, has_ports
+from maas_magics.core.features.tagged import WORDS, check_tags, with_words
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.networks.outputs import SeveralHeads, rows_of
@@ -153,8 +155,11 @@ def training_rows(
     if one_by_name(model, data.data, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
+    kinds = data.feature
+    if is_tagged(train_rows.target):
+        kinds = _words_of(specs, train_rows, validation, names[0], ports=by_ports(model))
     if by_ports(model):
-        train_rows = replace(train_rows, table=declared(train_rows.table, data.feature, notify))
+        train_rows = replace(train_rows, table=declared(train_rows.table, kinds, notify))
     elif data.feature:
         raise OptionError(
             "--feature says what a column is to a network that reads texts.", "Drop --feature, or --model."
@@ -201,12 +206,32 @@ def _reads_whole(source: Rereadable, data: DataSpec, notify: Callable[[str], Non
         return False
     left = [name for name in first.column_names if name not in target_names(data.target, first.column_names, -1)]
     kinds = {name: kind for name, kind in data.feature.items() if name in left}
-    if not has_ports(declared(first.select(left), kinds, lambda text: None).schema):
+    tagged = any(is_lists_of_text(field.type) for field in first.schema if field.name not in left)
+    if not tagged and not has_ports(declared(first.select(left), kinds, lambda text: None).schema):
         return False
     if data.stream:
         raise DataError("Texts, pictures and sounds are trained on from memory, or from paths.", "Drop --stream.")
     notify("A column holds texts or files: the rows are read into memory.")
     return True
+
+
+def _words_of(specs: Specs, train: Rows, held: Rows | None, name: str, *, ports: bool) -> dict[str, str]:
+    """Kinds of columns for a target of tags, one for each word of a column."""
+    data = specs.data
+    if not isinstance(specs.model.model, str):
+        raise lists_of_labels(name)
+    kinds = with_words(train.table, train.target, name, data.feature)
+    if data.weights is not None:
+        raise OptionError("Rows of the task entities count alike.", "Drop --weights.")
+    if not ports:
+        raise OptionError(
+            f"The architecture {specs.model.model!r} does not answer each word.", "--model auto, or transformer."
+        )
+    if held is not None:
+        words = next(column for column, kind in kinds.items() if kind == WORDS)
+        if words in held.table.column_names:
+            check_tags(held.table.column(words), held.target, words, name)
+    return kinds
 
 
 def _has_gaps(train: Rows, held: Rows | None) -> bool:

@@ -21,6 +21,7 @@ from maas_magics.core.data.numbering import counting
 from maas_magics.core.data.origin import came_from, is_csv
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.data.sources.arrays import column, of_column
+from maas_magics.core.data.tagged import texts_in_lists
 from maas_magics.core.data.target_values import AS_SECONDS, Beside, answered, lists_of_labels
 from maas_magics.core.data.units import NumberTally
 from maas_magics.core.data.values import MIXED, mixed
@@ -172,7 +173,7 @@ def _array_target(target: Any, rows: int) -> tuple[list[pa.Field], list[pa.Chunk
         name = getattr(target, "name", None)
         called = str(name) if isinstance(name, str) else TARGET
         listed = isinstance(target, (list, tuple)) and any(isinstance(row, (list, tuple, set)) for row in target)
-        if listed and not _is_one_shape(target):
+        if listed and not _is_one_shape(target) and not texts_in_lists(target):
             raise lists_of_labels(called)
         values = of_column(target)
         made = column(values, called)

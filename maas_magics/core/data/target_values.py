@@ -26,6 +26,7 @@ from maas_magics.core.data.arrow import (
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.origin import several_labels
+from maas_magics.core.data.tagged import is_lists_of_text, tags_of
 from maas_magics.core.data.values import SPELLED
 
 AS_SECONDS = "The target {!r} is {}: it is learnt and answered in seconds."
@@ -232,6 +233,8 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
             f"The target {name!r} holds dates, which are neither labels nor quantities.",
             "Turn them into numbers, such as days since the first, or into text to have each taken for a label.",
         )
+    if is_lists_of_text(kind):
+        return tags_of(name, values)
     if is_listed(kind):
         raise lists_of_labels(name, kind)
     raise DataError(f"The target {name!r} holds {kind}, which cannot be learnt.", "Give labels or numbers.")

@@ -57,12 +57,15 @@ class Port(msgspec.Struct, frozen=True):
         How many different token ids there are; 0 where it holds no ids.
     padding : int
         The token id behind the end of a row.
+    longest : int
+        Tokens that a row is cut at, where more places may come; 0 where none do.
     """
 
     kind: str
     shape: tuple[int, ...]
     size: int = 0
     padding: int = 0
+    longest: int = 0
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -89,6 +92,8 @@ class Feature(msgspec.Struct, frozen=True):
         graph can: every engine gets what `enter` makes of them.
     binary : bool
         Whether raw values are the bytes of files, and not texts.
+    answered : bool
+        Whether each place of a raw row has an answer of its own.
     """
 
     name: str
@@ -101,6 +106,7 @@ class Feature(msgspec.Struct, frozen=True):
     ragged: ClassVar[bool] = False
     hosted: ClassVar[bool] = False
     binary: ClassVar[bool] = False
+    answered: ClassVar[bool] = False
 
     @property
     def spec(self) -> TensorSpec:

@@ -97,6 +97,14 @@ def token_counts(source: str, texts: Sequence[str]) -> list[int]:
     return [len(each.ids) for each in _encoded(source, texts, 0)]
 
 
+def word_tokens(source: str, rows: Sequence[Sequence[str]], longest: int) -> list[tuple[list[int], list[int | None]]]:
+    """Ids of the tokens of some lists of words, and the word that each token is of; None of a special one."""
+    made = tokenizer(source, longest).encode_batch(  # the fast one does not say which word a token is of
+        [list(words) for words in rows], is_pretokenized=True
+    )
+    return [(each.ids, each.word_ids) for each in made]
+
+
 def _encoded(source: str, texts: Sequence[str], longest: int) -> list[Encoding]:
     found: list[Encoding] = tokenizer(source, longest).encode_batch_fast(list(texts))
     return found

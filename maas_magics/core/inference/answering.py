@@ -12,6 +12,7 @@ from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import DECIMAL
+from maas_magics.core.inference.tags import AnsweringTags
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import named
 
@@ -134,6 +135,8 @@ class AnsweringHeads:
         return found
 
 
-def answering_of(task: Task) -> Answering | AnsweringHeads:
+def answering_of(task: Task) -> Answering | AnsweringHeads | AnsweringTags:
     """What hands out the answers of a task."""
+    if task.of_words:
+        return AnsweringTags(task)
     return AnsweringHeads(task) if task.parts else Answering(task)

@@ -92,16 +92,18 @@ class Predictor:
         texts = [feature.spec.datatype == "BYTES" and not feature.binary for feature in features]
         self._texts = [place for place, text in enumerate(texts) if text]
         self._timed = any(feature.timed for feature in features)
+        self._answered = next((place for place, feature in enumerate(features) if feature.answered), None)
+        """Place of the input each of whose places has an answer; None where rows have one."""
         self._answering = answering_of(self.answers)
 
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
         arrays = self._entering(raw)
         if self.engine is not None:
-            return self.answers.decoded_from(self.engine.run(arrays))
+            return self._cut(self.answers.decoded_from(self.engine.run(arrays)), raw)
         assert self._model is not None
         try:
-            return self._model.run_hosted(arrays)
+            return self._cut(self._model.run_hosted(arrays), raw)
         except Exception as error:  # whatever a module of the user's raises
             raise unanswered(error) from error
 
@@ -131,14 +133,19 @@ class Predictor:
     def _infer(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
         raw = fit_inputs(self.processor.specs, inputs, self._gaps)
         for place in self._texts:
-            if isinstance(raw[place].item(0), bytes):
+            if raw[place].size and isinstance(raw[place].item(0), bytes):
                 raise DataError(f"A text of {self.processor.names[place][:80]!r} is not UTF-8.", "Send UTF-8.")
         blank = self._blank(raw)
         if self.engine is not None:
-            return self.engine.run(self._entering(raw)), blank
+            found = self.engine.run(self._entering(raw))
+            return {name: self._cut(values, raw) for name, values in found.items()}, blank
         wanted = True if self.answers.labels or self.answers.parts else None
         asked = PredictRequest(model=self.ref, data=None, probabilities=wanted)
         return self._answering.signed(self.decoded(raw), asked), blank
+
+    def _cut(self, answers: Array, raw: Sequence[Array]) -> Array:
+        """Answers of as many places as the raw rows have, where each has one: a graph has some for tokens beyond."""
+        return answers if self._answered is None else answers[:, : raw[self._answered].shape[1]]
 
     def _entering(self, raw: Sequence[Array]) -> Sequence[Array]:
         """Raw arrays as the engine's graph takes them."""

@@ -33,7 +33,7 @@ class TextCNN(nn.Module):
         self, port: Port, width: int = 128, filters: int = 64, tokens: tuple[int, ...] = (2, 3, 4), dropout: float = 0.3
     ) -> None:
         super().__init__()
-        self.padding = port.padding
+        self.padding, self.tokens = port.padding, tokens
         self.embedding = nn.Embedding(port.size, width, padding_idx=port.padding)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         with torch.no_grad():
@@ -44,6 +44,16 @@ class TextCNN(nn.Module):
             for size in tokens
         )
         self.size = width + filters * len(tokens)
+        self.width = width + 2 * filters * len(tokens)
+
+    def states(self, ids: Tensor) -> Tensor:
+        """Vectors (n, tokens, width): each token's embedding, and the filters' answers that begin or end there."""
+        x = self.dropout(self.embedding(ids)).transpose(1, 2)
+        found = [x]
+        for size, filters in zip(self.tokens, self.filters, strict=True):
+            behind = filters(F.pad(x, (size - 1, 0)))
+            found += [behind[:, :, size - 1 :], behind[:, :, : ids.shape[1]]]
+        return torch.cat(found, 1).transpose(1, 2)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
@@ -83,10 +93,14 @@ class TextTransformer(nn.Module):
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.size = width
+        self.size = self.width = width
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
+        return masked_mean(self.states(ids).transpose(1, 2), (ids != self.padding).unsqueeze(1))
+
+    def states(self, ids: Tensor) -> Tensor:
+        """Vectors (n, tokens, width) of ids (n, tokens)."""
         there = ids != self.padding
         place = torch.arange(ids.shape[1], device=ids.device).clamp(max=self.longest - 1)
         x = self.embedding(ids) + self.places(place)
@@ -94,7 +108,8 @@ class TextTransformer(nn.Module):
         hidden = ~there & (place > 0)
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=hidden)
-        return masked_mean(self.norm(x).transpose(1, 2), there.unsqueeze(1))
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 class ConvolutionalEncoder(nn.Module):

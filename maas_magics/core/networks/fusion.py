@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -63,7 +63,7 @@ class Fusion(nn.Module):
         if self.columns is not None:
             self.columns.initialise(numeric, categorical)
         for encoder in self.encoders:
-            if _is_pretrained(encoder):
+            if is_pretrained(encoder):
                 encoder.initialise()  # type: ignore[operator]
 
     def forward(self, numeric: Tensor, categorical: Tensor, *ports: Tensor) -> Tensor:
@@ -78,18 +78,40 @@ class Fusion(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Weights of layers decay; embeddings, norms and biases do not. What is new may learn faster."""
-        kept = {id(p) for encoder in self.encoders if _is_pretrained(encoder) for p in encoder.parameters()}
-        tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        for parameter in self.parameters():
-            decays = float(parameter.dim() > 1 and id(parameter) not in tables)
-            factor = 1.0 if id(parameter) in kept else self.faster
-            groups.setdefault((factor, decays), []).append(parameter)
-        return [
-            {"params": params, "lr_factor": factor, "weight_decay_factor": decays}
-            for (factor, decays), params in groups.items()
-        ]
+        return parameter_groups(self, self.encoders, self.faster)
 
 
-def _is_pretrained(encoder: nn.Module) -> bool:
+def parameter_groups(net: nn.Module, encoders: Iterable[nn.Module], faster: float) -> list[dict[str, object]]:
+    """Parameters by how fast they learn, and whether they decay, of a network over encoders.
+
+    Parameters
+    ----------
+    net : nn.Module
+        The network.
+    encoders : iterable of nn.Module
+        Its encoders.
+    faster : float
+        Times the learning rate at which all but pretrained encoders learn.
+    """
+    kept = {id(p) for encoder in encoders if is_pretrained(encoder) for p in encoder.parameters()}
+    tables = {id(module.weight) for module in net.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for parameter in net.parameters():
+        decays = float(parameter.dim() > 1 and id(parameter) not in tables)
+        factor = 1.0 if id(parameter) in kept else faster
+        groups.setdefault((factor, decays), []).append(parameter)
+    return [
+        {"params": params, "lr_factor": factor, "weight_decay_factor": decays}
+        for (factor, decays), params in groups.items()
+    ]
+
+
+def is_pretrained(encoder: nn.Module) -> bool:
+    """Whether an encoder reads weights when a training begins.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        One of a network's encoders.
+    """
     return callable(getattr(encoder, "initialise", None))

@@ -39,7 +39,7 @@ class PretrainedText(nn.Module):
         super().__init__()
         self.padding, self.base, self.pooling = port.padding, base, pooling
         self.inner = _built(config)
-        self.size = int(self.inner.config.hidden_size)
+        self.size = self.width = int(self.inner.config.hidden_size)
 
     def initialise(self) -> None:
         """Read the pretrained weights, once, when a training begins."""
@@ -54,11 +54,15 @@ class PretrainedText(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
+        x, there = self.states(ids), ids != self.padding
+        return x[:, 0] if self.pooling == "cls" else masked_mean(x.transpose(1, 2), there.unsqueeze(1))
+
+    def states(self, ids: Tensor) -> Tensor:
+        """Vectors (n, tokens, width) of ids (n, tokens)."""
         there = ids != self.padding
         # Attention over nothing has no mean: of a text without tokens the first place is looked at.
         seen = there | (torch.arange(ids.shape[1], device=ids.device) == 0)
-        x = self.inner(input_ids=ids, attention_mask=seen.long()).last_hidden_state
-        return cast(Tensor, x[:, 0]) if self.pooling == "cls" else masked_mean(x.transpose(1, 2), there.unsqueeze(1))
+        return cast(Tensor, self.inner(input_ids=ids, attention_mask=seen.long()).last_hidden_state)
 
 
 @contextmanager

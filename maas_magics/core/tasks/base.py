@@ -84,6 +84,8 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """Whether each class has an output, of which one is right."""
     one_label: ClassVar[bool] = False
     """Whether a row has one label."""
+    of_words: ClassVar[bool] = False
+    """Whether each word of a row has an answer."""
     decision: ClassVar[Decision]
     usual_metrics: ClassVar[tuple[str, ...]]
     metric_example: ClassVar[str]

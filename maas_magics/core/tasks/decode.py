@@ -75,6 +75,14 @@ class DecodePositions(nn.Module):
         return values.to(torch.float32).reshape(n, *self.axes, self.classes)
 
 
+class DecodeWords(nn.Module):
+    """From outputs for each word to probabilities, (n, words, classes)."""
+
+    def forward(self, outputs: Tensor, rows: int | None = None) -> Tensor:
+        """Outputs, (n, words, classes), to probabilities."""
+        return torch.softmax(outputs, dim=-1).to(torch.float32)
+
+
 class DecodeHeads(nn.Module):
     """From the outputs of several heads, side by side, to their decoded answers, side by side.
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError, NotFound
 from maas_magics.core.data.arrow import Array, dates
 from maas_magics.core.data.labels import DECIMAL, TEXT, is_decimal, is_text, kind_of
+from maas_magics.core.data.tagged import is_tagged
 from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Family, Task, TaskName
 from maas_magics.core.tasks.heads import Heads
@@ -42,7 +43,8 @@ def fit_task(
         Names of the target's columns.
     task : TaskName, Family or None
         Inferred when it is not a task: text, booleans and whole numbers of at most 20 different values are labels,
-        other numbers quantities; several columns are labels where each holds nothing but 0 and 1.
+        other numbers quantities; several columns are labels where each holds nothing but 0 and 1; lists of texts are
+        tags of words.
     standardise : bool
         Whether a regression target is learnt in units of its standard deviation.
     ignored : int, optional
@@ -124,6 +126,8 @@ def respelled(task: Task, spelled: Mapping[str, str]) -> Task:
 
 def infer_task(values: Array, asked: TaskName | Family | None = None) -> TaskName:
     """Task that a target's values imply, as far as it was not requested; see `fit_task`."""
+    if is_tagged(values):
+        return _of_tags(asked)
     values = values.astype(np.float64) if is_decimal(values) else values
     match asked:
         case "quantities":
@@ -146,6 +150,13 @@ def infer_task(values: Array, asked: TaskName | Family | None = None) -> TaskNam
         return "binary" if kind in "iu" or set(different.tolist()) <= {0.0, 1.0} else "regression"
     few = len(different) <= MOST_CLASSES and len(different) * 2 <= len(values)
     return "multiclass" if few else "regression"
+
+
+def _of_tags(asked: TaskName | Family | None) -> TaskName:
+    """Task of a list of tags a row."""
+    if asked not in (None, "choice", "classes", "entities"):
+        raise DataError(f"Lists of tags are not a target of {asked}.", "--task entities, or another target.")
+    return "entities"
 
 
 def _labels_of(values: Array, family: Family) -> TaskName:

@@ -14,6 +14,7 @@ from maas_magics.core.data.files.places import looks_like_files
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.sources import ARRAY, Answers, as_numpy, comes_from, plain, refuse_sparse, sources
 from maas_magics.core.data.sources.frames import FrameSource
+from maas_magics.core.data.tagged import is_lists_of_text, texts_in_lists
 from maas_magics.core.data.values import lengths, mixed, objects, times
 
 Values = Any
@@ -244,6 +245,8 @@ def of_column(values: Any) -> Values:
         return FrameSource(values).table().column(0)
     if isinstance(values, (list, tuple)) and not any(isinstance(item, (list, tuple, np.ndarray)) for item in values):
         return to_numpy(values) if all(isinstance(item, (int, float)) for item in values) else _objects(list(values))
+    if isinstance(values, (list, tuple)) and texts_in_lists(values):
+        return pa.array([None if row is None else list(row) for row in values], pa.list_(pa.string()))
     if isinstance(values, (list, tuple)) and (uneven := _uneven(values)) is not None:
         return uneven
     return np.atleast_1d(to_numpy(values))
@@ -308,7 +311,8 @@ class Arrays:
 
 
 def _is_lists(values: Values) -> bool:
-    return isinstance(values, (pa.Array, pa.ChunkedArray)) and is_listed(values.type)
+    listed = isinstance(values, (pa.Array, pa.ChunkedArray)) and is_listed(values.type)
+    return listed and not is_lists_of_text(values.type)
 
 
 def _objects(items: list[Any]) -> np.ndarray[Any, Any]:

@@ -164,7 +164,7 @@ class TextProfile:
         if not any(text.strip() for text in texts):
             notify(f"Column {self.name!r} is empty and is left out.")
             return None
-        given = self._given or _trained(texts)
+        given = self._given or trained(texts)
         found = TextFeature(self.name, **given)
         counts = np.array(token_counts(found.tokenizer, texts[:COUNTED]))
         cut = int((counts > found.longest).sum())
@@ -176,7 +176,14 @@ class TextProfile:
         return found
 
 
-def _trained(texts: list[str]) -> dict[str, Any]:
+def trained(texts: list[str]) -> dict[str, Any]:
+    """Arguments of a feature with a tokenizer that is trained on texts.
+
+    Parameters
+    ----------
+    texts : list of str
+        Training rows.
+    """
     made = train_tokenizer(texts)
     known = tokenizer(made, 0)
     return {"tokenizer": made, "size": known.get_vocab_size(), "padding": known.token_to_id(PAD)}

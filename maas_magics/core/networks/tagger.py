@@ -1,0 +1,128 @@
+"""A network with an answer for each word of a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from maas_magics.api.errors import OptionError
+from maas_magics.core.features.base import Port
+from maas_magics.core.features.processor import NetworkInputs
+from maas_magics.core.networks.encoders import TextCNN, encoder_of
+from maas_magics.core.networks.fusion import Fusion, is_pretrained, parameter_groups
+
+Text = Callable[[Port], nn.Module]
+
+SURE = 12.0
+"""Logit of 'O' for a word that the network does not get to see, where others have 0."""
+
+NEVER = 1e4
+"""Logit of what is, or is not, a word at all."""
+
+OUTSIDE = 1
+"""Place of the tag 'O' among the outputs, behind that of no word."""
+
+
+class Tagger(nn.Module):
+    """An encoder's vectors of the first token of each word, and a layer that answers from them.
+
+    Parameters
+    ----------
+    features : NetworkInputs
+        One port of words, and nothing else.
+    tags : int
+        Different tags; 'O' is the first.
+    text : callable
+        From a port of ids to an encoder, which has ``states`` of their ``width``.
+    hidden : int
+        Width of a layer before the answer; 0 for none.
+    dropout : float
+    faster : float
+        Times the learning rate at which all but a pretrained encoder learns.
+    """
+
+    def __init__(
+        self, features: NetworkInputs, tags: int, text: Text, hidden: int = 0, dropout: float = 0.2, faster: float = 1.0
+    ) -> None:
+        super().__init__()
+        kinds = [port.kind for port in features.ports]
+        if kinds != ["words"] or features.numeric or features.categories:
+            raise OptionError(
+                "Tags are predicted from one column of lists of words; there are other columns as well.",
+                "--features COLUMN keeps that one alone.",
+            )
+        (port,) = features.ports
+        self.longest, self.faster = port.longest, faster
+        self.encoder = text(msgspec.structs.replace(port, kind="text", shape=(-1,)))
+        self.dropout = nn.Dropout(dropout)
+        width = cast(int, self.encoder.width)
+        self.hidden = nn.Linear(width, hidden) if hidden else None
+        self.head = nn.Linear(hidden or width, tags)
+
+    def initialise(self, numeric: Tensor, categorical: Tensor, words: Tensor) -> None:
+        """Read pretrained weights."""
+        if is_pretrained(self.encoder):
+            self.encoder.initialise()  # type: ignore[operator]
+
+    def forward(self, numeric: Tensor, categorical: Tensor, words: Tensor) -> Tensor:
+        """Outputs (n, words, 1 + tags) of ids and places of words (n, 2, tokens): of no word, and of each tag."""
+        ids, first = words[:, 0], words[:, 1].unsqueeze(-1)
+        states = self.encoder.states(ids[:, : self.longest])  # type: ignore[operator]
+        x = states.gather(1, first.clamp(min=0).expand(-1, -1, states.shape[-1]))
+        if self.hidden is not None:
+            x = self.hidden(self.dropout(x)).relu()
+        logits = self.head(self.dropout(x))
+        outside = torch.zeros_like(logits[:1, :1])
+        outside[..., OUTSIDE - 1] = SURE
+        logits = torch.where(first >= 0, logits, outside)
+        none = torch.where(first == -1, NEVER, -NEVER).to(logits.dtype)
+        return torch.cat([none, logits], dim=-1)
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Weights of layers decay; embeddings, norms and biases do not. What is new may learn faster."""
+        return parameter_groups(self, [self.encoder], self.faster)
+
+
+def over_texts(
+    features: NetworkInputs, outputs: int, of_words: bool, text: Text = TextCNN, hidden: int = 128,
+    dropout: float = 0.2, faster: float = 1.0,
+) -> nn.Module:  # fmt: skip
+    """A network over texts and other columns with an answer a row, or over lists of words with one for each.
+
+    Parameters
+    ----------
+    features : NetworkInputs
+        The columns.
+    outputs : int
+        Numbers of an answer.
+    of_words : bool
+        Whether each word has one.
+    text : callable
+        From a port of ids to an encoder.
+    hidden : int
+        Width of the layer before the answer; 0 answers from the vectors.
+    dropout : float
+        Probability of dropping a number of a vector.
+    faster : float
+        Times the learning rate at which all but pretrained encoders learn.
+
+    Raises
+    ------
+    OptionError
+        If there are lists of words where answers are of rows, or no list of words where they are of words.
+    """
+    if of_words:
+        return Tagger(features, outputs, text, hidden, dropout, faster)
+    if any(port.kind == "words" for port in features.ports):
+        raise OptionError(
+            "Lists of words have a tag for each word as their target.", "Join them to texts: df[column].str.join(' ')"
+        )
+
+    def encoder(port: Port) -> nn.Module:
+        return encoder_of(port, text)
+
+    return Fusion(features, outputs, encoder, hidden, dropout, faster)
