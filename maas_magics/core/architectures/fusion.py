@@ -36,7 +36,7 @@ def recipe(rows: int, task: Task) -> Recipe:
     rows : int
         Training rows.
     task : Task
-        The fitted target; not used.
+        The fitted target.
     """
     batch_size = 32 if rows < 4_000 else 64
     return Recipe(
@@ -48,6 +48,7 @@ def recipe(rows: int, task: Task) -> Recipe:
         epochs=30 if rows < 4_000 else 12,
         patience=6,
         ema=1 - 1 / max(15, rows // batch_size),
+        monitor=task.usual_monitor,
     )
 
 

@@ -56,10 +56,17 @@ def recipe(rows: int, task: Task) -> Recipe:
     rows : int
         Training rows; not used.
     task : Task
-        The fitted target; not used.
+        The fitted target.
     """
     return Recipe(
-        optimizer="AdamW", lr=1e-3, weight_decay=0.01, schedule="one-cycle", batch_size=32, epochs=12, patience=4
+        optimizer="AdamW",
+        lr=1e-3,
+        weight_decay=0.01,
+        schedule="one-cycle",
+        batch_size=32,
+        epochs=12,
+        patience=4,
+        monitor=task.usual_monitor,
     )
 
 

@@ -21,10 +21,10 @@ LEAST = 2
 """Times that a pair of tokens must occur to become a token."""
 
 
-def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> str:
+def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY, lowercase: bool = True) -> str:
     """A byte-pair tokenizer of some texts (Sennrich et al. 2016), as the JSON of `tokenizer.json`.
 
-    Texts are normalised to NFKC and lower case, and split at white space and punctuation. Id 0 is padding, id 1 a
+    Texts are normalised to NFKC, and lower case, and split at white space and punctuation. Id 0 is padding, id 1 a
     character that no text had.
 
     Parameters
@@ -33,12 +33,14 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> str:
         Training rows of a column of texts.
     size : int
         Tokens at most.
+    lowercase : bool
+        Whether upper and lower case are one: names are told by it.
     """
     require("tokenizers", "tokenizers", "Text", "maas-magics[text]")
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE(unk_token=UNKNOWN))
-    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.BpeTrainer(
         vocab_size=size, min_frequency=LEAST, special_tokens=[PAD, UNKNOWN], show_progress=False

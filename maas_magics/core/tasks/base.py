@@ -84,6 +84,8 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """Whether each class has an output, of which one is right."""
     one_label: ClassVar[bool] = False
     """Whether a row has one label."""
+    usual_monitor: ClassVar[str] = "loss"
+    """The metric by which networks over texts from scratch choose their best epoch."""
     of_words: ClassVar[bool] = False
     """Whether each word of a row has an answer."""
     decision: ClassVar[Decision]

@@ -36,6 +36,7 @@ class Entities(Task, frozen=True, tag="entities"):
     of_words: ClassVar[bool] = True
     decision: ClassVar[Decision] = "likeliest"
     usual_metrics: ClassVar[tuple[str, ...]] = ("span_f1", "accuracy")
+    usual_monitor: ClassVar[str] = "span_f1"  # the loss grows again long before the spans get worse
     metric_example: ClassVar[str] = "span_recall"
 
     @classmethod

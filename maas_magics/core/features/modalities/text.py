@@ -176,15 +176,17 @@ class TextProfile:
         return found
 
 
-def trained(texts: list[str]) -> dict[str, Any]:
+def trained(texts: list[str], lowercase: bool = True) -> dict[str, Any]:
     """Arguments of a feature with a tokenizer that is trained on texts.
 
     Parameters
     ----------
     texts : list of str
         Training rows.
+    lowercase : bool
+        Whether upper and lower case are one.
     """
-    made = train_tokenizer(texts)
+    made = train_tokenizer(texts, lowercase=lowercase)
     known = tokenizer(made, 0)
     return {"tokenizer": made, "size": known.get_vocab_size(), "padding": known.token_to_id(PAD)}
 

@@ -188,7 +188,7 @@ class WordsProfile:
         if not any(word.strip() for row in rows for word in row):
             notify(f"Column {self.name!r} is empty and is left out.")
             return None
-        found = WordsFeature(self.name, **(self._given or trained([" ".join(row) for row in rows])))
+        found = WordsFeature(self.name, **(self._given or trained([" ".join(row) for row in rows], lowercase=False)))
         counted = rows[:COUNTED]
         cut = sum(len(ids) > found.longest for ids, _ in word_tokens(found.tokenizer, counted, 0))
         if cut:
