@@ -15,6 +15,7 @@ NAMES = (
     "memory",
     "stream",
     "training",
+    "finetune",
     "workers",
     "loaders",
     "checkpoints",

