@@ -449,3 +449,20 @@ def test_killed_at_25_random_moments_it_ends_the_same(tmp_path: Path) -> None:
     killed = weights(25, expected[3])
     assert killed[:2] == expected[:2]
     assert killed[2] >= 10, "it was over before it was killed as often as that"
+
+
+def test_the_first_checkpoint_is_as_rare_as_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maas_magics.core.training import checkpoint
+
+    now = [0.0]
+    monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: now[0])
+    small, large = CheckpointInterval(), CheckpointInterval()
+    small.expect(1_000)
+    large.expect(int(2 * checkpoint.SPEED))  # two seconds each
+    now[0] = 11.0
+    assert small.due(5) and not large.due(5)
+    now[0] = 201.0
+    assert large.due(5)
+    large.saved(5, 0.01)  # what one has taken counts from then on
+    now[0] = 212.0
+    assert large.due(6)

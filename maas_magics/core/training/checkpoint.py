@@ -36,6 +36,10 @@ EPOCH_PAUSE, STEP_PAUSE, COST = 1.0, 10.0, 100.0
 least time between two in times of what the last one took."""
 
 
+SPEED = 300e6
+"""Bytes a second that a state is taken to be written at, before one was."""
+
+
 class CheckpointInterval:
     """When a checkpoint is due.
 
@@ -74,6 +78,10 @@ class CheckpointInterval:
         if self._seconds:
             return passed > self._seconds
         return passed > max(EPOCH_PAUSE if epoch_end else STEP_PAUSE, COST * self._cost)
+
+    def expect(self, size: int) -> None:
+        """Take note of how many bytes a state will have: the first one is as rare as those after it."""
+        self._cost = self._cost or size / SPEED
 
     def begin(self, step: int) -> None:
         """Count from here."""

@@ -64,6 +64,8 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
             self._plan.compiled.begin(self._step)
         if self._checkpoints is not None:
             self._checkpoints.cadence.begin(self._step)
+            # Weights, those of the best epoch, and what an optimizer keeps of each, as Adam does.
+            self._checkpoints.cadence.expect(4 * sum(p.numel() * p.element_size() for p in self._net.parameters()))
         while self._epoch <= self._plan.epochs and not self._history.stopped and not self._over:
             try:
                 stop = self._train_epoch()
