@@ -100,6 +100,7 @@ class SpanMetric:
     Parameters
     ----------
     count : SpanCounts
+        Counts spans that are right, predicted and true.
     name : {"span_f1", "span_precision", "span_recall"}
     """
 
@@ -141,6 +142,7 @@ class OfWords:
     Parameters
     ----------
     metric : Metric
+        Of decoded answers and labels.
     """
 
     higher_is_better = True
