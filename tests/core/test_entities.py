@@ -16,6 +16,7 @@ import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.core.features.modalities.words import NO_WORD, UNSEEN, WordsFeature
 from maas_magics.core.features.tokens import train_tokenizer
+from maas_magics.core.inference import by_length, predictor
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.networks.tagger import SURE
 from maas_magics.core.tasks.entities import Entities
@@ -261,6 +262,31 @@ def test_another_program_needs_the_files_beside_an_export_alone(store: Path, tmp
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     found = session.run(["prediction"], {session.get_inputs()[0].name: entry})[0]
     assert found[0, : len(words)].tolist() == tags_of(rows[["tokens"]].iloc[:1])[0]
+
+
+def test_many_rows_are_answered_some_of_one_length_at_a_time(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = sentences(60)
+    maas.train("ner", data=rows, target="tags", epochs=6, lr=5e-3)
+    for _ in ("torch", "onnx"):
+        whole = tags_of(rows[["tokens"]])
+        figures = maas.evaluate("ner", rows).values
+        with monkeypatch.context() as few:
+            few.setattr(predictor, "TOKENS", 24)
+            assert tags_of(rows[["tokens"]]) == whole
+            assert maas.evaluate("ner", rows).values == pytest.approx(figures)
+        maas.export("ner")
+
+
+def test_groups_hold_rows_of_about_one_length_in_their_order() -> None:
+    sizes = np.array([5, 1, 3, 1, 9, 2])
+    seen: list[list[int]] = []
+
+    def run(raw: list[Any]) -> dict[str, Any]:
+        seen.append(raw[0].tolist())
+        return {"twice": 2 * raw[0]}
+
+    found = by_length.in_groups(run, [np.arange(6)], sizes, most=6)
+    assert seen == [[1, 3, 5], [2], [0], [4]] and found["twice"].tolist() == [0, 2, 4, 6, 8, 10]
 
 
 def test_answers_of_chunks_of_several_lengths_are_padded() -> None:

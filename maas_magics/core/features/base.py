@@ -250,6 +250,16 @@ class Feature(msgspec.Struct, frozen=True):
         """
         return None
 
+    def sizes(self, raw: Array) -> Array | None:
+        """About how many tokens each raw row has, int64 (n,), where rows differ in it; see `lengths`.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n, …)
+            What `encode` made.
+        """
+        return None
+
     @property
     def example_row(self) -> tuple[int, ...]:
         """Shape of a row of an example; axes that are open have some length."""

@@ -100,6 +100,12 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         each = [lengths for lengths in found if lengths is not None]
         return np.max(each, axis=0) if each else None
 
+    def sizes(self, raw: Sequence[Array]) -> Array | None:
+        """About how many tokens each raw row has, int64 (n,), of its longest column; None where rows do not differ."""
+        found = (feature.sizes(values) for feature, values in zip(self.features, raw, strict=True))
+        each = [sizes for sizes in found if sizes is not None]
+        return np.max(each, axis=0) if each else None
+
     @property
     def indicators(self) -> list[int]:
         """Places of the numbers that get a 0/1 companion, among all numbers."""

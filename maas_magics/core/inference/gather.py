@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -32,8 +32,8 @@ def gather(
                     whole[name] = np.empty((rows, *values.shape[1:]), dtype=values.dtype)
                 elif values.shape[1:] != whole[name].shape[1:]:
                     shape = np.maximum(values.shape[1:], whole[name].shape[1:])
-                    whole[name] = _padded(whole[name], shape)
-                    values = _padded(values, shape)
+                    whole[name] = padded(whole[name], shape)
+                    values = padded(values, shape)
                 whole[name][done : done + size] = values
         done += size
         if progress is not None:
@@ -46,12 +46,20 @@ def gather(
 def _together(parts: list[Array]) -> Array:
     if len({part.shape[1:] for part in parts}) > 1:
         shape = np.max([part.shape[1:] for part in parts], axis=0)
-        parts = [_padded(part, shape) for part in parts]
+        parts = [padded(part, shape) for part in parts]
     return np.concatenate(parts)
 
 
-def _padded(values: Array, shape: Array) -> Array:
-    """Rows of the shape, with zeros, or empty texts, behind what they have."""
+def padded(values: Array, shape: Sequence[int] | Array) -> Array:
+    """Rows with zeros, or empty texts, behind what they have.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, …)
+        Answers.
+    shape : sequence of int
+        Of a row then; no axis is shorter.
+    """
     if values.shape[1:] == tuple(shape):
         return values
     found = np.full((len(values), *shape), "" if values.dtype == object else 0, dtype=values.dtype)

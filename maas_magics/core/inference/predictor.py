@@ -19,8 +19,9 @@ from maas_magics.core.data.media import opening
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
 from maas_magics.core.inference.answering import answering_of
+from maas_magics.core.inference.by_length import in_groups
 from maas_magics.core.inference.engine import Engine
-from maas_magics.core.inference.gather import gather
+from maas_magics.core.inference.gather import gather, padded
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.sessions import open_one_pass
 from maas_magics.core.runtimes import Session, unanswered
@@ -36,6 +37,9 @@ CHUNK = 4_096
 
 CHUNK_BYTES = 16 * 2**20
 """Bytes of tensors in a batch, where a row is large."""
+
+TOKENS = 8_192
+"""Tokens of rows that differ in length and are answered at once, those of padding included."""
 
 FEW = 16
 """Least rows of a batch, however large they are."""
@@ -98,14 +102,18 @@ class Predictor:
 
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
-        arrays = self._entering(raw)
-        if self.engine is not None:
-            return self._cut(self.answers.decoded_from(self.engine.run(arrays)), raw)
-        assert self._model is not None
-        try:
-            return self._cut(self._model.run_hosted(arrays), raw)
-        except Exception as error:  # whatever a module of the user's raises
-            raise unanswered(error) from error
+        engine, model = self.engine, self._model
+        if engine is not None:
+            return self._run(lambda arrays: {"": self.answers.decoded_from(engine.run(arrays))}, raw)[""]
+        assert model is not None
+
+        def asked(arrays: Sequence[Array]) -> dict[str, Array]:
+            try:
+                return {"": model.run_hosted(arrays)}
+            except Exception as error:  # whatever a module of the user's raises
+                raise unanswered(error) from error
+
+        return self._run(asked, raw)[""]
 
     def infer(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Array | None]:
         """Outputs of the signature for its inputs, some rows at a time, and which rows rest on nothing, if any do.
@@ -137,15 +145,30 @@ class Predictor:
                 raise DataError(f"A text of {self.processor.names[place][:80]!r} is not UTF-8.", "Send UTF-8.")
         blank = self._blank(raw)
         if self.engine is not None:
-            found = self.engine.run(self._entering(raw))
-            return {name: self._cut(values, raw) for name, values in found.items()}, blank
+            return self._run(self.engine.run, raw), blank
         wanted = True if self.answers.labels or self.answers.parts else None
         asked = PredictRequest(model=self.ref, data=None, probabilities=wanted)
         return self._answering.signed(self.decoded(raw), asked), blank
 
-    def _cut(self, answers: Array, raw: Sequence[Array]) -> Array:
-        """Answers of as many places as the raw rows have, where each has one: a graph has some for tokens beyond."""
-        return answers if self._answered is None else answers[:, : raw[self._answered].shape[1]]
+    def _run(self, run: Callable[[Sequence[Array]], dict[str, Array]], raw: Sequence[Array]) -> dict[str, Array]:
+        """What an engine answers to raw rows: to many that differ in length, some of about one length at a time."""
+        sizes = self.processor.sizes(raw) if self._hosted else None
+        if sizes is None or len(sizes) * sizes.max() <= TOKENS:
+            found = run(self._entering(raw))
+        else:
+            found = in_groups(lambda rows: run(self._entering(self._narrowed(rows))), raw, sizes, TOKENS)
+        if self._answered is None:
+            return found
+        places = raw[self._answered].shape[1]  # a graph has some for tokens beyond, and a group fewer
+        return {name: _of_places(values, places) for name, values in found.items()}
+
+    def _narrowed(self, raw: list[Array]) -> list[Array]:
+        """Rows without the padding behind the longest, where each place has an answer."""
+        if self._answered is not None:
+            rows = raw[self._answered]
+            sizes = self.processor.features[self._answered].sizes(rows)
+            raw[self._answered] = rows if sizes is None else rows[:, : sizes.max()]
+        return raw
 
     def _entering(self, raw: Sequence[Array]) -> Sequence[Array]:
         """Raw arrays as the engine's graph takes them."""
@@ -227,6 +250,12 @@ class Predictor:
             table = table.rename_columns(self.processor.names)
         with opening(not getattr(source, "sent", False)):
             return self.processor.encode(table)
+
+
+def _of_places(values: Array, places: int) -> Array:
+    """Answers of so many places a row."""
+    cut = values[:, :places]
+    return padded(cut, (places, *cut.shape[2:]))
 
 
 def _length(values: Array | None) -> int:

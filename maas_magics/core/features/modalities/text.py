@@ -101,6 +101,10 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
         """Tokens of each row, int64 (n,)."""
         return np.asarray(pc.list_value_length(ready.combine_chunks()), dtype=np.int64)
 
+    def sizes(self, raw: Array) -> Array:
+        """Tokens of each text, of about four letters each, int64 (n,)."""
+        return np.array([min(self.longest, 2 + len(text) // 4) for text in raw[:, 0]], dtype=np.int64)
+
     def _padded(self, ids: list[list[int]]) -> Array:
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         found = np.full((len(ids), max(1, int(lengths.max(initial=0)))), self.padding, dtype=np.int64)

@@ -104,6 +104,11 @@ class WordsFeature(Feature, frozen=True, kw_only=True, tag="words"):
         """Tokens or words of each row, of whichever there are more, int64 (n,)."""
         return np.asarray(pc.list_value_length(ready.combine_chunks()), dtype=np.int64) // 2
 
+    def sizes(self, raw: Array) -> Array:
+        """Words of each row, padding before the last included, int64 (n,)."""
+        there = raw.astype(bool)
+        return np.where(there.any(axis=1), raw.shape[1] - there[:, ::-1].argmax(axis=1), 1).astype(np.int64)
+
     def _entries(self, rows: Sequence[list[str]]) -> list[Array]:
         """Ids and places of each row, int32 (2, tokens or words)."""
         found = []

@@ -1,0 +1,42 @@
+"""Rows that differ in length, answered some of about one length at a time: little is padded, and memory stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.inference.gather import gather
+
+
+def in_groups(
+    run: Callable[[list[Array]], dict[str, Array]], raw: Sequence[Array], sizes: Array, most: int
+) -> dict[str, Array]:
+    """Answers of raw rows, by groups of about one length, in the order of the rows.
+
+    Parameters
+    ----------
+    run : callable
+        Answers to some rows, by output.
+    raw : sequence of ndarray, shape (n, …)
+        Arrays of all rows.
+    sizes : ndarray of int64, shape (n,)
+        About how long each row is.
+    most : int
+        Rows of a group, times the length of its longest, at most; a group has one row at least.
+    """
+    order = np.argsort(sizes, kind="stable")
+    groups = _groups(order, sizes, most)
+    found = gather((run([values[group] for values in raw]) for group in groups), None)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return {name: values[back] for name, values in found.items()}
+
+
+def _groups(order: Array, sizes: Array, most: int) -> Iterator[Array]:
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop == len(order) or (stop + 1 - start) * sizes[order[stop]] > most:
+            yield order[start:stop]
+            start = stop
