@@ -104,7 +104,7 @@ def test_the_file_beside_an_export_is_all_that_another_program_needs(store: Path
     maas.export("mood", out=str(tmp_path / "out"))
     folder = next(path.parent for path in (tmp_path / "out").rglob("model.onnx"))
     known = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    text = rows.review[3]
+    text = rows.review[3] + " and so on" * 300  # longer than the model reads
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     (entry,) = session.get_inputs()
     found = session.run(["probabilities"], {entry.name: np.array([known.encode(text).ids], dtype=np.int64)})[0]
@@ -285,6 +285,22 @@ def test_a_model_that_is_not_there_is_told(model: str, said: str, store: Path, m
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(MaasError, match=said):
         maas.train("mood", reviews(), "label", model=model, epochs=1)
+
+
+def test_a_service_opens_the_folders_that_its_owner_names(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maas_magics.core.data.media import opening
+    from maas_magics.core.networks.hub import OFFERED, open_folder
+
+    assert open_folder(str(bert)).digest
+    with opening(False):
+        for offered in ("", str(bert.parent / "other"), str(bert / "inside")):
+            monkeypatch.setenv(OFFERED, offered)
+            with pytest.raises(MaasError, match="The service opens no pretrained network"):
+                open_folder(str(bert))
+        monkeypatch.setenv(OFFERED, str(bert.parent))
+        assert open_folder(str(bert)).digest
+        with pytest.raises(MaasError, match="opens no pretrained"):
+            open_folder(f"{bert}/../../elsewhere")
 
 
 def test_code_of_the_hub_never_runs(store: Path, bert: Path) -> None:

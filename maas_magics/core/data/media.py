@@ -136,7 +136,7 @@ def sent_bytes(value: object) -> bytes:
 
 def first_bytes(values: pa.ChunkedArray, endings: Iterable[str]) -> list[bytes]:
     """The first bytes of some files of a column; none where it holds others than files."""
-    few = values.drop_null().slice(0, SEEN).to_pylist()
+    few = (values.slice(0, 50 * SEEN).drop_null() or values.drop_null()).slice(0, SEEN).to_pylist()
     if holds_files(values.type):
         return [file_bytes(value, "", row)[:64] for row, value in enumerate(few) if _known(value)]
     if not few or not OPENS.get() or not all(isinstance(value, str) and is_path(value, endings) for value in few):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from maas_magics.api.errors import ModelError, require
+from maas_magics.core.data.media import OPENS
 
 NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Files that are fetched of a model; weights of other formats may run code when they are read."""
+
+OFFERED = "MAAS_PRETRAINED"
+"""Folders, in a service's environment, below which it opens pretrained networks for its clients."""
 
 LONGEST = 256
 """Tokens that a text is cut at, where the network takes more."""
@@ -91,6 +96,11 @@ def open_folder(ref: str) -> HubFolder:
         If there is none, it has no weights as safetensors, or it needs code of its own.
     """
     folder = Path(ref).expanduser()
+    if not OPENS.get() and not _is_offered(folder):
+        raise ModelError(
+            f"The service opens no pretrained network {ref!r}.",
+            f"Its owner names the folders that hold some: {OFFERED}=FOLDER in its environment.",
+        )
     path, revision = (folder, "") if folder.is_dir() else _fetched(ref)
     if not (path / "config.json").is_file():
         raise ModelError(
@@ -107,6 +117,13 @@ def open_folder(ref: str) -> HubFolder:
     return HubFolder(
         path, config, revision, _digest(tuple(weights), tuple(file.stat().st_mtime_ns for file in weights))
     )
+
+
+def _is_offered(folder: Path) -> bool:
+    """Whether a service's owner lets its clients train what a folder holds."""
+    offered = [Path(one).resolve() for one in os.environ.get(OFFERED, "").split(os.pathsep) if one]
+    found = folder.resolve()
+    return any(root == found or root in found.parents for root in offered)
 
 
 def _fetched(ref: str) -> tuple[Path, str]:

@@ -117,8 +117,8 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        """The tokenizer, as the tokenizers library reads it."""
-        return {"tokenizer.json": self.tokenizer.encode()}
+        """The tokenizer as the tokenizers library reads it; it cuts texts where the model does, and pads none."""
+        return {"tokenizer.json": tokenizer(self.tokenizer, self.longest).to_str().encode()}
 
     def blank(self, raw: Array) -> Array:
         """Rows whose text is empty, bool (n,)."""
