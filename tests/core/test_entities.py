@@ -15,7 +15,7 @@ import torch
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.core.features.modalities.words import NO_WORD, UNSEEN, WordsFeature
-from maas_magics.core.features.tokens import train_tokenizer
+from maas_magics.core.features.tokens import for_words, train_tokenizer, word_tokens
 from maas_magics.core.inference import by_length, predictor
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.networks.tagger import SURE
@@ -129,6 +129,29 @@ def test_places_of_words_are_those_of_their_first_tokens() -> None:
     np.testing.assert_array_equal(feature.entered(ready), feature.enter(raw)[:, :, : feature.lengths(ready).max()])
     inner = feature.enter(np.array([[b"anna", b"", b"to", b""]], dtype=object))
     assert inner[0, 1].tolist() == [0, UNSEEN, 1, NO_WORD]  # empty texts behind the last word are none
+
+
+def test_words_of_a_tokenizer_of_bytes_begin_as_in_a_text() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    made.train_from_iterator(["so anna went to paris"] * 9, trainer)
+    ((ids, of),) = word_tokens(for_words(made.to_str()), [["anna", "went", "to", "paris"]], 0)
+    assert ids == made.encode(" anna went to paris").ids and of == [0, 1, 2, 3]
+
+
+def test_a_file_of_sentences_is_learnt(store: Path, tmp_path: Path) -> None:
+    rows = sentences(60)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    rows.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    figures = []
+    for name in ("rows.parquet", "rows.jsonl"):
+        maas.train("ner", data=str(tmp_path / name), target="tags", epochs=4, lr=5e-3)
+        figures.append(maas.evaluate("ner", str(tmp_path / name)).values)
+    assert figures[0] == figures[1] and figures[0]["accuracy"] > 0.8
 
 
 def test_a_cut_sentence_keeps_a_place_for_each_word() -> None:

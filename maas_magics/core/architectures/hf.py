@@ -10,7 +10,7 @@ from torch import nn
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
-from maas_magics.core.features.tokens import padding_id, tokenizer
+from maas_magics.core.features.tokens import for_words, padding_id, tokenizer
 from maas_magics.core.networks.hub import open_folder
 from maas_magics.core.networks.pretrained import PretrainedText
 from maas_magics.core.networks.tagger import over_texts
@@ -124,7 +124,7 @@ def given(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "padding": padding_id(source),
         "longest": folder.longest,
     }
-    return {"text": found, "words": found}
+    return {"text": found, "words": {**found, "tokenizer": for_words(source)}}
 
 
 architectures.register("hf")(Architecture("ports", hf, recipe, pretrained, given))

@@ -99,6 +99,22 @@ def token_counts(source: str, texts: Sequence[str]) -> list[int]:
     return [len(each.ids) for each in _encoded(source, texts, 0)]
 
 
+def for_words(source: str) -> str:
+    """A tokenizer's JSON for words one by one: where it tells by the space before them that words begin, they have one.
+
+    Parameters
+    ----------
+    source : str
+        The JSON of a tokenizer, such as one of bytes, as RoBERTa's.
+    """
+    told = json.loads(source)
+    steps = told.get("pre_tokenizer") or {}
+    for step in (steps, *steps.get("pretokenizers", ())):
+        if step.get("type") == "ByteLevel":
+            step["add_prefix_space"] = True
+    return json.dumps(told)
+
+
 def word_tokens(source: str, rows: Sequence[Sequence[str]], longest: int) -> list[tuple[list[int], list[int | None]]]:
     """Ids of the tokens of some lists of words, and the word that each token is of; None of a special one."""
     made = tokenizer(source, longest).encode_batch(  # the fast one does not say which word a token is of
