@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -322,6 +323,9 @@ class Session(Connection):
         if self._going:
             self.wait_for(request.model)
         data = request.data
+        if isinstance(data, str) and self._is_text(data, request.model):
+            data = self.read_text(data, request.model)
+            request = msgspec.structs.replace(request, data=data)
         if type(data).__module__ == "numpy" and data.ndim and data.dtype.kind in "biuf" and not request.top:
             answered = self._asked(request, len(data))
             columns = answered.columns
@@ -403,6 +407,13 @@ class Session(Connection):
         from maas_magics.core.data.text import from_cell, read_rows
 
         return from_cell(read_rows(text, self.backend.models.get(model).signature.inputs))
+
+    def _is_text(self, data: str, model: str) -> bool:
+        """Whether a text is one to answer, and not a path: of several words, for a model that takes one text."""
+        if " " not in data.strip() or (any(mark in data for mark in "*?[") and "/" in data) or os.path.exists(data):
+            return False
+        inputs = self.backend.models.get(model).signature.inputs
+        return len(inputs) == 1 and inputs[0].datatype == "BYTES"
 
     def read_text(self, text: str, model: str) -> Any:
         """One row that is a text, for a model that takes one.

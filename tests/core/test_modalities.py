@@ -365,6 +365,8 @@ def test_a_file_that_is_missing_is_no_error_and_one_that_is_empty_is(store: Path
 def test_texts_come_as_lists_and_from_files_which_are_not_streamed(store: Path, tmp_path: Path) -> None:
     rows = reviews()
     assert maas.train("mood", list(rows.review), rows.label, epochs=1).info.architecture == "fusion"
+    one = maas.predict("mood", "what a lovely evening it was")
+    assert np.array_equal(one["prediction"], maas.predict("mood", ["what a lovely evening it was"]))
     rows.to_csv(tmp_path / "rows.csv", index=False)
     maas.train("mood", str(tmp_path / "rows.csv"), "label", epochs=1)
     with pytest.raises(MaasError, match="are trained on from memory"):
