@@ -266,6 +266,8 @@ def test_tags_of_other_rows_are_known_or_told(store: Path) -> None:
         maas.evaluate("ner", pd.DataFrame({"tokens": [["anna", "x"]], "tags": [["O"]]}))
     with pytest.raises(MaasError, match="lists of words"):
         maas.predict("ner", {"tokens": ["anna went to paris"]})
+    with pytest.raises(DataError, match="has 10,001 words; 10,000 at most"):
+        maas.predict("ner", {"tokens": [["a"], ["a"] * 10_001]})
     with pytest.raises(OptionError, match="this model tags words"):
         maas.predict("ner", rows[["tokens"]], top=2)
 

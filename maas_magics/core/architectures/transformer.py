@@ -65,7 +65,7 @@ def recipe(rows: int, task: Task) -> Recipe:
         schedule="one-cycle",
         batch_size=32,
         epochs=12,
-        patience=4,
+        patience=12 if task.of_words else 4,
         monitor=task.usual_monitor,
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from maas_magics.api.errors import DataError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.nested import is_listed
@@ -25,6 +26,10 @@ sentence is cut."""
 
 BLANK = " "
 """An empty word within a sentence, which no tokenizer makes a token of; behind a sentence empty texts are padding."""
+
+
+MOST_WORDS = 10_000
+"""Words of a row: each takes memory, also behind the cut."""
 
 
 class WordsFeature(Feature, frozen=True, kw_only=True, tag="words"):
@@ -110,7 +115,13 @@ class WordsFeature(Feature, frozen=True, kw_only=True, tag="words"):
         return np.where(there.any(axis=1), raw.shape[1] - there[:, ::-1].argmax(axis=1), 1).astype(np.int64)
 
     def _entries(self, rows: Sequence[list[str]]) -> list[Array]:
-        """Ids and places of each row, int32 (2, tokens or words)."""
+        """Ids and places of each row, int32 (2, tokens or words); raises `DataError` for one of too many words."""
+        longest = max(map(len, rows), default=0)
+        if longest > MOST_WORDS:
+            raise DataError(
+                f"A row of {self.name!r} has {longest:,} words; {MOST_WORDS:,} at most were expected.",
+                "Split it into sentences.",
+            )
         found = []
         for words, (ids, of) in zip(rows, word_tokens(self.tokenizer, rows, self.longest), strict=True):
             entry = np.empty((2, max(len(ids), len(words))), dtype=np.int32)
