@@ -13,6 +13,7 @@ from maas_magics.api.results import TrainedModel
 from maas_magics.core.architectures import architectures
 from maas_magics.core.exporters import exporters
 from maas_magics.core.registry import Registry
+from maas_magics.core.tasks.multiclass import Multiclass
 from maas_magics.magics import completions as offers
 from maas_magics.magics.options import Typed
 from maas_magics.magics.words import Names
@@ -121,6 +122,6 @@ def test_an_architecture_trains_exports_and_answers_the_same(name: str, store: P
 @pytest.mark.parametrize("name", architectures.names())
 def test_an_architecture_says_how_it_is_trained(name: str) -> None:
     architecture = architectures.get(name)
-    recipe = architecture.recipe(1000, "binary")
+    recipe = architecture.recipe(1000, Multiclass(("y",), ("a", "b", "c")))
     assert recipe.lr > 0 and recipe.epochs >= 1 and recipe.batch_size >= 1
     assert architecture.network.__doc__ and architecture.layout in ("tabular", "flat", "image", "raw", "ports")
