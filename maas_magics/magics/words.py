@@ -251,6 +251,9 @@ class Names:
         value = self.held(word)
         if value is not None and (is_module(value) or isinstance(value, type) or callable(value)):
             return value
+        head, colon, ref = word.partition(":")
+        if colon and head.isidentifier() and ref and not ref.startswith("="):
+            return word  # NAME:REF, such as a folder
         if not word.isidentifier() and not word.replace("-", "_").isidentifier():
             return self.evaluate(word)
         return word

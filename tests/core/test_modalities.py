@@ -242,7 +242,7 @@ def test_bad_files_are_named_and_nothing_is_lost(store: Path) -> None:
         ("picture", b"not a picture", "'picture', row 1: This is not a picture"),
         ("picture", png()[:60], "'picture', row 1"),
         ("picture", wav(400), "This is not a picture"),
-        ("sound", b"RIFFxxxxWAVE", "'sound', row 1: This is not a sound"),
+        ("sound", b"RIFF\x04\x00\x00\x00WAVE", "'sound', row 1: This is not a sound"),
         ("sound", png(), "This is not a sound"),
         ("picture", "/nowhere/x.png", "cannot be read"),
     ):
@@ -373,3 +373,41 @@ def test_texts_come_as_lists_and_from_files_which_are_not_streamed(store: Path, 
         maas.train("mood", str(tmp_path / "rows.csv"), "label", epochs=1, stream=True)
     for format in ("pt2", "safetensors"):
         assert maas.export("mood", format=format).verification.max_abs_diff < 1e-5
+
+
+def test_files_that_are_cut_off_are_named_while_training_and_answering(store: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    whole = {}
+    for kind in ("PNG", "JPEG"):
+        stream = io.BytesIO()
+        Image.fromarray(noise).save(stream, kind)
+        whole[kind] = stream.getvalue()
+    rows = scenes()[["picture", "sound", "label"]].astype(object)
+    for column, bad in (("picture", whole["PNG"][:2000]), ("picture", whole["JPEG"][:-900]), ("sound", wav(400)[:900])):
+        broken = rows.copy()
+        broken.at[4, column] = bad
+        with pytest.raises(DataError, match=f"Column '{column}', one of its files"):
+            maas.train("scene", broken, "label", epochs=1)
+        file = tmp_path / f"cut{len(bad)}.bin"
+        file.write_bytes(bad)
+        broken.at[4, column] = str(file)
+        with pytest.raises(DataError, match=f"Column '{column}', .*cut{len(bad)}"):
+            maas.train("scene", broken, "label", epochs=1)
+    broken.at[4, "sound"] = "abc"
+    with pytest.raises(DataError, match="'abc' of row .* cannot be read"):
+        maas.train("scene", broken, "label", epochs=1)
+
+
+def test_numbers_are_no_texts_to_read(store: Path) -> None:
+    rows = reviews()
+    maas.train("mood", rows, "label", epochs=1)
+    with pytest.raises(DataError, match="'review'"):
+        maas.predict("mood", {"review": np.arange(3)})
+
+
+def test_a_folder_is_named_on_a_line_without_quotes(store: Path, bert: Path) -> None:
+    from maas_magics.magics.words import Names
+
+    assert Names({}).module(f"hf:{bert}") == f"hf:{bert}"
+    with pytest.raises(MaasError, match="There is no folder '/nowhere/at all'"):
+        maas.train("mood", reviews(), "label", model="hf:/nowhere/at all", epochs=1)

@@ -47,7 +47,7 @@ def recipe(rows: int, task: Task) -> Recipe:
         batch_size=batch_size,
         epochs=30 if rows < 4_000 else 12,
         patience=12 if task.of_words else 6,  # no span is right for some epochs, where entities are rare
-        ema=1 - 1 / max(15, rows // batch_size),
+        ema=None if rows < 1_000 else 1 - 1 / max(15, rows // batch_size),
         monitor=task.usual_monitor,
     )
 

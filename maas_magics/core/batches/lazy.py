@@ -16,7 +16,7 @@ from maas_magics.core.batches.batches import Batches
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range
-from maas_magics.core.data.media import OPENS, opening
+from maas_magics.core.data.media import OPENS, opening, shuffled
 from maas_magics.core.features.module import Preprocessing, entered_ready
 from maas_magics.core.features.processor import Processor
 
@@ -43,7 +43,7 @@ class EncodedRows(Dataset[Any]):
 
     def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
         """What the network takes of some rows, and their target."""
-        with opening(self._opens):  # a loader worker gets it
+        with opening(self._opens), shuffled():  # a loader worker gets it
             entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
         with torch.inference_mode():
             made = self.transform(*entered)

@@ -27,6 +27,9 @@ SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")
 OPENS: ContextVar[bool] = ContextVar("opens", default=True)
 """Whether a text in a column of files is opened as a path: not one that was sent from another machine."""
 
+SHUFFLED: ContextVar[bool] = ContextVar("shuffled", default=False)
+"""Whether rows are in another order than they came in, so that a place among them says nothing to anyone."""
+
 SEEN = 20
 """Values that are looked at to recognise a column of files."""
 
@@ -39,6 +42,16 @@ def opening(allowed: bool) -> Iterator[None]:
         yield
     finally:
         OPENS.reset(token)
+
+
+@contextmanager
+def shuffled() -> Iterator[None]:
+    """Name no places of rows while the block lasts."""
+    token = SHUFFLED.set(True)
+    try:
+        yield
+    finally:
+        SHUFFLED.reset(token)
 
 
 def embedded(table: pa.Table) -> pa.Table:
@@ -92,6 +105,13 @@ def holds_files(kind: pa.DataType) -> bool:
 def is_path(text: str, endings: Iterable[str]) -> bool:
     """Whether a text names a file that is there, of one of some endings."""
     return text.lower().endswith(tuple(endings)) and Path(text).expanduser().is_file()
+
+
+def is_missing(value: object) -> bool:
+    """Whether there is no file in a value."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    return value is None or value == "" or value == b""
 
 
 def file_bytes(value: object, name: str, row: int) -> bytes:
@@ -168,7 +188,7 @@ def each(
         try:
             found.append(decode(data) if data else missing)
         except DataError as error:
-            raise DataError(f"Column {name!r}, row {row}: {error.message}", error.hint) from None
+            raise DataError(f"Column {name!r}, {_where(value, row)}: {error.message}", error.hint) from None
     return found
 
 
@@ -177,6 +197,13 @@ def kept(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     each = values.to_pylist()
     found = [None if value is None else file_bytes(value, name, row) for row, value in enumerate(each)]
     return pa.chunked_array([pa.array(found, pa.large_binary())])
+
+
+def _where(value: Any, row: int) -> str:
+    path = value.get("path") if isinstance(value, dict) else value
+    if isinstance(path, str) and len(path) < 200:
+        return repr(path)
+    return "one of its files" if SHUFFLED.get() else f"row {row}"
 
 
 def objects(values: pa.ChunkedArray, name: str) -> Array:

@@ -102,6 +102,8 @@ def objects(values: Sequence[Any]) -> pa.Array:
         return _moments(found)
     if all(isinstance(value, (dt.timedelta, np.timedelta64)) for value in there):
         return pa.array([None if value is None else _length(value) for value in found], pa.float64())
+    if any(isinstance(value, bytes) for value in there) and all(isinstance(value, (bytes, str)) for value in there):
+        return pa.array([_file(value) for value in found], pa.struct({"bytes": pa.large_binary(), "path": pa.string()}))
     if not any(_is_number(value) or isinstance(value, (str, dt.date, np.datetime64)) for value in there):
         try:
             return pa.array(found, from_pandas=True)  # lists, dicts, bytes: who takes columns refuses them
@@ -128,6 +130,13 @@ def _picture(value: Any) -> Any:
     plain = value if value.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else value.convert("RGB")
     plain.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
+
+
+def _file(value: Any) -> dict[str, Any] | None:
+    """The bytes of a file, or a path of one, as datasets of Hugging Face have it."""
+    if value is None:
+        return None
+    return {"bytes": value, "path": None} if isinstance(value, bytes) else {"bytes": None, "path": value}
 
 
 def _nested(values: Sequence[Any]) -> pa.Array:

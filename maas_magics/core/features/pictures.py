@@ -48,7 +48,10 @@ def opened(data: bytes) -> Any:
 def sides(data: bytes) -> tuple[int, int, bool]:
     """Height and width of a picture as it is looked at, and whether it has colours."""
     found = opened(data)
-    turned = found.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    try:
+        turned = found.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"The picture cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
     height, width = (found.width, found.height) if turned else (found.height, found.width)
     return height, width, found.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 

@@ -34,10 +34,13 @@ def length(data: bytes) -> tuple[float, int]:
     require("soundfile", "soundfile", "Sounds", "maas-magics[audio]")
     import soundfile
 
+    told = int.from_bytes(data[4:8], "little")
+    if data[:4] == b"RIFF" and len(data) < told + 8 < 2**32 - 1:  # the largest is told where nobody knew
+        raise DataError(f"The sound is cut off: {len(data):,} of {told + 8:,} bytes are there.", "Save it anew.")
     try:
         found = soundfile.info(io.BytesIO(data))
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise DataError(f"This is not a sound: {_first(error)}", "WAV, FLAC, OGG, MP3 and AIFF are read.") from None
+    except (soundfile.SoundFileError, RuntimeError):
+        raise DataError("This is not a sound that can be read.", "WAV, FLAC, OGG, MP3 and AIFF are read.") from None
     seconds = found.frames / found.samplerate
     if seconds > MOST_SECONDS:
         raise DataError(f"The sound lasts {seconds:,.0f} s; {MOST_SECONDS:,.0f} s at most are decoded.", "Cut it.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,9 @@ from maas_magics.core.data.media import OPENS
 
 NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Files that are fetched of a model; weights of other formats may run code when they are read."""
+
+NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
+"""Of a network on the hub."""
 
 OFFERED = "MAAS_PRETRAINED"
 """Folders, in a service's environment, below which it opens pretrained networks for its clients."""
@@ -131,6 +135,8 @@ def _fetched(ref: str) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
 
     name, _, revision = ref.partition("@")
+    if not NAME.fullmatch(name):
+        raise ModelError(f"There is no folder {ref!r}.", "--model hf:FOLDER, or hf:OWNER/NAME of the hub.")
     try:
         path = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(NEEDED)))
     except Exception as error:  # of the network, the hub, or the name

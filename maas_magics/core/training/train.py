@@ -21,6 +21,7 @@ from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.sampler import balanced_order
 from maas_magics.core.batches.training_rows import training_rows
 from maas_magics.core.context import Context
+from maas_magics.core.data.media import shuffled
 from maas_magics.core.networks.blame import as_ours
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
@@ -52,7 +53,7 @@ def train(request: TrainRequest, context: Context) -> TrainedModel:
     specs = checked(request)
     cuda = list(range(torch.cuda.device_count()))
     others = own_random() if specs.run.resume else nullcontext()
-    with training_lock(), torch.random.fork_rng(devices=cuda), others:
+    with training_lock(), torch.random.fork_rng(devices=cuda), others, shuffled():
         torch.manual_seed(specs.optimizer.seed)
         try:
             return _train(specs, context)

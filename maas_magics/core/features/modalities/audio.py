@@ -153,18 +153,24 @@ class AudioProfile:
     def add(self, values: pa.ChunkedArray) -> None:
         """Take in some rows."""
 
+    def _read(self, value: Any, row: int) -> bytes:
+        return media.file_bytes(value, self.name, row)
+
     def merge(self, other: Self) -> None:
         """Take in what was found in other rows."""
 
     def finish(self, sample: pa.ChunkedArray, notify: Tell) -> AudioFeature | None:
         """What the column is."""
         step = max(1, len(sample) // ASKED)
-        few = [media.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
-        few = [data for data in few if data]
+        few = [
+            value
+            for value in (sample[row].as_py() for row in range(0, len(sample), step))
+            if not media.is_missing(value)
+        ]
         if not few:
             notify(f"Column {self.name!r} is empty and is left out.")
             return None
-        found = media.each(few, sounds.length, lambda data, row: bytes(data), self.name, (0.0, 0))
+        found = media.each(few, sounds.length, self._read, self.name, (0.0, 0))
         lengths = np.array([seconds for seconds, _ in found])
         rate = int(self._given.get("rate", 0)) or min(RATE, max(each for _, each in found))
         longest = min(LONGEST, max(float(lengths.max()), 2 * mel.WINDOW))

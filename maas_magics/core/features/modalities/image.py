@@ -162,6 +162,9 @@ class ImageProfile:
     def add(self, values: pa.ChunkedArray) -> None:
         """Take in some rows."""
 
+    def _read(self, value: Any, row: int) -> bytes:
+        return media.file_bytes(value, self.name, row)
+
     def merge(self, other: Self) -> None:
         """Take in what was found in other rows."""
 
@@ -170,21 +173,27 @@ class ImageProfile:
         if self._given:
             return ImageFeature(self.name, **self._given)
         step = max(1, len(sample) // ASKED)
-        few = [media.file_bytes(sample[row].as_py(), self.name, row) for row in range(0, len(sample), step)]
-        few = [data for data in few if data]
+        few = [
+            value
+            for value in (sample[row].as_py() for row in range(0, len(sample), step))
+            if not media.is_missing(value)
+        ]
         if not few:
             notify(f"Column {self.name!r} is empty and is left out.")
             return None
-        found = media.each(few, pictures.sides, lambda data, row: bytes(data), self.name, (0, 0, False))
+        found = media.each(few, pictures.sides, self._read, self.name, (0, 0, False))
         sizes = {(height, width) for height, width, _ in found}
         channels = 3 if any(colours for *_, colours in found) else 1
         height, width = sizes.pop() if len(sizes) == 1 else (LARGEST, LARGEST)
         if max(height, width) > LARGEST:
             height, width = _fitted(height, width)
-        rows = [pictures.decoded(data, height, width, channels) for data in few]
+        grey = np.zeros((channels, height, width), dtype=np.uint8)
+        rows = media.each(
+            few, lambda data: pictures.decoded(data, height, width, channels), self._read, self.name, grey
+        )
         pixels = np.stack(rows).astype(np.float64) / 255
-        grey = " in grey" if channels == 1 else ""
-        notify(f"Column {self.name!r}: pictures are seen as {height} × {width} pixels{grey}.")
+        told = " in grey" if channels == 1 else ""
+        notify(f"Column {self.name!r}: pictures are seen as {height} × {width} pixels{told}.")
         return ImageFeature(
             self.name,
             channels=channels,

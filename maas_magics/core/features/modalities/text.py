@@ -79,7 +79,7 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
 
     def encode(self, values: pa.ChunkedArray) -> Array:
         """Texts, object (n, 1), empty for what is missing."""
-        if isinstance(values.type, pa.FixedShapeTensorType) or pa.types.is_nested(values.type):
+        if not is_text(values.type) and not pa.types.is_null(values.type):
             raise mismatch(self.name, str(values.type), "text", "Give one text a row.")
         return np.array(_texts(values), dtype=object).reshape(-1, 1)
 
