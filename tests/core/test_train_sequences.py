@@ -144,7 +144,7 @@ def test_a_batch_holds_rows_of_about_one_length() -> None:
 
 
 def test_a_module_that_takes_any_length_is_sent_as_its_graphs() -> None:
-    net, rows, names, open_axes = module_and_rows(
+    net, rows, names, open_axes, _ = module_and_rows(
         TrainRequest(name="m", data=FORMS["dict"], target=SHARE, model=Mean())
     )
     assert names == ("ids",) and open_axes == ((1,),)
