@@ -129,11 +129,16 @@ def test_bytes_that_begin_anywhere_become_an_array_that_is_aligned(shift: int) -
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0\0\0", b"\1\0\0\0", b"\xff\xff\xff\xff", b"\1\0\0\0\xff", b"\0\0\0\0\0", b"\1\0\0\0ab"],
+    [b"", b"\0\0\0", b"\1\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\0\0", b"\1\0\0\0ab"],
 )
 def test_texts_that_do_not_hold_together(data: bytes) -> None:
     with pytest.raises(DataError):
         of_bytes("x", "BYTES", (1,), memoryview(data))
+
+
+def test_what_is_no_utf_8_stays_bytes_which_a_model_of_files_takes_and_one_of_texts_refuses() -> None:
+    found = of_bytes("x", "BYTES", (2,), memoryview(b"\1\0\0\0a\1\0\0\0\xff"))
+    assert found.tolist() == [b"a", b"\xff"]  # all of them, so that the first one shows it
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
