@@ -134,4 +134,4 @@ def test_a_service_of_an_older_release_is_told(here: LocalBackend, monkeypatch: 
         monkeypatch.setattr("maas_magics.remote.backend.OURS", "/maas/v0")
         with pytest.raises(ServiceError, match="older release") as caught:
             backend.check()
-    assert "start it anew" in caught.value.hint
+    assert "start it again" in caught.value.hint

@@ -71,7 +71,7 @@ def tell_fallen(name: str, values: pa.ChunkedArray, notify: Callable[[str], None
         return False
     if pa.types.is_timestamp(values.type):
         notify(
-            f"Column {name!r} holds different times that a model takes for one, since it distinguishes microseconds:  "
+            f"Column {name!r} holds different times that are one to a model, which distinguishes microseconds: "
             f"{pair[0]} and {pair[1]}. Give what is finer as a number, in a column of its own."
         )
     else:
