@@ -38,6 +38,9 @@ STATES = {
 UNPRUNED = 4
 """Trials that must have ended before one is compared with them."""
 
+WAS = {"precision": '"fp32"'}
+"""Defaults that options had in earlier versions, as a sweep wrote them down."""
+
 WARM = 0.1
 """Share of the epochs in which nothing is pruned: early metrics say little."""
 
@@ -241,6 +244,11 @@ def _words(parameter: Parameter) -> str:
     return f"{parameter.low!r}..{parameter.high!r}{''.join(marks)}{step}"
 
 
+def _unset(name: str, told: str | None) -> str | None:
+    """A setting; what an option was where nobody set it, in versions that had a default, is none."""
+    return "null" if told == WAS.get(name) else told
+
+
 def _newest(storage: JournalStorage, settings: dict[str, str], usual: dict[str, str], model: str) -> str:
     """Name of the newest study of the same place, if it requested the same."""
     studies = [study for study in storage.get_all_studies() if "settings" in study.user_attrs]
@@ -250,7 +258,7 @@ def _newest(storage: JournalStorage, settings: dict[str, str], usual: dict[str, 
     newest = max(here, key=lambda study: study.user_attrs["created"])
     before: dict[str, str] = usual | newest.user_attrs["settings"]
     for name in settings:  # earlier versions wrote down more
-        if before.get(name) != settings.get(name):
+        if _unset(name, before.get(name)) != _unset(name, settings.get(name)):
             raise OptionError(
                 f"The sweep to resume had another {name}: {before.get(name)}; now it is {settings.get(name)}.",
                 "Request the same, or drop --resume to begin anew.",
