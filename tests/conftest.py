@@ -22,8 +22,8 @@ settings.register_profile("steady", derandomize=True, deadline=None, database=No
 settings.load_profile("steady")
 
 
-PROCESSES = ("service/", "browser/", "widgets/test_view_waiting.py")
-"""Tests of processes and signals that wait for each other, which a busy machine may hold up."""
+PROCESSES = ("service/", "browser/")
+"""Tests of several processes that wait for each other, which a busy machine may hold up."""
 
 
 LOWEST = (
