@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data import media
-from maas_magics.core.data.arrow import Array, tensors
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.features import mel, sounds
-from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
+from maas_magics.core.features.base import Port, Tell
+from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.modalities import Modality, modalities
 
 if TYPE_CHECKING:
@@ -30,11 +31,8 @@ BANDS = 64
 ASKED = 500
 """Sounds whose rate and length are looked at."""
 
-KEPT = 512 * 2**20
-"""Bytes up to which decoded sounds are kept while they are trained on; beyond, each epoch decodes them again."""
 
-
-class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
+class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
     """Sounds of files, all heard at one rate and of one length.
 
     Attributes
@@ -50,11 +48,6 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
     rate: int
     samples: int
     bands: int = BANDS
-
-    lazy: ClassVar[bool] = True
-    hosted: ClassVar[bool] = True
-    binary: ClassVar[bool] = True
-    may_be_blank: ClassVar[bool] = True
 
     @property
     def spec(self) -> TensorSpec:
@@ -76,47 +69,18 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
         """Its mel spectrogram."""
         return Port("audio", self.shape)
 
-    def encode(self, values: pa.ChunkedArray) -> Array:
-        """Bytes of files, object (n, 1)."""
-        return media.objects(values, self.name)
+    def decoded(self, data: bytes) -> Array:
+        """Samples, float32 (samples,)."""
+        return sounds.decoded(data, self.rate, self.samples)
 
-    def enter(self, raw: Array) -> Array:
-        """Samples, float32 (n, samples)."""
-        return self._stacked(raw.ravel().tolist(), lambda value, row: media.sent_bytes(value))
-
-    def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Samples, where they are not large; else the media."""
-        if 4 * len(values) * self.samples > KEPT or not len(values):
-            return values
-        found = self._stacked(values.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
-        return pa.chunked_array([media.tensor_array(found)])
-
-    def entered(self, ready: pa.ChunkedArray) -> Array:
-        """Samples of some rows."""
-        if isinstance(ready.type, pa.FixedShapeTensorType):
-            return tensors(ready)
-        return self._stacked(ready.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
-
-    def _stacked(self, values: list[Any], read: Any) -> Array:
-        silence = np.zeros(self.samples, dtype=np.float32)
-        found = media.each(values, lambda data: sounds.decoded(data, self.rate, self.samples), read, self.name, silence)
-        return np.stack(found) if found else np.zeros((0, self.samples), dtype=np.float32)
-
-    def blank(self, raw: Array) -> Array:
-        """Rows without a file, bool (n,)."""
-        return np.array([not value for value in raw[:, 0]], dtype=bool)
+    @property
+    def missing(self) -> Array:
+        """Silence."""
+        return np.zeros(self.samples, dtype=np.float32)
 
     def module(self) -> nn.Module:
         """The mel spectrogram."""
         return mel.LogMel(self.rate, self.bands)
-
-    def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The bytes of the media."""
-        return media.kept(values, self.name)
-
-    def example(self, rows: int) -> Array:
-        """Sounds of noise."""
-        return self.drawn(rows, np.random.default_rng(0))
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Sounds of noise."""
@@ -130,45 +94,15 @@ class AudioFeature(Feature, frozen=True, kw_only=True, tag="audio"):
         return found
 
 
-class AudioProfile:
-    """Fits `AudioFeature` to a column that was declared to hold sounds.
+class AudioProfile(FileProfile):
+    """Fits `AudioFeature` to a column that was declared to hold sounds."""
 
-    Parameters
-    ----------
-    field : pyarrow.Field
-        Name, type and metadata of the column.
-    fit : FitConfig
-        May bring the rate that a pretrained network was trained with.
-    """
-
-    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
-        self.name = field.name
-        self._given: dict[str, Any] = dict(fit.given.get("audio", {}))
-
-    @classmethod
-    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
-        """Only what was declared."""
-        return False
-
-    def add(self, values: pa.ChunkedArray) -> None:
-        """Take in some rows."""
-
-    def _read(self, value: Any, row: int) -> bytes:
-        return media.file_bytes(value, self.name, row)
-
-    def merge(self, other: Self) -> None:
-        """Take in what was found in other rows."""
+    kind = "audio"
 
     def finish(self, sample: pa.ChunkedArray, notify: Tell) -> AudioFeature | None:
         """What the column is."""
-        step = max(1, len(sample) // ASKED)
-        few = [
-            value
-            for value in (sample[row].as_py() for row in range(0, len(sample), step))
-            if not media.is_missing(value)
-        ]
+        few = self._some(sample, ASKED, notify)
         if not few:
-            notify(f"Column {self.name!r} is empty and is left out.")
             return None
         found = media.each(few, sounds.length, self._read, self.name, (0.0, 0))
         lengths = np.array([seconds for seconds, _ in found])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data import media
-from maas_magics.core.data.arrow import Array, tensors
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.features import pictures
-from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
+from maas_magics.core.features.base import Port, Tell
+from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.modalities import Modality, modalities
 
 if TYPE_CHECKING:
@@ -27,11 +28,8 @@ ASKED = 200
 LEAST_SPREAD = 1e-3
 """Of a channel's values within 0…1; what is one grey everywhere is not blown up."""
 
-KEPT = 512 * 2**20
-"""Bytes up to which decoded pictures are kept while they are trained on; beyond, each epoch decodes them again."""
 
-
-class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
+class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
     """Pictures of files, all seen in one size.
 
     Attributes
@@ -47,11 +45,6 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-    lazy: ClassVar[bool] = True
-    hosted: ClassVar[bool] = True
-    binary: ClassVar[bool] = True
-    may_be_blank: ClassVar[bool] = True
 
     @property
     def spec(self) -> TensorSpec:
@@ -73,42 +66,15 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
         """Its pixels, standardised."""
         return Port("image", self.shape)
 
-    def encode(self, values: pa.ChunkedArray) -> Array:
-        """Bytes of files, object (n, 1)."""
-        return media.objects(values, self.name)
+    def decoded(self, data: bytes) -> Array:
+        """Pixels, uint8 (channels, height, width)."""
+        return pictures.decoded(data, self.height, self.width, self.channels)
 
-    def enter(self, raw: Array) -> Array:
-        """Pixels, uint8 (n, channels, height, width)."""
-        return self._stacked(raw.ravel().tolist(), lambda value, row: media.sent_bytes(value))
-
-    def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Pixels, where they are not large; else the media."""
-        if len(values) * int(np.prod(self.shape)) > KEPT or not len(values):
-            return values
-        pixels = self._stacked(values.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
-        return pa.chunked_array([media.tensor_array(pixels)])
-
-    def entered(self, ready: pa.ChunkedArray) -> Array:
-        """Pixels of some rows."""
-        if isinstance(ready.type, pa.FixedShapeTensorType):
-            return tensors(ready)
-        return self._stacked(ready.to_pylist(), lambda value, row: media.file_bytes(value, self.name, row))
-
-    def _stacked(self, values: list[Any], read: Any) -> Array:
-        grey = np.round(255 * np.array(self.mean)).astype(np.uint8).reshape(-1, 1, 1)
-        missing = np.broadcast_to(grey, self.shape)
-        found = media.each(
-            values,
-            lambda data: pictures.decoded(data, self.height, self.width, self.channels),
-            read,
-            self.name,
-            missing,
-        )
-        return np.stack(found) if found else np.zeros((0, *self.shape), dtype=np.uint8)
-
-    def blank(self, raw: Array) -> Array:
-        """Rows without a file, bool (n,)."""
-        return np.array([not value for value in raw[:, 0]], dtype=bool)
+    @property
+    def missing(self) -> Array:
+        """The mean of each channel everywhere."""
+        mean = np.round(255 * np.array(self.mean)).astype(np.uint8).reshape(-1, 1, 1)
+        return np.broadcast_to(mean, self.shape)
 
     def module(self) -> nn.Module:
         """Standardises pixels of each channel."""
@@ -117,14 +83,6 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
         center = [[[255 * mean]] for mean in self.mean]
         scale = [[[1 / (255 * max(std, LEAST_SPREAD))]] for std in self.std]
         return Pixels(center, scale, double=False)
-
-    def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The bytes of the media."""
-        return media.kept(values, self.name)
-
-    def example(self, rows: int) -> Array:
-        """Grey pictures."""
-        return self.drawn(rows, np.random.default_rng(0))
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Pictures of noise."""
@@ -139,47 +97,17 @@ class ImageFeature(Feature, frozen=True, kw_only=True, tag="image"):
         return found
 
 
-class ImageProfile:
-    """Fits `ImageFeature` to a column that was declared to hold pictures.
+class ImageProfile(FileProfile):
+    """Fits `ImageFeature` to a column that was declared to hold pictures."""
 
-    Parameters
-    ----------
-    field : pyarrow.Field
-        Name, type and metadata of the column.
-    fit : FitConfig
-        May bring the size and the statistics that a pretrained network was trained with.
-    """
-
-    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
-        self.name = field.name
-        self._given: dict[str, Any] = dict(fit.given.get("image", {}))
-
-    @classmethod
-    def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
-        """Only what was declared."""
-        return False
-
-    def add(self, values: pa.ChunkedArray) -> None:
-        """Take in some rows."""
-
-    def _read(self, value: Any, row: int) -> bytes:
-        return media.file_bytes(value, self.name, row)
-
-    def merge(self, other: Self) -> None:
-        """Take in what was found in other rows."""
+    kind = "image"
 
     def finish(self, sample: pa.ChunkedArray, notify: Tell) -> ImageFeature | None:
         """What the column is."""
         if self._given:
             return ImageFeature(self.name, **self._given)
-        step = max(1, len(sample) // ASKED)
-        few = [
-            value
-            for value in (sample[row].as_py() for row in range(0, len(sample), step))
-            if not media.is_missing(value)
-        ]
+        few = self._some(sample, ASKED, notify)
         if not few:
-            notify(f"Column {self.name!r} is empty and is left out.")
             return None
         found = media.each(few, pictures.sides, self._read, self.name, (0, 0, False))
         sizes = {(height, width) for height, width, _ in found}
