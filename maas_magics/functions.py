@@ -64,6 +64,7 @@ def evaluate(
     *,
     metrics: str | Sequence[str | Callable[..., Any]] = (),
     csv: str | None = None,
+    max_bad: float | str = 0.0,
 ) -> Metrics:
     """Score a model on rows that have the answers.
 
@@ -77,9 +78,12 @@ def evaluate(
         The task's usual ones when empty.
     csv : str, optional
         How CSV files are written, as in `train`.
+    max_bad : float or str
+        Largest share of rows whose files cannot be read, which are then left out, as in `train`: ``"1%"``.
     """
     asked = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    result = current().run(EvaluateRequest(model=model, data=data, target=target, metrics=asked, csv=csv))
+    request = EvaluateRequest(model=model, data=data, target=target, metrics=asked, csv=csv, max_bad=max_bad)
+    result = current().run(request)
     assert isinstance(result, Metrics)
     return result
 

@@ -14,6 +14,7 @@ from maas_magics.api.specs import (
     Csv,
     Data,
     DataSpec,
+    MaxBad,
     MetricNames,
     ModelSpec,
     OptimizerSpec,
@@ -133,6 +134,8 @@ class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):
         As in `TrainRequest`; those by name that the model was trained with where none are given.
     csv : str or None
         As in `TrainRequest`.
+    max_bad : float or str
+        As in `TrainRequest`.
     """
 
     model: Model
@@ -150,6 +153,7 @@ class EvaluateRequest(Request[Metrics], frozen=True, kw_only=True):
     ] = None
     metrics: MetricNames = ()
     csv: Csv = None
+    max_bad: MaxBad = 0.0
 
 
 class ExportRequest(Request[Artifact], frozen=True, kw_only=True):

@@ -58,6 +58,10 @@ Csv = Annotated[
         offer=("sep=;", "sep=tab", "decimal=,", "encoding=latin-1", "missing=NA", "dates=dmy", "skip=1", "header=no"),
     ),
 ]
+MaxBad = Annotated[
+    float | str,
+    option("share of rows whose files cannot be read and are left out: 1%", "SHARE", offer=("1%",)),
+]
 MetricNames = Annotated[
     tuple[Any, ...],
     option(
@@ -101,6 +105,9 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     feature : dict of str to str
         What a column is: ``"text"`` is read by a network of its own, ``"column"`` is laid beside the others, whatever
         it looks like; recognised by default.
+    max_bad : float or str
+        Largest share of rows whose files cannot be read, which are then left out and named: ``0.01`` or ``"1%"``; 0
+        refuses the first.
     balance : bool
         Draw the training rows with replacement, each label equally likely.
     preprocess : {"auto", "none"}
@@ -139,6 +146,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         dict[str, str],
         option("what a column is: review=text, code=column", "COLUMN=KIND", reads="pairs"),
     ] = {}
+    max_bad: MaxBad = 0.0
     balance: Annotated[bool, option("draw the rows with each label equally likely")] = False
     preprocess: Annotated[Literal["auto", "none"], option("none hands numbers to the module as they are", "HOW")] = (
         "auto"

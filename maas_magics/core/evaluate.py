@@ -16,10 +16,12 @@ from maas_magics.api.results import Metrics
 from maas_magics.core.context import Context
 from maas_magics.core.data.arrow import Array, is_text, read_numbers
 from maas_magics.core.data.labels import TEXT
+from maas_magics.core.data.media import leaving_out
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.target import mostly, named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered, left_out
 from maas_magics.core.features.tagged import check_tags
+from maas_magics.core.features.unreadable import checks_for, readable, share_of
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, Predictor
 from maas_magics.core.tasks import metrics as figures
@@ -37,6 +39,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     DataError
         If the rows lack the target.
     """
+    share_of(request.max_bad)
     predictor = context.loader.predictor(request.model)
     answers = predictor.answers
     pair = isinstance(request.data, tuple) and len(request.data) == 2
@@ -47,7 +50,8 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         context.notify(
             f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
         )
-    decoded, known = _scored(predictor, request.data, target, request.csv, context.notify)
+    with leaving_out():
+        decoded, known = _scored(predictor, request, target, context.notify)
     outputs = answers.table(torch.from_numpy(np.ascontiguousarray(decoded)))
     outputs, wanted, _ = answers.scored(outputs, torch.from_numpy(known))
     there = find_spec("torchmetrics") is not None
@@ -72,19 +76,21 @@ def _columns(answers: Task) -> Any:
 
 
 def _scored(
-    predictor: Predictor, data: Any, target: Any, csv: str | None, notify: Callable[[str], None]
+    predictor: Predictor, request: EvaluateRequest, target: Any, notify: Callable[[str], None]
 ) -> tuple[Array, Array]:
     """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
+    data, csv = request.data, request.csv
     if predictor.answers.parts:
-        return _scored_heads(predictor, predictor.answers, data, target, csv, notify)
+        return _scored_heads(predictor, predictor.answers, request, target, notify)
     source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
     names = target_names(target, (), -1)
     texts = _texts_of(predictor, names)
     for note in notes_of(source) if source is not None else ():
         notify(note)
-    if not isinstance(source, Rereadable) or not names:
+    if not isinstance(source, Rereadable) or not names or share_of(request.max_bad):
         beside = Beside()
         source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
+        table, values, beside.bad = _readable(predictor, request, table, values)
         for note in beside.notes:
             notify(note)
         predictor.answers.check_rows(values)
@@ -103,6 +109,16 @@ def _scored(
     for text in dict.fromkeys(assumed):
         notify(text)
     return scored
+
+
+def _readable(
+    predictor: Predictor, request: EvaluateRequest, table: pa.Table, values: Array
+) -> tuple[pa.Table, Array, str]:
+    """Rows and their target without those whose files cannot be read, where that was requested, with a sentence."""
+    if not share_of(request.max_bad):
+        return table, values, ""
+    kept, told = readable(table, checks_for(predictor.processor.features), request.max_bad)
+    return (table, values, told) if kept is None else (table.filter(pa.array(kept)), values[kept], told)
 
 
 def _texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
@@ -163,13 +179,15 @@ def _check_tags(predictor: Predictor, table: pa.Table, values: Array) -> None:
 
 
 def _scored_heads(
-    predictor: Predictor, answers: Task, data: Any, target: Any, csv: str | None, notify: Callable[[str], None]
+    predictor: Predictor, answers: Task, request: EvaluateRequest, target: Any, notify: Callable[[str], None]
 ) -> tuple[Array, Array]:
     """Answers and targets of every row, of several heads."""
+    data, csv = request.data, request.csv
     if target is None and isinstance(data, tuple) and len(data) == 2:
         data, target = data
     source, table, values = part_heads(data, given_heads(target, answers.names), csv, predictor.processor.texts)
-    for note in notes_of(source):
+    table, values, bad = _readable(predictor, request, table, values)
+    for note in (*notes_of(source), *filter(None, [bad])):
         notify(note)
     answers.check_rows(values)
     slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))

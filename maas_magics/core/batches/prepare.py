@@ -30,6 +30,7 @@ from maas_magics.core.features.module import Preprocessing, entered
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.features.profile import TableProfile, check_image, image_like
+from maas_magics.core.features.unreadable import checks_of, readable, share_of
 from maas_magics.core.losses.check import Families
 from maas_magics.core.losses.heads import Forms
 from maas_magics.core.losses.known import known
@@ -136,6 +137,7 @@ def read(
         names = tuple(heads)
     else:
         source, table, values, names = part(features, target, data.csv, beside=beside)
+    table, values, beside.bad = _readable(table, values, data)
     beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
     for note in (*notes_of(source), *beside.notes):
         notify(note)
@@ -169,11 +171,22 @@ def read(
             raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
         labels_of = texts_of(whole, names if values.dtype == object else ())
         _, other, answers, _ = part(held, target, csv, labels_of, held_beside)
+    other, answers, bad = _readable(other, answers, data)
+    if bad:
+        notify(f"Of the validation data, {bad}")
     if held_beside.left:
         notify(f"Of the validation data, {held_beside.left}")
     other, weights, _ = roles.parted(other, held=True)
     came_from(source)  # messages from here on are about the training rows
     return rows, Rows(other, answers, weights), names, source.arrays
+
+
+def _readable(table: pa.Table, values: Array, data: DataSpec) -> tuple[pa.Table, Array, str]:
+    """Rows and their target without those whose files cannot be read, where that was requested, with a sentence."""
+    if not share_of(data.max_bad):
+        return table, values, ""
+    kept, told = readable(table, checks_of(table, data.feature), data.max_bad)
+    return (table, values, told) if kept is None else (table.filter(pa.array(kept)), values[kept], told)
 
 
 def texts_of(table: pa.Table, labels: Sequence[str]) -> list[str]:

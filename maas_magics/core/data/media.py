@@ -30,6 +30,9 @@ OPENS: ContextVar[bool] = ContextVar("opens", default=True)
 SHUFFLED: ContextVar[bool] = ContextVar("shuffled", default=False)
 """Whether rows are in another order than they came in, so that a place among them says nothing to anyone."""
 
+LEAVES_OUT: ContextVar[bool] = ContextVar("leaves_out", default=False)
+"""Whether rows whose files cannot be read may be left out, if that is requested."""
+
 SEEN = 20
 """Values that are looked at to recognise a column of files."""
 
@@ -49,9 +52,25 @@ def shuffled() -> Iterator[None]:
     """Name no places of rows while the block lasts."""
     token = SHUFFLED.set(True)
     try:
-        yield
+        with leaving_out():
+            yield
     finally:
         SHUFFLED.reset(token)
+
+
+@contextmanager
+def leaving_out() -> Iterator[None]:
+    """Say in errors about files how rows are left out, while the block lasts."""
+    token = LEAVES_OUT.set(True)
+    try:
+        yield
+    finally:
+        LEAVES_OUT.reset(token)
+
+
+def bad_file(message: str, hint: str) -> DataError:
+    """The error for a file that cannot be read."""
+    return DataError(message, "--max-bad 1% leaves out as many such rows." if LEAVES_OUT.get() else hint)
 
 
 def embedded(table: pa.Table) -> pa.Table:
@@ -131,16 +150,17 @@ def file_bytes(value: object, name: str, row: int) -> bytes:
     if isinstance(value, str) and not OPENS.get():
         raise DataError(f"Column {name!r} holds paths in row {row}; a service opens none.", "Send what the files hold.")
     if not isinstance(value, str):
-        raise DataError(f"Column {name!r} holds no file in row {row}.", "Leave such rows out.")
+        raise bad_file(f"Column {name!r} holds no file in row {row}.", "Leave such rows out.")
     path, shown = Path(value).expanduser(), f"{value[:80]!r} of row {row}"
     try:
         if path.stat().st_size > LARGEST:
-            raise DataError(f"{value[:80]!r} is larger than {LARGEST // 2**20} MB.", "Cut it, or leave the row out.")
+            raise bad_file(f"{value[:80]!r} is larger than {LARGEST // 2**20} MB.", "Cut it, or leave the row out.")
         found = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{shown} cannot be read: {error.strerror}.", "Give paths of files.") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise bad_file(f"{shown} cannot be read: {why}.", "Give paths of files.") from None
     if not found:
-        raise DataError(f"{shown} is empty.", "Leave the row out.")
+        raise bad_file(f"{shown} is empty.", "Leave the row out.")
     return found
 
 
@@ -188,7 +208,7 @@ def each(
         try:
             found.append(decode(data) if data else missing)
         except DataError as error:
-            raise DataError(f"Column {name!r}, {_where(value, row)}: {error.message}", error.hint) from None
+            raise bad_file(f"Column {name!r}, {_where(value, row)}: {error.message}", error.hint) from None
     return found
 
 
@@ -199,11 +219,14 @@ def kept(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(found, pa.large_binary())])
 
 
-def _where(value: Any, row: int) -> str:
+def path_of(value: Any) -> str:
+    """The path of a file, in quotes; empty where there is none."""
     path = value.get("path") if isinstance(value, dict) else value
-    if isinstance(path, str) and len(path) < 200:
-        return repr(path)
-    return "one of its files" if SHUFFLED.get() else f"row {row}"
+    return repr(path) if isinstance(path, str) and len(path) < 200 else ""
+
+
+def _where(value: Any, row: int) -> str:
+    return path_of(value) or ("one of its files" if SHUFFLED.get() else f"row {row}")
 
 
 def objects(values: pa.ChunkedArray, name: str) -> Array:

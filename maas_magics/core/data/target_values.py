@@ -44,6 +44,8 @@ class Beside:
         For each target that is a time: a sentence about the unit that it is answered in.
     left : str
         A sentence where rows have no target, and so are left out.
+    bad : str
+        A sentence where rows have files that cannot be read, and so are left out.
     spelled : dict of str to str
         How decimals came, by how Arrow spells them.
     ignored : callable
@@ -62,6 +64,7 @@ class Beside:
     labels: bool = False
     counting: dict[str, tuple[int, int]] = dataclass_field(default_factory=dict)
     left: str = ""
+    bad: str = ""
     spelled: dict[str, str] = dataclass_field(default_factory=dict)
     units: dict[str, str] = dataclass_field(default_factory=dict)
     ignored: Callable[[], int | None] = lambda: None
@@ -75,7 +78,7 @@ class Beside:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that belong to the result."""
-        return tuple(text for text in (self.left, self.empty, self.odd, *self.units.values()) if text)
+        return tuple(text for text in (self.left, self.bad, self.empty, self.odd, *self.units.values()) if text)
 
     def meet(self, fields: Sequence[pa.Field], columns: Sequence[pa.ChunkedArray]) -> None:
         """Take in the target of some rows."""

@@ -83,6 +83,11 @@ def decoded(data: bytes, height: int, width: int, channels: int) -> Array:
     return made[None] if channels == 1 else made.transpose(2, 0, 1)
 
 
+def check(data: bytes) -> None:
+    """Raise `DataError` for a picture that cannot be decoded."""
+    decoded(data, 8, 8, 1)
+
+
 def _eight_bits(found: Any) -> Any:
     """A picture of 16 bits or floats, its range spread over 8 bits."""
     from PIL import Image

@@ -64,16 +64,7 @@ def decoded(data: bytes, rate: int, samples: int) -> Array:
     DataError
         If it cannot be decoded, or holds a value that is not a number.
     """
-    import soundfile
-
-    length(data)
-    try:
-        values, came = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise DataError(f"The sound cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
-    made = values.mean(axis=1)
-    if not np.isfinite(made).all():
-        raise DataError("The sound holds values that are not numbers.", "Leave it out, or save it anew.")
+    made, came = heard(data)
     if came != rate and len(made):
         require("soxr", "soxr", "Sounds at another rate", "maas-magics[audio]")
         import soxr
@@ -83,6 +74,32 @@ def decoded(data: bytes, rate: int, samples: int) -> Array:
     if spare < 0:
         return np.ascontiguousarray(made[-spare // 2 :][:samples])
     return np.pad(made, (spare // 2, spare - spare // 2)).astype(np.float32, copy=False)
+
+
+def heard(data: bytes) -> tuple[Array, int]:
+    """Samples of a sound, the mean of its channels, float32 (n,), and how many a second there are.
+
+    Raises
+    ------
+    DataError
+        If it cannot be decoded, or holds a value that is not a number.
+    """
+    import soundfile
+
+    length(data)
+    try:
+        values, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise DataError(f"The sound cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
+    made = values.mean(axis=1)
+    if not np.isfinite(made).all():
+        raise DataError("The sound holds values that are not numbers.", "Leave it out, or save it anew.")
+    return made, int(rate)
+
+
+def check(data: bytes) -> None:
+    """Raise `DataError` for a sound that cannot be decoded."""
+    heard(data)
 
 
 def _first(error: Exception) -> str:

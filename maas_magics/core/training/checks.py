@@ -13,6 +13,7 @@ from maas_magics.api.specs import DataSpec, TaskSpec
 from maas_magics.core.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.data.roles import roles_of
+from maas_magics.core.features.unreadable import share_of
 from maas_magics.core.losses.heads import is_own, parsed
 from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Task
@@ -40,6 +41,7 @@ def check_request(request: TrainRequest) -> None:
                 f"{name.replace('_', ' ')} is {value}; at least {least} was expected.",
                 f"--{name.replace('_', '-')} {least}",
             )
+    share_of(request.max_bad)
     if not 0 <= request.sample <= SAMPLE_ROWS:
         raise OptionError(f"sample is {request.sample:,}; 0 to {SAMPLE_ROWS:,} rows were expected.", "--sample 0")
     for name in ("lr", "weight_decay", "label_smoothing"):

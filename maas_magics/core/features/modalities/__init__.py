@@ -31,6 +31,8 @@ class Modality:
     profile: type[Profile]
     recognise: Callable[[pa.ChunkedArray], str] | None = None
     """Gets a column without a declared modality, and returns why it is of this kind; empty where it is not."""
+    check: Callable[[bytes], None] | None = None
+    """Raises `DataError` for a file of such a column that cannot be decoded; None where a column holds no files."""
 
     def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind.

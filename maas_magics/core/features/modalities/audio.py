@@ -122,4 +122,4 @@ def recognise(values: pa.ChunkedArray) -> str:
     return "holds sounds" if heads and all(map(sounds.is_sound, heads)) else ""
 
 
-modalities.register("audio")(Modality(AudioFeature, AudioProfile, recognise))
+modalities.register("audio")(Modality(AudioFeature, AudioProfile, recognise, sounds.check))

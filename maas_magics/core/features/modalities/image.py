@@ -144,4 +144,4 @@ def recognise(values: pa.ChunkedArray) -> str:
     return "holds pictures" if heads and all(map(pictures.is_picture, heads)) else ""
 
 
-modalities.register("image")(Modality(ImageFeature, ImageProfile, recognise))
+modalities.register("image")(Modality(ImageFeature, ImageProfile, recognise, pictures.check))
