@@ -171,7 +171,8 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
     label_smoothing : float or None
         Share of the target spread over all classes.
     class_weights : Any
-        None, ``"balanced"``, or one weight for each label.
+        None, ``"balanced"``, or one weight for each label; of several targets, one of these for each that is named, as
+        ``{"kind": "balanced"}``, or ``"balanced"`` for all that are labels.
     metrics : tuple of Any
         Names of metrics, or callables ``(outputs, target) -> float``; the task's usual ones when empty.
     monitor : str or None
@@ -210,7 +211,7 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
             "WEIGHTS",
             reads="text",
             offer=("balanced",),
-            takes=str | Mapping[Any, float] | Sequence[float] | None,
+            takes=str | Mapping[Any, float | str | Mapping[Any, float] | Sequence[float]] | Sequence[float] | None,
         ),
     ] = None
     metrics: MetricNames = ()

@@ -373,7 +373,17 @@ GAPS[0] = np.nan
             "a=regression",
         ),
         ({"size": SIZE, "kind": KIND}, {"metrics": ("rmse",)}, OptionError, "no metric 'rmse'", "size_rmse"),
-        ({"size": SIZE, "kind": KIND}, {"class_weights": "balanced"}, OptionError, "Class weights are", "Drop"),
+        ({"size": SIZE, "kind": KIND}, {"class_weights": {"size": "balanced"}}, OptionError, "has no labels", "'kind'"),
+        ({"size": SIZE, "kind": KIND}, {"class_weights": {"kin": "balanced"}}, OptionError, "not a target", "'kind'"),
+        ({"size": SIZE, "kind": KIND}, {"class_weights": {"kind": {"0": 1}}}, OptionError, "'kind': The", "Labels: 0"),
+        ({"size": SIZE, "kind": KIND}, {"class_weights": [1, 2, 3]}, OptionError, "for each by its name", "'kind'"),
+        (
+            {"size": SIZE, "kind": KIND},
+            {"class_weights": {"kind": {"0": "big", "1": 1, "2": 1}}},
+            OptionError,
+            "not",
+            "",
+        ),
         (
             {"size": SIZE, "kind": KIND},
             {"validation": (X, {"size": SIZE})},
@@ -388,3 +398,79 @@ def test_targets_that_do_not_fit_are_told_in_two_lines(lab, target, options, kin
         lab.train(X, target, **{"model": Net(), "validation": 0.25} | options)
     assert isinstance(told.value, kind) and said in told.value.message and hint in told.value.hint, told.value
     assert not lab.session.backend.models.list()
+
+
+def test_balanced_classes_of_a_head_weigh_its_loss_alone(lab):
+    torch.manual_seed(0)
+    net = Net()
+    plain = copy.deepcopy(net)
+    target = {"size": SIZE, "kind": KIND}
+    result = lab.train(X, target, model=net, epochs=3, class_weights="balanced", **PLAIN | {"validation": (X, target)})
+    weights = torch.from_numpy(N / (3 * np.bincount(KIND))).float()
+
+    def kind(outputs: Tensor, labels: Tensor) -> Tensor:
+        return (functional.cross_entropy(outputs, labels, reduction="none") * weights[labels]).mean()
+
+    assert result.history["loss"] == pytest.approx(by_hand(plain, functional.mse_loss, kind), 1e-4)
+    # A constant that says each label alike is the best that a balanced loss has.
+    assert result.info.baseline["loss"] == pytest.approx(float(np.var(SIZE)) + np.log(3), rel=1e-3)
+
+
+def test_weights_of_classes_and_of_rows_go_together(lab):
+    rows = pd.DataFrame(X, columns=list("abcd")).assign(size=SIZE, kind=KIND, w=np.where(X[:, 0] > 0, 2.0, 0.5))
+    torch.manual_seed(0)
+    net = Net()
+    plain = copy.deepcopy(net)
+    options = PLAIN | {"weights": "w", "class_weights": {"kind": {"0": 1, "1": 2, "2": 3}}, "preprocess": "none"}
+    result = lab.train(rows, {"size": "size", "kind": "kind"}, model=net, epochs=1, **options)
+    mine = torch.tensor([1.0, 2.0, 3.0])
+    mine = mine * N / mine[torch.from_numpy(KIND)].sum()
+    row = torch.tensor(rows.w.tolist())
+    with torch.no_grad():
+        made = plain.body(torch.from_numpy(X)).relu()
+        size = (plain.first(made).squeeze(-1) - torch.from_numpy((SIZE - SIZE.mean()) / SIZE.std())) ** 2
+        labels = torch.from_numpy(KIND)
+        kind = functional.cross_entropy(plain.second(made), labels, reduction="none") * mine[labels]
+        expected = float(((size + kind) * row).mean() / row.mean())
+    assert result.history["loss"][0] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A table of numbers and two targets."""
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame(rng.normal(size=(3000, 4)), columns=list("abcd"))
+    rows["size"] = rows.a * 200 + 1000
+    rows["kind"] = np.where(rows.c > 2.2, "rare", np.where(rows.d > 0, "some", "many"))
+    rows.to_parquet(tmp_path / "rows.parquet")
+    return tmp_path / "rows.parquet"
+
+
+@pytest.mark.parametrize("weights", [None, "balanced"])
+def test_heads_learn_from_rows_that_are_read_from_disk(lab, file, weights):
+    options = {"model": Net(), "epochs": 15, "class_weights": weights, "batch_size": 32, "lr": 0.01}
+    result = lab.train(file, {"size": "size", "kind": "kind"}, stream=True, **options)
+    assert result.info.head_classes == {"size": (), "kind": ("many", "rare", "some")}
+    assert result.info.metrics["size_r2"] > 0.9 and result.info.metrics["kind_accuracy"] > 0.8
+    answer = lab.predict(pd.read_parquet(file).head(5))
+    assert list(answer.columns)[:2] == ["size", "kind"] and 300 < answer["size"].mean() < 1700
+    assert lab.evaluate(file)["size_r2"] > 0.9
+
+
+def test_streamed_heads_are_fitted_as_those_in_memory(lab, file):
+    rows = pd.read_parquet(file)
+    options = {"model": Net(), "epochs": 1, "validation": rows}
+    target = {"size": "size", "kind": "kind"}
+    streamed = lab.train(file, target, stream=True, **options).info
+    whole = lab.train(rows, target, **options).info
+    assert streamed.head_classes == whole.head_classes and streamed.baseline == pytest.approx(whole.baseline, rel=1e-4)
+
+
+def test_a_streamed_row_without_a_target_is_named(lab, file, tmp_path):
+    rows = pd.read_parquet(file)
+    rows.loc[7, "kind"] = None
+    rows.to_parquet(tmp_path / "gap.parquet")
+    with pytest.raises(DataError, match="'kind' is missing in 1 of 3,000 rows"):
+        lab.train(tmp_path / "gap.parquet", {"size": "size", "kind": "kind"}, model=Net(), stream=True)
+    with pytest.raises(OptionError, match="are columns of them"):
+        lab.train(file, {"size": np.zeros(3000), "kind": "kind"}, model=Net(), stream=True)

@@ -397,7 +397,11 @@ def _digest(rows: Rows) -> str:
 
 
 def _label_counts(answers: Task, target: Array) -> Tensor | None:
-    """Rows of each class; None where a row has no one label."""
+    """Rows of each class, of several heads side by side; None where a row has not one label."""
+    if answers.parts:
+        parts = [_label_counts(head, target[name]) for name, head in zip(answers.names, answers.parts, strict=True)]
+        found = [part for part in parts if part is not None]
+        return torch.cat(found) if found else None
     if not answers.one_label:
         return None
     return torch.from_numpy(np.bincount(answers.known(target).reshape(-1), minlength=len(answers.classes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +30,9 @@ from maas_magics.core.batches.prepare import (
     texts_of,
     transformed,
 )
+from maas_magics.core.batches.streamed_target import OneTarget, SeveralTargets, StreamedTarget
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.cut import Cut
-from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import Lists
 from maas_magics.core.data.numbering import ConsecutiveRuns
 from maas_magics.core.data.origin import came_from
@@ -40,19 +40,16 @@ from maas_magics.core.data.reservoir import Reservoir, draws
 from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
-from maas_magics.core.data.target import named, part, target_names
-from maas_magics.core.data.target_values import Beside, answered
+from maas_magics.core.data.target import named, target_names
 from maas_magics.core.features.base import FitConfig
 from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.profile import TableProfile, check_image
+from maas_magics.core.losses.check import Families
 from maas_magics.core.losses.ignored import ignored_by
-from maas_magics.core.losses.own import given_by
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.store.sample import TARGET, Digest
-from maas_magics.core.tasks.base import Family, TaskName
-from maas_magics.core.tasks.fit import respelled
-from maas_magics.core.tasks.profile import TargetProfile
+from maas_magics.core.tasks.profile import Profile as TargetReading
 
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
@@ -98,8 +95,10 @@ class Sizes:
     held: int = 200_000
 
 
-def streamed_source(said: DataSpec, notify: Callable[[str], None]) -> Rereadable | None:
+def streamed_source(said: DataSpec, notify: Callable[[str], None], several: bool = False) -> Rereadable | None:
     """The data to stream; None where it is trained on in memory.
+
+    ``several`` says that there are several targets, all of them columns.
 
     Raises
     ------
@@ -121,7 +120,7 @@ def streamed_source(said: DataSpec, notify: Callable[[str], None]) -> Rereadable
         first = next(iter(source.chunks(1)), None)
         shown = ", ".join(first.column_names[:12]) if first is not None else ""
         raise DataError("No target was named.", f"--target COLUMN, one of: {shown}")
-    if not target_names(said.target, (), -1):
+    if not several and not target_names(said.target, (), -1):
         if asked:
             raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
         return None
@@ -149,12 +148,14 @@ class Stream:
     loss : Any
     seed : int
     source : Rereadable
-    task : TaskName, Family or None
+    task : TaskName, Family, dict of them by head, or None
     notify : callable
         Gets a sentence about everything left out.
     pause : callable
         Called after each chunk; may raise to end the reading.
     sizes : Sizes
+    heads : mapping, optional
+        Columns of each target, by its name, where there are several.
     """
 
     why_one_process: ClassVar[str] = "Rows that are read from disk go to one process."
@@ -167,30 +168,34 @@ class Stream:
         loss: Any,
         seed: int,
         source: Rereadable,
-        task: TaskName | Family | None,
+        task: Families | None,
         notify: Callable[[str], None],
         pause: Callable[[], None] = lambda: None,
         sizes: Sizes | None = None,
+        heads: Mapping[str, Any] | None = None,
     ) -> None:
-        self._data, self._loss, self._seed, self._source, self._task = data, loss, seed, source, task
+        self._data, self._loss, self._seed, self._source = data, loss, seed, source
         self._named = isinstance(model, str)
         self._notify, self._pause, self._sizes = notify, pause, sizes or Sizes()
         came_from(source)
         first = next(iter(source.chunks(1000)), None)
         if first is None or not first.num_rows:
             raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
-        self._names = target_names(data.target, first.column_names, -1)
+        if heads:
+            self._target: StreamedTarget = SeveralTargets(heads, task)
+        else:
+            assert not isinstance(task, Mapping)  # a dict of tasks is of several targets
+            self._target = OneTarget(data.target, first.column_names, task, lambda: ignored_by(loss))
         self._roles = roles_of(data)
         self._lists = Lists()
         first = self._lists(first)
-        features, _, _ = self._roles.parted(named(first, self._names)[0])
+        features, _, _ = self._roles.parted(named(first, self._target.columns)[0])
         self.chosen, self.layout = layout_of(model, features, source.arrays)
         wide = max(1, first.nbytes // first.num_rows)
         self._chunk = max(1, self._sizes.chunk // wide)
         self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
         self._share = self._held_share(source.size() / wide)
         self._first: Array = np.empty(0, dtype=np.int64)
-        self._beside = Beside(ignored=lambda: ignored_by(loss))
         self._cut = Cut(self._roles.split, seed, self._sizes.sample_rows) if self._roles.split else None
         if self._cut is not None:
             while not self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None):
@@ -217,17 +222,14 @@ class Stream:
             if runs is not None:
                 runs.add(table)
             table = self._lists(table)
-            features, columns = named(table, self._names)
-            if not held:
-                self._beside.meet([table.schema.field(name) for name in self._names], columns)
-            features, values = answered(features, self._names, columns, self._beside)
+            features, values = self._target.parted(table, held=held)
             if len(values):
                 features, weights, key = self._roles.parted(features, held=held)
                 yield RowChunk(features, values, start, weights, key)
             start += len(values)
-        left = self._beside.left_out(rows, start, self._names)
+        left = self._target.beside.left_out(rows, start, self._target.names)
         if not held:
-            self._beside.left = left
+            self._target.beside.left = left
         elif left:
             self._notify(f"Of the validation data, {left}")
 
@@ -243,7 +245,7 @@ class Stream:
 
     def _survey(self) -> tuple[Prepared, Array] | None:
         """What the rows are; None where a column's type became another one half-way."""
-        target, digest = TargetProfile(self._names, self._task), Digest()
+        target, digest = self._target.profile(), Digest()
         sample, kept = Reservoir(self._most), Reservoir(SAMPLE_ROWS)
         profile: TableProfile | None = None
         schema, dtype = None, None
@@ -253,7 +255,7 @@ class Stream:
             features, values, start, weights, _ = rows
             if profile is None:
                 schema, dtype = features.schema, values.dtype
-                self._texts = texts_of(features, self._names if values.dtype.kind == "O" else ())
+                self._texts = texts_of(features, self._target.texts(values))
                 check_image(features.schema, self.layout)
                 profile = TableProfile(features.schema, FitConfig(self.layout, self._data.preprocess == "auto"))
             elif not features.schema.equals(schema) or values.dtype != dtype:
@@ -263,7 +265,7 @@ class Stream:
                 self._first = target.first
             held = self._held_out(rows)
             drawn = draws(start, len(values), self._seed, SAMPLE)
-            whole = features.append_column(TARGET, _arrow(values))
+            whole = self._target.beside_features(features, values)
             if held.any():
                 kept.add(whole.filter(pa.array(held)), drawn[held])
                 whole, values, drawn = whole.filter(pa.array(~held)), values[~held], drawn[~held]
@@ -278,7 +280,7 @@ class Stream:
             self.held += int(held.sum())
         if profile is None:
             raise DataError(
-                f"The target {', '.join(self._names)!r} is missing in every row.", "Give rows with the answers."
+                f"The target {', '.join(self._target.names)!r} is missing in every row.", "Give rows with the answers."
             )
         if self.rows + self.held < 2:
             raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
@@ -290,15 +292,13 @@ class Stream:
         return prepared, target.extremes if prepared.answers.numeric else np.zeros((0, 1))
 
     def _understood(
-        self, profile: TableProfile, target: TargetProfile, sample: Reservoir, kept: Reservoir, digest: str
+        self, profile: TableProfile, target: TargetReading, sample: Reservoir, kept: Reservoir, digest: str
     ) -> Prepared:
-        rows, values = _parted(sample.table())
-        answers = respelled(
-            target.fitted(standardises(self._loss, self._named, self.layout == "raw")), self._beside.spelled
-        )
-        for note in self._beside.notes:
+        rows, values = self._target.apart(sample.table())
+        answers = self._target.fitted(target, self._standardise)
+        for note in self._target.beside.notes:
             self._notify(note)
-        tell_labels(self._names, answers.classes, self._notify)
+        tell_labels(self._target.names, answers.classes, self._notify)
         counting = {name: ends for name, ends in self._runs.found.items() if name not in self._roles.features}
         processor = profile.finish(rows, self._notify, counting)
         ragged = next((feature.name for feature in processor.features if feature.ragged), "")
@@ -312,8 +312,9 @@ class Stream:
         transform = Preprocessing(processor)
         others = next(self._validation(), None)
         shown = kept.table()
-        few, known = others[:2] if others else (_parted(shown) if shown is not None else (rows, values))
+        few, known = others[:2] if others else (self._target.apart(shown) if shown is not None else (rows, values))
         few, known = few.slice(0, SAMPLE_ROWS).select(processor.names), known[:SAMPLE_ROWS]
+        given, givens = self._target.forms(values)
         return Prepared(
             processor,
             answers,
@@ -323,9 +324,14 @@ class Stream:
             few.append_column(TARGET, column(answers.encode(known), TARGET)),
             digest,
             torch.from_numpy(target.counts(answers)),
-            given=given_by(None, values),
-            notes=self._beside.notes,
+            given=given,
+            givens=givens,
+            notes=self._target.beside.notes,
         )
+
+    def _standardise(self, head: str) -> bool:
+        loss = self._loss.get(head, "auto") if isinstance(self._loss, Mapping) else self._loss
+        return standardises(loss, self._named, self.layout == "raw")
 
     def _validation(self) -> Iterator[RowChunk]:
         """Rows of the validation data, where it is data of its own."""
@@ -333,7 +339,7 @@ class Stream:
         if held is None or isinstance(held, (int, float)) or self._cut is not None:
             return
         if isinstance(held, tuple) and len(held) == 2:
-            _, table, values, _ = part(held, None, beside=Beside(ignored=lambda: self._beside.no_target))
+            table, values = self._target.validation(held, self._data.csv)
             table, weights, key = self._roles.parted(table, held=True)
             yield RowChunk(table, values, 0, weights, key)
             return
@@ -405,15 +411,3 @@ class Stream:
         if target.dtype == torch.int64:
             kinds[-1] = replace(kinds[-1], disk=torch.int32)
         return kinds
-
-
-def _arrow(values: Array) -> pa.Array:
-    if values.ndim > 1:
-        return column(values, TARGET)
-    if is_decimal(values):  # of one column, and so of one scale
-        return pa.array(values, pa.decimal256(76, max(0, -int(values[0].as_tuple().exponent))))
-    return pa.array(values)
-
-
-def _parted(table: pa.Table) -> tuple[pa.Table, Array]:
-    return answered(table.drop_columns([TARGET]), (TARGET,), [table.column(TARGET)])

@@ -132,18 +132,14 @@ def training_rows(
     if data.inputs and (isinstance(model, str) or data.stream):
         what = "rows that are read from disk" if data.stream else "an architecture by name"
         raise OptionError(f"--inputs names arguments of a module's forward; {what} have one input.", "Drop --inputs.")
-    several = meant.several or bool(heads_of(_target_of(data)))
-    if several and data.stream:
-        raise OptionError("Rows that are read from disk have one target.", "Drop --stream.")
-    source = None if data.inputs or several else streamed_source(data, notify)
+    heads = heads_of(_target_of(data), meant.several)
+    source = None if data.inputs or not _from_columns(heads, data) else streamed_source(data, notify, bool(heads))
     if source is not None and by_ports(model) and _reads_whole(source, data, notify):
         source = None
     if source is not None:
-        task = meant.task
-        assert not isinstance(task, Mapping)  # a dict of losses is of several targets
         if specs.run.loader_workers is not None:
             raise loaders.no_loader_workers()
-        stream = Stream(data, model, loss, seed, source, task, notify, pause)
+        stream = Stream(data, model, loss, seed, source, meant.task, notify, pause, heads=heads)
         return TrainingRows(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
     train_rows, validation, names, array = read(data, seed, meant.task, notify, beside, meant.several)
@@ -191,6 +187,21 @@ def training_rows(
     if prepared.processor.lazy:
         lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed)
     return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
+
+
+def _from_columns(heads: Mapping[str, Any], data: DataSpec) -> bool:
+    """Whether each of several targets, if there are several, is a column of the rows.
+
+    Raises
+    ------
+    OptionError
+        If they are not, and streaming was requested.
+    """
+    if all(target_names(of, (), -1) for of in heads.values()):
+        return True
+    if data.stream:
+        raise OptionError("The targets of rows that are streamed are columns of them.", "--target a,b")
+    return False
 
 
 def _reads_whole(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) -> bool:

@@ -81,6 +81,31 @@ def each(asked: Any, heads: Sequence[str], what: str, usual: Any) -> tuple[Any, 
     return tuple(asked.get(name, usual) for name in heads)
 
 
+class ClassWeighted:
+    """Loss of a head whose classes count differently: the mean over rows, each times the weight of its class.
+
+    Unlike one that is divided by the weights of each batch, it is the same in however many parts a batch comes.
+
+    Parameters
+    ----------
+    rowwise : callable
+        ``(outputs, target) -> losses``, one for each row.
+    weights : Tensor, shape (classes,)
+        Mean 1 over the training rows.
+    mean : bool
+        Whether the mean is taken, rather than the loss of each row.
+    """
+
+    def __init__(self, rowwise: Callable[[Tensor, Tensor], Tensor], weights: Tensor, *, mean: bool) -> None:
+        self.rowwise, self.weights, self.mean = rowwise, weights, mean
+
+    def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The loss of a batch; without ``mean`` (n,)."""
+        losses = self.rowwise(outputs, target).reshape(len(target), -1).mean(dim=1)
+        losses = losses * self.weights[target.reshape(-1).long()]
+        return losses.mean() if self.mean else losses
+
+
 class SumOfLosses:
     """Weighted sum of the losses of several heads.
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.core.losses.check import Families
-from maas_magics.core.losses.heads import Forms, SumOfLosses, each
+from maas_magics.core.losses.heads import ClassWeighted, Forms, SumOfLosses, each
 from maas_magics.core.losses.known import known
 from maas_magics.core.losses.own import Form, OwnLoss
 from maas_magics.core.networks.blame import name_of
 from maas_magics.core.tasks.base import Family, Task, TaskName
+from maas_magics.core.tasks.class_weights import weights_of
 from maas_magics.core.tasks.fit import is_of_quantities
 from maas_magics.core.tasks.losses import CLASSES, LABELS, LOSSES, REGRESSION, Loss
 
@@ -77,7 +78,7 @@ def make_loss(
         Of several heads, one for each, or the same for all.
     task : Task
     weights : Tensor or None
-        One for each class.
+        One for each class; of several heads side by side.
     smoothing : float
         Share of the target spread over all classes.
     form : Form, optional
@@ -88,12 +89,17 @@ def make_loss(
     if task.parts:
         forms = form.forms if isinstance(form, Forms) else (None,) * len(task.parts)
         asked = each(loss, task.names, "loss", "auto")
-        losses = [
-            make_loss(one, head, None, smoothing, of) for one, head, of in zip(asked, task.parts, forms, strict=True)
-        ]
-        return SumOfLosses(losses, task)
+        parts = zip(asked, task.parts, forms, weights_of(task, weights), strict=True)
+        return SumOfLosses([_of_head(one, head, of, classes, smoothing) for one, head, of, classes in parts], task)
     assert not isinstance(form, Forms)
     return OwnLoss(loss, form) if callable(loss) else task.loss(loss, weights, smoothing, reduction)
+
+
+def _of_head(loss: Any, head: Task, form: Form | None, classes: Tensor | None, smoothing: float) -> Loss:
+    """Loss of one of several heads."""
+    if classes is None or callable(loss) or not head.one_label:
+        return make_loss(loss, head, classes, smoothing, form)
+    return ClassWeighted(make_loss(loss, head, None, smoothing, form, "none"), classes, mean=True)
 
 
 def mass_of(loss: Any, task: Task, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:

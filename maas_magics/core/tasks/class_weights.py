@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,19 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
     Parameters
     ----------
     asked : None, "balanced", dict by label, or sequence
-        The option ``--class-weights``; a sequence is in the order of the labels.
+        The option ``--class-weights``; a sequence is in the order of the labels. Of several heads,
+        "balanced", or one of these for each by its name.
     answers : Task
         The fitted target.
     target : Tensor, shape (n,) or (n, outputs)
         Encoded training target.
     counts : Tensor, optional
-        Rows of each class, int64 (classes,), where ``target`` is but a sample.
+        Rows of each class, int64 (classes,), where ``target`` is but a sample; of several heads side by side.
+
+    Returns
+    -------
+    Tensor or None, float32 (classes,)
+        Of several heads side by side, see `weights_of`; the mean over the training rows of a head is then 1.
 
     Raises
     ------
@@ -34,6 +40,8 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
     """
     if asked is None:
         return None
+    if answers.parts:
+        return _of_heads(asked, answers, target, counts)
     if not (answers.one_label or answers.exclusive):
         raise OptionError(f"Class weights are for labels; the task is {answers.task}.", "Drop --class-weights.")
     labels = answers.labels
@@ -51,7 +59,10 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
         return balanced_weights(counts)
     if not isinstance(asked, dict) and len(asked) > len(labels):
         raise OptionError(f"{len(asked)} class weights were given for {len(labels)} labels.", _told(labels))
-    given = {str(label): float(weight) for label, weight in _pairs(asked, labels)}
+    given = {str(label): weight for label, weight in _pairs(asked, labels)}
+    odd = next((weight for weight in given.values() if not isinstance(weight, (int, float))), None)
+    if odd is not None:
+        raise OptionError(f"A class weight is a number, not {odd!r}.", _told(labels))
     for label in labels:
         if label not in given:
             raise OptionError(f"The class weights lack the label {label!r}.", _told(labels))
@@ -63,6 +74,78 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
                 f"The weight of {label!r} is {weight:g}; a number of at least 0 was expected.", "Drop it."
             )
     return torch.tensor([given[label] for label in labels])
+
+
+def weights_of(task: Task, weights: Tensor | None) -> list[Tensor | None]:
+    """Class weights of each head, where there are several; of a head without labels there are none.
+
+    Parameters
+    ----------
+    task : Task
+        The fitted target.
+    weights : Tensor or None
+        What `class_weights` found.
+    """
+    if weights is None:
+        return [None] * len(task.parts)
+    found = torch.split(weights, list(map(_labels, task.parts)))
+    return [part if len(part) else None for part in found]
+
+
+def counts_of(task: Task, counts: Tensor | None) -> list[Tensor | None]:
+    """Rows of each class, by head; None of a head that has not one label a row.
+
+    Parameters
+    ----------
+    task : Task
+        The fitted target.
+    counts : Tensor or None
+        Of all heads side by side.
+    """
+    if counts is None:
+        return [None] * len(task.parts)
+    found = torch.split(counts, [len(head.classes) if head.one_label else 0 for head in task.parts])
+    return [part if len(part) else None for part in found]
+
+
+def _labels(head: Task) -> int:
+    return len(head.classes) if head.one_label or head.exclusive else 0
+
+
+def _of_heads(asked: Any, answers: Task, target: Tensor, counts: Tensor | None) -> Tensor:
+    labelled = [name for name, head in zip(answers.names, answers.parts, strict=True) if _labels(head)]
+    if not labelled:
+        raise OptionError("Class weights are for labels; no target has any.", "Drop --class-weights.")
+    if not isinstance(asked, (str, Mapping)):
+        raise OptionError(
+            f"Class weights of several targets are given for each by its name, not as {type(asked).__name__}.",
+            f'"balanced", or {{{labelled[0]!r}: "balanced"}}',
+        )
+    if isinstance(asked, Mapping):
+        strange = next((name for name in asked if name not in labelled), None)
+        if strange is not None:
+            what = "has no labels" if strange in answers.names else "is not a target"
+            raise OptionError(
+                f"The class weights name {strange!r}, which {what}.",
+                f"Weights for each target of labels: {{{labelled[0]!r}: …}}; those are {', '.join(labelled)}.",
+            )
+    found = []
+    parts = zip(answers.names, answers.parts, answers.targets_of(target), counts_of(answers, counts), strict=True)
+    for name, head, wanted, rows in parts:
+        given = asked if isinstance(asked, str) else asked.get(name)
+        if not _labels(head) or given is None:
+            found.append(torch.ones(_labels(head)))
+            continue
+        try:
+            weights = class_weights(given, head, wanted, rows)
+        except OptionError as error:
+            raise OptionError(f"The target {name!r}: {error.message}", error.hint) from None
+        assert weights is not None
+        if rows is None and len(wanted):
+            known = head.truth(wanted)
+            rows = class_counts(head.scored(known, known)[1], len(weights))
+        found.append(weights if rows is None else weights * rows.sum() / (weights * rows).sum().clamp(min=1e-12))
+    return torch.cat(found)
 
 
 def _pairs(weights: Any, labels: Sequence[str]) -> Iterable[tuple[Any, Any]]:

@@ -104,17 +104,33 @@ def fit_heads(
     DataError
         As `fit_task` does.
     """
-    for name in columns:
+    tasks = {name: fit_task(values[name], columns[name], kinds[name], standardise[name]) for name in columns}
+    return heads_of_tasks(tasks)
+
+
+def heads_of_tasks(fitted: Mapping[str, Task]) -> Heads:
+    """Several fitted targets as one.
+
+    Parameters
+    ----------
+    fitted : mapping of str to Task
+        The task of each head by its name.
+
+    Raises
+    ------
+    DataError
+        If outputs of two heads have the same name.
+    """
+    for name in fitted:
         other = next(
-            (other for other in columns if other.startswith((f"{name}_probabilities", f"{name}_probability_"))), ""
+            (other for other in fitted if other.startswith((f"{name}_probabilities", f"{name}_probability_"))), ""
         )
         if other:
             raise DataError(
                 f"A target is called {other!r}, as the probabilities of the target {name!r} are.",
                 "Give it another name.",
             )
-    heads = tuple(fit_task(values[name], columns[name], kinds[name], standardise[name]) for name in columns)
-    return Heads(tuple(columns), heads=heads, loss_weights=(1.0,) * len(heads))
+    return Heads(tuple(fitted), heads=tuple(fitted.values()), loss_weights=(1.0,) * len(fitted))
 
 
 def respelled(task: Task, spelled: Mapping[str, str]) -> Task:

@@ -17,7 +17,6 @@ import numpy as np
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.tasks.base import Decision, Link, Task
 
 if TYPE_CHECKING:
@@ -160,10 +159,6 @@ class Heads(Task, frozen=True, tag="heads"):
         for name, head in zip(self.names, self.heads, strict=True):
             head.check_rows(values[name])
 
-    def counted(self, figures: RunningStatistics, counts: Array, standardise: bool) -> Task:
-        """Rows from disk have one target."""
-        raise OptionError("Rows that are read from disk have one target.", "Drop --stream.")
-
     def same_encoding(self, other: Task) -> bool:
         """Whether each head's is the same."""
         return len(self.parts) == len(other.parts) and all(
@@ -241,8 +236,10 @@ class Heads(Task, frozen=True, tag="heads"):
         """Outputs that say a constant of each head."""
         import torch
 
-        pairs = zip(self.heads, self.truths_of(known), strict=True)
-        return torch.cat([head.constant_outputs(part, None, smoothing) for head, part in pairs])
+        from maas_magics.core.tasks.class_weights import weights_of
+
+        parts = zip(self.heads, self.truths_of(known), weights_of(self, classes), strict=True)
+        return torch.cat([head.constant_outputs(part, weights, smoothing) for head, part, weights in parts])
 
 
 def named(head: str, output: str) -> str:

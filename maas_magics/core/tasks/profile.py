@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,36 @@ MOST_LABELS = 100_000
 
 HEAD = 10_000
 """First rows that decide whether several targets are labels or quantities."""
+
+
+class Profile(Protocol):
+    """What a target is, from one reading of its rows: of one target, or of several."""
+
+    def meet(self, values: Array, start: int) -> Array:
+        """Rows, by place, that are the first of their label and therefore trained on."""
+        ...
+
+    @property
+    def first(self) -> Array:
+        """Places of the rows that `meet` returned."""
+        ...
+
+    def add(self, values: Array) -> None:
+        """Take in the target of some training rows."""
+        ...
+
+    def fitted(self, standardise: Callable[[str], bool]) -> Task:
+        """The fitted task."""
+        ...
+
+    @property
+    def extremes(self) -> Array:
+        """Smallest and largest of each quantity, float64 (2, k)."""
+        ...
+
+    def counts(self, task: Task) -> Array:
+        """Training rows of each class, int64 (classes,)."""
+        ...
 
 
 class TargetProfile:
@@ -100,10 +131,17 @@ class TargetProfile:
             odd = np.flatnonzero(((values != 0) & (values != 1)).any(axis=1))
             self._odd = values[odd[:1]] if len(odd) else None
 
-    def fitted(self, standardise: bool) -> Task:
-        """The fitted task, as `maas_magics.core.tasks.fit.fit_task` has it of all rows."""
-        task = fit_task(self._few(), self.names, self.task, standardise)
-        return task.counted(self.figures, self.counts(task), standardise)
+    def fitted(self, standardise: Callable[[str], bool]) -> Task:
+        """The fitted task, as `maas_magics.core.tasks.fit.fit_task` has it of all rows.
+
+        Parameters
+        ----------
+        standardise : callable
+            Whether quantities are learnt in units of their standard deviation, by the name of the target.
+        """
+        in_units = standardise(self.names[0])
+        task = fit_task(self._few(), self.names, self.task, in_units)
+        return task.counted(self.figures, self.counts(task), in_units)
 
     def _few(self) -> Array:
         """Values that imply the same task and the same labels as all do."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.sources import Source, open_source, typed
-from maas_magics.core.data.target import part, target_names
-from maas_magics.core.data.target_values import Beside
+from maas_magics.core.data.target import named, part, target_names
+from maas_magics.core.data.target_values import Beside, answered
 from maas_magics.core.networks.outputs import is_unnamed
+from maas_magics.core.tasks.base import Family, Task, TaskName
+from maas_magics.core.tasks.fit import heads_of_tasks
+from maas_magics.core.tasks.profile import TargetProfile
 
 
 def heads_of(target: Any, several: bool = False) -> dict[str, Any]:
@@ -95,17 +99,120 @@ def part_heads(
         beside = Beside()
         _, features, found[name], _ = part(source, of, None, texts, beside)
         rows = rows or source.table().num_rows
-        lacking = rows - len(found[name])
-        if lacking:
-            raise DataError(
-                f"The target {name!r} is missing in {lacking:,} of {rows:,} rows; of several targets, each row needs "
-                "all.",
-                "Leave such rows out, or train a model for each target.",
-            )
+        if len(found[name]) < rows:
+            raise lacking(name, rows - len(found[name]), rows)
         notify(beside)
     targets = {column for name, of in heads.items() if target_names(of, (), -1) for column in columns[name]}
     features = features.drop_columns([name for name in features.column_names if name in targets])
     return source, features, recorded(found)
+
+
+def answered_heads(table: pa.Table, columns: Mapping[str, Sequence[str]]) -> tuple[pa.Table, Array, Beside]:
+    """Features and targets of some rows of a file.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows, with the columns of every target.
+    columns : mapping of str to sequence of str
+        Names of each head's target.
+
+    Returns
+    -------
+    features : pyarrow.Table
+        Columns beside the targets, n rows.
+    values : ndarray, shape (n,)
+        Records: a field for each head.
+    beside : Beside
+        Notes on the targets.
+
+    Raises
+    ------
+    DataError
+        If a row lacks a target.
+    """
+    features, _ = named(table, [column for names in columns.values() for column in names])
+    found: dict[str, Array] = {}
+    notes = Beside()
+    for name, of in columns.items():
+        _, parts = named(table, of)
+        beside = Beside()
+        beside.meet([table.schema.field(column) for column in of], parts)
+        _, found[name] = answered(features, of, parts, beside)
+        if len(found[name]) < table.num_rows:
+            raise lacking(name, table.num_rows - len(found[name]), table.num_rows)
+        add_notes(notes, beside)
+    return features, recorded(found), notes
+
+
+class HeadsProfile:
+    """What each of several targets is, from one reading of its rows.
+
+    Parameters
+    ----------
+    columns : mapping of str to sequence of str
+        Names of each head's target.
+    tasks : mapping
+        Of each, as it was requested.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[str]], tasks: Mapping[str, TaskName | Family | None]) -> None:
+        self._heads = {name: TargetProfile(of, tasks[name]) for name, of in columns.items()}
+
+    def meet(self, values: Array, start: int) -> Array:
+        """Rows, by place, that are the first of a label of any head and therefore trained on."""
+        return _union(head.meet(values[name], start) for name, head in self._heads.items())
+
+    @property
+    def first(self) -> Array:
+        """Places of the rows that `meet` returned."""
+        return _union(head.first for head in self._heads.values())
+
+    def add(self, values: Array) -> None:
+        """Take in the targets of some training rows."""
+        for name, head in self._heads.items():
+            head.add(values[name])
+
+    def fitted(self, standardise: Callable[[str], bool]) -> Task:
+        """The fitted tasks."""
+        return heads_of_tasks(
+            {name: head.fitted(partial(_of_head, standardise, name)) for name, head in self._heads.items()}
+        )
+
+    @property
+    def extremes(self) -> Array:
+        """Nothing: heads are not kept within a range."""
+        return np.zeros((0, 1))
+
+    def counts(self, task: Task) -> Array:
+        """Training rows of each class, by head, int64 (classes of all,)."""
+        pairs = zip(self._heads.values(), task.parts, strict=True)
+        return np.concatenate([head.counts(of) for head, of in pairs])
+
+
+def _of_head(standardise: Callable[[str], bool], name: str, column: str) -> bool:
+    """Whether a head is learnt in units of its standard deviation, which goes by its name and not by its column's."""
+    return standardise(name)
+
+
+def _union(places: Iterable[Array]) -> Array:
+    return np.unique(np.concatenate([np.asarray(part, dtype=np.int64) for part in places]))
+
+
+def lacking(name: str, rows: int, of: int) -> DataError:
+    """The error for rows without one of several targets.
+
+    Parameters
+    ----------
+    name : str
+        The target.
+    rows, of : int
+        Rows that lack it, and all.
+    """
+    return DataError(
+        f"The target {name!r} is missing in {rows:,} of {of:,} rows; of several targets, each row needs all.",
+        "Leave such rows out, or train a model for each target.",
+    )
 
 
 def held_heads(held: Any, heads: Mapping[str, Any], csv: str | None, texts: Collection[str]) -> tuple[pa.Table, Array]:

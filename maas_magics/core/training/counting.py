@@ -41,7 +41,8 @@ class Counting:
             return cls(None, None)
         target = prepared.train[1]
         answers = prepared.answers
-        classes = class_weights(asked, answers, target, prepared.counts)
+        # Those of several heads weigh the loss of each, not rows: see `maas_magics.core.training.steps.weighting`.
+        classes = None if answers.parts else class_weights(asked, answers, target, prepared.counts)
         return cls(column, classes, len(answers.classes))
 
     def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:

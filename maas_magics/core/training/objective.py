@@ -64,7 +64,10 @@ def make_objective(task: TaskFigures, prepared: Prepared, device: torch.device) 
     mode = mode_of(monitor, getattr(metrics.get(monitor), "higher_is_better", None))
     mean = prepared.mean_weight
     if mean is not None:
-        each = rowwise(task.loss, answers, smoothing, prepared.form)
+        classes = (
+            class_weights(task.class_weights, answers, prepared.train[1], prepared.counts) if answers.parts else None
+        )
+        each = rowwise(task.loss, answers, smoothing, prepared.form, None if classes is None else classes.to(device))
         weighted = Weighted(each, prepared.train[1][:1], mean)
         return Objective(weighted, metrics, monitor, mode, None, smoothing, None)
     weights = class_weights(task.class_weights, answers, prepared.train[1], prepared.counts)

@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.losses.heads import Forms, SumOfLosses, each
+from maas_magics.core.losses.heads import ClassWeighted, Forms, SumOfLosses, each
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.losses.own import Form, OwnLoss
 from maas_magics.core.tasks.base import Task
+from maas_magics.core.tasks.class_weights import weights_of
 
 Rowwise = Callable[[Tensor, Tensor], Tensor]
 """``(outputs, target) -> losses``, one for each number of the target, or for each row."""
@@ -60,13 +61,17 @@ class Weighted:
         return losses, weights.to(losses.dtype)
 
 
-def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | Forms | None) -> Rowwise:
+def rowwise(
+    loss: Any, answers: Task, smoothing: float, form: Form | Forms | None, classes: Tensor | None = None
+) -> Rowwise:
     """Losses of single rows for a loss by name, one of ``torch.nn``, or a function that takes a ``reduction``.
 
     Parameters
     ----------
     loss, answers, smoothing, form
         As `make_loss` takes them.
+    classes : Tensor, optional
+        Class weights of several heads; those of one target are part of the weights of its rows.
 
     Raises
     ------
@@ -76,7 +81,10 @@ def rowwise(loss: Any, answers: Task, smoothing: float, form: Form | Forms | Non
     if answers.parts:
         forms = form.forms if isinstance(form, Forms) else (None,) * len(answers.parts)
         asked = each(loss, answers.names, "loss", "auto")
-        losses = [rowwise(one, head, smoothing, of) for one, head, of in zip(asked, answers.parts, forms, strict=True)]
+        losses = []
+        for one, head, of, weights in zip(asked, answers.parts, forms, weights_of(answers, classes), strict=True):
+            plain = rowwise(one, head, smoothing, of)
+            losses.append(plain if weights is None else ClassWeighted(plain, weights, mean=False))
         return SumOfLosses(losses, answers, rowwise=True)
     assert not isinstance(form, Forms)
     if not callable(loss):
