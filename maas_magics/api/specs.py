@@ -108,6 +108,10 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     max_bad : float or str
         Largest share of rows whose files cannot be read, which are then left out and named: ``0.01`` or ``"1%"``; 0
         refuses the first.
+    augment : tuple of str
+        Ways in which training rows are varied anew in each epoch, with strengths: of pictures ``"flip"``, ``"crop"``,
+        ``"rotate"``, ``"color"``, ``"erase"``, of sounds ``"shift"``, ``"gain"``, ``"noise"``, ``"mask"``;
+        ``"flip,crop=0.5"``. Held-out rows stay as they are.
     balance : bool
         Draw the training rows with replacement, each label equally likely.
     preprocess : {"auto", "none"}
@@ -147,6 +151,10 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         option("what a column is: review=text, code=column", "COLUMN=KIND", reads="pairs"),
     ] = {}
     max_bad: MaxBad = 0.0
+    augment: Annotated[
+        tuple[str, ...],
+        option("how pictures and sounds are varied in training: flip,crop=0.5,color", "WAYS", reads="text"),
+    ] = ()
     balance: Annotated[bool, option("draw the rows with each label equally likely")] = False
     preprocess: Annotated[Literal["auto", "none"], option("none hands numbers to the module as they are", "HOW")] = (
         "auto"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.events import EpochEnd
+from maas_magics.core.features import pictures
+from maas_magics.core.features.augment import WAYS
+from maas_magics.core.features.augment_pictures import varied
+from maas_magics.core.features.draw import Draw
 
 N = 60
 
@@ -83,3 +90,95 @@ def test_bad_files_of_rows_that_are_held_out_by_themselves(store: Path, tmp_path
 def test_a_share_that_is_none_is_told(share: Any, store: Path) -> None:
     with pytest.raises(OptionError, match="a share of the rows below 1"):
         maas.train("scene", scenes(4), "label", max_bad=share)
+
+
+def draw(seed: int = 3, rows: int = 6) -> Any:
+    return Draw(seed, range(rows), "picture")
+
+
+def test_random_numbers_of_a_row_are_its_own() -> None:
+    whole, some = Draw(3, range(100), "a").uniform("crop", 50), Draw(3, [7, 2], "a").uniform("crop", 50)
+    assert torch.equal(whole[[7, 2]], some) and abs(float(whole.mean()) - 0.5) < 0.02
+    assert abs(float(whole.std()) - 12**-0.5) < 0.01 and float(whole.min()) >= 0 and float(whole.max()) < 1
+    for other in (Draw(4, range(100), "a"), Draw(3, range(100), "b"), Draw(3, range(100, 200), "a")):
+        assert abs(float(np.corrcoef(whole.flatten(), other.uniform("crop", 50).flatten())[0, 1])) < 0.05
+
+
+def test_each_way_varies_pictures_within_their_range() -> None:
+    x = torch.from_numpy(np.random.default_rng(0).integers(20, 230, (6, 3, 12, 10), dtype=np.uint8))
+    flipped = varied(x, {"flip": 1.0}, draw())
+    assert torch.equal(flipped, x.flip(3).float())
+    for name in pictures.AUGMENTS:
+        found = varied(x, {name: WAYS[name]}, draw())
+        assert found.shape == x.shape and found.dtype == torch.float32 and not torch.equal(found, x.float()), name
+        assert x.min() - 0.01 <= found.min() and found.max() <= x.max() + 0.01
+        assert torch.equal(found, varied(x, {name: WAYS[name]}, draw()))
+        assert torch.equal(found[[1, 4]], varied(x[[1, 4]], {name: WAYS[name]}, Draw(3, [1, 4], "picture"))), name
+    flat = torch.full((6, 1, 8, 8), 7.0)
+    everything = varied(flat, {name: WAYS[name] for name in pictures.AUGMENTS}, draw())
+    torch.testing.assert_close(everything, flat)
+
+
+def test_a_turn_moves_no_more_than_its_degrees() -> None:
+    x = torch.zeros(6, 1, 41, 81)
+    x[:, :, 20, 70] = 1.0  # 30 places to the right of the middle
+    found = varied(x, {"rotate": 10.0}, draw())
+    for picture in found:
+        row, column = divmod(int(picture.argmax()), 81)
+        away, angle = np.hypot(row - 20, column - 40), np.degrees(np.arctan2(row - 20, column - 40))
+        assert abs(away - 30) < 1.5 and abs(angle) < 11.5
+
+
+def test_augmented_rows_are_the_same_for_any_workers_and_after_a_pause(store: Path) -> None:
+    asked: dict[str, Any] = {"epochs": 3, "augment": "flip,crop,color", "checkpoint_every": "1", "batch_size": 16}
+    rows = scenes()
+    plain = maas.train("plain", rows, "label", **asked | {"augment": ()})
+    whole = maas.train("whole", rows, "label", **asked)
+    assert whole.history["loss"] != plain.history["loss"]
+    assert maas.train("shared", rows, "label", loader_workers=2, **asked).history == whole.history
+    job = maas.train("paused", rows, "label", background=True, **asked)
+    for event in job.events():
+        if isinstance(event, EpochEnd):
+            job.pause()
+            break
+    while job.info.state not in ("paused", "succeeded"):
+        time.sleep(0.01)
+    if job.info.state == "paused":
+        job.resume()
+    assert job.result().history == whole.history
+    for name, value in maas.load("whole").state_dict().items():
+        assert torch.equal(value, maas.load("paused").state_dict()[name]), name
+
+
+def test_arrays_of_pictures_are_augmented_in_their_own_order_of_axes(store: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    for shape in ((12, 12), (12, 12, 3), (3, 12, 12)):
+        x = (rng.normal(size=(40, *shape)) + label.reshape(-1, *[1] * len(shape))).astype(np.float32)
+        trained = maas.train("array", x, label, epochs=4, augment=("flip", "crop=0.1"))
+        assert trained.info.architecture == "cnn" and np.isfinite(trained.history["loss"]).all()
+        assert maas.predict("array", x).shape == (40,)
+    held = maas.train("array", x, label, validation=(x, label), epochs=1, lr=0.0, augment="flip")
+    same = maas.train("array", x, label, validation=(x, label), epochs=1, lr=0.0)
+    assert held.info.baseline == same.info.baseline  # held-out rows are not varied
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"augment": "flop"}, "no way 'flop'"),
+        ({"augment": "crop=2"}, "'crop=2': a strength above 0"),
+        ({"augment": "crop=x"}, "a strength above 0"),
+        ({"augment": "gain"}, "No column can be augmented by 'gain'"),
+        ({"augment": "flip", "batch_size": "auto"}, "size of batches"),
+    ],
+)
+def test_what_cannot_be_augmented_is_told(options: dict[str, Any], said: str, store: Path) -> None:
+    with pytest.raises(OptionError, match=said) as caught:
+        maas.train("scene", scenes(8), "label", **options)
+    assert caught.value.hint
+
+
+def test_a_table_is_not_augmented(store: Path) -> None:
+    with pytest.raises(OptionError, match="none: no column holds pictures"):
+        maas.train("t", pd.DataFrame({"a": range(30), "y": [0, 1] * 15}), "y", augment="flip")

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures, widths
+from maas_magics.core.features.pictures import channels_last
 from maas_magics.core.tasks.base import Task
-
-CHANNELS = (1, 3, 4)
-"""Lengths of an axis that is taken for colour channels."""
 
 
 class CNN(nn.Module):
@@ -45,10 +43,10 @@ class CNN(nn.Module):
         sides: tuple[int, ...]
         if len(shape) == 2:
             self.axes, inner, sides = None, 1, shape
-        elif shape[0] in CHANNELS or shape[2] not in CHANNELS:
-            self.axes, inner, sides = (0, 1, 2, 3), shape[0], shape[1:]
-        else:
+        elif channels_last(shape):
             self.axes, inner, sides = (0, 3, 1, 2), shape[2], shape[:2]
+        else:
+            self.axes, inner, sides = (0, 1, 2, 3), shape[0], shape[1:]
         stages: list[nn.Module] = []
         side = min(sides)
         for width in widths(channels):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range
 from maas_magics.core.data.media import OPENS, opening, shuffled
+from maas_magics.core.features.augment import Augmentation
 from maas_magics.core.features.module import Preprocessing, entered_ready
 from maas_magics.core.features.processor import Processor
 
@@ -32,10 +33,20 @@ class EncodedRows(Dataset[Any]):
         Encoded, with the weights of its rows beside it.
     processor : Processor
     transform : Preprocessing
+    augment : mapping of str to float
+        How training rows are varied; see `maas_magics.core.features.augment.parsed`.
     """
 
-    def __init__(self, table: pa.Table, target: Tensor, processor: Processor, transform: Preprocessing) -> None:
+    def __init__(
+        self,
+        table: pa.Table,
+        target: Tensor,
+        processor: Processor,
+        transform: Preprocessing,
+        augment: Mapping[str, float] | None = None,
+    ) -> None:
         self.table, self.target, self.processor, self.transform = table, target, processor, transform
+        self._augmentation = Augmentation(processor, augment) if augment else None
         self._opens = OPENS.get()
 
     def __len__(self) -> int:
@@ -43,10 +54,19 @@ class EncodedRows(Dataset[Any]):
 
     def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
         """What the network takes of some rows, and their target."""
+        return self.in_epoch(rows, None)
+
+    def in_epoch(self, rows: list[int], seed: int | None) -> tuple[Tensor, ...]:
+        """The same, varied by the seed of an epoch where rows are."""
         with opening(self._opens), shuffled():  # a loader worker gets it
             entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
+        vary = self._augmentation if seed is not None else None
         with torch.inference_mode():
+            if vary is not None and seed is not None:
+                entered = vary.entering(entered, seed, rows)
             made = self.transform(*entered)
+            if vary is not None and seed is not None:
+                made = vary.made(made, seed, rows)
         return *(x.clone() for x in made), self.target[rows]
 
 
@@ -60,13 +80,18 @@ class Lazy:
     workers : int
         Processes that encode; with 0 this one does.
     seed : int
+    augment : mapping of str to float
+        How training rows are varied.
     """
 
     why_one_process: ClassVar[str] = "Rows that are encoded as they are requested go to one process."
     why_in_order: ClassVar[str] = "Rows that are encoded as they are requested come in an order of their own."
 
-    def __init__(self, train: Rows, held: Rows | None, workers: int, seed: int) -> None:
+    def __init__(
+        self, train: Rows, held: Rows | None, workers: int, seed: int, augment: Mapping[str, float] | None = None
+    ) -> None:
         self._train, self._held, self._workers, self._seed = train, held, workers, seed
+        self._augment = augment
 
     @contextmanager
     def written(
@@ -104,7 +129,9 @@ class Lazy:
     def _encoded(self, prepared: Prepared, rows: Rows, counting: Counts, *, held: bool) -> EncodedRows:
         weights = None if rows.weights is None else torch.from_numpy(in_range(rows.weights))
         target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
-        return EncodedRows(prepared.processor.ready(rows.table), target, prepared.processor, prepared.transform)
+        ready = prepared.processor.ready(rows.table)
+        augment = None if held else self._augment
+        return EncodedRows(ready, target, prepared.processor, prepared.transform, augment)
 
 
 def _as_it_is(made: Any) -> Any:

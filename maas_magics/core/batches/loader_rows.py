@@ -83,8 +83,11 @@ class BatchDataset(Dataset[Any]):
         dataset = self.parts[asked.part]
         row: Any = ""
         try:
+            in_epoch = getattr(dataset, "in_epoch", None)
             together = getattr(dataset, "__getitems__", None)
-            if together is not None:
+            if in_epoch is not None:
+                items = in_epoch(asked.rows, asked.seed)
+            elif together is not None:
                 items = together(asked.rows)
             else:
                 items = []

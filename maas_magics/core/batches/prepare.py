@@ -279,6 +279,7 @@ def prepare(
     labels: bool = False,
     beside: Beside | None = None,
     given: Mapping[str, Mapping[str, Any]] | None = None,
+    lazy: bool = False,
 ) -> Prepared:
     """Fit preprocessing and answers on the training rows, and apply them to all.
 
@@ -305,6 +306,8 @@ def prepare(
         The notes on the target.
     given : mapping of str to mapping, optional
         What a pretrained network requires of columns; see `FitConfig`.
+    lazy : bool
+        Whether rows are encoded as an epoch requests them, whatever the columns are.
     """
     beside = beside or Beside()
     ignored = beside.no_target if train.target.ndim > 1 else None
@@ -319,7 +322,7 @@ def prepare(
     profile.add(train.table)
     processor = profile.finish(train.table, notify, beside.counting)
     transform = Preprocessing(processor)
-    lazy = processor.lazy
+    lazy = lazy or processor.lazy
     counts = _label_counts(answers, train.target) if lazy else None
     shown = Rows(train.table.slice(0, SAMPLE_ROWS), train.target[:SAMPLE_ROWS]) if lazy else train
     raw = processor.encode(shown.table)

@@ -40,6 +40,8 @@ from maas_magics.core.data.sources import Rereadable
 from maas_magics.core.data.tagged import is_lists_of_text, is_tagged
 from maas_magics.core.data.target import target_names
 from maas_magics.core.data.target_values import Beside, lists_of_labels
+from maas_magics.core.features.augment import check_taken
+from maas_magics.core.features.augment import parsed as parsed_augment
 from maas_magics.core.features.base import Layout
 from maas_magics.core.features.declared import declared, has_ports
 from maas_magics.core.features.tagged import WORDS, check_tags, with_words
@@ -132,8 +134,12 @@ def training_rows(
     if data.inputs and (isinstance(model, str) or data.stream):
         what = "rows that are read from disk" if data.stream else "an architecture by name"
         raise OptionError(f"--inputs names arguments of a module's forward; {what} have one input.", "Drop --inputs.")
+    augment = parsed_augment(data.augment)
+    if augment and data.stream:
+        raise OptionError("Rows that are read from disk are not augmented.", "Drop --stream, or --augment.")
     heads = heads_of(_target_of(data), meant.several)
-    source = None if data.inputs or not _from_columns(heads, data) else streamed_source(data, notify, bool(heads))
+    in_memory = data.inputs or augment or not _from_columns(heads, data)
+    source = None if in_memory else streamed_source(data, notify, bool(heads))
     if source is not None and by_ports(model) and _reads_whole(source, data, notify):
         source = None
     if source is not None:
@@ -180,12 +186,15 @@ def training_rows(
         labels=is_named_split(data.validation),
         beside=beside,
         given=given(specs.model.params) if given is not None else None,
+        lazy=bool(augment),
     )
+    check_taken(augment, prepared.processor)
     lazy = None
-    if specs.run.loader_workers is not None and not prepared.processor.lazy:
+    encoded = bool(augment) or prepared.processor.lazy
+    if specs.run.loader_workers is not None and not encoded:
         raise loaders.no_loader_workers()
-    if prepared.processor.lazy:
-        lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed)
+    if encoded:
+        lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed, augment)
     return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
 
 

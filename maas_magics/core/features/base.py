@@ -20,7 +20,9 @@ from maas_magics.core.features.mismatch import infinite
 from maas_magics.core.features.scaling import Scaling
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from maas_magics.core.features.draw import Draw
 
 Layout = Literal["tabular", "flat", "raw", "image", "ports"]
 """What the network gets.
@@ -107,6 +109,39 @@ class Feature(msgspec.Struct, frozen=True):
     hosted: ClassVar[bool] = False
     binary: ClassVar[bool] = False
     answered: ClassVar[bool] = False
+
+    @property
+    def augments(self) -> tuple[str, ...]:
+        """Ways in which training rows may be varied."""
+        return ()
+
+    def varied(self, entered: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """What enters the graph of some training rows, varied.
+
+        Parameters
+        ----------
+        entered : Tensor, shape (n, …)
+            What `entered` made.
+        how : mapping of str to float
+            Some of ``augments``, with their strengths.
+        draw : Draw
+            Random numbers for these rows.
+        """
+        return entered
+
+    def varied_after(self, made: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """What the network gets of some training rows, varied.
+
+        Parameters
+        ----------
+        made : Tensor, shape (n, …)
+            What `module` made.
+        how : mapping of str to float
+            Some of ``augments``, with their strengths.
+        draw : Draw
+            Random numbers for these rows.
+        """
+        return made
 
     @property
     def spec(self) -> TensorSpec:

@@ -10,8 +10,20 @@ import numpy as np
 from maas_magics.api.errors import DataError, require
 from maas_magics.core.data.arrow import Array
 
+AUGMENTS = ("flip", "crop", "rotate", "color", "erase")
+"""Ways in which pictures may be varied for training."""
+
 MOST_PIXELS = 64_000_000
 """Of a picture, before it is decoded."""
+
+
+CHANNELS = (1, 3, 4)
+"""Lengths of an axis that is taken for colour channels."""
+
+
+def channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether the colours of a picture of three axes lie in its last one, (height, width, channels)."""
+    return shape[0] not in CHANNELS and shape[2] in CHANNELS
 
 
 def is_picture(head: bytes) -> bool:

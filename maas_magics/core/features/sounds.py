@@ -9,6 +9,9 @@ import numpy as np
 from maas_magics.api.errors import DataError, require
 from maas_magics.core.data.arrow import Array
 
+AUGMENTS = ("shift", "gain", "noise", "mask")
+"""Ways in which sounds may be varied for training."""
+
 MOST_SECONDS = 600.0
 """Of a sound, before it is decoded."""
 

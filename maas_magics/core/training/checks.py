@@ -13,6 +13,7 @@ from maas_magics.api.specs import DataSpec, TaskSpec
 from maas_magics.core.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.data.roles import roles_of
+from maas_magics.core.features.augment import parsed as parsed_augment
 from maas_magics.core.features.unreadable import share_of
 from maas_magics.core.losses.heads import is_own, parsed
 from maas_magics.core.tasks import tasks
@@ -42,6 +43,8 @@ def check_request(request: TrainRequest) -> None:
                 f"--{name.replace('_', '-')} {least}",
             )
     share_of(request.max_bad)
+    if parsed_augment(request.augment) and is_loader(request.data) and not isinstance(request.model, str):
+        raise OptionError("A loader varies its rows itself.", "Drop --augment; give its Dataset a transform.")
     if not 0 <= request.sample <= SAMPLE_ROWS:
         raise OptionError(f"sample is {request.sample:,}; 0 to {SAMPLE_ROWS:,} rows were expected.", "--sample 0")
     for name in ("lr", "weight_decay", "label_smoothing"):

@@ -237,6 +237,7 @@ class TrainingRun:
             "architecture": self._title,
             **made.summary,
             **({"weights": weights} if weights else {}),
+            **({"augment": ", ".join(self._said.data.augment)} if self._said.data.augment else {}),
             "device": str(self._device),
             **({"precision": precision.name} if precision is not None else {}),
             **({"fast": str(choice)} if choice.summary else {}),

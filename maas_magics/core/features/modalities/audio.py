@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,9 @@ from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.modalities import Modality, modalities
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from maas_magics.core.features.draw import Draw
 
 RATE = 16_000
 """Samples a second that are heard at most."""
@@ -81,6 +84,23 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
     def module(self) -> nn.Module:
         """The mel spectrogram."""
         return mel.LogMel(self.rate, self.bands)
+
+    @property
+    def augments(self) -> tuple[str, ...]:
+        """Those of sounds."""
+        return sounds.AUGMENTS
+
+    def varied(self, entered: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """Sounds, varied."""
+        from maas_magics.core.features.augment_sounds import varied
+
+        return varied(entered, how, draw)
+
+    def varied_after(self, made: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """Spectrograms, some of whose frames and bands are hidden."""
+        from maas_magics.core.features.augment_sounds import masked
+
+        return masked(made, how, draw)
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Sounds of noise."""

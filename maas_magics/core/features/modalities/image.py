@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,12 @@ from maas_magics.core.features import pictures
 from maas_magics.core.features.base import Port, Tell
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.modalities import Modality, modalities
+from maas_magics.core.features.pictures import AUGMENTS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from maas_magics.core.features.draw import Draw
 
 LARGEST = 64
 """Height and width of pictures that come in several sizes, or in larger ones, as a network from scratch sees them."""
@@ -83,6 +87,17 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
         center = [[[255 * mean]] for mean in self.mean]
         scale = [[[1 / (255 * max(std, LEAST_SPREAD))]] for std in self.std]
         return Pixels(center, scale, double=False)
+
+    @property
+    def augments(self) -> tuple[str, ...]:
+        """Those of pictures."""
+        return AUGMENTS
+
+    def varied(self, entered: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """Pictures, varied."""
+        from maas_magics.core.features.augment_pictures import varied
+
+        return varied(entered, how, draw)
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Pictures of noise."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -21,10 +22,13 @@ from maas_magics.core.features.coarse import is_coarse, may_be_coarse
 from maas_magics.core.features.mismatch import check_range, mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.number import AT_ONCE, measure
+from maas_magics.core.features.pictures import AUGMENTS, channels_last
 from maas_magics.core.features.scaling import Scaling
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from maas_magics.core.features.draw import Draw
 
 MOVED = ((2, 0, 1), (1, 2, 0), (1, 0))
 """Orders of axes that arrays often come in: channels last, channels first, and rows for columns."""
@@ -121,6 +125,21 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
         from maas_magics.core.features.pixels import Pixels
 
         return Pixels(self.scaling.center, self.scaling.scale, double=self.dtype not in SHORT)
+
+    @property
+    def augments(self) -> tuple[str, ...]:
+        """Those of pictures, where it is one that is standardised."""
+        return AUGMENTS if self.scaling is not None else ()
+
+    def varied(self, entered: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """Pictures, varied, in the order of axes that they came in."""
+        from maas_magics.core.features.augment_pictures import varied
+
+        if len(self.row) == 2:
+            return varied(entered.unsqueeze(1), how, draw).squeeze(1)
+        if channels_last(self.row):
+            return varied(entered.permute(0, 3, 1, 2), how, draw).permute(0, 2, 3, 1)
+        return varied(entered, how, draw)
 
     def having(self, dtype: str, line: bool) -> TensorFeature:
         """The same with floats of another type, and with one number a row as (n,)."""
