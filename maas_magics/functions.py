@@ -89,7 +89,15 @@ def evaluate(
 
 
 @declared
-def export(model: str, format: str = "onnx", *, tolerance: float = 1e-4, out: str | None = None) -> Artifact:
+def export(
+    model: str,
+    format: str = "onnx",
+    *,
+    tolerance: float = 1e-4,
+    compress: str | None = None,
+    max_drop: float | str = "1%",
+    out: str | None = None,
+) -> Artifact:
     """Convert a model, verify the file against the model, and pack it.
 
     Parameters
@@ -100,10 +108,17 @@ def export(model: str, format: str = "onnx", *, tolerance: float = 1e-4, out: st
         ``"onnx"``, ``"pt2"`` or ``"safetensors"``.
     tolerance : float
         Largest absolute difference of any output that is accepted.
+    compress : str, optional
+        ``"int8"``, or another compressor: the file is then a variant of the version, ``NAME@int8``.
+    max_drop : float or str
+        What the first of the usual metrics may lose on held-out rows by being compressed; see `ExportRequest`.
     out : str, optional
         Folder or file that gets a copy.
     """
-    result = current().run(ExportRequest(model=model, format=format, tolerance=tolerance, out=out))
+    asked = ExportRequest(
+        model=model, format=format, tolerance=tolerance, compress=compress, max_drop=max_drop, out=out
+    )
+    result = current().run(asked)
     assert isinstance(result, Artifact)
     return result
 

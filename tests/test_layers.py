@@ -46,7 +46,9 @@ CORE = (
     *("architectures", "store", "model", "comparing", "runtimes", "generation", "inference", "generate", "context"),
     *(
         "evaluate",
+        "compressors",
         "exporters",
+        "export",
         "any_length",
         "publish",
         "batches",

@@ -167,6 +167,12 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
         Name of a registered exporter.
     tolerance : float
         Largest absolute difference of any output that is accepted.
+    compress : str or None
+        Names of registered compressors, as ``"int8"``, or several in their order, as ``"prune+int8"``. The file is a
+        variant of the version, ``NAME@int8``.
+    max_drop : float or str
+        What the first of the usual metrics may lose on held-out rows by being compressed: 0.01 or ``"1%"``; of an
+        error, such as the rmse, the share by which it may grow.
     out : str or None
         Folder or file that gets a copy.
     """
@@ -174,6 +180,10 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     model: Model
     format: Annotated[str, option("onnx, pt2 or safetensors", "FORMAT", "--format", "-f", offer="formats")] = "onnx"
     tolerance: Annotated[float, option("largest difference of any output that is accepted (1e-4)", "D")] = 1e-4
+    compress: Annotated[str | None, option("make it smaller: int8, or several as a+b", "HOW", offer="compressors")] = (
+        None
+    )
+    max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
     out: Annotated[str | None, option("folder or file that gets a copy", "PATH", "--out", "-o", offer="files")] = None
 
 

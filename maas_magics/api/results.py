@@ -237,6 +237,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     max_abs_diff, tolerance : float
         Largest difference of any output, and the one accepted: of probabilities; of quantities in standard deviations
         of the target, or as a share of the largest where the target was learnt as it is.
+    max_drop : float or None
+        Of a compressed file: what its first metric may lose, instead of a tolerance.
     metrics_before, metrics_after : dict of str to float
         On the model's validation rows.
     bytes_before, bytes_after : int
@@ -254,6 +256,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     bytes_after: int
     latency_before: dict[str, float]
     latency_after: dict[str, float]
+    max_drop: float | None = None
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,8 +289,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     def _rows(self) -> list[tuple[str, str, str]]:
         check = self.verification
         before, after = check.latency_before, check.latency_after
+        accepted = f"{check.tolerance:.0e}" if check.max_drop is None else f"a loss of {check.max_drop:.1%}"
         return [
-            ("max |Δ|", "", f"{check.max_abs_diff:.1e} on {check.rows:,} rows (accepted: {check.tolerance:.0e})"),
+            ("max |Δ|", "", f"{check.max_abs_diff:.1e} on {check.rows:,} rows (accepted: {accepted})"),
             *(
                 (name, format_number(value), format_number(check.metrics_after.get(name, float("nan"))))
                 for name, value in check.metrics_before.items()

@@ -69,9 +69,10 @@ VERBS = {
             name="export",
             request=ExportRequest,
             result=Artifact,
-            run="maas_magics.core.exporters.export:export",
+            run="maas_magics.core.export:export",
             summary="Convert a model, verify the file against the model on held-out rows, and pack it.",
-            example="%export penguins\n%export penguins --format pt2 --out penguins.pt2",
+            example="%export penguins\n%export penguins --format pt2 --out penguins.pt2\n"
+            "%export penguins --compress int8 --max-drop 1%",
         ),
         Verb(
             name="predict",

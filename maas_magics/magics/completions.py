@@ -155,6 +155,11 @@ def arguments(flag: str, package: str) -> Callable[[Typed], list[str]]:
     return offer
 
 
+def compressors(typed: Typed) -> list[str]:
+    """Registered ways to make an export smaller."""
+    return [*registered("maas_magics.core.compressors"), *_brought("maas_magics.compressors")]
+
+
 def formats(typed: Typed) -> list[str]:
     """Registered export formats."""
     return [*registered("maas_magics.core.exporters"), *_brought("maas_magics.exporters")]

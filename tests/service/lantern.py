@@ -34,6 +34,7 @@ from maas_magics.core.tasks.labels import OneLabel
 GROUPS = {
     "architectures": ("lantern", "LANTERN"),
     "exporters": ("plain", "PLAIN"),
+    "compressors": ("coarse", "COARSE"),
     "sources": ("ledger", "LEDGER"),
     "modalities": ("glyph", "GLYPH"),
     "tasks": ("ranks", "Ranks"),
@@ -75,6 +76,28 @@ class Plain:
 
 
 PLAIN = Plain()
+
+
+class Coarse:
+    """Weights as so many 256ths."""
+
+    format = "onnx"
+
+    def compress(self, file: Path, smaller: Path, inputs: Any) -> str:
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.load(file)
+        for weight in model.graph.initializer:
+            if weight.data_type == onnx.TensorProto.FLOAT:
+                weight.CopyFrom(
+                    numpy_helper.from_array(np.round(numpy_helper.to_array(weight) * 256) / 256, weight.name)
+                )
+        onnx.save(model, smaller)
+        return "coarse: weights are 256ths"
+
+
+COARSE = Coarse()
 
 
 class Ledger:

@@ -135,6 +135,26 @@ def test_train_export_evaluate_predict(backend: Backend) -> None:
     )
 
 
+def test_a_compressed_variant_answers_under_its_own_name(used: tuple[Backend, Job[Any]]) -> None:
+    backend, _ = used
+    backend.submit(quick("wide", model="mlp", epochs=2)).result(600)
+    small = backend.submit(ExportRequest(model="wide", compress="int8", max_drop="50%")).result(600)
+    assert (small.variant, small.format, small.model) == ("int8", "onnx", "wide:1")
+    asked = PredictRequest(model="wide@int8", data=X)
+    assert backend.submit(asked).result(600).model == backend.predict(asked).model == "wide:1@int8"
+    assert backend.submit(EvaluateRequest(model="wide@int8", data=X, target=Y)).result(600).model == "wide:1@int8"
+    found = backend.infer("wide@int8", {backend.models.get("wide").signature.inputs[0].name: X})
+    plain = backend.infer("wide", {backend.models.get("wide").signature.inputs[0].name: X})
+    apart = np.abs(found.outputs["prediction"] - plain.outputs["prediction"])
+    assert (found.model, plain.model) == ("wide:1@int8", "wide:1") and 0 < apart.max() < 1
+    assert "model.onnx" in backend.exported("wide:1", "int8") and backend.models.get("wide@int8").ref == "wide:1"
+    for word in (backend.models.delete, lambda ref: backend.models.alias(ref, "best")):
+        with pytest.raises(MaasError, match="is the variant 'int8'"):
+            word("wide@int8")
+    with pytest.raises(ModelNotFound, match="no export of that name"):
+        backend.predict(PredictRequest(model="wide@int4", data=X))
+
+
 def test_events_are_numbered_in_order_and_end(used: tuple[Backend, Job[Any]]) -> None:
     job = used[1]
     events = list(job.events())

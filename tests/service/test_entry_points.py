@@ -23,6 +23,8 @@ model = maas.train("m", book, "y", model="lantern", params={"width": 16})
 print("accuracy", maas.evaluate("m", book)["accuracy"] > 0.9, model.info.architecture)
 artifact = maas.export("m", format="plain")
 print("export", artifact.format, artifact.verification.max_abs_diff)
+small = maas.export("m", compress="coarse", max_drop="5%")
+print("variant", small.variant, len(maas.predict("m@coarse", book)["prediction"]), small.verification.max_abs_diff > 0)
 print("answers", sorted(set(maas.predict("m", book)["prediction"].to_pylist())))
 try:
     maas.train("n", book, "y", model="candle")
@@ -60,7 +62,7 @@ def run(code: str, env: dict[str, str]) -> str:
 
 def test_what_another_package_brings_trains_exports_and_answers(package: dict[str, str]) -> None:
     told = run(USE, package)
-    for line in ("accuracy True lantern", "export plain 0.0", "answers ['down', 'up']", "miss True"):
+    for line in ("accuracy True lantern", "export plain 0.0", "variant coarse 200 True", "answers ['down', 'up']", "miss True"):
         assert line in told
     assert "offered ['cnn', 'fusion', 'hf', 'linear', 'mlp', 'tabm', 'textcnn', 'transformer', 'lantern']" in told
     assert "again 2" in run(AGAIN, package), "another process builds the network by its name"

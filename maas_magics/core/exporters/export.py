@@ -1,4 +1,4 @@
-"""The task behind `%export`: convert, verify against the model on held-out rows, and only then publish."""
+"""Convert a version, and verify what was written against the model on held-out rows."""
 
 from __future__ import annotations
 
@@ -11,54 +11,22 @@ import msgspec
 import numpy as np
 import torch
 
-from maas_magics.api.errors import ExportError, OptionError, ToleranceExceeded
-from maas_magics.api.requests import ExportRequest
+from maas_magics.api.errors import ExportError, ToleranceExceeded
 from maas_magics.api.results import Artifact, Verification
-from maas_magics.core.context import Context
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.examples import ask, drawn, latency, padded_inputs
 from maas_magics.core.model import WEIGHTS, Model
-from maas_magics.core.store.manifest import check_files, digests
+from maas_magics.core.store.manifest import digests
 from maas_magics.core.store.sample import read_sample
-from maas_magics.core.store.storage import REPORT, SAMPLE, staging
+from maas_magics.core.store.storage import REPORT
 from maas_magics.core.tasks.metric_names import make_metrics
 from maas_magics.core.tasks.metrics import evaluate
 from maas_magics.core.tracing import tracing_lock
 
 TOLERANCE = 1e-4
 """Difference from the model that an export may have where no one requests another."""
-
-
-def export(request: ExportRequest, context: Context) -> Artifact:
-    """Convert a version, verify it, and add it to the version's exports.
-
-    Raises
-    ------
-    ExportError
-        If it cannot be converted or opened.
-    ToleranceExceeded
-        If its answers differ by more than the tolerance. Nothing is published then.
-    """
-    exporter = exporters.get(request.format)
-    if not request.tolerance > 0:
-        raise OptionError(f"The tolerance is {request.tolerance:g}; a number above 0 was expected.", "--tolerance 1e-4")
-    name, version = context.store.resolve(request.model)
-    folder = context.store.folder(name, version)
-    check_files(folder, SAMPLE)
-    model = context.loader.model(name, version)
-    context.notify(f"Exporting {name}:{version} to {request.format}.")
-    with staging(context.store.work) as work:
-        artifact = export_to(folder, model, request.format, request.tolerance, work, f"{name}:{version}")
-        context.check_stop()
-        context.store.storage.add(name, version, f"exports/{request.format}", work / request.format)
-    context.loader.forget(name, version)
-    place = context.store.folder(name, version) / "exports" / request.format
-    if request.out:
-        place = deliver(place, exporter.file, Path(request.out).expanduser())
-    return msgspec.structs.replace(artifact, path=str(place))
 
 
 def export_to(version: Path, model: Model, format: str, tolerance: float, place: Path, ref: str) -> Artifact:
@@ -104,31 +72,60 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
             if np.isfinite(apart)
             else "Look for NaN in its answers.",
         )
-    artifact = Artifact(
+    made = Artifact(
         model=ref,
         variant=format,
         format=format,
         path="",
-        digest=_digest(file),
+        digest="",
         signature=signature,
         verification=Verification(
             rows=len(raw[0]),
             max_abs_diff=apart,
             tolerance=tolerance,
-            metrics_before=_metrics(model, before, target) if len(table) else {},
-            metrics_after=_metrics(model, after, target) if len(table) else {},
+            metrics_before=metrics_of(model, before, target) if len(table) else {},
+            metrics_after=metrics_of(model, after, target) if len(table) else {},
             bytes_before=(version / WEIGHTS).stat().st_size,
-            bytes_after=sum(path.stat().st_size for path in folder.iterdir()),
+            bytes_after=0,
             latency_before=before_ms,
             latency_after=after_ms,
         ),
-        files=digests(folder),
+        files={},
     )
+    return report(folder, file, made)
+
+
+def report(folder: Path, file: Path, made: Artifact) -> Artifact:
+    """Write what was found of an export beside its files; with their digests and bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the export.
+    file : Path
+        The model file in it.
+    made : Artifact
+        What was found.
+    """
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    verified = msgspec.structs.replace(made.verification, bytes_after=size)
+    artifact = msgspec.structs.replace(made, digest=_digest(file), verification=verified, files=digests(folder))
     (folder / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
     return artifact
 
 
-def _metrics(model: Model, answers: Array, target: Array) -> dict[str, float]:
+def metrics_of(model: Model, answers: Array, target: Array) -> dict[str, float]:
+    """The usual metrics of some answers.
+
+    Parameters
+    ----------
+    model : Model
+        The version in torch.
+    answers : ndarray, shape (n, …)
+        Decoded answers.
+    target : ndarray, shape (n,) or (n, k)
+        Encoded target of the same rows.
+    """
     spec = model.manifest.answers
     decoded = spec.table(torch.from_numpy(np.ascontiguousarray(answers)))
     found = evaluate(make_metrics((), spec), *spec.scored(decoded, spec.truth(torch.from_numpy(target.copy()))))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api import share
+from maas_magics.api.errors import DataError
 from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.base import Feature
@@ -22,7 +23,7 @@ Check = Callable[[bytes], None]
 
 
 def share_of(asked: float | str) -> float:
-    """A share of rows, as a number or as per cent.
+    """The share of rows that may be left out.
 
     Parameters
     ----------
@@ -34,14 +35,7 @@ def share_of(asked: float | str) -> float:
     OptionError
         If it is not a share below 1.
     """
-    text = str(asked).strip()
-    try:
-        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found < 1:
-        raise OptionError(f"max bad is {text}; a share of the rows below 1 was expected.", "--max-bad 1%")
-    return found
+    return share.share_of(asked, "--max-bad")
 
 
 def checks_of(table: pa.Table, kinds: Mapping[str, str]) -> dict[str, Check]:

@@ -60,8 +60,8 @@ class Loader:
         self._lock = threading.Lock()
         self.memory = memory
         self._shared = shared
-        self._predictors: OrderedDict[tuple[str, int], Predictor] = OrderedDict()
-        self._sizes: dict[tuple[str, int], int] = {}
+        self._predictors: OrderedDict[tuple[str, int, str], Predictor] = OrderedDict()
+        self._sizes: dict[tuple[str, int, str], int] = {}
         self._closed: set[tuple[str, int]] = set()
         self._generators: OrderedDict[tuple[str, int], Generator] = OrderedDict()
         self._loops: weakref.WeakSet[Loop] = weakref.WeakSet()
@@ -113,15 +113,15 @@ class Loader:
         ModelClosed
             If it was closed.
         """
-        key = self._store.resolve(ref)
+        key = self._store.find(ref)
         found = self._predictors.get(key)
         if found is not None:
             with contextlib.suppress(KeyError):
                 self._predictors.move_to_end(key)
             return found
-        if key in self._closed:
+        if key[:2] in self._closed:
             raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
-        return self._open(key)
+        return self._open(key[:2], key[2])
 
     def generator(self, ref: str) -> Generator | None:
         """What generates for a reference now; None where a model answers in one pass.
@@ -134,7 +134,7 @@ class Loader:
         key = self._store.resolve(ref)
         if key in self._closed:
             raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
-        if key in self._predictors:
+        if (*key, "") in self._predictors:
             return None
         found = self._generators.get(key)
         if found is None:
@@ -178,15 +178,16 @@ class Loader:
         for loop in self.loops():
             loop.end(error)
 
-    def _open(self, key: tuple[str, int]) -> Predictor:
+    def _open(self, key: tuple[str, int], variant: str = "") -> Predictor:
         """Open a version, in place of the one that may be open; requests to that one still get their answers."""
         folder = self._store.folder(*key)
         if is_awaited(folder) and key not in self._models and self._export(key):
             folder = self._store.folder(*key)
-        found = Predictor(f"{key[0]}:{key[1]}", folder, lambda: self._answering(key, folder), self._shared)
+        ref = f"{key[0]}:{key[1]}" + (f"@{variant}" if variant else "")
+        found = Predictor(ref, folder, lambda: self._answering(key, folder), self._shared, variant)
         with self._lock:
-            self._predictors[key] = found
-            self._sizes[key] = found.size
+            self._predictors[*key, variant] = found
+            self._sizes[*key, variant] = found.size
             while len(self._predictors) > 1 and (len(self._predictors) > MOST or self._held() > self.memory):
                 self._sizes.pop(self._predictors.popitem(last=False)[0])
         return found
@@ -211,14 +212,15 @@ class Loader:
 
     def opened(self, ref: str) -> bool:
         """Whether a reference names a version that is open now."""
-        return self._store.resolve(ref) in self._predictors
+        return self._store.find(ref) in self._predictors
 
     def load(self, ref: str) -> None:
         """Open a version, anew if it is open; undoes `unload`."""
+        *_, variant = self._store.find(ref)
         key = self._store.resolve(ref)
         self._generators.pop(key, None)
         if self._open_generator(key) is None:
-            self._open(key)
+            self._open(key, variant)
         self._closed.discard(key)
 
     def unload(self, ref: str) -> None:
@@ -237,6 +239,6 @@ class Loader:
     def loaded(self) -> dict[str, bool]:
         """Versions that are open (True), or were closed (False)."""
         with self._lock:
-            states = dict.fromkeys(self._closed, False) | dict.fromkeys(self._predictors, True)
+            states = dict.fromkeys(self._closed, False) | dict.fromkeys((key[:2] for key in self._predictors), True)
             states |= dict.fromkeys(self._generators, True)
         return {f"{name}:{version}": open for (name, version), open in states.items()}

@@ -58,19 +58,26 @@ class Predictor:
         Makes the torch model when there is no ONNX export.
     shared : bool
         See `Engine`.
+    variant : str
+        Name of the export that answers; the plain one where it is empty.
     """
 
-    def __init__(self, ref: str, folder: Path, model: Callable[[], Model], shared: bool = False) -> None:
+    def __init__(
+        self, ref: str, folder: Path, model: Callable[[], Model], shared: bool = False, variant: str = ""
+    ) -> None:
         self.ref = ref
         manifest = read_manifest(folder)
         if manifest.info.iterative:
             raise OptionError(f"{ref} answers in several passes.", f"maas.generate({ref!r}, …) runs it.")
-        check_files(folder, PREPROCESS, "exports/onnx")
+        export = folder / "exports" / (variant or "onnx")
+        check_files(folder, PREPROCESS, f"exports/{export.name}")
         self.answers, self.weights = manifest.answers, manifest.plan.get("weights", "")
         self.metrics = manifest.metrics
         """Names of the metrics it was trained with, where they are not the usual ones."""
         self.processor = read_processor(folder)
-        file = folder / "exports" / "onnx" / "model.onnx"
+        file = export / "model.onnx"
+        if variant and not file.is_file():
+            raise OptionError(f"{ref} is a file that no engine here answers with.", f"{ref.partition('@')[0]} answers.")
         self.engine: Session | None = None
         if manifest.runtime:
             self.engine = open_one_pass(folder, shared)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,14 +42,12 @@ def check_name(name: str, what: str = "model name") -> str:
 
 
 def split_ref(ref: str) -> tuple[str, int | None, str | None]:
-    """Name, version and alias that ``NAME``, ``NAME:3`` or ``NAME@alias`` names."""
-    name, colon, version = str(ref).partition(":")
-    if colon:
-        if not re.fullmatch("[0-9]{1,15}", version):
-            raise InvalidName(f"{ref!r} names no version: a number follows the colon.", f"{check_name(name)}:1")
-        return check_name(name), int(version), None
-    name, at, alias = str(ref).partition("@")
-    return check_name(name), None, check_name(alias, "alias") if at else None
+    """Name, version, and alias or variant that ``NAME``, ``NAME:3``, ``NAME@alias`` or ``NAME:3@variant`` names."""
+    whole, at, mark = str(ref).partition("@")
+    name, colon, version = whole.partition(":")
+    if colon and not re.fullmatch("[0-9]{1,15}", version):
+        raise InvalidName(f"{ref!r} names no version: a number follows the colon.", f"{check_name(name)}:1")
+    return check_name(name), int(version) if colon else None, check_name(mark, "alias or variant") if at else None
 
 
 class Store:
@@ -70,7 +68,18 @@ class Store:
         self._newest: dict[str, tuple[object, int]] = {}
 
     def resolve(self, ref: str) -> tuple[str, int]:
-        """Name and version that a reference names now.
+        """Name and version that a reference names now; of a variant, the version that it was made of.
+
+        Raises
+        ------
+        ModelNotFound
+        """
+        return self.find(ref)[:2]
+
+    def find(self, ref: str) -> tuple[str, int, str]:
+        """Name, version and variant that a reference names now; the variant is empty where it names none.
+
+        What stands behind ``@`` is an alias; else an export of the version, or of the newest one.
 
         Raises
         ------
@@ -78,28 +87,52 @@ class Store:
         """
         newest = self._newest.get(ref)
         if newest is not None and newest[0] == self.storage.stamp(ref):
-            return ref, newest[1]
-        name, version, alias = split_ref(ref)
+            return ref, newest[1], ""
+        name, version, mark = split_ref(ref)
         stamp = self.storage.stamp(name)
         versions = self.storage.versions(name)
         if not versions:
             raise ModelNotFound(
                 f"There is no model {name!r}.", did_you_mean(name, self.storage.names()) or f"%train {name} --data …"
             )
-        if alias is not None:
-            aliases = self.storage.aliases(name)
-            if alias not in aliases:
-                raise ModelNotFound(
-                    f"The model {name!r} has no alias {alias!r}.",
-                    did_you_mean(alias, aliases) or f"{name}:{versions[-1]}",
-                )
-            version = aliases[alias]
         if version is None:
-            self._newest[name] = stamp, versions[-1]
-            return name, versions[-1]
+            aliases = self.storage.aliases(name) if mark is not None else {}
+            if mark in aliases:
+                return name, aliases[mark], ""
+            if mark is None:
+                self._newest[name] = stamp, versions[-1]
+            return name, versions[-1], self._variant(name, versions[-1], mark, aliases)
         if version not in versions:
             shown = ", ".join(f"{name}:{number}" for number in versions[-12:])
             raise ModelNotFound(f"The model {name!r} has no version {version}.", f"There is: {shown}.")
+        return name, version, self._variant(name, version, mark, {})
+
+    def _variant(self, name: str, version: int, mark: str | None, aliases: Mapping[str, int]) -> str:
+        """The export of a version that ``mark`` names."""
+        if mark is None:
+            return ""
+        folder = self.folder(name, version) / "exports"
+        there = sorted(os.listdir(folder)) if folder.is_dir() else []
+        if mark not in there:
+            raise ModelNotFound(
+                f"The model {name!r} has no alias {mark!r}, and {name}:{version} has no export of that name.",
+                did_you_mean(mark, (*aliases, *there)) or f"{name}:{version}",
+            )
+        return mark
+
+    def whole(self, ref: str) -> tuple[str, int]:
+        """Name and version that a reference names, which is not a variant.
+
+        Raises
+        ------
+        InvalidName
+            If it is one.
+        """
+        name, version, variant = self.find(ref)
+        if variant:
+            raise InvalidName(
+                f"{ref} is the variant {variant!r} of {name}:{version}; a version was expected.", f"{name}:{version}"
+            )
         return name, version
 
     def folder(self, name: str, version: int) -> Path:
@@ -140,7 +173,7 @@ class Store:
 
     def copy(self, ref: str, name: str) -> ModelInfo:
         """Publish the files of a version as the next version of another model."""
-        source = self.folder(*self.resolve(ref))
+        source = self.folder(*self.whole(ref))
         check_name(name)
         with staging(self.work) as work:
             staged = work / "version"
@@ -151,12 +184,12 @@ class Store:
 
     def alias(self, ref: str, alias: str) -> None:
         """Make ``NAME@alias`` name the version that ``ref`` names now."""
-        name, version = self.resolve(ref)
+        name, version = self.whole(ref)
         self.storage.set_alias(name, check_name(alias, "alias"), version)
 
     def delete(self, ref: str) -> None:
         """Remove a version (``NAME:3``, ``NAME@alias``) or a whole model (``NAME``)."""
-        name, version = self.resolve(ref)
+        name, version = self.whole(ref)
         whole = ref == name
         self.storage.delete(name, None if whole else version)
         for alias, number in self.storage.aliases(name).items():

@@ -1,0 +1,138 @@
+"""`%export --compress`: a smaller variant of a version, judged on held-out rows, that answers under a name of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import maas_magics as maas
+from maas_magics.api.errors import ExportError, InvalidName, MaasError, ModelNotFound, OptionError, ToleranceExceeded
+from maas_magics.api.requests import PredictRequest
+from maas_magics.core.compressors import compressors
+from maas_magics.session import current
+
+rng = np.random.default_rng(1)
+X = rng.normal(size=(600, 40)).astype("float32")
+KIND = (X[:, 0] + X[:, 1] > 0).astype(int)
+SIZE = (X[:, 2] * 3 + X[:, 3]).astype("float32")
+
+
+def net(outputs: int = 2, width: int = 256) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(40, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
+
+
+def ask(ref: str, rows: Any = X[:40]) -> Any:
+    """Answers, with the reference that gave them."""
+    return current().run(PredictRequest(model=ref, data=rows))
+
+
+def train(name: str = "m", target: Any = KIND, **given: Any) -> None:
+    maas.train(name, X, target, **{"model": net(), "epochs": 2, "batch_size": 64, "validation": 0.25} | given)
+
+
+@pytest.mark.parametrize(("target", "outputs"), [(KIND, 2), (SIZE, 1)])
+def test_a_compressed_variant_is_smaller_judged_and_answers(store: Path, target: Any, outputs: int) -> None:
+    train(target=target, model=net(outputs), epochs=8)
+    plain, small = maas.export("m"), maas.export("m", compress="int8", max_drop="5%")
+    assert (small.variant, small.format, small.model) == ("int8", "onnx", "m:1")
+    check = small.verification
+    assert check.max_drop == 0.05 and 0 < check.max_abs_diff < 0.3
+    assert check.bytes_after < 0.35 * plain.verification.bytes_after
+    name = next(iter(check.metrics_after))
+    assert abs(check.metrics_before[name] - check.metrics_after[name]) <= 0.05 * max(1, check.metrics_before[name])
+    answers, exact = ask("m@int8"), ask("m")
+    assert answers.model == "m:1@int8" and exact.model == "m:1" and ask("m@onnx").model == "m:1@onnx"
+    if outputs == 1:
+        apart = np.abs(np.asarray(answers.columns["prediction"]) - np.asarray(exact.columns["prediction"]))
+        assert 0 < apart.max() < 1
+    else:
+        assert np.mean(np.asarray(answers.columns["prediction"]) == np.asarray(exact.columns["prediction"])) > 0.9
+    assert ask("m:1@int8").model == "m:1@int8"
+    scored = maas.evaluate("m@int8", X, target)
+    assert scored.model == "m:1@int8" and scored[name] > 0
+    assert maas.models()[0].exports == ("int8", "onnx")
+
+
+def test_batched_weights_of_an_ensemble_stay_in_floats_and_the_file_runs(store: Path) -> None:
+    train(target=KIND, model="tabm", epochs=2)
+    small = maas.export("m", compress="int8", max_drop=0.2)
+    file = onnx.load(Path(small.path) / "model.onnx")
+    assert any(node.op_type.startswith("DynamicQuantize") or "Integer" in node.op_type for node in file.graph.node)
+    assert len(maas.predict("m@int8", X[:5])) == 5
+
+
+def test_a_loss_past_the_budget_publishes_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(epochs=8)
+
+    class Rough:
+        format = "onnx"
+
+        def compress(self, file: Path, smaller: Path, inputs: Any) -> str:
+            assert inputs[0].shape[1:] == (40,)
+            model = onnx.load(file)
+            for weight in model.graph.initializer:
+                if weight.data_type == onnx.TensorProto.FLOAT:
+                    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
+            onnx.save(model, smaller)
+            return ""
+
+    monkeypatch.setitem(compressors._entries, "rough", Rough())
+    with pytest.raises(ToleranceExceeded, match="rough file answers with accuracy") as told:
+        maas.export("m", compress="rough", max_drop="2%")
+    assert "--max-drop" in told.value.hint
+    folder = store / "models/m/1/exports"
+    assert not folder.is_dir() or "rough" not in os.listdir(folder)
+    assert maas.export("m", compress="rough", max_drop=0.99).variant == "rough"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"compress": "int9"}, MaasError, "no compression 'int9'"),
+        ({"compress": "int8", "max_drop": "much"}, OptionError, "max drop is much"),
+        ({"compress": "int8", "max_drop": -1}, OptionError, "max drop is -1"),
+    ],
+)
+def test_what_cannot_be_compressed_is_told(store: Path, options: dict[str, Any], kind: type, said: str) -> None:
+    train()
+    with pytest.raises(kind, match=said):
+        maas.export("m", **options)
+
+
+def test_a_network_without_products_is_told_where_its_weights_are(store: Path) -> None:
+    pictures = rng.normal(size=(60, 1, 8, 8)).astype("float32")
+    cnn = nn.Sequential(nn.Conv2d(1, 64, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(64, 64, 1), nn.Flatten())
+    maas.train("c", pictures, rng.normal(size=(60, 64)).astype("float32"), model=cnn, epochs=1)
+    with pytest.raises(ExportError, match="the weights stand in Conv"):
+        maas.export("c", compress="int8")
+
+
+def test_a_version_without_held_out_rows_is_not_judged(store: Path) -> None:
+    train(validation=0.0)
+    try:
+        assert maas.export("m", compress="int8", max_drop="20%").verification.rows > 0  # training rows are kept then
+    except ExportError as error:
+        assert "held-out" in error.message
+
+
+def test_a_variant_is_no_version_to_remove_copy_or_name(store: Path) -> None:
+    train()
+    maas.export("m", compress="int8", max_drop=0.5)
+    models = current().backend.models
+    with pytest.raises(InvalidName, match="is the variant 'int8' of m:1"):
+        models.delete("m@int8")
+    with pytest.raises(InvalidName):
+        models.alias("m@int8", "best")
+    with pytest.raises(ModelNotFound, match="has no export of that name"):
+        maas.predict("m@int4", X[:2])
+    models.alias("m:1", "int8")
+    assert ask("m@int8").model == "m:1", "an alias goes first"
+    assert ask("m:1@int8").model == "m:1@int8"
