@@ -62,7 +62,13 @@ def run(code: str, env: dict[str, str]) -> str:
 
 def test_what_another_package_brings_trains_exports_and_answers(package: dict[str, str]) -> None:
     told = run(USE, package)
-    for line in ("accuracy True lantern", "export plain 0.0", "variant coarse 200 True", "answers ['down', 'up']", "miss True"):
+    for line in (
+        "accuracy True lantern",
+        "export plain 0.0",
+        "variant coarse 200 True",
+        "answers ['down', 'up']",
+        "miss True",
+    ):
         assert line in told
     assert "offered ['cnn', 'fusion', 'hf', 'linear', 'mlp', 'tabm', 'textcnn', 'transformer', 'lantern']" in told
     assert "again 2" in run(AGAIN, package), "another process builds the network by its name"
