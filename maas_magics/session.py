@@ -464,6 +464,11 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
         if getattr(values, "ndim", 1) == 1:
             flat[name] = values
             continue
+        if info.vector:
+            from maas_magics.core.data.vectors import one_column
+
+            flat[name] = one_column(values)
+            continue
         head = name.removesuffix("_probabilities")
         labels: Sequence[Any]
         if name == "probabilities":

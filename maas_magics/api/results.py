@@ -21,6 +21,8 @@ def always(baseline: Mapping[str, float]) -> str:
     """
     if {"rmse", "mae", "r2"} & set(baseline):
         return "always the mean"
+    if any(name == "mrr" or name.startswith("recall@") for name in baseline):
+        return "chance"
     return "a constant answer" if set(baseline) <= {"loss"} else "most frequent label"
 
 
@@ -74,6 +76,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         Labels of each head, where a model answers several targets.
     iterative : bool
         Whether an answer takes several passes, and comes in chunks.
+    vector : bool
+        Whether an answer is one vector, rather than several quantities.
     """
 
     name: str
@@ -92,6 +96,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     lineage: dict[str, str] = {}
     head_classes: dict[str, tuple[str, ...]] = {}
     iterative: bool = False
+    vector: bool = False
 
     @property
     def ref(self) -> str:

@@ -112,6 +112,9 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         Ways in which training rows are varied anew in each epoch, with strengths: of pictures ``"flip"``, ``"crop"``,
         ``"rotate"``, ``"color"``, ``"erase"``, of sounds ``"shift"``, ``"gain"``, ``"noise"``, ``"mask"``;
         ``"flip,crop=0.5"``. Held-out rows stay as they are.
+    pairs : tuple of str
+        For the task ``embedding``: two columns, each row of which holds two values whose vectors are to be near each
+        other, as a question and its answer. One network makes vectors of both.
     balance : bool
         Draw the training rows with replacement, each label equally likely.
     preprocess : {"auto", "none"}
@@ -154,6 +157,16 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     augment: Annotated[
         tuple[str, ...],
         option("how pictures and sounds are varied in training: flip,crop=0.5,color", "WAYS", reads="text"),
+    ] = ()
+    pairs: Annotated[
+        tuple[str, ...],
+        option(
+            "two columns whose values belong together, as question,answer: --task embedding",
+            "COLUMNS",
+            reads="quoted",
+            offer="columns_only",
+            listed=True,
+        ),
     ] = ()
     balance: Annotated[bool, option("draw the rows with each label equally likely")] = False
     preprocess: Annotated[Literal["auto", "none"], option("none hands numbers to the module as they are", "HOW")] = (

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, did_you_mean
 from maas_magics.api.requests import EvaluateRequest
 from maas_magics.api.results import Metrics
 from maas_magics.core.context import Context
-from maas_magics.core.data.arrow import Array, is_text, read_numbers
+from maas_magics.core.data.arrow import Array, as_text, is_text, read_numbers
+from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.media import leaving_out
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
@@ -60,7 +61,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     one_label = answers.decision == "likeliest" and not answers.of_words
     return Metrics(
         model=predictor.ref,
-        rows=len(decoded),
+        rows=len(decoded) // (2 if answers.of_pairs else 1),
         values=figures.evaluate(metrics, outputs, wanted),
         baseline=baseline(metrics, answers, wanted),
         classes=answers.labels if one_label else (),
@@ -82,6 +83,8 @@ def _scored(
     data, csv = request.data, request.csv
     if predictor.answers.parts:
         return _scored_heads(predictor, predictor.answers, request, target, notify)
+    if predictor.answers.of_pairs:
+        return _scored_pairs(predictor, data, csv, notify)
     source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
     names = target_names(target, (), -1)
     texts = _texts_of(predictor, names)
@@ -119,6 +122,26 @@ def _readable(
         return table, values, ""
     kept, told = readable(table, checks_for(predictor.processor.features), request.max_bad)
     return (table, values, told) if kept is None else (table.filter(pa.array(kept)), values[kept], told)
+
+
+def _scored_pairs(
+    predictor: Predictor, data: Any, csv: str | None, notify: Callable[[str], None]
+) -> tuple[Array, Array]:
+    """Vectors of the two values of each row, one after the other, and their numbers."""
+    source = typed(open_source(data, csv), predictor.answers.names)
+    table = source.table()
+    lacking = next((name for name in predictor.answers.names if name not in table.column_names), None)
+    if lacking is not None:
+        raise DataError(f"There is no column {lacking!r}.", did_you_mean(lacking, table.column_names))
+    one, other = (as_text(table.column(name)) for name in predictor.answers.names)
+    values, known, left = interleaved(one, other)
+    if left:
+        notify(f"{left:,} of {table.num_rows:,} pairs lack a value and are left out.")
+    if not len(known):
+        raise DataError("No row has both values.", "Give rows of two values.")
+    rows = pa.table({predictor.processor.names[0]: values})
+    slices = (rows.slice(start, CHUNK) for start in range(0, len(known), CHUNK))
+    return gather(({"": predictor.decoded(predictor.encode(part, source))} for part in slices), len(known))[""], known
 
 
 def _texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:

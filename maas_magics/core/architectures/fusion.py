@@ -25,7 +25,7 @@ def fusion(features: NetworkInputs, outputs: int, *, task: Task, hidden: int = 1
     dropout : float
         Probability of dropping a number of a vector.
     """
-    return over_texts(features, outputs, task.of_words, hidden=hidden, dropout=dropout)
+    return over_texts(features, outputs, task.of_words, hidden=hidden, dropout=dropout, of_pairs=task.of_pairs)
 
 
 def recipe(rows: int, task: Task) -> Recipe:

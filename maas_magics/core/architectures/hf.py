@@ -60,7 +60,7 @@ def hf(
     alone = len(features.ports) == 1 and not features.numeric and not features.categories
     text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooling)
     width = (0 if alone else 128) if hidden is None else hidden
-    return over_texts(features, outputs, task.of_words, text, width, dropout, faster=10.0)
+    return over_texts(features, outputs, task.of_words, text, width, dropout, faster=10.0, of_pairs=task.of_pairs)
 
 
 def recipe(rows: int, task: Task) -> Recipe:

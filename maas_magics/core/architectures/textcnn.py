@@ -46,7 +46,7 @@ def textcnn(
         Probability of dropping a number of an embedding.
     """
     text = partial(TextCNN, width=width, filters=filters, tokens=tuple(tokens), dropout=dropout)
-    return over_texts(features, outputs, task.of_words, text, hidden)
+    return over_texts(features, outputs, task.of_words, text, hidden, of_pairs=task.of_pairs)
 
 
 architectures.register("textcnn")(Architecture("ports", textcnn, recipe))

@@ -45,7 +45,7 @@ def transformer(
         Probability of dropping a number inside the layers.
     """
     text = partial(TextTransformer, width=width, layers=layers, heads=heads, dropout=dropout)
-    return over_texts(features, outputs, task.of_words, text, hidden)
+    return over_texts(features, outputs, task.of_words, text, hidden, of_pairs=task.of_pairs)
 
 
 def recipe(rows: int, task: Task) -> Recipe:

@@ -16,6 +16,7 @@ from maas_magics.core.batches.batches import Batches
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.media import OPENS, opening, shuffled
 from maas_magics.core.features.augment import Augmentation
 from maas_magics.core.features.module import Preprocessing, entered_ready
@@ -35,6 +36,8 @@ class EncodedRows(Dataset[Any]):
     transform : Preprocessing
     augment : mapping of str to float
         How training rows are varied; see `maas_magics.core.features.augment.parsed`.
+    group : int
+        Rows that always come together, which count as one: two of a pair.
     """
 
     def __init__(
@@ -44,13 +47,15 @@ class EncodedRows(Dataset[Any]):
         processor: Processor,
         transform: Preprocessing,
         augment: Mapping[str, float] | None = None,
+        group: int = 1,
     ) -> None:
         self.table, self.target, self.processor, self.transform = table, target, processor, transform
         self._augmentation = Augmentation(processor, augment) if augment else None
+        self.group = group
         self._opens = OPENS.get()
 
     def __len__(self) -> int:
-        return len(self.target)
+        return len(self.target) // self.group
 
     def __getitems__(self, rows: list[int]) -> tuple[Tensor, ...]:
         """What the network takes of some rows, and their target."""
@@ -58,6 +63,8 @@ class EncodedRows(Dataset[Any]):
 
     def in_epoch(self, rows: list[int], seed: int | None) -> tuple[Tensor, ...]:
         """The same, varied by the seed of an epoch where rows are."""
+        if self.group > 1:
+            rows = [row * self.group + place for row in rows for place in range(self.group)]
         with opening(self._opens), shuffled():  # a loader worker gets it
             entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
         vary = self._augmentation if seed is not None else None
@@ -82,16 +89,24 @@ class Lazy:
     seed : int
     augment : mapping of str to float
         How training rows are varied.
+    group : int
+        Rows that always come together; see `EncodedRows`.
     """
 
     why_one_process: ClassVar[str] = "Rows that are encoded as they are requested go to one process."
     why_in_order: ClassVar[str] = "Rows that are encoded as they are requested come in an order of their own."
 
     def __init__(
-        self, train: Rows, held: Rows | None, workers: int, seed: int, augment: Mapping[str, float] | None = None
+        self,
+        train: Rows,
+        held: Rows | None,
+        workers: int,
+        seed: int,
+        augment: Mapping[str, float] | None = None,
+        group: int = 1,
     ) -> None:
         self._train, self._held, self._workers, self._seed = train, held, workers, seed
-        self._augment = augment
+        self._augment, self._group = augment, group
 
     @contextmanager
     def written(
@@ -118,7 +133,7 @@ class Lazy:
             made = [
                 FromDataset(
                     readers, number, torch.arange(len(part)), batch_size, _as_it_is, device, seed=self._seed,
-                    lengths=prepared.processor.lengths(part.table), as_made=True,
+                    lengths=self._lengths(prepared, part), as_made=True,
                 )
                 for number, part in enumerate(parts)
             ]  # fmt: skip
@@ -131,7 +146,12 @@ class Lazy:
         target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
         ready = prepared.processor.ready(rows.table)
         augment = None if held else self._augment
-        return EncodedRows(ready, target, prepared.processor, prepared.transform, augment)
+        return EncodedRows(ready, target, prepared.processor, prepared.transform, augment, self._group)
+
+    def _lengths(self, prepared: Prepared, part: EncodedRows) -> Array | None:
+        """Length of each row, or of the longest of a group."""
+        found = prepared.processor.lengths(part.table)
+        return found if found is None or self._group == 1 else found.reshape(-1, self._group).max(axis=1)
 
 
 def _as_it_is(made: Any) -> Any:

@@ -20,6 +20,7 @@ from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.batches.inputs import chosen_of
 from maas_magics.core.batches.lazy import Lazy
 from maas_magics.core.batches.own_module import own_module
+from maas_magics.core.batches.pairs import declared_pairs, paired
 from maas_magics.core.batches.prepare import (
     Counts,
     Prepared,
@@ -137,8 +138,8 @@ def training_rows(
     augment = parsed_augment(data.augment)
     if augment and data.stream:
         raise OptionError("Rows that are read from disk are not augmented.", "Drop --stream, or --augment.")
-    heads = heads_of(_target_of(data), meant.several)
-    in_memory = data.inputs or augment or not _from_columns(heads, data)
+    heads, pairs = heads_of(_target_of(data), meant.several), data.pairs
+    in_memory = data.inputs or augment or pairs or not _from_columns(heads, data)
     source = None if in_memory else streamed_source(data, notify, bool(heads))
     if source is not None and by_ports(model) and _reads_whole(source, data, notify):
         source = None
@@ -157,10 +158,16 @@ def training_rows(
     if one_by_name(model, data.data, train_rows.table) and not _has_gaps(train_rows, validation):
         array, train_rows = True, as_array(train_rows)
         validation = None if validation is None else as_array(validation)
+    if pairs:
+        names = (pairs[0], pairs[1])
+        train_rows = paired(train_rows, *names, notify)
+        validation = None if validation is None else paired(validation, *names, lambda text: None)
     kinds = data.feature
     if is_tagged(train_rows.target):
         kinds = _words_of(specs, train_rows, validation, names[0], ports=by_ports(model))
-    if by_ports(model):
+    if pairs:
+        train_rows = replace(train_rows, table=declared_pairs(train_rows.table, kinds, notify))
+    elif by_ports(model):
         train_rows = replace(train_rows, table=declared(train_rows.table, kinds, notify))
     elif data.feature:
         raise OptionError(
@@ -194,7 +201,9 @@ def training_rows(
     if specs.run.loader_workers is not None and not encoded:
         raise loaders.no_loader_workers()
     if encoded:
-        lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed, augment)
+        lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed, augment, 2 if pairs else 1)
+    elif pairs:
+        raise OptionError("Pairs are of texts, pictures or sounds.", f"--feature {pairs[0]}=text")
     return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
 
 

@@ -255,8 +255,16 @@ class Predictor:
         came_from(source)
         if source.arrays and len(self.processor.features) == 1 and table.num_columns == 1:
             table = table.rename_columns(self.processor.names)
+        elif self.answers.of_pairs and self.processor.names[0] not in table.column_names:
+            table = _renamed(table, self.answers.names, self.processor.names[0])
         with opening(not getattr(source, "sent", False)):
             return self.processor.encode(table)
+
+
+def _renamed(table: Any, names: Sequence[str], name: str) -> Any:
+    """A table whose column of one of some names has another name."""
+    other = next((column for column in table.column_names if column in names), None)
+    return table if other is None else table.select([other]).rename_columns([name])
 
 
 def _of_places(values: Array, places: int) -> Array:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from maas_magics.api.errors import OptionError
 from maas_magics.core.features.base import Port
 from maas_magics.core.features.processor import NetworkInputs
+from maas_magics.core.networks.embedder import Embedder
 from maas_magics.core.networks.encoders import TextCNN, encoder_of
 from maas_magics.core.networks.fusion import Fusion, is_pretrained, parameter_groups
 
@@ -89,9 +90,11 @@ class Tagger(nn.Module):
 
 def over_texts(
     features: NetworkInputs, outputs: int, of_words: bool, text: Text = TextCNN, hidden: int = 128,
-    dropout: float = 0.2, faster: float = 1.0,
+    dropout: float = 0.2, faster: float = 1.0, *, of_pairs: bool = False,
 ) -> nn.Module:  # fmt: skip
     """A network over texts and other columns with an answer a row, or over lists of words with one for each.
+
+    Where rows are pairs, it makes vectors of the values of one column.
 
     Parameters
     ----------
@@ -109,6 +112,8 @@ def over_texts(
         Probability of dropping a number of a vector.
     faster : float
         Times the learning rate at which all but pretrained encoders learn.
+    of_pairs : bool
+        Whether rows are pairs; vectors are then as wide as ``hidden`` says.
 
     Raises
     ------
@@ -125,4 +130,6 @@ def over_texts(
     def encoder(port: Port) -> nn.Module:
         return encoder_of(port, text)
 
+    if of_pairs:
+        return Embedder(features, encoder, hidden, dropout, faster)
     return Fusion(features, outputs, encoder, hidden, dropout, faster)

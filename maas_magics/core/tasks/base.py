@@ -88,6 +88,8 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """The metric by which networks over texts from scratch choose their best epoch."""
     of_words: ClassVar[bool] = False
     """Whether each word of a row has an answer."""
+    of_pairs: ClassVar[bool] = False
+    """Whether rows are pairs of values that one network makes vectors of."""
     decision: ClassVar[Decision]
     usual_metrics: ClassVar[tuple[str, ...]]
     metric_example: ClassVar[str]
@@ -136,6 +138,16 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
             If the task is not for rows that come in batches.
         """
         raise OptionError(f"Rows of a loader or a dataset are not for the task {cls.task}.", "Give arrays or a table.")
+
+    def of_network(self, net: nn.Module) -> Task:
+        """The same with what only the network that learns it shows.
+
+        Parameters
+        ----------
+        net : nn.Module
+            An architecture's, as it was built.
+        """
+        return self
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Self:

@@ -83,6 +83,15 @@ class DecodeWords(nn.Module):
         return torch.softmax(outputs, dim=-1).to(torch.float32)
 
 
+class DecodeVectors(nn.Module):
+    """From vectors of any length, (n, size), to vectors of length 1."""
+
+    def forward(self, outputs: Tensor, rows: int | None = None) -> Tensor:
+        """Outputs, (n, size), to vectors."""
+        values = outputs.reshape(outputs.shape[0] if rows is None else rows, -1)
+        return torch.nn.functional.normalize(values.to(torch.float32), dim=1)
+
+
 class DecodeHeads(nn.Module):
     """From the outputs of several heads, side by side, to their decoded answers, side by side.
 

@@ -30,8 +30,13 @@ def check_request(request: TrainRequest) -> None:
     ------
     OptionError
     """
-    counts = {"epochs": 1, "batch_size": 1, "patience": 0, "threads": 1, "accumulate": 1, "workers": 1}
-    for name, least in (counts | {"loader_workers": 0}).items():
+    named = parsed(spec_of(request, TaskSpec))["task"]
+    for name in named.values() if isinstance(named, dict) else (named,):
+        if name is not None:
+            tasks.get(name)
+    vectors = bool(request.pairs) or (isinstance(named, str) and tasks.get(named).of_pairs)
+    counts = {"batch_size": 1, "patience": 0, "threads": 1, "accumulate": 1, "workers": 1, "loader_workers": 0}
+    for name, least in ({"epochs": 0 if vectors else 1} | counts).items():
         value = getattr(request, name)
         if value == "auto" and name == "batch_size":
             continue
@@ -69,10 +74,6 @@ def check_request(request: TrainRequest) -> None:
         )
     if not 0 <= request.seed < 2**63:
         raise OptionError(f"seed is {request.seed}; a whole number from 0 was expected.", "--seed 0")
-    named = parsed(spec_of(request, TaskSpec))["task"]
-    for name in named.values() if isinstance(named, dict) else (named,):
-        if name is not None:
-            tasks.get(name)
     CheckpointInterval(request.checkpoint_every)
     _check_columns(request)
     _check_steps(request)

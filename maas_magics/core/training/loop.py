@@ -66,6 +66,8 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
             self._checkpoints.cadence.begin(self._step)
             # Weights, those of the best epoch, and what an optimizer keeps of each, as Adam does.
             self._checkpoints.cadence.expect(4 * sum(p.numel() * p.element_size() for p in self._net.parameters()))
+        if not self._plan.epochs:
+            self._measure_as_it_is()
         while self._epoch <= self._plan.epochs and not self._history.stopped and not self._over:
             try:
                 stop = self._train_epoch()
@@ -238,6 +240,15 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
         )
         self._regime.rates.after_epoch(self._step, watched)
         self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
+
+    def _measure_as_it_is(self) -> None:
+        """Measure a network of which nothing is learnt, and keep it."""
+        history = self._history
+        held = self._measure()
+        figures = held or measure(self._net, self._train, self._decode, self._plan)[0]
+        history.best_epoch, history.best_metrics = 0, figures
+        history.curves = {"loss": [figures["loss"]], **{f"val_{name}": [value] for name, value in held.items()}}
+        self._best = {name: _copied(value) for name, value in self._net.state_dict().items()}
 
     # --- what several processes do together: see `workers` ---
 

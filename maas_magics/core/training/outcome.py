@@ -158,6 +158,7 @@ def _manifest(
         task=answers.task,
         architecture=architecture,
         target=answers.names,
+        vector=answers.of_pairs,
         classes=answers.labels if answers.classes else (),
         head_classes={name: head.labels for name, head in zip(answers.names, answers.parts, strict=False)},
         metrics={name: value for name, value in history.best_metrics.items() if math.isfinite(value)},

@@ -14,6 +14,7 @@ import torch
 from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import BudgetSpec, Specs
 from maas_magics.core.architectures import Recipe, named_base
+from maas_magics.core.batches.pairs import with_pairs
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
@@ -38,7 +39,7 @@ def checked(request: TrainRequest) -> Specs:
     if isinstance(specs.model.model, str):
         name, params = named_base(specs.model.model, specs.model.params)
         specs = specs.having("model", model=name, params=params)
-    return specs.having("task", **parsed(specs.task))
+    return with_pairs(specs.having("task", **parsed(specs.task)))
 
 
 def resolve(specs: Specs, recipe: Recipe, device: torch.device) -> Resolved:

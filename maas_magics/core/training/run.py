@@ -74,6 +74,8 @@ class TrainingRun:
         self._context, self._net, self._prepared = context, net, prepared
         self._held, self._device, self._declared = held, device, declared
         self._title = architecture or title_of(net)
+        if held is None and "monitor" in said.usual:  # a metric of held-out rows, as its recipe has it
+            said = msgspec.structs.replace(said, task=msgspec.structs.replace(said.task, monitor="loss"))
         self._objective = make_objective(said.task, prepared, device)
         if held is None and self._objective.monitor != "loss":
             monitor = self._objective.monitor

@@ -128,6 +128,11 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         initialise = getattr(net, "initialise", None)
         if callable(initialise):
             initialise(*prepared.train[0])
+        prepared = with_answers(prepared, prepared.answers.of_network(net))
+        if specs.budget.epochs == 0:
+            if architecture.pretrained is None:
+                raise OptionError(f"{found.chosen} begins with random weights; 0 epochs keep them.", "--epochs 10")
+            specs = specs.having("optimizer", schedule="constant", warmup=0.0)  # of no steps, none has an end
         if callable(loss) or model.outputs is not None:
             prepared = fitted(model, specs.task, net, prepared, [], context.notify)
     else:
