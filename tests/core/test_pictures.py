@@ -182,3 +182,18 @@ def test_what_cannot_be_augmented_is_told(options: dict[str, Any], said: str, st
 def test_a_table_is_not_augmented(store: Path) -> None:
     with pytest.raises(OptionError, match="none: no column holds pictures"):
         maas.train("t", pd.DataFrame({"a": range(30), "y": [0, 1] * 15}), "y", augment="flip")
+
+
+def test_a_residual_network_learns_files_and_arrays(store: Path) -> None:
+    rows = scenes()
+    rows["price"] = np.random.default_rng(0).normal(size=N)
+    trained = maas.train("scene", rows, "label", model="resnet", epochs=20, params={"channels": (16, 32), "blocks": 1})
+    assert trained.info.architecture == "resnet" and trained.metrics["accuracy"] > 0.9
+    assert maas.export("scene").verification.max_abs_diff < 1e-4
+    assert (np.asarray(maas.predict("scene", rows)["prediction"]) == rows.label).mean() > 0.9
+    with pytest.raises(OptionError, match="no column holds any"):
+        maas.train("scene", rows[["price", "label"]], "label", model="resnet")
+    for shape in ((16, 16), (16, 16, 3), (3, 128, 128)):
+        x = np.random.default_rng(0).normal(size=(20, *shape)).astype(np.float32)
+        asked: dict[str, Any] = {"model": "resnet", "epochs": 1, "params": {"channels": (8, 16), "blocks": 1}}
+        assert maas.train("array", x, np.arange(20) % 2, **asked).info.signature.inputs[0].shape == (-1, *shape)

@@ -105,7 +105,7 @@ SCRATCH = [name for name in architectures.names() if architectures.get(name).pre
 
 @pytest.mark.parametrize("name", SCRATCH)
 def test_an_architecture_trains_exports_and_answers_the_same(name: str, store: Path) -> None:
-    rows, labels = fitting(architectures.get(name).layout)
+    rows, labels = fitting(architectures.get(name).arrays or architectures.get(name).layout)
     model = maas.train("m", rows, labels, model=name, epochs=1)
     assert isinstance(model, TrainedModel)
     assert model.info.architecture == name and model.info.parameters > 0 and model.info.task == "multiclass"

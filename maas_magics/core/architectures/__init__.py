@@ -90,6 +90,8 @@ class Architecture:
         the module's ``initialise`` is called, and are those of the version from then on.
     given : callable, optional
         ``given(params) -> dict``: what a pretrained network requires of columns, by modality; see `FitConfig`.
+    arrays : Layout or None
+        What its ``forward`` takes instead where the features are one array of pictures.
     """
 
     layout: Layout
@@ -97,6 +99,7 @@ class Architecture:
     recipe: Callable[[int, Task], Recipe]
     pretrained: Callable[[str], dict[str, Any]] | None = None
     given: Callable[[dict[str, Any]], dict[str, dict[str, Any]]] | None = None
+    arrays: Layout | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -245,7 +245,9 @@ def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
     if isinstance(model, str):
         usual = "fusion" if has_ports(table.schema) else "cnn" if image_like(table.schema, CONVOLVED) else "tabm"
         chosen = usual if model == "auto" else model
-        return chosen, architectures.get(chosen).layout
+        architecture = architectures.get(chosen)
+        pictures = architecture.arrays if image_like(table.schema, 1) else None
+        return chosen, pictures or architecture.layout
     uneven = any(is_listed(kind) for kind in table.schema.types)
     one_by_one = arrays or uneven or takes_by_name(model, table.column_names)
     return title_of(model), "raw" if one_by_one else "flat"
