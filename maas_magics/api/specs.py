@@ -259,6 +259,8 @@ class ModelSpec(Spec, frozen=True, kw_only=True):
         Patterns of parameters that stay as they are, with the statistics of their batch-norms.
     unfreeze : dict of str to int
         Epoch, counted from 1, from which on frozen parameters that match a pattern learn.
+    probe : bool
+        Whether the pretrained part of a network stays as it is, so that what it makes of each row is computed once.
     """
 
     model: Annotated[
@@ -277,6 +279,7 @@ class ModelSpec(Spec, frozen=True, kw_only=True):
     ] = None
     freeze: Annotated[tuple[str, ...], option("patterns of parameters that stay as they are", "PATTERN")] = ()
     unfreeze: Annotated[dict[str, int], option("what learns from an epoch on, as encoder.*@5", "PATTERN@EPOCH")] = {}
+    probe: Annotated[bool, option("train what is behind a pretrained network, which is asked once a row")] = False
 
 
 class OptimizerSpec(Spec, frozen=True, kw_only=True):

@@ -106,6 +106,7 @@ class History:
                 if self.started is not None:  # begun anew in another process
                     event = msgspec.structs.replace(event, time=self.started.time)
                 self.started, self.title, self.state = event, event.title, "running"
+                self.progress = None  # what came before it
                 self._back(event.time, 0, 0, 0)
             case Paused():
                 self.state = "paused"

@@ -80,9 +80,10 @@ class Architecture:
         What its ``forward`` takes.
     network : callable
         ``network(features, outputs, task=…, **hyperparameters) -> nn.Module``, of a `Task`. The module may define
-        ``initialise(*inputs)``, called once with the training rows, and ``parameter_groups()``, whose groups
-        may carry ``lr_factor`` and ``weight_decay_factor``. In training mode it may answer (n, members, outputs);
-        the loss is then applied to every member.
+        ``initialise(*inputs)``, called once with the training rows, ``parameter_groups()``, whose groups may carry
+        ``lr_factor`` and ``weight_decay_factor``, and ``parted()``, its
+        `maas_magics.core.networks.parted.Parted`. In training mode it may answer (n, members, outputs); the loss is
+        then applied to every member.
     recipe : callable
         ``recipe(rows, task) -> Recipe``.
     pretrained : callable, optional
@@ -92,6 +93,9 @@ class Architecture:
         ``given(params) -> dict``: what a pretrained network requires of columns, by modality; see `FitConfig`.
     arrays : Layout or None
         What its ``forward`` takes instead where the features are one array of pictures.
+    probe : callable, optional
+        ``probe(rows, task) -> Recipe`` of what is behind a pretrained part that stays as it is; the network then has
+        ``parted()``.
     """
 
     layout: Layout
@@ -100,6 +104,7 @@ class Architecture:
     pretrained: Callable[[str], dict[str, Any]] | None = None
     given: Callable[[dict[str, Any]], dict[str, dict[str, Any]]] | None = None
     arrays: Layout | None = None
+    probe: Callable[[int, Task], Recipe] | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class InMemory:
         target = torch.split(self.target.index_select(0, order), size)
         yield from islice(zip(inputs, target, strict=True), self.steps)
 
+    def by_length(self, numbers: int) -> Iterator[tuple[Tensor, Batch]]:
+        """Every row once, with its place; rows have one length here, and come as `whole` gives them."""
+        yield from zip(torch.split(torch.arange(self.rows), self.measure), self.whole(), strict=True)
+
     def drawn(self, generator: torch.Generator) -> Callable[[int, int], Batch]:
         """An epoch's rows in an order drawn from ``generator``: from two places in it to the rows between them."""
         order = self._draw(generator).to(self.target.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,16 @@ def by_length(order: Tensor, lengths: Tensor, size: int, generator: torch.Genera
         turns = torch.randperm(whole, generator=generator).tolist()
         parts += [batches[at] for at in turns] + list(batches[whole:])
     return torch.cat(parts)
+
+
+def in_parts(lengths: Array, numbers: int) -> Iterator[Tensor]:
+    """Places of rows of about one length, the longest first, as many together as have so many numbers padded."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + max(1, numbers // max(1, int(lengths[order[start]])))
+        yield torch.from_numpy(order[start:stop])
+        start = stop
 
 
 class FromDataset:
@@ -101,6 +112,23 @@ class FromDataset:
         """Every row once, in order, with the same random numbers each time."""
         size = max(self.batch_size, 256)
         return self._batches(in_order(self._part, self._rows, size, self._seed))
+
+    def by_length(self, numbers: int) -> Iterator[tuple[Tensor, Batch]]:
+        """Every row once, those of about one length together, the longest first; each batch with its rows' places.
+
+        Parameters
+        ----------
+        numbers : int
+            Rows times length of a batch, at most, unless it is one row.
+        """
+        if self._lengths is None:
+            parts = torch.split(torch.arange(self.rows), max(self.batch_size, 256))
+        else:
+            parts = tuple(in_parts(self._lengths, numbers))
+        asked = (
+            BatchIndices(self._part, self._rows[part].tolist(), self._seed, number) for number, part in enumerate(parts)
+        )
+        yield from zip(parts, self._batches(asked), strict=True)
 
     def asked(self, generator: torch.Generator, start: int = 0) -> Iterator[BatchIndices]:
         """The batches of an epoch, from ``start`` on."""

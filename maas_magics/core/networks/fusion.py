@@ -12,6 +12,7 @@ from maas_magics.core.features.base import Port
 from maas_magics.core.features.processor import NetworkInputs
 from maas_magics.core.networks.columns import ColumnNetwork
 from maas_magics.core.networks.encoders import encoder_of
+from maas_magics.core.networks.parted import Parted
 
 Encoders = Callable[[Port], nn.Module]
 
@@ -79,6 +80,35 @@ class Fusion(nn.Module):
     def parameter_groups(self) -> list[dict[str, object]]:
         """Weights of layers decay; embeddings, norms and biases do not. What is new may learn faster."""
         return parameter_groups(self, self.encoders, self.faster)
+
+    def parted(self) -> Parted:
+        """Its pretrained encoders, and everything else."""
+        return Parted(_Vectors(self.encoders), _Behind(self))
+
+
+class _Vectors(nn.Module):
+    """What is behind pretrained encoders gets: their vectors, and any other column as it came."""
+
+    def __init__(self, encoders: nn.ModuleList) -> None:
+        super().__init__()
+        self.encoders = encoders
+
+    def forward(self, numeric: Tensor, categorical: Tensor, *ports: Tensor) -> tuple[Tensor, ...]:
+        each = zip(self.encoders, ports, strict=True)
+        return numeric, categorical, *(encoder(x) if is_pretrained(encoder) else x for encoder, x in each)
+
+
+class _Behind(Fusion):
+    """A fusion behind its pretrained encoders, whose other layers it shares, by the same names."""
+
+    def __init__(self, whole: Fusion) -> None:
+        nn.Module.__init__(self)
+        self.faster = 1.0  # all of it is new
+        self.encoders = nn.ModuleList(nn.Identity() if is_pretrained(one) else one for one in whole.encoders)
+        self.columns = whole.columns
+        if whole.columns is not None:
+            self.beside = whole.beside
+        self.dropout, self.hidden, self.head = whole.dropout, whole.hidden, whole.head
 
 
 def parameter_groups(net: nn.Module, encoders: Iterable[nn.Module], faster: float) -> list[dict[str, object]]:

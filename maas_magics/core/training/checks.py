@@ -78,6 +78,8 @@ def check_request(request: TrainRequest) -> None:
     _check_columns(request)
     _check_steps(request)
     _check_sharing(request)
+    if request.probe and not isinstance(request.model, str):
+        raise not_pretrained("--probe", "a module of your own")
     check_loader_workers(request.data, request.loader_workers)
     if request.stream not in (None, True, False):
         raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
@@ -85,6 +87,19 @@ def check_request(request: TrainRequest) -> None:
         raise MaasError(
             f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."
         )
+
+
+def not_pretrained(option: str, name: str) -> OptionError:
+    """That an option is for pretrained networks, and this one is not.
+
+    Parameters
+    ----------
+    option : str
+        Such as ``"--probe"``.
+    name : str
+        Of the architecture.
+    """
+    return OptionError(f"{option} is for pretrained networks; {name} is not one.", f"--model hf:FOLDER {option}")
 
 
 def _check_columns(request: TrainRequest) -> None:

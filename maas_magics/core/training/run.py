@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any
@@ -57,6 +58,8 @@ class TrainingRun:
         Its name, or that of what makes the module; empty for the name of the module's class.
     declared : bool
         Whether the network can be made by that name.
+    whole : callable, optional
+        Makes what is published once ``net`` is trained; ``net`` itself where there is none.
     """
 
     def __init__(
@@ -70,9 +73,11 @@ class TrainingRun:
         device: torch.device,
         architecture: str = "",
         declared: bool = False,
+        whole: Callable[[], nn.Module] | None = None,
     ) -> None:
         self._context, self._net, self._prepared = context, net, prepared
         self._held, self._device, self._declared = held, device, declared
+        self._whole = whole
         self._title = architecture or title_of(net)
         if held is None and "monitor" in said.usual:  # a metric of held-out rows, as its recipe has it
             said = msgspec.structs.replace(said, task=msgspec.structs.replace(said.task, monitor="loss"))
@@ -125,7 +130,7 @@ class TrainingRun:
         result = conclude(
             self._said,
             self._context,
-            self._net,
+            self._net if self._whole is None else self._whole().to("cpu").eval(),
             self._prepared,
             plan,
             history,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import nullcontext
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -29,6 +30,7 @@ from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.checks import check_labels, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.fingerprint import architecture_of
+from maas_magics.core.training.probe import behind, probe_recipe
 from maas_magics.core.training.resolve import checked, resolve
 from maas_magics.core.training.run import TrainingRun
 from maas_magics.core.training.steps.devices import find_device
@@ -120,7 +122,8 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
                 "--model NET, or one loss.",
             )
         architecture = architectures.get(found.chosen)
-        recipe = architecture.recipe(rows, prepared.answers)
+        recipe_of = probe_recipe(architecture, found.chosen, run.workers) if model.probe else architecture.recipe
+        recipe = recipe_of(rows, prepared.answers)
         loss = specs.task.loss
         if recipe.clamp and not callable(loss):
             prepared = with_answers(prepared, prepared.answers.clamped(found.learnt))
@@ -158,7 +161,12 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
     with found.batches(prepared, size, here, context.store.work, draw, counting) as (batches, held):
         prepared = counting.counted(prepared)
         check_labels(specs.task, prepared.answers)
-        return TrainingRun(said, context, net, prepared, batches, held, device, found.chosen, named)()
+        begun = partial(TrainingRun, device=device, architecture=found.chosen, declared=named)
+        if not model.probe:
+            return begun(said, context, net, prepared, batches, held)()
+        asked = specs.optimizer.precision
+        part = behind(net.parted(), prepared, batches, held, size, device, context, precision=asked, number=run.threads)  # type: ignore[operator]
+        return begun(said, context, part.net, part.prepared, part.batches, part.held, whole=lambda: net)()
 
 
 def _pause(context: Context) -> None:

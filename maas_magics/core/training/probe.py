@@ -1,0 +1,131 @@
+"""Training of what is behind a pretrained part that stays as it is: the part is asked once for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from maas_magics.api.errors import OptionError
+from maas_magics.api.events import Progress
+from maas_magics.core.architectures import Architecture, Recipe
+from maas_magics.core.batches.batches import Batches, InMemory
+from maas_magics.core.batches.behind import KEPT, Computed, Fixed, kept
+from maas_magics.core.batches.prepare import Prepared
+from maas_magics.core.context import Context
+from maas_magics.core.memory import in_words
+from maas_magics.core.networks.parted import Parted
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.training.checks import not_pretrained
+from maas_magics.core.training.steps.devices import threads
+from maas_magics.core.training.steps.precision import DTYPES, computes_bf16
+
+FEW = 8
+"""Rows that steps are tried on before the training."""
+
+
+def probe_recipe(architecture: Architecture, name: str, workers: int) -> Callable[[int, Task], Recipe]:
+    """How what is behind the pretrained part of a network is best trained.
+
+    Raises
+    ------
+    OptionError
+        If the network has no such part, or the rows are shared by several processes.
+    """
+    if architecture.probe is None:
+        raise not_pretrained("--probe", name)
+    if workers > 1:
+        raise OptionError("What a pretrained network makes of rows is kept in one process.", "--workers 1")
+    return architecture.probe
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What is trained behind a part that stays as it is.
+
+    Attributes
+    ----------
+    net : nn.Module
+    prepared : Prepared
+        With rows as that part makes them.
+    batches, held : Batches
+    """
+
+    net: nn.Module
+    prepared: Prepared
+    batches: Batches
+    held: Batches | None
+
+
+def behind(
+    parted: Parted,
+    prepared: Prepared,
+    batches: Any,
+    held: Any,
+    size: int,
+    device: torch.device,
+    context: Context,
+    *,
+    precision: str | None,
+    number: int | None,
+) -> Behind:
+    """Rows as the fixed part of a network makes them, and the network behind it.
+
+    Parameters
+    ----------
+    parted : Parted
+        On its device.
+    prepared : Prepared
+    batches, held : Batches
+        Of training rows and held-out ones.
+    size : int
+        Rows of a batch.
+    device : torch.device
+    context : Context
+    precision : str or None
+        Arithmetic of the fixed part; bf16 where the device has instructions for it when None.
+    number : int or None
+        CPU threads.
+    """
+    name = precision or ("bf16" if computes_bf16(device) else "fp32")
+    lower = DTYPES.get(name)
+    fixed = Fixed(parted.fixed, nullcontext if lower is None else lambda: torch.autocast(device.type, lower))
+    parts = [batches] if held is None else [batches, held]
+    whole, done = sum(part.rows for part in parts), 0
+
+    def progress(rows: int) -> None:
+        nonlocal done
+        done += rows
+        context.check_stop()
+        context.emit(Progress(done=done, total=whole))
+
+    parameters = sum(p.numel() for p in parted.fixed.parameters())
+    made: list[Batches] = []
+    total = 0
+    with threads(number, parameters, size, wide=True):
+        for part in parts:
+            found, taken = kept(part, fixed, size, device, KEPT - total, progress)
+            total += taken
+            made.append(found or Computed(part, fixed))
+        first = made[0]
+        if isinstance(first, InMemory):
+            few = tuple(x[:FEW] for x in first.inputs)
+        else:
+            few = fixed(tuple(x[:FEW].to(device) for x in prepared.train[0]))
+    context.notify(_told(made, whole, total, name))
+    prepared = replace(prepared, train=(tuple(x.cpu() for x in few), prepared.train[1]))
+    return Behind(parted.behind, prepared, made[0], made[1] if held is not None else None)
+
+
+def _told(made: list[Batches], rows: int, total: int, precision: str) -> str:
+    if any(isinstance(part, Computed) for part in made):
+        return (
+            f"What the pretrained network makes of {rows:,} rows takes {in_words(total)}, more than the "
+            f"{in_words(KEPT)} that are kept: it is computed in each epoch."
+        )
+    told = f"What the pretrained network makes of {rows:,} rows is computed once, in {precision}, and kept"
+    return f"{told}: {in_words(total)}."
