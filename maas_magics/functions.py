@@ -18,6 +18,7 @@ from maas_magics.api.requests import (
     TrainRequest,
 )
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
+from maas_magics.api.search import SearchRequest, SearchResult
 from maas_magics.api.specs import CallSpec
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import SweepResult
@@ -194,6 +195,37 @@ def generate(
     return current().generate(
         GenerateRequest(model=model, data=data, params=dict(params or {}), max_steps=max_steps, timeout=timeout)
     )
+
+
+@declared
+def search(
+    model: str, query: str | Sequence[str], data: Any, k: int = 10, *, column: str | None = None, csv: str | None = None
+) -> SearchResult:
+    """Find the rows of a table that are most like a text, by the vectors of a model.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias`` of a model trained for ``task="embedding"``.
+    query : str or sequence of str
+        A text, or several.
+    data : Any
+        A table, a list of texts, or a path or URL.
+    k : int
+        Rows for each query.
+    column : str, optional
+        Column of the table that is searched; by default the second of the pairs that the model was trained on, else
+        the first of them, else the only column of texts.
+    csv : str, optional
+        How CSV files are written, as in `train`.
+
+    Returns
+    -------
+    SearchResult
+        The rows with their scores; ``to_pandas()`` gives them as a table.
+    """
+    asked = query if isinstance(query, str) else tuple(query)
+    return current().search(SearchRequest(model=model, query=asked, data=data, k=k, column=column, csv=csv))
 
 
 @declared

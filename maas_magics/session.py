@@ -16,6 +16,7 @@ from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
+from maas_magics.api.search import SearchRequest, SearchResult
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import Sweep, SweepResult
 from maas_magics.connection import Connection
@@ -50,6 +51,7 @@ class Session(Connection):
         self._notify = notify or (lambda text: print(text, file=sys.stderr))
         self._going: dict[str, Job[Any]] = {}
         self._sweeps: dict[str, Sweep] = {}
+        self._vectors: Any = None
 
     def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
         """Choose where requests run; names of models mean what they mean there.
@@ -64,7 +66,7 @@ class Session(Connection):
             File with the certificate that the service is known by.
         """
         super().connect(where, token_file=token_file, certificate=certificate)
-        self._going = {}
+        self._going, self._vectors = {}, None
 
     def serve(self, ref: str) -> Endpoint:
         """Put a model of the local store behind this machine's service, once it is there.
@@ -356,6 +358,28 @@ class Session(Connection):
             return source.restore(_of_heads(columns, self.backend.models.get(prediction.model), request))
         info = self.backend.models.get(prediction.model)
         return source.restore(_flat(columns, info))
+
+    def search(self, request: SearchRequest) -> SearchResult:
+        """Rows of a table that are most like a text; vectors of the newest tables are kept.
+
+        Parameters
+        ----------
+        request : SearchRequest
+            Model, query and table.
+        """
+        from maas_magics.core.data.sources import open_source
+        from maas_magics.core.searching import Vectors, search
+
+        self.wait_for(request.model)
+        info = self.backend.models.get(request.model)
+
+        def ask(texts: Any) -> Any:
+            source = open_source(texts)
+            columns = self._asked(PredictRequest(model=info.ref, data=source), source.rows).columns
+            return next(iter(columns.values()))
+
+        self._vectors = self._vectors or Vectors()
+        return search(request, info, ask, self._vectors)
 
     def generate(self, request: GenerateRequest) -> ChunkStream:
         """An answer in chunks; of a model that answers in one pass one chunk, with what `predict` gives.

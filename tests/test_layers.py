@@ -43,7 +43,18 @@ TRAINING = ("steps", "tuning", "compiling", "", "distributed")
 CORE = (
     *("compat", "registry", "memory", "tracing", "delivery", "chunks", "data", "features", "networks", "graphs"),
     *("tasks", "losses"),
-    *("architectures", "store", "model", "comparing", "runtimes", "generation", "inference", "generate", "context"),
+    *(
+        "architectures",
+        "store",
+        "model",
+        "comparing",
+        "searching",
+        "runtimes",
+        "generation",
+        "inference",
+        "generate",
+        "context",
+    ),
     *(
         "evaluate",
         "compressors",

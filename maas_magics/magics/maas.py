@@ -19,11 +19,13 @@ from maas_magics.api.events import (
     Started,
 )
 from maas_magics.api.hints import meant
+from maas_magics.api.search import SearchRequest
 from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import format_number, html_table, text_table
 from maas_magics.magics import completions as offers
 from maas_magics.magics import connect, predict, serve, train
 from maas_magics.magics.common import MODEL
+from maas_magics.magics.declared import options_of
 from maas_magics.magics.options import Command, HelpAsked, MagicOption, text
 from maas_magics.magics.shell import Magic
 from maas_magics.magics.verbs import VerbMagic, brought_magics
@@ -205,6 +207,13 @@ def _compare(magic: Magic, values: dict[str, Any]) -> Any:
     return magic.session.compare(values["names"])
 
 
+def _search(magic: Magic, values: dict[str, Any]) -> Any:
+    data = values["data"]
+    if len(data) != 1:
+        raise OptionError(f"--data takes one table; {len(data)} words were given.", "--data df")
+    return magic.session.search(SearchRequest(**(values | {"data": data[0]})))
+
+
 def _alias(magic: Magic, values: dict[str, Any]) -> None:
     store = magic.session.backend.models
     store.alias(values["name"], values["alias"])
@@ -279,6 +288,15 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
                 example="%maas compare penguins:1 penguins:2",
             ),
             _compare,
+        ),
+        (
+            Command(
+                "maas search",
+                "Rows of a table that are most like a text.",
+                options_of(SearchRequest),
+                example='%maas search near "how do I get there" --data faq -k 3',
+            ),
+            _search,
         ),
         (Command("maas rm", "Remove a version, NAME:3, or a whole model, NAME.", (MODEL, YES)), _rm),
         (

@@ -65,7 +65,8 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         values["data"] = data[0] if data else None
         if "target" in values:
             values["target"] = names.target(values["target"], values["data"], read)
-    values |= {key: names.listed(values[key], values["data"], read) for key in ("drop", "features") if key in values}
+    listed = [key for key in ("drop", "features", "pairs") if key in values]
+    values |= {key: names.listed(values[key], values["data"], read) for key in listed}
     if "model" in values:
         values["model"] = names.module(values["model"])
     if cell is not None:

@@ -1,0 +1,61 @@
+"""`%maas search` in a real shell, in the kernel and on a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from maas_magics.remote.connect import stop_local
+
+TRAIN = "%train near --data faq --task embedding --pairs question,answer --model textcnn --epochs 3 --lr 0.005"
+
+
+@pytest.fixture(autouse=True)
+def variables(ip: InteractiveShell) -> None:
+    topics = ["trains", "bread", "rivers", "music"] * 15
+    ip.user_ns["faq"] = pd.DataFrame(
+        {
+            "question": [f"what is there to know of {topic} number {i}" for i, topic in enumerate(topics)],
+            "answer": [f"all about {topic.upper()} stands in book {i}" for i, topic in enumerate(topics)],
+        }
+    )
+    ip.user_ns["asked"] = ["of trains", "of music"]
+
+
+@pytest.fixture
+def local(ip: InteractiveShell, store: Path) -> Iterator[None]:
+    """Whatever service a test starts ends with it."""
+    yield
+    ip.run_cell("%connect kernel")
+    stop_local(store)
+
+
+def test_a_line_searches(cell: Callable[[str], Any], failing: Callable[[str], str]) -> None:
+    assert cell(TRAIN).info.task == "embedding"
+    found = cell('%maas search near "what of rivers" --data faq -k 3')
+    assert len(found) == 3 and found.queries == ("what of rivers",)
+    assert len(cell("%maas search near asked -d faq --k 2")) == 4
+    assert cell('%maas search near "rivers" --data faq --column question').column == "question"
+    assert "--data takes one table" in failing('%maas search near "rivers" --data faq faq')
+    assert "needs QUERY" in failing("%maas search near --data faq")
+
+
+@pytest.mark.usefixtures("local")
+def test_a_service_finds_what_the_kernel_finds(cell: Callable[[str], Any]) -> None:
+    cell("%connect local")
+    assert cell(TRAIN).info.vector
+    there = cell('%maas search near "what of rivers" --data faq').to_pandas()
+    vectors = np.stack(list(cell("%predict near faq[['answer']]")["prediction"]))
+    assert vectors.dtype == np.float32 and vectors.shape[0] == 60
+    assert cell("%evaluate near --data faq").rows == 60
+    cell("%export near")
+    cell("%connect kernel")  # of the same store
+    here = cell('%maas search near "what of rivers" --data faq').to_pandas()
+    np.testing.assert_allclose(here.score, there.score, atol=1e-4)
+    np.testing.assert_allclose(np.stack(list(cell("%predict near faq[['answer']]")["prediction"])), vectors, atol=1e-4)
