@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 import maas_magics as maas
-from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.api.events import EpochEnd
 from maas_magics.core.features import pictures
 from maas_magics.core.features.augment import WAYS
@@ -88,7 +89,7 @@ def test_bad_files_of_rows_that_are_held_out_by_themselves(store: Path, tmp_path
 
 @pytest.mark.parametrize("share", ["lots", "100%", -0.1, 1])
 def test_a_share_that_is_none_is_told(share: Any, store: Path) -> None:
-    with pytest.raises(OptionError, match="a share of the rows below 1"):
+    with pytest.raises(OptionError, match="below 1 was expected"):
         maas.train("scene", scenes(4), "label", max_bad=share)
 
 
@@ -197,3 +198,92 @@ def test_a_residual_network_learns_files_and_arrays(store: Path) -> None:
         x = np.random.default_rng(0).normal(size=(20, *shape)).astype(np.float32)
         asked: dict[str, Any] = {"model": "resnet", "epochs": 1, "params": {"channels": (8, 16), "blocks": 1}}
         assert maas.train("array", x, np.arange(20) % 2, **asked).info.signature.inputs[0].shape == (-1, *shape)
+
+
+def photograph(height: int = 90, width: int = 130, seed: int = 0, kind: str = "PNG") -> bytes:
+    """Something smooth, so that ways of resizing are comparable as they are on photographs."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8))
+    stream = io.BytesIO()
+    small.resize((width, height), Image.Resampling.BICUBIC).save(
+        stream, kind, **({"quality": 95} if kind == "JPEG" else {})
+    )
+    return stream.getvalue()
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> Path:
+    """A folder as save_pretrained writes it, of a ViT with random weights."""
+    from transformers import ViTConfig, ViTModel
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    folder = tmp_path / "vit"
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
+    )
+    torch.manual_seed(0)
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_a_pretrained_folder_of_pictures_is_fine_tuned_and_answers_as_transformers(store: Path, vit: Path) -> None:
+    rows = scenes()
+    trained = maas.train("scene", rows, "label", model=f"hf:{vit}", epochs=8, lr=1e-3)
+    assert trained.info.architecture == "hf" and trained.metrics["accuracy"] > 0.9
+    assert maas.export("scene").verification.max_abs_diff < 1e-4
+    assert (np.asarray(maas.predict("scene", rows)["prediction"]) == rows.label).mean() > 0.9
+    (vit / "model.safetensors").unlink()
+    maas.predict("scene:1", rows)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_is_what_the_processor_of_transformers_makes_of_it(kind: str, vit: Path) -> None:
+    from transformers import AutoModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    from maas_magics.core.features.modalities.image import ImageFeature
+    from maas_magics.core.networks.hub import open_folder
+    from maas_magics.core.networks.kinds import asked_of, kind_of
+    from maas_magics.core.networks.pretrained_images import PretrainedImage, given
+
+    folder = open_folder(str(vit))
+    assert kind_of(folder) == "image"
+    file = photograph(kind=kind)
+    clip = CLIPImageProcessorPil(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})
+    for processor, asked in (
+        (ViTImageProcessorPil.from_pretrained(vit), asked_of(folder, "image")),
+        (clip, given(clip.to_dict())),
+    ):
+        feature = ImageFeature("picture", **asked)
+        wanted = processor(Image.open(io.BytesIO(file)), return_tensors="pt")["pixel_values"]
+        found = feature.module()(torch.from_numpy(feature.decoded(file).copy())[None])
+        assert found.shape == wanted.shape
+        # two of 255 steps: a JPEG is decoded at a smaller scale, and a middle is cut out before it is resized
+        assert float((found - wanted).abs().max()) * 0.27 * 255 < 2.5
+        if processor is not clip:
+            model = AutoModel.from_pretrained(vit, add_pooling_layer=False).eval()
+            ours = PretrainedImage(folder.config, str(vit)).eval()
+            ours.initialise()
+            with torch.inference_mode():
+                theirs = model(pixel_values=found).last_hidden_state[:, 0]
+                torch.testing.assert_close(ours(found), theirs)
+                assert float((theirs - model(pixel_values=wanted).last_hidden_state[:, 0]).abs().max()) < 0.05
+
+
+def test_a_processor_that_is_not_followed_is_told(store: Path, vit: Path) -> None:
+    file = vit / "preprocessor_config.json"
+    known = json.loads(file.read_text())
+    for changed, said in (
+        ({"do_resize": False}, "gives pictures no size"),
+        ({"size": {"shortest_edge": 32}}, "no one shape"),
+        ({"rescale_factor": 1 / 127.5}, "a way of its own"),
+    ):
+        file.write_text(json.dumps(known | changed))
+        with pytest.raises(MaasError, match=said) as caught:
+            maas.train("scene", scenes(8), "label", model=f"hf:{vit}")
+        assert caught.value.hint
+    file.write_text(json.dumps(known))
+    with pytest.raises(OptionError, match="looks at pictures; no column"):
+        maas.train("t", pd.DataFrame({"a": range(30), "y": [0, 1] * 15}), "y", model=f"hf:{vit}")

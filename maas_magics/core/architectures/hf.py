@@ -12,6 +12,7 @@ from maas_magics.api.errors import OptionError
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
 from maas_magics.core.features.tokens import for_words, padding_id, tokenizer
 from maas_magics.core.networks.hub import open_folder
+from maas_magics.core.networks.kinds import asked_of, kind_of, over_files
 from maas_magics.core.networks.pretrained import PretrainedText
 from maas_magics.core.networks.tagger import over_texts
 from maas_magics.core.tasks.base import Task
@@ -26,16 +27,17 @@ def hf(
     digest: str = "",
     revision: str = "",
     config: str = "{}",
-    pooling: Literal["mean", "cls"] = "mean",
+    kind: Literal["text", "image", "audio"] = "text",
+    pooling: Literal["", "mean", "cls"] = "",
     hidden: int | None = None,
     dropout: float = 0.1,
 ) -> nn.Module:
-    """The encoder of a folder over texts; numbers, categories and other columns beside it.
+    """The encoder of a folder over texts, pictures or sounds; numbers, categories and other columns beside it.
 
     Parameters
     ----------
     features : NetworkInputs
-        The columns, of which one or more are texts.
+        The columns, of which one or more are of its kind.
     outputs : int
         One for each class, label or quantity; of two classes, one for both.
     task : Task
@@ -48,17 +50,22 @@ def hf(
         Commit that it was fetched at.
     config : str
         Its configuration as JSON.
-    pooling : {"mean", "cls"}
-        How a text becomes one vector: the mean of its tokens' or the first one's.
+    kind : {"text", "image", "audio"}
+        Of the columns that it is for.
+    pooling : {"", "mean", "cls"}
+        How a text or a picture becomes one vector: the mean of its tokens' or the first one's. Where nothing is said,
+        the mean of a text's, and the first of a picture's.
     hidden : int or None
         Width of a layer before the answer; none where a text is all there is, else 128.
     dropout : float
         Probability of dropping a number before the answer.
     """
+    if kind != "text":
+        return over_files(features, outputs, kind, json.loads(config), base, pooling, hidden, dropout)
     if not any(port.kind in ("text", "words") for port in features.ports):
         raise OptionError("A pretrained network reads texts; no column is one.", "--feature COLUMN=text")
     alone = len(features.ports) == 1 and not features.numeric and not features.categories
-    text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooling)
+    text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooling or "mean")
     width = (0 if alone else 128) if hidden is None else hidden
     return over_texts(features, outputs, task.of_words, text, width, dropout, faster=10.0, of_pairs=task.of_pairs)
 
@@ -117,6 +124,7 @@ def pretrained(ref: str) -> dict[str, Any]:
         "digest": folder.digest,
         "revision": folder.revision,
         "config": json.dumps(dict(folder.config), sort_keys=True),
+        **({"kind": kind} if (kind := kind_of(folder)) != "text" else {}),
     }
 
 
@@ -129,6 +137,8 @@ def given(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
         Hyperparameters of the architecture; ``base`` is the folder.
     """
     folder = open_folder(str(params["base"]))
+    if (kind := kind_of(folder)) != "text":
+        return {kind: asked_of(folder, kind)}
     source = folder.tokenizer
     known = tokenizer(source, 0)
     found = {

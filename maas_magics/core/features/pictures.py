@@ -68,8 +68,23 @@ def sides(data: bytes) -> tuple[int, int, bool]:
     return height, width, found.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 
 
-def decoded(data: bytes, height: int, width: int, channels: int) -> Array:
+def decoded(
+    data: bytes, height: int, width: int, channels: int, resample: str = "bilinear", whole: bool = False, edge: int = 0
+) -> Array:
     """A picture, uint8 (channels, height, width): the first frame, upright, its middle cut to shape, scaled down.
+
+    Parameters
+    ----------
+    data : bytes
+        Of the file.
+    height, width, channels : int
+        Of what is made of it; 1 or 3 channels.
+    resample : str
+        How Pillow resizes it.
+    whole : bool
+        Whether the whole picture is brought into shape, and not its middle cut to it.
+    edge : int
+        What the shorter side is resized to before the middle is cut out; 0 where that is as large as can be.
 
     Raises
     ------
@@ -80,7 +95,8 @@ def decoded(data: bytes, height: int, width: int, channels: int) -> Array:
 
     found = opened(data)
     try:
-        found.draft("RGB" if channels == 3 else "L", (2 * width, 2 * height))  # a JPEG is decoded at a smaller scale
+        least = 2 * max(width, edge), 2 * max(height, edge)
+        found.draft("RGB" if channels == 3 else "L", least)  # a JPEG is decoded at a smaller scale
         found = ImageOps.exif_transpose(found)
         if found.mode in ("I", "I;16", "I;16B", "F"):
             found = _eight_bits(found)
@@ -88,11 +104,29 @@ def decoded(data: bytes, height: int, width: int, channels: int) -> Array:
             found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found.convert("RGBA"))
         found = found.convert("RGB" if channels == 3 else "L")
         if found.size != (width, height):
-            found = ImageOps.fit(found, (width, height), Image.Resampling.BILINEAR)
+            found = _shaped(found, (width, height), Image.Resampling[resample.upper()], whole, edge)
         made = np.asarray(found, dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"The picture cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
     return made[None] if channels == 1 else made.transpose(2, 0, 1)
+
+
+def _shaped(found: Any, size: tuple[int, int], resample: Any, whole: bool, edge: int) -> Any:
+    """A picture in shape: as a whole, or its middle."""
+    from PIL import ImageOps
+
+    if whole:
+        return found.resize(size, resample)
+    if not edge:
+        return ImageOps.fit(found, size, resample)
+    edge = max(edge, *size)
+    short = min(found.size)
+    sides = [edge if side == short else int(edge * side / short) for side in found.size]
+    places = [(side - wanted) // 2 for side, wanted in zip(sides, size, strict=True)]
+    scales = [came / side for came, side in zip(found.size, sides, strict=True)]
+    first = [place * scale for place, scale in zip(places, scales, strict=True)]
+    last = [start + wanted * scale for start, wanted, scale in zip(first, size, scales, strict=True)]
+    return found.resize(size, resample, box=(*first, *last))
 
 
 def check(data: bytes) -> None:

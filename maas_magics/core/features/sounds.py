@@ -50,7 +50,7 @@ def length(data: bytes) -> tuple[float, int]:
     return seconds, int(found.samplerate)
 
 
-def decoded(data: bytes, rate: int, samples: int) -> Array:
+def decoded(data: bytes, rate: int, samples: int, start: bool = False) -> Array:
     """A sound, float32 (samples,): the mean of its channels at another rate, its middle, or zeros around it.
 
     Parameters
@@ -61,6 +61,8 @@ def decoded(data: bytes, rate: int, samples: int) -> Array:
         Samples a second.
     samples : int
         How many there are; of a longer sound the middle.
+    start : bool
+        Whether a shorter one has zeros behind it only, and the beginning of a longer one is taken.
 
     Raises
     ------
@@ -74,6 +76,9 @@ def decoded(data: bytes, rate: int, samples: int) -> Array:
 
         made = soxr.resample(made, came, rate)
     spare = samples - len(made)
+    if start:
+        made = made[:samples]
+        return np.pad(made, (0, max(0, spare))).astype(np.float32, copy=False)
     if spare < 0:
         return np.ascontiguousarray(made[-spare // 2 :][:samples])
     return np.pad(made, (spare // 2, spare - spare // 2)).astype(np.float32, copy=False)

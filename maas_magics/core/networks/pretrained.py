@@ -17,7 +17,47 @@ from maas_magics.core.networks.hub import open_folder
 Pooling = Literal["mean", "cls"]
 
 
-class PretrainedText(nn.Module):
+class Pretrained(nn.Module):
+    """An encoder of transformers.
+
+    Parameters
+    ----------
+    config : mapping
+        Its configuration, as in ``config.json``.
+    base : str
+        Where its weights are; see `initialise`.
+    """
+
+    lr_factor = 1.0
+    """Of the learning rate; what is new learns faster."""
+
+    def __init__(self, config: Mapping[str, Any], base: str) -> None:
+        super().__init__()
+        self.base = base
+        self.inner = self.encoder(_built(config))
+
+    def encoder(self, model: Any) -> Any:
+        """The part of a model of transformers that encodes."""
+        return model
+
+    def adapted(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the folder as they are taken here."""
+        return weights
+
+    def initialise(self) -> None:
+        """Read the pretrained weights, once, when a training begins."""
+        from transformers import AutoModel
+
+        folder = open_folder(self.base)
+        with _no_progress_bar():
+            loaded = AutoModel.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
+        weights = self.adapted(self.encoder(loaded).state_dict())
+        missing, _ = self.inner.load_state_dict(weights, strict=False)
+        if missing:
+            raise ModelError(f"{self.base} lacks weights that its configuration requires: {missing[0]}", "")
+
+
+class PretrainedText(Pretrained):
     """A BERT-like encoder of transformers, and one vector of what it makes of a text.
 
     Parameters
@@ -32,25 +72,10 @@ class PretrainedText(nn.Module):
         The mean of all tokens' vectors, or the first one's.
     """
 
-    lr_factor = 1.0
-    """Of the learning rate; what is new learns faster."""
-
     def __init__(self, port: Port, config: Mapping[str, Any], base: str, pooling: Pooling = "mean") -> None:
-        super().__init__()
-        self.padding, self.base, self.pooling = port.padding, base, pooling
-        self.inner = _built(config)
+        super().__init__(config, base)
+        self.padding, self.pooling = port.padding, pooling
         self.size = self.width = int(self.inner.config.hidden_size)
-
-    def initialise(self) -> None:
-        """Read the pretrained weights, once, when a training begins."""
-        from transformers import AutoModel
-
-        folder = open_folder(self.base)
-        with _no_progress_bar():
-            loaded = AutoModel.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
-        missing, _ = self.inner.load_state_dict(loaded.state_dict(), strict=False)
-        if missing:
-            raise ModelError(f"{self.base} lacks weights that its configuration requires: {missing[0]}", "")
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.features import mel, sounds
 from maas_magics.core.features.base import Port, Tell
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
+from maas_magics.core.features.heard import HOP, Standardised, WhisperMel
 from maas_magics.core.features.modalities import Modality, modalities
 
 if TYPE_CHECKING:
@@ -46,11 +47,17 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
         Of each sound; a shorter one has silence around it, of a longer one the middle is heard.
     bands : int
         Of the mel spectrogram that the network gets.
+    form : {"mel", "whisper", "samples", "standardised"}
+        What the network gets: a mel spectrogram, that of Whisper, samples, or those of mean 0 and variance 1.
+    start : bool
+        Whether a shorter sound has silence behind it only, and the beginning of a longer one is heard.
     """
 
     rate: int
     samples: int
     bands: int = BANDS
+    form: Literal["mel", "whisper", "samples", "standardised"] = "mel"
+    start: bool = False
 
     @property
     def spec(self) -> TensorSpec:
@@ -64,31 +71,39 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a row of the spectrogram."""
-        return self.bands, mel.frames(self.samples, self.rate)
+        """Of a row of what the network gets."""
+        if self.form in ("samples", "standardised"):
+            return (self.samples,)
+        return self.bands, self.samples // HOP if self.form == "whisper" else mel.frames(self.samples, self.rate)
 
     @property
     def port(self) -> Port:
-        """Its mel spectrogram."""
+        """Its mel spectrogram, or its samples."""
         return Port("audio", self.shape)
 
     def decoded(self, data: bytes) -> Array:
         """Samples, float32 (samples,)."""
-        return sounds.decoded(data, self.rate, self.samples)
+        return sounds.decoded(data, self.rate, self.samples, self.start)
 
     @property
     def missing(self) -> Array:
         """Silence."""
         return np.zeros(self.samples, dtype=np.float32)
 
-    def module(self) -> nn.Module:
-        """The mel spectrogram."""
+    def module(self) -> nn.Module | None:
+        """The mel spectrogram, or what else the network gets."""
+        if self.form == "samples":
+            return None
+        if self.form == "standardised":
+            return Standardised()
+        if self.form == "whisper":
+            return WhisperMel(self.bands, self.rate)
         return mel.LogMel(self.rate, self.bands)
 
     @property
     def augments(self) -> tuple[str, ...]:
         """Those of sounds."""
-        return sounds.AUGMENTS
+        return sounds.AUGMENTS if len(self.shape) > 1 else sounds.AUGMENTS[:-1]
 
     def varied(self, entered: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
         """Sounds, varied."""
@@ -127,13 +142,17 @@ class AudioProfile(FileProfile):
         found = media.each(few, sounds.length, self._read, self.name, (0.0, 0))
         lengths = np.array([seconds for seconds, _ in found])
         rate = int(self._given.get("rate", 0)) or min(RATE, max(each for _, each in found))
-        longest = min(LONGEST, max(float(lengths.max()), 2 * mel.WINDOW))
+        longest = min(self._given.get("longest", LONGEST), max(float(lengths.max()), 2 * mel.WINDOW))
         if cut := int((lengths > longest).sum()):
             notify(
                 f"Column {self.name!r}: {cut / len(lengths):.0%} of the sounds last longer than {longest:g} s; "
-                "the middle is heard."
+                f"the {'beginning' if self._given.get('start') else 'middle'} is heard."
             )
-        return AudioFeature(self.name, rate=rate, samples=round(longest * rate))
+        samples = round(longest * rate)
+        if self._given.get("form") == "whisper":
+            samples = -(-samples // (2 * HOP)) * 2 * HOP
+        others = {name: self._given[name] for name in ("bands", "form", "start") if name in self._given}
+        return AudioFeature(self.name, rate=rate, samples=samples, **others)
 
 
 def recognise(values: pa.ChunkedArray) -> str:

@@ -42,6 +42,12 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
         Of what the network sees.
     mean, std : tuple of float
         Of each channel, of values within 0…1.
+    resample : str
+        How Pillow resizes a picture: ``bilinear``, ``bicubic``, ``lanczos`` …
+    whole : bool
+        Whether the whole picture is brought into shape, and not its middle cut to it.
+    edge : int
+        What the shorter side is resized to before the middle is cut out; 0 where that is as large as can be.
     """
 
     channels: int
@@ -49,6 +55,9 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resample: str = "bilinear"
+    whole: bool = False
+    edge: int = 0
 
     @property
     def spec(self) -> TensorSpec:
@@ -72,7 +81,8 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
 
     def decoded(self, data: bytes) -> Array:
         """Pixels, uint8 (channels, height, width)."""
-        return pictures.decoded(data, self.height, self.width, self.channels)
+        size = self.height, self.width, self.channels
+        return pictures.decoded(data, *size, self.resample, self.whole, self.edge)
 
     @property
     def missing(self) -> Array:
