@@ -287,3 +287,41 @@ def test_a_processor_that_is_not_followed_is_told(store: Path, vit: Path) -> Non
     file.write_text(json.dumps(known))
     with pytest.raises(OptionError, match="looks at pictures; no column"):
         maas.train("t", pd.DataFrame({"a": range(30), "y": [0, 1] * 15}), "y", model=f"hf:{vit}")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+def test_networks_of_timm_are_trained_from_scratch_and_from_a_file(name: str, store: Path, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    from safetensors.torch import save_file
+
+    rows = scenes(24)
+    asked: dict[str, Any] = {"epochs": 1, "batch_size": 12}
+    trained = maas.train("scene", rows, "label", model=f"timm:{name}", **asked)
+    assert trained.info.architecture == "timm" and maas.export("scene").verification.max_abs_diff < 1e-4
+    x = np.random.default_rng(0).normal(size=(20, 32, 32)).astype(np.float32)
+    assert maas.train("array", x, np.arange(20) % 2, model=f"timm:{name}", **asked).info.parameters > 1e6
+    made = timm.create_model(name)
+    file = tmp_path / "kept.safetensors"
+    save_file(made.state_dict(), file)
+    frozen = maas.train("scene", rows, "label", model=f"timm:{name}@{file}", lr=0.0, **asked)
+    assert frozen.info.architecture == "timm"
+    first = next(iter(made.state_dict()))
+    assert torch.equal(maas.load("scene").state_dict()[f"encoders.0.inner.{first}"], made.state_dict()[first])
+    file.write_bytes(b"no weights")
+    with pytest.raises(MaasError, match="holds no weights of"):
+        maas.train("scene", rows, "label", model=f"timm:{name}@{file}", **asked)
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("resnet19x", "timm has no network"),
+        ("resnet18@/nowhere/x.safetensors", "no file"),
+        ("hf-hub:a/b", "no network"),
+    ],
+)
+def test_a_network_that_timm_has_not_is_told(ref: str, said: str, store: Path) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(MaasError, match=said) as caught:
+        maas.train("scene", scenes(8), "label", model=f"timm:{ref}")
+    assert caught.value.hint

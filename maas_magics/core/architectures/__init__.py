@@ -168,5 +168,5 @@ def named_base(model: str, params: Mapping[str, Any]) -> tuple[str, dict[str, An
     if pretrained is None:
         return model, dict(params)
     if not ref and "base" not in params:
-        raise OptionError(f"--model {name} needs a folder.", f"--model {name}:FOLDER")
+        raise OptionError(f"--model {name} needs a folder or a name.", f"--model {name}:FOLDER, {name}:NAME")
     return name, {**(pretrained(ref) if ref else {}), **params}

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,11 +100,7 @@ def open_folder(ref: str) -> HubFolder:
         If there is none, it has no weights as safetensors, or it needs code of its own.
     """
     folder = Path(ref).expanduser()
-    if not OPENS.get() and not _is_offered(folder):
-        raise ModelError(
-            f"The service opens no pretrained network {ref!r}.",
-            f"Its owner names the folders that hold some: {OFFERED}=FOLDER in its environment.",
-        )
+    check_offered(folder, ref)
     path, revision = (folder, "") if folder.is_dir() else _fetched(ref)
     if not (path / "config.json").is_file():
         raise ModelError(
@@ -118,9 +114,35 @@ def open_folder(ref: str) -> HubFolder:
         raise ModelError(
             f"{ref} holds no weights as safetensors.", "save_pretrained(FOLDER) of transformers writes them."
         )
-    return HubFolder(
-        path, config, revision, _digest(tuple(weights), tuple(file.stat().st_mtime_ns for file in weights))
-    )
+    return HubFolder(path, config, revision, digest_of(weights))
+
+
+def check_offered(path: Path, ref: str) -> None:
+    """Raise `ModelError` where a service's owner does not offer what lies at a path.
+
+    Parameters
+    ----------
+    path : Path
+        Of a folder or a file.
+    ref : str
+        As it was named.
+    """
+    if not OPENS.get() and not _is_offered(path):
+        raise ModelError(
+            f"The service opens no pretrained network {ref!r}.",
+            f"Its owner names the folders that hold some: {OFFERED}=FOLDER in its environment.",
+        )
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """SHA-256 of the digests of some files.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        In their order.
+    """
+    return _digest(tuple(files), tuple(file.stat().st_mtime_ns for file in files))
 
 
 def _is_offered(folder: Path) -> bool:
