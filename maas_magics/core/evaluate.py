@@ -19,8 +19,10 @@ from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.media import leaving_out
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
+from maas_magics.core.data.spanned import is_spanned
 from maas_magics.core.data.target import mostly, named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered, left_out
+from maas_magics.core.features.spanned import as_tags
 from maas_magics.core.features.tagged import check_tags
 from maas_magics.core.features.unreadable import checks_for, readable, share_of
 from maas_magics.core.inference.gather import gather
@@ -96,6 +98,7 @@ def _scored(
         table, values, beside.bad = _readable(predictor, request, table, values)
         for note in beside.notes:
             notify(note)
+        values = _tags(predictor, table, values)
         predictor.answers.check_rows(values)
         _check_tags(predictor, table, values)
         known = predictor.answers.known(values)
@@ -175,6 +178,7 @@ def _scored_chunks(
         dtype = values.dtype
         for text in predictor.processor.cautions(features):
             caution(text)
+        values = _tags(predictor, features, values)
         predictor.answers.check_rows(values)
         _check_tags(predictor, features, values)
         try:
@@ -192,6 +196,20 @@ def _scored_chunks(
         caution(left)
     found = gather(({"decoded": decoded, "known": known} for decoded, known in parts), None)
     return found["decoded"], found["known"]
+
+
+def _tags(predictor: Predictor, table: pa.Table, values: Array) -> Array:
+    """Spans of texts as tags of words, for a model that learnt spans; any other target as it is."""
+    column = next((feature.name for feature in predictor.processor.features if feature.spanned), "")
+    if bool(column) != is_spanned(values) and len(values):
+        given, known = ("spans of texts", "tags of words") if is_spanned(values) else ("no spans", "spans of texts")
+        if column or predictor.answers.of_words:
+            raise DataError(f"The target holds {given}; the model was trained on {known}.", "Give those.")
+    if not column or not len(values):
+        return values
+    if column not in table.column_names:
+        raise DataError(f"There is no column {column!r}.", did_you_mean(column, table.column_names))
+    return as_tags(table.column(column), values, column, predictor.answers.names[0])
 
 
 def _check_tags(predictor: Predictor, table: pa.Table, values: Array) -> None:

@@ -111,3 +111,30 @@ def test_requests_of_several_lengths_at_once_get_each_its_own(remote: RemoteBack
             return await asyncio.gather(*(made.post(INFER, json={"inputs": [rectangle([row])]}) for row in WORDS))
 
     assert [answered(one)[0] for one in asyncio.run(all_at_once())] == TAGS
+
+
+TEXTS = pd.DataFrame(
+    {
+        "text": [" ".join(words) for words in WORDS],
+        "spans": [
+            [{"start": 3 * (i % 4), "end": 3 * (i % 4) + len(words[-2]), "label": "x" if i % 2 else "y"}]
+            for i, words in enumerate(WORDS)
+        ],
+    }
+)
+
+
+def test_a_service_answers_spans_of_texts(remote: RemoteBackend, client: httpx2.Client) -> None:
+    remote.submit(TrainRequest(name="spans", data=TEXTS, target="spans", epochs=12, lr=1e-2)).result(600)
+    remote.submit(ExportRequest(model="spans")).result(600)
+    asked = PredictRequest(model="spans", data=TEXTS[["text"]].head(5))
+    rows = remote.predict(asked).columns["prediction"].tolist()
+    assert [[{**one, "score": 0} for one in row] for row in rows] == [
+        [{**one, "score": 0} for one in row] for row in TEXTS.spans.head(5)
+    ]
+    entry = {"name": "text", "datatype": "BYTES", "shape": [5, 1], "data": TEXTS.text.head(5).tolist()}
+    answer = client.post("/v2/models/spans/infer", json={"inputs": [entry]})
+    assert [json.loads(row) for row in answer.json()["outputs"][0]["data"]] == rows
+    empty = remote.predict(PredictRequest(model="spans", data=pd.DataFrame({"text": ["", " "]})))
+    assert [list(row) for row in empty.columns["prediction"]] == [[], []]
+    assert remote.submit(EvaluateRequest(model="spans", data=TEXTS)).result(600).values["span_f1"] == 1.0

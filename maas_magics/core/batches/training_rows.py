@@ -38,6 +38,7 @@ from maas_magics.core.batches.streaming import Stream, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.sources import Rereadable
+from maas_magics.core.data.spanned import is_list_of_spans, is_spanned
 from maas_magics.core.data.tagged import is_lists_of_text, is_tagged
 from maas_magics.core.data.target import target_names
 from maas_magics.core.data.target_values import Beside, lists_of_labels
@@ -45,6 +46,7 @@ from maas_magics.core.features.augment import check_taken
 from maas_magics.core.features.augment import parsed as parsed_augment
 from maas_magics.core.features.base import Layout
 from maas_magics.core.features.declared import declared, has_ports
+from maas_magics.core.features.spanned import as_tags, with_texts
 from maas_magics.core.features.tagged import WORDS, check_tags, with_words
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.losses.ignored import ignored_by
@@ -163,7 +165,9 @@ def training_rows(
         train_rows = paired(train_rows, *names, notify)
         validation = None if validation is None else paired(validation, *names, lambda text: None)
     kinds = data.feature
-    if is_tagged(train_rows.target):
+    if is_spanned(train_rows.target):
+        kinds, train_rows, validation = _texts_of(specs, train_rows, validation, names[0], notify)
+    elif is_tagged(train_rows.target):
         kinds = _words_of(specs, train_rows, validation, names[0], ports=by_ports(model))
     if pairs:
         train_rows = replace(train_rows, table=declared_pairs(train_rows.table, kinds, notify))
@@ -235,7 +239,8 @@ def _reads_whole(source: Rereadable, data: DataSpec, notify: Callable[[str], Non
         return False
     left = [name for name in first.column_names if name not in target_names(data.target, first.column_names, -1)]
     kinds = {name: kind for name, kind in data.feature.items() if name in left}
-    tagged = any(is_lists_of_text(field.type) for field in first.schema if field.name not in left)
+    others = [field.type for field in first.schema if field.name not in left]
+    tagged = any(is_lists_of_text(kind) or is_list_of_spans(kind) for kind in others)
     if not tagged and not has_ports(declared(first.select(left), kinds, lambda text: None).schema):
         return False
     if data.stream:
@@ -250,17 +255,38 @@ def _words_of(specs: Specs, train: Rows, held: Rows | None, name: str, *, ports:
     if not isinstance(specs.model.model, str):
         raise lists_of_labels(name)
     kinds = with_words(train.table, train.target, name, data.feature)
-    if data.weights is not None:
-        raise OptionError("Rows of the task entities count alike.", "Drop --weights.")
-    if not ports:
-        raise OptionError(
-            f"The architecture {specs.model.model!r} does not answer each word.", "--model auto, or transformer."
-        )
+    _check_entities(specs, ports=ports)
     if held is not None:
         words = next(column for column, kind in kinds.items() if kind == WORDS)
         if words in held.table.column_names:
             check_tags(held.table.column(words), held.target, words, name)
     return kinds
+
+
+def _check_entities(specs: Specs, *, ports: bool) -> None:
+    if specs.data.weights is not None:
+        raise OptionError("Rows of the task entities count alike.", "Drop --weights.")
+    if not ports:
+        raise OptionError(
+            f"The architecture {specs.model.model!r} does not answer each word.", "--model auto, or transformer."
+        )
+
+
+def _texts_of(
+    specs: Specs, train: Rows, held: Rows | None, name: str, notify: Callable[[str], None]
+) -> tuple[dict[str, str], Rows, Rows | None]:
+    """Kinds of columns for a target of spans, and the rows with tags of words as their target."""
+    if not isinstance(specs.model.model, str):
+        raise OptionError("Spans are learnt by an architecture by name.", "--model auto, transformer, or hf:FOLDER")
+    _check_entities(specs, ports=by_ports(specs.model.model))
+    kinds, column = with_texts(train.table, name, specs.data.feature)
+
+    def tagged(rows: Rows, notify: Callable[[str], None]) -> Rows:
+        if column not in rows.table.column_names:
+            raise DataError(f"The validation data has no column {column!r}.", "--validation 0.2")
+        return replace(rows, target=as_tags(rows.table.column(column), rows.target, column, name, notify))
+
+    return kinds, tagged(train, notify), None if held is None else tagged(held, lambda text: None)
 
 
 def _has_gaps(train: Rows, held: Rows | None) -> bool:

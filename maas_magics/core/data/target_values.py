@@ -26,6 +26,7 @@ from maas_magics.core.data.arrow import (
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.origin import several_labels
+from maas_magics.core.data.spanned import is_list_of_spans, spans_of_rows
 from maas_magics.core.data.tagged import is_lists_of_text, tags_of
 from maas_magics.core.data.values import SPELLED
 
@@ -238,6 +239,8 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
         )
     if is_lists_of_text(kind):
         return tags_of(name, values)
+    if is_list_of_spans(kind):
+        return spans_of_rows(name, values)
     if is_listed(kind):
         raise lists_of_labels(name, kind)
     raise DataError(f"The target {name!r} holds {kind}, which cannot be learnt.", "Give labels or numbers.")

@@ -96,6 +96,8 @@ class Feature(msgspec.Struct, frozen=True):
         Whether raw values are the bytes of files, and not texts.
     answered : bool
         Whether each place of a raw row has an answer of its own.
+    spanned : bool
+        Whether words of a text have answers, which are handed out as spans of its letters; see `answer`.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Feature(msgspec.Struct, frozen=True):
     hosted: ClassVar[bool] = False
     binary: ClassVar[bool] = False
     answered: ClassVar[bool] = False
+    spanned: ClassVar[bool] = False
 
     @property
     def augments(self) -> tuple[str, ...]:
@@ -156,6 +159,11 @@ class Feature(msgspec.Struct, frozen=True):
     @property
     def port(self) -> Port | None:
         """Where it reaches a network by itself, among other columns; None where it never does."""
+        return None
+
+    @property
+    def answer(self) -> TensorSpec | None:
+        """What a model of it answers, where that is not what its graph puts out."""
         return None
 
     def encode(self, values: pa.ChunkedArray) -> Array:

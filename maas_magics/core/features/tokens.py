@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.errors import DataError, require
+from maas_magics.core.data.arrow import Array
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -113,6 +114,31 @@ def for_words(source: str) -> str:
         if step.get("type") == "ByteLevel":
             step["add_prefix_space"] = True
     return json.dumps(told)
+
+
+def raw_texts(raw: Array) -> list[str]:
+    """Texts of a raw array (n, 1), which may be bytes."""
+    return [text.decode(errors="replace") if isinstance(text, bytes) else text for text in raw.ravel()]
+
+
+@lru_cache(maxsize=1)
+def _splitter() -> Any:
+    require("tokenizers", "tokenizers", "Text", "maas-magics[text]")
+    from tokenizers import Regex, pre_tokenizers
+
+    alone = pre_tokenizers.Split(Regex(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"), "isolated")
+    return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), alone])
+
+
+def words_of(text: str) -> list[tuple[str, int, int]]:
+    """Words of a text, punctuation by itself, with where they begin and end: by letters, whatever the tokenizer is.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    """
+    return [(word, start, end) for word, (start, end) in _splitter().pre_tokenize_str(text)]
 
 
 def word_tokens(source: str, rows: Sequence[Sequence[str]], longest: int) -> list[tuple[list[int], list[int | None]]]:

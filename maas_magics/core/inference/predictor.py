@@ -18,12 +18,14 @@ from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.media import opening
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
+from maas_magics.core.features.tokens import raw_texts
 from maas_magics.core.inference.answering import answering_of
 from maas_magics.core.inference.by_length import in_groups
 from maas_magics.core.inference.engine import Engine
 from maas_magics.core.inference.gather import gather, padded
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.sessions import open_one_pass
+from maas_magics.core.inference.spans import AnsweringSpans
 from maas_magics.core.runtimes import Session, unanswered
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_processor
 
@@ -106,6 +108,7 @@ class Predictor:
         self._answered = next((place for place, feature in enumerate(features) if feature.answered), None)
         """Place of the input each of whose places has an answer; None where rows have one."""
         self._answering = answering_of(self.answers)
+        self._spans = AnsweringSpans(self.answers) if any(feature.spanned for feature in features) else None
 
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
@@ -151,6 +154,8 @@ class Predictor:
             if raw[place].size and isinstance(raw[place].item(0), bytes):
                 raise DataError(f"A text of {self.processor.names[place][:80]!r} is not UTF-8.", "Send UTF-8.")
         blank = self._blank(raw)
+        if self._spans is not None:
+            return self._spans.signed(self.decoded(raw), raw_texts(raw[0])), blank
         if self.engine is not None:
             return self._run(self.engine.run, raw), blank
         wanted = True if self.answers.labels or self.answers.parts else None
@@ -200,13 +205,16 @@ class Predictor:
         fits = spec.datatype in ("FP32", "FP64") and values.dtype == NUMPY[spec.datatype]
         return self.engine.run([values]) if fits and self.answers.kind != DECIMAL else None
 
-    def answer(self, decoded: Array, request: PredictRequest) -> dict[str, Array]:
-        """Columns of answers for decoded rows; labels of text as their places in the list of labels."""
+    def answer(self, raw: Sequence[Array], request: PredictRequest) -> dict[str, Array]:
+        """Columns of answers to raw rows; labels of text as their places in the list of labels."""
+        decoded = self.decoded(raw)
+        if self._spans is not None:
+            return self._spans.columns(decoded, raw_texts(raw[0]), request)
         return self._answering.columns(decoded, request)
 
     def named(self, columns: dict[str, Array]) -> dict[str, Any]:
         """Columns of answers, the places of labels as Arrow dictionaries of the labels."""
-        return self._answering.labelled(columns)
+        return (self._spans or self._answering).labelled(columns)
 
     def chunks(
         self,
@@ -246,7 +254,7 @@ class Predictor:
                         caution(text)
                 if blank is not None:
                     blank(int(self.processor.blank(raw).sum()))
-                yield self.answer(self.decoded(raw), request)
+                yield self.answer(raw, request)
         if not any_rows:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
 

@@ -152,6 +152,7 @@ def _manifest(
     net: nn.Module,
 ) -> Manifest:
     answers = prepared.answers
+    told = tuple(feature.answer for feature in prepared.processor.features if feature.answer is not None)
     info = ModelInfo(
         name=said.name,
         version=0,
@@ -165,7 +166,7 @@ def _manifest(
         baseline=history.baseline or _learnt_baseline(plan, prepared),
         created=time.time(),
         parameters=parameters,
-        signature=Signature(prepared.processor.specs, answers.specs),
+        signature=Signature(prepared.processor.specs, told or answers.specs),
         lineage={"seed": str(plan.seed), "data": prepared.digest, **versions()},
     )
     curves = {

@@ -14,7 +14,7 @@ from maas_magics.core.data.arrow import Array, as_text, is_text
 from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
-from maas_magics.core.features.tokens import PAD, token_counts, token_ids, tokenizer, train_tokenizer
+from maas_magics.core.features.tokens import PAD, raw_texts, token_counts, token_ids, tokenizer, train_tokenizer
 
 LONGEST = 256
 """Tokens that a text is cut at."""
@@ -85,8 +85,7 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
 
     def enter(self, raw: Array) -> Array:
         """Ids of the tokens of raw texts, int64 (n, tokens), padded."""
-        texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in raw.ravel()]
-        return self._padded(token_ids(self.tokenizer, texts, self.longest))
+        return self._padded(token_ids(self.tokenizer, raw_texts(raw), self.longest))
 
     def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """Ids of the tokens of each text, a list of int32 a row."""
