@@ -261,6 +261,9 @@ class ModelSpec(Spec, frozen=True, kw_only=True):
         Epoch, counted from 1, from which on frozen parameters that match a pattern learn.
     probe : bool
         Whether the pretrained part of a network stays as it is, so that what it makes of each row is computed once.
+    lora : int, str or None
+        Rank of adapters that are trained beside the layers of a pretrained network, which stay as they are, and are
+        added to them at the end; or ``"r=8,alpha=16"``.
     """
 
     model: Annotated[
@@ -280,6 +283,10 @@ class ModelSpec(Spec, frozen=True, kw_only=True):
     freeze: Annotated[tuple[str, ...], option("patterns of parameters that stay as they are", "PATTERN")] = ()
     unfreeze: Annotated[dict[str, int], option("what learns from an epoch on, as encoder.*@5", "PATTERN@EPOCH")] = {}
     probe: Annotated[bool, option("train what is behind a pretrained network, which is asked once a row")] = False
+    lora: Annotated[
+        int | str | None,
+        option("train adapters beside a pretrained network's layers: r=8,alpha=16", "r=N", reads="text"),
+    ] = None
 
 
 class OptimizerSpec(Spec, frozen=True, kw_only=True):

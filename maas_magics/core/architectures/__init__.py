@@ -96,6 +96,9 @@ class Architecture:
     probe : callable, optional
         ``probe(rows, task) -> Recipe`` of what is behind a pretrained part that stays as it is; the network then has
         ``parted()``.
+    lora : callable, optional
+        ``lora(rows, task) -> Recipe`` of adapters beside a pretrained part; the modules that have such parts name them
+        ``pretrained``.
     """
 
     layout: Layout
@@ -105,6 +108,7 @@ class Architecture:
     given: Callable[[dict[str, Any]], dict[str, dict[str, Any]]] | None = None
     arrays: Layout | None = None
     probe: Callable[[int, Task], Recipe] | None = None
+    lora: Callable[[int, Task], Recipe] | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class Pretrained(nn.Module):
         self.base = base
         self.inner = self.encoder(_built(config))
 
+    @property
+    def pretrained(self) -> nn.Module:
+        """What has pretrained weights; see `maas_magics.core.networks.adapters.adapt`."""
+        return cast(nn.Module, self.inner)
+
     def encoder(self, model: Any) -> Any:
         """The part of a model of transformers that encodes."""
         return model

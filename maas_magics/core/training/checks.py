@@ -16,6 +16,7 @@ from maas_magics.core.data.roles import roles_of
 from maas_magics.core.features.augment import parsed as parsed_augment
 from maas_magics.core.features.unreadable import share_of
 from maas_magics.core.losses.heads import is_own, parsed
+from maas_magics.core.networks.adapters import LoRA
 from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.training.checkpoint import CheckpointInterval
@@ -78,8 +79,7 @@ def check_request(request: TrainRequest) -> None:
     _check_columns(request)
     _check_steps(request)
     _check_sharing(request)
-    if request.probe and not isinstance(request.model, str):
-        raise not_pretrained("--probe", "a module of your own")
+    _check_adapting(request)
     check_loader_workers(request.data, request.loader_workers)
     if request.stream not in (None, True, False):
         raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
@@ -87,6 +87,21 @@ def check_request(request: TrainRequest) -> None:
         raise MaasError(
             f"The model is of type {type(request.model).__name__}.", "Give an architecture's name or an nn.Module."
         )
+
+
+def _check_adapting(request: TrainRequest) -> None:
+    """Check what is for pretrained networks, as far as the request alone shows it."""
+    if request.lora is not None:
+        LoRA.parse(request.lora)
+    asked = [word for word, given in (("--probe", request.probe), ("--lora", request.lora is not None)) if given]
+    if len(asked) > 1:
+        raise OptionError(
+            "--probe leaves a pretrained network as it is, and --lora trains adapters in it.", "Drop one of them."
+        )
+    if asked and not isinstance(request.model, str):
+        raise not_pretrained(asked[0], "a module of your own")
+    if asked and request.workers > 1:
+        raise OptionError(f"{asked[0]} is for one process.", "--workers 1")
 
 
 def not_pretrained(option: str, name: str) -> OptionError:

@@ -22,6 +22,7 @@ from maas_magics.core.training.plan import Plan, TrainingHistory
 from maas_magics.core.training.progress import TrainingState
 from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Step as TakeStep
+from maas_magics.core.training.steps.own_state import learnt_state, load_learnt
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
 
 STEP_EVENTS = 0.1
@@ -100,7 +101,7 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
             self._save(last=True)
         if self._best is None:
             raise Stopped("Training was stopped before anything could be kept.")
-        self._net.load_state_dict(self._best)
+        load_learnt(self._net, self._best)
         self._net.eval()
         self._history.seconds = self._spent + time.perf_counter() - self._started
         return self._history
@@ -224,7 +225,7 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
             history.curves.setdefault(name, []).append(number)
         if better:
             self._best_value, history.best_epoch, history.best_metrics = value, epoch, held or figures
-            self._best = {name: _copied(value) for name, value in self._net.state_dict().items()}
+            self._best = {name: _copied(value) for name, value in learnt_state(self._net).items()}
         self._emit(
             EpochEnd(
                 epoch=epoch,
@@ -248,7 +249,7 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
         figures = held or measure(self._net, self._train, self._decode, self._plan)[0]
         history.best_epoch, history.best_metrics = 0, figures
         history.curves = {"loss": [figures["loss"]], **{f"val_{name}": [value] for name, value in held.items()}}
-        self._best = {name: _copied(value) for name, value in self._net.state_dict().items()}
+        self._best = {name: _copied(value) for name, value in learnt_state(self._net).items()}
 
     # --- what several processes do together: see `workers` ---
 

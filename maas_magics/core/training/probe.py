@@ -12,6 +12,7 @@ from torch import nn
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Progress
+from maas_magics.api.specs import ModelSpec
 from maas_magics.core.architectures import Architecture, Recipe
 from maas_magics.core.batches.batches import Batches, InMemory
 from maas_magics.core.batches.behind import KEPT, Computed, Fixed, kept
@@ -28,19 +29,34 @@ FEW = 8
 """Rows that steps are tried on before the training."""
 
 
-def probe_recipe(architecture: Architecture, name: str, workers: int) -> Callable[[int, Task], Recipe]:
-    """How what is behind the pretrained part of a network is best trained.
+def recipe_of(architecture: Architecture, name: str, model: ModelSpec) -> Callable[[int, Task], Recipe]:
+    """How a network is best trained: whole, what is behind its pretrained part, or adapters in that part.
 
     Raises
     ------
     OptionError
-        If the network has no such part, or the rows are shared by several processes.
+        If it has no such part.
     """
-    if architecture.probe is None:
-        raise not_pretrained("--probe", name)
-    if workers > 1:
-        raise OptionError("What a pretrained network makes of rows is kept in one process.", "--workers 1")
-    return architecture.probe
+    if not model.probe and model.lora is None:
+        return architecture.recipe
+    found = architecture.probe if model.probe else architecture.lora
+    if found is None:
+        raise not_pretrained("--probe" if model.probe else "--lora", name)
+    return found
+
+
+def parted(net: nn.Module, answers: Task) -> Parted:
+    """The part of a network that stays as it is, and the one behind it.
+
+    Raises
+    ------
+    OptionError
+        If it does not fall into such parts.
+    """
+    found: Callable[[], Parted] | None = getattr(net, "parted", None)
+    if found is None:
+        raise OptionError(f"--probe is not for the task {answers.task}.", "Drop --probe, or --lora r=8.")
+    return found()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from maas_magics.core.training.checkpoint import Checkpoints, State
 from maas_magics.core.training.plan import Plan, TrainingHistory
 from maas_magics.core.training.steps.lr_schedule import ProgressSchedule
 from maas_magics.core.training.steps.optimizers import Optimizer
-from maas_magics.core.training.steps.own_state import load_own_state, own_state
+from maas_magics.core.training.steps.own_state import learnt_state, load_learnt, load_own_state, own_state
 from maas_magics.core.training.steps.random_numbers import packed, random_state, restore_random, unpacked
 from maas_magics.core.training.steps.step_config import StepConfig
 
@@ -82,7 +82,7 @@ class TrainingState:
         begin = self._begin
         state = {name: getattr(self, f"_{name}") for name in KEPT}
         state |= {
-            "net": self._net.state_dict(),
+            "net": learnt_state(self._net),
             "own": own_state(self._net),
             "epochs": self._plan.epochs,
             "optimizer": self._optimizer.inner.state_dict(),
@@ -147,7 +147,7 @@ class TrainingState:
                     f"The checkpoint was made with another {named}.", "Repeat the line as it was, or drop --resume."
                 )
         try:
-            self._net.load_state_dict(state["net"])
+            load_learnt(self._net, state["net"])
             load_own_state(self._net, state["own"])
             self._optimizer.load(state["optimizer"], state["base"])
             self._regime.load(state["regime"])

@@ -16,6 +16,7 @@ from maas_magics.api.specs import BudgetSpec, Specs
 from maas_magics.core.architectures import Recipe, named_base
 from maas_magics.core.batches.pairs import with_pairs
 from maas_magics.core.losses.heads import parsed
+from maas_magics.core.networks.adapters import LoRA
 from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.specs import BudgetFigures, OptimizerFigures, Resolved, TaskFigures
@@ -39,6 +40,8 @@ def checked(request: TrainRequest) -> Specs:
     if isinstance(specs.model.model, str):
         name, params = named_base(specs.model.model, specs.model.params)
         specs = specs.having("model", model=name, params=params)
+    if specs.model.lora is not None:
+        specs = specs.having("model", lora=str(LoRA.parse(specs.model.lora)))
     return with_pairs(specs.having("task", **parsed(specs.task)))
 
 

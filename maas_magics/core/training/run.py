@@ -237,13 +237,14 @@ class TrainingRun:
 
     def _summary(self, made: Assembled, choice: TuningChoice) -> dict[str, str]:
         """What the view shows of it."""
-        run, weights = self._run, self._said.data.weights
+        run, weights, lora = self._run, self._said.data.weights, self._said.model.lora
         answers, precision = self._prepared.answers, choice.regime.precision
         summary = {
             "task": answers.description,
             "architecture": self._title,
             **made.summary,
             **({"weights": weights} if weights else {}),
+            **({"lora": str(lora)} if lora is not None else {}),
             **({"augment": ", ".join(self._said.data.augment)} if self._said.data.augment else {}),
             "device": str(self._device),
             **({"precision": precision.name} if precision is not None else {}),

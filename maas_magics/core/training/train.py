@@ -23,6 +23,7 @@ from maas_magics.core.batches.sampler import balanced_order
 from maas_magics.core.batches.training_rows import training_rows
 from maas_magics.core.context import Context
 from maas_magics.core.data.media import shuffled
+from maas_magics.core.networks.adapters import LoRA, adapt, merged
 from maas_magics.core.networks.blame import as_ours
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
@@ -30,7 +31,7 @@ from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.checks import check_labels, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.fingerprint import architecture_of
-from maas_magics.core.training.probe import behind, probe_recipe
+from maas_magics.core.training.probe import behind, parted, recipe_of
 from maas_magics.core.training.resolve import checked, resolve
 from maas_magics.core.training.run import TrainingRun
 from maas_magics.core.training.steps.devices import find_device
@@ -122,8 +123,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
                 "--model NET, or one loss.",
             )
         architecture = architectures.get(found.chosen)
-        recipe_of = probe_recipe(architecture, found.chosen, run.workers) if model.probe else architecture.recipe
-        recipe = recipe_of(rows, prepared.answers)
+        recipe = recipe_of(architecture, found.chosen, model)(rows, prepared.answers)
         loss = specs.task.loss
         if recipe.clamp and not callable(loss):
             prepared = with_answers(prepared, prepared.answers.clamped(found.learnt))
@@ -131,6 +131,8 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         initialise = getattr(net, "initialise", None)
         if callable(initialise):
             initialise(*prepared.train[0])
+        if model.lora is not None:
+            adapt(net, LoRA.parse(model.lora))
         prepared = with_answers(prepared, prepared.answers.of_network(net))
         if specs.budget.epochs == 0:
             if architecture.pretrained is None:
@@ -162,11 +164,14 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         prepared = counting.counted(prepared)
         check_labels(specs.task, prepared.answers)
         begun = partial(TrainingRun, device=device, architecture=found.chosen, declared=named)
-        if not model.probe:
-            return begun(said, context, net, prepared, batches, held)()
-        asked = specs.optimizer.precision
-        part = behind(net.parted(), prepared, batches, held, size, device, context, precision=asked, number=run.threads)  # type: ignore[operator]
-        return begun(said, context, part.net, part.prepared, part.batches, part.held, whole=lambda: net)()
+        if model.probe:
+            precision, parts = specs.optimizer.precision, parted(net, prepared.answers)
+            part = behind(
+                parts, prepared, batches, held, size, device, context, precision=precision, number=run.threads
+            )
+            return begun(said, context, part.net, part.prepared, part.batches, part.held, whole=lambda: net)()
+        whole = None if model.lora is None else partial(merged, net)
+        return begun(said, context, net, prepared, batches, held, whole=whole)()
 
 
 def _pause(context: Context) -> None:

@@ -8,6 +8,31 @@ import torch
 from torch import Tensor, nn
 
 
+def learnt_state(net: nn.Module) -> dict[str, Any]:
+    """The ``state_dict`` of a network, but for parameters that are ``unchanged`` since it was made.
+
+    Parameters
+    ----------
+    net : nn.Module
+        May have ``unchanged``, names of parameters that are the same however it is trained.
+    """
+    same: Any = getattr(net, "unchanged", ())
+    return {name: value for name, value in net.state_dict().items() if name not in same}
+
+
+def load_learnt(net: nn.Module, state: dict[str, Any]) -> None:
+    """Put back what `learnt_state` gave.
+
+    Raises
+    ------
+    RuntimeError
+        If it is of another network.
+    """
+    same: Any = getattr(net, "unchanged", ())
+    now = net.state_dict()
+    net.load_state_dict({name: now[name] for name in same if name in now} | state)
+
+
 def own_state(net: nn.Module) -> dict[str, Any]:
     """Buffers that are not persistent, and the states of random generators that modules hold.
 
