@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from maas_magics.api.arguments import declared, taking
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.events import Event
+from maas_magics.api.highlight import Highlighted
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import (
     EvaluateRequest,
@@ -159,6 +160,27 @@ def predict(
     return current().predict(
         PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv)
     )
+
+
+@declared
+def highlight(model: str, data: Any, *, csv: str | None = None) -> Highlighted:
+    """Mark the entities that a model finds in texts.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias`` of a model of entities.
+    data : Any
+        A text of several words, or rows as in `predict`.
+    csv : str, optional
+        How CSV files are written, as in `train`.
+
+    Returns
+    -------
+    Highlighted
+        Shows the first texts with their entities in colours, in a terminal in brackets.
+    """
+    return current().highlight(PredictRequest(model=model, data=data, csv=csv))
 
 
 @declared

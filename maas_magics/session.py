@@ -13,6 +13,7 @@ from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import JobNotFound, MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.highlight import Highlighted
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
@@ -314,13 +315,15 @@ class Session(Connection):
         self._notify(f"Waiting for job {job.info.id} ({job.info.title}).")
         self._finish(job)
 
-    def predict(self, request: PredictRequest) -> Any:
+    def predict(self, request: PredictRequest, show: Callable[[Highlighted], None] | None = None) -> Any:
         """Answers in the library the rows came from.
 
         Parameters
         ----------
         request : PredictRequest
             Model and rows.
+        show : callable, optional
+            Gets the texts with their entities marked, where the model finds such.
         """
         if self._going:
             self.wait_for(request.model)
@@ -349,6 +352,8 @@ class Session(Connection):
         for warning in prediction.warnings:
             self._notify(warning)
         columns = prediction.columns
+        if show is not None:
+            self._show(source, prediction, show)
         if source.arrays:
             if "top_1" in columns:
                 return source.restore(columns)
@@ -358,6 +363,29 @@ class Session(Connection):
             return source.restore(_of_heads(columns, self.backend.models.get(prediction.model), request))
         info = self.backend.models.get(prediction.model)
         return source.restore(_flat(columns, info))
+
+    def _show(self, source: Any, prediction: Prediction, show: Callable[[Highlighted], None]) -> None:
+        from maas_magics.core.highlighting import highlighted
+
+        found = highlighted(source, prediction.columns, self.backend.models.get(prediction.model))
+        if found is not None:
+            show(found)
+
+    def highlight(self, request: PredictRequest) -> Highlighted:
+        """Texts with the entities that a model finds in them.
+
+        Parameters
+        ----------
+        request : PredictRequest
+            Model and rows.
+        """
+        found: list[Highlighted] = []
+        self.predict(request, found.append)
+        if not found:
+            raise OptionError(
+                f"{request.model} finds no entities in texts.", "%train NAME --data df --target spans, or tags"
+            )
+        return found[0]
 
     def search(self, request: SearchRequest) -> SearchResult:
         """Rows of a table that are most like a text; vectors of the newest tables are kept.

@@ -49,6 +49,7 @@ CORE = (
         "model",
         "comparing",
         "searching",
+        "highlighting",
         "runtimes",
         "generation",
         "inference",

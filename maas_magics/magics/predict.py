@@ -11,7 +11,7 @@ from maas_magics.magics import completions as offers
 from maas_magics.magics.declared import options_of
 from maas_magics.magics.options import Command, MagicOption, text
 from maas_magics.magics.shell import Magic
-from maas_magics.magics.words import Quoted
+from maas_magics.magics.words import Quoted, uncommented
 
 COMMAND = Command(
     "predict",
@@ -48,7 +48,9 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
             f"--out: {out!r} is a variable of the function, which only the function can set.",
             f"{out} = %predict {name} …",
         )
-    answers = magic.session.predict(PredictRequest(**values))
+    quiet = bool(out) or uncommented(line).endswith(";")
+    show = None if quiet else lambda found: magic.show(repr(found), found._repr_html_())
+    answers = magic.session.predict(PredictRequest(**values), show)
     if out:
         magic.shell.push({out: answers})
         return None

@@ -64,6 +64,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "predict": {"model": "m", "data": FRAME},
     "evaluate": {"model": "m", "data": FRAME},
     "export": {"model": "m", "format": "safetensors"},
+    "highlight": {"model": "m", "data": FRAME},
     "search": {"model": "m", "query": "a text", "data": FRAME},
     "alias": {"model": "m", "alias": "best"},
     "attach": {"job": "nobody"},

@@ -59,3 +59,18 @@ def test_a_service_finds_what_the_kernel_finds(cell: Callable[[str], Any]) -> No
     here = cell('%maas search near "what of rivers" --data faq').to_pandas()
     np.testing.assert_allclose(here.score, there.score, atol=1e-4)
     np.testing.assert_allclose(np.stack(list(cell("%predict near faq[['answer']]")["prediction"])), vectors, atol=1e-4)
+
+
+def test_entities_are_drawn_beside_the_answers(
+    ip: InteractiveShell, cell: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [f"{'so ' * (i % 4)}{'anna' if i % 2 else 'bob'} went" for i in range(60)]
+    spans = [[{"start": 3 * (i % 4), "end": len(text) - 5, "label": "name"}] for i, text in enumerate(told)]
+    ip.user_ns["rows"] = pd.DataFrame({"text": told, "spans": spans})
+    cell("%train ner --data rows --target spans --epochs 8 --lr 0.01")
+    capsys.readouterr()
+    found = cell('%predict ner "so anna went"')
+    assert len(found) == 1 and "so [anna | name] went" in capsys.readouterr().out
+    for line in ("%predict ner rows;", "%predict ner rows --out kept"):
+        cell(line)
+        assert "| name]" not in capsys.readouterr().out
