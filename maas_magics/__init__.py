@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from maas_magics.functions import (
         alias,
         attach,
+        augmented,
         compare,
         evaluate,
         export,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         remove,
         run,
         search,
+        show,
         status,
         stop,
         train,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "alias",
     "attach",
+    "augmented",
     "compare",
     "evaluate",
     "export",
@@ -53,6 +56,7 @@ __all__ = [
     "remove",
     "run",
     "search",
+    "show",
     "status",
     "stop",
     "train",

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.arguments import declared, taking
 from maas_magics.api.backend import Job, JobInfo
+from maas_magics.api.errors import DataError
 from maas_magics.api.events import Event
+from maas_magics.api.gallery import Gallery
 from maas_magics.api.highlight import Highlighted
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import (
@@ -181,6 +183,51 @@ def highlight(model: str, data: Any, *, csv: str | None = None) -> Highlighted:
         Shows the first texts with their entities in colours, in a terminal in brackets.
     """
     return current().highlight(PredictRequest(model=model, data=data, csv=csv))
+
+
+@declared
+def show(model: str, data: Any, *, csv: str | None = None) -> Gallery:
+    """Predict, and show the first rows of pictures or sounds with their answers.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    data : Any
+        As in `predict`; rows of pictures or sounds, twelve of which are shown at most.
+    csv : str, optional
+        How CSV files are written, as in `train`.
+    """
+    request = PredictRequest(model=model, data=data, csv=csv)
+    found = current().gallery(request, current().predict(request))
+    if found is None:
+        raise DataError(
+            "No column of these rows holds pictures or sounds.", f"maas.predict({model!r}, …) answers them."
+        )
+    return found
+
+
+@declared
+def augmented(
+    data: Any, augment: str | Sequence[str], *, rows: int = 4, seed: int = 0, csv: str | None = None
+) -> Gallery:
+    """Show pictures as they are, and beside each as a training with ``augment`` may vary it.
+
+    Parameters
+    ----------
+    data : Any
+        As in `train`.
+    augment : str or sequence of str
+        Ways in which they are varied, as in `train`: ``"flip,crop=0.5,color"``.
+    rows : int
+        How many pictures.
+    seed : int
+        Of the random numbers.
+    csv : str, optional
+        How CSV files are written, as in `train`.
+    """
+    ways = (augment,) if isinstance(augment, str) else tuple(augment)
+    return current().augmented(data, ways, rows, seed, csv)
 
 
 @declared

@@ -13,6 +13,7 @@ from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import JobNotFound, MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
+from maas_magics.api.gallery import Gallery
 from maas_magics.api.highlight import Highlighted
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
@@ -31,6 +32,9 @@ R = TypeVar("R")
 
 SLOW = 2.0
 """Seconds after which a prediction shows its progress."""
+
+FILES = ("a picture:", "a sound:")
+"""How the meaning of an input begins that takes files."""
 
 MANY_ROWS = 20_000
 """Rows from which a prediction may become slow."""
@@ -425,6 +429,45 @@ class Session(Connection):
         if info.iterative:
             return self.backend.generate(request)
         return in_one_pass(request, self.predict, info.ref)
+
+    def gallery(self, request: PredictRequest, answers: Any, *, only_files: bool = False) -> Gallery | None:
+        """The first rows with their answers, where a column holds pictures or sounds; else None.
+
+        Parameters
+        ----------
+        request : PredictRequest
+            Model and rows.
+        answers : Any
+            What `predict` answered.
+        only_files : bool
+            Whether arrays are no pictures.
+        """
+        from maas_magics.core.gallery import answered
+
+        inputs = self.backend.models.get(request.model).signature.inputs
+        if only_files and not any(spec.meaning.startswith(FILES) for spec in inputs):
+            return None
+        return answered(request.data, request.csv, answers, request.model, only_files)
+
+    def augmented(self, data: Any, ways: Sequence[str], rows: int, seed: int, csv: str | None) -> Gallery:
+        """Rows as they are, and beside each as a training may vary it.
+
+        Parameters
+        ----------
+        data : Any
+            Rows, as for `predict`.
+        ways : sequence of str
+            Ways in which they are varied.
+        rows : int
+            How many.
+        seed : int
+            Of the random numbers.
+        csv : str or None
+            How CSV files are written.
+        """
+        from maas_magics.core.gallery import augmented
+
+        return augmented(data, ways, rows, seed, csv)
 
     def _asked(self, request: PredictRequest, rows: int | None) -> Prediction:
         """Answers by the short path, or through a job that is watched where there may be many rows."""

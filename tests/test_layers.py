@@ -50,6 +50,7 @@ CORE = (
         "comparing",
         "searching",
         "highlighting",
+        "gallery",
         "runtimes",
         "generation",
         "inference",

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from maas_magics.api.gallery import Example, html_gallery
 from maas_magics.api.signature import Signature, TensorSpec
 from maas_magics.api.tables import format_number, html_table, size, text_table
 
@@ -193,6 +194,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         Rows of true labels, columns of answers; empty unless the task has one label a row.
     baseline : dict of str to float
         The same metrics of always answering the mean, or the most frequent label, of the training rows.
+    worst : tuple of Example
+        Of a model of pictures or sounds: rows that it is most wrong about.
     """
 
     model: str
@@ -201,6 +204,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     confusion: list[list[int]] = []
     baseline: dict[str, float] = {}
+    worst: tuple[Example, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
@@ -229,6 +233,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
             head = ("true ↓ answer →", *self.classes)
             body = [(label, *map(str, row)) for label, row in zip(self.classes, self.confusion, strict=True)]
             parts.append(html_table(body, "confusion matrix", head))
+        parts.append(html_gallery(self.worst, "worst mistakes"))
         return "".join(parts)
 
 

@@ -18,7 +18,7 @@ from maas_magics.core.data.arrow import Array, as_text, is_text, read_numbers
 from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.media import leaving_out
-from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
+from maas_magics.core.data.sources import Rereadable, Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.spanned import is_spanned
 from maas_magics.core.data.target import mostly, named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered, left_out
@@ -27,6 +27,7 @@ from maas_magics.core.features.tagged import check_tags
 from maas_magics.core.features.unreadable import checks_for, readable, share_of
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, Predictor
+from maas_magics.core.inference.worst import Worst
 from maas_magics.core.tasks import metrics as figures
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.baseline import baseline
@@ -53,8 +54,9 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         context.notify(
             f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
         )
+    worst = Worst(predictor.processor, answers)
     with leaving_out():
-        decoded, known = _scored(predictor, request, target, context.notify)
+        decoded, known = _scored(predictor, request, target, context.notify, worst)
     outputs = answers.table(torch.from_numpy(np.ascontiguousarray(decoded)))
     outputs, wanted, _ = answers.scored(outputs, torch.from_numpy(known))
     there = find_spec("torchmetrics") is not None
@@ -68,6 +70,7 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         baseline=baseline(metrics, answers, wanted),
         classes=answers.labels if one_label else (),
         confusion=figures.confusion(outputs, wanted) if one_label else [],
+        worst=worst.examples(),
     )
 
 
@@ -79,7 +82,7 @@ def _columns(answers: Task) -> Any:
 
 
 def _scored(
-    predictor: Predictor, request: EvaluateRequest, target: Any, notify: Callable[[str], None]
+    predictor: Predictor, request: EvaluateRequest, target: Any, notify: Callable[[str], None], worst: Worst
 ) -> tuple[Array, Array]:
     """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
     data, csv = request.data, request.csv
@@ -104,13 +107,15 @@ def _scored(
         known = predictor.answers.known(values)
         for text in predictor.processor.cautions(table):
             notify(text)
-        slices = (table.slice(start, CHUNK) for start in range(0, table.num_rows, CHUNK))
-        found = gather(({"": predictor.decoded(predictor.encode(rows, source))} for rows in slices), table.num_rows)
-        return found[""], known
+        parts = (
+            {"": _decoded(predictor, table.slice(start, CHUNK), source, known[start : start + CHUNK], worst)}
+            for start in range(0, table.num_rows, CHUNK)
+        )
+        return gather(parts, table.num_rows)[""], known
     source = typed(source, texts)
     assert isinstance(source, Rereadable)
     assumed: list[str] = []
-    while (scored := _scored_chunks(predictor, source, names, assumed.append)) is None:
+    while (scored := _scored_chunks(predictor, source, names, assumed.append, worst)) is None:
         pass  # the type of the target turned out to be a wider one, and is known now
     for text in dict.fromkeys(assumed):
         notify(text)
@@ -155,8 +160,9 @@ def _texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
 
 
 def _scored_chunks(
-    predictor: Predictor, source: Rereadable, names: Sequence[str], caution: Callable[[str], None]
+    predictor: Predictor, source: Rereadable, names: Sequence[str], caution: Callable[[str], None], worst: Worst
 ) -> tuple[Array, Array] | None:
+    worst.begin()
     parts: list[tuple[Array, Array]] = []
     dtype: Any = None
     unknown: DataError | None = None
@@ -186,7 +192,7 @@ def _scored_chunks(
         except DataError as error:  # the rest of the file may show that these were texts, not whole numbers
             unknown = unknown or error
         if unknown is None:
-            parts.append((predictor.decoded(predictor.encode(features, source)), known))
+            parts.append((_decoded(predictor, features, source, known, worst), known))
     if unknown is not None:
         raise unknown
     if not parts:
@@ -210,6 +216,14 @@ def _tags(predictor: Predictor, table: pa.Table, values: Array) -> Array:
     if column not in table.column_names:
         raise DataError(f"There is no column {column!r}.", did_you_mean(column, table.column_names))
     return as_tags(table.column(column), values, column, predictor.answers.names[0])
+
+
+def _decoded(predictor: Predictor, table: pa.Table, source: Source, known: Array, worst: Worst) -> Array:
+    """Answers to some rows; the worst of them are kept."""
+    raw = predictor.encode(table, source)
+    decoded = predictor.decoded(raw)
+    worst.add(raw, decoded, known)
+    return decoded
 
 
 def _check_tags(predictor: Predictor, table: pa.Table, values: Array) -> None:

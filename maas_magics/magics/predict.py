@@ -50,7 +50,11 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         )
     quiet = bool(out) or uncommented(line).endswith(";")
     show = None if quiet else lambda found: magic.show(repr(found), found._repr_html_())
-    answers = magic.session.predict(PredictRequest(**values), show)
+    request = PredictRequest(**values)
+    answers = magic.session.predict(request, show)
+    gallery = None if quiet else magic.session.gallery(request, answers, only_files=True)
+    if gallery is not None:
+        magic.show(repr(gallery), gallery._repr_html_())
     if out:
         magic.shell.push({out: answers})
         return None

@@ -66,6 +66,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "export": {"model": "m", "format": "safetensors"},
     "highlight": {"model": "m", "data": FRAME},
     "search": {"model": "m", "query": "a text", "data": FRAME},
+    "show": {"model": "m", "data": FRAME},
+    "augmented": {"data": FRAME, "augment": "flip"},
     "alias": {"model": "m", "alias": "best"},
     "attach": {"job": "nobody"},
     "stop": {"job": "nobody"},

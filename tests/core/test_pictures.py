@@ -325,3 +325,83 @@ def test_a_network_that_timm_has_not_is_told(ref: str, said: str, store: Path) -
     with pytest.raises(MaasError, match=said) as caught:
         maas.train("scene", scenes(8), "label", model=f"timm:{ref}")
     assert caught.value.hint
+
+
+def test_the_worst_mistakes_of_an_evaluation_are_shown(store: Path) -> None:
+    rows = scenes()
+    maas.train("scene", rows, "label", epochs=8, lr=5e-3)
+    wrong = rows.copy()
+    wrong.loc[[2, 7], "label"] = ["day", "<night>"[1:-1]]
+    found = maas.evaluate("scene", wrong)
+    assert {one.row for one in found.worst} == {2, 7} and all(one.right is False for one in found.worst)
+    assert {(one.title, one.note.partition(",")[0]) for one in found.worst} == {
+        ("night", "is day"),
+        ("day", "is night"),
+    }
+    for one in found.worst:
+        assert Image.open(io.BytesIO(one.image)).size == (16, 16)
+    html = found._repr_html_()
+    assert "worst mistakes" in html and html.count("<img") == 2 and "data:image/jpeg;base64," in html
+    assert not maas.evaluate("scene", rows).worst and "<img" not in maas.evaluate("scene", rows)._repr_html_()
+    number = maas.train("price", rows.assign(label=np.arange(N) % 2 * 1.5), "label", epochs=1, task="regression")
+    assert number.ref and len(maas.evaluate("price", rows.assign(label=np.arange(N) % 2 * 1.5)).worst) == 12
+
+
+def test_rows_are_shown_with_their_answers(store: Path, tmp_path: Path) -> None:
+    rows = scenes()
+    maas.train("scene", rows, "label", epochs=2)
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for i, data in enumerate(rows.picture[:3]):
+        (folder / f"{i}.png").write_bytes(data)
+    for given in (rows, pd.DataFrame({"picture": [str(folder / f"{i}.png") for i in range(3)]}), str(folder)):
+        found = maas.show("scene", given)
+        assert len(found.examples) == (12 if given is rows else 3)
+        assert found.examples[0].title in ("day", "night") and found.examples[0].note.endswith("% sure")
+        assert "row 0" in repr(found) and found._repr_html_().count("<img") == len(found.examples)
+    x = np.random.default_rng(0).normal(size=(40, 8, 8)).astype(np.float32)
+    maas.train("array", x, np.arange(40) % 2, epochs=1)
+    assert len(maas.show("array", x).examples) == 12
+    maas.train("t", pd.DataFrame({"a": range(30), "y": [0, 1] * 15}), "y", epochs=1)
+    with pytest.raises(DataError, match="No column of these rows holds"):
+        maas.show("t", pd.DataFrame({"a": range(30)}))
+
+
+def test_labels_are_escaped_and_pictures_small() -> None:
+    from maas_magics.api.gallery import Example, Gallery
+    from maas_magics.core.features.thumbnails import of_array, of_picture
+
+    assert (
+        "<script>"
+        not in Gallery(caption="<script>", examples=(Example(row=0, title="<script>", note="<script>"),))._repr_html_()
+    )
+    image, audio = of_picture(photograph(900, 1300, kind="JPEG"))
+    assert max(Image.open(io.BytesIO(image)).size) == 128 and len(image) < 12_000 and not audio
+    shown = of_array(np.arange(64.0).reshape(8, 8))
+    assert shown is not None and Image.open(io.BytesIO(shown[0])).size == (64, 64)
+    assert of_array(np.zeros(8)) is None and of_array(np.zeros((3, 40))) is None
+
+
+def test_augmented_rows_are_shown_beside_those_that_they_come_from(store: Path) -> None:
+    found = maas.augmented(scenes(), "flip,crop,color", rows=3)
+    assert len(found.examples) == 18 and found.columns == 6 and found.examples[6].title == "row 1"
+    assert found._repr_html_().count("<img") == 18 and len({one.image for one in found.examples}) > 12
+    assert maas.augmented(scenes(), "flip,crop,color", rows=3) == found
+    arrays = maas.augmented(np.random.default_rng(0).normal(size=(9, 12, 12, 3)), ["rotate"], rows=2)
+    assert len(arrays.examples) == 12
+    with pytest.raises(OptionError, match="no way 'flop'"):
+        maas.augmented(scenes(), "flop")
+    with pytest.raises(DataError, match="No column of these rows holds pictures"):
+        maas.augmented(pd.DataFrame({"a": [1, 2]}), "flip")
+
+
+def test_a_column_with_a_bad_file_at_its_beginning_is_one_of_files(store: Path, tmp_path: Path) -> None:
+    rows = scenes()
+    rows.at[1, "picture"] = b"no picture at all"
+    assert any("1 of 60 row" in note for note in maas.train("scene", rows, "label", epochs=1, max_bad=0.02).notes)
+    for i, data in enumerate(rows.picture[:30]):
+        (tmp_path / f"{i}.png").write_bytes(data)
+    (tmp_path / "2.png").unlink()
+    paths = pd.DataFrame({"picture": [str(tmp_path / f"{i}.png") for i in range(30)], "label": rows.label[:30]})
+    trained = maas.train("scene", paths, "label", epochs=1, max_bad=0.1)
+    assert any("2 of 30 rows" in note and "2.png" in note for note in trained.notes)

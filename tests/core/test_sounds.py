@@ -14,6 +14,7 @@ import torch
 
 import maas_magics as maas
 from maas_magics.api.errors import OptionError
+from maas_magics.core.features import sounds
 from maas_magics.core.features.augment import WAYS
 from maas_magics.core.features.augment_sounds import masked, varied
 from maas_magics.core.features.draw import Draw
@@ -167,3 +168,19 @@ def test_spectrogram_and_vectors_are_those_of_whisper(whisper: Path) -> None:
     with torch.inference_mode():
         theirs = model(wanted["input_features"]).last_hidden_state.mean(1)
         torch.testing.assert_close(ours(found), theirs, atol=1e-2, rtol=0)
+
+
+def test_a_sound_is_shown_as_waveform_and_spectrogram_and_played(store: Path) -> None:
+    from PIL import Image
+
+    rows = words()
+    maas.train("word", rows, "label", epochs=1)
+    found = maas.show("word", rows)
+    assert len(found.examples) == 12
+    for one in found.examples:
+        assert Image.open(io.BytesIO(one.image)).size == (192, 96)
+        assert sounds.is_sound(one.audio[:64]) and abs(sounds.length(one.audio)[0] - 0.3) < 0.2
+        assert len(one.audio) < 20_000
+    assert found._repr_html_().count("<audio") == 12
+    wrong = maas.evaluate("word", rows.assign(label=1 - rows.label))
+    assert wrong.worst and all(one.audio for one in wrong.worst)

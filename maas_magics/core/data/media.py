@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -179,13 +180,22 @@ def first_bytes(values: pa.ChunkedArray, endings: Iterable[str]) -> list[bytes]:
     few = (values.slice(0, 50 * SEEN).drop_null() or values.drop_null()).slice(0, SEEN).to_pylist()
     if holds_files(values.type):
         return [file_bytes(value, "", row)[:64] for row, value in enumerate(few) if _known(value)]
-    if not few or not OPENS.get() or not all(isinstance(value, str) and is_path(value, endings) for value in few):
+    if not few or not OPENS.get() or not all(isinstance(value, str) for value in few):
+        return []
+    there = [is_path(value, endings) for value in few]
+    if not are_most(there):
         return []
     found = []
-    for value in few:
+    for value in compress(few, there):
         with Path(value).expanduser().open("rb") as stream:
             found.append(stream.read(64))
     return found
+
+
+def are_most(found: Iterable[bool]) -> bool:
+    """Whether something is so of three in four or more: a bad file among good ones is a file all the same."""
+    each = list(found)
+    return bool(each) and 4 * sum(each) >= 3 * len(each)
 
 
 def _known(value: object) -> bool:

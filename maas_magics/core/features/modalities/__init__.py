@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -33,6 +34,8 @@ class Modality:
     """Gets a column without a declared modality, and returns why it is of this kind; empty where it is not."""
     check: Callable[[bytes], None] | None = None
     """Raises `DataError` for a file of such a column that cannot be decoded; None where a column holds no files."""
+    show: Callable[[Any], tuple[bytes, bytes] | None] | None = None
+    """A small picture of a file or an array, and a short sound, for people; None where a column shows nothing."""
 
     def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind.

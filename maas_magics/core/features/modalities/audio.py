@@ -17,6 +17,7 @@ from maas_magics.core.features.base import Port, Tell
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.heard import HOP, Standardised, WhisperMel
 from maas_magics.core.features.modalities import Modality, modalities
+from maas_magics.core.features.thumbnails import of_sound
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -156,9 +157,9 @@ class AudioProfile(FileProfile):
 
 
 def recognise(values: pa.ChunkedArray) -> str:
-    """Why a column holds sounds: its first files begin as sounds do; empty where they do not."""
+    """Why a column holds sounds: most of its first files begin as sounds do; empty where they do not."""
     heads = media.first_bytes(values, media.SOUNDS)
-    return "holds sounds" if heads and all(map(sounds.is_sound, heads)) else ""
+    return "holds sounds" if media.are_most(map(sounds.is_sound, heads)) else ""
 
 
-modalities.register("audio")(Modality(AudioFeature, AudioProfile, recognise, sounds.check))
+modalities.register("audio")(Modality(AudioFeature, AudioProfile, recognise, sounds.check, of_sound))

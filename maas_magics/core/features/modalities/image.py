@@ -17,6 +17,7 @@ from maas_magics.core.features.base import Port, Tell
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.pictures import AUGMENTS
+from maas_magics.core.features.thumbnails import of_picture
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -164,9 +165,9 @@ def _fitted(height: int, width: int) -> tuple[int, int]:
 
 
 def recognise(values: pa.ChunkedArray) -> str:
-    """Why a column holds pictures: its first files begin as pictures do; empty where they do not."""
+    """Why a column holds pictures: most of its first files begin as pictures do; empty where they do not."""
     heads = media.first_bytes(values, media.PICTURES)
-    return "holds pictures" if heads and all(map(pictures.is_picture, heads)) else ""
+    return "holds pictures" if media.are_most(map(pictures.is_picture, heads)) else ""
 
 
-modalities.register("image")(Modality(ImageFeature, ImageProfile, recognise, pictures.check))
+modalities.register("image")(Modality(ImageFeature, ImageProfile, recognise, pictures.check, of_picture))

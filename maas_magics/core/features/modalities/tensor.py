@@ -24,6 +24,7 @@ from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.number import AT_ONCE, measure
 from maas_magics.core.features.pictures import AUGMENTS, channels_last
 from maas_magics.core.features.scaling import Scaling
+from maas_magics.core.features.thumbnails import of_array
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -258,4 +259,4 @@ def _dtype(kind: Any) -> str:
     return "bool" if pa.types.is_boolean(kind) else str(np.dtype(kind.to_pandas_dtype()).name)
 
 
-modalities.register("tensor")(Modality(TensorFeature, TensorProfile))
+modalities.register("tensor")(Modality(TensorFeature, TensorProfile, show=of_array))
