@@ -99,6 +99,9 @@ class Architecture:
     lora : callable, optional
         ``lora(rows, task) -> Recipe`` of adapters beside a pretrained part; the modules that have such parts name them
         ``pretrained``.
+    learns : bool
+        Whether the module learns in a way of its own, ``learn(inputs, target, weights, rate, seed)``, which is called
+        with all training rows once an epoch, in place of the steps of an optimizer.
     """
 
     layout: Layout
@@ -109,6 +112,7 @@ class Architecture:
     arrays: Layout | None = None
     probe: Callable[[int, Task], Recipe] | None = None
     lora: Callable[[int, Task], Recipe] | None = None
+    learns: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
-from maas_magics.api.specs import DataSpec, TaskSpec
+from maas_magics.api.specs import DataSpec, Specs, TaskSpec
 from maas_magics.core.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.data.roles import roles_of
@@ -249,3 +249,39 @@ def check_workers(workers: int, device: torch.device, rows: int, *, found: bool)
             f"Each worker takes a GPU of its own, the first {workers}; there are {there}.",
             f"--device cuda --workers {there}",
         )
+
+
+def check_learns(specs: Specs, size: int, rows: int, *, in_memory: bool) -> None:
+    """Raise for options of steps, where a network learns in a way of its own, from all rows at once.
+
+    Parameters
+    ----------
+    specs : Specs
+    size : int
+        Rows of a batch.
+    rows : int
+        That train.
+    in_memory : bool
+        Whether they are there at once.
+
+    Raises
+    ------
+    OptionError
+    """
+    model, loss = specs.model.model, specs.task.loss
+    wrong = {
+        "rows that are read from disk": not in_memory,
+        "--batch-size": size < rows,
+        "--workers": specs.run.workers > 1,
+        "--fast": specs.run.fast is not None,
+        "--compile": bool(specs.run.compile),
+        "--accumulate": specs.budget.accumulate > 1,
+        "--lr auto": specs.optimizer.lr == "auto",
+        "--balance": specs.data.balance,
+        "--label-smoothing": bool(specs.task.label_smoothing),
+        "a loss of its own": loss not in ("auto", "mse", "cross_entropy", "bce"),
+    }
+    found = next((name for name, given in wrong.items() if given), "")
+    if found:
+        hint = "--class-weights balanced" if found == "--balance" else "Drop it, or choose another --model."
+        raise OptionError(f"{model} learns from all rows at once, in a way of its own, without {found}.", hint)

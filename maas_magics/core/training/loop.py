@@ -24,6 +24,7 @@ from maas_magics.core.training.steps.optimizers import Optimizer
 from maas_magics.core.training.steps.out_of_memory import Step as TakeStep
 from maas_magics.core.training.steps.own_state import learnt_state, load_learnt
 from maas_magics.core.training.steps.random_numbers import random_state, restore_random
+from maas_magics.core.training.steps.weighting import Weighted
 
 STEP_EVENTS = 0.1
 """Seconds between two ``Step`` events."""
@@ -257,7 +258,18 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
     """Rows of a step, by its target."""
 
     def _make_step(self) -> TakeStep:
-        return self._regime.step(self._plan.loss)
+        return self._regime.step(self._plan.loss) if self._plan.learn is None else self._learnt
+
+    def _learnt(self, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
+        """An epoch of a network that learns in a way of its own; returns its loss after it."""
+        plan = self._plan
+        assert plan.learn is not None
+        plain, weights = plan.loss.parted(target) if isinstance(plan.loss, Weighted) else (target, None)
+        if weights is None and plan.class_weights is not None:
+            weights = plan.class_weights[plain.reshape(-1).long()]
+        plan.learn(inputs, plain, weights, self._optimizer.lr, plan.seed)
+        with torch.no_grad():
+            return plan.loss(self._net(*inputs), target)
 
     def _measure(self) -> dict[str, float]:
         """Metrics of the held-out rows; empty where there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +41,8 @@ class Plan:
     """How much each class counts in the loss."""
     smoothing: float = 0.0
     """Of labels, in the loss."""
+    learn: Callable[..., None] | None = None
+    """How a network learns that has a way of its own; see `maas_magics.core.architectures.Architecture`."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.results import TrainedModel
+from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.batches import Batches, InMemory
 from maas_magics.core.batches.blocks import Blocks
 from maas_magics.core.batches.prepare import Prepared
@@ -81,6 +82,7 @@ class TrainingRun:
         self._title = architecture or title_of(net)
         if held is None and "monitor" in said.usual:  # a metric of held-out rows, as its recipe has it
             said = msgspec.structs.replace(said, task=msgspec.structs.replace(said.task, monitor="loss"))
+        self._learns = declared and architectures.get(architecture).learns
         self._objective = make_objective(said.task, prepared, device)
         if held is None and self._objective.monitor != "loss":
             monitor = self._objective.monitor
@@ -233,6 +235,7 @@ class TrainingRun:
             constant_loss=objective.constant_loss,
             class_weights=objective.weights,
             smoothing=objective.smoothing,
+            learn=cast(Any, self._net).learn if self._learns else None,
         )
 
     def _summary(self, made: Assembled, choice: TuningChoice) -> dict[str, str]:

@@ -28,7 +28,7 @@ from maas_magics.core.networks.blame import as_ours
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.checkpoint import Checkpoints
-from maas_magics.core.training.checks import check_labels, check_workers
+from maas_magics.core.training.checks import check_labels, check_learns, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.fingerprint import architecture_of
 from maas_magics.core.training.probe import behind, parted, recipe_of
@@ -149,6 +149,8 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         raise OptionError("A size of batches is found on rows that are encoded at once.", "--batch-size 64")
     if doubt := labels_of_one_row(prepared.answers, rows):
         context.notify(doubt, "warning")
+    if named and architectures.get(found.chosen).learns:
+        check_learns(specs, rows if finds else min(size, rows), rows, in_memory=found.stream is None)
     if run.workers > 1 and found.stream is not None:
         raise OptionError(found.stream.why_one_process, "--workers 1")
     check_workers(run.workers, device, rows if finds else min(size, rows), found=finds)
