@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.arguments import declared, taking
 from maas_magics.api.backend import Job, JobInfo
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.events import Event
 from maas_magics.api.gallery import Gallery
 from maas_magics.api.highlight import Highlighted
@@ -49,12 +49,16 @@ def train(  # numpydoc ignore=PR01,PR02,PR04,PR07
     Returns
     -------
     TrainedModel or SweepResult or Job
-        With ``background`` the job that makes it; with ``sweep`` the result of the sweep.
+        With ``background`` the job that makes it; with ``sweep`` or ``race`` the result of it.
     """
     call = CallSpec(**{name: said.pop(name) for name in CallSpec.__struct_fields__ if name in said})
-    resume = bool(call.sweep and said.pop("resume", False))
+    resume = bool((call.sweep or call.race) and said.pop("resume", False))
     session, request = current(), TrainRequest(**said)
     how: dict[str, Any] = {"background": call.background, "callbacks": call.callbacks, "track": call.track}
+    if call.race:
+        return session.race(request, call, resume=resume)
+    if call.budget is not None:
+        raise OptionError("A budget belongs to a race.", "race=True")
     if call.sweep:
         return session.sweep(request, call.sweep, trials=call.trials, resume=resume, **how)
     return session.run(request, live=True, **how)

@@ -19,6 +19,7 @@ from maas_magics.api.records import Comparison
 from maas_magics.api.requests import GenerateRequest, PredictRequest, Request, TrainRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.search import SearchRequest, SearchResult
+from maas_magics.api.specs import CallSpec
 from maas_magics.api.stream import ChunkStream
 from maas_magics.api.sweep import Sweep, SweepResult
 from maas_magics.connection import Connection
@@ -180,6 +181,36 @@ class Session(Connection):
         watch(job, block=not background)
         return job if background else self._finish(job)
 
+    def race(self, request: TrainRequest, call: CallSpec, *, resume: bool = False) -> SweepResult | Job[SweepResult]:
+        """Train several networks, and publish the best; see `maas_magics.sweeps.start.start_race`.
+
+        Parameters
+        ----------
+        request : TrainRequest
+            What all have in common.
+        call : CallSpec
+            With ``race``.
+        resume : bool
+            Whether to continue the newest race of the model instead of beginning one.
+        """
+        from maas_magics.core.store.storage import open_storage
+        from maas_magics.sweeps.start import start_race
+        from maas_magics.widgets import watch
+
+        job = start_race(
+            request,
+            call.budget,
+            self.backend,
+            open_storage(self.store)[1],
+            "" if self.at_home else self.backend.place,
+            resume=resume,
+            callbacks=call.callbacks,
+            track=call.track,
+        )
+        self._going[request.name] = self._sweeps[job.id] = job
+        watch(job, block=not call.background)
+        return job if call.background else self._finish(job)
+
     def jobs(self) -> list[JobInfo]:
         """Jobs of the backend and sweeps of this session, newest first."""
         sweeps = [job.info for job in self._sweeps.values()]
@@ -226,7 +257,7 @@ class Session(Connection):
         else:
             name = word.partition(":")[0].partition("@")[0]
             about = [info for info in jobs if info.model == name]
-            found = [info for info in about if info.title.startswith(("train ", "sweep "))] or about
+            found = [info for info in about if info.title.startswith(("train ", "sweep ", "race "))] or about
         if not found:
             return self.job(str(word))
         left = [info for info in found if info.state not in FINAL_STATES] if going else []

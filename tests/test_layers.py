@@ -19,14 +19,15 @@ ROOMS = {
     # room: (rooms it may import, packages it may import)
     "api": ("", "msgspec platformdirs"),
     "core": ("api", "msgspec numpy torch pyarrow safetensors onnx onnxruntime fsspec platformdirs pandas duckdb polars "
-                    "torchmetrics tokenizers transformers peft huggingface_hub PIL soundfile soxr timm"),
+                    "torchmetrics tokenizers transformers peft huggingface_hub PIL soundfile soxr timm sklearn "
+                    "threadpoolctl"),
     "job": ("api", "msgspec"),
     "local": ("api job core", "msgspec"),
     "remote": ("api job core", "msgspec numpy pyarrow httpx2 keyring"),
     "service": ("api", "msgspec numpy pyarrow starlette httptools uvicorn prometheus_client"),
     "trackers": ("api", "msgspec tensorboard mlflow"),
     "callbacks": ("api job trackers", ""),
-    "sweeps": ("api job core callbacks", "msgspec optuna"),
+    "sweeps": ("api job core callbacks", "msgspec numpy optuna"),
     "widgets": ("api", "msgspec IPython ipywidgets anywidget traitlets matplotlib"),
     "magics": ("api", "IPython"),
     "endpoint": ("api", "msgspec"),

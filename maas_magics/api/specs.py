@@ -484,6 +484,12 @@ class CallSpec(Spec, frozen=True, kw_only=True):
         published. With ``resume``, the newest sweep continues until it has as many trials as ``trials`` says.
     trials : int
         Trainings of a sweep.
+    race : bool
+        Train several networks that fit the rows, the cheapest first, and publish the best. One that is worse than the
+        best so far and has taken three times as long as that is dropped. A pretrained network that ``model`` names
+        takes part.
+    budget : float or str
+        What a race may take: seconds, ``"90s"``, ``"5min"``, ``"1h"``.
     """
 
     background: Annotated[bool, option("return a Job at once", "", "--background", "-b")] = False
@@ -510,6 +516,8 @@ class CallSpec(Spec, frozen=True, kw_only=True):
     ] = ()
     sweep: Annotated[str, option("values to search: lr=1e-4..1e-1 log, hidden=[64,128]", "SPACE")] = ""
     trials: Annotated[int, option("trainings of a sweep", "N")] = 20
+    race: Annotated[bool, option("train several networks, the cheapest first, and publish the best")] = False
+    budget: Annotated[float | str | None, option("what a race may take: 5min", "TIME", offer=("1min", "5min"))] = None
 
 
 SPECS: tuple[type[Spec], ...] = (DataSpec, ModelSpec, TaskSpec, OptimizerSpec, BudgetSpec, RunSpec)

@@ -9,7 +9,7 @@ import msgspec
 from maas_magics.api.backend import Job
 from maas_magics.api.results import TrainedModel, always
 from maas_magics.api.space import Space
-from maas_magics.api.tables import format_number, html_table
+from maas_magics.api.tables import format_number, html_table, size
 
 CANDIDATE = ".sweep-"
 """Stands between a model's name and a sweep's id in the name that its best trials have until the sweep is over."""
@@ -36,6 +36,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         Wall time; 0 for a trial with the same values as an earlier one, whose value it shares.
     error : str
         Why it failed.
+    bytes : int
+        Size of the version of a network that took part in a race; 0 where it is not known.
+    latency : float or None
+        Milliseconds that its answer to one row takes.
     """
 
     number: int
@@ -45,6 +49,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int = 0
     seconds: float = 0.0
     error: str = ""
+    bytes: int = 0
+    latency: float | None = None
 
 
 class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +165,7 @@ def rows(trials: tuple[Trial, ...], best: int, *, volatile: bool = True) -> list
         Whether to add a column of what differs from run to run: seconds.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    raced = any(trial.bytes for trial in trials)
     return [
         (
             f"{trial.number}{' ★' if trial.number == best else ''}",
@@ -167,6 +174,8 @@ def rows(trials: tuple[Trial, ...], best: int, *, volatile: bool = True) -> list
             "" if trial.value is None else format_number(trial.value),
             str(trial.epochs or ""),
             *([f"{trial.seconds:.1f}" if trial.state != "running" else ""] if volatile else []),
+            *([size(trial.bytes) if trial.bytes else ""] if raced else []),
+            *(["" if trial.latency is None else f"{trial.latency:.2g}"] if raced and volatile else []),
         )
         for trial in trials
     ]
@@ -185,4 +194,10 @@ def head(trials: tuple[Trial, ...], monitor: str, *, volatile: bool = True) -> t
         Whether there is a column of what differs from run to run: seconds.
     """
     names = dict.fromkeys(name for trial in trials for name in trial.params)
-    return ("trial", "state", *names, monitor, "epochs", *(["seconds"] if volatile else []))
+    raced = any(trial.bytes for trial in trials)
+    more = [
+        *(["seconds"] if volatile else []),
+        *(["size"] if raced else []),
+        *(["ms a row"] if raced and volatile else []),
+    ]
+    return ("trial", "state", *names, monitor, "epochs", *more)

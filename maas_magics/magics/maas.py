@@ -126,7 +126,7 @@ def _jobs(magic: Magic, values: dict[str, Any]) -> None:
     found = [
         info
         for place, info in enumerate(magic.session.jobs())
-        if place < NEWEST or info.state not in FINAL_STATES or info.title.startswith("sweep ")
+        if place < NEWEST or info.state not in FINAL_STATES or info.title.startswith(("sweep ", "race "))
     ]
     rows = [(info.id, info.title, info.state, _when(info.created)) for info in found]
     _table(magic, rows, ("job", "", "state", "since"), "There is no job yet.")

@@ -20,7 +20,8 @@ GROUPS = {
     "preprocess sample loader_workers csv stream",
     "network": "model params outputs freeze unfreeze",
     "training": "task loss loss_weights optimizer optimizer_params lr weight_decay schedule schedule_params warmup "
-    "lr_of epochs batch_size accumulate clip ema patience monitor metrics label_smoothing seed sweep trials",
+    "lr_of epochs batch_size accumulate clip ema patience monitor metrics label_smoothing seed sweep trials race "
+    "budget",
     "speed": "precision device threads workers shard compile fast profile",
     "service": "checkpoint_every resume callbacks track background",
 }
@@ -31,7 +32,8 @@ COMMAND = Command(
     VERBS["train"].summary,
     options_of(TrainRequest, CallSpec),
     example="%train penguins --data df --target species\n%train net --data X y --model net --loss mse --epochs 1000\n"
-    '%train penguins --data df --target species --sweep "lr=1e-4..1e-1 log, dropout=0.0..0.5" --trials 20',
+    '%train penguins --data df --target species --sweep "lr=1e-4..1e-1 log, dropout=0.0..0.5" --trials 20\n'
+    "%train penguins --data df --target species --race --budget 5min",
     body="As a cell magic, the cell builds the network: it ends with an nn.Module, and finds `inputs` and\n"
     "`outputs`, the sizes of its first and last layer, ready to use.",
     groups=GROUPS,
@@ -46,6 +48,11 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     sweep = values.pop("sweep", None)
     if sweep is None and "trials" in values:
         raise OptionError("--trials belongs to a sweep.", '--sweep "lr=1e-4..1e-1 log"')
+    race, budget = values.pop("race", False), values.pop("budget", None)
+    if budget is not None and not race:
+        raise OptionError("--budget belongs to a race.", "--race --budget 5min")
+    if race and sweep is not None:
+        raise OptionError("A race and a sweep are two things.", "Race first, then sweep what won.")
     trials, resume = values.pop("trials", 20), values.get("resume", False)
     callbacks, track = values.pop("callbacks", ()), values.pop("track", ())
     data, csv = values.pop("data", ()), values.get("csv")
@@ -53,7 +60,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     def read(table: Any) -> list[str]:
         return magic.session.columns_of(table, csv)
 
-    if not data and (sweep is not None or not resume):
+    if not data and (sweep is not None or race or not resume):
         raise OptionError("%train needs --data DATA.", "%train NAME --data df --target column")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
         raise OptionError(
@@ -78,9 +85,12 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     weights = values.get("class_weights")
     if weights not in (None, "balanced"):
         values["class_weights"] = names.evaluate(weights)
-    if sweep is not None:
+    if sweep is not None or race:
         values.pop("resume", None)
     request = TrainRequest(**values)
+    if race:
+        call = CallSpec(background=background, callbacks=callbacks, track=track, race=True, budget=budget)
+        return magic.session.race(request, call, resume=resume)
     if sweep is None:
         return magic.session.run(request, background=background, live=True, callbacks=callbacks, track=track)
     return magic.session.sweep(

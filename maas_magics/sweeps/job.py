@@ -25,7 +25,7 @@ class SweepJob(LoggedJob[SweepResult]):
     """
 
     def __init__(self, search: Search) -> None:
-        title = f"sweep {search.name}"
+        title = f"{search.word} {search.name}"
         super().__init__(JobInfo(search.id, title, search.name, "running", time.time()))
         self._search = search
         self.emit(Started(title=title, summary={"parameters": ", ".join(search.space)}))

@@ -59,4 +59,6 @@ def table_of(trials: Sequence[Trial], figure: str) -> Any:
         "epochs": [trial.epochs for trial in trials],
         "seconds": [trial.seconds for trial in trials],
     }
+    if any(trial.bytes for trial in trials):
+        columns |= {"bytes": [trial.bytes for trial in trials], "latency": [trial.latency for trial in trials]}
     return frame_of(columns)

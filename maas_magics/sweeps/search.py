@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from maas_magics.api.space import Space, with_values
 from maas_magics.api.sweep import CANDIDATE, SweepResult, Trial
 from maas_magics.callbacks import Listen
 from maas_magics.sweeps.outcome import publish_best, table_of
+from maas_magics.sweeps.race import Race, latency_of
 from maas_magics.sweeps.study import RunningTrial, Study, TrialOutcome
 
 REPORTS = 50
@@ -43,6 +45,8 @@ class Search:
         Their record.
     listen : callable
         Brings callbacks to each training.
+    race : Race, optional
+        The rules, where networks race: what drops one is then the time that it takes.
 
     Attributes
     ----------
@@ -53,7 +57,14 @@ class Search:
     """
 
     def __init__(
-        self, request: TrainRequest, space: Space, trials: int, backend: Backend, study: Study, listen: Listen
+        self,
+        request: TrainRequest,
+        space: Space,
+        trials: int,
+        backend: Backend,
+        study: Study,
+        listen: Listen,
+        race: Race | None = None,
     ) -> None:
         self._request, self._backend, self._study, self._listen = request, backend, study, listen
         self.space, self.wanted = space, trials
@@ -64,7 +75,13 @@ class Search:
         self._running: Trial | None = None
         self._job: Job[TrainedModel] | None = None
         self._stopped = False
+        self._race, self._end_of_race = race, math.inf
         self._notify: Callable[[Event], None] = lambda event: None
+
+    @property
+    def word(self) -> str:
+        """What it is called."""
+        return "sweep" if self._race is None else "race"
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -108,10 +125,12 @@ class Search:
             If there is nothing to publish.
         """
         self._notify = notify
+        if self._race is not None and self._race.seconds is not None:
+            self._end_of_race = time.monotonic() + self._race.seconds
         try:
             for asked in self._study.left_running():
                 self._taken_up(asked)
-            while len(self._study.outcomes) < self.wanted and not self._stopped:
+            while len(self._study.outcomes) < self.wanted and not self._over():
                 asked = self._study.ask()
                 if not self._repeated(asked):
                     self._trial(asked)
@@ -119,6 +138,10 @@ class Search:
         finally:
             self._running = self._job = None
             del self._request  # the rows belong to the caller; the sweep may be kept for its trials
+
+    def _over(self) -> bool:
+        """Whether no further trial begins."""
+        return self._stopped or (bool(self._study.outcomes) and time.monotonic() > self._end_of_race)
 
     def _repeated(self, asked: RunningTrial) -> bool:
         """Whether an earlier trial had the same values; its metric is taken over."""
@@ -139,7 +162,7 @@ class Search:
         request = msgspec.structs.replace(
             with_values(self._request, asked.values),
             name=self._candidate,
-            better_than=None if best is None else best.trial.value,
+            better_than=None if best is None or self._race is not None else best.trial.value,
         )
         try:
             self._job = job = self._listen(request, self._backend.submit(request))
@@ -168,8 +191,11 @@ class Search:
     def _followed(self, asked: RunningTrial, job: Job[TrainedModel]) -> TrialOutcome:
         """Watch a trial, prune it if it is behind, and return how it ended."""
         assert self._running is not None
-        trial, started, pruned = self._running, Started(title=""), False
+        trial, started, pruned, ended = self._running, Started(title=""), False, False
         for event in job.events():
+            if not ended and trial.value is not None and time.monotonic() > self._end_of_race:
+                ended = True
+                job.stop()  # its best epoch so far counts
             match event:
                 case Started():
                     started = event
@@ -180,9 +206,9 @@ class Search:
                     # Every epoch in turn, however late it arrives: the same seed must prune the same trials.
                     if event.epoch % max(1, started.epochs // REPORTS) == 0:
                         asked.report(event.epoch, value)
-                        pruned = asked.behind(started.epochs)
-                        if pruned:
-                            _drop(job)
+                    pruned = self._behind(asked, trial, event, started)
+                    if pruned:
+                        _drop(job)
                 case Message(level="warning") if asked.number == 1 or "callback" in event.text:
                     self._notify(event)
                 case Finished():
@@ -193,11 +219,17 @@ class Search:
             return TrialOutcome(trial=msgspec.structs.replace(trial, state="pruned"))
         return self._ended(trial, job)
 
+    def _behind(self, asked: RunningTrial, trial: Trial, end: EpochEnd, started: Started) -> bool:
+        """Whether a trial is dropped after an epoch."""
+        if self._race is not None:
+            return self._race.lost(trial, end.seconds, self.best, self.mode)
+        return end.epoch % max(1, started.epochs // REPORTS) == 0 and asked.behind(started.epochs)
+
     def _ended(self, trial: Trial, job: Job[TrainedModel]) -> TrialOutcome:
         try:
             model = job.result()
         except Exception as error:
-            if self._stopped and isinstance(error, Stopped):
+            if isinstance(error, Stopped) and self._over():
                 return TrialOutcome(trial=msgspec.structs.replace(trial, state="stopped"))
             grave = isinstance(error, (ServiceError, StoreError))
             if isinstance(error, Diverged):
@@ -222,6 +254,9 @@ class Search:
                 "The data has changed since the sweep began, so its trials cannot be compared.", "Drop --resume."
             )
         ref = model.ref if model.info.version else ""
+        if self._race is not None and ref:
+            record = self._backend.models.record(ref)
+            trial = msgspec.structs.replace(trial, bytes=record.bytes, latency=latency_of(ref, self._backend))
         return TrialOutcome(trial=msgspec.structs.replace(trial, state="done"), ref=ref)
 
     def _forget(self, model: TrainedModel) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,18 @@ class Study:
             else:
                 self._study.tell(live, state=TrialState.FAIL)
         return found
+
+    def line_up(self, each: Sequence[dict[str, Any]]) -> None:
+        """Try these values next, in this order, before any that are drawn; those of a sweep that continues are there.
+
+        Parameters
+        ----------
+        each : sequence of dict of str to Any
+            Values of every parameter, which are choices.
+        """
+        if not self._study.get_trials(deepcopy=False):
+            for values in each:
+                self._study.enqueue_trial({name: repr(value) for name, value in values.items()})
 
     def ask(self) -> RunningTrial:
         """The next trial."""

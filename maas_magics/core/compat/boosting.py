@@ -1,6 +1,6 @@
 """The trees of scikit-learn's histogram gradient boosting as arrays.
 
-``_predictors`` and ``_baseline_prediction`` hold them, and have since 0.21 (seen in 1.4 to 1.9); no public part does.
+No public part holds them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maas_magics.api.errors import IncompatibleVersion
-from maas_magics.core.data.arrow import Array
 
 
 class Tree(NamedTuple):
@@ -28,15 +27,17 @@ class Tree(NamedTuple):
         What a leaf adds.
     """
 
-    feature: Array
-    threshold: Array
-    left: Array
-    right: Array
-    value: Array
+    feature: Any
+    threshold: Any
+    left: Any
+    right: Any
+    value: Any
 
 
 def trees_of(booster: Any) -> list[list[Tree]]:
     """Trees of a fitted booster, by round and output.
+
+    Private is ``_predictors``. Seen in scikit-learn 1.5 to 1.9; else the networks ``trees`` are refused.
 
     Raises
     ------
@@ -49,8 +50,10 @@ def trees_of(booster: Any) -> list[list[Tree]]:
         raise _moved(error) from error
 
 
-def base_of(booster: Any) -> Array:
+def base_of(booster: Any) -> Any:
     """What a fitted booster begins with, float64 (outputs,).
+
+    Private is ``_baseline_prediction``. Seen in scikit-learn 1.5 to 1.9; else the networks ``trees`` are refused.
 
     Raises
     ------
@@ -81,5 +84,5 @@ def _tree(nodes: Any) -> Tree:
 
 def _moved(error: Exception) -> IncompatibleVersion:
     return IncompatibleVersion(
-        f"This scikit-learn keeps its trees elsewhere: {error}", "%pip install 'scikit-learn>=1.4'"
+        f"This scikit-learn keeps its trees elsewhere: {error}", "%pip install 'scikit-learn>=1.5.1'"
     )

@@ -1,0 +1,72 @@
+"""Which networks are tried on some rows where nobody names one, the cheapest first."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import pyarrow as pa
+
+from maas_magics.api.specs import DataSpec
+from maas_magics.core.data.sources import Rereadable, is_files, open_source
+from maas_magics.core.data.tagged import is_lists_of_text
+from maas_magics.core.data.target import target_names
+from maas_magics.core.features.declared import declared
+from maas_magics.core.features.modalities import modality_of
+from maas_magics.core.features.profile import image_like
+
+LOOKED_AT = 1_000
+"""Rows of a file that are looked at."""
+
+CONVOLVED = 8
+"""Least height and width of arrays that are taken for pictures."""
+
+TABLE = ("linear", "trees", "tabm")
+PICTURES = ("linear", "trees", "cnn")
+TEXTS = ("textcnn", "transformer")
+MIXED = ("fusion",)
+TAGGED = ("transformer",)
+
+
+def candidates_of(data: DataSpec) -> tuple[str, ...]:
+    """Names of the architectures that take part.
+
+    Parameters
+    ----------
+    data : DataSpec
+        The rows; those of a file are looked at where they begin.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read.
+    """
+    schema = _schema(data)
+    kinds = [modality_of(field) for field in schema]
+    if any(is_lists_of_text(field.type) for field in schema):
+        return TAGGED
+    if any(kinds):
+        alone = len(kinds) == 1 and kinds[0] in ("text", "words")
+        return TEXTS if alone else MIXED
+    found = PICTURES if image_like(schema, CONVOLVED) else TABLE
+    return tuple(name for name in found if name != "trees" or find_spec("sklearn") is not None)
+
+
+def _schema(data: DataSpec) -> pa.Schema:
+    """Fields of the features, with the modality of those that reach a network by themselves."""
+    features: Any = data.data
+    target = data.target
+    if target is None and isinstance(features, tuple) and len(features) == 2:
+        features = features[0]
+    source = open_source(features, data.csv if is_files(features) else None)
+    if isinstance(source, Rereadable):
+        table = next(iter(source.chunks(LOOKED_AT)), pa.table({}))
+    else:
+        table = source.table().slice(0, LOOKED_AT)
+    names = (*target_names(target, table.column_names, -1), *data.drop, *([data.weights] if data.weights else []))
+    left = [name for name in table.column_names if name not in names]
+    if data.features:
+        left = [name for name in left if name in data.features]
+    table = table.select(left)
+    kinds = {name: kind for name, kind in data.feature.items() if name in left}
+    return declared(table, kinds, lambda text: None).schema
