@@ -22,8 +22,9 @@ CONVOLVED = 8
 """Least height and width of arrays that are taken for pictures."""
 
 TABLE = ("linear", "trees", "tabm")
-PICTURES = ("linear", "trees", "cnn")
+PICTURES = ("linear", "trees", "cnn", "resnet")
 TEXTS = ("textcnn", "transformer")
+PHOTOGRAPHS = ("fusion", "resnet")
 MIXED = ("fusion",)
 TAGGED = ("transformer",)
 
@@ -46,8 +47,8 @@ def candidates_of(data: DataSpec) -> tuple[str, ...]:
     if any(is_lists_of_text(field.type) for field in schema):
         return TAGGED
     if any(kinds):
-        alone = len(kinds) == 1 and kinds[0] in ("text", "words")
-        return TEXTS if alone else MIXED
+        alone = {"text": TEXTS, "image": PHOTOGRAPHS}
+        return alone.get(kinds[0], MIXED) if len(kinds) == 1 else MIXED
     found = PICTURES if image_like(schema, CONVOLVED) else TABLE
     return tuple(name for name in found if name != "trees" or find_spec("sklearn") is not None)
 
