@@ -16,6 +16,7 @@ from maas_magics.api.requests import (
     EvaluateRequest,
     ExportRequest,
     GenerateRequest,
+    ImportRequest,
     PredictRequest,
     Request,
     TrainRequest,
@@ -268,6 +269,31 @@ def generate(
     return current().generate(
         GenerateRequest(model=model, data=data, params=dict(params or {}), max_steps=max_steps, timeout=timeout)
     )
+
+
+@declared
+def import_model(path: str, name: str, *, kind: str | None = None, column: str | None = None) -> ModelInfo:
+    """Make a model of a Hugging Face folder with its head, without a training.
+
+    Parameters
+    ----------
+    path : str
+        Folder as ``save_pretrained`` writes it, or ``OWNER/NAME`` of the hub; on a service, a folder that its owner
+        offers.
+    name : str
+        Model name.
+    kind : str, optional
+        ``"text-classification"``, ``"token-classification"``, ``"image-classification"`` or ``"embedding"``; recognised
+        by default.
+    column : str, optional
+        Name of the column that it reads; by default ``text``, ``tokens`` or ``picture``.
+
+    Returns
+    -------
+    ModelInfo
+        The new version.
+    """
+    return current().run(ImportRequest(path=path, name=name, kind=kind, column=column))  # type: ignore[return-value]
 
 
 @declared

@@ -65,6 +65,7 @@ CORE = (
         "export",
         "any_length",
         "publish",
+        "importers",
         "batches",
         "serialization",
         "training",

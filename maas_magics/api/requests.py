@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import msgspec
 
 from maas_magics.api.options import attributes, option
-from maas_magics.api.results import Artifact, Metrics, Prediction, TrainedModel
+from maas_magics.api.results import Artifact, Metrics, ModelInfo, Prediction, TrainedModel
 from maas_magics.api.specs import (
     SPECS,
     BudgetSpec,
@@ -29,6 +29,10 @@ S = TypeVar("S", bound=Spec)
 
 SPLITS = ("time", "group")
 """Kinds of splits that a column decides."""
+
+
+IMPORTS = ("text-classification", "token-classification", "image-classification", "embedding")
+"""Kinds of import of this package."""
 
 
 def is_named_split(validation: Any) -> bool:
@@ -185,6 +189,29 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     )
     max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
     out: Annotated[str | None, option("folder or file that gets a copy", "PATH", "--out", "-o", offer="files")] = None
+
+
+class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
+    """Publish what a Hugging Face folder holds as a version of a model, without a training.
+
+    Attributes
+    ----------
+    path : str
+        Folder as ``save_pretrained`` writes it, or a name on the hub, where the request runs.
+    name : str
+        Model name.
+    kind : str or None
+        Name of a registered kind of import; recognised when None.
+    column : str or None
+        Name of the column that it reads; ``text``, ``tokens`` or ``picture`` when None.
+    """
+
+    path: Annotated[
+        str, option("folder as save_pretrained writes it, or OWNER/NAME of the hub", "FOLDER", "path", offer="files")
+    ]
+    name: Annotated[str, option("name of the model", "NAME", "--as", offer="models")]
+    kind: Annotated[str | None, option("what it is; recognised if left out", "KIND", offer=IMPORTS)] = None
+    column: Annotated[str | None, option("name of the column that it reads", "NAME")] = None
 
 
 class PredictRequest(Request[Prediction], frozen=True, kw_only=True):

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from maas_magics.api.errors import NotFound, OptionError, did_you_mean
-from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, Request, TrainRequest
-from maas_magics.api.results import Artifact, Metrics, Prediction, TrainedModel
+from maas_magics.api.requests import (
+    EvaluateRequest,
+    ExportRequest,
+    ImportRequest,
+    PredictRequest,
+    Request,
+    TrainRequest,
+)
+from maas_magics.api.results import Artifact, Metrics, ModelInfo, Prediction, TrainedModel
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -73,6 +80,14 @@ VERBS = {
             summary="Convert a model, verify the file against the model on held-out rows, and pack it.",
             example="%export penguins\n%export penguins --format pt2 --out penguins.pt2\n"
             "%export penguins --compress int8 --max-drop 1%",
+        ),
+        Verb(
+            name="import",
+            request=ImportRequest,
+            result=ModelInfo,
+            run="maas_magics.core.importers.folder:import_model",
+            summary="Make a model of a Hugging Face folder with its head, without a training.",
+            example="%maas import ./sentiment --as mood",
         ),
         Verb(
             name="predict",

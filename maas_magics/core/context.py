@@ -44,6 +44,8 @@ class Context:
         Whether source that was sent may run.
     written : callable
         Has every event so far written down before it returns.
+    served : bool
+        Whether the request came from elsewhere, so that paths in it name nothing that its sender may open.
     exports_later : bool
         Whether a module is published without its ONNX export, which is made when it is first needed.
     """
@@ -57,6 +59,7 @@ class Context:
     allow_code: bool = False
     written: Callable[[], None] = lambda: None
     exports_later: bool = False
+    served: bool = False
 
     def check_stop(self) -> None:
         """Raise `Stopped` if the task should end; for tasks that have nothing to keep half-way."""

@@ -45,7 +45,8 @@ def run(request: Request[R], context: Context) -> R:
     from maas_magics.core.deserialization import unpack
 
     opened = unpack(request, context)
-    with opening(opened is request):  # rows that were sent hold no paths of this machine
+    # Rows that were sent hold no paths of this machine, and neither does what a service is requested.
+    with opening(opened is request and not context.served):
         result: R = resolve_name(verb.run)(opened, context)
     return result
 

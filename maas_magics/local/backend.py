@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -57,6 +57,9 @@ class LocalBackend:
     shared : bool
         Whether the processor is shared with a server's other work.
     """
+
+    serves: ClassVar[bool] = False
+    """Whether requests come from elsewhere."""
 
     def __init__(self, place: str, memory: float = math.inf, shared: bool = False) -> None:
         self.models: Store = Store(place, self._removed)
@@ -135,6 +138,7 @@ class LocalBackend:
             folder,
             written=job.written,
             exports_later=True,
+            served=self.serves,
         )
         job.run(partial(tasks.run, request, context))
         if folder is not None and job.done:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from maas_magics.api.backend import Job, JobInfo
 from maas_magics.api.errors import GenerationEnded, MaasError, Refused, StoreError
 from maas_magics.api.events import FINAL_STATES
-from maas_magics.api.requests import ExportRequest, Request, TrainRequest, is_named_split
+from maas_magics.api.requests import ExportRequest, ImportRequest, Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, encode_request, uploads_of
 from maas_magics.core import dispatch as tasks
 from maas_magics.core.store.models import check_name
@@ -42,6 +42,8 @@ class ServiceBackend(LocalBackend):
     limits : Limits, optional
     """
 
+    serves: ClassVar[bool] = True
+
     def __init__(
         self,
         place: str,
@@ -63,13 +65,13 @@ class ServiceBackend(LocalBackend):
         self._pool.start()
 
     def submit(self, request: Request[R], key: str = "") -> Job[R]:
-        """Queue a training or an export; start anything else at once in a thread."""
+        """Queue a training, an export or an import; start anything else at once in a thread."""
         earlier = self.trainings.find(request)
         if isinstance(request, TrainRequest):
             request = self.trainings.whole(request, earlier)  # type: ignore[assignment]
             request = self.limits.bounded(request)  # type: ignore[assignment]
         self._check(request)
-        if not isinstance(request, (TrainRequest, ExportRequest)):
+        if not isinstance(request, (TrainRequest, ExportRequest, ImportRequest)):
             return super().submit(request, key)
         title, model = tasks.title(request)
         info = JobInfo(uuid.uuid4().hex[:8], title, model, "queued", time.time())
@@ -95,7 +97,7 @@ class ServiceBackend(LocalBackend):
 
     def _possible(self, request: Request[Any]) -> None:
         """Find at once what a worker would find only after its start."""
-        if isinstance(request, TrainRequest):
+        if isinstance(request, (TrainRequest, ImportRequest)):
             check_name(request.name)
         elif isinstance(request, ExportRequest):
             self.models.resolve(request.model)

@@ -83,6 +83,7 @@ def main(place: str, id: str, keeper: str, *flags: str) -> None:
         checkpoints=store.work / "jobs" / id,
         allow_code="--allow-code" in given,
         written=job.written,
+        served=True,
     )
 
     def work() -> object:

@@ -19,9 +19,11 @@ from maas_magics.api.events import (
     Started,
 )
 from maas_magics.api.hints import meant
+from maas_magics.api.requests import ImportRequest
 from maas_magics.api.search import SearchRequest
 from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import format_number, html_table, text_table
+from maas_magics.api.verbs import VERBS
 from maas_magics.magics import completions as offers
 from maas_magics.magics import connect, predict, serve, train
 from maas_magics.magics.common import MODEL
@@ -207,6 +209,10 @@ def _compare(magic: Magic, values: dict[str, Any]) -> Any:
     return magic.session.compare(values["names"])
 
 
+def _import(magic: Magic, values: dict[str, Any]) -> Any:
+    return magic.session.run(ImportRequest(**values))
+
+
 def _search(magic: Magic, values: dict[str, Any]) -> Any:
     data = values["data"]
     if len(data) != 1:
@@ -288,6 +294,15 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
                 example="%maas compare penguins:1 penguins:2",
             ),
             _compare,
+        ),
+        (
+            Command(
+                "maas import",
+                VERBS["import"].summary,
+                options_of(ImportRequest),
+                example=VERBS["import"].example,
+            ),
+            _import,
         ),
         (
             Command(

@@ -75,15 +75,31 @@ class HubFolder:
     @property
     def longest(self) -> int:
         """Tokens that its network takes of a text, at most `LONGEST`."""
-        limits = [self.config.get("max_position_embeddings"), LONGEST]
+        return min(self.most, LONGEST)
+
+    @property
+    def most(self) -> int:
+        """Tokens that its network takes of a text; `LONGEST` where it does not say."""
+        offset = 2 if self.config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
+        positions = self.config.get("max_position_embeddings")
+        limits = [positions - offset if isinstance(positions, int) else None]
         for name, key in (
             ("tokenizer_config.json", "model_max_length"),
             ("sentence_bert_config.json", "max_seq_length"),
         ):
-            limits.append(_json(self.path / name).get(key))
-        offset = 2 if self.config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
+            limits.append(self.read(name).get(key))
         whole = [int(limit) for limit in limits if isinstance(limit, (int, float)) and 0 < limit < 1e6]
-        return min(whole) - (offset if min(whole) > LONGEST else 0)
+        return min(whole, default=LONGEST)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """One of its files of JSON; empty where there is none.
+
+        Raises
+        ------
+        ModelError
+            If it is not JSON.
+        """
+        return _json(self.path / name)
 
 
 def open_folder(ref: str) -> HubFolder:

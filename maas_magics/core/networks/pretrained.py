@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maas_magics.api.errors import ModelError, require
 from maas_magics.core.features.base import Port
 from maas_magics.core.networks.encoders import masked_mean
-from maas_magics.core.networks.hub import open_folder
+from maas_magics.core.networks.hub import HubFolder, open_folder
 
 Pooling = Literal["mean", "cls"]
 
@@ -34,7 +34,7 @@ class Pretrained(nn.Module):
     def __init__(self, config: Mapping[str, Any], base: str) -> None:
         super().__init__()
         self.base = base
-        self.inner = self.encoder(_built(config))
+        self.inner = self.encoder(built(config))
 
     @property
     def pretrained(self) -> nn.Module:
@@ -51,11 +51,7 @@ class Pretrained(nn.Module):
 
     def initialise(self) -> None:
         """Read the pretrained weights, once, when a training begins."""
-        from transformers import AutoModel
-
-        folder = open_folder(self.base)
-        with _no_progress_bar():
-            loaded = AutoModel.from_pretrained(folder.path, use_safetensors=True, trust_remote_code=False)
+        loaded, _ = read_model(open_folder(self.base))
         weights = self.adapted(self.encoder(loaded).state_dict())
         missing, _ = self.inner.load_state_dict(weights, strict=False)
         if missing:
@@ -95,6 +91,24 @@ class PretrainedText(Pretrained):
         return cast(Tensor, self.inner(input_ids=ids, attention_mask=seen.long()).last_hidden_state)
 
 
+def read_model(folder: HubFolder, auto: str = "AutoModel") -> tuple[Any, list[str]]:
+    """A model of transformers with the weights of a folder, and the names of those that the folder lacks.
+
+    Parameters
+    ----------
+    folder : HubFolder
+    auto : str
+        Class of transformers that makes it.
+    """
+    import transformers
+
+    with _no_progress_bar():
+        loaded, told = getattr(transformers, auto).from_pretrained(
+            folder.path, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    return loaded, sorted(told["missing_keys"])
+
+
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
     """Read weights without the bar that transformers draws."""
@@ -111,8 +125,15 @@ def _no_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _built(config: Mapping[str, Any]) -> Any:
-    """A network of a configuration, without the pooler of BERT, which nothing here reads.
+def built(config: Mapping[str, Any], auto: str = "AutoModel") -> Any:
+    """A network of a configuration; without the pooler of BERT, which nothing reads, where it has no head.
+
+    Parameters
+    ----------
+    config : mapping
+        As in ``config.json``.
+    auto : str
+        Class of transformers that makes it.
 
     Raises
     ------
@@ -120,13 +141,15 @@ def _built(config: Mapping[str, Any]) -> Any:
         If transformers has no such network.
     """
     require("transformers", "transformers", "A pretrained network", "maas-magics[text]")
-    from transformers import AutoConfig, AutoModel
+    import transformers
 
     try:
-        known = AutoConfig.for_model(**config)
+        known = transformers.AutoConfig.for_model(**config)
     except Exception as error:  # of many kinds
         raise ModelError(f"transformers has no network {config.get('model_type')!r}: {error}", "") from error
-    make: Any = AutoModel.from_config
+    make: Any = getattr(transformers, auto).from_config
+    if auto != "AutoModel":
+        return make(known, trust_remote_code=False).float()
     try:
         return make(known, trust_remote_code=False, add_pooling_layer=False).float()
     except TypeError:

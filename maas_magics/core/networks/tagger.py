@@ -76,16 +76,28 @@ class Tagger(nn.Module):
         x = states.gather(1, first.clamp(min=0).expand(-1, -1, states.shape[-1]))
         if self.hidden is not None:
             x = self.hidden(self.dropout(x)).relu()
-        logits = self.head(self.dropout(x))
-        outside = torch.zeros_like(logits[:1, :1])
-        outside[..., OUTSIDE - 1] = SURE
-        logits = torch.where(first >= 0, logits, outside)
-        none = torch.where(first == -1, NEVER, -NEVER).to(logits.dtype)
-        return torch.cat([none, logits], dim=-1)
+        return tag_outputs(self.head(self.dropout(x)), first)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Weights of layers decay; embeddings, norms and biases do not. What is new may learn faster."""
         return parameter_groups(self, [self.encoder], self.faster)
+
+
+def tag_outputs(logits: Tensor, first: Tensor) -> Tensor:
+    """Outputs (n, words, 1 + tags): of no word, and of each tag.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, words, tags)
+        Of each tag, 'O' the first.
+    first : Tensor of int64, shape (n, words, 1)
+        Place of each word's first token; below 0 where there is no word, or the network does not get to see it.
+    """
+    outside = torch.zeros_like(logits[:1, :1])
+    outside[..., OUTSIDE - 1] = SURE
+    logits = torch.where(first >= 0, logits, outside)
+    none = torch.where(first == -1, NEVER, -NEVER).to(logits.dtype)
+    return torch.cat([none, logits], dim=-1)
 
 
 def over_texts(
