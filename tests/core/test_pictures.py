@@ -405,3 +405,84 @@ def test_a_column_with_a_bad_file_at_its_beginning_is_one_of_files(store: Path, 
     paths = pd.DataFrame({"picture": [str(tmp_path / f"{i}.png") for i in range(30)], "label": rows.label[:30]})
     trained = maas.train("scene", paths, "label", epochs=1, max_bad=0.1)
     assert any("2 of 30 rows" in note and "2.png" in note for note in trained.notes)
+
+
+def saved(image: Any, kind: str, **how: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **how)
+    return stream.getvalue()
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
+SEEN: dict[str, bytes] = {
+    **{f"turned {i}": saved(NOISE, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([i]) + b"\0\0\0\0\0\0") for i in range(1, 9)},
+    "clear": saved(NOISE.convert("RGBA"), "PNG"),
+    "grey and clear": saved(NOISE.convert("LA"), "PNG"),
+    "cmyk": saved(NOISE.convert("CMYK"), "JPEG"),
+    "cmyk tiff": saved(NOISE.convert("CMYK"), "TIFF"),
+    "palette": saved(NOISE.convert("P"), "PNG"),
+    "palette with a clear colour": saved(NOISE.convert("P"), "PNG", transparency=3),
+    "colours with a clear one": saved(NOISE, "PNG", transparency=(0, 0, 0)),
+    "one bit": saved(NOISE.convert("1"), "PNG"),
+    "animated gif": saved(NOISE.convert("P"), "GIF", save_all=True, append_images=[NOISE.convert("P")] * 3),
+    "animated webp": saved(NOISE, "WEBP", save_all=True, append_images=[NOISE] * 3),
+    "one pixel": saved(NOISE.resize((1, 1)), "PNG"),
+    "a line": saved(NOISE.resize((1, 2000)), "PNG"),
+    "16 bits": saved(Image.fromarray(np.random.default_rng(0).integers(0, 65_535, (40, 60), dtype=np.uint16)), "PNG"),
+    "floats": saved(Image.fromarray(np.random.default_rng(0).random((40, 60)).astype(np.float32)), "TIFF"),
+    "progressive": saved(NOISE, "JPEG", progressive=True),
+    "something behind": saved(NOISE, "PNG") + b"x" * 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_odd_pictures_are_seen(name: str) -> None:
+    data = SEEN[name]
+    assert pictures.is_picture(data[:64])
+    height, width, _ = pictures.sides(data)
+    assert (height, width) == ((60, 40) if name[-1] in "5678" else (40, 60)) or name in ("one pixel", "a line")
+    for channels in (1, 3):
+        for how in ({}, {"whole": True}, {"edge": 20, "resample": "bicubic"}):
+            found = pictures.decoded(data, 16, 16, channels, **how)
+            assert found.shape == (channels, 16, 16) and abs(float(found.mean()) - 127) < 20
+
+
+def test_a_dark_picture_of_16_bits_is_dark() -> None:
+    dark = saved(Image.fromarray(np.full((8, 8), 200, dtype=np.uint16)), "PNG")
+    assert pictures.decoded(dark, 8, 8, 1).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "not a picture"),
+        (b"<svg/>", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture"),
+        (saved(NOISE, "JPEG")[:-300], "truncated"),
+        (saved(NOISE, "GIF")[:-300], "truncated"),
+        (saved(NOISE, "WEBP")[:600], "not a picture"),
+        (saved(Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)), "TIFF"), "not numbers"),
+        (saved(Image.new("F", (5000, 4000)), "TIFF"), "5,000 × 4,000 pixels; 16,000,000 at most"),
+        (saved(Image.new("1", (9000, 9000)), "PNG"), "9,000 × 9,000 pixels; 64,000,000 at most"),
+    ],
+)
+def test_what_is_no_picture_is_told(data: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        pictures.decoded(data, 16, 16, 3)
+    assert caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_pictures_end_in_a_picture_or_an_error_of_ours() -> None:
+    rng, seen = np.random.default_rng(0), 0
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"):
+        whole = np.frombuffer(saved(NOISE, kind), dtype=np.uint8)
+        for _ in range(60):
+            data = whole.copy()
+            data[rng.integers(0, len(data), rng.integers(1, 12))] = rng.integers(0, 256)
+            cut = data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data
+            try:
+                seen += pictures.decoded(cut.tobytes(), 8, 8, 3).shape == (3, 8, 8)
+            except DataError as error:
+                assert error.message and error.hint
+    assert seen > 60

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 import maas_magics as maas
-from maas_magics.api.errors import OptionError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.core.features import sounds
 from maas_magics.core.features.augment import WAYS
 from maas_magics.core.features.augment_sounds import masked, varied
@@ -184,3 +184,87 @@ def test_a_sound_is_shown_as_waveform_and_spectrogram_and_played(store: Path) ->
     assert found._repr_html_().count("<audio") == 12
     wrong = maas.evaluate("word", rows.assign(label=1 - rows.label))
     assert wrong.worst and all(one.audio for one in wrong.worst)
+
+
+SINE = 0.4 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16_000)
+
+
+def file_of(samples: Any, rate: int = 16_000, **how: Any) -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, **{"format": "WAV", **how})
+    return stream.getvalue()
+
+
+KINDS = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sounds_of_every_coding_are_heard(kind: str) -> None:
+    found = sounds.decoded(file_of(SINE, subtype=kind), 16_000, 8_000)
+    assert found.dtype == np.float32 and abs(float(np.abs(found).max()) - 0.4) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("data", "loud"),
+    [
+        (file_of(np.stack([SINE, SINE], 1)[:4000], 8_000), 0.4),
+        (file_of(np.stack([SINE] * 8, 1), 48_000), 0.4),
+        (file_of(SINE, 192_000), 0.4),
+        (file_of(SINE[:0]), 0.0),
+        (file_of(SINE[:1]), 0.0),
+        (file_of(0 * SINE), 0.0),
+        (file_of(SINE) + b"x" * 500, 0.4),
+    ],
+)
+def test_odd_sounds_are_heard(data: bytes, loud: float) -> None:
+    for start in (False, True):
+        found = sounds.decoded(data, 16_000, 8_000, start)
+        assert found.shape == (8_000,) and abs(float(np.abs(found).max()) - loud) < 0.03
+
+
+def changed(data: bytes, at: int, by: bytes) -> bytes:
+    return data[:at] + by + data[at + len(by) :]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "not a sound"),
+        (b"\0\1" * 4000, "not a sound"),
+        (file_of(np.where(np.arange(8000) == 5, np.nan, SINE), subtype="FLOAT"), "not numbers"),
+        (file_of(np.where(np.arange(8000) == 5, np.inf, SINE), subtype="FLOAT"), "not numbers"),
+        (file_of(SINE)[:9000], "cut off: 9,000 of 16,044 bytes"),
+        (file_of(SINE, format="AIFF")[:9000], "cut off: 9,000"),
+        (file_of(SINE, format="FLAC")[:3000], "cannot be decoded|not a sound"),
+        (changed(file_of(SINE), 24, b"\0\0\0\0"), "not a sound"),
+        (changed(file_of(SINE), 22, b"\0\0"), "not a sound"),
+        (file_of(SINE, 3), "lasts 2,667 s; 600 s at most"),
+        (changed(file_of(SINE, format="FLAC"), 22, b"\xff\xff\xff\xff"), "at most are decoded"),
+    ],
+)
+def test_what_is_no_sound_is_told(data: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        sounds.decoded(data, 16_000, 8_000)
+    assert caught.value.hint
+
+
+def test_channels_count_before_a_sound_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sounds, "MOST_SAMPLES", 30_000)
+    assert sounds.heard(file_of(SINE))[0].shape == (8_000,)
+    with pytest.raises(DataError, match="8,000 samples of 4 channels; 30,000 at most"):
+        sounds.heard(file_of(np.stack([SINE] * 4, 1)))
+
+
+def test_damaged_sounds_end_in_a_sound_or_an_error_of_ours() -> None:
+    rng, heard = np.random.default_rng(0), 0
+    for kind in ("WAV", "FLAC", "OGG"):
+        whole = np.frombuffer(file_of(SINE, format=kind), dtype=np.uint8)
+        for _ in range(60):
+            data = whole.copy()
+            data[rng.integers(0, len(data), rng.integers(1, 12))] = rng.integers(0, 256)
+            cut = data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data
+            try:
+                heard += sounds.decoded(cut.tobytes(), 16_000, 8_000).shape == (8_000,)
+            except DataError as error:
+                assert error.message and error.hint
+    assert heard > 30

@@ -14,8 +14,13 @@ AUGMENTS = ("flip", "crop", "rotate", "color", "erase")
 """Ways in which pictures may be varied for training."""
 
 MOST_PIXELS = 64_000_000
-"""Of a picture, before it is decoded."""
+"""Of a picture, before it is decoded; a quarter of that where each takes four bytes."""
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO")
+"""Kinds of files that Pillow opens here: others are rare, and some start a program."""
+
+DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Modes of Pillow with more than eight bits a pixel."""
 
 CHANNELS = (1, 3, 4)
 """Lengths of an axis that is taken for colour channels."""
@@ -45,13 +50,14 @@ def opened(data: bytes) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        found = Image.open(io.BytesIO(data))
+        found = Image.open(io.BytesIO(data), formats=FORMATS)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         why = "" if isinstance(error, UnidentifiedImageError) else f": {_first(error)}"
         raise DataError(f"This is not a picture{why}.", "JPEG, PNG, WebP, GIF, BMP and TIFF are read.") from None
-    if found.width * found.height > MOST_PIXELS:
+    most = MOST_PIXELS // 4 if found.mode in ("I", "F") else MOST_PIXELS
+    if found.width * found.height > most:
         raise DataError(
-            f"The picture has {found.width:,} × {found.height:,} pixels; {MOST_PIXELS:,} at most are decoded.",
+            f"The picture has {found.width:,} × {found.height:,} pixels; {most:,} at most are decoded.",
             "Make it smaller.",
         )
     return found
@@ -65,7 +71,7 @@ def sides(data: bytes) -> tuple[int, int, bool]:
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"The picture cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
     height, width = (found.width, found.height) if turned else (found.height, found.width)
-    return height, width, found.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+    return height, width, found.mode not in ("1", "L", "LA", *DEEP)
 
 
 def decoded(
@@ -97,8 +103,9 @@ def decoded(
     try:
         least = 2 * max(width, edge), 2 * max(height, edge)
         found.draft("RGB" if channels == 3 else "L", least)  # a JPEG is decoded at a smaller scale
-        found = ImageOps.exif_transpose(found)
-        if found.mode in ("I", "I;16", "I;16B", "F"):
+        if found.getexif().get(0x0112, 1) != 1:
+            found = ImageOps.exif_transpose(found)
+        if found.mode in DEEP:
             found = _eight_bits(found)
         if found.mode in ("RGBA", "LA", "PA") or "transparency" in found.info:
             found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found.convert("RGBA"))
@@ -139,7 +146,10 @@ def _eight_bits(found: Any) -> Any:
     from PIL import Image
 
     values = np.asarray(found, dtype=np.float32)
-    most = 65_535.0 if values.max(initial=0) > 255 else 255.0 if values.max(initial=0) > 1 else 1.0
+    if not np.isfinite(values).all():
+        raise ValueError("it holds values that are not numbers.")
+    highest = 65_535.0 if found.mode.startswith("I;16") else values.max(initial=0)
+    most = 65_535.0 if highest > 255 else 255.0 if highest > 1 else 1.0
     return Image.fromarray(np.clip(values / most * 255, 0, 255).astype(np.uint8), "L")
 
 

@@ -15,6 +15,9 @@ AUGMENTS = ("shift", "gain", "noise", "mask")
 MOST_SECONDS = 600.0
 """Of a sound, before it is decoded."""
 
+MOST_SAMPLES = 64_000_000
+"""Of all channels of a sound, before it is decoded."""
+
 
 def is_sound(head: bytes) -> bool:
     """Whether a file is a sound, by how it begins."""
@@ -37,8 +40,8 @@ def length(data: bytes) -> tuple[float, int]:
     require("soundfile", "soundfile", "Sounds", "maas-magics[audio]")
     import soundfile
 
-    told = int.from_bytes(data[4:8], "little")
-    if data[:4] == b"RIFF" and len(data) < told + 8 < 2**32 - 1:  # the largest is told where nobody knew
+    told = int.from_bytes(data[4:8], "big" if data[:4] == b"FORM" else "little")
+    if data[:4] in (b"RIFF", b"FORM") and len(data) < told + 8 < 2**32 - 1:  # the largest is told where nobody knew
         raise DataError(f"The sound is cut off: {len(data):,} of {told + 8:,} bytes are there.", "Save it anew.")
     try:
         found = soundfile.info(io.BytesIO(data))
@@ -47,6 +50,9 @@ def length(data: bytes) -> tuple[float, int]:
     seconds = found.frames / found.samplerate
     if seconds > MOST_SECONDS:
         raise DataError(f"The sound lasts {seconds:,.0f} s; {MOST_SECONDS:,.0f} s at most are decoded.", "Cut it.")
+    if found.frames * found.channels > MOST_SAMPLES:
+        many = f"{found.frames:,} samples of {found.channels} channels"
+        raise DataError(f"The sound holds {many}; {MOST_SAMPLES:,} at most are decoded.", "Cut it, or lower its rate.")
     return seconds, int(found.samplerate)
 
 
