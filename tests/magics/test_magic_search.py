@@ -74,3 +74,11 @@ def test_entities_are_drawn_beside_the_answers(
     for line in ("%predict ner rows;", "%predict ner rows --out kept"):
         cell(line)
         assert "| name]" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["question=text(clean=html+lower)", '"question=text(clean=html+lower)"'])
+def test_cleaning_is_declared_on_a_line(word: str, ip: InteractiveShell, cell: Callable[[str], Any]) -> None:
+    ip.user_ns["faq"]["page"] = np.arange(60.0)
+    cell(f"%train m --data faq --target page --features question --feature {word} --model textcnn --epochs 1")
+    clean, plain = (cell(f"%predict m {text}").prediction[0] for text in ('"<b>OF</b> trains"', '" of  trains"'))
+    assert clean == pytest.approx(plain, abs=1e-6)

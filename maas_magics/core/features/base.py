@@ -304,6 +304,21 @@ class Feature(msgspec.Struct, frozen=True):
         return None
 
     @property
+    def most_tokens(self) -> int:
+        """Tokens of a row that the network reads at most; 0 where rows have none, or any number."""
+        return 0
+
+    def cut(self, raw: Array) -> int:
+        """How many raw rows are longer than the network reads, and are cut.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n, …)
+            What `encode` made.
+        """
+        return 0
+
+    @property
     def example_row(self) -> tuple[int, ...]:
         """Shape of a row of an example; axes that are open have some length."""
         return tuple(LENGTH if size < 0 else size for size in self.spec.shape[1:])

@@ -11,6 +11,7 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.core.data.arrow import Array, as_text, is_text
 from maas_magics.core.data.spanned import Spans
+from maas_magics.core.features.declared import parted
 from maas_magics.core.features.tokens import words_of
 
 SPANS = "spans"
@@ -56,6 +57,8 @@ def with_texts(table: pa.Table, name: str, kinds: Mapping[str, str]) -> tuple[di
             f"--features {there[0]}",
         )
     column = USUAL if USUAL in there else there[0]
+    if parted(kinds.get(column, ""))[1]:
+        raise OptionError(f"Spans are of the letters of {column!r} as they are.", f"--feature {column}={SPANS}")
     return {**kinds, column: SPANS}, column
 
 

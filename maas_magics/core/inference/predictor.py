@@ -30,6 +30,7 @@ from maas_magics.core.runtimes import Session, unanswered
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_processor
 
 if TYPE_CHECKING:
+    from maas_magics.core.features.base import Feature
     from maas_magics.core.model import Model
 
 WEIGHTS = "weights.safetensors"
@@ -42,6 +43,9 @@ CHUNK_BYTES = 16 * 2**20
 
 TOKENS = 8_192
 """Tokens of rows that differ in length and are answered at once, those of padding included."""
+
+LOOKED_AT = 2_000
+"""Rows that are looked at to say how many are cut."""
 
 FEW = 16
 """Least rows of a batch, however large they are."""
@@ -244,7 +248,7 @@ class Predictor:
             raise OptionError(
                 "A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024"
             )
-        any_rows = False
+        any_rows, cuts = False, CutRows()
         for table in typed(source, self.processor.texts).chunks(size):
             if table.num_rows:
                 any_rows = True
@@ -252,11 +256,16 @@ class Predictor:
                 if caution is not None and self._timed:
                     for text in self.processor.cautions(table):
                         caution(text)
+                if caution is not None:
+                    cuts.add(self.processor.features, raw)
                 if blank is not None:
                     blank(int(self.processor.blank(raw).sum()))
                 yield self.answer(raw, request)
         if not any_rows:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
+        if caution is not None:
+            for text in cuts.told:
+                caution(text)
 
     def encode(self, table: Any, source: Source) -> list[Array]:
         """Raw arrays of rows; an unnamed array goes by the model's own name for it."""
@@ -267,6 +276,35 @@ class Predictor:
             table = _renamed(table, self.answers.names, self.processor.names[0])
         with opening(not getattr(source, "sent", False)):
             return self.processor.encode(table)
+
+
+class CutRows:
+    """Which of the first rows are longer than a network reads."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._cut: dict[str, tuple[int, int]] = {}
+        self._more = False
+
+    def add(self, features: Sequence[Feature], raw: Sequence[Array]) -> None:
+        """Take in some rows, of which those past the first `LOOKED_AT` are not looked at."""
+        left = LOOKED_AT - self._rows
+        self._more = self._more or len(raw[0]) > left
+        if left <= 0:
+            return
+        for feature, values in zip(features, raw, strict=True):
+            if feature.most_tokens and (cut := feature.cut(values[:left])):
+                self._cut[feature.name] = self._cut.get(feature.name, (0, 0))[0] + cut, feature.most_tokens
+        self._rows += min(left, len(raw[0]))
+
+    @property
+    def told(self) -> list[str]:
+        """A sentence for each column that has such rows."""
+        of = f"the first {self._rows:,}" if self._more else f"{self._rows:,}"
+        return [
+            f"{cut:,} of {of} rows of {name!r} are longer than {most} tokens, and are cut there."
+            for name, (cut, most) in self._cut.items()
+        ]
 
 
 def _renamed(table: Any, names: Sequence[str], name: str) -> Any:

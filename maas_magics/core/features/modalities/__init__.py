@@ -6,6 +6,7 @@ those here whether a column is one of its own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,9 @@ class Modality:
     """Raises `DataError` for a file of such a column that cannot be decoded; None where a column holds no files."""
     show: Callable[[Any], tuple[bytes, bytes] | None] | None = None
     """A small picture of a file or an array, and a short sound, for people; None where a column shows nothing."""
+    options: tuple[str, ...] = ()
+    """What may be declared of such a column, as ``clean`` in ``--feature review=text(clean=html)``; its profile reads
+    it by `options_of`."""
 
     def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind.
@@ -53,6 +57,9 @@ class Modality:
 DECLARED = b"maas_magics.modality"
 """In the metadata of a field: the modality that a column was declared, or recognised, to be of."""
 
+OPTIONS = b"maas_magics.options"
+"""In the metadata of a field: what was declared of it besides, as JSON."""
+
 
 def modality_of(field: pa.Field) -> str:
     """Name of the modality that a column was declared to be of; empty where none was.
@@ -63,6 +70,18 @@ def modality_of(field: pa.Field) -> str:
         Name, type and metadata of the column.
     """
     return str((field.metadata or {}).get(DECLARED, b"").decode())
+
+
+def options_of(field: pa.Field) -> dict[str, str]:
+    """What was declared of a column besides its modality, by name.
+
+    Parameters
+    ----------
+    field : pyarrow.Field
+        Name, type and metadata of the column.
+    """
+    found: dict[str, str] = json.loads((field.metadata or {}).get(OPTIONS, b"{}"))
+    return found
 
 
 modalities: Registry[Modality] = Registry("modality", __name__, "maas_magics.modalities")

@@ -53,6 +53,10 @@ class SpansFeature(WordsFeature, frozen=True, kw_only=True, tag="spans"):
         entries = self._entries([_split(text) for text in _texts(self.name, values)])
         return pa.chunked_array([pa.array([entry.ravel() for entry in entries], pa.large_list(pa.int32()))])
 
+    def cut(self, raw: Array) -> int:
+        """How many texts have more tokens than `longest`."""
+        return self._cut([_split(text) for text in raw_texts(raw) if len(text) > self.longest // 4])
+
     def sizes(self, raw: Array) -> Array:
         """Words of each text, of about four letters each, int64 (n,)."""
         return np.array([2 + len(text) // 4 for text in raw[:, 0]], dtype=np.int64)

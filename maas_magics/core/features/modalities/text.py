@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, is_text
 from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
+from maas_magics.core.features.cleaning import normalizer, steps_of, with_cleaning
 from maas_magics.core.features.mismatch import mismatch
-from maas_magics.core.features.modalities import Modality, modalities
+from maas_magics.core.features.modalities import Modality, modalities, options_of
 from maas_magics.core.features.tokens import PAD, raw_texts, token_counts, token_ids, tokenizer, train_tokenizer
 
 LONGEST = 256
@@ -45,12 +46,15 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
         Id of the padding token.
     longest : int
         Tokens that a text is cut at, special ones included.
+    clean : tuple of str
+        Steps of cleaning that the tokenizer begins with; see `maas_magics.core.features.cleaning`.
     """
 
     tokenizer: str
     size: int
     padding: int = 0
     longest: int = LONGEST
+    clean: tuple[str, ...] = ()
 
     may_be_blank: ClassVar[bool] = True
     lazy: ClassVar[bool] = True
@@ -104,6 +108,16 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
         """Tokens of each text, of about four letters each, int64 (n,)."""
         return np.array([min(self.longest, 2 + len(text) // 4) for text in raw[:, 0]], dtype=np.int64)
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that a row is cut at."""
+        return self.longest
+
+    def cut(self, raw: Array) -> int:
+        """How many texts have more tokens than `longest`."""
+        long = [text for text in raw_texts(raw) if len(text) > self.longest // 4]  # a letter has four bytes at most
+        return sum(count > self.longest for count in token_counts(self.tokenizer, long))
+
     def _padded(self, ids: list[list[int]]) -> Array:
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         found = np.full((len(ids), max(1, int(lengths.max(initial=0)))), self.padding, dtype=np.int64)
@@ -149,6 +163,7 @@ class TextProfile:
     def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name = field.name
         self._given: dict[str, Any] = dict(fit.given.get("text", {}))
+        self._clean = steps_of(clean) if (clean := options_of(field).get("clean")) else ()
 
     @classmethod
     def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
@@ -167,8 +182,13 @@ class TextProfile:
         if not any(text.strip() for text in texts):
             notify(f"Column {self.name!r} is empty and is left out.")
             return None
-        given = self._given or trained(texts)
-        found = TextFeature(self.name, **given)
+        if not self._given and self._clean:
+            clean = normalizer(self._clean)
+            given = trained([clean.normalize_str(text) for text in texts])
+        else:
+            given = self._given or trained(texts)
+        given |= {"tokenizer": with_cleaning(given["tokenizer"], self._clean)}
+        found = TextFeature(self.name, **given, clean=self._clean)
         counts = np.array(token_counts(found.tokenizer, texts[:COUNTED]))
         cut = int((counts > found.longest).sum())
         if cut:
@@ -205,4 +225,4 @@ def recognise(values: pa.ChunkedArray) -> str:
     return "reads like sentences" if share >= SENTENCES else ""
 
 
-modalities.register("text")(Modality(TextFeature, TextProfile, recognise))
+modalities.register("text")(Modality(TextFeature, TextProfile, recognise, options=("clean",)))

@@ -114,6 +114,19 @@ class WordsFeature(Feature, frozen=True, kw_only=True, tag="words"):
         there = raw.astype(bool)
         return np.where(there.any(axis=1), raw.shape[1] - there[:, ::-1].argmax(axis=1), 1).astype(np.int64)
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that a row is cut at."""
+        return self.longest
+
+    def cut(self, raw: Array) -> int:
+        """How many rows have more tokens than `longest`."""
+        rows = [[str(word) for word in row if word] for row in raw]
+        return self._cut([row for row in rows if sum(map(len, row)) > self.longest // 4])
+
+    def _cut(self, rows: Sequence[list[str]]) -> int:
+        return sum(len(ids) > self.longest for ids, _ in word_tokens(self.tokenizer, rows, 0))
+
     def _entries(self, rows: Sequence[list[str]]) -> list[Array]:
         """Ids and places of each row, int32 (2, tokens or words); raises `DataError` for one of too many words."""
         longest = max(map(len, rows), default=0)
