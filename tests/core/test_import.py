@@ -44,7 +44,7 @@ def test_a_classifier_answers_as_its_pipeline_does_and_is_exported(kind: str, tm
         tmp_path / kind, reviews()["review"], kind, "AutoModelForSequenceClassification", initializer_range=0.5, **THREE
     )
     info = maas.import_model(str(folder), "mood")
-    assert (info.ref, info.task, info.architecture) == ("mood:1", "multiclass", "hf_head")
+    assert (info.ref, info.task, info.architecture) == ("mood:1", "multiclass", "hf")
     assert info.classes == ("bad", "fair", "good") and info.lineage["base"] == str(folder)
     assert [(spec.name, spec.datatype) for spec in info.signature.inputs] == [("text", "BYTES")]
     wanted = scores(folder, TEXTS, ["bad", "fair", "good"])
@@ -196,8 +196,9 @@ def test_what_cannot_be_imported_is_told(tmp_path: Path, store: Path) -> None:
     (plain / "config.json").write_text(json.dumps(twice))
     with pytest.raises(ModelError, match="The label 'a' stands twice"):
         maas.import_model(str(plain), "m")
-    with pytest.raises(OptionError, match="it is not trained"):
-        maas.train("m", reviews(), "label", model=f"hf_head:{plain}")
+    (plain / "config.json").write_text(json.dumps(config))
+    with pytest.raises(OptionError, match="Its head gives 2 numbers; 1 are wanted"):
+        maas.train("m", reviews(), "label", model=f"hf:{plain}", params={"own_head": True})
     assert not maas.models()
 
 

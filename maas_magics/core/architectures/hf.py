@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from maas_magics.core.networks.hub import open_folder
 from maas_magics.core.networks.kinds import asked_of, kind_of, over_files
 from maas_magics.core.networks.pretrained import PretrainedText
 from maas_magics.core.networks.tagger import over_texts
+from maas_magics.core.networks.with_head import WithHead
 from maas_magics.core.tasks.base import Task
 
 
@@ -32,6 +34,8 @@ def hf(
     pooling: Literal["", "mean", "cls"] = "",
     hidden: int | None = None,
     dropout: float = 0.1,
+    own_head: bool = False,
+    order: Sequence[int] = (),
 ) -> nn.Module:
     """The encoder of a folder over texts, pictures or sounds; numbers, categories and other columns beside it.
 
@@ -60,7 +64,13 @@ def hf(
         Width of a layer before the answer; none where a text is all there is, else 128.
     dropout : float
         Probability of dropping a number before the answer.
+    own_head : bool
+        Whether it answers with the head that it came with, from one column, as after ``%maas import``.
+    order : sequence of int
+        Of the tags of its own head; see `WithHead`.
     """
+    if own_head:
+        return WithHead(features.ports[0], json.loads(config), base, outputs, order)
     if kind != "text":
         return over_files(features, outputs, kind, json.loads(config), base, pooling, hidden, dropout)
     if not any(port.kind in ("text", "words") for port in features.ports):

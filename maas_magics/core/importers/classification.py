@@ -67,7 +67,7 @@ class TextClassification:
 
     def read(self, folder: HubFolder, column: str) -> Imported:
         """The text, and what it gets."""
-        return Imported("hf_head", text_feature(folder, column or "text"), task_of(folder))
+        return Imported("hf", text_feature(folder, column or "text"), task_of(folder), {"own_head": True})
 
 
 class ImageClassification:
@@ -80,7 +80,7 @@ class ImageClassification:
     def read(self, folder: HubFolder, column: str) -> Imported:
         """The picture, and what it gets."""
         feature = ImageFeature(column or "picture", **asked_of(folder, "image"))
-        return Imported("hf_head", feature, task_of(folder), {"kind": "image"})
+        return Imported("hf", feature, task_of(folder), {"own_head": True, "kind": "image"})
 
 
 def _ends(folder: HubFolder, ending: str) -> bool:

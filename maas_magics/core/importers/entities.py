@@ -33,7 +33,7 @@ class TokenClassification:
             longest=folder.most,
         )
         task = Entities(("tags",), (NO_WORD, *tags), kind=TEXT)
-        return Imported("hf_head", feature, task, {"kind": "words", "order": order})
+        return Imported("hf", feature, task, {"own_head": True, "order": order})
 
 
 importers.register("token-classification")(TokenClassification())

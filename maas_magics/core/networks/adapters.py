@@ -83,6 +83,7 @@ def adapt(net: nn.Module, lora: LoRA) -> None:
     require("peft", "peft", "--lora", "maas-magics[text]")
     from peft import LoraConfig, inject_adapter_in_model
 
+    make: Any = LoraConfig  # its alpha may be any number, whatever its type says
     found = 0
     for module in list(net.modules()):
         part = getattr(module, "pretrained", None)
@@ -91,7 +92,7 @@ def adapt(net: nn.Module, lora: LoRA) -> None:
         names = [name for name, layer in part.named_modules() if isinstance(layer, nn.Linear)]
         found += len(names)
         if names:
-            config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=names, lora_dropout=0.0)
+            config = make(r=lora.r, lora_alpha=lora.alpha, target_modules=names, lora_dropout=0.0)
             inject_adapter_in_model(config, part)
     if not found:
         raise OptionError("--lora adapts linear layers of a pretrained network; there are none.", "Drop --lora.")

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from maas_magics.api.errors import ModelError
+from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.core.features.base import Port
 from maas_magics.core.networks.hub import open_folder
 from maas_magics.core.networks.pretrained import built, read_model
@@ -36,15 +36,24 @@ class WithHead(nn.Module):
         Its configuration, as in ``config.json``.
     base : str
         Where its weights are; see `initialise`.
+    outputs : int
+        Numbers of an answer.
     order : sequence of int
         Of tags, the place that each has in the head, or `ABSENT`; as they are where it is empty.
     """
 
-    def __init__(self, port: Port, config: Mapping[str, Any], base: str, order: Sequence[int] = ()) -> None:
+    def __init__(
+        self, port: Port, config: Mapping[str, Any], base: str, outputs: int, order: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.kind, self.padding, self.longest, self.base = port.kind, port.padding, port.longest, base
         self.inner = built(config, AUTO[port.kind])
-        self.order = tuple(order)
+        own = self.inner.config.num_labels
+        self.order = tuple(order) or tuple(range(own))
+        if len(self.order) != outputs:
+            raise OptionError(
+                f"Its head gives {own} numbers; {outputs} are wanted.", f"--model hf:{base} trains a head."
+            )
 
     def initialise(self, *rows: Tensor) -> None:
         """Read its weights, those of the head included.
