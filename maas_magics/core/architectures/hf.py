@@ -36,6 +36,7 @@ def hf(
     dropout: float = 0.1,
     own_head: bool = False,
     order: Sequence[int] = (),
+    compare: bool = False,
 ) -> nn.Module:
     """The encoder of a folder over texts, pictures or sounds; numbers, categories and other columns beside it.
 
@@ -68,6 +69,9 @@ def hf(
         Whether it answers with the head that it came with, from one column, as after ``%maas import``.
     order : sequence of int
         Of the tags of its own head; see `WithHead`.
+    compare : bool
+        Whether two columns of texts are read by one encoder, and what they have in common is seen; so it is in new
+        trainings.
     """
     if own_head:
         return WithHead(features.ports[0], json.loads(config), base, outputs, order)
@@ -78,7 +82,9 @@ def hf(
     alone = len(features.ports) == 1 and not features.numeric and not features.categories
     text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooling or "mean")
     width = (0 if alone else 128) if hidden is None else hidden
-    return over_texts(features, outputs, task.of_words, text, width, dropout, faster=10.0, of_pairs=task.of_pairs)
+    return over_texts(
+        features, outputs, task.of_words, text, width, dropout, faster=10.0, of_pairs=task.of_pairs, compare=compare
+    )
 
 
 def recipe(rows: int, task: Task) -> Recipe:
@@ -148,7 +154,7 @@ def pretrained(ref: str) -> dict[str, Any]:
         "digest": folder.digest,
         "revision": folder.revision,
         "config": json.dumps(dict(folder.config), sort_keys=True),
-        **({"kind": kind} if (kind := kind_of(folder)) != "text" else {}),
+        **({"kind": kind} if (kind := kind_of(folder)) != "text" else {"compare": True}),
     }
 
 

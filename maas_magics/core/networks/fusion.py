@@ -33,7 +33,13 @@ class Fusion(nn.Module):
     dropout : float
     faster : float
         Times the learning rate at which all but pretrained encoders learn.
+    compare : bool
+        Whether two columns of texts are read by one encoder, and the difference and the product of their vectors stand
+        beside those (Conneau et al. 2017; Reimers and Gurevych 2019): of vectors alone no layer sees what is alike.
     """
+
+    compared: tuple[int, ...] = ()
+    """Places of the two columns that are compared."""
 
     def __init__(
         self,
@@ -43,11 +49,17 @@ class Fusion(nn.Module):
         hidden: int = 128,
         dropout: float = 0.2,
         faster: float = 1.0,
+        compare: bool = False,
     ) -> None:
         super().__init__()
         self.faster = faster
         self.encoders = nn.ModuleList(encoders(port) for port in features.ports)
+        texts = tuple(place for place, port in enumerate(features.ports) if port.kind == "text")
+        if compare and len(texts) == 2:
+            self.compared = texts
+            self.encoders[texts[1]] = self.encoders[texts[0]]
         size = sum(cast(int, encoder.size) for encoder in self.encoders)
+        size += sum(cast(int, self.encoders[place].size) for place in self.compared)
         self.columns: ColumnNetwork | None = None
         if features.numeric or features.categories:
             self.columns = ColumnNetwork(
@@ -70,6 +82,9 @@ class Fusion(nn.Module):
     def forward(self, numeric: Tensor, categorical: Tensor, *ports: Tensor) -> Tensor:
         """Outputs (n, outputs)."""
         found = [encoder(x) for encoder, x in zip(self.encoders, ports, strict=True)]
+        if self.compared:
+            one, other = (found[place] for place in self.compared)
+            found += [(one - other).abs(), one * other]
         if self.columns is not None:
             found.append(self.beside(self.columns.inputs(numeric, categorical)))
         x = torch.cat(found, 1) if len(found) > 1 else found[0]
@@ -105,7 +120,7 @@ class _Behind(Fusion):
         nn.Module.__init__(self)
         self.faster = 1.0  # all of it is new
         self.encoders = nn.ModuleList(nn.Identity() if is_pretrained(one) else one for one in whole.encoders)
-        self.columns = whole.columns
+        self.columns, self.compared = whole.columns, whole.compared
         if whole.columns is not None:
             self.beside = whole.beside
         self.dropout, self.hidden, self.head = whole.dropout, whole.hidden, whole.head

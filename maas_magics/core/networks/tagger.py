@@ -103,6 +103,7 @@ def tag_outputs(logits: Tensor, first: Tensor) -> Tensor:
 def over_texts(
     features: NetworkInputs, outputs: int, of_words: bool, text: Text = TextCNN, hidden: int = 128,
     dropout: float = 0.2, faster: float = 1.0, *, of_pairs: bool = False,
+    compare: bool = False,
 ) -> nn.Module:  # fmt: skip
     """A network over texts and other columns with an answer a row, or over lists of words with one for each.
 
@@ -126,6 +127,8 @@ def over_texts(
         Times the learning rate at which all but pretrained encoders learn.
     of_pairs : bool
         Whether rows are pairs; vectors are then as wide as ``hidden`` says.
+    compare : bool
+        Whether two columns of texts are read by one encoder and compared; see `Fusion`.
 
     Raises
     ------
@@ -144,4 +147,4 @@ def over_texts(
 
     if of_pairs:
         return Embedder(features, encoder, hidden, dropout, faster)
-    return Fusion(features, outputs, encoder, hidden, dropout, faster)
+    return Fusion(features, outputs, encoder, hidden, dropout, faster, compare)
