@@ -99,6 +99,12 @@ def test_a_pretrained_folder_is_fine_tuned_or_taken_as_it_is(store: Path, bert: 
     want = functional.normalize((states * there).sum(1) / there.sum(1), dim=1)
     np.testing.assert_allclose(vectors({"question": texts}), want.numpy(), atol=1e-5)
     assert maas.export("near").verification.max_abs_diff < 1e-4
+    (bert / "1_Pooling").mkdir()
+    (bert / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    learn(rows, model=f"hf:{bert}", epochs=0)
+    first = functional.normalize(states[:, 0], dim=1)
+    np.testing.assert_allclose(vectors({"question": texts}), first.numpy(), atol=1e-5)  # as the folder says
+    (bert / "1_Pooling" / "config.json").unlink()
     tuned = learn(rows, model=f"hf:{bert}", epochs=4, lr=2e-3)
     assert tuned.info.signature.outputs[0].shape == (-1, 32)
     assert tuned.metrics["mrr"] > kept.metrics["mrr"]

@@ -26,7 +26,9 @@ def couples(rows: int = 240, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"one": one, "other": other, "label": np.where(alike == 1, "yes", "no")})
 
 
-@pytest.mark.parametrize("more", [{"epochs": 8, "lr": 2e-3}, {"probe": True}, {"lora": "r=4", "epochs": 8, "lr": 5e-3}])
+@pytest.mark.parametrize(
+    "more", [{"epochs": 8, "lr": 2e-3}, {"probe": True}, {"lora": "r=4", "epochs": 25, "lr": 5e-3}]
+)
 def test_what_two_texts_have_in_common_is_seen(more: dict[str, Any], store: Path, bert: Path) -> None:
     if "lora" in more:
         pytest.importorskip("peft")

@@ -37,6 +37,7 @@ def hf(
     own_head: bool = False,
     order: Sequence[int] = (),
     compare: bool = False,
+    sentence: Literal["", "mean", "cls"] = "",
 ) -> nn.Module:
     """The encoder of a folder over texts, pictures or sounds; numbers, categories and other columns beside it.
 
@@ -72,6 +73,8 @@ def hf(
     compare : bool
         Whether two columns of texts are read by one encoder, and what they have in common is seen; so it is in new
         trainings.
+    sentence : {"", "mean", "cls"}
+        How the folder says that a sentence becomes a vector: the pooling of pairs, where none is requested.
     """
     if own_head:
         return WithHead(features.ports[0], json.loads(config), base, outputs, order)
@@ -80,7 +83,8 @@ def hf(
     if not any(port.kind in ("text", "words") for port in features.ports):
         raise OptionError("A pretrained network reads texts; no column is one.", "--feature COLUMN=text")
     alone = len(features.ports) == 1 and not features.numeric and not features.categories
-    text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooling or "mean")
+    pooled = pooling or (sentence if task.of_pairs else "") or "mean"
+    text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooled)
     width = (0 if alone else 128) if hidden is None else hidden
     return over_texts(
         features, outputs, task.of_words, text, width, dropout, faster=10.0, of_pairs=task.of_pairs, compare=compare
@@ -154,7 +158,7 @@ def pretrained(ref: str) -> dict[str, Any]:
         "digest": folder.digest,
         "revision": folder.revision,
         "config": json.dumps(dict(folder.config), sort_keys=True),
-        **({"kind": kind} if (kind := kind_of(folder)) != "text" else {"compare": True}),
+        **({"kind": kind} if (kind := kind_of(folder)) != "text" else {"compare": True, "sentence": folder.pooling}),
     }
 
 

@@ -91,6 +91,14 @@ class HubFolder:
         whole = [int(limit) for limit in limits if isinstance(limit, (int, float)) and 0 < limit < 1e6]
         return min(whole, default=LONGEST)
 
+    @property
+    def pooling(self) -> str:
+        """How sentence-transformers makes one vector of a text's tokens: ``"mean"``, ``"cls"``; empty if unknown."""
+        found = self.read("1_Pooling/config.json")
+        cls, mean = found.get("pooling_mode_cls_token"), found.get("pooling_mode_mean_tokens")
+        said = found.get("pooling_mode") or ("cls" if cls and not mean else "mean" if mean and not cls else "")
+        return str(said) if said in ("mean", "cls") else ""
+
     def read(self, name: str) -> dict[str, Any]:
         """One of its files of JSON; empty where there is none.
 
