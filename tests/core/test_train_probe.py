@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import Lab
 from safetensors.torch import load_file
+from test_entities import sentences
 from test_modalities import reviews
 from tiny import folder_of
 from torch import Tensor, nn
@@ -85,6 +86,44 @@ def test_what_is_kept_is_what_the_network_makes_of_each_row_alone(
         torch.testing.assert_close(vectors, alone, atol=1e-5, rtol=1e-4)
 
 
+def test_tags_of_words_are_learnt_behind_a_network_that_stays(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = sentences(90)
+    folder = folder_of(tmp_path / "bert", [" ".join(words) for words in rows.tokens])
+    asked = {"model": f"hf:{folder}", "probe": True, "lr": 5e-2, "epochs": 12, "schedule": "constant"}
+    trained = lab.train(rows, "tags", **asked)
+    assert trained.metrics["accuracy"] > 0.8
+    before = load_file(folder / "model.safetensors")
+    after = encoder_of(lab.net()).inner.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items() if name in after)
+    found = [list(tags) for tags in lab.predict(rows[["tokens"]])["prediction"]]
+    assert np.mean([given == list(true) for given, true in zip(found, rows.tags, strict=True)]) > 0.3
+    assert lab.export().verification.max_abs_diff < 1e-4
+    lab.train(rows, "tags", name="parts", **asked | {"epochs": 5})
+    lab.train(rows, "tags", name="parts", **asked, resume=True)
+    whole, parts = lab.net().state_dict(), lab.net("parts").state_dict()
+    assert all(torch.equal(parts[name], value) for name, value in whole.items())
+    monkeypatch.setattr("maas_magics.core.training.probe.KEPT", 10_000)
+    lab.train(rows, "tags", name="large", **asked | {"epochs": 1})
+    assert any("it is computed in each epoch" in text for text in lab.messages)
+
+
+def test_rows_that_differ_in_length_are_padded_to_the_longest_of_their_batch() -> None:
+    rows = [(torch.arange(n), torch.ones(n, 2)) for n in (3, 1, 7, 2, 5)]
+    made = behind.Uneven(rows, torch.arange(5), 2, (-1.0, 0.0))
+    seen: dict[int, list[int]] = {}
+    batches = list(made.epoch(torch.Generator().manual_seed(0)))
+    assert made.steps == len(batches) == 2  # the last one would have a single row
+    for (first, x), target in [*batches, *made.whole()]:
+        assert x.shape == (*first.shape, 2) and torch.equal(x[..., 0] > 0, first >= 0)
+        seen |= {int(place): row[row >= 0].tolist() for place, row in zip(target, first, strict=True)}
+    assert seen == {place: list(range(n)) for place, n in enumerate((3, 1, 7, 2, 5))}
+    generator = torch.Generator().manual_seed(0)
+    (again,) = made.epoch(generator, 1)
+    assert torch.equal(again[1], batches[1][1])
+
+
 def test_rows_of_about_one_length_are_together_and_each_comes_once() -> None:
     lengths = np.array([3, 90, 5, 40, 3, 1, 200, 7])
     parts = [part.tolist() for part in in_parts(lengths, 100)]
@@ -130,11 +169,15 @@ def test_a_part_that_draws_does_not_draw_and_numbers_in_16_bits_are_kept_in_32()
         ({"model": "auto"}, "--probe is for pretrained networks; fusion is not one"),
         ({"model": nn.Linear(1, 1)}, "--probe is for pretrained networks; a module of your own is not one"),
         ({"workers": 2}, "one process"),
+        ({"task": "embedding", "pairs": ("review", "note")}, "not for the task embedding"),
     ],
 )
 def test_a_probe_of_what_is_not_pretrained_is_refused(options: Any, said: str, bert: Path, lab: Lab) -> None:
+    rows, target = reviews(), "label"
+    if "pairs" in options:
+        rows, target = rows.assign(note=rows.review[::-1].to_numpy())[["review", "note"]], None
     with pytest.raises(OptionError, match=said) as caught:
-        lab.train(reviews(), "label", **{"model": f"hf:{bert}", "probe": True} | options)
+        lab.train(rows, target, **{"model": f"hf:{bert}", "probe": True} | options)
     assert caught.value.hint
 
 

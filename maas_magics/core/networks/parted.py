@@ -19,7 +19,11 @@ class Parted(NamedTuple):
         a row is in, but for rounding.
     behind : nn.Module
         From those to the network's outputs.
+    padding : tuple of float
+        What each of those tensors is padded with in its second axis, where rows differ in its length; empty where they
+        do not.
     """
 
     fixed: nn.Module
     behind: nn.Module
+    padding: tuple[float, ...] = ()

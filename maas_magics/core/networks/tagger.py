@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.features.base import Port
+from maas_magics.core.features.modalities.words import NO_WORD
 from maas_magics.core.features.processor import NetworkInputs
 from maas_magics.core.networks.embedder import Embedder
 from maas_magics.core.networks.encoders import TextCNN, encoder_of
 from maas_magics.core.networks.fusion import Fusion, is_pretrained, parameter_groups
+from maas_magics.core.networks.parted import Parted
 
 Text = Callable[[Port], nn.Module]
 
@@ -71,16 +73,52 @@ class Tagger(nn.Module):
 
     def forward(self, numeric: Tensor, categorical: Tensor, words: Tensor) -> Tensor:
         """Outputs (n, words, 1 + tags) of ids and places of words (n, 2, tokens): of no word, and of each tag."""
-        ids, first = words[:, 0], words[:, 1].unsqueeze(-1)
+        return self.answers(*self.first_tokens(words))
+
+    def first_tokens(self, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Place of each word's first token, int64 (n, words), and the encoder's vector of it, (n, words, width)."""
+        ids, first = words[:, 0], words[:, 1]
         states = self.encoder.states(ids[:, : self.longest])  # type: ignore[operator]
-        x = states.gather(1, first.clamp(min=0).expand(-1, -1, states.shape[-1]))
+        return first, states.gather(1, first.clamp(min=0).unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+
+    def answers(self, first: Tensor, x: Tensor) -> Tensor:
+        """Outputs (n, words, 1 + tags) of what `first_tokens` made."""
         if self.hidden is not None:
             x = self.hidden(self.dropout(x)).relu()
-        return tag_outputs(self.head(self.dropout(x)), first)
+        return tag_outputs(self.head(self.dropout(x)), first.unsqueeze(-1))
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """Weights of layers decay; embeddings, norms and biases do not. What is new may learn faster."""
         return parameter_groups(self, [self.encoder], self.faster)
+
+    def parted(self) -> Parted:
+        """Its encoder, and what answers from the vectors of words."""
+        return Parted(_FirstTokens(self), _BehindWords(self), (float(NO_WORD), 0.0))
+
+
+class _FirstTokens(nn.Module):
+    """What a tagger makes of words before it answers."""
+
+    def __init__(self, whole: Tagger) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, numeric: Tensor, categorical: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        return self.whole.first_tokens(words)
+
+
+class _BehindWords(Tagger):
+    """A tagger behind its encoder, whose other layers it shares, by the same names."""
+
+    def __init__(self, whole: Tagger) -> None:
+        nn.Module.__init__(self)
+        self.dropout, self.hidden, self.head = whole.dropout, whole.hidden, whole.head
+
+    def forward(self, first: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+        return self.answers(first, x)
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        return parameter_groups(self, [], 1.0)  # all of it is new
 
 
 def tag_outputs(logits: Tensor, first: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from maas_magics.api.errors import OptionError
 from maas_magics.api.events import Progress
 from maas_magics.api.specs import ModelSpec
 from maas_magics.core.architectures import Architecture, Recipe
-from maas_magics.core.batches.batches import Batches, InMemory
-from maas_magics.core.batches.behind import KEPT, Computed, Fixed, kept
+from maas_magics.core.batches.batches import Batches
+from maas_magics.core.batches.behind import KEPT, Computed, Fixed, kept, kept_uneven
 from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.context import Context
 from maas_magics.core.memory import in_words
@@ -122,16 +123,17 @@ def behind(
     parameters = sum(p.numel() for p in parted.fixed.parameters())
     made: list[Batches] = []
     total = 0
+    keep = partial(kept_uneven, padding=parted.padding) if parted.padding else kept
     with threads(number, parameters, size, wide=True):
         for part in parts:
-            found, taken = kept(part, fixed, size, device, KEPT - total, progress)
+            found, taken = keep(part, fixed, size, device, KEPT - total, progress)
             total += taken
             made.append(found or Computed(part, fixed))
         first = made[0]
-        if isinstance(first, InMemory):
-            few = tuple(x[:FEW] for x in first.inputs)
-        else:
+        if isinstance(first, Computed):
             few = fixed(tuple(x[:FEW].to(device) for x in prepared.train[0]))
+        else:
+            few = tuple(x[:FEW] for x in next(first.whole())[0])
     context.notify(_told(made, whole, total, name))
     prepared = replace(prepared, train=(tuple(x.cpu() for x in few), prepared.train[1]))
     return Behind(parted.behind, prepared, made[0], made[1] if held is not None else None)
@@ -140,8 +142,8 @@ def behind(
 def _told(made: list[Batches], rows: int, total: int, precision: str) -> str:
     if any(isinstance(part, Computed) for part in made):
         return (
-            f"What the pretrained network makes of {rows:,} rows takes {in_words(total)}, more than the "
-            f"{in_words(KEPT)} that are kept: it is computed in each epoch."
+            f"What the pretrained network makes of {rows:,} rows takes more than the {in_words(KEPT)} that are kept: "
+            "it is computed in each epoch."
         )
     told = f"What the pretrained network makes of {rows:,} rows is computed once, in {precision}, and kept"
     return f"{told}: {in_words(total)}."
