@@ -14,7 +14,7 @@ TESTS  := --quiet --numprocesses $(JOBS) --dist loadfile
 ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
 # Files whose parameters are documented one by one: what users name, and what authors of other packages implement.
-SEAMS  := architectures compressors data/sources exporters features/modalities runtimes
+SEAMS  := architectures compressors data/sources exporters features/modalities importers runtimes
 PUBLIC := $(wildcard maas_magics/*.py maas_magics/api/*.py maas_magics/trackers/*.py) \
 	$(SEAMS:%=maas_magics/core/%/__init__.py) $(wildcard maas_magics/core/architectures/*.py) \
 	$(addprefix maas_magics/core/,registry.py features/base.py tasks/base.py store/storage.py)

@@ -99,6 +99,16 @@ def test_a_training_of_adapters_continues_as_one_that_never_stopped_and_keeps_li
     assert sizes and max(sizes) < (bert / "model.safetensors").stat().st_size
 
 
+def test_adapters_of_a_network_that_two_columns_share_are_added_once(bert: Path, lab: Any) -> None:
+    rows = reviews()
+    rows.insert(0, "note", rows.review[::-1].to_numpy())
+    lab.train(rows, "label", model=f"hf:{bert}", lora=4, lr=1e-2)
+    net, asked = lab.net(), rows.drop(columns="label")
+    assert net.encoders[0] is net.encoders[1] and not any("lora" in name for name in net.state_dict())
+    assert lab.export().verification.max_abs_diff < 1e-4
+    assert len(lab.predict(asked)["prediction"]) == len(rows)
+
+
 @pytest.mark.parametrize(
     ("given", "made"),
     [(8, LoRA(8, 16.0)), ("8", LoRA(8, 16.0)), ("r=8,alpha=4", LoRA(8, 4.0)), (" alpha=4 , r=2", LoRA(2, 4.0))],
@@ -119,6 +129,7 @@ def test_sizes_of_adapters_are_read(given: Any, made: LoRA) -> None:
         ({"lora": 8, "model": "textcnn"}, "--lora is for pretrained networks; textcnn is not one"),
         ({"lora": 8, "model": nn.Linear(1, 1)}, "a module of your own is not one"),
         ({"lora": 8, "workers": 2}, "--lora is for one process"),
+        ({"lora": 8, "unfreeze": {"encoders.*": 2}}, "and --unfreeze does not"),
     ],
 )
 def test_adapters_that_cannot_be_are_refused(options: Any, said: str, bert: Path, lab: Any) -> None:

@@ -86,6 +86,16 @@ def test_what_is_kept_is_what_the_network_makes_of_each_row_alone(
         torch.testing.assert_close(vectors, alone, atol=1e-5, rtol=1e-4)
 
 
+def test_what_is_frozen_anyway_is_said_to_be_kept_by_a_probe(bert: Path, lab: Lab) -> None:
+    def told(**options: Any) -> bool:
+        lab.train(reviews(), "label", model=f"hf:{bert}", **options)
+        return any("--probe computes what it makes of each row once" in text for text in lab.messages)
+
+    assert told(freeze=("encoders.*",))
+    assert not told(freeze=("*.embeddings.*",))
+    assert not told(freeze=("encoders.*",), unfreeze={"encoders.*": 2}, epochs=2)
+
+
 def test_tags_of_words_are_learnt_behind_a_network_that_stays(
     tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

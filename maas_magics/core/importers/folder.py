@@ -30,7 +30,9 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
     Parameters
     ----------
     request : ImportRequest
+        The folder, and what it is to be called.
     context : Context
+        Where it becomes a model.
 
     Raises
     ------

@@ -96,7 +96,8 @@ def adapt(net: nn.Module, lora: LoRA) -> None:
             inject_adapter_in_model(config, part)
     if not found:
         raise OptionError("--lora adapts linear layers of a pretrained network; there are none.", "Drop --lora.")
-    net.unchanged = frozenset(name for name, one in net.named_parameters() if not one.requires_grad)  # type: ignore[assignment]
+    every = net.named_parameters(remove_duplicate=False)  # what two columns share has two names
+    net.unchanged = frozenset(name for name, one in every if not one.requires_grad)  # type: ignore[assignment]
 
 
 def merged(net: nn.Module) -> nn.Module:

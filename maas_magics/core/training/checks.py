@@ -98,6 +98,10 @@ def _check_adapting(request: TrainRequest) -> None:
         raise OptionError(
             "--probe leaves a pretrained network as it is, and --lora trains adapters in it.", "Drop one of them."
         )
+    if asked and request.unfreeze:
+        raise OptionError(
+            f"{asked[0]} leaves a pretrained network as it is, and --unfreeze does not.", "Drop one of them."
+        )
     if asked and not isinstance(request.model, str):
         raise not_pretrained(asked[0], "a module of your own")
     if asked and request.workers > 1:

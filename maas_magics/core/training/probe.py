@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,23 @@ def recipe_of(architecture: Architecture, name: str, model: ModelSpec) -> Callab
     if found is None:
         raise not_pretrained("--probe" if model.probe else "--lora", name)
     return found
+
+
+def could_be_kept(net: nn.Module, model: ModelSpec) -> bool:
+    """Whether all of a network's pretrained parts are frozen for good, as after ``--freeze "encoders.*"``.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Its modules name what has pretrained weights ``pretrained``.
+    model : ModelSpec
+        What is frozen.
+    """
+    parts = [part for one in net.modules() if isinstance(part := getattr(one, "pretrained", None), nn.Module)]
+    pretrained = {id(parameter) for part in parts for parameter in part.parameters()}
+    names = [name for name, parameter in net.named_parameters() if id(parameter) in pretrained]
+    frozen = all(any(fnmatchcase(name, pattern) for pattern in model.freeze) for name in names)
+    return bool(names) and frozen and not model.unfreeze
 
 
 def parted(net: nn.Module, answers: Task) -> Parted:

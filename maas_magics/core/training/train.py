@@ -31,7 +31,7 @@ from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.checks import check_labels, check_learns, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.fingerprint import architecture_of
-from maas_magics.core.training.probe import behind, parted, recipe_of
+from maas_magics.core.training.probe import behind, could_be_kept, parted, recipe_of
 from maas_magics.core.training.resolve import checked, resolve
 from maas_magics.core.training.run import TrainingRun
 from maas_magics.core.training.steps.devices import find_device
@@ -131,6 +131,8 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         initialise = getattr(net, "initialise", None)
         if callable(initialise):
             initialise(*prepared.train[0])
+        if architecture.probe is not None and model.freeze and could_be_kept(net, model):
+            context.notify("The pretrained network is frozen: --probe computes what it makes of each row once.")
         if model.lora is not None:
             adapt(net, LoRA.parse(model.lora))
         prepared = with_answers(prepared, prepared.answers.of_network(net))
