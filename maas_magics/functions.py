@@ -272,7 +272,9 @@ def generate(
 
 
 @declared
-def import_model(path: str, name: str, *, kind: str | None = None, column: str | None = None) -> ModelInfo:
+def import_model(
+    path: str, name: str, *, kind: str | None = None, column: str | None = None, data: Any = None, target: Any = None
+) -> ModelInfo:
     """Make a model of a Hugging Face folder with its head, without a training.
 
     Parameters
@@ -287,13 +289,19 @@ def import_model(path: str, name: str, *, kind: str | None = None, column: str |
         by default.
     column : str, optional
         Name of the column that it reads; by default ``text``, ``tokens`` or ``picture``.
+    data : Any, optional
+        Held-out rows that have the answers, of which the first 1,000 are kept: they give the version its metrics, and
+        compressions are judged on them.
+    target : Any, optional
+        Column with the answers; by default ``label``, ``value`` or ``tags``, or a column for each of several labels.
 
     Returns
     -------
     ModelInfo
         The new version.
     """
-    return current().run(ImportRequest(path=path, name=name, kind=kind, column=column))  # type: ignore[return-value]
+    request = ImportRequest(path=path, name=name, kind=kind, column=column, data=data, target=target)
+    return current().run(request)  # type: ignore[return-value]
 
 
 @declared

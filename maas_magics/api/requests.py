@@ -204,6 +204,9 @@ class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
         Name of a registered kind of import; recognised when None.
     column : str or None
         Name of the column that it reads; ``text``, ``tokens`` or ``picture`` when None.
+    data, target : Any
+        Held-out rows that have the answers, of which the first 1,000 are kept: they give the version its metrics, and
+        compressions are judged on them. The target is ``label``, ``value`` or ``tags``, or the labels, when None.
     """
 
     path: Annotated[
@@ -212,6 +215,12 @@ class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
     name: Annotated[str, option("name of the model", "NAME", "--as", offer="models")]
     kind: Annotated[str | None, option("what it is; recognised if left out", "KIND", offer=IMPORTS)] = None
     column: Annotated[str | None, option("name of the column that it reads", "NAME")] = None
+    data: Annotated[
+        Any, option("held-out rows with the answers", "DATA", "--data", "-d", reads="data", many="+", offer="tables")
+    ] = None
+    target: Annotated[
+        Any, option("column with the answers", "COLUMN", "--target", "-t", offer="columns", listed=True)
+    ] = None
 
 
 class PredictRequest(Request[Prediction], frozen=True, kw_only=True):

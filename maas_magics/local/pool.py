@@ -118,6 +118,8 @@ class ServiceBackend(LocalBackend):
             if name not in ("data", "validation", "target"):
                 continue
             value = getattr(request, name)
+            if value is None and isinstance(request, ImportRequest):  # it need not have rows
+                continue
             parts = value if isinstance(value, (list, tuple)) and name != "target" else [value]
             for rows in parts:
                 sent = uploads_of(rows)

@@ -30,7 +30,7 @@ from maas_magics.magics.common import MODEL
 from maas_magics.magics.declared import options_of
 from maas_magics.magics.options import Command, HelpAsked, MagicOption, text
 from maas_magics.magics.shell import Magic
-from maas_magics.magics.verbs import VerbMagic, brought_magics
+from maas_magics.magics.verbs import VerbMagic, brought_magics, rows_of
 from maas_magics.magics.words import Names, uncommented
 
 NEWEST = 50
@@ -210,6 +210,8 @@ def _compare(magic: Magic, values: dict[str, Any]) -> Any:
 
 
 def _import(magic: Magic, values: dict[str, Any]) -> Any:
+    if "data" in values:
+        values |= rows_of(magic, values, targeted=True)
     return magic.session.run(ImportRequest(**values))
 
 

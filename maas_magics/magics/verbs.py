@@ -44,11 +44,11 @@ class VerbMagic:
         """
         values = self.COMMAND.parse(line, magic.names)
         if isinstance(values.get("data"), list):
-            values |= _rows(magic, values, any(option.key == "target" for option in self.COMMAND.options))
+            values |= rows_of(magic, values, any(option.key == "target" for option in self.COMMAND.options))
         return magic.session.run(find_verb(self.name).request(**values))
 
 
-def _rows(magic: Magic, values: dict[str, Any], targeted: bool) -> dict[str, Any]:
+def rows_of(magic: Magic, values: dict[str, Any], targeted: bool) -> dict[str, Any]:
     """Data and target of a line: a table, its target among the columns, or two arrays."""
     data = values["data"]
     if len(data) > (2 if targeted else 1):

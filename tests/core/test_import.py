@@ -202,6 +202,39 @@ def test_what_cannot_be_imported_is_told(tmp_path: Path, store: Path) -> None:
     assert not maas.models()
 
 
+def test_held_out_rows_give_metrics_and_judge_compressions(tmp_path: Path, store: Path) -> None:
+    texts = list(reviews()["review"])
+    folder = folder_of(
+        tmp_path / "bert", texts, "bert", "AutoModelForSequenceClassification", initializer_range=0.5, **THREE
+    )
+    labels = [["bad", "fair", "good"][place] for place in scores(folder, texts, ["bad", "fair", "good"]).argmax(1)]
+    labels[:12] = ["fair"] * 12
+    rows = pd.DataFrame({"text": texts, "truth": labels})
+    info = maas.import_model(str(folder), "mood", data=rows, target="truth")
+    assert info.metrics == {
+        name: pytest.approx(value) for name, value in maas.evaluate("mood", rows, "truth").values.items()
+    }
+    assert maas.export("mood").verification.metrics_after == pytest.approx(info.metrics)
+    small = maas.export("mood", compress="int8", max_drop=0.2)
+    assert small.verification.rows == len(rows)
+    assert len(maas.predict(f"mood@{small.variant}", {"text": TEXTS})["prediction"]) == 4
+    with pytest.raises(MaasError, match="'poor', a label the model was not trained on"):
+        maas.import_model(str(folder), "mood", data=rows.assign(truth="poor"), target="truth")
+    with pytest.raises(OptionError, match="imported without rows"):
+        maas.import_model(str(folder), "near", kind="embedding", data=rows, target="truth")
+    assert [info.ref for info in maas.models()] == ["mood:1"]
+
+
+def test_held_out_sentences_give_metrics_of_spans(tmp_path: Path, store: Path) -> None:
+    rows, labels = sentences(12), ["O", "B-person", "B-place", "I-place"]
+    folder = folder_of(
+        tmp_path / "bert", [" ".join(words) for words in rows.tokens], "bert", "AutoModelForTokenClassification",
+        id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)},
+    )  # fmt: skip
+    info = maas.import_model(str(folder), "ner", data=rows)
+    assert info.metrics == {name: pytest.approx(value) for name, value in maas.evaluate("ner", rows).values.items()}
+
+
 def test_any_encoder_makes_vectors_where_that_is_requested(tmp_path: Path, store: Path) -> None:
     folder = folder_of(tmp_path / "bert", reviews()["review"])
     assert maas.import_model(str(folder), "near", kind="embedding").task == "embedding"
@@ -247,6 +280,14 @@ def _context(store: Path, **options: Any) -> Any:
     return Context(models, Loader(models), lambda event: None, lambda: "", **options)
 
 
+def test_a_cell_imports_a_folder_and_asks_it(tmp_path: Path, store: Path, ip: Any) -> None:
+    folder = folder_of(tmp_path / "bert", reviews()["review"], "bert", "AutoModelForSequenceClassification")
+    ip.user_ns["rows"] = reviews().assign(label=lambda rows: np.where(rows.label == 1, "LABEL_1", "LABEL_0"))
+    info = ip.run_line_magic("maas", f"import {folder} --as mood --column review --data rows --target label")
+    assert info.ref == "mood:1" and "accuracy" in info.metrics
+    assert len(ip.run_line_magic("predict", "mood rows")) == len(ip.user_ns["rows"])
+
+
 def test_import_is_a_word_of_the_line() -> None:
     from maas_magics.magics.maas import SUBCOMMANDS
     from maas_magics.magics.words import Names
@@ -254,5 +295,8 @@ def test_import_is_a_word_of_the_line() -> None:
     command, _ = SUBCOMMANDS["import"]
     given = command.parse("./a/folder --as mood --column review", Names({}))
     assert given == {"path": "./a/folder", "name": "mood", "column": "review"}
+    rows = reviews()
+    given = command.parse("./a/folder --as mood --data rows --target label", Names({"rows": rows}))
+    assert given["data"][0] is rows and given["target"] == "label"
     with pytest.raises(OptionError, match="--as"):
         command.parse("./a/folder", Names({}))

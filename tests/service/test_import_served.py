@@ -43,7 +43,9 @@ def test_what_is_offered_is_imported_and_served(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(ModelError, match="The service opens no pretrained network"):
             remote.submit(ImportRequest(path=str(other), name="mood")).result(600)
         assert not remote.models.list()
-        info = remote.submit(ImportRequest(path=str(offered), name="mood")).result(600)
+        rows = {"text": TEXTS, "label": ["bad", "good"]}
+        info = remote.submit(ImportRequest(path=str(offered), name="mood", data=rows)).result(600)
+        assert "accuracy" in info.metrics
         assert (info.ref, info.classes) == ("mood:1", ("bad", "fair", "good"))
         asked = PredictRequest(model="mood", data={"text": TEXTS}, probabilities=True)
         theirs = remote.predict(asked).columns["probabilities"]

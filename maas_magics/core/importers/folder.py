@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import time
 
+import msgspec
 import pyarrow as pa
 import torch
 
-from maas_magics.api.errors import ModelError
+from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.requests import ImportRequest
 from maas_magics.api.results import ModelInfo
 from maas_magics.api.signature import Signature
 from maas_magics.core.architectures import architectures
 from maas_magics.core.context import Context, versions
+from maas_magics.core.data.sources.arrays import column
+from maas_magics.core.data.target import part, target_names
+from maas_magics.core.data.target_values import Beside
+from maas_magics.core.exporters.examples import ask, padded_inputs
+from maas_magics.core.exporters.export import metrics_of
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.importers import Imported, Importer, importers
 from maas_magics.core.model import Model
@@ -22,6 +28,9 @@ from maas_magics.core.publish import publish
 from maas_magics.core.store.manifest import Manifest
 from maas_magics.core.store.models import check_name
 from maas_magics.core.store.sample import TARGET
+
+SAMPLE_ROWS = 1_000
+"""Held-out rows that are kept at most."""
 
 
 def import_model(request: ImportRequest, context: Context) -> ModelInfo:
@@ -52,8 +61,33 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
     }
     model = _model(request, folder, found, params)
     context.check_stop()
-    nothing = pa.table({found.feature.name: pa.nulls(0, pa.large_string()), TARGET: pa.nulls(0, pa.int64())})
-    return publish(context, model, request.name, nothing)
+    sample = pa.table({found.feature.name: pa.nulls(0, pa.large_string()), TARGET: pa.nulls(0, pa.int64())})
+    if request.data is not None:
+        sample, model = _held_out(request, model, context)
+    context.check_stop()
+    return publish(context, model, request.name, sample)
+
+
+def _held_out(request: ImportRequest, model: Model, context: Context) -> tuple[pa.Table, Model]:
+    """Rows that are kept with a model, their encoded target among them, and the model with its metrics of them."""
+    task, processor = model.manifest.answers, model.processor
+    if task.of_pairs:
+        raise OptionError("A model of vectors is imported without rows.", "%evaluate scores it on pairs.")
+    target = request.target
+    if target is None and not (isinstance(request.data, tuple) and len(request.data) == 2):
+        target = task.names[0] if len(task.names) == 1 else task.names
+    beside = Beside()
+    named = list(target_names(target, (), -1)) if task.classes else []
+    _, table, values, _ = part(request.data, target, None, processor.texts + named, beside)
+    for note in beside.notes:
+        context.notify(note)
+    table, values = table.slice(0, SAMPLE_ROWS), values[:SAMPLE_ROWS]
+    task.check_rows(values)
+    known = task.encode(values)
+    decoded = ask(model.run_hosted, processor.hosted_raw(processor.encode(table)), padded_inputs(processor))
+    sample = processor.kept(table.select(processor.names)).append_column(TARGET, column(known, TARGET))
+    info = msgspec.structs.replace(model.manifest.info, metrics=metrics_of(model, decoded, known))
+    return sample, Model(msgspec.structs.replace(model.manifest, info=info), processor, model.net)
 
 
 def _importer(folder: HubFolder, request: ImportRequest) -> Importer:
