@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,6 +14,8 @@ import maas_magics as maas
 from maas_magics.api.errors import OptionError
 from maas_magics.core.features.cleaning import STEPS, normalizer, steps_of, with_cleaning
 from maas_magics.core.features.declared import parted
+from maas_magics.core.features.modalities import text as text_columns
+from maas_magics.core.features.modalities.text import trained
 from maas_magics.core.features.tokens import token_ids, train_tokenizer
 from maas_magics.session import current
 
@@ -116,3 +119,60 @@ def test_what_cannot_be_declared_is_refused(declared: str, message: str, store: 
 def test_what_is_declared_is_taken_apart() -> None:
     assert parted("text") == ("text", {}) and parted("") == ("", {})
     assert parted("text( clean = html+lower , windows=4)") == ("text", {"clean": "html+lower", "windows": "4"})
+
+
+def long_reviews(rows: int = 160) -> pd.DataFrame:
+    """Reviews whose word that tells stands behind many others."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, rows)
+    told = ["so and so " * int(rng.integers(6, 12)) + str(rng.choice(GOOD if y else BAD)) for y in label]
+    return pd.DataFrame({"review": told, "label": label})
+
+
+@pytest.mark.parametrize("model", ["textcnn", "transformer"])
+def test_a_long_text_is_read_in_windows(model: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_columns, "trained", lambda texts: {**trained(texts), "longest": 16})
+    rows, asked = long_reviews(), {"model": model, "epochs": 8, "lr": 5e-3, "batch_size": 8}
+    told: list[str] = []
+    cut = maas.train("mood", rows, "label", feature={"review": "text"}, **asked, callbacks=[keeping(told)])
+    assert any("100% of the texts are longer than 16 tokens" in text and "windows=2" in text for text in told)
+    read = maas.train("mood", rows, "label", feature={"review": "text(windows=4)"}, **asked)
+    assert read.metrics["accuracy"] > 0.9 > cut.metrics["accuracy"]
+    feature = current().backend.loader.predictor("mood").processor.features[0]
+    texts = ["", "short", "so " * 40, "so " * 400]
+    assert feature.enter(np.array(texts, dtype=object)[:, None]).shape == (4, 4, 16)
+    assert feature.enter(np.array(texts[:2], dtype=object)[:, None]).shape[:2] == (2, 1)
+    together = np.asarray(maas.predict("mood", {"review": texts})["probability_1"])
+    alone = [np.asarray(maas.predict("mood", {"review": [text]})["probability_1"])[0] for text in texts]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    for kind in ("onnx", "pt2"):
+        assert maas.export("mood", kind).verification.max_abs_diff < 1e-4
+    np.testing.assert_allclose(
+        np.asarray(maas.predict("mood", {"review": texts})["probability_1"]), together, atol=1e-4
+    )
+
+
+def keeping(told: list[str]) -> Any:
+    def keep(event: Any) -> None:
+        told.append(getattr(event, "text", ""))
+
+    return keep
+
+
+def test_windows_are_counted_without_their_special_tokens(store: Path) -> None:
+    from tokenizers import processors
+
+    from maas_magics.core.features.tokens import tokenizer, window_ids
+
+    made = trained(["a b c d e f g h"] * 3)
+    special = tokenizer(made["tokenizer"], 0)
+    special.post_processor = processors.TemplateProcessing("[UNK] $A [UNK]", special_tokens=[("[UNK]", 1)])
+    feature = text_columns.TextFeature("t", **{**made, "tokenizer": special.to_str()}, longest=5, windows=3)
+    assert feature.most_tokens == 11 and feature.cut(np.array([["a b c d e f g h a"], ["a " * 10]], dtype=object)) == 1
+    (ids,) = window_ids(feature.tokenizer, ["a b c d e f g h a b c d"], 5, 3)
+    assert len(ids) == 15 and [ids[place] for place in (0, 4, 5, 9, 10, 14)] == [1] * 6
+    entered = feature.enter(np.array([["a b c d"], ["a"]], dtype=object))
+    assert entered.shape == (2, 2, 5) and (entered[0, 1] != feature.padding).sum() == 3
+    assert (entered[1, 1] == feature.padding).all()
+    with pytest.raises(OptionError, match="windows is '0'"):
+        maas.train("mood", reviews(), "label", feature={"review": "text(windows=0)"}, epochs=1)

@@ -95,6 +95,14 @@ def token_ids(source: str, texts: Sequence[str], longest: int) -> list[list[int]
     return [each.ids for each in _encoded(source, texts, longest)]
 
 
+def window_ids(source: str, texts: Sequence[str], longest: int, windows: int) -> list[list[int]]:
+    """The same of some windows one after the other, each of ``longest`` tokens but the last, special ones included."""
+    return [
+        [one for part in (each, *each.overflowing[: windows - 1]) for one in part.ids]
+        for each in _encoded(source, texts, longest)
+    ]
+
+
 def token_counts(source: str, texts: Sequence[str]) -> list[int]:
     """Tokens of some texts that nothing is cut off."""
     return [len(each.ids) for each in _encoded(source, texts, 0)]

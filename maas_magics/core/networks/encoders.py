@@ -172,6 +172,33 @@ class SoundEncoder(nn.Module):
         return cast(Tensor, self.inner(mel.unsqueeze(1)))
 
 
+class Windowed(nn.Module):
+    """The mean of an encoder's vectors of the windows of a text.
+
+    Parameters
+    ----------
+    inner : nn.Module
+        Makes a vector of one window.
+    padding : int
+        The token id of what is no token; windows of nothing else do not count.
+    """
+
+    def __init__(self, inner: nn.Module, padding: int) -> None:
+        super().__init__()
+        self.inner, self.padding = inner, padding
+        self.size = cast(int, inner.size)
+        initialise = getattr(inner, "initialise", None)
+        if callable(initialise):
+            self.initialise = initialise
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors (n, size) of ids (n, windows, tokens)."""
+        rows, windows, _ = ids.shape
+        there = (ids != self.padding).any(2)
+        vectors: Tensor = self.inner(ids.flatten(0, 1)).reshape(rows, windows, self.size)
+        return masked_mean(vectors.transpose(1, 2), there.unsqueeze(1))
+
+
 def masked_mean(x: Tensor, there: Tensor) -> Tensor:
     """Mean of (n, width, tokens) over the tokens that are there, bool (n, 1, tokens); zeros where none is."""
     kept = there.to(x.dtype)
@@ -181,7 +208,7 @@ def masked_mean(x: Tensor, there: Tensor) -> Tensor:
 def encoder_of(port: Port, text: Callable[[Port], nn.Module] = TextCNN) -> nn.Module:
     """What makes a vector of what comes by a port; of its ``size``."""
     if port.kind == "text":
-        return text(port)
+        return text(port) if len(port.shape) == 1 else Windowed(text(port), port.padding)
     if port.kind == "audio":
         return SoundEncoder()
     return ConvolutionalEncoder(port.shape[0])

@@ -55,7 +55,7 @@ class Fusion(nn.Module):
         self.faster = faster
         self.encoders = nn.ModuleList(encoders(port) for port in features.ports)
         texts = tuple(place for place, port in enumerate(features.ports) if port.kind == "text")
-        if compare and len(texts) == 2:
+        if compare and len(texts) == 2 and len({features.ports[place].shape for place in texts}) == 1:
             self.compared = texts
             self.encoders[texts[1]] = self.encoders[texts[0]]
         size = sum(cast(int, encoder.size) for encoder in self.encoders)

@@ -9,16 +9,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, is_text
 from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
 from maas_magics.core.features.cleaning import normalizer, steps_of, with_cleaning
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities, options_of
-from maas_magics.core.features.tokens import PAD, raw_texts, token_counts, token_ids, tokenizer, train_tokenizer
+from maas_magics.core.features.tokens import (
+    PAD,
+    raw_texts,
+    token_counts,
+    token_ids,
+    tokenizer,
+    train_tokenizer,
+    window_ids,
+)
 
 LONGEST = 256
 """Tokens that a text is cut at."""
+
+MOST_WINDOWS = 64
+"""Windows that a text is read in."""
 
 COUNTED = 2_000
 """Texts whose tokens are counted to say how many are cut."""
@@ -48,6 +60,8 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
         Tokens that a text is cut at, special ones included.
     clean : tuple of str
         Steps of cleaning that the tokenizer begins with; see `maas_magics.core.features.cleaning`.
+    windows : int
+        Windows of ``longest`` tokens that a longer text is read in, at most; the mean of their vectors is its vector.
     """
 
     tokenizer: str
@@ -55,6 +69,7 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
     padding: int = 0
     longest: int = LONGEST
     clean: tuple[str, ...] = ()
+    windows: int = 1
 
     may_be_blank: ClassVar[bool] = True
     lazy: ClassVar[bool] = True
@@ -68,13 +83,17 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
 
     @property
     def entry(self) -> TensorSpec:
-        """Ids of its tokens, int64 (n, tokens)."""
-        return TensorSpec(self.name, "INT64", (-1, -1), f"ids by tokenizer.json, padded with {self.padding}")
+        """Ids of its tokens, int64 (n, tokens); of several windows, (n, windows, tokens)."""
+        told = f"ids by tokenizer.json, padded with {self.padding}"
+        if self.windows == 1:
+            return TensorSpec(self.name, "INT64", (-1, -1), told)
+        told += f"; the first window and up to {self.windows - 1} that overflow"
+        return TensorSpec(self.name, "INT64", (-1, -1, -1), told)
 
     @property
     def port(self) -> Port:
         """Ids of its tokens."""
-        return Port("text", (-1,), self.size, self.padding)
+        return Port("text", (-1,) if self.windows == 1 else (-1, -1), self.size, self.padding)
 
     @property
     def padded_with(self) -> float:
@@ -89,12 +108,11 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
 
     def enter(self, raw: Array) -> Array:
         """Ids of the tokens of raw texts, int64 (n, tokens), padded."""
-        return self._padded(token_ids(self.tokenizer, raw_texts(raw), self.longest))
+        return self._padded(self._ids(raw_texts(raw)))
 
     def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """Ids of the tokens of each text, a list of int32 a row."""
-        ids = token_ids(self.tokenizer, _texts(values), self.longest)
-        return pa.chunked_array([pa.array(ids, pa.large_list(pa.int32()))])
+        return pa.chunked_array([pa.array(self._ids(_texts(values)), pa.large_list(pa.int32()))])
 
     def entered(self, ready: pa.ChunkedArray) -> Array:
         """Ids of the tokens of some rows, int64 (n, tokens), padded."""
@@ -106,27 +124,52 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
 
     def sizes(self, raw: Array) -> Array:
         """Tokens of each text, of about four letters each, int64 (n,)."""
-        return np.array([min(self.longest, 2 + len(text) // 4) for text in raw[:, 0]], dtype=np.int64)
+        most = self.windows * self.longest
+        return np.array([min(most, 2 + len(text) // 4) for text in raw[:, 0]], dtype=np.int64)
 
     @property
     def most_tokens(self) -> int:
-        """Tokens that a row is cut at."""
-        return self.longest
+        """Tokens that a row is cut at, special ones of one window included."""
+        if self.windows == 1:
+            return self.longest
+        (special,) = token_counts(self.tokenizer, [""])
+        return special + self.windows * (self.longest - special)
 
     def cut(self, raw: Array) -> int:
-        """How many texts have more tokens than `longest`."""
-        long = [text for text in raw_texts(raw) if len(text) > self.longest // 4]  # a letter has four bytes at most
-        return sum(count > self.longest for count in token_counts(self.tokenizer, long))
+        """How many texts have more tokens than the network reads."""
+        most = self.most_tokens
+        long = [text for text in raw_texts(raw) if len(text) > most // 4]  # a letter has four bytes at most
+        return sum(count > most for count in token_counts(self.tokenizer, long))
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        """Ids of the tokens of each text, those of all its windows one after the other."""
+        if self.windows == 1:
+            return token_ids(self.tokenizer, texts, self.longest)
+        return window_ids(self.tokenizer, texts, self.longest, self.windows)
 
     def _padded(self, ids: list[list[int]]) -> Array:
+        if self.windows > 1:
+            return self._in_windows(ids)
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         found = np.full((len(ids), max(1, int(lengths.max(initial=0)))), self.padding, dtype=np.int64)
         found[np.arange(found.shape[1]) < lengths[:, None]] = [one for each in ids for one in each]
         return found
 
+    def _in_windows(self, ids: list[list[int]]) -> Array:
+        """The same by windows, int64 (n, windows, tokens)."""
+        size = self.longest
+        longest = max(1, *(len(each) for each in ids)) if ids else 1
+        found = np.full((len(ids), -(-longest // size), min(size, longest)), self.padding, dtype=np.int64)
+        for row, each in enumerate(ids):
+            for place, start in enumerate(range(0, len(each), size)):
+                part = each[start : start + size]
+                found[row, place, : len(part)] = part
+        return found
+
     def example(self, rows: int) -> Array:
-        """Texts of a few tokens: one alone would be taken for a constant."""
-        return np.full((rows, 1), "a b c d e f", dtype=object)
+        """Texts of a few tokens, or of several windows: one alone would be taken for a constant."""
+        text = "a b c d e f" if self.windows == 1 else "a b c d e f " * self.longest
+        return np.full((rows, 1), text, dtype=object)
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -163,7 +206,9 @@ class TextProfile:
     def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name = field.name
         self._given: dict[str, Any] = dict(fit.given.get("text", {}))
-        self._clean = steps_of(clean) if (clean := options_of(field).get("clean")) else ()
+        asked = options_of(field)
+        self._clean = steps_of(asked["clean"]) if "clean" in asked else ()
+        self._windows = _count(asked.get("windows", "1"))
 
     @classmethod
     def accepts(cls, field: pa.Field, fit: FitConfig) -> bool:
@@ -188,15 +233,22 @@ class TextProfile:
         else:
             given = self._given or trained(texts)
         given |= {"tokenizer": with_cleaning(given["tokenizer"], self._clean)}
-        found = TextFeature(self.name, **given, clean=self._clean)
+        found = TextFeature(self.name, **given, clean=self._clean, windows=self._windows)
         counts = np.array(token_counts(found.tokenizer, texts[:COUNTED]))
-        cut = int((counts > found.longest).sum())
+        most = found.most_tokens
+        cut = int((counts > most).sum())
         if cut:
             notify(
-                f"Column {self.name!r}: {cut / len(counts):.0%} of the texts are longer than {found.longest} tokens, "
-                "and are cut there."
+                f"Column {self.name!r}: {cut / len(counts):.0%} of the texts are longer than {most} tokens, "
+                f"and are cut there. --feature {self.name}=text(windows={2 * self._windows}) reads more of them."
             )
         return found
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MOST_WINDOWS:
+        raise OptionError(f"windows is {text!r}; 1 to {MOST_WINDOWS} were expected.", "text(windows=4)")
+    return int(text)
 
 
 def trained(texts: list[str], lowercase: bool = True) -> dict[str, Any]:
@@ -225,4 +277,4 @@ def recognise(values: pa.ChunkedArray) -> str:
     return "reads like sentences" if share >= SENTENCES else ""
 
 
-modalities.register("text")(Modality(TextFeature, TextProfile, recognise, options=("clean",)))
+modalities.register("text")(Modality(TextFeature, TextProfile, recognise, options=("clean", "windows")))
