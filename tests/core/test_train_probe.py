@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from conftest import Lab
 from safetensors.torch import load_file
 from test_entities import sentences
-from test_modalities import reviews
+from test_modalities import reviews, scenes
 from tiny import folder_of
 from torch import Tensor, nn
 
@@ -84,6 +85,19 @@ def test_what_is_kept_is_what_the_network_makes_of_each_row_alone(
         with torch.no_grad():
             alone = torch.cat([encoder(row[row != encoder.padding][None]) for row in ids])
         torch.testing.assert_close(vectors, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_pictures_are_looked_at_once(tmp_path: Path, lab: Lab) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(tmp_path / "vit")
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
+    processor |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
+    rows = scenes()[["picture", "label"]]
+    trained = lab.train(rows, "label", model=f"hf:{tmp_path / 'vit'}", probe=True, epochs=None, lr=5e-2)
+    assert trained.metrics["accuracy"] > 0.7 and any("is computed once" in text for text in lab.messages)
 
 
 def test_what_is_frozen_anyway_is_said_to_be_kept_by_a_probe(bert: Path, lab: Lab) -> None:
@@ -179,7 +193,8 @@ def test_a_part_that_draws_does_not_draw_and_numbers_in_16_bits_are_kept_in_32()
         ({"model": "auto"}, "--probe is for pretrained networks; fusion is not one"),
         ({"model": nn.Linear(1, 1)}, "--probe is for pretrained networks; a module of your own is not one"),
         ({"workers": 2}, "one process"),
-        ({"task": "embedding", "pairs": ("review", "note")}, "not for the task embedding"),
+        ({"augment": ("flip",)}, "--probe looks at each row once"),
+        ({"task": "embedding", "pairs": ("review", "note")}, "for the task embedding there is nothing"),
     ],
 )
 def test_a_probe_of_what_is_not_pretrained_is_refused(options: Any, said: str, bert: Path, lab: Lab) -> None:

@@ -98,6 +98,11 @@ def _check_adapting(request: TrainRequest) -> None:
         raise OptionError(
             "--probe leaves a pretrained network as it is, and --lora trains adapters in it.", "Drop one of them."
         )
+    if request.probe and request.augment:
+        raise OptionError(
+            "--augment varies rows in each epoch, and --probe looks at each row once.",
+            "Drop one of them.",
+        )
     if asked and request.unfreeze:
         raise OptionError(
             f"{asked[0]} leaves a pretrained network as it is, and --unfreeze does not.", "Drop one of them."

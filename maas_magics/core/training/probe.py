@@ -74,7 +74,10 @@ def parted(net: nn.Module, answers: Task) -> Parted:
     """
     found: Callable[[], Parted] | None = getattr(net, "parted", None)
     if found is None:
-        raise OptionError(f"--probe is not for the task {answers.task}.", "Drop --probe, or --lora r=8.")
+        raise OptionError(
+            f"--probe trains what is behind a pretrained network; for the task {answers.task} there is nothing.",
+            "--lora r=8, or drop --probe.",
+        )
     return found()
 
 
