@@ -16,6 +16,7 @@ NAMES = (
     "stream",
     "training",
     "finetune",
+    "pictures",
     "workers",
     "loaders",
     "checkpoints",

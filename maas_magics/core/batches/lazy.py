@@ -144,7 +144,9 @@ class Lazy:
     def _encoded(self, prepared: Prepared, rows: Rows, counting: Counts, *, held: bool) -> EncodedRows:
         weights = None if rows.weights is None else torch.from_numpy(in_range(rows.weights))
         target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
-        ready = prepared.processor.ready(rows.table)
+        made_by, ready = prepared.ready if prepared.ready is not None and not held else (None, None)
+        if ready is None or made_by is not prepared.processor:
+            ready = prepared.processor.ready(rows.table)
         augment = None if held else self._augment
         return EncodedRows(ready, target, prepared.processor, prepared.transform, augment, self._group)
 

@@ -26,7 +26,7 @@ from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.features.base import FitConfig, Layout
 from maas_magics.core.features.declared import has_ports
-from maas_magics.core.features.module import Preprocessing, entered
+from maas_magics.core.features.module import Preprocessing, entered, entered_ready
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.features.profile import TableProfile, check_image, image_like
@@ -112,6 +112,8 @@ class Prepared:
     """Of the training rows, classes included; None where all rows count alike."""
     notes: tuple[str, ...] = ()
     """Sentences that belong to the result."""
+    ready: tuple[Processor, pa.Table] | None = None
+    """What is kept of the training rows that are encoded as they are requested, and by which columns it was made."""
 
 
 def read(
@@ -326,10 +328,15 @@ def prepare(
     transform = Preprocessing(processor)
     lazy = lazy or processor.lazy
     counts = _label_counts(answers, train.target) if lazy else None
-    shown = Rows(train.table.slice(0, SAMPLE_ROWS), train.target[:SAMPLE_ROWS]) if lazy else train
-    raw = processor.encode(shown.table)
-    processor.check(raw)
-    target = torch.from_numpy(answers.encode(shown.target))
+    ready = processor.ready(train.table) if lazy else None
+    inputs: tuple[Tensor, ...]
+    if ready is not None:
+        inputs = transformed_ready(transform, processor, ready.slice(0, SAMPLE_ROWS))
+    else:
+        raw = processor.encode(train.table)
+        processor.check(raw)
+        inputs = transformed(transform, processor, raw)
+    target = torch.from_numpy(answers.encode(train.target[:SAMPLE_ROWS] if lazy else train.target))
     held = None
     sample = train
     if validation is not None and len(validation):
@@ -347,7 +354,7 @@ def prepare(
         processor,
         answers,
         transform,
-        (transformed(transform, processor, raw), target),
+        (inputs, target),
         held,
         kept,
         _digest(train),
@@ -356,6 +363,7 @@ def prepare(
         givens=_givens(asked_target, train.target) if answers.parts else (),
         weights=None if lazy else _weights(train, validation if held is not None else None),
         notes=beside.notes,
+        ready=None if ready is None else (processor, ready),
     )
 
 
@@ -451,3 +459,8 @@ def transformed(transform: Preprocessing, processor: Processor, raw: list[Array]
         for start in range(0, max(rows, 1), CHUNK)
     ]
     return tuple(torch.cat(pieces).clone() for pieces in zip(*parts, strict=True))
+
+
+def transformed_ready(transform: Preprocessing, processor: Processor, ready: pa.Table) -> tuple[Tensor, ...]:
+    """What the network takes of some rows of what `Processor.ready` kept."""
+    return tuple(made.clone() for made in _transformed(transform, entered_ready(processor, ready)))
