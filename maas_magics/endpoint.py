@@ -30,6 +30,10 @@ COPY = (
 """A button that copies what stands behind it."""
 
 
+FILE = "FILE"
+"""Stands for the path of a picture or a sound."""
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where other programs query a model, and how. Holds no secret.
 
@@ -60,6 +64,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """A line for a shell that predicts one row."""
         inputs = [_example(spec) for spec in self.signature.inputs]
         body = msgspec.json.encode({"inputs": inputs}).decode().replace("'", "'\\''")
+        body = body.replace(f'"{FILE}"', f"\"'$(base64 < {FILE} | tr -d '\\n')'\"")
         where = self.token if self.token.startswith("$") else f"$(cat {_quoted(self.token)})"
         token = f'-H "Authorization: Bearer {where}" ' if self.token else ""
         return f"curl -s {token}-d '{body}' {self.infer}"
@@ -79,8 +84,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         if self.token.startswith("$"):
             lines.insert(0, "import os")
             lines.append(f"token = os.environ[{self.token[1:]!r}]")
-        elif self.token:
+        if (self.token and not self.token.startswith("$")) or any(map(_is_file, self.signature.inputs)):
             lines.insert(0, "from pathlib import Path")
+        if self.token and not self.token.startswith("$"):
             lines.append(f"token = Path({self.token!r}).expanduser().read_text().strip()")
         lines.append("row = {")
         lines += [f"    {spec.name!r}: {_array(spec)}," for spec in self.signature.inputs]
@@ -117,6 +123,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return f"<div><b>{escape(self.model)}</b> answers at {escape(self.infer)}{parts}</div>"
 
 
+def _is_file(spec: TensorSpec) -> bool:
+    """Whether an input is the bytes of a file, as its meaning says."""
+    return spec.datatype == "BYTES" and spec.meaning.endswith("base64 in JSON")
+
+
 def _shape(spec: TensorSpec) -> list[int]:
     """Shape of one row."""
     return [1, *map(abs, spec.shape[1:])]
@@ -124,7 +135,7 @@ def _shape(spec: TensorSpec) -> list[int]:
 
 def _example(spec: TensorSpec) -> dict[str, Any]:
     """One row for an input."""
-    value: Any = {"BYTES": "a", "BOOL": False}.get(spec.datatype, 0)
+    value: Any = FILE if _is_file(spec) else {"BYTES": "a", "BOOL": False}.get(spec.datatype, 0)
     shape = _shape(spec)
     return {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": [value] * math.prod(shape)}
 
@@ -132,6 +143,8 @@ def _example(spec: TensorSpec) -> dict[str, Any]:
 def _array(spec: TensorSpec) -> str:
     """One row for an input, as Python."""
     shape = _shape(spec)
+    if _is_file(spec):
+        return f"np.full({shape}, Path({FILE!r}).read_bytes(), dtype=object)"
     if spec.datatype == "BYTES":
         return f"np.full({shape}, 'a', dtype=object)"
     return f"np.zeros({shape}, dtype={NUMPY[spec.datatype]!r})"

@@ -154,7 +154,8 @@ class Names:
     def expand(self, word: str) -> str:
         """A word that is ``$name`` or ``{expression}`` as its value in text; any other word as it is.
 
-        Only whole words are looked at, and none in quotes, so braces and dollar signs inside a text stay what they are.
+        So is what follows the name in ``hf:{folder}``. Only whole words are looked at otherwise, and none in quotes, so
+        braces and dollar signs inside a text stay what they are.
         A value that is a text and names no variable is as if in quotes: it is never run.
         """
         if isinstance(word, Quoted):
@@ -164,11 +165,21 @@ class Names:
         elif word.startswith("{") and _single(word):
             expression = word[1:-1]
         else:
-            return word
+            head, colon, rest = word.partition(":")
+            value = self._behind(rest) if colon and head.isidentifier() else None
+            return word if value is None else Quoted(f"{head}:{value}")
         value = self.evaluate(expression)
         if isinstance(value, str) and value not in self.variables:
             return Quoted(value)
         return str(value) if isinstance(value, (str, int, float, bool)) else expression
+
+    def _behind(self, rest: str) -> str | None:
+        """The text or path that ``$name`` or ``{expression}`` holds; None for anything else."""
+        braced = rest.startswith("{") and _single(rest)
+        if not braced and not (rest.startswith("$") and rest[1:].isidentifier()):
+            return None
+        value = self.evaluate(rest[1:-1] if braced else rest[1:])
+        return os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
 
     def evaluate(self, expression: str) -> Any:
         """Value of an expression in the notebook.

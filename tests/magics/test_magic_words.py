@@ -18,6 +18,7 @@ from maas_magics.magics.words import Names, Quoted, column_names, split
 
 DF = pd.DataFrame({"a": [1, 2], "b c": [3, 4]})
 SPACE = {
+    "folder": Path("/models/bert"),
     "df": DF,
     "n": 7,
     "x": 0.5,
@@ -103,7 +104,8 @@ def test_what_is_escaped_comes_through_whatever_it_is(quote: str, words: list[st
     ("word", "value"),
     [("$n", "7"), ("{n + 1}", "8"), ("{x}", "0.5"), ("$word", "a word"), ("$df", "df"), ("plain", "plain"),
      ("{'a': 1}", "{'a': 1}"), ("{", "{"), ("{}", "{}"), ("{1, 2}", "{1, 2}"), ("$", "$"), ("$5", "$5"), ("a$n", "a$n"),
-     ("{no python}", "{no python}")],
+     ("{no python}", "{no python}"), ("hf:{folder}", "hf:/models/bert"), ("hf:$folder", "hf:/models/bert"),
+     ("hf:{word}", "hf:a word"), ("hf:{n}", "hf:{n}"), ("hf:folder", "hf:folder"), ("a:{'b': 1}", "a:{'b': 1}")],
 )  # fmt: skip
 def test_expand(word: str, value: str) -> None:
     assert NAMES.expand(word) == value

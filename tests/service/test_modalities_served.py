@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from serving import Service  # type: ignore[import-not-found]
 
 from maas_magics.api.errors import MaasError
 from maas_magics.api.requests import PredictRequest, TrainRequest
+from maas_magics.endpoint import Endpoint
 from maas_magics.local.backend import LocalBackend
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.remote.client import Client
@@ -138,6 +140,22 @@ def test_files_come_as_base64_as_bytes_and_as_a_body_alone(remote: RemoteBackend
     )
     assert alone.status_code == 200  # it is answered as it was asked, in bytes; the probabilities stand last
     np.testing.assert_allclose(np.frombuffer(alone.content[-8:], "<f4")[1], wanted[0], atol=1e-5)
+
+
+def test_the_lines_for_other_programs_ask_with_a_file(remote: RemoteBackend, service: Service, tmp_path: Path) -> None:
+    file, token = tmp_path / "x.png", tmp_path / "token"
+    file.write_bytes(FILES[1])
+    token.write_text(service.token)
+    made = Endpoint(model="scene", url=service.url, token=str(token), signature=remote.models.get("scene").signature)
+    told = subprocess.run(["bash", "-c", made.curl.replace("FILE", str(file))], capture_output=True, text=True)
+    outputs = {one["name"]: one["data"] for one in json.loads(told.stdout)["outputs"]}
+    known = remote.predict(
+        PredictRequest(model="scene", data=pd.DataFrame({"picture": [FILES[1]]}), probabilities=True)
+    )
+    expected = [float(values[0]) for name, values in known.columns.items() if name.startswith("probability")]
+    np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-5)
+    assert "Path('FILE').read_bytes()" in made.python
+    compile(made.python, "pasted", "exec")
 
 
 def test_a_path_of_the_service_is_not_opened(remote: RemoteBackend, client: httpx2.Client, tmp_path: Path) -> None:
