@@ -139,7 +139,10 @@ def nearest(queries: Array, vectors: Array, codes: Array, k: int) -> tuple[Array
 
     Returns
     -------
-    rows, scores : ndarray, shape (q, k)
+    rows : ndarray, shape (q, k)
+        Of type int64.
+    scores : ndarray, shape (q, k)
+        Of type float32.
     """
     k = min(k, len(codes))
     rows, scores = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)

@@ -91,7 +91,7 @@ class Trees(nn.Module):
         self.register_buffer("roots", torch.zeros(outputs, dtype=torch.int64))
         self.register_load_state_dict_pre_hook(_as_many_nodes)  # type: ignore[no-untyped-call]
 
-    def columns(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+    def _columns(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """What trees decide by, float32 (n, columns): numbers, whether a category is a code, the mean of its code."""
         found, means = [numeric], iter(self.means)
         for place, size in enumerate(self.sizes):
@@ -113,7 +113,7 @@ class Trees(nn.Module):
         categorical : Tensor, int64 (n, c)
             Code of each category; 0 for missing or unknown.
         """
-        x = self.columns(numeric, categorical)
+        x = self._columns(numeric, categorical)
         node = self.roots.unsqueeze(0) + torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
         for _ in range(self.depth):
             right = x.gather(1, self.feature[node]) > self.threshold[node]
@@ -143,7 +143,7 @@ class Trees(nn.Module):
         wanted = target.detach().cpu().reshape(len(target), -1).numpy().astype(np.float64)
         if not self._boosters:
             self._place_means(categorical, wanted)
-        rows = self.columns(numeric, categorical).detach().numpy().astype(np.float64)
+        rows = self._columns(numeric, categorical).detach().numpy().astype(np.float64)
         given = None if weights is None else weights.detach().cpu().numpy().astype(np.float64)
         known = len(self.roots) // self.outputs if self.value.abs().sum() else 0
         heads = [wanted[:, 0]] if self._one else list(wanted.T)

@@ -72,7 +72,7 @@ def as_tags(
     Parameters
     ----------
     texts : pyarrow.ChunkedArray
-        n texts.
+        Texts of n rows.
     spans : ndarray, shape (n,)
         `Spans` of each.
     column, name : str

@@ -46,8 +46,10 @@ def ranks(vectors: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    above, ties : Tensor, shape (pairs,)
+    above : Tensor, shape (pairs,)
         Of type int64.
+    ties : Tensor, shape (pairs,)
+        The same.
     """
     first = pairs_of(target)
     vectors = functional.normalize(vectors.float(), dim=1)
