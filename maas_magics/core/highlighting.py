@@ -10,7 +10,7 @@ import numpy as np
 from maas_magics.api.highlight import MOST, Highlighted, Mark
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.data.sources import Source
-from maas_magics.core.tasks.spans import spans_of
+from maas_magics.core.tasks.bio import spans_of
 
 
 def highlighted(source: Source, columns: Mapping[str, Any], info: ModelInfo) -> Highlighted | None:

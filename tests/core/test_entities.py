@@ -19,8 +19,9 @@ from maas_magics.core.features.tokens import for_words, train_tokenizer, word_to
 from maas_magics.core.inference import by_length, predictor
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.networks.tagger import SURE
+from maas_magics.core.tasks.bio import spans_of
 from maas_magics.core.tasks.entities import Entities
-from maas_magics.core.tasks.spans import SpanCounts, spans_of
+from maas_magics.core.tasks.spans import SpanCounts
 
 PEOPLE, PLACES = ["anna", "bob", "clara", "david", "emma"], ["paris", "london", "new york", "rome"]
 

@@ -90,7 +90,7 @@ def test_exported_again_it_is_replaced(store: Path) -> None:
     (Path(first.path) / "stale").write_text("")
     second = maas.export("m:1", "safetensors")
     assert second.path == first.path and second.digest == first.digest
-    assert sorted(os.listdir(second.path)) == ["artifact.json", "model.safetensors"]
+    assert sorted(os.listdir(second.path)) == ["README.md", "artifact.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("out", ["copy.safetensors", "deep/er/copy.bin", "folder", "v1.0/"])

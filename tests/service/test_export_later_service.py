@@ -41,7 +41,7 @@ def test_the_export_is_made_when_the_model_is_loaded_and_answers_as_the_kernel(
     assert before.exports == () and remote.models.get("net").ref == "net:1"
     remote.load("net")
     assert remote.loaded() == {"net:1": True} and remote.models.get("net").exports == ("onnx",)
-    assert set(remote.exported("net", "onnx")) == {"model.onnx", "artifact.json"}
+    assert set(remote.exported("net", "onnx")) == {"model.onnx", "README.md", "artifact.json"}
     asked = PredictRequest(model="net", data=X[:5], probabilities=True)
     ours, theirs = (backend.predict(asked).columns["probabilities"] for backend in (kernel, remote))
     assert np.allclose(ours, theirs, atol=1e-6)

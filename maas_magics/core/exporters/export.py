@@ -15,6 +15,7 @@ from maas_magics.api.errors import ExportError, ToleranceExceeded
 from maas_magics.api.results import Artifact, Verification
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import exporters
+from maas_magics.core.exporters.card import CARD, card
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.examples import ask, drawn, latency, padded_inputs
 from maas_magics.core.model import WEIGHTS, Model
@@ -92,14 +93,16 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         ),
         files={},
     )
-    return report(folder, file, made)
+    return report(model, folder, file, made)
 
 
-def report(folder: Path, file: Path, made: Artifact) -> Artifact:
-    """Write what was found of an export beside its files; with their digests and bytes.
+def report(model: Model, folder: Path, file: Path, made: Artifact) -> Artifact:
+    """Write what was found of an export beside its files, and its card; with their digests and bytes.
 
     Parameters
     ----------
+    model : Model
+        The version in torch.
     folder : Path
         Of the export.
     file : Path
@@ -107,6 +110,7 @@ def report(folder: Path, file: Path, made: Artifact) -> Artifact:
     made : Artifact
         What was found.
     """
+    (folder / CARD).write_text(card(model, made, file.name), encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.iterdir())
     verified = msgspec.structs.replace(made.verification, bytes_after=size)
     artifact = msgspec.structs.replace(made, digest=_digest(file), verification=verified, files=digests(folder))

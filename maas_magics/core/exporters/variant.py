@@ -107,7 +107,7 @@ def compressed_to(
         metrics_after=metrics,
         latency_after=latency,
     )
-    return report(folder, file, msgspec.structs.replace(before, variant=variant, verification=verification))
+    return report(model, folder, file, msgspec.structs.replace(before, variant=variant, verification=verification))
 
 
 def _judge(model: Model, before: dict[str, float], after: dict[str, float], most: float, variant: str) -> None:

@@ -341,6 +341,19 @@ class Feature(msgspec.Struct, frozen=True):
         return {}
 
     @property
+    def reader(self) -> str:
+        """A Python function ``READ(values)`` from raw values to what enters the graph, for those without this package.
+
+        Empty where the raw values enter the graph, or no short function makes of them what it takes.
+        """
+        return ""
+
+    @property
+    def reader_imports(self) -> tuple[str, ...]:
+        """Lines that import what `reader` uses, beside numpy."""
+        return ()
+
+    @property
     def padded_with(self) -> float:
         """Value that rows of different length are padded with."""
         return 0.0

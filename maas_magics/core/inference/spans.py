@@ -14,7 +14,7 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import names_of
 from maas_magics.core.features.tokens import words_of
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.spans import spans_of
+from maas_magics.core.tasks.bio import spans_of
 
 
 class AnsweringSpans:

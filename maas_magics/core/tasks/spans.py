@@ -1,8 +1,4 @@
-"""Entities as spans of tagged words, by BIO and schemes like it, and metrics of them.
-
-A span begins at ``B-X``, and at ``I-X`` where none of X is open, as conlleval and seqeval count by default; ``S-`` and
-``U-`` are spans of one word, ``E-`` and ``L-`` end one. Tags without a prefix stand for ``I-``.
-"""
+"""Metrics of entities: spans of tagged words that are right as a whole."""
 
 from __future__ import annotations
 
@@ -16,41 +12,7 @@ from torch import Tensor
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.tasks import metrics as whole
 from maas_magics.core.tasks.accumulators import Accumulator
-
-OUTSIDE = "O"
-"""The tag of a word that is part of no entity."""
-
-GOES_ON, STAYS_OPEN = "IEL", "BI"
-"""Prefixes that continue an open span, and after which one is open."""
-
-
-def parted(tag: str) -> tuple[str, str]:
-    """Prefix and label of a tag; the prefix is ``I`` where it has none."""
-    prefix, dash, label = tag.partition("-")
-    return (prefix, label) if dash and prefix in ("B", "I", "E", "S", "L", "U") else ("I", tag)
-
-
-def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Spans of the words of a sentence: first word, the word behind the last, label.
-
-    Parameters
-    ----------
-    tags : sequence of str
-        One for each word.
-    """
-    found: list[tuple[int, int, str]] = []
-    is_open = False
-    for place, tag in enumerate(tags):
-        prefix, label = parted(tag)
-        if tag == OUTSIDE:
-            is_open = False
-            continue
-        if is_open and prefix in GOES_ON and found[-1][2] == label:
-            found[-1] = (found[-1][0], place + 1, label)
-        else:
-            found.append((place, place + 1, label))
-        is_open = prefix in STAYS_OPEN
-    return found
+from maas_magics.core.tasks.bio import GOES_ON, OUTSIDE, STAYS_OPEN, parted
 
 
 class SpanCounts:

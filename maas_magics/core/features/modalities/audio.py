@@ -118,6 +118,28 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
 
         return masked(made, how, draw)
 
+    @property
+    def reader(self) -> str:
+        """Samples of sounds, of one length."""
+        long = f"values[: {self.samples}]" if self.start else f"values[max(0, -spare) // 2 :][: {self.samples}]"
+        before = "0" if self.start else "max(0, spare) // 2"
+        return (
+            "def READ(files):\n"
+            "    found = []\n"
+            "    for data in files:\n"
+            '        values, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)\n'
+            f"        values = soxr.resample(values.mean(axis=1), rate, {self.rate})\n"
+            f"        spare = {self.samples} - len(values)\n"
+            f"        values, before = {long}, {before}\n"
+            f"        found.append(np.pad(values, (before, {self.samples} - len(values) - before)))\n"
+            "    return np.array(found, dtype=np.float32)\n"
+        )
+
+    @property
+    def reader_imports(self) -> tuple[str, ...]:
+        """What decodes and resamples sounds."""
+        return ("import io", "import soundfile", "import soxr")
+
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Sounds of noise."""
         import soundfile

@@ -110,6 +110,31 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
 
         return varied(entered, how, draw)
 
+    @property
+    def reader(self) -> str:
+        """Pixels of pictures, upright, of one size."""
+        if self.edge:
+            return ""
+        mode, size, how = "RGB" if self.channels == 3 else "L", (self.width, self.height), self.resample.upper()
+        fit = f"found.resize({size}, " if self.whole else f"ImageOps.fit(found, {size}, "
+        return (
+            "def READ(files):\n"
+            "    rows = []\n"
+            "    for data in files:\n"
+            "        found = Image.open(io.BytesIO(data))\n"
+            f'        found.draft("{mode}", ({2 * self.width}, {2 * self.height}))\n'
+            f'        found = ImageOps.exif_transpose(found).convert("{mode}")\n'
+            f"        if found.size != {size}:\n"
+            f"            found = {fit}Image.Resampling.{how})\n"
+            f"        rows.append(np.array(found).reshape({self.height}, {self.width}, {self.channels}))\n"
+            "    return np.stack(rows).transpose(0, 3, 1, 2)\n"
+        )
+
+    @property
+    def reader_imports(self) -> tuple[str, ...]:
+        """What decodes pictures."""
+        return ("import io", "from PIL import Image, ImageOps")
+
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Pictures of noise."""
         from PIL import Image

@@ -176,6 +176,23 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
         """The tokenizer as the tokenizers library reads it; it cuts texts where the model does, and pads none."""
         return {"tokenizer.json": tokenizer(self.tokenizer, self.longest).to_str().encode()}
 
+    @property
+    def reader(self) -> str:
+        """Tokens of texts, padded to the longest."""
+        if self.windows > 1:
+            return ""
+        return (
+            "def READ(texts):\n"
+            '    ids = [each.ids for each in Tokenizer.from_file("tokenizer.json").encode_batch(texts)]\n'
+            "    longest = max(1, max(map(len, ids)))\n"
+            f"    return np.array([row + [{self.padding}] * (longest - len(row)) for row in ids], dtype=np.int64)\n"
+        )
+
+    @property
+    def reader_imports(self) -> tuple[str, ...]:
+        """The library of tokenizers."""
+        return ("from tokenizers import Tokenizer",)
+
     def blank(self, raw: Array) -> Array:
         """Rows whose text is empty, bool (n,)."""
         return np.array([not text.strip() for text in raw[:, 0]], dtype=bool)

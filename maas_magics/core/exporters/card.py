@@ -1,0 +1,136 @@
+"""The card of an export: what the model is, how good, and how to ask it with nothing of this package."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection, Iterator
+
+from maas_magics.api.results import Artifact
+from maas_magics.api.signature import NUMPY, TensorSpec
+from maas_magics.api.tables import format_number
+from maas_magics.core.features.base import Feature
+from maas_magics.core.model import Model
+
+CARD = "README.md"
+"""Name of the file beside an export."""
+
+
+def card(model: Model, made: Artifact, file: str) -> str:
+    """A card as Markdown.
+
+    Parameters
+    ----------
+    model : Model
+        The version in torch.
+    made : Artifact
+        What was found of the export.
+    file : str
+        Name of the model file.
+    """
+    manifest = model.manifest
+    info, check = manifest.info, made.verification
+    target = ", ".join(info.target)
+    parts = [
+        f"# {made.model}, {made.variant}",
+        f"Answers `{target}` ({manifest.answers.description}), by the network `{info.architecture}` with "
+        f"{info.parameters:,} parameters"
+        + (f"; labels: {', '.join(f'`{label}`' for label in info.classes[:20])}" if info.classes else "")
+        + ".",
+        "## How good it is",
+        f"On the {check.rows:,} held-out rows that were kept with it; beside it, what always answering the same gets.",
+        _table(
+            ("metric", "here", "in PyTorch", "a constant"),
+            (
+                (name, value, check.metrics_before.get(name), info.baseline.get(name))
+                for name, value in check.metrics_after.items()
+            ),
+        )
+        if check.metrics_after
+        else "No held-out rows were kept.",
+        "It was measured on rows like those it was trained on; of others this says nothing.",
+        "## Inputs and outputs",
+        _signature(made),
+    ]
+    if made.format == "onnx":
+        parts += ["## Ask it", "In a folder with these files:", f"```python\n{reader(model, made, file)}```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def reader(model: Model, made: Artifact, file: str) -> str:
+    """Lines of Python that ask the file, by libraries that know nothing of this package.
+
+    Parameters
+    ----------
+    model : Model
+        The version in torch.
+    made : Artifact
+        What was found of the export.
+    file : str
+        Name of the model file.
+    """
+    pairs = list(zip(model.processor.features, made.signature.inputs, strict=True))
+    needed = sorted({line for feature, _ in pairs for line in feature.reader_imports})
+    lines = ["import numpy as np", "import onnxruntime", *needed, ""]
+    called: dict[str, str] = {}
+    for feature, _ in pairs:
+        if feature.reader:
+            called[feature.name] = _identifier(feature.name, called.values())
+            lines += ["", *feature.reader.replace("READ", called[feature.name]).splitlines(), ""]
+    lines += ["", "rows = {  # of one or more rows"]
+    lines += [f"    {feature.name!r}: [{_example(feature)}]," for feature, _ in pairs]
+    lines += ["}", "inputs = {"]
+    for feature, spec in pairs:
+        values = f"rows[{feature.name!r}]"
+        given = f"{called[feature.name]}({values})" if feature.name in called else _array(values, spec)
+        lines.append(f"    {spec.name!r}: {given},")
+    lines += [
+        "}",
+        f"session = onnxruntime.InferenceSession({file!r})",
+        "for output, values in zip(session.get_outputs(), session.run(None, inputs)):",
+        "    print(output.name, values.tolist())",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _array(values: str, spec: TensorSpec) -> str:
+    kind = "object" if spec.datatype == "BYTES" else repr(NUMPY[spec.datatype])
+    shape = ", ".join(map(str, spec.shape[1:]))
+    open_axes = any(size < 0 for size in spec.shape[1:])
+    return f"np.array({values}, dtype={kind})" + ("" if open_axes else f".reshape(-1, {shape})" if shape else "")
+
+
+def _example(feature: Feature) -> str:
+    spec = feature.spec
+    if feature.binary:
+        return 'open("FILE", "rb").read()'
+    if spec.datatype == "BYTES":
+        return '"a text"'
+    shape = [1 if size < 0 else size for size in spec.shape[1:]]
+    number = "0.0" if spec.datatype.startswith("FP") else "0"
+    return number if not shape or shape == [1] else f"np.zeros({shape})"
+
+
+def _identifier(name: str, taken: Collection[str]) -> str:
+    made = re.sub(r"\W", "_", name)
+    made = made if made.isidentifier() and not keyword.iskeyword(made) else f"column_{made}"
+    while made in taken or made in ("np", "rows", "inputs", "session", "io"):
+        made += "_"
+    return made
+
+
+def _signature(made: Artifact) -> str:
+    rows = [("input", spec) for spec in made.signature.inputs] + [("output", spec) for spec in made.signature.outputs]
+    told = "\n".join(
+        f"| {kind} | `{spec.name}` | {spec.datatype} | {list(spec.shape)} | {spec.meaning} |" for kind, spec in rows
+    )
+    return f"| | name | type | shape | |\n|---|---|---|---|---|\n{told}"
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, float, float | None, float | None]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, *values in rows:
+        cells = (name, *("" if value is None else format_number(value) for value in values))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""Every export has a card, whose lines ask the file with nothing of this package and get the same answers."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from PIL import Image
+
+import maas_magics as maas
+
+N = 60
+LABEL = np.where(np.arange(N) % 2, "up", "down")
+rng = np.random.default_rng(0)
+
+
+def png(bright: bool, seed: int) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 60, (14, 18, 3), dtype=np.uint8) + np.uint8(150 * bright)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def wav(high: bool, seed: int) -> bytes:
+    rate = 8000 if seed % 3 else 11025
+    length = rate // 4 + 100 * seed
+    wave = 0.3 * np.sin(np.arange(length) * (0.9 if high else 0.1)) + 0.01 * np.random.default_rng(seed).normal(
+        size=length
+    )
+    stream = io.BytesIO()
+    soundfile.write(stream, wave, rate, format="WAV")
+    return stream.getvalue()
+
+
+UP = LABEL == "up"
+COLUMNS: dict[str, Any] = {
+    "review": [f"this was a {'lovely' if up else 'dreadful'} evening, the number {i}" for i, up in enumerate(UP)],
+    "picture": [png(bool(up), i) for i, up in enumerate(UP)],
+    "sound": [wav(bool(up), i) for i, up in enumerate(UP)],
+    "size": np.where(UP, 1.0, -1.0) + rng.normal(size=N),
+    "kind of it": rng.choice(["a", "b", None], N),
+}
+
+
+def asked_by_card(artifact: Any, rows: dict[str, list[Any]], place: Path) -> dict[str, Any]:
+    """Outputs that the lines of a card get for some rows, by name."""
+    text = (Path(artifact.path) / "README.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    given = re.sub(r"rows = \{.*?\n\}", lambda _: f"rows = {rows!r}", code, count=1, flags=re.S)
+    assert given != code and "maas" not in code
+    last = "\nimport sys\nassert not any(name.startswith('maas_magics') or name == 'torch' for name in sys.modules)\n"
+    script = place / "ask.py"
+    script.write_text(given + last)
+    done = subprocess.run([sys.executable, str(script)], cwd=artifact.path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = (line.partition(" ") for line in done.stdout.splitlines())
+    return {name: eval(values, {"nan": float("nan")}) for name, _, values in lines}
+
+
+@pytest.mark.parametrize(
+    "columns", [["size", "kind of it"], ["review"], ["picture"], ["sound"], ["review", "picture", "size", "kind of it"]]
+)
+def test_the_lines_of_a_card_answer_as_the_model_does(store: Path, tmp_path: Path, columns: list[str]) -> None:
+    rows = pd.DataFrame({name: COLUMNS[name] for name in columns}).assign(label=LABEL)
+    maas.train("m", rows, "label", epochs=3)
+    artifact = maas.export("m")
+    few = rows.head(5)
+    given = {name: few[name].astype(object).where(few[name].notna(), "").tolist() for name in columns}
+    found = asked_by_card(artifact, given, tmp_path)
+    known = maas.predict("m", few.drop(columns="label"))
+    assert found["prediction"] == known["prediction"].tolist()
+    expected = known[["probability_down", "probability_up"]].to_numpy()
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+
+
+def test_a_card_says_what_the_model_is_and_how_good(store: Path) -> None:
+    rows = pd.DataFrame({"size": COLUMNS["size"], "label": LABEL})
+    maas.train("m", rows, "label", model="linear", epochs=3)
+    for format in ("onnx", "pt2", "safetensors"):
+        artifact = maas.export("m", format)
+        text = (Path(artifact.path) / "README.md").read_text()
+        assert text.startswith(f"# m:1, {format}") and "`down`, `up`" in text and "| accuracy |" in text
+        assert ("```python" in text) == (format == "onnx") and "README.md" in artifact.files
+
+
+def test_column_names_that_are_no_names_of_python(store: Path, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"class": COLUMNS["review"], "np": COLUMNS["picture"], "2nd": COLUMNS["size"], "label": LABEL})
+    maas.train("m", rows, "label", epochs=1)
+    few = rows.head(3)
+    given = {name: few[name].tolist() for name in ("class", "np", "2nd")}
+    found = asked_by_card(maas.export("m"), given, tmp_path)
+    assert found["prediction"] == maas.predict("m", few.drop(columns="label"))["prediction"].tolist()
