@@ -56,6 +56,8 @@ def train(  # numpydoc ignore=PR01,PR02,PR04,PR07
     resume = bool((call.sweep or call.race) and said.pop("resume", False))
     session, request = current(), TrainRequest(**said)
     how: dict[str, Any] = {"background": call.background, "callbacks": call.callbacks, "track": call.track}
+    if call.race and call.sweep:
+        raise OptionError("A race and a sweep are two things.", "Race first, then sweep what won.")
     if call.race:
         return session.race(request, call, resume=resume)
     if call.budget is not None:

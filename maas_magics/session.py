@@ -572,7 +572,7 @@ class Session(Connection):
         if not isinstance(backend.models, Store):
             raise OptionError("The model is on another machine; its network is not here.")
         loader: Loader = backend.loader  # type: ignore[attr-defined]
-        return as_written(loader.model(*backend.models.resolve(ref)).net)
+        return as_written(loader.model(*backend.models.whole(ref)).net)
 
 
 def _of_heads(columns: dict[str, Any], info: ModelInfo, request: PredictRequest) -> dict[str, Any]:

@@ -20,8 +20,11 @@ def always(baseline: Mapping[str, float]) -> str:
     baseline : mapping of str to float
         Metrics of a constant answer, by name.
     """
-    if {"rmse", "mae", "r2"} & set(baseline):
+    ends = {name.rpartition("_")[2] for name in baseline} - {"loss"}
+    if ends and ends <= {"rmse", "mae", "r2"}:
         return "always the mean"
+    if ends & {"rmse", "mae", "r2"}:  # of several targets
+        return "a constant answer"
     if any(name == "mrr" or name.startswith("recall@") for name in baseline):
         return "chance"
     return "a constant answer" if set(baseline) <= {"loss"} else "most frequent label"

@@ -13,7 +13,7 @@ from maas_magics.core.context import Context
 from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.export import export_to
-from maas_magics.core.exporters.variant import compressed_to, format_of
+from maas_magics.core.exporters.variant import compressed_to, format_of, variant_of
 from maas_magics.core.store.manifest import check_files
 from maas_magics.core.store.storage import SAMPLE, staging
 
@@ -28,10 +28,18 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     ToleranceExceeded
         If its answers differ by more than the tolerance. Nothing is published then.
     """
-    exporter = exporters.get(format_of(request.compress) if request.compress else request.format)
+    format = format_of(request.compress) if request.compress else request.format
+    exporter = exporters.get(format)
+    if request.format not in ("onnx", format):
+        raise OptionError(f"{request.compress} compresses {format} files, not {request.format}.", "Drop --format.")
     if not request.tolerance > 0:
         raise OptionError(f"The tolerance is {request.tolerance:g}; a number above 0 was expected.", "--tolerance 1e-4")
-    name, version = context.store.resolve(request.model)
+    name, version = context.store.whole(request.model)
+    if request.compress and variant_of(request.compress) in context.store.storage.aliases(name):
+        raise OptionError(
+            f"{name}@{request.compress} is an alias, which would stand before the variant.",
+            f"%maas alias {name} another-name",
+        )
     folder = context.store.folder(name, version)
     check_files(folder, SAMPLE)
     model = context.loader.model(name, version)

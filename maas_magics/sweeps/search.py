@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -47,6 +47,8 @@ class Search:
         Brings callbacks to each training.
     race : Race, optional
         The rules, where networks race: what drops one is then the time that it takes.
+    notes : sequence of str
+        What is said at the beginning.
 
     Attributes
     ----------
@@ -65,6 +67,7 @@ class Search:
         study: Study,
         listen: Listen,
         race: Race | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._request, self._backend, self._study, self._listen = request, backend, study, listen
         self.space, self.wanted = space, trials
@@ -75,7 +78,7 @@ class Search:
         self._running: Trial | None = None
         self._job: Job[TrainedModel] | None = None
         self._stopped = False
-        self._race, self._end_of_race = race, math.inf
+        self._race, self._end_of_race, self._notes = race, math.inf, notes
         self._notify: Callable[[Event], None] = lambda event: None
 
     @property
@@ -125,6 +128,8 @@ class Search:
             If there is nothing to publish.
         """
         self._notify = notify
+        for text in self._notes:
+            notify(Message(text=text))
         if self._race is not None and self._race.seconds is not None:
             self._end_of_race = time.monotonic() + self._race.seconds
         try:
@@ -306,6 +311,9 @@ class Search:
                 )
             raise TrainingError("No trial ended with a metric.", "Sweep smaller learning rates.")
         model = publish_best(self._study, best, self.name, self._backend)
+        if self._race is not None:  # those that ended after another one was published
+            with contextlib.suppress(MaasError):
+                self._backend.models.delete(self._candidate)
         trials = self.trials
         return SweepResult(
             model=model,

@@ -11,7 +11,7 @@ import msgspec
 from maas_magics.api.backend import Backend
 from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError, require
-from maas_magics.api.requests import TrainRequest, spec_of
+from maas_magics.api.requests import TrainRequest, spec_of, specs_of
 from maas_magics.api.space import Choices, Space
 from maas_magics.api.specs import DataSpec
 from maas_magics.callbacks import Listen, heard
@@ -104,7 +104,7 @@ def start_race(
         If Optuna is not installed.
     """
     require("optuna", "Optuna", "A race", "maas-magics[sweep]")
-    from maas_magics.core.training.candidates import candidates_of
+    from maas_magics.core.training.candidates import candidates_of, why_not
     from maas_magics.sweeps.race import Race, seconds_of
 
     check_name(request.name)
@@ -114,11 +114,18 @@ def start_race(
     if request.params:
         raise OptionError("Hyperparameters belong to one network; a race has several.", "Drop --params.")
     rules = Race(seconds=None if budget is None else seconds_of(budget))
-    names = (*candidates_of(spec_of(request, DataSpec)), *([named] if named != "auto" else []))
+    names, notes = [], []
+    for name in candidates_of(spec_of(request, DataSpec)):
+        why = why_not(name, specs_of(request))
+        if why:
+            notes.append(f"{name} does not take part: {why}")
+        else:
+            names.append(name)
+    names += [named] if named != "auto" else []
     request = msgspec.structs.replace(request, model="auto", monitor=request.monitor or "loss")
     check_request(request)
     space: Space = {"model": Choices(tuple(names))}
-    return _started(request, space, len(names), backend, work, place, resume, heard(callbacks, track), rules)
+    return _started(request, space, len(names), backend, work, place, resume, heard(callbacks, track), rules, notes)
 
 
 def _started(
@@ -131,6 +138,7 @@ def _started(
     resume: bool,
     listen: Listen,
     race: Race | None = None,
+    notes: Sequence[str] = (),
 ) -> SweepJob:
     from maas_magics.sweeps.job import SweepJob
     from maas_magics.sweeps.outcome import settings_of
@@ -142,4 +150,4 @@ def _started(
     study = Study(file, space, settings_of(request, place), usual, request.seed, resume=resume)
     if race is not None:
         study.line_up([{name: value} for name, of in space.items() if isinstance(of, Choices) for value in of.values])
-    return SweepJob(Search(request, space, trials, backend, study, listen, race))
+    return SweepJob(Search(request, space, trials, backend, study, listen, race, notes))

@@ -99,6 +99,8 @@ def test_a_loss_past_the_budget_publishes_nothing(store: Path, monkeypatch: pyte
         ({"compress": "int9"}, MaasError, "no compression 'int9'"),
         ({"compress": "int8", "max_drop": "much"}, OptionError, "max drop is much"),
         ({"compress": "int8", "max_drop": -1}, OptionError, "max drop is -1"),
+        ({"compress": "int8+int8"}, OptionError, "named twice"),
+        ({"compress": "int8", "format": "pt2"}, OptionError, "compresses onnx files, not pt2"),
     ],
 )
 def test_what_cannot_be_compressed_is_told(store: Path, options: dict[str, Any], kind: type, said: str) -> None:
@@ -133,6 +135,48 @@ def test_a_variant_is_no_version_to_remove_copy_or_name(store: Path) -> None:
         models.alias("m@int8", "best")
     with pytest.raises(ModelNotFound, match="has no export of that name"):
         maas.predict("m@int4", X[:2])
-    models.alias("m:1", "int8")
-    assert ask("m@int8").model == "m:1", "an alias goes first"
+    with pytest.raises(InvalidName, match="names an export of m:1"):
+        models.alias("m:1", "int8")
+    for ask_of_one in (models.record, lambda ref: maas.export(ref)):
+        with pytest.raises(InvalidName, match="is the variant"):
+            ask_of_one("m@int8")
     assert ask("m:1@int8").model == "m:1@int8"
+
+
+class Two(nn.Module):
+    """Two heads, of which one hangs on a column that is always 0, and has a weight that spoils its scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(64, 64), nn.Linear(64, 64)
+        with torch.no_grad():
+            self.a.weight.copy_(torch.eye(64))
+            weight = torch.randn(64, 64) * 0.2
+            weight[:, 0] = 1e3
+            self.b.weight.copy_(weight)
+            self.a.bias.zero_()
+            self.b.bias.zero_()
+
+    def forward(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"a": self.a(rows).mean(1), "b": self.b(rows).mean(1)}
+
+
+def test_every_head_is_judged(store: Path) -> None:
+    rows = rng.normal(size=(400, 64)).astype("float32")
+    rows[:, 0] = 0
+    net = Two()
+    with torch.no_grad():
+        found = net(torch.from_numpy(rows))
+    noise = rng.normal(size=(2, 400)).astype("float32") * 0.05
+    target = {name: found[name].numpy() + noise[place] for place, name in enumerate("ab")}
+    maas.train("h", rows, target, model=net, epochs=1, lr=1e-9, optimizer="SGD")
+    with pytest.raises(ToleranceExceeded, match="b_rmse"):
+        maas.export("h", compress="int8")
+
+
+def test_an_alias_in_the_way_is_told(store: Path) -> None:
+    train()
+    current().backend.models.alias("m:1", "int8")
+    with pytest.raises(OptionError, match="is an alias"):
+        maas.export("m", compress="int8", max_drop=0.9)

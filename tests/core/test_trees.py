@@ -128,6 +128,25 @@ def test_a_training_that_was_stopped_goes_on(store: Path) -> None:
     np.testing.assert_allclose(more.history["val_loss"], whole.history["val_loss"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("model", ["trees", "linear"])
+def test_rows_of_no_weight_say_nothing(store: Path, model: str) -> None:
+    rows = pd.DataFrame(X, columns=list("abcde")).assign(y=NUMBER, w=1.0)
+    odd = rows.head(150).assign(w=0.0, y=1e6, a=1e6)
+    whole = pd.concat([odd, rows[150:]], ignore_index=True)
+    found = []
+    for data in (whole, rows[150:]):
+        maas.train("m", data, "y", model=model, weights="w", validation=0, epochs=40)
+        found.append(maas.evaluate("m", rows[150:])["rmse"])
+    assert found[0] < 1.2 * found[1] + 0.02
+
+
+def test_whole_numbers_weigh_classes(store: Path) -> None:
+    weights = {str(label): label + 1 for label in range(3)}
+    whole = maas.train("m", X, KIND, model="linear", epochs=2, class_weights=weights).history
+    same = maas.train("m", X, KIND, model="linear", epochs=2, class_weights={k: float(v) for k, v in weights.items()})
+    assert whole == same.history
+
+
 def test_class_weights_count(store: Path) -> None:
     rare = (X[:, 0] + rng.normal(size=N) > 1.6).astype(int)
     plain = maas.train("m", X, rare, model="trees", epochs=3).metrics
@@ -145,6 +164,13 @@ def test_class_weights_count(store: Path) -> None:
         ({"label_smoothing": 0.1}, "--label-smoothing"),
         ({"fast": "auto"}, "--fast"),
         ({"lr": "auto"}, "--lr auto"),
+        ({"schedule": "cosine"}, "--schedule"),
+        ({"weight_decay": 0.5}, "--weight-decay"),
+        ({"optimizer": "Adam"}, "--optimizer"),
+        ({"ema": 0.5}, "--ema"),
+        ({"params": {"rounds": 0}}, "rounds is 0"),
+        ({"params": {"depth": None}}, "depth is None"),
+        ({"params": {"l2": -1}}, "l2 is -1"),
     ],
 )
 def test_options_of_steps_are_refused(store: Path, options: dict[str, Any], said: str) -> None:

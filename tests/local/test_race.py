@@ -11,9 +11,10 @@ import pytest
 
 import maas_magics as maas
 from maas_magics.api.errors import OptionError
+from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import DataSpec
 from maas_magics.api.sweep import SweepResult, Trial
-from maas_magics.core.training.candidates import candidates_of
+from maas_magics.core.training.candidates import candidates_of, why_not
 from maas_magics.sweeps.race import Race, seconds_of
 
 rng = np.random.default_rng(0)
@@ -77,10 +78,18 @@ def test_a_race_ends_with_its_budget_and_keeps_what_it_has(store: Path) -> None:
     assert len(result.trials) == 1 and result.params == {"model": "linear"} and result.ref == "m:1"
 
 
+def test_who_does_not_take_an_option_stays_out_and_is_named(store: Path) -> None:
+    result = maas.train("m", ROWS, "y", race=True, epochs=2, batch_size=32)
+    assert [trial.params["model"] for trial in result.trials] == ["linear", "tabm"]
+    assert why_not("trees", specs_of(TrainRequest(name="m", data=ROWS, target="y", batch_size=32)))
+    assert not why_not("trees", specs_of(TrainRequest(name="m", data=ROWS, target="y")))
+
+
 def test_a_race_that_stopped_goes_on(store: Path) -> None:
     maas.train("m", ROWS, "y", race=True, budget=0.01, epochs=3)
     again = maas.train("m", ROWS, "y", race=True, resume=True, epochs=3)
     assert [trial.params["model"] for trial in again.trials] == ["linear", "trees", "tabm"]
+    assert [info.name for info in maas.models()] == ["m"], "no candidate is left behind"
 
 
 @pytest.mark.parametrize(("told", "seconds"), [("90s", 90), ("5min", 300), ("1.5h", 5400), (20, 20), ("7", 7)])
@@ -96,6 +105,7 @@ def test_budgets(told: Any, seconds: float) -> None:
         ({"race": True, "params": {"hidden": 3}}, "one network"),
         ({"budget": "5min"}, "belongs to a race"),
         ({"race": True, "budget": "0s"}, "not a length of time"),
+        ({"race": True, "sweep": "lr=[0.1]"}, "two things"),
     ],
 )
 def test_what_does_not_go_with_a_race(store: Path, options: dict[str, Any], said: str) -> None:

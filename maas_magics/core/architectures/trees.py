@@ -70,6 +70,12 @@ class Trees(nn.Module):
         l2: float = 0.0,
     ) -> None:
         super().__init__()
+        least = {"rounds": (rounds, 1), "leaves": (leaves, 2), "depth": (depth, 1), "rows_of_leaf": (rows_of_leaf, 1)}
+        for name, (value, low) in least.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise ValueError(f"{name} is {value!r}; a whole number of {low} or more was expected")
+        if not isinstance(l2, (int, float)) or not l2 >= 0:
+            raise ValueError(f"l2 is {l2!r}; a number of 0 or more was expected")
         self.outputs, self.rounds, self.depth = outputs, rounds, depth
         self._one, self._quantities = task.exclusive, task.numeric
         self._grown: dict[str, Any] = {
@@ -142,7 +148,7 @@ class Trees(nn.Module):
         numeric, categorical = (x.detach().cpu() for x in inputs)
         wanted = target.detach().cpu().reshape(len(target), -1).numpy().astype(np.float64)
         if not self._boosters:
-            self._place_means(categorical, wanted)
+            self._place_means(categorical, wanted, weights)
         rows = self._columns(numeric, categorical).detach().numpy().astype(np.float64)
         given = None if weights is None else weights.detach().cpu().numpy().astype(np.float64)
         known = len(self.roots) // self.outputs if self.value.abs().sum() else 0
@@ -163,18 +169,20 @@ class Trees(nn.Module):
         kind = HistGradientBoostingRegressor if self._quantities else HistGradientBoostingClassifier
         return kind(early_stopping=False, warm_start=True, random_state=seed, learning_rate=rate, **self._grown)
 
-    def _place_means(self, categorical: Tensor, wanted: Any) -> None:
+    def _place_means(self, categorical: Tensor, wanted: Any, weights: Tensor | None) -> None:
         """Mean target of each code of categories with many; of classes, the share of the most frequent one."""
         numbers = wanted[:, 0]
+        counts = np.ones(len(numbers)) if weights is None else weights.detach().cpu().double().numpy()
+        counts = counts / max(counts.mean(), 1e-12)
         if self._one:
-            numbers = (numbers == np.bincount(numbers.astype(np.int64)).argmax()).astype(np.float64)
+            numbers = (numbers == np.bincount(numbers.astype(np.int64), counts).argmax()).astype(np.float64)
         places = [place for place, size in enumerate(self.sizes) if size > ONE_HOT]
         for mean, place in zip(self.means, places, strict=True):
             codes = categorical[:, place].numpy()
-            rows = np.bincount(codes, minlength=len(mean))
-            sums = np.bincount(codes, numbers, minlength=len(mean))
+            rows = np.bincount(codes, counts, minlength=len(mean))
+            sums = np.bincount(codes, numbers * counts, minlength=len(mean))
             # One row of the mean of all beside those of a code, so that a rare one does not give its own row away.
-            mean.data = torch.from_numpy((sums + numbers.mean()) / (rows + 1)).float()
+            mean.data = torch.from_numpy((sums + np.average(numbers, weights=counts)) / (rows + 1)).float()
 
     def _take(self, heads: Sequence[Any]) -> None:
         """The trees of the boosters, as tables of nodes."""

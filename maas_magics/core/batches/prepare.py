@@ -316,6 +316,9 @@ def prepare(
     beside = beside or Beside()
     ignored = beside.no_target if train.target.ndim > 1 else None
     answers = _fitted(train.target, names, asked_target, task, standardise, ignored)
+    counted = _counted(train)
+    if counted is not train:
+        answers = _of_those(answers, _fitted_or_none(counted.target, names, asked_target, task, standardise, ignored))
     if validation is not None and ((labels and answers.one_label) or answers.of_words):
         both = np.concatenate([train.target, validation.target])
         answers = _fitted(both, names, asked_target, task, standardise, None)
@@ -323,8 +326,8 @@ def prepare(
     tell_labels(names, answers.classes, notify)
     check_image(train.table.schema, layout)
     profile = TableProfile(train.table.schema, FitConfig(layout, scale, given or {}))
-    profile.add(train.table)
-    processor = profile.finish(train.table, notify, beside.counting)
+    profile.add(counted.table)
+    processor = profile.finish(counted.table, notify, beside.counting)
     transform = Preprocessing(processor)
     lazy = lazy or processor.lazy
     counts = _label_counts(answers, train.target) if lazy else None
@@ -365,6 +368,31 @@ def prepare(
         notes=beside.notes,
         ready=None if ready is None else (processor, ready),
     )
+
+
+def _counted(rows: Rows) -> Rows:
+    """Rows whose weight is more than 0, which alone say what is usual; all where none has."""
+    if rows.weights is None or not (rows.weights == 0).any() or not rows.weights.any():
+        return rows
+    return _take(rows, np.flatnonzero(rows.weights > 0))
+
+
+def _of_those(answers: Task, counted: Task | None) -> Task:
+    """A task of all rows, with the statistics of quantities of those that count; labels are those of all."""
+    if counted is None:
+        return answers
+    if answers.parts:
+        pairs = zip(answers.parts, counted.parts, strict=True)
+        return answers.with_parts([_of_those(*pair) for pair in pairs], (), answers.part_weights)
+    return counted if answers.numeric and counted.numeric else answers
+
+
+def _fitted_or_none(*given: Any) -> Task | None:
+    """As `_fitted`; None where those rows alone are not a target, as of one value."""
+    try:
+        return _fitted(*given)
+    except (DataError, OptionError):
+        return None
 
 
 def _fitted(

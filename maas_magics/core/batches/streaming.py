@@ -270,9 +270,12 @@ class Stream:
                 kept.add(whole.filter(pa.array(held)), drawn[held])
                 whole, values, drawn = whole.filter(pa.array(~held)), values[~held], drawn[~held]
                 weights = None if weights is None else weights[~held]
-            target.add(values)
-            profile.add(whole)
-            sample.add(whole, drawn)
+            used = whole
+            if weights is not None and weights.any() and not weights.all():  # rows of weight 0 say nothing
+                used, drawn = whole.filter(pa.array(weights > 0)), drawn[weights > 0]
+            target.add(values, weights)
+            profile.add(used)
+            sample.add(used, drawn)
             digest.add(whole if weights is None else whole.append_column(WEIGHTS, pa.array(weights)))
             if weights is not None:
                 self._heaviest = max(self._heaviest, float(weights.max(initial=0.0)))

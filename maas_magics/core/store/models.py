@@ -111,14 +111,18 @@ class Store:
         """The export of a version that ``mark`` names."""
         if mark is None:
             return ""
-        folder = self.folder(name, version) / "exports"
-        there = sorted(os.listdir(folder)) if folder.is_dir() else []
+        there = self._exports(name, version)
         if mark not in there:
             raise ModelNotFound(
                 f"The model {name!r} has no alias {mark!r}, and {name}:{version} has no export of that name.",
                 did_you_mean(mark, (*aliases, *there)) or f"{name}:{version}",
             )
         return mark
+
+    def _exports(self, name: str, version: int) -> list[str]:
+        """Exports of a version."""
+        folder = self.folder(name, version) / "exports"
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
 
     def whole(self, ref: str) -> tuple[str, int]:
         """Name and version that a reference names, which is not a variant.
@@ -158,7 +162,7 @@ class Store:
 
     def record(self, ref: str) -> ModelRecord:
         """All that is written down of the version that a reference names."""
-        name, version = self.resolve(ref)
+        name, version = self.whole(ref)
         folder = self.folder(name, version)
         manifest = read_manifest(folder)
         return ModelRecord(
@@ -185,7 +189,14 @@ class Store:
     def alias(self, ref: str, alias: str) -> None:
         """Make ``NAME@alias`` name the version that ``ref`` names now."""
         name, version = self.whole(ref)
-        self.storage.set_alias(name, check_name(alias, "alias"), version)
+        check_name(alias, "alias")
+        taken = next((n for n in self.storage.versions(name) if alias in self._exports(name, n)), None)
+        if taken is not None:
+            raise InvalidName(
+                f"{name}@{alias} names an export of {name}:{taken}, which the alias would stand before.",
+                f"Try {alias + '-model'!r}.",
+            )
+        self.storage.set_alias(name, alias, version)
 
     def delete(self, ref: str) -> None:
         """Remove a version (``NAME:3``, ``NAME@alias``) or a whole model (``NAME``)."""

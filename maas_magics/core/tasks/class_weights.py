@@ -43,7 +43,9 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
     if answers.parts:
         return _of_heads(asked, answers, target, counts)
     if not (answers.one_label or answers.exclusive):
-        raise OptionError(f"Class weights are for labels; the task is {answers.task}.", "Drop --class-weights.")
+        raise OptionError(
+            f"Class weights are for one label a row; the task is {answers.task}.", "Drop --class-weights."
+        )
     labels = answers.labels
     if isinstance(asked, str):
         if asked != "balanced":
@@ -73,7 +75,7 @@ def class_weights(asked: Any, answers: Task, target: Tensor, counts: Tensor | No
             raise OptionError(
                 f"The weight of {label!r} is {weight:g}; a number of at least 0 was expected.", "Drop it."
             )
-    return torch.tensor([given[label] for label in labels])
+    return torch.tensor([given[label] for label in labels], dtype=torch.float32)
 
 
 def weights_of(task: Task, weights: Tensor | None) -> list[Tensor | None]:

@@ -35,8 +35,8 @@ class Profile(Protocol):
         """Places of the rows that `meet` returned."""
         ...
 
-    def add(self, values: Array) -> None:
-        """Take in the target of some training rows."""
+    def add(self, values: Array, weights: Array | None = None) -> None:
+        """Take in the target of some training rows; those of weight 0 do not say how large quantities are."""
         ...
 
     def fitted(self, standardise: Callable[[str], bool]) -> Task:
@@ -112,12 +112,21 @@ class TargetProfile:
         """Places of the rows that `meet` returned."""
         return np.array(sorted(self._first.values()), dtype=np.int64)
 
-    def add(self, values: Array) -> None:
-        """Take in the target of some training rows."""
+    def add(self, values: Array, weights: Array | None = None) -> None:
+        """Take in the target of some training rows.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,) or (n, k)
+            The target as it came.
+        weights : ndarray, shape (n,), optional
+            Of the rows; those of weight 0 do not say how large quantities are.
+        """
         self.rows += len(values)
         self._dtype = values.dtype
         if not is_text(values) or is_of_quantities(self.task):
-            self.figures.add(floats(values, self.names).reshape(len(values), -1))
+            counted = values if weights is None or not weights.any() else values[weights > 0]
+            self.figures.add(floats(counted, self.names).reshape(len(counted), -1))
         if values.ndim > 1:
             self._look(values)
         elif self._counts:

@@ -168,10 +168,10 @@ class HeadsProfile:
         """Places of the rows that `meet` returned."""
         return _union(head.first for head in self._heads.values())
 
-    def add(self, values: Array) -> None:
+    def add(self, values: Array, weights: Array | None = None) -> None:
         """Take in the targets of some training rows."""
         for name, head in self._heads.items():
-            head.add(values[name])
+            head.add(values[name], weights)
 
     def fitted(self, standardise: Callable[[str], bool]) -> Task:
         """The fitted tasks."""

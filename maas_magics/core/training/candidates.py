@@ -7,13 +7,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from maas_magics.api.specs import DataSpec
+from maas_magics.api.errors import OptionError
+from maas_magics.api.specs import DataSpec, Specs
+from maas_magics.core.architectures import architectures
 from maas_magics.core.data.sources import Rereadable, is_files, open_source
 from maas_magics.core.data.tagged import is_lists_of_text
 from maas_magics.core.data.target import target_names
 from maas_magics.core.features.declared import declared
 from maas_magics.core.features.modalities import modality_of
 from maas_magics.core.features.profile import image_like
+from maas_magics.core.training.checks import check_learns
 
 LOOKED_AT = 1_000
 """Rows of a file that are looked at."""
@@ -51,6 +54,26 @@ def candidates_of(data: DataSpec) -> tuple[str, ...]:
         return alone.get(kinds[0], MIXED) if len(kinds) == 1 else MIXED
     found = PICTURES if image_like(schema, CONVOLVED) else TABLE
     return tuple(name for name in found if name != "trees" or find_spec("sklearn") is not None)
+
+
+def why_not(name: str, specs: Specs) -> str:
+    """Why a network cannot take part, since it does not take an option; empty where it can.
+
+    Parameters
+    ----------
+    name : str
+        Of an architecture.
+    specs : Specs
+        Of the request.
+    """
+    if not architectures.get(name).learns:
+        return ""
+    size = 1 if specs.budget.batch_size is None else 0
+    try:
+        check_learns(specs.having("model", model=name), size, 1, in_memory=not specs.data.stream)
+    except OptionError as error:
+        return error.message
+    return ""
 
 
 def _schema(data: DataSpec) -> pa.Schema:
