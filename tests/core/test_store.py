@@ -40,7 +40,9 @@ def test_names_that_are_refused(name: str) -> None:
     assert check_name(suggested) == suggested
 
 
-@pytest.mark.parametrize("ref", ["m:", "m:x", "m:-1", "m:1.0", "m:²", "m@", "m@..", "m@a/b", "m:1@a", "../m:1"])
+@pytest.mark.parametrize(
+    "ref", ["m:", "m:x", "m:-1", "m:1.0", "m:²", "m@", "m@..", "m@a/b", "m:1@", "m:1@a/b", "../m:1"]
+)
 def test_references_that_are_refused(ref: str) -> None:
     with pytest.raises(InvalidName):
         split_ref(ref)
@@ -82,7 +84,11 @@ def test_an_alias_names_one_version(kept: Store) -> None:
         ("pengiuns", "There is no model 'pengiuns'.", "Did you mean 'penguins'?"),
         ("penguins:3", "The model 'penguins' has no version 3.", "There is: penguins:1."),
         ("penguins:0", "The model 'penguins' has no version 0.", "There is: penguins:1."),
-        ("penguins@prod", "The model 'penguins' has no alias 'prod'.", "penguins:1"),
+        (
+            "penguins@prod",
+            "The model 'penguins' has no alias 'prod', and penguins:1 has no export of that name.",
+            "penguins:1",
+        ),
     ],
 )
 def test_a_miss_says_what_there_is(kept: Store, ref: str, message: str, hint: str) -> None:

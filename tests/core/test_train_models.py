@@ -468,7 +468,7 @@ def test_a_dataset_of_something_else_says_what_was_expected(lab, data, said):
 def test_every_architecture_by_name_trains_through_the_public_functions(lab, frame, capsys):
     image = np.random.default_rng(0).random((N, 8, 8))
     for name in [name for name in architectures if architectures.get(name).pretrained is None]:
-        layout = architectures.get(name).layout
+        layout = architectures.get(name).arrays or architectures.get(name).layout
         data, target = (image, THREE) if layout == "image" else (frame, "label")
         result = maas.train("m", data, target, model=name, epochs=1)
         assert result.info.architecture == name
