@@ -52,7 +52,7 @@ def card(model: Model, made: Artifact, file: str) -> str:
         "## Inputs and outputs",
         _signature(made),
     ]
-    if made.format == "onnx":
+    if made.format == "onnx" and all(each.reader or not each.hosted for each in model.processor.features):
         parts += ["## Ask it", "In a folder with these files:", f"```python\n{reader(model, made, file)}```"]
     return "\n\n".join(parts) + "\n"
 
