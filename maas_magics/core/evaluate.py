@@ -156,7 +156,7 @@ def _texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
     """Columns that a model takes as text, and its target where its labels are texts."""
     answers = predictor.answers
     text = answers.kind in ("", TEXT) and any(isinstance(label, str) for label in answers.classes)
-    return predictor.processor.texts + (list(names) if text else [])
+    return predictor.processor.texts + (list(names) if text or answers.writes else [])
 
 
 def _scored_chunks(

@@ -17,6 +17,7 @@ from maas_magics.core.networks.hub import open_folder
 from maas_magics.core.networks.kinds import asked_of, kind_of, over_files
 from maas_magics.core.networks.pretrained import PretrainedText
 from maas_magics.core.networks.tagger import over_texts
+from maas_magics.core.networks.transcriber import Transcriber
 from maas_magics.core.networks.with_head import WithHead
 from maas_magics.core.tasks.base import Task
 
@@ -38,6 +39,8 @@ def hf(
     order: Sequence[int] = (),
     compare: bool = False,
     sentence: Literal["", "mean", "cls"] = "",
+    generation: str = "",
+    times: Literal["", "words", "segments"] = "",
 ) -> nn.Module:
     """The encoder of a folder over texts, pictures or sounds; numbers, categories and other columns beside it.
 
@@ -75,7 +78,13 @@ def hf(
         trainings.
     sentence : {"", "mean", "cls"}
         How the folder says that a sentence becomes a vector: the pooling of pairs, where none is requested.
+    generation : str
+        What a network that writes goes by, ``generation_config.json``.
+    times : {"", "words", "segments"}
+        What the answer of a network that writes has seconds of.
     """
+    if task.writes:
+        return Transcriber(json.loads(config), json.loads(generation), base, times)
     if own_head:
         return WithHead(features.ports[0], json.loads(config), base, outputs, order)
     if kind != "text":

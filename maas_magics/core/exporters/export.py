@@ -41,6 +41,8 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         What the report calls the model.
     """
     exporter = exporters.get(format)
+    if why := model.manifest.answers.unexported:
+        raise ExportError(f"{ref} has no export: {why}.", "%predict asks it, here and on a service.")
     folder = place / format
     folder.mkdir(parents=True)
     file = folder / exporter.file

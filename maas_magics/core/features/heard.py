@@ -64,6 +64,17 @@ class WhisperMel(nn.Module):
         return (torch.maximum(found, loudest - 8.0) + 4.0) / 4.0
 
 
+class RecordingMel(WhisperMel):
+    """The same of recordings of several lengths, with a band behind the others: whether a frame is in the recording."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Float32 (n, bands + 1, length // 160) of samples (n, length), NaN behind the end of a recording."""
+        there = ~torch.isnan(samples)
+        frames = there[:, ::HOP][:, : samples.shape[1] // HOP]
+        made = super().forward(torch.where(there, samples, 0.0))
+        return torch.cat([made, frames.to(made.dtype).unsqueeze(1)], 1)
+
+
 def slaney_bank(rate: int, bands: int) -> Array:
     """Triangular filters of equal area, (bands, frequencies of a frame), as Slaney's Auditory Toolbox places them.
 

@@ -75,12 +75,7 @@ def decoded(data: bytes, rate: int, samples: int, start: bool = False) -> Array:
     DataError
         If it cannot be decoded, or holds a value that is not a number.
     """
-    made, came = heard(data)
-    if came != rate and len(made):
-        require("soxr", "soxr", "Sounds at another rate", "maas-magics[audio]")
-        import soxr
-
-        made = soxr.resample(made, came, rate)
+    made = at_rate(data, rate)
     spare = samples - len(made)
     if start:
         made = made[:samples]
@@ -88,6 +83,47 @@ def decoded(data: bytes, rate: int, samples: int, start: bool = False) -> Array:
     if spare < 0:
         return np.ascontiguousarray(made[-spare // 2 :][:samples])
     return np.pad(made, (spare // 2, spare - spare // 2)).astype(np.float32, copy=False)
+
+
+def at_rate(data: bytes, rate: int) -> Array:
+    """All of a sound at another rate, the mean of its channels, float32 (n,).
+
+    Parameters
+    ----------
+    data : bytes
+        Of the file.
+    rate : int
+        Samples a second.
+
+    Raises
+    ------
+    DataError
+        If it cannot be decoded, or holds a value that is not a number.
+    """
+    made, came = heard(data)
+    if came != rate and len(made):
+        require("soxr", "soxr", "Sounds at another rate", "maas-magics[audio]")
+        import soxr
+
+        made = soxr.resample(made, came, rate)
+    return made.astype(np.float32, copy=False)
+
+
+def written(samples: Array, rate: int) -> bytes:
+    """A WAV file of 16 bits.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n,)
+        Within −1…1.
+    rate : int
+        Samples a second.
+    """
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, "PCM_16", format="WAV")
+    return stream.getvalue()
 
 
 def heard(data: bytes) -> tuple[Array, int]:

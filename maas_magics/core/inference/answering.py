@@ -13,6 +13,7 @@ from maas_magics.api.requests import PredictRequest
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.inference.tags import AnsweringTags
+from maas_magics.core.inference.texts import AnsweringTexts
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.heads import named
 
@@ -135,8 +136,10 @@ class AnsweringHeads:
         return found
 
 
-def answering_of(task: Task) -> Answering | AnsweringHeads | AnsweringTags:
+def answering_of(task: Task) -> Answering | AnsweringHeads | AnsweringTags | AnsweringTexts:
     """What hands out the answers of a task."""
     if task.of_words:
         return AnsweringTags(task)
+    if task.writes:
+        return AnsweringTexts(task)
     return AnsweringHeads(task) if task.parts else Answering(task)

@@ -90,6 +90,10 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """Whether each word of a row has an answer."""
     of_pairs: ClassVar[bool] = False
     """Whether rows are pairs of values that one network makes vectors of."""
+    writes: ClassVar[bool] = False
+    """Whether an answer is a text, of tokens that a network wrote."""
+    unexported: ClassVar[str] = ""
+    """Why no file of a graph answers as the network does; empty where one does."""
     decision: ClassVar[Decision]
     usual_metrics: ClassVar[tuple[str, ...]]
     metric_example: ClassVar[str]

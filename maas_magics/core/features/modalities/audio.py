@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -142,13 +141,9 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
 
     def drawn(self, rows: int, random: np.random.Generator) -> Array:
         """Sounds of noise."""
-        import soundfile
-
         found = np.empty((rows, 1), dtype=object)
         for row in range(rows):
-            stream = io.BytesIO()
-            soundfile.write(stream, random.normal(0, 0.1, self.samples).clip(-1, 1), self.rate, "PCM_16", format="WAV")
-            found[row, 0] = stream.getvalue()
+            found[row, 0] = sounds.written(random.normal(0, 0.1, self.samples).clip(-1, 1), self.rate)
         return found
 
 
