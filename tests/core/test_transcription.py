@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import warnings
@@ -9,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +18,12 @@ import torch
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, ExportError, ModelError, OptionError
+from maas_magics.api.requests import ImportRequest, PredictRequest
+from maas_magics.core.networks.hub import OFFERED
 from maas_magics.core.tasks.errors_of_words import distance
 from maas_magics.core.tasks.written import words_of
+from maas_magics.remote.backend import RemoteBackend
+from maas_magics.remote.client import Client
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -149,6 +155,30 @@ def test_what_cannot_be_is_said(folder: Path, store: Path, tmp_path: Path) -> No
     (plain / "tokenizer.json").write_text((plain / "tokenizer.json").read_text().replace('"ByteLevel"', '"Metaspace"'))
     with pytest.raises(ModelError, match="not byte-level BPE"):
         maas.import_model(str(plain), "plain")
+
+
+def test_a_service_answers_the_same(folder: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "service"))
+    monkeypatch.setenv(OFFERED, str(folder.parent))
+    from serving import Service  # type: ignore[import-not-found]
+
+    request = ImportRequest(path=str(folder), name="whisper", kind="timed-transcription")
+    asked = PredictRequest(model="whisper", data=pd.DataFrame({"sound": SOUNDS[:2]}))
+    service = Service(tmp_path / "served")
+    try:
+        remote = RemoteBackend(Client(service.url, lambda: service.token))
+        remote.submit(request).result(600)
+        theirs = remote.predict(asked).columns
+        given = {"name": "sound", "datatype": "BYTES", "shape": [1, 1], "data": [base64.b64encode(SOUNDS[0]).decode()]}
+        url = f"{service.url}/v2/models/whisper/infer"
+        told = httpx2.post(url, json={"inputs": [given]}, headers=service.headers, timeout=120).json()["outputs"]
+    finally:
+        service.stop()
+    maas.import_model(str(folder), "whisper", kind="timed-transcription")
+    ours = maas.predict("whisper", asked.data)
+    for column in ("prediction", "words"):
+        assert list(theirs[column]) == list(ours[column])
+    assert told[0]["data"] == [ours["prediction"][0]] and json.loads(told[1]["data"][0]) == ours["words"][0]
 
 
 def test_words_are_joined_as_the_tokenizer_of_whisper_does() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -86,7 +88,7 @@ class Transcriber(nn.Module):
     def _written(self, mel: Tensor, there: Tensor) -> list[list[list[float]]]:
         long = mel.shape[-1] > self.window
         options: dict[str, Any] = {"return_token_timestamps": True} if self.times == "words" else {}
-        with warnings.catch_warnings(action="ignore"):  # of numpy and torch, for what transformers does
+        with _suppress_warnings():
             made = self.inner.generate(
                 mel,
                 attention_mask=there,
@@ -96,6 +98,22 @@ class Transcriber(nn.Module):
                 **options,
             )
         return [_tokens(segments, self.times) for segments in made["segments"]]
+
+
+@contextmanager
+def _suppress_warnings() -> Iterator[None]:
+    """Keep to itself what numpy, torch and transformers say of how transformers calls them."""
+    logger = logging.getLogger("transformers.generation.utils")
+
+    def other(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Passing `generation_config`")
+
+    logger.addFilter(other)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.removeFilter(other)
 
 
 def _tokens(segments: Sequence[Mapping[str, Any]], times: str) -> list[list[float]]:
