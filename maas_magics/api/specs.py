@@ -392,6 +392,10 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     loader_workers : int or None
         Processes that read the rows of a map-style torch ``Dataset``, 0 for this one; the rows are the same either
         way. 0 when None, or what ``fast`` finds.
+    cache : str or None
+        Disk that may keep what pictures and sounds hold once they are decoded, beside 512 MiB of memory for each
+        column, so that later epochs do not decode them again: ``"2GB"``, ``"0"`` for none; 4 GB when None. It is given
+        back at the end.
     compile : bool or None
         Compile several steps at a time while the training continues, and use them where a trial shows them right and
         faster; equal to plain steps in value, not in bits.
@@ -417,6 +421,9 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     shard: Annotated[bool, option("each worker keeps only its share of the weights")] = False
     loader_workers: Annotated[
         int | None, option("processes that read a torch Dataset; --fast auto finds how many", "N")
+    ] = None
+    cache: Annotated[
+        str | None, option("disk that keeps decoded pictures and sounds for later epochs", "SIZE", offer=("2GB", "0"))
     ] = None
     compile: Annotated[bool | None, option("compile steps beside the training; used once they are faster")] = None
     fast: Annotated[

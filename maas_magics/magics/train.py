@@ -17,7 +17,7 @@ from maas_magics.magics.words import Names
 
 GROUPS = {
     "data": "data target validation weights drop features feature max_bad augment inputs class_weights balance "
-    "preprocess sample loader_workers csv stream",
+    "preprocess sample loader_workers cache csv stream",
     "network": "model params outputs freeze unfreeze probe lora",
     "training": "task pairs loss loss_weights optimizer optimizer_params lr weight_decay schedule schedule_params "
     "warmup lr_of epochs batch_size accumulate clip ema patience monitor metrics label_smoothing seed sweep trials "

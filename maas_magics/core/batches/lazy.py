@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from maas_magics.core.batches.batches import Batches
+from maas_magics.core.batches.decoded import ON_DISK, DecodedRows
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
 from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range
@@ -38,6 +39,8 @@ class EncodedRows(Dataset[Any]):
         How training rows are varied; see `maas_magics.core.features.augment.parsed`.
     group : int
         Rows that always come together, which count as one: two of a pair.
+    keeps : mapping of str to DecodedRows
+        By column, what keeps what files hold.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class EncodedRows(Dataset[Any]):
         transform: Preprocessing,
         augment: Mapping[str, float] | None = None,
         group: int = 1,
+        keeps: Mapping[str, DecodedRows] | None = None,
     ) -> None:
+        self.keeps = dict(keeps or {})
         self.table, self.target, self.processor, self.transform = table, target, processor, transform
         self._augmentation = Augmentation(processor, augment) if augment else None
         self.group = group
@@ -66,7 +71,7 @@ class EncodedRows(Dataset[Any]):
         if self.group > 1:
             rows = [row * self.group + place for row in rows for place in range(self.group)]
         with opening(self._opens), shuffled():  # a loader worker gets it
-            entered = entered_ready(self.processor, self.table.take(pa.array(rows)))
+            entered = entered_ready(self.processor, self.table, rows, self.keeps)
         vary = self._augmentation if seed is not None else None
         with torch.inference_mode():
             if vary is not None and seed is not None:
@@ -91,6 +96,10 @@ class Lazy:
         How training rows are varied.
     group : int
         Rows that always come together; see `EncodedRows`.
+    cache : int
+        Bytes of what files hold that may be kept on disk.
+    notify : callable
+        Gets a sentence where the disk has less room.
     """
 
     why_one_process: ClassVar[str] = "Rows that are encoded as they are requested go to one process."
@@ -104,7 +113,10 @@ class Lazy:
         seed: int,
         augment: Mapping[str, float] | None = None,
         group: int = 1,
+        cache: int = ON_DISK,
+        notify: Callable[[str], None] = lambda text: None,
     ) -> None:
+        self._cache, self._notify = cache, notify
         self._train, self._held, self._workers, self._seed = train, held, workers, seed
         self._augment, self._group = augment, group
 
@@ -119,15 +131,18 @@ class Lazy:
         prepared : Prepared
             With the target that the network learns.
         folder : Path
-            Where there is room for files; none are written.
+            Where there is room for what files hold.
         batch_size, device
         counting : Counts
             Puts the weights of rows beside their target.
         """
         held = self._held if self._held is not None and len(self._held) else None
-        parts = [self._encoded(prepared, self._train, counting, held=False)]
+        parts = [self._encoded(prepared, self._train, counting, folder, self._cache, held=False)]
         if held is not None:
-            parts.append(self._encoded(prepared, held, counting, held=True))
+            left = self._cache - sum(keep.disk for keep in parts[0].keeps.values())
+            parts.append(self._encoded(prepared, held, counting, folder, left, held=True))
+        keeps = [keep for part in parts for keep in part.keeps.values()]
+        full = self._say_where_full(keeps, folder)
         readers = Readers(parts, _as_it_is, self._workers, pin=device.type == "cuda")
         try:
             made = [
@@ -140,15 +155,34 @@ class Lazy:
             yield made[0], made[1] if held is not None else None
         finally:
             readers.close()
+            if not full:
+                self._say_where_full(keeps, folder)
+            for keep in keeps:
+                keep.close()
 
-    def _encoded(self, prepared: Prepared, rows: Rows, counting: Counts, *, held: bool) -> EncodedRows:
+    def _say_where_full(self, keeps: list[DecodedRows], folder: Path) -> bool:
+        full = any(keep.full for keep in keeps)
+        if full:
+            self._notify(f"{str(folder)!r} has no room for all that the files hold: some are decoded in each epoch.")
+        return full
+
+    def _encoded(
+        self, prepared: Prepared, rows: Rows, counting: Counts, folder: Path, disk: int, *, held: bool
+    ) -> EncodedRows:
         weights = None if rows.weights is None else torch.from_numpy(in_range(rows.weights))
         target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
-        made_by, ready = prepared.ready if prepared.ready is not None and not held else (None, None)
-        if ready is None or made_by is not prepared.processor:
-            ready = prepared.processor.ready(rows.table)
+        ready = None if held else prepared.ready
+        same = ready is not None and ready.processor is prepared.processor
+        table = ready.table if ready is not None and same else prepared.processor.ready(rows.table)
+        keeps: dict[str, DecodedRows] = {}
+        for feature in prepared.processor.features:
+            if feature.costly is not None:
+                keep = keeps[feature.name] = DecodedRows(len(table), feature.costly, disk, folder)
+                disk -= keep.disk
+                for row, values in ready.seen.get(feature.name, {}).items() if ready is not None and same else ():
+                    keep.keep(row, values)
         augment = None if held else self._augment
-        return EncodedRows(ready, target, prepared.processor, prepared.transform, augment, self._group)
+        return EncodedRows(table, target, prepared.processor, prepared.transform, augment, self._group, keeps)
 
     def _lengths(self, prepared: Prepared, part: EncodedRows) -> Array | None:
         """Length of each row, or of the longest of a group."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from torch import Tensor
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.specs import DataSpec
 from maas_magics.core.architectures import architectures
+from maas_magics.core.batches.decoded import Seen
 from maas_magics.core.data.arrow import Array, is_number, is_text
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.origin import came_from
@@ -46,6 +47,10 @@ VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
 """Held-out rows kept with the model, to verify exports on."""
 
+LEAST, FIRST_BYTES, KEPT_BYTES = 64, 64 * 2**20, 128 * 2**20
+"""Rows with files that are encoded before the first epoch, at least, and bytes of them where others stand beside them;
+and bytes of the files that are kept with a model."""
+
 CHUNK = 100_000
 
 CONVOLVED = 6
@@ -72,6 +77,24 @@ class Counts(Protocol):
 
     def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
         """Target with the weights of its rows beside it."""
+
+
+class Ready(NamedTuple):
+    """What is kept of rows that are encoded as they are requested.
+
+    Attributes
+    ----------
+    processor : Processor
+        The columns that it was made by.
+    table : pyarrow.Table
+        See `Processor.ready`.
+    seen : mapping of str to Seen
+        By column, rows that are decoded already.
+    """
+
+    processor: Processor
+    table: pa.Table
+    seen: Mapping[str, Seen]
 
 
 @dataclass(frozen=True)
@@ -112,8 +135,8 @@ class Prepared:
     """Of the training rows, classes included; None where all rows count alike."""
     notes: tuple[str, ...] = ()
     """Sentences that belong to the result."""
-    ready: tuple[Processor, pa.Table] | None = None
-    """What is kept of the training rows that are encoded as they are requested, and by which columns it was made."""
+    ready: Ready | None = None
+    """What is kept of the training rows that are encoded as they are requested."""
 
 
 def read(
@@ -331,15 +354,18 @@ def prepare(
     transform = Preprocessing(processor)
     lazy = lazy or processor.lazy
     counts = _label_counts(answers, train.target) if lazy else None
-    ready = processor.ready(train.table) if lazy else None
+    ready, first = None, len(train.target)
     inputs: tuple[Tensor, ...]
-    if ready is not None:
-        inputs = transformed_ready(transform, processor, ready.slice(0, SAMPLE_ROWS))
+    if lazy:
+        seen = profile.seen if counted is train else {}
+        ready = Ready(processor, processor.ready(train.table), _seen_by(processor, seen))
+        first = min(first, _first_rows(processor))
+        inputs = transformed_ready(transform, ready, range(first))
     else:
         raw = processor.encode(train.table)
         processor.check(raw)
         inputs = transformed(transform, processor, raw)
-    target = torch.from_numpy(answers.encode(train.target[:SAMPLE_ROWS] if lazy else train.target))
+    target = torch.from_numpy(answers.encode(train.target[:first]))
     held = None
     sample = train
     if validation is not None and len(validation):
@@ -351,8 +377,8 @@ def prepare(
             held = transformed(transform, processor, held_raw), torch.from_numpy(answers.encode(validation.target))
         sample = validation
     few = min(SAMPLE_ROWS, len(sample))
-    kept = processor.kept(sample.table.slice(0, few).select(processor.names))
-    kept = kept.append_column(TARGET, column(answers.encode(sample.target[:few]), TARGET))
+    kept = _kept(processor, sample.table.slice(0, few).select(processor.names))
+    kept = kept.append_column(TARGET, column(answers.encode(sample.target[: len(kept)]), TARGET))
     return Prepared(
         processor,
         answers,
@@ -366,8 +392,35 @@ def prepare(
         givens=_givens(asked_target, train.target) if answers.parts else (),
         weights=None if lazy else _weights(train, validation if held is not None else None),
         notes=beside.notes,
-        ready=None if ready is None else (processor, ready),
+        ready=ready,
     )
+
+
+def _seen_by(processor: Processor, seen: Mapping[str, Mapping[int, Array]]) -> dict[str, Seen]:
+    """What keeps decoded rows, for each column that it is worth it for."""
+    return {
+        feature.name: Seen(seen.get(feature.name, {})) for feature in processor.features if feature.costly is not None
+    }
+
+
+def _first_rows(processor: Processor) -> int:
+    """How many rows are encoded before the first epoch: few where that is expensive, and no numbers are among them."""
+    each = [0 if feature.costly is None else feature.costly.nbytes for feature in processor.features]
+    if not any(each):
+        return SAMPLE_ROWS
+    return LEAST if all(each) else max(LEAST, min(SAMPLE_ROWS, FIRST_BYTES // sum(each)))
+
+
+def _kept(processor: Processor, table: pa.Table) -> pa.Table:
+    """Rows as they are kept with a model; of large files, those of the first ones."""
+    if all(feature.costly is None for feature in processor.features):
+        return processor.kept(table)
+    parts: list[pa.Table] = []
+    for start in range(0, max(len(table), 1), LEAST):
+        parts.append(processor.kept(table.slice(start, LEAST)))
+        if sum(part.nbytes for part in parts) > KEPT_BYTES:
+            break
+    return pa.concat_tables(parts).combine_chunks()
 
 
 def _counted(rows: Rows) -> Rows:
@@ -489,6 +542,7 @@ def transformed(transform: Preprocessing, processor: Processor, raw: list[Array]
     return tuple(torch.cat(pieces).clone() for pieces in zip(*parts, strict=True))
 
 
-def transformed_ready(transform: Preprocessing, processor: Processor, ready: pa.Table) -> tuple[Tensor, ...]:
-    """What the network takes of some rows of what `Processor.ready` kept."""
-    return tuple(made.clone() for made in _transformed(transform, entered_ready(processor, ready)))
+def transformed_ready(transform: Preprocessing, ready: Ready, rows: Sequence[int]) -> tuple[Tensor, ...]:
+    """What the network takes of some rows of what is ready."""
+    entering = entered_ready(ready.processor, ready.table, rows, ready.seen)
+    return tuple(made.clone() for made in _transformed(transform, entering))

@@ -17,6 +17,7 @@ from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import architectures
 from maas_magics.core.batches import loaders
 from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
+from maas_magics.core.batches.decoded import parsed_size
 from maas_magics.core.batches.inputs import chosen_of
 from maas_magics.core.batches.lazy import Lazy
 from maas_magics.core.batches.own_module import own_module
@@ -200,12 +201,16 @@ def training_rows(
         lazy=bool(augment),
     )
     check_taken(augment, prepared.processor)
+    if specs.run.cache is not None and all(feature.costly is None for feature in prepared.processor.features):
+        raise OptionError("--cache keeps what pictures and sounds hold; these rows have none.", "Drop --cache.")
     lazy = None
     encoded = bool(augment) or prepared.processor.lazy
     if specs.run.loader_workers is not None and not encoded:
         raise loaders.no_loader_workers()
     if encoded:
-        lazy = Lazy(train_rows, validation, specs.run.loader_workers or 0, seed, augment, 2 if pairs else 1)
+        group, cache = 2 if pairs else 1, parsed_size(specs.run.cache)
+        workers = specs.run.loader_workers or 0
+        lazy = Lazy(train_rows, validation, workers, seed, augment, group, cache, notify)
     elif pairs:
         raise OptionError("Pairs are of texts, pictures or sounds.", f"--feature {pairs[0]}=text")
     return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)

@@ -245,8 +245,3 @@ def objects(values: pa.ChunkedArray, name: str) -> Array:
     for row, value in enumerate(values.to_pylist()):
         found[row, 0] = file_bytes(value, name, row)
     return found
-
-
-def tensor_array(values: Array) -> pa.Array:
-    """Rows of one shape as an Arrow array."""
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))

@@ -239,6 +239,11 @@ class Feature(msgspec.Struct, frozen=True):
         self.check(raw)
         return self.enter(raw)
 
+    @property
+    def costly(self) -> Array | None:
+        """An array like each row of what `entered` makes, where that is expensive and is kept for later epochs."""
+        return None
+
     def kept(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """Values as they are kept with a model, whatever becomes of the files that they name.
 

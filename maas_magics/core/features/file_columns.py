@@ -9,11 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from maas_magics.core.data import media
-from maas_magics.core.data.arrow import Array, tensors
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.base import Feature, FitConfig, Tell
-
-KEPT = 512 * 2**20
-"""Bytes up to which decoded files are kept while they are trained on; beyond, each epoch decodes them again."""
 
 
 class FileFeature(Feature, frozen=True):
@@ -41,17 +38,14 @@ class FileFeature(Feature, frozen=True):
         """What the files hold, (n, …)."""
         return self._stacked(raw.ravel().tolist(), lambda value, row: media.sent_bytes(value))
 
-    def ready(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        """What the files hold, where that is not large; else the files."""
-        if len(values) * self.missing.nbytes > KEPT or not len(values):
-            return values
-        return pa.chunked_array([media.tensor_array(self._stacked(values.to_pylist(), self._read))])
-
     def entered(self, ready: pa.ChunkedArray) -> Array:
         """What the files of some rows hold."""
-        if isinstance(ready.type, pa.FixedShapeTensorType):
-            return tensors(ready)
         return self._stacked(ready.to_pylist(), self._read)
+
+    @property
+    def costly(self) -> Array:
+        """What a file holds."""
+        return self.missing
 
     def _read(self, value: Any, row: int) -> bytes:
         return media.file_bytes(value, self.name, row)
@@ -89,6 +83,8 @@ class FileProfile:
 
     def __init__(self, field: pa.Field, fit: FitConfig) -> None:
         self.name = field.name
+        self.seen: dict[int, Array] = {}
+        """What files hold that were decoded to be looked at, by the place of their row."""
         self._given: dict[str, Any] = dict(fit.given.get(self.kind, {}))
 
     @classmethod
@@ -105,11 +101,11 @@ class FileProfile:
     def _read(self, value: Any, row: int) -> bytes:
         return media.file_bytes(value, self.name, row)
 
-    def _some(self, sample: pa.ChunkedArray, most: int, notify: Tell) -> list[Any]:
-        """Some values that are not missing; it is said where all are."""
+    def _some(self, sample: pa.ChunkedArray, most: int, notify: Tell) -> dict[int, Any]:
+        """Some values that are not missing, by their rows; it is said where all are."""
         step = max(1, len(sample) // most)
-        each = (sample[row].as_py() for row in range(0, len(sample), step))
-        found = [value for value in each if not media.is_missing(value)]
+        each = ((row, sample[row].as_py()) for row in range(0, len(sample), step))
+        found = {row: value for row, value in each if not media.is_missing(value)}
         if not found:
             notify(f"Column {self.name!r} is empty and is left out.")
         return found

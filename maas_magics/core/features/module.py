@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.features.base import Feature
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.features.tensors import as_tensor
 
@@ -25,9 +26,35 @@ def entered_hosted(processor: Processor, arrays: Sequence[Array]) -> tuple[Tenso
     return tuple(as_tensor(values if feature.hosted else feature.enter(values)) for feature, values in pairs)
 
 
-def entered_ready(processor: Processor, ready: pa.Table) -> tuple[Tensor, ...]:
-    """What enters the graph, of some rows of what `Processor.ready` kept."""
-    return tuple(as_tensor(feature.entered(ready.column(feature.name))) for feature in processor.features)
+Keeps = Callable[[Sequence[int], Callable[[list[int]], Array]], Array]
+"""From the places of some rows, and what decodes some of these, by places among them, to what enters the graph."""
+
+
+def entered_ready(
+    processor: Processor, ready: pa.Table, rows: Sequence[int] | None = None, keeps: Mapping[str, Keeps] | None = None
+) -> tuple[Tensor, ...]:
+    """What enters the graph, of rows of what `Processor.ready` kept.
+
+    Parameters
+    ----------
+    processor : Processor
+    ready : pyarrow.Table
+        What was kept.
+    rows : sequence of int, optional
+        Places of the rows; all in order when None.
+    keeps : mapping of str to Keeps, optional
+        By column, what keeps what was decoded.
+    """
+    keeps, taken = keeps or {}, None if rows is None else pa.array(rows, pa.int64())
+
+    def entered_of(feature: Feature) -> Array:
+        values = ready.column(feature.name)
+        keep = keeps.get(feature.name)
+        if keep is None or rows is None:
+            return feature.entered(values if taken is None else values.take(taken))
+        return keep(rows, lambda at: feature.entered(values.take(pa.array([rows[place] for place in at], pa.int64()))))
+
+    return tuple(as_tensor(entered_of(feature)) for feature in processor.features)
 
 
 class Preprocessing(nn.Module):

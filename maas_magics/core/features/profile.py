@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.numbering import row_numbers
 from maas_magics.core.features.base import Feature, FitConfig, Tell
 from maas_magics.core.features.modalities import profile_of
@@ -77,6 +78,12 @@ class TableProfile:
             out = row_numbers(names, counting, notify, leave=self.fit.layout == "tabular")
             features = [feature for feature in features if feature.name not in out]
         return Processor.of(features, self.fit.layout, self.fit.joined and self.fit.scale)
+
+    @property
+    def seen(self) -> dict[str, dict[int, Array]]:
+        """What files hold that were decoded to be looked at: by column, and by the place of their row in the sample."""
+        each = {name: getattr(profile, "seen", None) for name, profile in self._profiles.items()}
+        return {name: found for name, found in each.items() if found}
 
     def _check(self, feature: Feature) -> None:
         if self.fit.joined and not feature.joins and (self.fit.layout != "ports" or feature.port is None):

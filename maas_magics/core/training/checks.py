@@ -10,6 +10,7 @@ from torch import nn
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec, Specs, TaskSpec
+from maas_magics.core.batches.decoded import parsed_size
 from maas_magics.core.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.batches.prepare import SAMPLE_ROWS
 from maas_magics.core.data.roles import roles_of
@@ -49,6 +50,7 @@ def check_request(request: TrainRequest) -> None:
                 f"--{name.replace('_', '-')} {least}",
             )
     share_of(request.max_bad)
+    parsed_size(request.cache)
     if parsed_augment(request.augment) and is_loader(request.data) and not isinstance(request.model, str):
         raise OptionError("A loader varies its rows itself.", "Drop --augment; give its Dataset a transform.")
     if not 0 <= request.sample <= SAMPLE_ROWS:

@@ -154,7 +154,7 @@ class AudioProfile(FileProfile):
 
     def finish(self, sample: pa.ChunkedArray, notify: Tell) -> AudioFeature | None:
         """What the column is."""
-        few = self._some(sample, ASKED, notify)
+        few = list(self._some(sample, ASKED, notify).values())
         if not few:
             return None
         found = media.each(few, sounds.length, self._read, self.name, (0.0, 0))

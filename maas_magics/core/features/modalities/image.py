@@ -30,6 +30,9 @@ LARGEST = 64
 ASKED = 200
 """Pictures whose size and colours are looked at."""
 
+DECODED = 64
+"""Of these, pictures whose pixels are looked at."""
+
 LEAST_SPREAD = 1e-3
 """Of a channel's values within 0…1; what is one grey everywhere is not blown up."""
 
@@ -160,16 +163,23 @@ class ImageProfile(FileProfile):
         few = self._some(sample, ASKED, notify)
         if not few:
             return None
-        found = media.each(few, pictures.sides, self._read, self.name, (0, 0, False))
+        values = list(few.values())
+        found = media.each(values, pictures.sides, self._read, self.name, (0, 0, False))
         sizes = {(height, width) for height, width, _ in found}
         channels = 3 if any(colours for *_, colours in found) else 1
         height, width = sizes.pop() if len(sizes) == 1 else (LARGEST, LARGEST)
         if max(height, width) > LARGEST:
             height, width = _fitted(height, width)
+        few = {row: few[row] for row in list(few)[:: max(1, len(few) // DECODED)]}
         grey = np.zeros((channels, height, width), dtype=np.uint8)
         rows = media.each(
-            few, lambda data: pictures.decoded(data, height, width, channels), self._read, self.name, grey
+            list(few.values()),
+            lambda data: pictures.decoded(data, height, width, channels),
+            self._read,
+            self.name,
+            grey,
         )
+        self.seen = dict(zip(few, rows, strict=True))
         pixels = np.stack(rows).astype(np.float64) / 255
         told = " in grey" if channels == 1 else ""
         notify(f"Column {self.name!r}: pictures are seen as {height} × {width} pixels{told}.")
