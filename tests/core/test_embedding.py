@@ -241,7 +241,7 @@ def test_pairs_that_lack_a_value_are_left_out(store: Path) -> None:
         ({"model": torch.nn.Linear(2, 2)}, "a network over texts"),
         ({"loss": "mse"}, "not for vectors"),
         ({"label_smoothing": 0.1}, "Label smoothing is for labels"),
-        ({"class_weights": "balanced"}, "Class weights are for labels"),
+        ({"class_weights": "balanced"}, "Class weights are for one label a row"),
         ({"metrics": ("accuracy",)}, "no metric 'accuracy'"),
     ],
 )

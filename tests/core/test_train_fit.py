@@ -228,7 +228,7 @@ def test_label_smoothing_keeps_the_probabilities_from_the_ends(lab):
         ({"device": "cuda:7"}, "There is no device 'cuda:7' here.", "--device auto"),
         (
             {"class_weights": "balanced"},
-            "Class weights are for labels; the task is regression.",
+            "Class weights are for one label a row; the task is regression.",
             "Drop --class-weights",
         ),
         ({"label_smoothing": 0.1}, "Label smoothing is for labels; the task is regression.", "Drop --label-smoothing"),
