@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.arguments import declared, taking
 from maas_magics.api.backend import Job, JobInfo
-from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.errors import DataError
 from maas_magics.api.events import Event
 from maas_magics.api.gallery import Gallery
 from maas_magics.api.highlight import Highlighted
@@ -54,17 +54,7 @@ def train(  # numpydoc ignore=PR01,PR02,PR04,PR07
     """
     call = CallSpec(**{name: said.pop(name) for name in CallSpec.__struct_fields__ if name in said})
     resume = bool((call.sweep or call.race) and said.pop("resume", False))
-    session, request = current(), TrainRequest(**said)
-    how: dict[str, Any] = {"background": call.background, "callbacks": call.callbacks, "track": call.track}
-    if call.race and call.sweep:
-        raise OptionError("A race and a sweep are two things.", "Race first, then sweep what won.")
-    if call.race:
-        return session.race(request, call, resume=resume)
-    if call.budget is not None:
-        raise OptionError("A budget belongs to a race.", "race=True")
-    if call.sweep:
-        return session.sweep(request, call.sweep, trials=call.trials, resume=resume, **how)
-    return session.run(request, live=True, **how)
+    return current().train(TrainRequest(**said), call, live=True, resume=resume)
 
 
 @declared

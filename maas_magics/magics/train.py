@@ -44,23 +44,16 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     """Train, show the live view, return a `TrainedModel` or a `Job`."""
     names = magic.names
     values = COMMAND.parse(line, names)
-    background = values.pop("background", False)
-    sweep = values.pop("sweep", None)
-    if sweep is None and "trials" in values:
+    if "sweep" not in values and "trials" in values:
         raise OptionError("--trials belongs to a sweep.", '--sweep "lr=1e-4..1e-1 log"')
-    race, budget = values.pop("race", False), values.pop("budget", None)
-    if budget is not None and not race:
-        raise OptionError("--budget belongs to a race.", "--race --budget 5min")
-    if race and sweep is not None:
-        raise OptionError("A race and a sweep are two things.", "Race first, then sweep what won.")
-    trials, resume = values.pop("trials", 20), values.get("resume", False)
-    callbacks, track = values.pop("callbacks", ()), values.pop("track", ())
+    call = CallSpec(**{name: values.pop(name) for name in CallSpec.__struct_fields__ if name in values})
+    many, resume = bool(call.sweep or call.race), values.get("resume", False)
     data, csv = values.pop("data", ()), values.get("csv")
 
     def read(table: Any) -> list[str]:
         return magic.session.columns_of(table, csv)
 
-    if not data and (sweep is not None or race or not resume):
+    if not data and (many or not resume):
         raise OptionError("%train needs --data DATA.", "%train NAME --data df --target column")
     if len(data) > 2 or (len(data) == 2 and "target" in values):
         raise OptionError(
@@ -85,23 +78,9 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     weights = values.get("class_weights")
     if weights not in (None, "balanced"):
         values["class_weights"] = names.evaluate(weights)
-    if sweep is not None or race:
+    if many:
         values.pop("resume", None)
-    request = TrainRequest(**values)
-    if race:
-        call = CallSpec(background=background, callbacks=callbacks, track=track, race=True, budget=budget)
-        return magic.session.race(request, call, resume=resume)
-    if sweep is None:
-        return magic.session.run(request, background=background, live=True, callbacks=callbacks, track=track)
-    return magic.session.sweep(
-        request,
-        sweep,
-        trials=trials,
-        resume=resume,
-        background=background,
-        callbacks=callbacks,
-        track=track,
-    )
+    return magic.session.train(TrainRequest(**values), call, live=True, resume=bool(many and resume))
 
 
 def _validation(names: Names, word: str) -> Any:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import OptionError, require
 from maas_magics.api.requests import TrainRequest, spec_of, specs_of
 from maas_magics.api.space import Choices, Space
-from maas_magics.api.specs import DataSpec
-from maas_magics.callbacks import Listen, heard
+from maas_magics.api.specs import CallSpec, DataSpec
+from maas_magics.callbacks import heard
 from maas_magics.core.store.models import check_name
 from maas_magics.core.training.checks import check_request
 from maas_magics.core.training.spaces import check_space
@@ -25,37 +25,39 @@ if TYPE_CHECKING:
     from maas_magics.sweeps.race import Race
 
 
-def start_sweep(
-    request: TrainRequest,
-    line: str,
-    trials: int,
-    backend: Backend,
-    work: Path,
-    place: str,
-    *,
-    resume: bool = False,
-    callbacks: Sequence[Callback] = (),
-    track: Sequence[str] = (),
-) -> SweepJob:
-    """Start a sweep, or resume the newest one of the model.
+@dataclass(frozen=True)
+class SweepContext:
+    """Where trials run, and where they are recorded.
 
-    Parameters
+    Attributes
     ----------
-    request : TrainRequest
-        What every trial has in common.
-    line : str
-        What is swept; see `maas_magics.sweeps.parse.parse_space`.
-    trials : int
-        How many there are to be in the end.
     backend : Backend
         Where the trials run.
     work : Path
         Folder of this machine for the records of sweeps.
     place : str
         What identifies the backend in the record.
+    """
+
+    backend: Backend
+    work: Path
+    place: str
+
+
+def start_sweep(request: TrainRequest, call: CallSpec, context: SweepContext, *, resume: bool = False) -> SweepJob:
+    """Start a sweep or a race, or resume the newest one of the model.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        What all trials have in common; a pretrained network that it names takes part in a race, as the last.
+    call : CallSpec
+        With ``sweep`` and ``trials``, how many there are to be in the end; or with ``race`` and ``budget``, what all
+        may take together. Each trial is a run of its own for ``callbacks`` and ``track``.
+    context : SweepContext
+        Where they run.
     resume : bool
-    callbacks, track
-        As for one training; each trial is a run of its own.
+        Whether to resume.
 
     Raises
     ------
@@ -64,50 +66,49 @@ def start_sweep(
     MissingDependency
         If Optuna is not installed.
     """
-    require("optuna", "Optuna", "A sweep", "maas-magics[sweep]")
+    require("optuna", "Optuna", "A race" if call.race else "A sweep", "maas-magics[sweep]")
     check_name(request.name)
+    planned = _race(request, call.budget) if call.race else _sweep(request, call)
+
+    from maas_magics.sweeps.job import SweepJob
+    from maas_magics.sweeps.outcome import settings_of
+    from maas_magics.sweeps.search import Search
+    from maas_magics.sweeps.study import Study
+
+    request, space = planned.request, planned.space
+    listen = heard(call.callbacks, call.track)
+    file = context.work / "sweeps" / f"{request.name}.log"
+    usual = settings_of(TrainRequest(name=request.name), context.place)
+    study = Study(file, space, settings_of(request, context.place), usual, request.seed, resume=resume)
+    if planned.race is not None:
+        study.line_up([{name: value} for name, of in space.items() if isinstance(of, Choices) for value in of.values])
+    return SweepJob(Search(request, space, planned.trials, context.backend, study, listen, planned.race, planned.notes))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    request: TrainRequest
+    space: Space
+    trials: int
+    race: Race | None = None
+    notes: Sequence[str] = ()
+
+
+def _sweep(request: TrainRequest, call: CallSpec) -> _Plan:
+    """What is searched; see `maas_magics.sweeps.parse.parse_space`."""
     check_request(request)
-    if trials < 1:
-        raise OptionError(f"trials is {trials}; at least 1 was expected.", "--trials 20")
-    space = parse_space(line)
+    if call.trials < 1:
+        raise OptionError(f"trials is {call.trials}; at least 1 was expected.", "--trials 20")
+    space = parse_space(call.sweep)
     check_space(request, space)
-    return _started(request, space, trials, backend, work, place, resume, heard(callbacks, track))
+    return _Plan(request, space, call.trials)
 
 
-def start_race(
-    request: TrainRequest,
-    budget: str | float | None,
-    backend: Backend,
-    work: Path,
-    place: str,
-    *,
-    resume: bool = False,
-    callbacks: Sequence[Callback] = (),
-    track: Sequence[str] = (),
-) -> SweepJob:
-    """Start a race of the networks that fit the rows, or resume the newest one of the model.
-
-    Parameters
-    ----------
-    request : TrainRequest
-        What all have in common; a pretrained network that it names takes part, as the last.
-    budget : str, float or None
-        What all may take together; see `maas_magics.sweeps.race.seconds_of`.
-    backend, work, place, resume, callbacks, track
-        As in `start_sweep`.
-
-    Raises
-    ------
-    OptionError
-        If the request is invalid.
-    MissingDependency
-        If Optuna is not installed.
-    """
-    require("optuna", "Optuna", "A race", "maas-magics[sweep]")
+def _race(request: TrainRequest, budget: str | float | None) -> _Plan:
+    """The networks that fit the rows, the cheapest first."""
     from maas_magics.core.training.candidates import candidates_of, why_not
     from maas_magics.sweeps.race import Race, seconds_of
 
-    check_name(request.name)
     named = request.model
     if not isinstance(named, str) or (named != "auto" and ":" not in named):
         raise OptionError("A race chooses the network.", "--model auto, or a pretrained one: --model hf:FOLDER")
@@ -125,29 +126,4 @@ def start_race(
     request = msgspec.structs.replace(request, model="auto", monitor=request.monitor or "loss")
     check_request(request)
     space: Space = {"model": Choices(tuple(names))}
-    return _started(request, space, len(names), backend, work, place, resume, heard(callbacks, track), rules, notes)
-
-
-def _started(
-    request: TrainRequest,
-    space: Space,
-    trials: int,
-    backend: Backend,
-    work: Path,
-    place: str,
-    resume: bool,
-    listen: Listen,
-    race: Race | None = None,
-    notes: Sequence[str] = (),
-) -> SweepJob:
-    from maas_magics.sweeps.job import SweepJob
-    from maas_magics.sweeps.outcome import settings_of
-    from maas_magics.sweeps.search import Search
-    from maas_magics.sweeps.study import Study
-
-    file = work / "sweeps" / f"{request.name}.log"
-    usual = settings_of(TrainRequest(name=request.name), place)
-    study = Study(file, space, settings_of(request, place), usual, request.seed, resume=resume)
-    if race is not None:
-        study.line_up([{name: value} for name, of in space.items() if isinstance(of, Choices) for value in of.values])
-    return SweepJob(Search(request, space, trials, backend, study, listen, race, notes))
+    return _Plan(request, space, len(names), rules, notes)

@@ -19,6 +19,7 @@ from maas_magics.api.backend import Job
 from maas_magics.api.errors import MaasError, ModelError, OptionError
 from maas_magics.api.events import Resumed
 from maas_magics.api.requests import EvaluateRequest, ExportRequest, PredictRequest, TrainRequest
+from maas_magics.api.specs import CallSpec
 from maas_magics.local.pool import ServiceBackend
 from maas_magics.session import Session
 
@@ -179,9 +180,9 @@ def test_a_service_goes_on_with_what_was_paused_and_what_waited(session: Session
 
 def test_a_sweep_goes_on_with_the_trials_that_it_had(session: Session, expected: dict[str, Any]) -> None:
     request = TrainRequest(name="swept", data=rows(expected["frame"]), **expected["swept"])
-    found = session.sweep(request, expected["space"], trials=5, resume=True)
+    found = session.train(request, CallSpec(sweep=expected["space"], trials=5), resume=True)
     assert [trial.params for trial in found.trials] == [params for params, _ in expected["sweep"]]
     assert [trial.value for trial in found.trials] == pytest.approx([value for _, value in expected["sweep"]])
     other = TrainRequest(name="swept", data=rows(expected["frame"]), **expected["swept"] | {"epochs": 4})
     with pytest.raises(OptionError, match="another epochs"):
-        session.sweep(other, expected["space"], trials=6, resume=True)
+        session.train(other, CallSpec(sweep=expected["space"], trials=6), resume=True)

@@ -13,6 +13,7 @@ from torch import nn
 
 from maas_magics.api.errors import DataError, Diverged
 from maas_magics.api.events import EpochEnd
+from maas_magics.api.specs import CallSpec
 from maas_magics.core.losses.make import make_loss
 from maas_magics.core.tasks.baseline import constant_loss
 from maas_magics.widgets.history import History
@@ -100,7 +101,7 @@ def test_the_view_and_the_sweep_and_the_comparison_show_it(lab):
     head = next(line for line in shown["text/plain"].splitlines() if "validation" in line)
     assert head.split() == ["train", "validation", "always", "the", "mean"]
     assert "always the mean" in shown["text/html"]
-    result = lab.session.sweep(lab_request(), "lr=[0.1, 0.01]")
+    result = lab.session.train(lab_request(), CallSpec(sweep="lr=[0.1, 0.01]"))
     assert "val_rmse, always the mean" in result._repr_html_()
     assert "rmse, always the mean" in repr(lab.session.compare(["m"]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from serving import Service, in_thread, remote
@@ -13,20 +14,21 @@ from maas_magics.api.backend import Backend
 from maas_magics.api.errors import ModelNotFound, OptionError, Refused
 from maas_magics.api.events import EpochEnd, Event
 from maas_magics.api.requests import TrainRequest
+from maas_magics.api.specs import CallSpec
 from maas_magics.api.sweep import SweepResult
 from maas_magics.core.comparing import compare
 from maas_magics.local.backend import LocalBackend
 from maas_magics.remote.inference import InferenceBackend
-from maas_magics.sweeps.start import start_sweep
+from maas_magics.sweeps.start import SweepContext, start_sweep
 
 X = np.random.default_rng(0).normal(size=(80, 3)).astype("float32")
 Y = X[:, 0] * X[:, 1]
 REQUEST = TrainRequest(name="m", data=X, target=Y, model="mlp", epochs=6)
-SPACE = "lr=1e-4..1e-1 log, hidden=[8, 16]"
+CALL = CallSpec(sweep="lr=1e-4..1e-1 log, hidden=[8, 16]", trials=4)
 
 
-def swept(backend: Backend, work: Path, trials: int = 4, **options: Any) -> SweepResult:
-    return start_sweep(REQUEST, SPACE, trials, backend, work, backend.place, **options).result(600)
+def swept(backend: Backend, work: Path) -> SweepResult:
+    return start_sweep(REQUEST, CALL, SweepContext(backend, work, backend.place)).result(600)
 
 
 def told(result: SweepResult) -> list[Any]:
@@ -63,10 +65,11 @@ def test_a_sweep_on_a_service_is_stopped_and_resumed(tmp_path: Path) -> None:
                 if left == 0:
                     job.stop()
 
-            job = start_sweep(REQUEST, SPACE, 4, backend, tmp_path, "", callbacks=[enough])
+            context = SweepContext(backend, tmp_path, "")
+            job = start_sweep(REQUEST, msgspec.structs.replace(CALL, callbacks=(enough,)), context)
             part = job.result(600)
             assert 2 <= len(part.trials) < 4 and part.stopped, "the service may end a short trial before it hears"
-            resumed = start_sweep(REQUEST, SPACE, 4, backend, tmp_path, "", resume=True).result(600)
+            resumed = start_sweep(REQUEST, CALL, context, resume=True).result(600)
             assert told(resumed)[: len(part.trials)] == told(part) and len(resumed.trials) == 4
             assert [info.name for info in backend.models.list()] == ["m"]
     finally:
