@@ -16,8 +16,8 @@ from maas_magics.core.data import media
 from maas_magics.core.data.arrow import tensors
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.features import augment
-from maas_magics.core.features.base import FitConfig, Layout
 from maas_magics.core.features.declared import declared
+from maas_magics.core.features.fitting import FitConfig, Layout
 from maas_magics.core.features.modalities import modalities, modality_of
 from maas_magics.core.features.profile import TableProfile, image_like
 from maas_magics.core.features.thumbnails import LEAST, of_array, tried

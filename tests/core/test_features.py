@@ -15,7 +15,7 @@ from maas_magics.api.errors import DataError
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.data.sources.arrays import column as tensor_column
-from maas_magics.core.features.base import FitConfig
+from maas_magics.core.features.fitting import FitConfig
 from maas_magics.core.features.module import Preprocessing, entered
 from maas_magics.core.features.processor import Processor, restored, saved
 from maas_magics.core.features.profile import TableProfile

@@ -224,7 +224,7 @@ def test_the_rule_for_arrays_looks_at_every_column():
 
 
 def fitted(rows: Any, layout: Any) -> Any:
-    from maas_magics.core.features.base import FitConfig
+    from maas_magics.core.features.fitting import FitConfig
     from maas_magics.core.features.profile import TableProfile
 
     profile = TableProfile(rows.schema, FitConfig(layout))

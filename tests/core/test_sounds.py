@@ -106,7 +106,7 @@ def test_a_pretrained_folder_of_sounds_is_fine_tuned(name: str, store: Path, req
 def feature_of(folder: Path, rows: pd.DataFrame) -> Any:
     import pyarrow as pa
 
-    from maas_magics.core.features.base import FitConfig
+    from maas_magics.core.features.fitting import FitConfig
     from maas_magics.core.features.modalities.audio import AudioProfile
     from maas_magics.core.networks.hub import open_folder
     from maas_magics.core.networks.kinds import asked_of, kind_of

@@ -24,7 +24,8 @@ from maas_magics.api.verbs import Verb
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe
 from maas_magics.core.context import Context
 from maas_magics.core.data.sources import open_source
-from maas_magics.core.features.base import FitConfig, NumberLike
+from maas_magics.core.features.base import NumberLike
+from maas_magics.core.features.fitting import FitConfig
 from maas_magics.core.features.modalities import Modality
 from maas_magics.core.features.scaling import Scaling
 from maas_magics.core.inference.predict import predict

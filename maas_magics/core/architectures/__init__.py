@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.core.features.base import Layout
+from maas_magics.core.features.fitting import Layout
 from maas_magics.core.features.processor import NetworkInputs as NetworkInputs
 from maas_magics.core.registry import Registry
 from maas_magics.core.tasks.base import Task

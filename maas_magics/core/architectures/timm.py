@@ -9,7 +9,7 @@ from torch import nn
 
 from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 from maas_magics.core.networks.hub import check_offered, digest_of
 from maas_magics.core.networks.one_picture import KIND, over_pictures
 from maas_magics.core.networks.timm_networks import PretrainedTimm, TimmEncoder, known

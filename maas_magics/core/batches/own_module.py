@@ -15,7 +15,7 @@ from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.specs import DataSpec, ModelSpec, TaskSpec
 from maas_magics.core.batches.changed import as_given, in_order, with_answers
 from maas_magics.core.batches.prepare import Prepared
-from maas_magics.core.features.base import Layout
+from maas_magics.core.features.fitting import Layout
 from maas_magics.core.losses.check import LossRequest, few_rows, fit_loss
 from maas_magics.core.losses.heads import fit_in_heads
 from maas_magics.core.networks.arguments import arranged, by_place, takes_by_name

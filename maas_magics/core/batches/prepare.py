@@ -25,8 +25,8 @@ from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
-from maas_magics.core.features.base import FitConfig, Layout
 from maas_magics.core.features.declared import has_ports
+from maas_magics.core.features.fitting import FitConfig, Layout
 from maas_magics.core.features.module import Preprocessing, entered, entered_ready
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.processor import Processor

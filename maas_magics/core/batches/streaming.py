@@ -41,7 +41,7 @@ from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.target import named, target_names
-from maas_magics.core.features.base import FitConfig
+from maas_magics.core.features.fitting import FitConfig
 from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.profile import TableProfile, check_image

@@ -45,8 +45,8 @@ from maas_magics.core.data.target import target_names
 from maas_magics.core.data.target_values import Beside, lists_of_labels
 from maas_magics.core.features.augment import check_taken
 from maas_magics.core.features.augment import parsed as parsed_augment
-from maas_magics.core.features.base import Layout
 from maas_magics.core.features.declared import declared, has_ports
+from maas_magics.core.features.fitting import Layout
 from maas_magics.core.features.spanned import as_tags, with_texts
 from maas_magics.core.features.tagged import WORDS, check_tags, with_words
 from maas_magics.core.losses.heads import parsed

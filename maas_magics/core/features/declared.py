@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from maas_magics.api.errors import OptionError, did_you_mean
-from maas_magics.core.features.base import Tell
+from maas_magics.core.features.fitting import Tell
 from maas_magics.core.features.modalities import DECLARED, OPTIONS, modalities, modality_of
 
 PLAIN = "column"

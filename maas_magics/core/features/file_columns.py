@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.features.base import Feature, FitConfig, Tell
+from maas_magics.core.features.base import Feature
+from maas_magics.core.features.fitting import FitConfig, Tell
 
 
 class FileFeature(Feature, frozen=True):

@@ -14,9 +14,11 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.sources import ARRAY
 from maas_magics.core.data.zones import cautions
-from maas_magics.core.features.base import Coded, Feature, Layout, NumberLike, Port
+from maas_magics.core.features.base import Coded, Feature, NumberLike
+from maas_magics.core.features.fitting import Layout
 from maas_magics.core.features.modalities import modalities
 from maas_magics.core.features.old import is_old, upgraded
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.scaling import CLIP
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.numbering import row_numbers
-from maas_magics.core.features.base import Feature, FitConfig, Tell
+from maas_magics.core.features.base import Feature
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.modalities import profile_of
 from maas_magics.core.features.notes import nothing_of_use
 from maas_magics.core.features.processor import Processor

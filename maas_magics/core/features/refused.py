@@ -9,7 +9,8 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import is_length, is_number
 from maas_magics.core.data.nested import is_listed
-from maas_magics.core.features.base import Feature, FitConfig, Tell
+from maas_magics.core.features.base import Feature
+from maas_magics.core.features.fitting import FitConfig, Tell
 
 
 class RefusedProfile:

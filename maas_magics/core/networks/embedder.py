@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.processor import NetworkInputs
 from maas_magics.core.networks.fusion import is_pretrained, parameter_groups
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 
 
 class TextCNN(nn.Module):

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.processor import NetworkInputs
 from maas_magics.core.networks.columns import ColumnNetwork
 from maas_magics.core.networks.encoders import encoder_of

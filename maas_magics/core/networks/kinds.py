@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.processor import NetworkInputs
 from maas_magics.core.networks import pretrained_audio, pretrained_images
 from maas_magics.core.networks.hub import HubFolder

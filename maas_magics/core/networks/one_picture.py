@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from maas_magics.core.features.base import Port
 from maas_magics.core.features.pictures import channels_last
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.processor import NetworkInputs
 from maas_magics.core.networks.encoders import encoder_of
 from maas_magics.core.networks.fusion import Fusion, parameter_groups

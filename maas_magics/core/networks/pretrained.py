@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, require
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 from maas_magics.core.networks.encoders import masked_mean
 from maas_magics.core.networks.hub import HubFolder, open_folder
 

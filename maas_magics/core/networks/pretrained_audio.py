@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import ModelError
-from maas_magics.core.features.base import Port
 from maas_magics.core.features.heard import HOP, WINDOW, ends
+from maas_magics.core.features.port import Port
 from maas_magics.core.networks.encoders import masked_mean
 from maas_magics.core.networks.pretrained import Pretrained
 

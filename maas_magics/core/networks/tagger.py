@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import OptionError
-from maas_magics.core.features.base import Port
 from maas_magics.core.features.modalities.words import NO_WORD
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.processor import NetworkInputs
 from maas_magics.core.networks.embedder import Embedder
 from maas_magics.core.networks.encoders import TextCNN, encoder_of

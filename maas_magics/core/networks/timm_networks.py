@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, did_you_mean, require
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 
 
 class TimmEncoder(nn.Module):

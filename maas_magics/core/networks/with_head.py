@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.core.features.base import Port
+from maas_magics.core.features.port import Port
 from maas_magics.core.networks.hub import open_folder
 from maas_magics.core.networks.pretrained import built, read_model
 from maas_magics.core.networks.tagger import NEVER, tag_outputs

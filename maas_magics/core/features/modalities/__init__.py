@@ -13,7 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from maas_magics.core.features.base import Feature, FitConfig, Profile
+from maas_magics.core.features.base import Feature
+from maas_magics.core.features.fitting import FitConfig, Profile
 from maas_magics.core.registry import Registry
 
 

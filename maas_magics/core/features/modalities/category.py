@@ -15,7 +15,8 @@ from maas_magics.core.data.arrow import Array, as_text, dates, is_text
 from maas_magics.core.data.origin import is_csv
 from maas_magics.core.data.units import NumberTally
 from maas_magics.core.data.values import MIXED, number_of
-from maas_magics.core.features.base import Coded, Feature, FitConfig, Tell
+from maas_magics.core.features.base import Coded, Feature
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.number import NumberProfile

@@ -13,10 +13,11 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features import pictures
-from maas_magics.core.features.base import Port, Tell
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
+from maas_magics.core.features.fitting import Tell
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.pictures import AUGMENTS
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.thumbnails import of_picture
 
 if TYPE_CHECKING:

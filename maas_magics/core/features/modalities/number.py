@@ -16,8 +16,9 @@ from maas_magics.core.data.origin import as_numbers
 from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.together import tell_fallen
 from maas_magics.core.data.values import number_of
-from maas_magics.core.features.base import FitConfig, NumberLike, Tell
+from maas_magics.core.features.base import NumberLike
 from maas_magics.core.features.coarse import is_coarse, may_be_coarse
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import fix, infinite, mismatch, texts_of
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.notes import mostly_numbers, tell_mixed

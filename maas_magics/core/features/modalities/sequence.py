@@ -13,7 +13,8 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array, is_length, is_number
 from maas_magics.core.data.nested import is_listed
-from maas_magics.core.features.base import Feature, FitConfig, Tell
+from maas_magics.core.features.base import Feature
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import check_range, mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 

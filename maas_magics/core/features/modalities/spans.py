@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, is_text
-from maas_magics.core.features.base import Tell
+from maas_magics.core.features.fitting import Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.words import MOST_WORDS, WordsFeature, WordsProfile, recognise

@@ -12,10 +12,10 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features import sounds
-from maas_magics.core.features.base import Port
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.heard import RecordingMel
 from maas_magics.core.features.modalities import Modality, modalities
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.thumbnails import of_sound
 
 if TYPE_CHECKING:

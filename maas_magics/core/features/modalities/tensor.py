@@ -17,8 +17,9 @@ from maas_magics.core.data.nested import stacked
 from maas_magics.core.data.origin import spoken
 from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.sources import ARRAY
-from maas_magics.core.features.base import Feature, FitConfig, Tell
+from maas_magics.core.features.base import Feature
 from maas_magics.core.features.coarse import is_coarse, may_be_coarse
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import check_range, mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.number import AT_ONCE, measure

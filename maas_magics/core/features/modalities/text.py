@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, is_text
-from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
+from maas_magics.core.features.base import Feature
 from maas_magics.core.features.cleaning import normalizer, steps_of, with_cleaning
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities, options_of
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.tokens import (
     PAD,
     raw_texts,

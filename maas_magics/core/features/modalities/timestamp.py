@@ -16,7 +16,8 @@ from maas_magics.core.data.origin import as_dates
 from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.together import tell_fallen
 from maas_magics.core.data.zones import zone_assumed, zone_of
-from maas_magics.core.features.base import FitConfig, NumberLike, Tell
+from maas_magics.core.features.base import NumberLike
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import fix, mismatch, texts_of
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.scaling import ROUNDING, fitted

@@ -14,10 +14,12 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.tagged import is_lists_of_text, list_lengths
-from maas_magics.core.features.base import Feature, FitConfig, Port, Tell
+from maas_magics.core.features.base import Feature
+from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.text import COUNTED, LONGEST, trained
+from maas_magics.core.features.port import Port
 from maas_magics.core.features.tokens import tokenizer, word_tokens
 
 NO_WORD, UNSEEN = -1, -2
