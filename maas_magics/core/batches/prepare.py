@@ -47,7 +47,7 @@ VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
 """Held-out rows kept with the model, to verify exports on."""
 
-LEAST, FIRST_BYTES, KEPT_BYTES = 64, 64 * 2**20, 128 * 2**20
+LEAST, FIRST_BYTES, KEPT_BYTES = 64, 64 * 2**20, 16 * 2**20
 """Rows with files that are encoded before the first epoch, at least, and bytes of them where others stand beside them;
 and bytes of the files that are kept with a model."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -102,16 +103,33 @@ def folder_of_files(path: str) -> pa.Table | None:
     root = Path(path).expanduser()
     if not root.is_dir():
         return None
-    found = sorted(file for file in root.rglob("*") if file.is_file() and not file.name.startswith("."))
+    found = _below(str(root))
     for name, endings in (("picture", PICTURES), ("sound", SOUNDS)):
-        files = [file for file in found if file.suffix.lower() in endings]
+        files = [file for file in found if file[-1].lower().endswith(endings)]
         if len(files) > len(found) / 2:
-            columns = {name: [str(file) for file in files]}
-            inside = [file.relative_to(root).parts for file in files]
-            if all(len(parts) > 1 for parts in inside):
-                columns["label"] = [parts[0] for parts in inside]
+            columns = {name: [os.path.join(root, *file) for file in files]}
+            if all(len(file) > 1 for file in files):
+                columns["label"] = [file[0] for file in files]
             return pa.table(columns)
     return None
+
+
+def _below(root: str) -> list[tuple[str, ...]]:
+    """The files below a folder, each as the names that lead to it, in the order of paths; hidden ones are left out."""
+    found: list[tuple[str, ...]] = []
+    open_: list[tuple[str, tuple[str, ...]]] = [(root, ())]
+    while open_:
+        folder, names = open_.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        open_.append((entry.path, (*names, entry.name)))
+                    elif not entry.name.startswith(".") and entry.is_file():
+                        found.append((*names, entry.name))
+        except OSError:
+            continue  # as `Path.rglob` does with a folder that may not be read
+    return sorted(found)
 
 
 def holds_files(kind: pa.DataType) -> bool:
