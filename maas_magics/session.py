@@ -109,6 +109,8 @@ class Session(Runs):
                 return source.restore({"": columns[wanted]})
             return source.restore(_of_heads(columns, self.backend.models.get(prediction.model), request))
         info = self.backend.models.get(prediction.model)
+        if not request.probabilities:  # of each pixel they are many
+            columns = {name: values for name, values in columns.items() if getattr(values, "ndim", 1) < 4}
         return source.restore(_flat(columns, info))
 
     def _show(self, source: Any, prediction: Prediction, show: Callable[[Highlighted], None]) -> None:
@@ -302,7 +304,7 @@ def _flat(columns: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
         if getattr(values, "ndim", 1) == 1:
             flat[name] = values
             continue
-        if info.vector:
+        if info.vector or values.ndim > 2:
             from maas_magics.core.data.vectors import one_column
 
             flat[name] = one_column(values)

@@ -17,11 +17,13 @@ from maas_magics.core.context import Context
 from maas_magics.core.data.arrow import Array, as_text, is_text, read_numbers
 from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.data.labels import TEXT
+from maas_magics.core.data.masked import is_masked, may_be_masks
 from maas_magics.core.data.media import leaving_out
 from maas_magics.core.data.sources import Rereadable, Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.spanned import is_spanned
 from maas_magics.core.data.target import mostly, named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered, left_out
+from maas_magics.core.features.masked import as_masks
 from maas_magics.core.features.spanned import as_tags
 from maas_magics.core.features.tagged import check_tags
 from maas_magics.core.features.unreadable import checks_for, readable, share_of
@@ -101,7 +103,7 @@ def _scored(
         table, values, beside.bad = _readable(predictor, request, table, values)
         for note in beside.notes:
             notify(note)
-        values = _tags(predictor, table, values)
+        values = _masks(predictor, table, _tags(predictor, table, values))
         predictor.answers.check_rows(values)
         _check_tags(predictor, table, values)
         known = predictor.answers.known(values)
@@ -184,7 +186,7 @@ def _scored_chunks(
         dtype = values.dtype
         for text in predictor.processor.cautions(features):
             caution(text)
-        values = _tags(predictor, features, values)
+        values = _masks(predictor, features, _tags(predictor, features, values))
         predictor.answers.check_rows(values)
         _check_tags(predictor, features, values)
         try:
@@ -216,6 +218,20 @@ def _tags(predictor: Predictor, table: pa.Table, values: Array) -> Array:
     if column not in table.column_names:
         raise DataError(f"There is no column {column!r}.", did_you_mean(column, table.column_names))
     return as_tags(table.column(column), values, column, predictor.answers.names[0])
+
+
+def _masks(predictor: Predictor, table: pa.Table, values: Array) -> Array:
+    """Masks as the model sees the pictures that they are of; any other target as it is."""
+    feature = next((feature for feature in predictor.processor.features if feature.masked), None)
+    if not may_be_masks(values):
+        return values
+    if feature is None or not predictor.answers.row:
+        if is_masked(values):
+            raise DataError("The target holds masks, which the model does not answer.", "Give its labels.")
+        return values
+    if feature.name not in table.column_names:
+        raise DataError(f"There is no column {feature.name!r}.", did_you_mean(feature.name, table.column_names))
+    return as_masks(feature, table.column(feature.name), values, predictor.answers.names[0])
 
 
 def _decoded(predictor: Predictor, table: pa.Table, source: Source, known: Array, worst: Worst) -> Array:

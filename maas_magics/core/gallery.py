@@ -13,14 +13,14 @@ from maas_magics.api.errors import DataError
 from maas_magics.api.gallery import MOST, Example, Gallery
 from maas_magics.api.tables import format_number
 from maas_magics.core.data import media
-from maas_magics.core.data.arrow import tensors
+from maas_magics.core.data.arrow import Array, tensors
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.features import augment
 from maas_magics.core.features.declared import declared
 from maas_magics.core.features.fitting import FitConfig, Layout
 from maas_magics.core.features.modalities import modalities, modality_of
 from maas_magics.core.features.profile import TableProfile, image_like
-from maas_magics.core.features.thumbnails import LEAST, of_array, tried
+from maas_magics.core.features.thumbnails import LEAST, of_array, overlaid, tried
 
 VARIED = 5
 """Ways in which each row of a gallery of augmented rows is varied."""
@@ -53,7 +53,9 @@ def answered(data: Any, csv: str | None, answers: Any, model: str, only_files: b
     for row, value in enumerate(_values(table, name)[: len(told)]):
         shown = tried(modalities.get(kind).show, value)
         if shown is not None:
-            title, note = told[row]
+            title, note, mask = told[row]
+            if mask is not None:
+                shown = overlaid(shown[0], mask), b""
             found.append(Example(row=row, title=title, note=note, image=shown[0], audio=shown[1]))
     return Gallery(caption=f"{model}: {name}", examples=tuple(found)) if found else None
 
@@ -65,18 +67,29 @@ def _first(rows: Any) -> Any:
     return rows[:MOST] if isinstance(rows, (list, np.ndarray)) else rows
 
 
-def _told(answers: Any) -> list[tuple[str, str]]:
-    """Answer and how sure it is, in words, of the first rows."""
+def _told(answers: Any) -> list[tuple[str, str, Array | None]]:
+    """Answer and how sure it is, in words, of the first rows; and the mask, where that is the answer."""
     table = next(iter(open_source(_first(answers)).chunks(MOST)))
     name = "prediction" if "prediction" in table.column_names else table.column_names[0]
-    told = []
+    told: list[tuple[str, str, Array | None]] = []
     for row in range(min(MOST, table.num_rows)):
         value = table.column(name)[row].as_py()
+        mask = np.array(value) if isinstance(value, list) else None
+        if mask is not None and mask.ndim == 2:
+            told.append((_areas(mask), "", mask))
+            continue
         title = format_number(value) if isinstance(value, float) else str(value)
         column = f"probability_{value}"
         sure = table.column(column)[row].as_py() if column in table.column_names else None
-        told.append((title, "" if sure is None else f"{sure:.0%} sure"))
+        told.append((title, "" if sure is None else f"{sure:.0%} sure", None))
     return told
+
+
+def _areas(mask: Array) -> str:
+    """How large a share of a mask each class has, the most frequent one left out."""
+    classes, counts = np.unique(mask, return_counts=True)
+    shares = sorted(zip(counts / mask.size, classes.tolist(), strict=True), reverse=True)
+    return ", ".join(f"{label}: {share:.0%}" for share, label in shares[1:4]) or f"all {shares[0][1]}"
 
 
 def augmented(data: Any, ways: Sequence[str], rows: int = 4, seed: int = 0, csv: str | None = None) -> Gallery:

@@ -664,6 +664,7 @@ def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: 
                 "timm",
                 "transformer",
                 "trees",
+                "unet",
             ],
         ),
         ("%train m --data df --task multi", ["multiclass", "multilabel"]),

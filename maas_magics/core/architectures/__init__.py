@@ -102,6 +102,8 @@ class Architecture:
     learns : bool
         Whether the module learns in a way of its own, ``learn(inputs, target, weights, rate, seed)``, which is called
         with all training rows once an epoch, in place of the steps of an optimizer.
+    of_pixels : bool
+        Whether it answers each pixel of a picture.
     """
 
     layout: Layout
@@ -113,6 +115,7 @@ class Architecture:
     probe: Callable[[int, Task], Recipe] | None = None
     lora: Callable[[int, Task], Recipe] | None = None
     learns: bool = False
+    of_pixels: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class EncodedRows(Dataset[Any]):
         Rows that always come together, which count as one: two of a pair.
     keeps : mapping of str to DecodedRows
         By column, what keeps what files hold.
+    masks : bool
+        Whether the target is a class for each pixel of a picture, which is varied as the picture is.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class EncodedRows(Dataset[Any]):
         augment: Mapping[str, float] | None = None,
         group: int = 1,
         keeps: Mapping[str, DecodedRows] | None = None,
+        masks: bool = False,
     ) -> None:
+        self._masks = masks
         self.keeps = dict(keeps or {})
         self.table, self.target, self.processor, self.transform = table, target, processor, transform
         self._augmentation = Augmentation(processor, augment) if augment else None
@@ -79,7 +83,10 @@ class EncodedRows(Dataset[Any]):
             made = self.transform(*entered)
             if vary is not None and seed is not None:
                 made = vary.made(made, seed, rows)
-        return *(x.clone() for x in made), self.target[rows]
+            target = self.target[rows]
+            if vary is not None and seed is not None and self._masks:
+                target = vary.masks(target, seed, rows)
+        return *(x.clone() for x in made), target.clone()
 
 
 class Lazy:
@@ -100,6 +107,8 @@ class Lazy:
         Bytes of what files hold that may be kept on disk.
     notify : callable
         Gets a sentence where the disk has less room.
+    masks : bool
+        Whether the target is a class for each pixel of a picture.
     """
 
     why_one_process: ClassVar[str] = "Rows that are encoded as they are requested go to one process."
@@ -115,7 +124,9 @@ class Lazy:
         group: int = 1,
         cache: int = ON_DISK,
         notify: Callable[[str], None] = lambda text: None,
+        masks: bool = False,
     ) -> None:
+        self._masks = masks
         self._cache, self._notify = cache, notify
         self._train, self._held, self._workers, self._seed = train, held, workers, seed
         self._augment, self._group = augment, group
@@ -182,7 +193,9 @@ class Lazy:
                 for row, values in ready.seen.get(feature.name, {}).items() if ready is not None and same else ():
                     keep.keep(row, values)
         augment = None if held else self._augment
-        return EncodedRows(table, target, prepared.processor, prepared.transform, augment, self._group, keeps)
+        return EncodedRows(
+            table, target, prepared.processor, prepared.transform, augment, self._group, keeps, self._masks
+        )
 
     def _lengths(self, prepared: Prepared, part: EncodedRows) -> Array | None:
         """Length of each row, or of the longest of a group."""

@@ -494,11 +494,12 @@ def _label_counts(answers: Task, target: Array) -> Tensor | None:
     """Rows of each class, of several heads side by side; None where a row has not one label."""
     if answers.parts:
         parts = [_label_counts(head, target[name]) for name, head in zip(answers.names, answers.parts, strict=True)]
-        found = [part for part in parts if part is not None]
+        found = [part for part, head in zip(parts, answers.parts, strict=True) if part is not None and head.one_label]
         return torch.cat(found) if found else None
-    if not answers.one_label:
+    if not answers.one_label and not (answers.exclusive and answers.row):
         return None
-    return torch.from_numpy(np.bincount(answers.known(target).reshape(-1), minlength=len(answers.classes)))
+    known, classes = answers.known(target).reshape(-1), len(answers.classes)
+    return torch.from_numpy(np.bincount(known[(known >= 0) & (known < classes)], minlength=classes))
 
 
 def _weighed(rows: Rows) -> pa.Table:

@@ -20,6 +20,7 @@ from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.batches.decoded import parsed_size
 from maas_magics.core.batches.inputs import chosen_of
 from maas_magics.core.batches.lazy import Lazy
+from maas_magics.core.batches.masks import has_pictures, with_masks
 from maas_magics.core.batches.own_module import own_module
 from maas_magics.core.batches.pairs import declared_pairs, paired
 from maas_magics.core.batches.prepare import (
@@ -38,6 +39,7 @@ from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.streaming import Stream, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
+from maas_magics.core.data.masked import is_masked, may_be_masks
 from maas_magics.core.data.sources import Rereadable
 from maas_magics.core.data.spanned import is_list_of_spans, is_spanned
 from maas_magics.core.data.tagged import is_lists_of_text, is_tagged
@@ -47,6 +49,7 @@ from maas_magics.core.features.augment import check_taken
 from maas_magics.core.features.augment import parsed as parsed_augment
 from maas_magics.core.features.declared import declared, has_ports
 from maas_magics.core.features.fitting import Layout
+from maas_magics.core.features.profile import image_like
 from maas_magics.core.features.spanned import as_tags, with_texts
 from maas_magics.core.features.tagged import WORDS, check_tags, with_words
 from maas_magics.core.losses.heads import parsed
@@ -166,7 +169,11 @@ def training_rows(
         train_rows = paired(train_rows, *names, notify)
         validation = None if validation is None else paired(validation, *names, lambda text: None)
     kinds = data.feature
-    if is_spanned(train_rows.target):
+    masks = False
+    if is_masked(train_rows.target) or (may_be_masks(train_rows.target) and has_pictures(train_rows, data)):
+        train_rows, validation, void = with_masks(data, model, train_rows, validation, names[0], notify)
+        beside.no_target, masks = beside.no_target if void is None else void, True
+    elif is_spanned(train_rows.target):
         kinds, train_rows, validation = _texts_of(specs, train_rows, validation, names[0], notify)
     elif is_tagged(train_rows.target):
         kinds = _words_of(specs, train_rows, validation, names[0], ports=by_ports(model))
@@ -178,7 +185,10 @@ def training_rows(
         raise OptionError(
             "--feature says what a column is to a network that reads texts.", "Drop --feature, or --model."
         )
-    chosen, layout = layout_of(model, train_rows.table, array)
+    wanted = "unet" if model == "auto" and (masks or _of_pixels(train_rows)) else model
+    chosen, layout = layout_of(wanted, train_rows.table, array)
+    if masks and not architectures.get(chosen).of_pixels:
+        raise OptionError(f"{chosen} answers a row, and not each pixel of a picture.", "--model unet")
     given = architectures.get(chosen).given if isinstance(model, str) else None
 
     def standardise(head: str) -> bool:
@@ -210,7 +220,7 @@ def training_rows(
     if encoded:
         group, cache = 2 if pairs else 1, parsed_size(specs.run.cache)
         workers = specs.run.loader_workers or 0
-        lazy = Lazy(train_rows, validation, workers, seed, augment, group, cache, notify)
+        lazy = Lazy(train_rows, validation, workers, seed, augment, group, cache, notify, masks=masks)
     elif pairs:
         raise OptionError("Pairs are of texts, pictures or sounds.", f"--feature {pairs[0]}=text")
     return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
@@ -292,6 +302,14 @@ def _texts_of(
         return replace(rows, target=as_tags(rows.table.column(column), rows.target, column, name, notify))
 
     return kinds, tagged(train, notify), None if held is None else tagged(held, lambda text: None)
+
+
+def _of_pixels(rows: Rows) -> bool:
+    """Whether rows are arrays of pictures, with a class for each of their pixels."""
+    if not may_be_masks(rows.target) or not image_like(rows.table.schema, 4):
+        return False
+    shape = tuple(rows.table.schema.types[0].shape)
+    return rows.target.shape[1:] in (shape[:2], shape[-2:])
 
 
 def _has_gaps(train: Rows, held: Rows | None) -> bool:

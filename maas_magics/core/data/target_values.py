@@ -24,6 +24,7 @@ from maas_magics.core.data.arrow import (
     tensors,
 )
 from maas_magics.core.data.labels import is_decimal
+from maas_magics.core.data.masked import holds_masks, masks_of_rows
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.origin import several_labels
 from maas_magics.core.data.spanned import is_list_of_spans, spans_of_rows
@@ -219,6 +220,8 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
         return found
     if pa.types.is_boolean(kind):
         return np.asarray(values.to_numpy(), dtype=bool)
+    if holds_masks(values):
+        return masks_of_rows(values)
     if is_text(kind):
         return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
     if pa.types.is_integer(kind):

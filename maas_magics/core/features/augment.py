@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from maas_magics.api.errors import OptionError, did_you_mean
@@ -111,6 +112,15 @@ class Augmentation:
                 draw = Draw(seed, rows, feature.name)
                 found[place] = feature.varied_after(found[place], self._how_of(feature), draw)
         return tuple(found)
+
+    def masks(self, target: Tensor, seed: int, rows: Sequence[int]) -> Tensor:
+        """Masks (n, positions, or one more), varied as the pictures that they are of."""
+        feature = next(one for one in self._features if one.masked)
+        height, width = feature.shape[1:]
+        positions = height * width
+        laid = target[:, :positions].reshape(-1, 1, height, width)
+        varied = feature.varied_mask(laid, self._how_of(feature), Draw(seed, rows, feature.name))
+        return torch.cat([varied.reshape(len(target), -1).to(target.dtype), target[:, positions:]], 1)
 
     def _how_of(self, feature: Feature) -> dict[str, float]:
         return {name: most for name, most in self._how.items() if name in feature.augments}

@@ -15,7 +15,11 @@ GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness of a picture (ITU-R BT.601)."""
 
 
-def varied(pictures: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+MOVES = ("flip", "crop", "rotate")
+"""Ways that move pixels, and change none."""
+
+
+def varied(pictures: Tensor, how: Mapping[str, float], draw: Draw, nearest: bool = False) -> Tensor:
     """Pictures that are mirrored, cut, turned, of other colours, or covered in part.
 
     Parameters
@@ -26,6 +30,8 @@ def varied(pictures: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
         Some of those of pictures, with their strengths.
     draw : Draw
         Random numbers for these rows.
+    nearest : bool
+        Whether each pixel is the nearest one, and not a mean of several.
 
     Returns
     -------
@@ -36,7 +42,7 @@ def varied(pictures: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
     if "flip" in how:
         x = torch.where((draw.uniform("flip") < how["flip"]).view(-1, 1, 1, 1), x.flip(3), x)
     if "crop" in how or "rotate" in how:
-        x = _seen_from_elsewhere(x, how, draw)
+        x = _seen_from_elsewhere(x, how, draw, "nearest" if nearest else "bilinear")
     if "color" in how:
         x = _coloured(x, how["color"], draw)
     if "erase" in how:
@@ -44,7 +50,7 @@ def varied(pictures: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
     return x
 
 
-def _seen_from_elsewhere(x: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+def _seen_from_elsewhere(x: Tensor, how: Mapping[str, float], draw: Draw, mode: str) -> Tensor:
     """A part of each picture, turned, as large as the picture; what lies outside is mirrored in."""
     height, width = x.shape[2:]
     area = 1 - how.get("crop", 0.0) * draw.uniform("area")[:, 0]
@@ -61,7 +67,7 @@ def _seen_from_elsewhere(x: Tensor, how: Mapping[str, float], draw: Draw) -> Ten
         1,
     )
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return F.grid_sample(x, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
 def _coloured(x: Tensor, most: float, draw: Draw) -> Tensor:

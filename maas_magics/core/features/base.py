@@ -7,7 +7,7 @@ to a service: `Feature.encode`. The graph half is a torch module that stands in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -54,6 +54,8 @@ class Feature(msgspec.Struct, frozen=True):
         Whether raw values are the bytes of files, and not texts.
     answered : bool
         Whether each place of a raw row has an answer of its own.
+    masked : bool
+        Whether each pixel of a value may have an answer; see `mask`.
     spanned : bool
         Whether words of a text have answers, which are handed out as spans of its letters; see `answer`.
     """
@@ -70,6 +72,7 @@ class Feature(msgspec.Struct, frozen=True):
     binary: ClassVar[bool] = False
     answered: ClassVar[bool] = False
     spanned: ClassVar[bool] = False
+    masked: ClassVar[bool] = False
 
     @property
     def augments(self) -> tuple[str, ...]:
@@ -89,6 +92,20 @@ class Feature(msgspec.Struct, frozen=True):
             Random numbers for these rows.
         """
         return entered
+
+    def varied_mask(self, mask: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """Class indices of each pixel, moved as `varied` moves the pixels of a column that is ``masked``.
+
+        Parameters
+        ----------
+        mask : Tensor, shape (n, 1, height, width)
+            Of each row.
+        how : mapping of str to float
+            Some of ``augments``, with their strengths.
+        draw : Draw
+            Random numbers for these rows.
+        """
+        return mask
 
     def varied_after(self, made: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
         """What the network gets of some training rows, varied.
@@ -196,6 +213,23 @@ class Feature(msgspec.Struct, frozen=True):
         raw = self.encode(ready)
         self.check(raw)
         return self.enter(raw)
+
+    def mask(self, value: bytes, mask: Any) -> Array:
+        """Class numbers of what the network sees of a value, int32 (height, width), where it is ``masked``.
+
+        Parameters
+        ----------
+        value : bytes
+            Of the file.
+        mask : bytes, list or ndarray
+            Of the file of a picture whose pixels are class numbers, or these, (height, width).
+
+        Raises
+        ------
+        DataError
+            If it cannot be decoded, or is of another size.
+        """
+        raise NotImplementedError
 
     @property
     def costly(self) -> Array | None:

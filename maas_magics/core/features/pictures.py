@@ -136,6 +136,60 @@ def _shaped(found: Any, size: tuple[int, int], resample: Any, whole: bool, edge:
     return found.resize(size, resample, box=(*first, *last))
 
 
+def mask(picture: bytes, data: Any, height: int, width: int, whole: bool = False, edge: int = 0) -> Array:
+    """Class numbers of each pixel of a picture as it is `decoded`, int32 (height, width).
+
+    Parameters
+    ----------
+    picture : bytes
+        Of the picture's file.
+    data : bytes, list or ndarray
+        Of the mask's file, or its class numbers: a palette's are its indices.
+    height, width, whole, edge
+        As of `decoded`.
+
+    Raises
+    ------
+    DataError
+        If the mask cannot be decoded, holds colours, or has not the size of the picture.
+    """
+    from PIL import Image
+
+    values = _class_numbers(data) if isinstance(data, bytes) else np.asarray(data)
+    if values.ndim != 2 or values.dtype.kind not in "iub":
+        raise DataError("This is not a mask of class numbers, (height, width).", "Whole numbers, such as 0 and 1.")
+    if picture:
+        tall, wide, _ = sides(picture)
+        if values.shape != (tall, wide):
+            raise DataError(
+                f"The mask has {values.shape[0]} × {values.shape[1]} pixels, and its picture {tall} × {wide}.",
+                "Give masks of the pictures' size.",
+            )
+    found = Image.fromarray(np.ascontiguousarray(values, dtype=np.int32), "I")
+    if found.size != (width, height):
+        found = _shaped(found, (width, height), Image.Resampling.NEAREST, whole, edge)
+    return np.asarray(found, dtype=np.int32)
+
+
+def _class_numbers(data: bytes) -> Array:
+    """The pixels of a mask, upright."""
+    from PIL import Image, ImageOps
+
+    if not data:
+        raise DataError("The mask is missing.", "Leave the row out.")
+    found = opened(data)
+    try:
+        values = np.asarray(ImageOps.exif_transpose(found))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"The mask cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
+    if values.ndim == 3:
+        colours = values[..., :1] if found.mode == "LA" else values[..., :3]
+        if (colours != colours[..., :1]).any():
+            raise DataError("The mask holds colours, and no class numbers.", "Grey or palette PNG files hold those.")
+        values = colours[..., 0]
+    return values.astype(np.int32) if values.dtype.kind in "iub" else values
+
+
 def check(data: bytes) -> None:
     """Raise `DataError` for a picture that cannot be decoded."""
     decoded(data, 8, 8, 1)

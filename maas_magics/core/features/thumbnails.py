@@ -25,6 +25,9 @@ SECONDS, RATE = 5.0, 16_000
 Shown = tuple[bytes, bytes]
 """A picture as JPEG or PNG, and a sound as MP3; the latter is empty for pictures."""
 
+COLOURS = ((230, 85, 13), (49, 130, 189), (49, 163, 84), (158, 84, 200), (240, 196, 25), (0, 170, 170))
+"""Of the classes of a mask."""
+
 BLUE = 76, 120, 168
 RAMP = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
 """Colours from silence to the loudest; about matplotlib's *magma*."""
@@ -66,6 +69,36 @@ def of_array(values: Array, lowest: float | None = None, highest: float | None =
     times = max(1, 64 // max(spread.shape[1:]))
     large = spread.repeat(times, axis=1).repeat(times, axis=2)
     return _saved(large[0] if len(large) == 1 else large.transpose(1, 2, 0), "PNG"), b""
+
+
+def overlaid(picture: bytes, mask: Array) -> bytes:
+    """A small picture with a mask over its middle: each class but the most frequent one in a colour.
+
+    Parameters
+    ----------
+    picture : bytes
+        Of its file.
+    mask : ndarray, shape (height, width)
+        Class of each pixel.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as found:
+        seen = np.asarray(found.convert("RGB"), dtype=np.float64)
+    tall, wide = seen.shape[:2]
+    height, width = mask.shape
+    scale = min(tall / height, wide / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (tall - size[0]) // 2, (wide - size[1]) // 2
+    rows = np.minimum((np.arange(size[0]) / scale).astype(int), height - 1)
+    columns = np.minimum((np.arange(size[1]) / scale).astype(int), width - 1)
+    large = mask[rows][:, columns]
+    classes, counts = np.unique(mask, return_counts=True)
+    part = seen[top : top + size[0], left : left + size[1]]
+    for label in sorted(set(classes.tolist()) - {classes[counts.argmax()]}):
+        there = large == label
+        part[there] = 0.45 * part[there] + 0.55 * np.array(COLOURS[int(label) % len(COLOURS)])
+    return _saved(seen.round().astype(np.uint8), "PNG")
 
 
 def of_sound(data: bytes) -> Shown:

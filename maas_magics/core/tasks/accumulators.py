@@ -188,6 +188,7 @@ MADE: dict[Any, Callable[[], Accumulator]] = {
     whole.rmse: RootMeanSquare,
     whole.r2: Explained,
     whole.balanced_accuracy: lambda: ConfusionCounts(whole.confusion_counts, whole.balanced_of_counts),
+    whole.mean_iou: lambda: ConfusionCounts(whole.confusion_counts, whole.iou_of_counts),
     whole.f1: F1,
 }
 """What accumulates each metric of the package; `whole.auc` needs all scores."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -89,6 +89,17 @@ class Dense(Multiclass, frozen=True, tag="dense"):
         return cls((TARGET,), tuple(range(width)), flat=False, kind=kind, axes=axes, ignored=IGNORED)
 
     @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """Of masks, how far their areas and those of the answers are the same."""
+        return ("mean_iou", "accuracy") if len(self.axes) == 2 and self.shape is None else super().default_metrics
+
+    def metrics(self) -> Mapping[str, Callable[..., float]]:
+        """Metrics of labels, and of areas."""
+        from maas_magics.core.tasks.metrics import mean_iou
+
+        return {**super().metrics(), "mean_iou": mean_iou}
+
+    @property
     def positions(self) -> int:
         """How many a row has."""
         return math.prod(self.axes)
@@ -137,13 +148,11 @@ class Dense(Multiclass, frozen=True, tag="dense"):
 
     def known(self, values: Array) -> Array:
         """Class indices of every position, int64 (n · positions,)."""
-        flat = values.reshape(-1)
-        if self.ignored is None:
-            return super().known(flat)
-        found = np.full(len(flat), self.ignored, dtype=np.int64)
-        there = flat != self.ignored
-        found[there] = super().known(flat[there])
-        return found
+        labels, places = np.unique(values.reshape(-1), return_inverse=True)
+        found = np.full(len(labels), self.ignored or 0, dtype=np.int64)
+        there = np.ones(len(labels), dtype=bool) if self.ignored is None else labels != self.ignored
+        found[there] = super().known(labels[there])
+        return found[places.reshape(-1)]
 
     def answering(self, row: tuple[int, ...]) -> Task | None:
         """Classes behind the rows, or last."""

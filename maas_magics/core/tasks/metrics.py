@@ -198,6 +198,19 @@ def r2(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
     return explained_share(found["residual"], found["total"])
 
 
+def iou_of_counts(counts: Tensor) -> float:
+    """Mean intersection over union of the classes that occur or are answered, by a confusion matrix."""
+    counts = counts.double()
+    both = counts.diagonal()
+    either = counts.sum(0) + counts.sum(1) - both
+    return float((both[either > 0] / either[either > 0]).mean())
+
+
+def mean_iou(decoded: Tensor, target: Tensor, weights: Weights = None) -> float:
+    """Of each class, pixels that have it and are answered so, over those of which either is so; the mean of classes."""
+    return iou_of_counts(confusion_counts(decoded, target, weights))
+
+
 LABELS: dict[str, Metric] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
@@ -206,7 +219,7 @@ LABELS: dict[str, Metric] = {
     "log_loss": log_loss,
 }
 QUANTITIES: dict[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2}
-OURS = frozenset((*LABELS.values(), *QUANTITIES.values()))
+OURS = frozenset((*LABELS.values(), mean_iou, *QUANTITIES.values()))
 
 
 def evaluate(

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.nested import is_listed, stacked, without_views
+from maas_magics.core.data.vectors import listed
 from maas_magics.core.registry import Registry
 
 Answers = Mapping[str, Any]
@@ -228,7 +229,13 @@ def as_arrow(columns: Answers) -> pa.Table:
     columns : mapping of str to ndarray or pyarrow.DictionaryArray
         Answers, one entry a row.
     """
-    return pa.table({n: _undictionaried(v) if isinstance(v, pa.DictionaryArray) else v for n, v in columns.items()})
+    return pa.table({name: _as_arrow(values) for name, values in columns.items()})
+
+
+def _as_arrow(values: Any) -> Any:
+    if isinstance(values, pa.DictionaryArray):
+        return _undictionaried(values)
+    return listed(values) if len(values) and getattr(values[0], "ndim", 0) > 1 else values
 
 
 def _undictionaried(values: pa.DictionaryArray) -> pa.Array:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features import pictures
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
-from maas_magics.core.features.fitting import Tell
-from maas_magics.core.features.modalities import Modality, modalities
+from maas_magics.core.features.fitting import FitConfig, Tell
+from maas_magics.core.features.modalities import Modality, modalities, options_of
 from maas_magics.core.features.pictures import AUGMENTS
 from maas_magics.core.features.port import Port
 from maas_magics.core.features.thumbnails import of_picture
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 LARGEST = 64
 """Height and width of pictures that come in several sizes, or in larger ones, as a network from scratch sees them."""
+
+MOST_SIDE = 1024
+"""Height and width that may be declared."""
 
 ASKED = 200
 """Pictures whose size and colours are looked at."""
@@ -60,6 +64,8 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    masked: ClassVar[bool] = True
+
     resample: str = "bilinear"
     whole: bool = False
     edge: int = 0
@@ -89,6 +95,10 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
         size = self.height, self.width, self.channels
         return pictures.decoded(data, *size, self.resample, self.whole, self.edge)
 
+    def mask(self, value: bytes, mask: Any) -> Array:
+        """Class numbers of each pixel, int32 (height, width): by the nearest pixel of the mask."""
+        return pictures.mask(value, mask, self.height, self.width, self.whole, self.edge)
+
     @property
     def missing(self) -> Array:
         """The mean of each channel everywhere."""
@@ -113,6 +123,12 @@ class ImageFeature(FileFeature, frozen=True, kw_only=True, tag="image"):
         from maas_magics.core.features.augment_pictures import varied
 
         return varied(entered, how, draw)
+
+    def varied_mask(self, mask: Tensor, how: Mapping[str, float], draw: Draw) -> Tensor:
+        """Masks, mirrored, cut and turned as their pictures."""
+        from maas_magics.core.features.augment_pictures import MOVES, varied
+
+        return varied(mask, {name: most for name, most in how.items() if name in MOVES}, draw, nearest=True)
 
     @property
     def reader(self) -> str:
@@ -157,6 +173,10 @@ class ImageProfile(FileProfile):
 
     kind = "image"
 
+    def __init__(self, field: pa.Field, fit: FitConfig) -> None:
+        super().__init__(field, fit)
+        self._side = _side(field)
+
     def finish(self, sample: pa.ChunkedArray, notify: Tell) -> ImageFeature | None:
         """What the column is."""
         if self._given:
@@ -168,9 +188,9 @@ class ImageProfile(FileProfile):
         found = media.each(values, pictures.sides, self._read, self.name, (0, 0, False))
         sizes = {(height, width) for height, width, _ in found}
         channels = 3 if any(colours for *_, colours in found) else 1
-        height, width = sizes.pop() if len(sizes) == 1 else (LARGEST, LARGEST)
-        if max(height, width) > LARGEST:
-            height, width = _fitted(height, width)
+        height, width = sizes.pop() if len(sizes) == 1 else (self._side, self._side)
+        if max(height, width) > self._side:
+            height, width = _fitted(height, width, self._side)
         few = {row: few[row] for row in list(few)[:: max(1, len(few) // DECODED)]}
         grey = np.zeros((channels, height, width), dtype=np.uint8)
         rows = media.each(
@@ -194,10 +214,29 @@ class ImageProfile(FileProfile):
         )
 
 
-def _fitted(height: int, width: int) -> tuple[int, int]:
-    """Sides of the same shape, the longer one `LARGEST`."""
+def _fitted(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Sides of the same shape, the longer one of so many pixels."""
     most = max(height, width)
-    return max(8, round(height * LARGEST / most)), max(8, round(width * LARGEST / most))
+    return max(8, round(height * longest / most)), max(8, round(width * longest / most))
+
+
+def _side(field: pa.Field) -> int:
+    """Pixels of the longer side that were declared.
+
+    Raises
+    ------
+    OptionError
+        If they are no such number.
+    """
+    asked = options_of(field).get("size")
+    if asked is None:
+        return LARGEST
+    if not asked.isdigit() or not 8 <= int(asked) <= MOST_SIDE:
+        raise OptionError(
+            f"The size of the pictures of {field.name!r} is {asked!r}; 8 to {MOST_SIDE} pixels were expected.",
+            f"--feature {field.name}=image(size=128)",
+        )
+    return int(asked)
 
 
 def recognise(values: pa.ChunkedArray) -> str:
@@ -206,4 +245,6 @@ def recognise(values: pa.ChunkedArray) -> str:
     return "holds pictures" if media.are_most(map(pictures.is_picture, heads)) else ""
 
 
-modalities.register("image")(Modality(ImageFeature, ImageProfile, recognise, pictures.check, of_picture))
+modalities.register("image")(
+    Modality(ImageFeature, ImageProfile, recognise, pictures.check, of_picture, options=("size",))
+)
