@@ -70,10 +70,10 @@ def right(name: str, rows: pd.DataFrame, truth: Any) -> float:
     return float((np.asarray(maas.predict(name, rows)["prediction"]) == np.asarray(truth)).mean())
 
 
-@pytest.mark.parametrize("model", ["auto", "textcnn", "transformer"])
+@pytest.mark.parametrize("model", ["auto", "bow", "textcnn", "transformer"])
 def test_texts_are_learnt_exported_and_answered(model: str, store: Path) -> None:
     rows, other = reviews(), reviews(1)
-    trained = maas.train("mood", rows, "label", model=model, epochs=8, lr=5e-3)
+    trained = maas.train("mood", rows, "label", model=model, **{} if model == "bow" else {"epochs": 8, "lr": 5e-3})
     assert trained.info.architecture == ("fusion" if model == "auto" else model)
     assert [(spec.name, spec.datatype, spec.shape) for spec in trained.info.signature.inputs] == [
         ("review", "BYTES", (-1, 1))
@@ -94,6 +94,28 @@ def test_a_text_has_one_answer_alone_among_others_and_of_any_length(store: Path)
     alone = [np.asarray(maas.predict("mood", {"review": [text]})["probability_1"])[0] for text in texts]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert np.isfinite(together).all()
+
+
+def test_a_bag_of_words_counts_words_beside_numbers_and_categories(store: Path) -> None:
+    rows = scenes()[["review", "price", "shop", "label"]]
+    trained = maas.train("m", rows, "label", model="bow", epochs=3)
+    net = maas.load("m")
+    assert trained.info.architecture == "bow" and sum(p.numel() for p in net.parameters()) > 65_536
+    maas.export("m")
+    asked = rows.drop(columns="label")
+    found = maas.predict("m", asked)
+    words = asked.assign(review=[" ".join(reversed(text.split())) for text in asked.review])
+    alone = maas.train("alone", rows, "label", model="bow", params={"pairs": 0}, epochs=3)
+    assert alone.info.architecture == "bow" and len(found) == len(rows)
+    one, other = (np.asarray(maas.predict("alone", table)["probability_yes"]) for table in (asked, words))
+    np.testing.assert_allclose(one, other, atol=1e-5)  # without pairs no order counts
+    for options, said in (
+        ({"data": scenes()}, "bow is for texts"),
+        ({"params": {"pairs": -1}}, "pairs is -1"),
+        ({"task": "embedding", "pairs": ("review", "shop"), "target": None}, "bow|network over texts"),
+    ):
+        with pytest.raises(MaasError, match=said):
+            maas.train("no", **{"data": rows, "target": "label", "model": "bow", "epochs": 1} | options)
 
 
 def test_the_file_beside_an_export_is_all_that_another_program_needs(store: Path, tmp_path: Path) -> None:

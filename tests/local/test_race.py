@@ -49,7 +49,7 @@ def test_the_best_network_wins_and_the_leaderboard_says_what_each_costs(store: P
             DataSpec(data=(rng.normal(size=(20, 9, 9)).astype("float32"), np.arange(20) % 2)),
             ("linear", "trees", "cnn", "resnet"),
         ),
-        (DataSpec(data=pd.DataFrame({"t": TEXTS, "y": 1.0}), target="y"), ("textcnn", "transformer")),
+        (DataSpec(data=pd.DataFrame({"t": TEXTS, "y": 1.0}), target="y"), ("bow", "textcnn", "transformer")),
         (DataSpec(data=pd.DataFrame({"t": TEXTS, "n": 2.0, "y": 1.0}), target="y"), ("fusion",)),
         (
             DataSpec(data=pd.DataFrame({"t": [["a"], ["b", "c"]], "y": [["O"], ["O", "O"]]}), target="y"),

@@ -652,6 +652,7 @@ def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: 
         (
             "%train m --data df --model ",
             [
+                "bow",
                 "cnn",
                 "fusion",
                 "hf",

@@ -26,7 +26,7 @@ CONVOLVED = 8
 
 TABLE = ("linear", "trees", "tabm")
 PICTURES = ("linear", "trees", "cnn", "resnet")
-TEXTS = ("textcnn", "transformer")
+TEXTS = ("bow", "textcnn", "transformer")
 PHOTOGRAPHS = ("fusion", "resnet")
 MIXED = ("fusion",)
 TAGGED = ("transformer",)

@@ -1,0 +1,57 @@
+"""Linear and logistic regression on the words of texts: quick, and a figure for other networks to pass."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from maas_magics.api.errors import OptionError
+from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
+from maas_magics.core.architectures.linear import Linear
+from maas_magics.core.networks.bag_of_words import BagOfWords
+from maas_magics.core.tasks.base import Task
+
+
+def bow(features: NetworkInputs, outputs: int, *, task: Task, pairs: int = 65_536) -> nn.Module:
+    """A bag of words: one weight for each token, and for each two in a row, and output; their order does not count.
+
+    Parameters
+    ----------
+    features : NetworkInputs
+        The columns, of which one or more are texts.
+    outputs : int
+        One for each class, label or quantity; of two classes, one for both.
+    task : Task
+        What is learnt.
+    pairs : int
+        Weights for two tokens in a row, which share them by a hash; 0 for none.
+    """
+    if task.of_words or task.of_pairs or any(port.kind != "text" for port in features.ports):
+        raise OptionError("bow is for texts with an answer each, and for numbers and categories.", "--model auto")
+    if pairs < 0:
+        raise OptionError(f"pairs is {pairs}; 0 or more was expected.", "--set pairs=65536")
+    return BagOfWords(Linear(features, outputs, task=task), features.ports, outputs, pairs)
+
+
+def recipe(rows: int, task: Task) -> Recipe:
+    """AdamW at a falling rate, some 1,000 steps at least.
+
+    Parameters
+    ----------
+    rows : int
+        Training rows.
+    task : Task
+        The fitted target; not used.
+    """
+    batch_size = 32 if rows < 4_000 else 64
+    return Recipe(
+        optimizer="AdamW",
+        lr=0.03,
+        weight_decay=0.01,
+        schedule="linear",
+        batch_size=batch_size,
+        epochs=min(100, max(20, 1_000 // max(1, rows // batch_size))),
+        patience=5,
+    )
+
+
+architectures.register("bow")(Architecture("ports", bow, recipe))
