@@ -300,6 +300,16 @@ class Feature(msgspec.Struct, frozen=True):
         """
         return None
 
+    def entered_sizes(self, entered: Array) -> Array | None:
+        """Tokens of each row as it enters a graph, int64 (n,), without the padding behind; None where none can be cut.
+
+        Parameters
+        ----------
+        entered : ndarray, shape (n, tokens)
+            What `enter` made.
+        """
+        return None
+
     @property
     def most_tokens(self) -> int:
         """Tokens of a row that the network reads at most; 0 where rows have none, or any number."""

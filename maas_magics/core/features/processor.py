@@ -137,6 +137,11 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         pairs = zip(self.features, raw, strict=True)
         return [feature.enter(values) if feature.hosted else values for feature, values in pairs]
 
+    def entered_sizes(self, entered: Sequence[Array]) -> list[Array | None]:
+        """Tokens of each row of every array that enters a graph; None of those whose padding cannot be cut off."""
+        pairs = zip(self.features, entered, strict=True)
+        return [feature.entered_sizes(values) if feature.hosted else None for feature, values in pairs]
+
     @property
     def entries(self) -> tuple[TensorSpec, ...]:
         """What enters the graph of an export."""

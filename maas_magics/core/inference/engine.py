@@ -50,6 +50,11 @@ class Engine:
             (i, whole[value.type]) for i, value in enumerate(self.session.get_outputs()) if value.type in whole
         ]
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether nothing but the processor computes."""
+        return list(self.session.get_providers()) == ["CPUExecutionProvider"]
+
     def run(self, raw: Sequence[Array]) -> dict[str, Array]:
         """Outputs by name for raw arrays in the order of the signature.
 

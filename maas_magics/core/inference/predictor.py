@@ -44,6 +44,12 @@ CHUNK_BYTES = 16 * 2**20
 TOKENS = 8_192
 """Tokens of rows that differ in length and are answered at once, those of padding included."""
 
+GROUP = 1_024
+"""Tokens of rows of about one length that ONNX Runtime is asked at once: more would leave a processor's caches."""
+
+PADDING = 32
+"""Tokens of padding in such a group; more of them cost more than another call does."""
+
 LOOKED_AT = 2_000
 """Rows that are looked at to say how many are cut."""
 
@@ -89,6 +95,7 @@ class Predictor:
             self.engine = open_one_pass(folder, shared)
         elif file.is_file():
             self.engine = Engine(file, shared)
+        self._split = isinstance(self.engine, Engine) and self.engine.on_cpu
         self._model = None if self.engine else model()
         weights = file if file.is_file() else folder / WEIGHTS
         self.size = weights.stat().st_size if weights.is_file() else 0
@@ -170,13 +177,32 @@ class Predictor:
         """What an engine answers to raw rows: to many that differ in length, some of about one length at a time."""
         sizes = self.processor.sizes(raw) if self._hosted else None
         if sizes is None or len(sizes) * sizes.max() <= TOKENS:
-            found = run(self._entering(raw))
+            found = self._entered(run, raw)
         else:
-            found = in_groups(lambda rows: run(self._entering(self._narrowed(rows))), raw, sizes, TOKENS)
+            found = in_groups(lambda rows: self._entered(run, self._narrowed(rows)), raw, sizes, TOKENS)
         if self._answered is None:
             return found
         places = raw[self._answered].shape[1]  # a graph has some for tokens beyond, and a group fewer
         return {name: _of_places(values, places) for name, values in found.items()}
+
+    def _entered(self, run: Callable[[Sequence[Array]], dict[str, Array]], raw: Sequence[Array]) -> dict[str, Array]:
+        """Answers to raw rows; on a processor, of those groups whose tokens hold next to no padding."""
+        arrays = self._entering(raw)
+        if not self._hosted or not self._split or len(arrays[0]) == 1:
+            return run(arrays)
+        sizes = self.processor.entered_sizes(arrays)
+        known = [each for each in sizes if each is not None]
+        if not known:
+            return run(arrays)
+        ragged = [place for place, each in enumerate(sizes) if each is not None]
+
+        def some(rows: list[Array]) -> dict[str, Array]:
+            for place in ragged:
+                longest = self.processor.features[place].entered_sizes(rows[place])
+                rows[place] = rows[place] if longest is None else rows[place][:, : longest.max()]
+            return run(rows)
+
+        return in_groups(some, arrays, np.max(known, axis=0), GROUP, PADDING)
 
     def _narrowed(self, raw: list[Array]) -> list[Array]:
         """Rows without the padding behind the longest, where each place has an answer."""

@@ -129,6 +129,13 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
         most = self.windows * self.longest
         return np.array([min(most, 2 + len(text) // 4) for text in raw[:, 0]], dtype=np.int64)
 
+    def entered_sizes(self, entered: Array) -> Array | None:
+        """Tokens of each text, one at least, int64 (n,); of several windows, None."""
+        if self.windows > 1:
+            return None
+        there = entered != self.padding
+        return np.where(there.any(axis=1), entered.shape[1] - there[:, ::-1].argmax(axis=1), 1).astype(np.int64)
+
     @property
     def most_tokens(self) -> int:
         """Tokens that a row is cut at, special ones of one window included."""
