@@ -25,6 +25,7 @@ NAMES = (
     "reload",
     "tables",
     "serving",
+    "encoder",
     "remote",
     "soak",
 )
@@ -32,7 +33,7 @@ NAMES = (
 GATE = "gate"
 """Only where it is asked for: it needs another checkout."""
 
-OPTIONS = ("first", GATE, "serving", "soak", "stream", "tables")
+OPTIONS = ("encoder", "first", GATE, "serving", "soak", "stream", "tables")
 """Those that take options."""
 
 if __name__ == "__main__":

@@ -44,14 +44,22 @@ class Load:
     each: float = 0.0
 
 
-def load(url: str, body: Body, connections: int, seconds: int, folder: Path, check: bool = False) -> Load:
+def load(
+    url: str,
+    body: Body,
+    connections: int,
+    seconds: int,
+    folder: Path,
+    check: bool = False,
+    script: Path = SCRIPT,
+) -> Load:
     """Post a body on some connections for some seconds; ``check`` counts whatever is not 200, and is slower."""
     data, headers = folder / "body", folder / "headers"  # a file, for a command line is everybody's to read
     data.write_bytes(body.data)
     headers.write_text("".join(f"{name}: {value}\n" for name, value in body.headers.items()))
     command = ["taskset", "-c", str(cores()[1]), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
     done = subprocess.run(
-        [*command, "-s", str(SCRIPT), url, "--", str(data), str(headers)],
+        [*command, "-s", str(script), url, "--", str(data), str(headers)],
         capture_output=True,
         text=True,
         env={name: value for name, value in os.environ.items() if name != "CHECK"} | ({"CHECK": "1"} if check else {}),

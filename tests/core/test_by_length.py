@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_padding_behind_the_last_token_is_told_from_one_in_between() -> None:
 def test_texts_of_all_lengths_answer_as_each_alone(
     store: Path, monkeypatch: pytest.MonkeyPatch, columns: tuple[str, ...]
 ) -> None:
-    words = np.random.default_rng(0).choice(["sun", "rain", "cold", "warm", "wind", "snow"], (60, 80))
+    words = np.random.default_rng(0).choice(["sun", "rain", "cold", "warm", "wind", "snow"], (40, 80))
     table = pd.DataFrame(
         {name: [" ".join(row[: 3 + (7 * i + k) % 77]) for i, row in enumerate(words)] for k, name in enumerate(columns)}
     )
@@ -76,3 +77,17 @@ def test_texts_of_all_lengths_answer_as_each_alone(
     for name in together.columns.drop("prediction"):
         assert np.allclose(np.asarray(together[name]), np.asarray(alone[name]), atol=1e-5)
     assert predictor.PADDING < predictor.GROUP < predictor.TOKENS
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or (os.cpu_count() or 1) < 2, reason="takes two processors")
+def test_a_process_with_fewer_processors_gets_no_more_threads(store: Path) -> None:
+    maas.train("m", np.eye(8, dtype="float32").repeat(4, 0), np.arange(32) % 2, epochs=1, validation=0.0)
+    file = Path(maas.export("m").path) / "model.onnx"
+    able = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(able)})
+    try:
+        assert Engine(file).session.get_session_options().intra_op_num_threads == 1
+    finally:
+        os.sched_setaffinity(0, able)
+    if len(able) == os.cpu_count():
+        assert Engine(file).session.get_session_options().intra_op_num_threads == 0  # ONNX Runtime's own choice

@@ -178,11 +178,6 @@ def context() -> str | None:
     return "fork" if sys.platform == "linux" else None
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check_importable(dataset: Any) -> None:
     """Raise where workers that are started anew could not find a dataset's class.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import onnxruntime
 
 from maas_magics.api.errors import StoreError
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.processors import cores
 from maas_magics.core.runtimes import unanswered
 
 SMALL = 8 * 2**20
@@ -32,6 +34,10 @@ class Engine:
     def __init__(self, file: Path, shared: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        if (own := cores()) < (os.cpu_count() or 1):
+            options.intra_op_num_threads = (
+                own  # ONNX Runtime counts those of the whole machine, which would wait in turns
+            )
         if shared:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.enable_cpu_mem_arena = False

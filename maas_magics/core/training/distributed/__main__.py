@@ -37,6 +37,7 @@ from maas_magics.core.losses.check import few_rows
 from maas_magics.core.losses.make import make_loss, mass_of
 from maas_magics.core.networks.modules import make_module
 from maas_magics.core.networks.source import run_source
+from maas_magics.core.processors import cores
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.distributed import messages as words
 from maas_magics.core.training.distributed.group import (
@@ -51,7 +52,7 @@ from maas_magics.core.training.distributed.group import (
 from maas_magics.core.training.distributed.messages import NamedNetwork, SourceNetwork, WorkerConfig
 from maas_magics.core.training.distributed.shard import SharedCheckpoints, shard, whole
 from maas_magics.core.training.plan import Plan, TrainingHistory
-from maas_magics.core.training.steps.devices import cores, threads
+from maas_magics.core.training.steps.devices import threads
 from maas_magics.core.training.steps.matmul_backend import through_onednn
 from maas_magics.core.training.steps.memory_format import arrange
 from maas_magics.core.training.steps.out_of_memory import MicroBatching, error_of, is_out_of_memory

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 
 import torch
 
 from maas_magics.api.errors import OptionError
+from maas_magics.core.processors import cores
 
 SMALL_STEP = 4e7
 """Weights × rows of a step below which a second thread costs more than it brings."""
@@ -49,11 +49,6 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise OptionError(f"There is no device {name!r} here.", "--device auto") from None
     return device
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -22,7 +22,8 @@ from maas_magics.core.batches.batches import Batch, Batches, FromLoader
 from maas_magics.core.batches.blocks import Blocks
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_rows import BatchIndices, ReadBatch
-from maas_magics.core.batches.loader_workers import Readers, cores
+from maas_magics.core.batches.loader_workers import Readers
+from maas_magics.core.processors import cores
 from maas_magics.core.tasks.losses import Loss
 from maas_magics.core.training.steps.step_config import StepConfig
 from maas_magics.core.training.tuning import fast
