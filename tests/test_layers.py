@@ -43,7 +43,19 @@ TRAINING = ("steps", "tuning", "compiling", "", "distributed")
 """Rooms of ``core/training``, the room itself among them: each may import those before it. Only `run` starts the processes of a distributed one."""
 
 CORE = (
-    *("compat", "registry", "memory", "tracing", "delivery", "chunks", "data", "features", "networks", "graphs"),
+    *(
+        "compat",
+        "processors",
+        "registry",
+        "memory",
+        "tracing",
+        "delivery",
+        "chunks",
+        "data",
+        "features",
+        "networks",
+        "graphs",
+    ),
     *("tasks", "losses"),
     *(
         "architectures",
