@@ -5,13 +5,16 @@ Imports no torch, so that a file that needs none is checked in a moment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maas_magics.api.signature import NUMPY, TensorSpec
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.features.base import LENGTH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +36,15 @@ REPEATS = 7
 DRAWN = 300
 """Rows drawn where none were kept."""
 
+DRAWN_BYTES = 24 * 2**20
+"""Bytes of the rows that are drawn, where a row is large; `LEAST` rows in any case."""
+
+BATCH_BYTES = 16 * 2**20
+"""Bytes of the rows that are answered at once, where a row is large: what a network makes of them is far larger."""
+
+LEAST = 16
+"""Rows that are drawn at least."""
+
 
 def example(model: Model) -> tuple[Tensor, ...]:
     """Inputs of the model's graph, `ROWS` rows of zeros and empty text, or of whatever texts and files hold."""
@@ -44,17 +56,26 @@ def example(model: Model) -> tuple[Tensor, ...]:
 def drawn(model: Model) -> list[Array]:
     """Raw rows drawn at random, where none were kept with the model: numbers about as those it was trained on."""
     random = np.random.default_rng(0)
-    return [feature.drawn(DRAWN, random) for feature in model.processor.features]
+    row = sum(_bytes(feature.entry) for feature in model.processor.features)
+    rows = max(LEAST, min(DRAWN, DRAWN_BYTES // row))
+    return [feature.drawn(rows, random) for feature in model.processor.features]
+
+
+def _bytes(spec: TensorSpec) -> int:
+    """Of a row; of open axes some length."""
+    return math.prod(LENGTH if size < 0 else size for size in spec.shape[1:]) * np.dtype(NUMPY[spec.datatype]).itemsize
 
 
 def ask(run: Callable[[Sequence[Array]], Array], raw: Sequence[Array], padded: Sequence[int] = ()) -> Array:
     """Answers to all rows, in batches of one, two and seven first and the rest in 256: a fixed batch size would show.
 
-    Inputs whose places are ``padded`` are cut to the longest row of each part: a fixed length would show.
+    Of large rows fewer are answered at once. Inputs whose places are ``padded`` are cut to the longest row of each
+    part: a fixed length would show.
     """
     rows = len(raw[0])
+    most = max(1, min(256, BATCH_BYTES // max(1, sum(values.nbytes for values in raw) // max(1, rows))))
     parts, start = [], 0
-    for size in (1, 2, 7, *([256] * (rows // 256 + 1))):
+    for size in (1, min(2, most), min(7, most), *([most] * (rows // most + 1))):
         if start >= rows:
             break
         parts.append(run(cut([values[start : start + size] for values in raw], padded)))

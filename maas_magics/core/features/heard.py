@@ -19,6 +19,10 @@ def ends(samples: Tensor) -> Tensor:
     return there.amax(1, keepdim=True)
 
 
+FOURIER = 512
+"""Samples of a frame of Kaldi's with the zeros behind it."""
+
+
 class Standardised(nn.Module):
     """Samples of mean 0 and variance 1 for each sound by itself, as wav2vec 2.0 takes them; padding stays 0."""
 
@@ -64,6 +68,48 @@ class WhisperMel(nn.Module):
         return (torch.maximum(found, loudest - 8.0) + 4.0) / 4.0
 
 
+class KaldiMel(nn.Module):
+    """The log-mel spectrogram of Kaldi's ``fbank`` as transformers computes it; 0 behind a sound, then both levelled.
+
+    Each frame loses its mean, then 0.97 of the sample before from each: with the window and the transform of Fourier
+    that is one convolution.
+
+    Parameters
+    ----------
+    bands : int
+        Bands of the mel scale.
+    rate : int
+        Samples a second.
+    mean, spread : float
+        What is taken off, and what it is divided by.
+    """
+
+    def __init__(self, bands: int, rate: int, mean: float, spread: float) -> None:
+        super().__init__()
+        self.mean, self.spread = mean, spread
+        places = np.arange(WINDOW)
+        turns = 2 * np.pi * np.outer(np.arange(FOURIER // 2 + 1), places) / FOURIER
+        hann = 0.5 - 0.5 * np.cos(2 * np.pi * places / (WINDOW - 1))
+        before = np.eye(WINDOW) - 0.97 * np.eye(WINDOW, k=-1)
+        before[0, 0] = 1 - 0.97
+        ready = hann[:, None] * before @ (np.eye(WINDOW) - 1 / WINDOW)
+        basis = np.concatenate([np.cos(turns), np.sin(turns)]) @ ready
+        self.register_buffer("basis", torch.tensor(basis[:, None], dtype=torch.float32), persistent=False)
+        self.basis: Tensor
+        self.register_buffer("bank", torch.tensor(kaldi_bank(rate, bands), dtype=torch.float32), persistent=False)
+        self.bank: Tensor
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Float32 (n, frames, bands) of samples (n, length) within −1…1."""
+        parts = F.conv1d(samples.unsqueeze(1), self.basis, stride=HOP)
+        half = self.bank.shape[1]
+        power = parts[:, :half].square() + parts[:, half:].square()
+        found = torch.log(torch.matmul(self.bank, power).clamp(min=float(np.finfo(np.float32).eps)))
+        frames = torch.div(ends(samples) - WINDOW, HOP, rounding_mode="floor") + 1
+        there = torch.arange(found.shape[2], device=samples.device) < frames
+        return (torch.where(there.unsqueeze(1), found, 0.0).transpose(1, 2) - self.mean) / self.spread
+
+
 class RecordingMel(WhisperMel):
     """The same of recordings of several lengths, with a band behind the others: whether a frame is in the recording."""
 
@@ -88,4 +134,21 @@ def slaney_bank(rate: int, bands: int) -> Array:
     up = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
     down = (edges[2:, None] - at) / np.diff(edges)[1:, None]
     found: Array = np.clip(np.minimum(up, down), 0, None) * (2 / (edges[2:] - edges[:-2]))[:, None]
+    return found
+
+
+def kaldi_bank(rate: int, bands: int) -> Array:
+    """Triangular filters, (bands, frequencies of a frame), triangles of Kaldi's mel scale from 20 Hz up.
+
+    Mel is 1127 · ln(1 + f / 700).
+    """
+
+    def mel(frequency: Array) -> Array:
+        return np.asarray(1127 * np.log(1 + frequency / 700))
+
+    edges = np.linspace(*mel(np.array([20.0, rate // 2])), bands + 2)
+    at = mel(np.arange(FOURIER // 2 + 1) * rate / FOURIER)
+    up = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    down = (edges[2:, None] - at) / np.diff(edges)[1:, None]
+    found: Array = np.clip(np.minimum(up, down), 0, None)
     return found

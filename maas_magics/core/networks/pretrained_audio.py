@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError
 from maas_magics.core.features.heard import HOP, WINDOW, ends
 from maas_magics.core.features.port import Port
 from maas_magics.core.networks.encoders import masked_mean
 from maas_magics.core.networks.pretrained import Pretrained
+
+OF_SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
+"""Kinds of networks over samples."""
 
 
 class PretrainedSound(Pretrained):
@@ -59,6 +62,41 @@ class PretrainedSound(Pretrained):
         return masked_mean(states.transpose(1, 2), there.unsqueeze(1))
 
 
+class ToTheEnd(nn.Module):
+    """The convolutions of wav2vec 2.0, normalised over a sound without the zeros behind it: as if there were none.
+
+    Parameters
+    ----------
+    inner : nn.Module
+        Those of transformers.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.conv_layers = inner.conv_layers
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Vectors (n, width, frames) of samples (n, length)."""
+        x, long = samples.unsqueeze(1), ends(samples)
+        for layer in cast("Iterable[Any]", self.conv_layers):
+            kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+            long = (torch.div(long - kernel, stride, rounding_mode="floor") + 1).clamp(min=1)
+            norm = getattr(layer, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm):
+                x = layer.activation(_normalised(layer.conv(x), long.unsqueeze(1), norm))
+            else:
+                x = layer(x)
+        return x
+
+
+def _normalised(x: Tensor, long: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Each channel with mean 0 and variance 1 over its first frames, scaled and shifted."""
+    there = torch.arange(x.shape[2], device=x.device) < long
+    mean = torch.where(there, x, 0.0).sum(2, keepdim=True) / long
+    spread = torch.where(there, x - mean, 0.0).square().sum(2, keepdim=True) / long
+    return (x - mean) * torch.rsqrt(spread + norm.eps) * norm.weight[:, None] + norm.bias[:, None]
+
+
 def given(known: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """What a sound is like for a network, of what its feature extractor is configured to.
 
@@ -81,7 +119,7 @@ def given(known: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]
         bands = int(known.get("feature_size", config.get("num_mel_bins", 80)))
         longest = float(known.get("chunk_length", 30))
         return {"rate": rate, "form": "whisper", "bands": bands, "longest": longest, "start": True}
-    if int(known.get("feature_size", 1)) != 1:
+    if int(known.get("feature_size", 1)) != 1 or str(config.get("model_type")) not in OF_SAMPLES:
         raise ModelError(
             f"A network {config.get('model_type')!r} hears a spectrogram of its own, which is not made here.",
             "wav2vec 2.0, HuBERT, WavLM or Whisper.",

@@ -9,17 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError, OptionError
+from maas_magics.core.features.heard import ends
 from maas_magics.core.features.port import Port
 from maas_magics.core.networks.hub import open_folder
 from maas_magics.core.networks.pretrained import built, read_model
+from maas_magics.core.networks.pretrained_audio import ToTheEnd
 from maas_magics.core.networks.tagger import NEVER, tag_outputs
 
 AUTO = {
     "text": "AutoModelForSequenceClassification",
     "words": "AutoModelForTokenClassification",
     "image": "AutoModelForImageClassification",
+    "audio": "AutoModelForAudioClassification",
 }
 """Class of transformers that makes a network, by the kind of column that it is for."""
+
+LEAST = 400
+"""Samples that a network over samples hears at least."""
 
 ABSENT = -1
 """In the place of a label: a tag that the network does not have."""
@@ -49,6 +55,10 @@ class WithHead(nn.Module):
         self.kind, self.padding, self.longest, self.base = port.kind, port.padding, port.longest, base
         self.inner = built(config, AUTO[port.kind])
         own = self.inner.config.num_labels
+        self.of_samples = port.kind == "audio" and len(port.shape) == 1
+        if self.of_samples:
+            base_model = getattr(self.inner, self.inner.base_model_prefix)
+            base_model.feature_extractor = ToTheEnd(base_model.feature_extractor)
         self.order = tuple(order) or tuple(range(own))
         if len(self.order) != outputs:
             raise OptionError(
@@ -72,9 +82,14 @@ class WithHead(nn.Module):
         self.inner.load_state_dict(loaded.state_dict())
 
     def forward(self, numeric: Tensor, categorical: Tensor, x: Tensor) -> Tensor:
-        """Outputs (n, labels) of ids (n, tokens) or pictures; (n, words, 1 + tags) of ids and places of words."""
+        """Outputs (n, labels) of ids (n, tokens), pictures, sounds; (n, words, 1 + tags) of ids and places of words."""
         if self.kind == "image":
             return cast(Tensor, self.inner(pixel_values=x).logits)
+        if self.of_samples:
+            there = torch.arange(x.shape[1], device=x.device) < ends(x).clamp(min=LEAST)
+            return cast(Tensor, self.inner(x, attention_mask=there.long()).logits)
+        if self.kind == "audio":
+            return cast(Tensor, self.inner(x).logits)
         if self.kind == "text":
             return self._of_ids(x)
         first = x[:, 1].unsqueeze(-1)

@@ -14,7 +14,7 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.features import mel, sounds
 from maas_magics.core.features.file_columns import FileFeature, FileProfile
 from maas_magics.core.features.fitting import Tell
-from maas_magics.core.features.heard import HOP, Standardised, WhisperMel
+from maas_magics.core.features.heard import HOP, WINDOW, KaldiMel, Standardised, WhisperMel
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.port import Port
 from maas_magics.core.features.thumbnails import of_sound
@@ -48,17 +48,21 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
         Of each sound; a shorter one has silence around it, of a longer one the middle is heard.
     bands : int
         Of the mel spectrogram that the network gets.
-    form : {"mel", "whisper", "samples", "standardised"}
-        What the network gets: a mel spectrogram, that of Whisper, samples, or those of mean 0 and variance 1.
+    form : {"mel", "whisper", "fbank", "samples", "standardised"}
+        What the network gets: a mel spectrogram, that of Whisper or of Kaldi, samples, or those of mean 0 and
+        variance 1.
     start : bool
         Whether a shorter sound has silence behind it only, and the beginning of a longer one is heard.
+    level : tuple of float
+        What is taken off the spectrogram of Kaldi, and what it is divided by.
     """
 
     rate: int
     samples: int
     bands: int = BANDS
-    form: Literal["mel", "whisper", "samples", "standardised"] = "mel"
+    form: Literal["mel", "whisper", "fbank", "samples", "standardised"] = "mel"
     start: bool = False
+    level: tuple[float, float] = (0.0, 1.0)
 
     @property
     def spec(self) -> TensorSpec:
@@ -75,6 +79,8 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
         """Of a row of what the network gets."""
         if self.form in ("samples", "standardised"):
             return (self.samples,)
+        if self.form == "fbank":
+            return 1 + (self.samples - WINDOW) // HOP, self.bands
         return self.bands, self.samples // HOP if self.form == "whisper" else mel.frames(self.samples, self.rate)
 
     @property
@@ -99,6 +105,8 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
             return Standardised()
         if self.form == "whisper":
             return WhisperMel(self.bands, self.rate)
+        if self.form == "fbank":
+            return KaldiMel(self.bands, self.rate, *self.level)
         return mel.LogMel(self.rate, self.bands)
 
     @property
