@@ -417,9 +417,9 @@ def stop(job: str) -> None:
     Parameters
     ----------
     job : str
-        Id of a job, or its first four characters or more.
+        Id of a job, its first four characters or more, or the model that it makes.
     """
-    current().job(job).stop()
+    current().job_of(job, going=True).stop()
 
 
 @declared
@@ -429,9 +429,9 @@ def logs(job: str) -> list[Event]:
     Parameters
     ----------
     job : str
-        Id of a job, or its first four characters or more.
+        Id of a job, its first four characters or more, or the model that it makes.
     """
-    return list(current().job(job).events(follow=False))
+    return list(current().job_of(job).events(follow=False))
 
 
 @declared

@@ -45,7 +45,10 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds : float
         Wall time of the training.
     bytes : int
-        Size of all its files, exports included.
+        Size of all its files, exports included; of a variant that of its own.
+    variant : str
+        Name of an export that answers in its place, whose metrics then are those of the rows kept with the version;
+        empty for the version itself.
     """
 
     info: ModelInfo
@@ -55,6 +58,12 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     best_epoch: int = 0
     seconds: float = 0.0
     bytes: int = 0
+    variant: str = ""
+
+    @property
+    def ref(self) -> str:
+        """``NAME:VERSION``, or ``NAME:VERSION@variant``."""
+        return f"{self.info.ref}@{self.variant}" if self.variant else self.info.ref
 
     @property
     def epochs(self) -> int:
@@ -106,7 +115,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
             ("size", *(size(record.bytes) for record in self.records)),
             ("seconds", *(format_number(record.seconds) for record in self.records)),
         ]
-        return ("", *(info.ref for info in infos)), rows
+        return ("", *(record.ref for record in self.records)), rows
 
     def best(self) -> dict[int, set[int]]:
         """By row of `cells`, the columns with the best validation metric; none where all are equal."""

@@ -17,7 +17,7 @@ def compare(refs: Sequence[str], models: ModelStore) -> Comparison:
     Parameters
     ----------
     refs : sequence of str
-        ``NAME``, ``NAME:3`` or ``NAME@alias``; at least one.
+        ``NAME``, ``NAME:3``, ``NAME@alias`` or ``NAME@int8``; at least one.
     models : ModelStore
 
     Raises
@@ -29,7 +29,7 @@ def compare(refs: Sequence[str], models: ModelStore) -> Comparison:
     if not refs:
         raise OptionError("No model was named.", "%maas compare NAME OTHER:2")
     records = tuple(models.record(ref) for ref in refs)
-    named = [record.info.ref for record in records]
+    named = [record.ref for record in records]
     twice = next((ref for index, ref in enumerate(named) if ref in named[:index]), None)
     if twice is not None:
         raise OptionError(f"{twice} was named twice.", "Name each version once.")
@@ -39,7 +39,7 @@ def compare(refs: Sequence[str], models: ModelStore) -> Comparison:
 def _columns(records: Sequence[ModelRecord]) -> dict[str, list[Any]]:
     metrics = dict.fromkeys(name for record in records for name in record.info.metrics)
     columns: dict[str, list[Any]] = {
-        "model": [record.info.ref for record in records],
+        "model": [record.ref for record in records],
         "task": [record.info.task for record in records],
         "architecture": [record.info.architecture for record in records],
         "parameters": [record.info.parameters for record in records],

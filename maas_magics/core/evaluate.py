@@ -19,6 +19,7 @@ from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.masked import is_masked, may_be_masks
 from maas_magics.core.data.media import leaving_out
+from maas_magics.core.data.roles import weights_of
 from maas_magics.core.data.sources import Rereadable, Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.spanned import is_spanned
 from maas_magics.core.data.target import mostly, named, part, target_names
@@ -52,15 +53,18 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     target = request.target
     if target is None and not pair:
         target = _columns(answers)
-    if predictor.weights:
+    worst, weighed = Worst(predictor.processor, answers), Weighed(predictor.weights)
+    with leaving_out():
+        decoded, known = _scored(predictor, request, target, context.notify, worst, weighed)
+    outputs = answers.table(torch.from_numpy(np.ascontiguousarray(decoded)))
+    weights = weighed.weights(len(decoded))
+    if weights is not None:
+        weights = answers.row_weights(weights)
+    elif predictor.weights:
         context.notify(
             f"{predictor.ref} was trained with the weights {predictor.weights!r}; here every row counts alike."
         )
-    worst = Worst(predictor.processor, answers)
-    with leaving_out():
-        decoded, known = _scored(predictor, request, target, context.notify, worst)
-    outputs = answers.table(torch.from_numpy(np.ascontiguousarray(decoded)))
-    outputs, wanted, _ = answers.scored(outputs, torch.from_numpy(known))
+    outputs, wanted, weights = answers.scored(outputs, torch.from_numpy(known), weights)
     there = find_spec("torchmetrics") is not None
     trained = tuple(name for name in predictor.metrics if there or not name[:1].isupper())
     metrics = make_metrics(request.metrics or trained, answers)
@@ -68,12 +72,46 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     return Metrics(
         model=predictor.ref,
         rows=len(decoded) // (2 if answers.of_pairs else 1),
-        values=figures.evaluate(metrics, outputs, wanted),
-        baseline=baseline(metrics, answers, wanted),
+        values=figures.evaluate(metrics, outputs, wanted, weights),
+        baseline=baseline(metrics, answers, wanted, weights),
         classes=answers.labels if one_label else (),
         confusion=figures.confusion(outputs, wanted) if one_label else [],
         worst=worst.examples(),
     )
+
+
+class Weighed:
+    """Weights of the rows that are scored, where their column is among them.
+
+    Parameters
+    ----------
+    name : str
+        Of the column; empty where a model was trained without.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._parts: list[Array] = []
+
+    def begin(self) -> None:
+        """Forget the rows so far: they are read once more."""
+        self._parts = []
+
+    def add(self, table: pa.Table) -> None:
+        """Take in rows.
+
+        Raises
+        ------
+        DataError
+            If a weight is missing, or below 0.
+        """
+        if self._name in table.column_names:
+            self._parts.append(weights_of(self._name, table.column(self._name)))
+
+    def weights(self, rows: int) -> torch.Tensor | None:
+        """Weights of all rows, float64 (n,); None where not every row has one, or none weighs anything."""
+        found = np.concatenate(self._parts) if self._parts else np.zeros(0)
+        return torch.from_numpy(found) if len(found) == rows and found.sum() > 0 else None
 
 
 def _columns(answers: Task) -> Any:
@@ -84,7 +122,12 @@ def _columns(answers: Task) -> Any:
 
 
 def _scored(
-    predictor: Predictor, request: EvaluateRequest, target: Any, notify: Callable[[str], None], worst: Worst
+    predictor: Predictor,
+    request: EvaluateRequest,
+    target: Any,
+    notify: Callable[[str], None],
+    worst: Worst,
+    weighed: Weighed,
 ) -> tuple[Array, Array]:
     """Answers and target of every row that has one; of a file, only a chunk of its rows is in memory."""
     data, csv = request.data, request.csv
@@ -101,6 +144,7 @@ def _scored(
         beside = Beside()
         source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
         table, values, beside.bad = _readable(predictor, request, table, values)
+        weighed.add(table)
         for note in beside.notes:
             notify(note)
         values = _masks(predictor, table, _tags(predictor, table, values))
@@ -117,7 +161,7 @@ def _scored(
     source = typed(source, texts)
     assert isinstance(source, Rereadable)
     assumed: list[str] = []
-    while (scored := _scored_chunks(predictor, source, names, assumed.append, worst)) is None:
+    while (scored := _scored_chunks(predictor, source, names, assumed.append, worst, weighed)) is None:
         pass  # the type of the target turned out to be a wider one, and is known now
     for text in dict.fromkeys(assumed):
         notify(text)
@@ -162,9 +206,15 @@ def _texts_of(predictor: Predictor, names: Sequence[str]) -> list[str]:
 
 
 def _scored_chunks(
-    predictor: Predictor, source: Rereadable, names: Sequence[str], caution: Callable[[str], None], worst: Worst
+    predictor: Predictor,
+    source: Rereadable,
+    names: Sequence[str],
+    caution: Callable[[str], None],
+    worst: Worst,
+    weighed: Weighed,
 ) -> tuple[Array, Array] | None:
     worst.begin()
+    weighed.begin()
     parts: list[tuple[Array, Array]] = []
     dtype: Any = None
     unknown: DataError | None = None
@@ -184,6 +234,7 @@ def _scored_chunks(
         if dtype not in (None, values.dtype):
             return None
         dtype = values.dtype
+        weighed.add(features)
         for text in predictor.processor.cautions(features):
             caution(text)
         values = _masks(predictor, features, _tags(predictor, features, values))

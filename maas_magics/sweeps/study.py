@@ -269,7 +269,9 @@ def _newest(storage: JournalStorage, settings: dict[str, str], usual: dict[str, 
         raise OptionError(f"There is no sweep of {model!r} to resume.", "Drop --resume to begin one.")
     newest = max(here, key=lambda study: study.user_attrs["created"])
     before: dict[str, str] = usual | newest.user_attrs["settings"]
-    for name in settings:  # earlier versions wrote down more
+    if before.get("rows") and before["rows"] != settings["rows"]:  # earlier versions did not write it down
+        raise OptionError("The sweep to resume had other rows.", "Give the same data, or drop --resume to begin anew.")
+    for name in settings.keys() - {"rows"}:  # earlier versions wrote down more
         if _unset(name, before.get(name)) != _unset(name, settings.get(name)):
             raise OptionError(
                 f"The sweep to resume had another {name}: {before.get(name)}; now it is {settings.get(name)}.",

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.odd_spans import refuse_odd_spans
 
 MIXED = b"maas_magics.mixed"
 """Key of a field's metadata: ``b"numbers"`` where more than half of many mixed values were numbers, else
@@ -104,6 +105,7 @@ def objects(values: Sequence[Any]) -> pa.Array:
         return pa.array([None if value is None else _length(value) for value in found], pa.float64())
     if any(isinstance(value, bytes) for value in there) and all(isinstance(value, (bytes, str)) for value in there):
         return pa.array([_file(value) for value in found], pa.struct({"bytes": pa.large_binary(), "path": pa.string()}))
+    refuse_odd_spans(found)
     if not any(_is_number(value) or isinstance(value, (str, dt.date, np.datetime64)) for value in there):
         try:
             return pa.array(found, from_pandas=True)  # lists, dicts, bytes: who takes columns refuses them

@@ -146,7 +146,8 @@ def kaldi_bank(rate: int, bands: int) -> Array:
     def mel(frequency: Array) -> Array:
         return np.asarray(1127 * np.log(1 + frequency / 700))
 
-    edges = np.linspace(*mel(np.array([20.0, rate // 2])), bands + 2)
+    low, high = mel(np.array([20.0, rate // 2])).tolist()
+    edges = np.linspace(low, high, bands + 2)
     at = mel(np.arange(FOURIER // 2 + 1) * rate / FOURIER)
     up = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
     down = (edges[2:, None] - at) / np.diff(edges)[1:, None]

@@ -7,7 +7,7 @@ from maas_magics.core.features.modalities.image import ImageFeature
 from maas_magics.core.features.modalities.text import TextFeature
 from maas_magics.core.features.tokens import padding_id, tokenizer
 from maas_magics.core.importers import Imported, importers
-from maas_magics.core.importers.labels import labels_of
+from maas_magics.core.importers.labels import check_head, labels_of
 from maas_magics.core.networks.hub import HubFolder
 from maas_magics.core.networks.kinds import asked_of, kind_of
 from maas_magics.core.tasks.base import Link, Task
@@ -67,6 +67,7 @@ class TextClassification:
 
     def read(self, folder: HubFolder, column: str) -> Imported:
         """The text, and what it gets."""
+        check_head(folder, ("ForSequenceClassification",), "text-classification")
         return Imported("hf", text_feature(folder, column or "text"), task_of(folder), {"own_head": True})
 
 
@@ -79,6 +80,7 @@ class ImageClassification:
 
     def read(self, folder: HubFolder, column: str) -> Imported:
         """The picture, and what it gets."""
+        check_head(folder, ("ForImageClassification",), "image-classification")
         feature = ImageFeature(column or "picture", **asked_of(folder, "image"))
         return Imported("hf", feature, task_of(folder), {"own_head": True, "kind": "image"})
 

@@ -6,10 +6,13 @@ from maas_magics.core.data.labels import TEXT
 from maas_magics.core.features.modalities.words import WordsFeature
 from maas_magics.core.features.tokens import for_words, padding_id, tokenizer
 from maas_magics.core.importers import Imported, importers
-from maas_magics.core.importers.labels import labels_of
+from maas_magics.core.importers.labels import check_head, labels_of
 from maas_magics.core.networks.hub import HubFolder
 from maas_magics.core.networks.with_head import ABSENT
 from maas_magics.core.tasks.entities import NO_WORD, OUTSIDE, Entities
+
+HEAD = "ForTokenClassification"
+"""How the classes of transformers end that have it."""
 
 
 class TokenClassification:
@@ -17,10 +20,11 @@ class TokenClassification:
 
     def accepts(self, folder: HubFolder) -> bool:
         """Whether a folder holds such a network."""
-        return any(str(name).endswith("ForTokenClassification") for name in folder.config.get("architectures") or ())
+        return any(str(name).endswith(HEAD) for name in folder.config.get("architectures") or ())
 
     def read(self, folder: HubFolder, column: str) -> Imported:
         """The words, and their tags, 'O' the first."""
+        check_head(folder, (HEAD,), "token-classification")
         labels = labels_of(folder)
         tags = (OUTSIDE, *(label for label in labels if label != OUTSIDE))
         order = [labels.index(tag) if tag in labels else ABSENT for tag in tags]

@@ -6,6 +6,23 @@ from maas_magics.api.errors import ModelError
 from maas_magics.core.networks.hub import HubFolder
 
 
+def check_head(folder: HubFolder, endings: tuple[str, ...], kind: str) -> None:
+    """Raise `ModelError` where a folder's network has not the head that a kind of import is for.
+
+    Parameters
+    ----------
+    folder : HubFolder
+        The folder.
+    endings : tuple of str
+        Of the classes of transformers that have it.
+    kind : str
+        Name of the kind of import.
+    """
+    named = [str(name) for name in folder.config.get("architectures") or ()]
+    if named and not any(name.endswith(endings) for name in named):
+        raise ModelError(f"{folder.path} holds {', '.join(named)}, which {kind} is not for.", "Drop --kind.")
+
+
 def labels_of(folder: HubFolder) -> tuple[str, ...]:
     """Labels of a network, in the order of its outputs.
 

@@ -7,6 +7,7 @@ from maas_magics.core.features.heard import HOP, WINDOW
 from maas_magics.core.features.modalities.audio import AudioFeature
 from maas_magics.core.importers import Imported, importers
 from maas_magics.core.importers.classification import task_of
+from maas_magics.core.importers.labels import check_head
 from maas_magics.core.networks.hub import HubFolder
 from maas_magics.core.networks.kinds import asked_of
 
@@ -28,6 +29,7 @@ class AudioClassification:
 
     def read(self, folder: HubFolder, column: str) -> Imported:
         """The sound, and what it gets."""
+        check_head(folder, ENDINGS, "audio-classification")
         made = _fbank if folder.config.get("model_type") == "audio-spectrogram-transformer" else _heard
         return Imported("hf", made(folder, column or "sound"), task_of(folder), {"own_head": True, "kind": "audio"})
 

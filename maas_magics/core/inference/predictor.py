@@ -274,7 +274,7 @@ class Predictor:
             raise OptionError(
                 "A batch size is at least 1, and the number of likeliest labels at least 0.", "--batch-size 1024"
             )
-        any_rows, cuts = False, CutRows()
+        any_rows, cuts, infinite = False, CutRows(), InfiniteRows()
         for table in typed(source, self.processor.texts).chunks(size):
             if table.num_rows:
                 any_rows = True
@@ -284,13 +284,14 @@ class Predictor:
                         caution(text)
                 if caution is not None:
                     cuts.add(self.processor.features, raw)
+                    infinite.add(self.processor.features, raw)
                 if blank is not None:
                     blank(int(self.processor.blank(raw).sum()))
                 yield self.answer(raw, request)
         if not any_rows:
             raise DataError("The data has no rows.", "Give at least one row to predict.")
         if caution is not None:
-            for text in cuts.told:
+            for text in (*cuts.told, *infinite.told):
                 caution(text)
 
     def encode(self, table: Any, source: Source) -> list[Array]:
@@ -330,6 +331,29 @@ class CutRows:
         return [
             f"{cut:,} of {of} rows of {name!r} are longer than {most} tokens, and are cut there."
             for name, (cut, most) in self._cut.items()
+        ]
+
+
+class InfiniteRows:
+    """How many rows have infinite numbers, which no network takes."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+
+    def add(self, features: Sequence[Feature], raw: Sequence[Array]) -> None:
+        """Take in some rows."""
+        for feature, values in zip(features, raw, strict=True):
+            if feature.gaps and values.dtype.kind == "f" and (there := np.isinf(values)).any():
+                rows = int(there.reshape(len(values), -1).any(1).sum())
+                self._rows[feature.name] = self._rows.get(feature.name, 0) + rows
+
+    @property
+    def told(self) -> list[str]:
+        """A sentence for each column that has such rows."""
+        return [
+            f"{rows:,} {'row has' if rows == 1 else 'rows have'} infinite numbers in {name!r}, "
+            "and are answered as if they were missing."
+            for name, rows in self._rows.items()
         ]
 
 

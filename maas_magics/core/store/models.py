@@ -13,9 +13,9 @@ import msgspec
 
 from maas_magics.api.errors import InvalidName, ModelNotFound, StoreError, did_you_mean
 from maas_magics.api.records import ModelRecord
-from maas_magics.api.results import ModelInfo
+from maas_magics.api.results import Artifact, ModelInfo
 from maas_magics.core.store.manifest import read_manifest, rename
-from maas_magics.core.store.storage import open_storage, staging
+from maas_magics.core.store.storage import REPORT, open_storage, staging
 
 UNREADABLE = "cannot be read"
 """Task of a version in a list whose manifest is broken; requesting the version itself says why."""
@@ -161,12 +161,18 @@ class Store:
         return [self._shown(name, version) for version in self.storage.versions(name)]
 
     def record(self, ref: str) -> ModelRecord:
-        """All that is written down of the version that a reference names."""
-        name, version = self.whole(ref)
+        """All that is written down of the version, or of the variant of it, that a reference names."""
+        name, version, variant = self.find(ref)
         folder = self.folder(name, version)
         manifest = read_manifest(folder)
+        info = self._info(name, version)
+        if variant:
+            folder = folder / "exports" / variant
+            made = msgspec.json.decode((folder / REPORT).read_bytes(), type=Artifact)
+            info = msgspec.structs.replace(info, metrics=made.verification.metrics_after)
         return ModelRecord(
-            info=self._info(name, version),
+            info=info,
+            variant=variant,
             plan=manifest.plan,
             params=manifest.params,
             history=manifest.history,

@@ -699,9 +699,20 @@ def floats(values: Array, names: Sequence[str]) -> Array:
     try:
         return values.astype(np.float64)
     except (ValueError, TypeError):
+        if len(names) > 1:
+            of_text = next((name for name, one in zip(names, values.T, strict=False) if _holds_text(one)), names[0])
+            each = ", ".join(f"{name!r}: {name!r}" for name in names[:4])
+            raise DataError(
+                f"The target {of_text!r} holds text; several targets in a list are one answer of numbers.",
+                f"A model for each; a module of your own learns them together: target={{{each}}}",
+            ) from None
         raise DataError(
             f"The target {', '.join(names)!r} holds text, which is not a quantity.", "--task multiclass learns labels."
         ) from None
+
+
+def _holds_text(values: Array) -> bool:
+    return any(isinstance(value, str) for value in values.ravel().tolist())
 
 
 def _apart(before: Array, after: Array) -> Array:

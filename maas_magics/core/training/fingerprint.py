@@ -25,7 +25,9 @@ TOGETHER = {
 """Options that count by what they came to, by the name of what that is; any other counts by itself."""
 
 
-def fingerprint(said: Resolved, prepared: Prepared, title: str, parameters: int, size: str) -> dict[str, str]:
+def fingerprint(
+    said: Resolved, prepared: Prepared, title: str, parameters: int, size: str, learns: bool = False
+) -> dict[str, str]:
     """Every option of every spec but `run`, as text by the name of what it is about.
 
     Those of `TOGETHER` are written as version 0.1 wrote them, whose checkpoints hold no others.
@@ -39,6 +41,8 @@ def fingerprint(said: Resolved, prepared: Prepared, title: str, parameters: int,
         Weights that learn.
     size : str
         Rows of a step.
+    learns : bool
+        Whether the network learns in a way of its own, in which no other rate continues what was begun.
     """
     task, optimizer = said.task, said.optimizer
     smoothing = None if "label_smoothing" in said.usual else task.label_smoothing
@@ -64,6 +68,8 @@ def fingerprint(said: Resolved, prepared: Prepared, title: str, parameters: int,
             for name in spec.__struct_fields__
             if name not in left_out
         }
+    if learns:
+        alone["learning rate"] = str(optimizer.lr)  # all that was learnt is learnt again, from the first row on
     return together | alone
 
 

@@ -276,7 +276,9 @@ class TrainingRun:
 
     def _kept(self, made: Assembled, choice: TuningChoice) -> tuple[dict[str, str], dict[str, Any]]:
         """What a checkpoint must have been made of to be resumed, and what it holds of what was found."""
-        marks = fingerprint(self._said, self._prepared, self._title, self._parameters, made.size)
+        marks = fingerprint(
+            self._said, self._prepared, self._title, self._parameters, made.size, learns=hasattr(self._net, "learn")
+        )
         chosen = {"batch_size": made.rows, "onednn": made.rules.onednn}
         return marks, chosen | (choice.kept if self._run.fast is not None else {})
 

@@ -282,14 +282,24 @@ class Arrays:
     @staticmethod
     def accepts(data: Any) -> bool:
         """Anything that is an array, a mapping to arrays, or a list or tuple of rows."""
-        if isinstance(data, (str, bytes)) or hasattr(data, "__arrow_c_stream__") or looks_like_files(data):
+        if (
+            (isinstance(data, (str, bytes)) and not is_file(data))
+            or hasattr(data, "__arrow_c_stream__")
+            or looks_like_files(data)
+        ):
             return False
+        if is_file(data):
+            return True
         tensor = comes_from(data, "torch") and hasattr(data, "detach")
         return tensor or isinstance(data, (np.ndarray, Mapping, list, tuple)) or hasattr(data, "__array__")
 
     @staticmethod
     def open(data: Any) -> ArraySource:
-        """Arrays as a source; a list of dicts is read as rows of a table."""
+        """Arrays as a source; a list of dicts is read as rows of a table, and a picture or a sound alone as one row."""
+        if is_file(data):
+            return ArraySource({ARRAY: _objects([data])})
+        if isinstance(data, (list, tuple)) and data and all(map(is_file, data)):
+            return ArraySource({ARRAY: _objects(list(data))})
         if isinstance(data, Mapping):
             columns = {str(name): of_column(values) for name, values in data.items()}
             if not columns:
@@ -308,6 +318,19 @@ class Arrays:
             raise DataError("A single number is not data.", "Give an array of rows.")
         values = values[:, None] if values.ndim == 1 and values.dtype.kind in "biuf" else values
         return ArraySource({ARRAY: values}, torch=comes_from(data, "torch"))
+
+
+def is_file(data: Any) -> bool:
+    """Whether a value is one picture of Pillow, or the bytes of a file.
+
+    Parameters
+    ----------
+    data : Any
+        What the user gave as data, or an item of it.
+    """
+    if isinstance(data, (bytes, bytearray)):
+        return len(data) > 0
+    return type(data).__module__.startswith("PIL.") and hasattr(data, "save")
 
 
 def _is_lists(values: Values) -> bool:

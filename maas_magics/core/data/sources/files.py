@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import DataError
@@ -15,8 +16,9 @@ from maas_magics.core.data.files.dialect import read_dialect
 from maas_magics.core.data.files.documents import Documents
 from maas_magics.core.data.files.places import Place, find, first_line, looks_like_files, names_of
 from maas_magics.core.data.files.schemas import conform, key_types, unified
-from maas_magics.core.data.media import folder_of_files
-from maas_magics.core.data.sources import Answers, Source, as_arrow, as_pandas, plain, sources
+from maas_magics.core.data.media import PICTURES, SOUNDS, folder_of_files, is_path
+from maas_magics.core.data.sources import ARRAY, Answers, Source, as_arrow, as_pandas, plain, sources
+from maas_magics.core.data.sources.arrays import ArraySource
 from maas_magics.core.data.sources.frames import FrameSource
 
 
@@ -199,6 +201,8 @@ class Files:
 
     @staticmethod
     def open(data: Any, csv: str | None = None) -> Source:
-        """Path or URL as a source; a folder of pictures or sounds as a table of their paths."""
+        """Path or URL as a source; a picture or a sound as one row, a folder of them as a table of their paths."""
+        if isinstance(data, (str, os.PathLike)) and is_path(str(data), (*PICTURES, *SOUNDS)):
+            return ArraySource({ARRAY: np.array([str(data)], dtype=object)})
         pictures = folder_of_files(str(data)) if isinstance(data, (str, os.PathLike)) else None
         return FileSource(data, csv) if pictures is None else FrameSource(pictures)
