@@ -270,7 +270,9 @@ def _newest(storage: JournalStorage, settings: dict[str, str], usual: dict[str, 
     newest = max(here, key=lambda study: study.user_attrs["created"])
     before: dict[str, str] = usual | newest.user_attrs["settings"]
     if before.get("rows") and before["rows"] != settings["rows"]:  # earlier versions did not write it down
-        raise OptionError("The sweep to resume had other rows.", "Give the same data, or drop --resume to begin anew.")
+        raise OptionError(
+            "The data has changed since the sweep began, so its trials cannot be compared.", "Drop --resume."
+        )
     for name in settings.keys() - {"rows"}:  # earlier versions wrote down more
         if _unset(name, before.get(name)) != _unset(name, settings.get(name)):
             raise OptionError(

@@ -42,9 +42,9 @@ def test_a_sweep_of_other_rows_is_not_resumed() -> None:
     again = maas.train("m", data=TABLE, **QUICK, sweep="lr=[1e-3,1e-2]", trials=2, resume=True)
     assert [trial.value for trial in again.trials] == [trial.value for trial in found.trials]
     other = TABLE.assign(a=TABLE.a[::-1].to_numpy())
-    with pytest.raises(OptionError, match="The sweep to resume had other rows"):
+    with pytest.raises(OptionError, match="The data has changed since the sweep began"):
         maas.train("m", data=other, **QUICK, sweep="lr=[1e-3,1e-2]", trials=2, resume=True)
-    with pytest.raises(OptionError, match="The sweep to resume had other rows"):
+    with pytest.raises(OptionError, match="The data has changed since the sweep began"):
         maas.train("m", data=TABLE[:-1], **QUICK, sweep="lr=[1e-3,1e-2]", trials=2, resume=True)
 
 

@@ -19,7 +19,7 @@ def check_head(folder: HubFolder, endings: tuple[str, ...], kind: str) -> None:
         Name of the kind of import.
     """
     named = [str(name) for name in folder.config.get("architectures") or ()]
-    if named and not any(name.endswith(endings) for name in named):
+    if any("For" in name for name in named) and not any(name.endswith(endings) for name in named):
         raise ModelError(f"{folder.path} holds {', '.join(named)}, which {kind} is not for.", "Drop --kind.")
 
 
