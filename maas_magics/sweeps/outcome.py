@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import MaasError
 from maas_magics.api.requests import TrainRequest
 from maas_magics.api.results import TrainedModel
 from maas_magics.api.specs import SPECS, RunSpec
 from maas_magics.api.sweep import Trial
 from maas_magics.core.data.frame import frame_of
-from maas_magics.core.data.sources import Rereadable, is_files, open_source
+from maas_magics.core.data.told_apart import digest_of
 from maas_magics.sweeps.study import Study, TrialOutcome
-
-ENDS = 10_000
-"""Rows at the beginning and at the end that tell data apart."""
 
 
 def settings_of(request: TrainRequest, place: str) -> dict[str, str]:
@@ -33,41 +27,7 @@ def settings_of(request: TrainRequest, place: str) -> dict[str, str]:
         for name in spec.__struct_fields__
         if spec is not RunSpec and name not in left_out
     }
-    return found | {"place": place, "rows": rows_of(request)}
-
-
-def rows_of(request: TrainRequest) -> str:
-    """Digest of how the rows begin and end, and of how many there are; of loaders and datasets only what they are.
-
-    Parameters
-    ----------
-    request : TrainRequest
-        Its data, and its target where that is an array.
-    """
-    data = request.data
-    if data is None:
-        return ""
-    parts = list(data) if isinstance(data, tuple) and len(data) == 2 and not is_files(data) else [data]
-    parts += [request.target] if hasattr(request.target, "shape") else []
-    digest = hashlib.sha256()
-    for part in parts:
-        try:
-            source = open_source(part, request.csv if is_files(part) else None)
-        except MaasError:
-            digest.update(type(part).__name__.encode())
-            continue
-        if isinstance(source, Rereadable):
-            ends, rows = [next(iter(source.chunks(ENDS)), pa.table({}))], source.size()
-        else:
-            table = source.table()
-            ends, rows = [table.slice(0, ENDS), table.slice(max(0, len(table) - ENDS))], len(table)
-        digest.update(str(rows).encode())
-        for end in ends:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, end.schema) as writer:
-                writer.write_table(end)
-            digest.update(sink.getvalue())
-    return digest.hexdigest()[:16]
+    return found | {"place": place, "rows": digest_of(request.data, request.target, request.csv)}
 
 
 def publish_best(study: Study, best: TrialOutcome, name: str, backend: Backend) -> TrainedModel:
