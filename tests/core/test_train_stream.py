@@ -196,7 +196,7 @@ def test_from_one_window_the_weights_are_those_of_memory_to_the_bit(
     expected = lab.net().state_dict()
     plain = streaming.Blocks
 
-    def in_memory(spill: Any, size: int, device: Any, block: int, window: int) -> InMemory:
+    def in_memory(spill: Any, size: int, device: Any, block: int, window: int, making: Any = None) -> InMemory:
         parts = list(plain(spill, size, device, block, window).whole())
         inputs = tuple(torch.cat(values) for values in zip(*(inputs for inputs, _ in parts), strict=True))
         return InMemory(inputs, torch.cat([target for _, target in parts]), size)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -153,6 +153,15 @@ def check_room(folder: Path, size: int) -> None:
         )
 
 
+class Making(Protocol):
+    """What makes of rows on disk what the network takes, where that is not what lies there."""
+
+    varies: bool
+
+    def __call__(self, tensors: list[Tensor], seed: int | None) -> list[Tensor]:
+        """Inputs and target of some rows; varied by the seed of an epoch where they are to be."""
+
+
 class Blocks:
     """Batches of rows on disk, while the system fetches the next window.
 
@@ -166,9 +175,20 @@ class Blocks:
         Rows read from one place.
     window : int
         Blocks that are in memory, and mixed, at a time.
+    making : Making, optional
+        Of the rows of a batch.
     """
 
-    def __init__(self, spill: Spill, batch_size: int, device: torch.device, block: int, window: int) -> None:
+    def __init__(
+        self,
+        spill: Spill,
+        batch_size: int,
+        device: torch.device,
+        block: int,
+        window: int,
+        making: Making | None = None,
+    ) -> None:
+        self._making = making
         self.spill, self.batch_size, self.device = spill, batch_size, device
         self.rows = spill.rows
         self.steps = -(-self.rows // batch_size)
@@ -180,7 +200,7 @@ class Blocks:
 
     def sized(self, batch_size: int) -> Blocks:
         """The same rows in batches of another size."""
-        return Blocks(self.spill, batch_size, self.device, self._block, self._window)
+        return Blocks(self.spill, batch_size, self.device, self._block, self._window, self._making)
 
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
         """Every row once, in an order drawn from ``generator``; from batch ``start`` on, without reading the others."""
@@ -193,19 +213,27 @@ class Blocks:
             seed = int(torch.randint(2**62, (), generator=generator))
             windows = [self._blocks(order[i : i + self._window]) for i in range(0, len(order), self._window)]
             orders = [seed + i for i in range(len(windows))]
-        return self._sent(windows, orders, self.batch_size, start, self.steps)
+        varied = None
+        if self._making is not None and self._making.varies:
+            varied = int(torch.randint(2**62, (), generator=generator))
+        return self._sent(windows, orders, varied, self.batch_size, start, self.steps)
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in order."""
         size = self._block * self._window
         windows = [[(i, min(i + size, self.rows))] for i in range(0, self.rows, size)]
-        return self._sent(windows, [None] * len(windows), self._measure, 0, -(-self.rows // self._measure))
+        return self._sent(windows, [None] * len(windows), None, self._measure, 0, -(-self.rows // self._measure))
 
     def _blocks(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
         return [(i * self._block, min((i + 1) * self._block, self.rows)) for i in numbers]
 
-    def _sent(self, windows: list[list[tuple[int, int]]], orders: list[Any], *which: int) -> Iterator[Batch]:
-        return on_device(self._batches(windows, orders, *which), self.device, self._finish)
+    def _sent(
+        self, windows: list[list[tuple[int, int]]], orders: list[Any], varied: int | None, *which: int
+    ) -> Iterator[Batch]:
+        batches, making = self._batches(windows, orders, *which), self._making
+        if making is None:
+            return on_device(batches, self.device, self._finish)
+        return on_device((making(batch, varied) for batch in batches), self.device, _parted)
 
     def _batches(
         self, windows: list[list[tuple[int, int]]], orders: list[Any], size: int, start: int, steps: int
@@ -260,3 +288,7 @@ class Blocks:
             found[index] = np.empty(0)
             placed.append(values)
         return placed
+
+
+def _parted(tensors: list[Tensor]) -> Batch:
+    return tuple(tensors[:-1]), tensors[-1]

@@ -359,7 +359,7 @@ def prepare(
     if lazy:
         seen = profile.seen if counted is train else {}
         ready = Ready(processor, processor.ready(train.table), _seen_by(processor, seen))
-        first = min(first, _first_rows(processor))
+        first = min(first, first_rows_of(processor))
         inputs = transformed_ready(transform, ready, range(first))
     else:
         raw = processor.encode(train.table)
@@ -403,7 +403,7 @@ def _seen_by(processor: Processor, seen: Mapping[str, Mapping[int, Array]]) -> d
     }
 
 
-def _first_rows(processor: Processor) -> int:
+def first_rows_of(processor: Processor) -> int:
     """How many rows are encoded before the first epoch: few where that is expensive, and no numbers are among them."""
     each = [0 if feature.costly is None else feature.costly.nbytes for feature in processor.features]
     if not any(each):

@@ -15,13 +15,20 @@ from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.specs import DataSpec
+from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout, check_room
+from maas_magics.core.batches.entering import Entering
 from maas_magics.core.batches.prepare import (
+    KEPT_BYTES,
+    LEAST,
     SAMPLE_ROWS,
     VALIDATION_SHARE,
     WEIGHTS,
     Counts,
     Prepared,
+    Ready,
+    by_ports,
+    first_rows_of,
     held_share,
     in_range,
     joined,
@@ -29,10 +36,12 @@ from maas_magics.core.batches.prepare import (
     standardises,
     texts_of,
     transformed,
+    transformed_ready,
 )
 from maas_magics.core.batches.streamed_target import OneTarget, SeveralTargets, StreamedTarget
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.cut import Cut
+from maas_magics.core.data.media import holds_files
 from maas_magics.core.data.nested import Lists
 from maas_magics.core.data.numbering import ConsecutiveRuns
 from maas_magics.core.data.origin import came_from
@@ -41,8 +50,9 @@ from maas_magics.core.data.roles import roles_of
 from maas_magics.core.data.sources import Rereadable, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.target import named, target_names
+from maas_magics.core.features.declared import declared, has_ports
 from maas_magics.core.features.fitting import FitConfig
-from maas_magics.core.features.module import Preprocessing
+from maas_magics.core.features.module import Preprocessing, entered_ready
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.profile import TableProfile, check_image
 from maas_magics.core.losses.check import Families
@@ -54,6 +64,9 @@ from maas_magics.core.tasks.profile import Profile as TargetReading
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
 as it came, parted, as raw arrays, and as what the network takes."""
+
+LOOKED_AT = 1_000
+"""Rows that are looked at for what a source holds."""
 
 SPLIT, SAMPLE = 0, 1
 """Streams of draws: which rows are held out, and which are in the sample."""
@@ -93,6 +106,12 @@ class Sizes:
     block: int = 2**18
     window: int = 64
     held: int = 200_000
+
+
+def first_rows(source: Rereadable) -> int:
+    """How many rows are looked at for what a source holds: few where they are files, which may be large."""
+    first = next(iter(source.chunks(1)), None)
+    return LOOKED_AT if first is None or not any(map(holds_files, first.schema.types)) else LEAST
 
 
 def streamed_source(said: DataSpec, notify: Callable[[str], None], several: bool = False) -> Rereadable | None:
@@ -156,6 +175,10 @@ class Stream:
     sizes : Sizes
     heads : mapping, optional
         Columns of each target, by its name, where there are several.
+    params : mapping, optional
+        Hyperparameters of an architecture by name.
+    augment : mapping of str to float, optional
+        How training rows are varied.
     """
 
     why_one_process: ClassVar[str] = "Rows that are read from disk go to one process."
@@ -173,12 +196,15 @@ class Stream:
         pause: Callable[[], None] = lambda: None,
         sizes: Sizes | None = None,
         heads: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        augment: Mapping[str, float] | None = None,
     ) -> None:
+        self._augment = dict(augment or {})
         self._data, self._loss, self._seed, self._source = data, loss, seed, source
         self._named = isinstance(model, str)
         self._notify, self._pause, self._sizes = notify, pause, sizes or Sizes()
         came_from(source)
-        first = next(iter(source.chunks(1000)), None)
+        first = next(iter(source.chunks(first_rows(source))), None)
         if first is None or not first.num_rows:
             raise DataError("The data has no rows.", "Give at least a few rows to learn from.")
         if heads:
@@ -190,10 +216,21 @@ class Stream:
         self._lists = Lists()
         first = self._lists(first)
         features, _, _ = self._roles.parted(named(first, self._target.columns)[0])
+        self._fields: dict[str, pa.Field] = {}
+        if by_ports(model):
+            kinds = {name: kind for name, kind in data.feature.items() if name in features.column_names}
+            features = declared(features, kinds, notify)
+            self._fields = {field.name: field for field in features.schema}
         self.chosen, self.layout = layout_of(model, features, source.arrays)
+        given = architectures.get(self.chosen).given if self._named else None
+        self._fit = FitConfig(
+            self.layout, data.preprocess == "auto", given(dict(params or {})) if given is not None else {}
+        )
         wide = max(1, first.nbytes // first.num_rows)
         self._chunk = max(1, self._sizes.chunk // wide)
-        self._most = max(SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
+        files = has_ports(features.schema)
+        self._most = max(LEAST if files else SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
+        self._shown = max(LEAST, min(SAMPLE_ROWS, KEPT_BYTES // wide)) if files else SAMPLE_ROWS
         self._share = self._held_share(source.size() / wide)
         self._first: Array = np.empty(0, dtype=np.int64)
         self._cut = Cut(self._roles.split, seed, self._sizes.sample_rows) if self._roles.split else None
@@ -225,6 +262,7 @@ class Stream:
             features, values = self._target.parted(table, held=held)
             if len(values):
                 features, weights, key = self._roles.parted(features, held=held)
+                features = self._declared(features)
                 yield RowChunk(features, values, start, weights, key)
             start += len(values)
         left = self._target.beside.left_out(rows, start, self._target.names)
@@ -232,6 +270,16 @@ class Stream:
             self._target.beside.left = left
         elif left:
             self._notify(f"Of the validation data, {left}")
+
+    def _declared(self, features: pa.Table) -> pa.Table:
+        """Rows with what was found of their columns when the first ones were looked at."""
+        if not self._fields:
+            return features
+        fields = [
+            field.with_metadata(self._fields[field.name].metadata) if field.name in self._fields else field
+            for field in features.schema
+        ]
+        return pa.Table.from_arrays(features.columns, schema=pa.schema(fields))
 
     def _held_out(self, part: RowChunk) -> Array:
         start, rows = part.start, len(part.target)
@@ -246,7 +294,7 @@ class Stream:
     def _survey(self) -> tuple[Prepared, Array] | None:
         """What the rows are; None where a column's type became another one half-way."""
         target, digest = self._target.profile(), Digest()
-        sample, kept = Reservoir(self._most), Reservoir(SAMPLE_ROWS)
+        sample, kept = Reservoir(self._most), Reservoir(self._shown)
         profile: TableProfile | None = None
         schema, dtype = None, None
         self.rows = self.held = 0
@@ -257,7 +305,7 @@ class Stream:
                 schema, dtype = features.schema, values.dtype
                 self._texts = texts_of(features, self._target.texts(values))
                 check_image(features.schema, self.layout)
-                profile = TableProfile(features.schema, FitConfig(self.layout, self._data.preprocess == "auto"))
+                profile = TableProfile(features.schema, self._fit)
             elif not features.schema.equals(schema) or values.dtype != dtype:
                 return None
             target.meet(values, start)
@@ -310,19 +358,28 @@ class Stream:
                 f"Column {ragged!r} holds lists of several lengths, which are not read from disk.",
                 "Give the rows in memory: a table, or no --stream.",
             )
-        raw = processor.encode(rows)
-        processor.check(raw)
         transform = Preprocessing(processor)
+        if processor.lazy:  # a few: what files hold may be large
+            ready = Ready(processor, processor.ready(rows), {})
+            entered = first_rows_of(processor)
+            inputs = transformed_ready(transform, ready, range(min(len(values), entered)))
+            known_values = values[: len(inputs[0])]
+        else:
+            raw = processor.encode(rows)
+            processor.check(raw)
+            inputs, known_values = transformed(transform, processor, raw), values
         others = next(self._validation(), None)
         shown = kept.table()
         few, known = others[:2] if others else (self._target.apart(shown) if shown is not None else (rows, values))
-        few, known = few.slice(0, SAMPLE_ROWS).select(processor.names), known[:SAMPLE_ROWS]
+        few = few.slice(0, self._shown).select(processor.names)
+        few = processor.kept(few) if processor.lazy else few
+        known = known[: self._shown]
         given, givens = self._target.forms(values)
         return Prepared(
             processor,
             answers,
             transform,
-            (transformed(transform, processor, raw), torch.from_numpy(answers.encode(values))),
+            (inputs, torch.from_numpy(answers.encode(known_values))),
             None,
             few.append_column(TARGET, column(answers.encode(known), TARGET)),
             digest,
@@ -349,7 +406,11 @@ class Stream:
         csv = self._data.csv if is_files(held) else None
         yield from self._parts(typed(open_source(held, csv), self._texts), held=True)
 
-    def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:
+    def _encoded(self, prepared: Prepared, features: pa.Table, values: Array, first: int = 0) -> list[Tensor]:
+        if prepared.processor.lazy:
+            entered = entered_ready(prepared.processor, prepared.processor.ready(features))
+            places = torch.arange(first, first + len(values))
+            return [*entered, places, torch.from_numpy(prepared.answers.encode(values))]
         raw = prepared.processor.encode(features)
         prepared.processor.check(raw)
         inputs = transformed(prepared.transform, prepared.processor, raw)
@@ -383,7 +444,7 @@ class Stream:
         check_room(folder, (self.rows + self.held) * width)
         with Spill(folder, kinds) as train, Spill(folder, kinds) as held:
             for part in self._parts(self._source):
-                rows = self._encoded(prepared, part.features, part.target)
+                rows = self._encoded(prepared, part.features, part.target, part.start)
                 out = torch.from_numpy(self._held_out(part))
                 weights = self._weights(part)
                 for spill, mask in ((held, out), (train, ~out)):
@@ -397,7 +458,9 @@ class Stream:
                 beside = self._weights(part)
                 held.append([*inputs, counting.joined(target, beside, held=True)])
             block = max(1, self._sizes.block // max(width, 1))
-            made = [Blocks(rows, batch_size, device, block, self._sizes.window) for rows in (train, held)]
+            lazy = prepared.processor.lazy
+            making = Entering(prepared.processor, prepared.transform, self._augment) if lazy else None
+            made = [Blocks(rows, batch_size, device, block, self._sizes.window, making) for rows in (train, held)]
             yield made[0], made[1] if held.rows else None
 
     def _weights(self, part: RowChunk) -> Tensor | None:
@@ -408,9 +471,12 @@ class Stream:
         inputs, target = prepared.train
         if self._roles.weights is not None:
             target = joined(target[:0], torch.empty(0))
+        if prepared.processor.lazy:
+            row = entered_ready(prepared.processor, prepared.processor.ready(prepared.sample.slice(0, 1)))
+            inputs = (*row, torch.zeros(1, dtype=torch.int64))
         kinds = [TensorLayout(values.dtype, values.dtype, tuple(values.shape[1:])) for values in (*inputs, target)]
         if self.layout == "tabular":
             kinds[1] = replace(kinds[1], disk=torch.int16)
-        if target.dtype == torch.int64:
+        if target.dtype == torch.int64 and not prepared.processor.lazy:
             kinds[-1] = replace(kinds[-1], disk=torch.int32)
         return kinds

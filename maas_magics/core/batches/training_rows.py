@@ -36,10 +36,10 @@ from maas_magics.core.batches.prepare import (
     standardises,
 )
 from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
-from maas_magics.core.batches.streaming import Stream, streamed_source
+from maas_magics.core.batches.streaming import Stream, first_rows, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
-from maas_magics.core.data.masked import is_masked, may_be_masks
+from maas_magics.core.data.masked import holds_masks, is_masked, may_be_masks
 from maas_magics.core.data.sources import Rereadable
 from maas_magics.core.data.spanned import is_list_of_spans, is_spanned
 from maas_magics.core.data.tagged import is_lists_of_text, is_tagged
@@ -47,19 +47,18 @@ from maas_magics.core.data.target import target_names
 from maas_magics.core.data.target_values import Beside, lists_of_labels
 from maas_magics.core.features.augment import check_taken
 from maas_magics.core.features.augment import parsed as parsed_augment
-from maas_magics.core.features.declared import declared, has_ports
+from maas_magics.core.features.declared import declared
 from maas_magics.core.features.fitting import Layout
+from maas_magics.core.features.modalities import modalities, modality_of
 from maas_magics.core.features.profile import image_like
 from maas_magics.core.features.spanned import as_tags, with_texts
 from maas_magics.core.features.tagged import WORDS, check_tags, with_words
+from maas_magics.core.features.unreadable import share_of
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.networks.outputs import SeveralHeads, rows_of
 from maas_magics.core.tasks.several import heads_of
 from maas_magics.core.tracing import training_lock
-
-LOOKED_AT = 1_000
-"""Rows of a file that are looked at for texts and files before it is streamed."""
 
 
 @dataclass(frozen=True)
@@ -142,17 +141,28 @@ def training_rows(
         what = "rows that are read from disk" if data.stream else "an architecture by name"
         raise OptionError(f"--inputs names arguments of a module's forward; {what} have one input.", "Drop --inputs.")
     augment = parsed_augment(data.augment)
-    if augment and data.stream:
-        raise OptionError("Rows that are read from disk are not augmented.", "Drop --stream, or --augment.")
     heads, pairs = heads_of(_target_of(data), meant.several), data.pairs
-    in_memory = data.inputs or augment or pairs or not _from_columns(heads, data)
+    in_memory = data.inputs or pairs or not _from_columns(heads, data)
     source = None if in_memory else streamed_source(data, notify, bool(heads))
-    if source is not None and by_ports(model) and _reads_whole(source, data, notify):
-        source = None
     if source is not None:
+        streams, files = _streams(source, data, notify) if by_ports(model) else (True, False)
+        if augment and not files:
+            if data.stream:
+                raise OptionError("Of streamed rows only pictures and sounds are augmented.", "Drop --augment.")
+            streams = False
+        source = source if streams else None
+    if source is not None:
+        if files and share_of(data.max_bad):
+            raise OptionError("--max-bad is for rows that are not streamed from disk.", "Drop --max-bad.")
         if specs.run.loader_workers is not None:
             raise loaders.no_loader_workers()
-        stream = Stream(data, model, loss, seed, source, meant.task, notify, pause, heads=heads)
+        if specs.run.cache is not None:
+            raise OptionError("Rows that are streamed lie on disk as a whole, and need no cache.", "Drop --cache.")
+        stream = Stream(
+            data, model, loss, seed, source, meant.task, notify, pause, heads=heads, params=specs.model.params,
+            augment=augment,
+        )  # fmt: skip
+        check_taken(augment, stream.prepared.processor)
         return TrainingRows(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
     train_rows, validation, names, array = read(data, seed, meant.task, notify, beside, meant.several)
@@ -241,27 +251,31 @@ def _from_columns(heads: Mapping[str, Any], data: DataSpec) -> bool:
     return False
 
 
-def _reads_whole(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) -> bool:
-    """Whether the rows of a file are read into memory, since a column of them reaches the network by itself.
+def _streams(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) -> tuple[bool, bool]:
+    """Whether the rows of a file are streamed, and whether some of them are pictures or sounds.
+
+    Those with texts, whose lengths differ, and with tags and masks are read into memory.
 
     Raises
     ------
     DataError
         If streaming was requested.
     """
-    first = next(iter(source.chunks(LOOKED_AT)), None)
+    first = next(iter(source.chunks(first_rows(source))), None)
     if first is None:
-        return False
+        return True, False
     left = [name for name in first.column_names if name not in target_names(data.target, first.column_names, -1)]
     kinds = {name: kind for name, kind in data.feature.items() if name in left}
-    others = [field.type for field in first.schema if field.name not in left]
-    tagged = any(is_lists_of_text(kind) or is_list_of_spans(kind) for kind in others)
-    if not tagged and not has_ports(declared(first.select(left), kinds, lambda text: None).schema):
-        return False
+    others = [first.column(name) for name in first.column_names if name not in left]
+    whole = any(is_lists_of_text(one.type) or is_list_of_spans(one.type) or holds_masks(one) for one in others)
+    schema = declared(first.select(left), kinds, lambda text: None).schema
+    each = [modalities.get(modality_of(field)).feature for field in schema if modality_of(field)]
+    if not whole and all(feature.binary for feature in each):
+        return True, bool(each)
     if data.stream:
-        raise DataError("Texts, pictures and sounds are trained on from memory, or from paths.", "Drop --stream.")
-    notify("A column holds texts or files: the rows are read into memory.")
-    return True
+        raise DataError("Texts, tags and masks are trained on from memory.", "Drop --stream.")
+    notify("A column holds texts, tags or masks: the rows are read into memory.")
+    return False, False
 
 
 def _words_of(specs: Specs, train: Rows, held: Rows | None, name: str, *, ports: bool) -> dict[str, str]:
