@@ -16,10 +16,12 @@ from sklearn.metrics import jaccard_score
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.specs import DataSpec
 from maas_magics.core.features import pictures
 from maas_magics.core.features.augment_pictures import MOVES, varied
 from maas_magics.core.features.draw import Draw
 from maas_magics.core.tasks import metrics
+from maas_magics.core.training.candidates import candidates_of
 
 HEIGHT, WIDTH = 20, 24
 
@@ -196,6 +198,11 @@ def test_arrays_of_pictures_have_masks_too(store: Path) -> None:
         assert trained.info.architecture == "unet" and maas.predict("arrays", x).shape == masks.shape
     with pytest.raises(OptionError, match="The masks have the size"):
         maas.train("arrays", seen, masks[:, :10], model="unet", **ASKED)
+
+
+def test_only_networks_that_answer_pixels_race_for_masks() -> None:
+    for data, target in ((table([saved(mask) for mask in MASKS]), "mask"), (np.stack(SEEN), np.stack(MASKS))):
+        assert candidates_of(DataSpec(data=data, target=target)) == ("unet",)
 
 
 def test_mean_iou_in_parts_is_that_of_all() -> None:

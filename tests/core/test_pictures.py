@@ -237,6 +237,22 @@ def test_a_pretrained_folder_of_pictures_is_fine_tuned_and_answers_as_transforme
     maas.predict("scene:1", rows)
 
 
+def test_a_trunk_is_frozen_and_thaws_at_an_epoch(store: Path, vit: Path) -> None:
+    from safetensors.torch import load_file
+
+    came = load_file(vit / "model.safetensors")["embeddings.patch_embeddings.projection.weight"]
+    asked: dict[str, Any] = {"model": f"hf:{vit}", "epochs": 2, "lr": 1e-3, "freeze": "encoders.*"}
+    frozen = maas.train("frozen", scenes(), "label", **asked)
+    thawed = maas.train("thawed", scenes(), "label", unfreeze={"encoders.*": 2}, **asked)
+    assert frozen.history["loss"][0] == thawed.history["loss"][0] and frozen.history != thawed.history
+    for name, same in (("frozen", True), ("thawed", False)):
+        state = maas.load(name).state_dict()
+        found = next(value for key, value in state.items() if key.endswith("patch_embeddings.projection.weight"))
+        assert torch.equal(found, came) == same
+    with pytest.raises(OptionError, match=r"encoders\.\*@9 never comes"):
+        maas.train("late", scenes(), "label", unfreeze={"encoders.*": 9}, **asked)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_picture_is_what_the_processor_of_transformers_makes_of_it(kind: str, vit: Path) -> None:
     from transformers import AutoModel

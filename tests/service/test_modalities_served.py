@@ -178,3 +178,36 @@ def test_files_of_the_client_are_trained_on(remote: RemoteBackend, tmp_path: Pat
     rows = pd.DataFrame({"picture": paths, "label": LABEL})
     found = remote.submit(TrainRequest(name="paths", data=rows, target="label", epochs=6, lr=5e-3)).result(600)
     assert found.metrics["accuracy"] > 0.9
+
+
+def test_masks_are_learnt_and_answered_by_a_service(remote: RemoteBackend, client: httpx2.Client) -> None:
+    dark = [saved_mask(row) for row in range(N)]
+    request = TrainRequest(
+        name="cells",
+        data=pd.DataFrame({"picture": FILES, "mask": dark}),
+        target="mask",
+        epochs=1,
+        params={"channels": [4, 8]},
+    )
+    trained = remote.submit(request).result(600)
+    assert trained.info.architecture == "unet" and "mean_iou" in trained.metrics
+    rows = pd.DataFrame({"picture": FILES[:3]})
+    found = remote.predict(PredictRequest(model="cells", data=rows)).columns["prediction"]
+    assert np.asarray(found).shape == (3, 12, 12) and set(np.unique(found)) <= {0, 1}
+    coded = [base64.b64encode(data).decode() for data in FILES[:3]]
+    answer = client.post(
+        "/v2/models/cells/infer",
+        json={"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [3, 1], "data": coded}]},
+    )
+    assert answer.status_code == 200, answer.text
+    told = {one["name"]: one for one in answer.json()["outputs"]}
+    assert told["prediction"]["shape"] == [3, 12, 12]
+    assert np.array_equal(np.reshape(told["prediction"]["data"], (3, 12, 12)), found)
+
+
+def saved_mask(row: int) -> bytes:
+    mask = np.zeros((12, 12), np.uint8)
+    mask[row % 8 : row % 8 + 4] = 1
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()

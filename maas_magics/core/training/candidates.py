@@ -10,6 +10,7 @@ import pyarrow as pa
 from maas_magics.api.errors import OptionError
 from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import architectures
+from maas_magics.core.data.masked import holds_masks
 from maas_magics.core.data.sources import Rereadable, is_files, open_source
 from maas_magics.core.data.tagged import is_lists_of_text
 from maas_magics.core.data.target import target_names
@@ -30,6 +31,7 @@ TEXTS = ("bow", "textcnn", "transformer")
 PHOTOGRAPHS = ("fusion", "resnet")
 MIXED = ("fusion",)
 TAGGED = ("transformer",)
+PIXELS = ("unet",)
 
 
 def candidates_of(data: DataSpec) -> tuple[str, ...]:
@@ -45,7 +47,9 @@ def candidates_of(data: DataSpec) -> tuple[str, ...]:
     DataError
         If they cannot be read.
     """
-    schema = _schema(data)
+    schema, masked = _schema(data)
+    if masked:
+        return PIXELS
     kinds = [modality_of(field) for field in schema]
     if any(is_lists_of_text(field.type) for field in schema):
         return TAGGED
@@ -76,8 +80,8 @@ def why_not(name: str, specs: Specs) -> str:
     return ""
 
 
-def _schema(data: DataSpec) -> pa.Schema:
-    """Fields of the features, with the modality of those that reach a network by themselves."""
+def _schema(data: DataSpec) -> tuple[pa.Schema, bool]:
+    """Fields of the features, with the modality of those that are by themselves, and whether the target is of masks."""
     features: Any = data.data
     target = data.target
     if target is None and isinstance(features, tuple) and len(features) == 2:
@@ -88,9 +92,14 @@ def _schema(data: DataSpec) -> pa.Schema:
     else:
         table = source.table().slice(0, LOOKED_AT)
     names = (*target_names(target, table.column_names, -1), *data.drop, *([data.weights] if data.weights else []))
+    masked = getattr(target, "ndim", 1) == 3 or any(
+        holds_masks(table.column(name))
+        for name in target_names(target, table.column_names, -1)
+        if name in table.column_names
+    )
     left = [name for name in table.column_names if name not in names]
     if data.features:
         left = [name for name in left if name in data.features]
     table = table.select(left)
     kinds = {name: kind for name, kind in data.feature.items() if name in left}
-    return declared(table, kinds, lambda text: None).schema
+    return declared(table, kinds, lambda text: None).schema, masked
