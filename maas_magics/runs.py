@@ -122,9 +122,13 @@ class Runs(Connection):
         """
         if call.race and call.sweep:
             raise OptionError("A race and a sweep are two things.", "Race first, then sweep what won.")
-        if call.budget is not None and not call.race:
-            raise OptionError("A budget belongs to a race.", "--race --budget 5min, or race=True")
+        if call.budget is not None and call.sweep:
+            raise OptionError("A budget belongs to a race or to one training.", "--trials 20 bounds a sweep.")
         if not (call.race or call.sweep):
+            if call.budget is not None:
+                from maas_magics.sweeps.race import seconds_of
+
+                request = msgspec.structs.replace(request, most_seconds=seconds_of(call.budget))
             found: TrainedModel | Job[TrainedModel] = self.run(
                 request, background=call.background, live=live, callbacks=call.callbacks, track=call.track
             )

@@ -413,6 +413,9 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     sample : int
         Rows, held-out ones where there are any, that are kept as they came beside the version, to verify exports on;
         0 to 1,000.
+    most_seconds : float or None
+        Seconds after which it ends as one that is stopped, with its best epoch so far, counted from where it begins or
+        is resumed; `CallSpec.budget` says it.
     """
 
     device: Annotated[str, option("auto, cpu, cuda, mps", "DEVICE", offer=("auto", "cpu", "cuda", "mps"))] = "auto"
@@ -437,6 +440,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     sample: Annotated[
         int, option("rows kept beside the version, to verify exports on: 1000, or fewer; 0 none", "N")
     ] = 1_000
+    most_seconds: float | None = None
 
 
 class Specs(msgspec.Struct, frozen=True, kw_only=True):
@@ -496,7 +500,8 @@ class CallSpec(Spec, frozen=True, kw_only=True):
         best so far and has taken three times as long as that is dropped. A pretrained network that ``model`` names
         takes part.
     budget : float or str
-        What a race may take: seconds, ``"90s"``, ``"5min"``, ``"1h"``.
+        What a race may take, or one training: seconds, ``"90s"``, ``"5min"``, ``"1h"``. A training then ends as one
+        that is stopped, with its best epoch so far, and can be resumed.
     """
 
     background: Annotated[bool, option("return a Job at once", "", "--background", "-b")] = False
@@ -524,7 +529,9 @@ class CallSpec(Spec, frozen=True, kw_only=True):
     sweep: Annotated[str, option("values to search: lr=1e-4..1e-1 log, hidden=[64,128]", "SPACE")] = ""
     trials: Annotated[int, option("trainings of a sweep", "N")] = 20
     race: Annotated[bool, option("train several networks, the cheapest first, and publish the best")] = False
-    budget: Annotated[float | str | None, option("what a race may take: 5min", "TIME", offer=("1min", "5min"))] = None
+    budget: Annotated[
+        float | str | None, option("what a race, or one training, may take: 5min", "TIME", offer=("1min", "5min"))
+    ] = None
 
 
 SPECS: tuple[type[Spec], ...] = (DataSpec, ModelSpec, TaskSpec, OptimizerSpec, BudgetSpec, RunSpec)

@@ -103,7 +103,7 @@ def test_budgets(told: Any, seconds: float) -> None:
         ({"race": True, "budget": "soon"}, "not a length of time"),
         ({"race": True, "model": "mlp"}, "chooses the network"),
         ({"race": True, "params": {"hidden": 3}}, "one network"),
-        ({"budget": "5min"}, "belongs to a race"),
+        ({"budget": "5min", "sweep": "lr=[0.1]"}, "belongs to a race or to one training"),
         ({"race": True, "budget": "0s"}, "not a length of time"),
         ({"race": True, "sweep": "lr=[0.1]"}, "two things"),
     ],

@@ -60,6 +60,23 @@ def candidates_of(data: DataSpec) -> tuple[str, ...]:
     return tuple(name for name in found if name != "trees" or find_spec("sklearn") is not None)
 
 
+def lined_up(alone: str, layout: str) -> tuple[str, ...]:
+    """Names of the architectures that race over columns, the cheapest first.
+
+    Parameters
+    ----------
+    alone : str
+        Kind of the only column; empty where there are several.
+    layout : str
+        How columns are laid out for a network; ``"words"`` where each word has an answer.
+    """
+    if layout == "words":
+        return TAGGED
+    if layout == "image":
+        return PICTURES
+    return {"text": TEXTS, "image": PHOTOGRAPHS}.get(alone, MIXED) if layout == "ports" else TABLE
+
+
 def why_not(name: str, specs: Specs) -> str:
     """Why a network cannot take part, since it does not take an option; empty where it can.
 

@@ -33,10 +33,12 @@ from maas_magics.core.training.loop import fit
 from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
 from maas_magics.core.training.plan import Plan, TrainingHistory
+from maas_magics.core.training.reason import reason
 from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.time_limit import TimeLimit
 from maas_magics.core.training.tuning.fast import TuningChoice, again, choose
 from maas_magics.core.training.tuning.loader_trials import choose_for_loader
 
@@ -76,6 +78,9 @@ class TrainingRun:
         declared: bool = False,
         whole: Callable[[], nn.Module] | None = None,
     ) -> None:
+        if said.run.most_seconds is not None:
+            limit = TimeLimit(context.stopping, said.run.most_seconds, context.notify)
+            context = replace(context, stopping=limit)
         self._context, self._net, self._prepared = context, net, prepared
         self._held, self._device, self._declared = held, device, declared
         self._whole = whole
@@ -245,6 +250,7 @@ class TrainingRun:
         summary = {
             "task": answers.description,
             "architecture": self._title,
+            **({"chosen": self._why()} if self._said.model.model == "auto" and self._declared else {}),
             **made.summary,
             **({"weights": weights} if weights else {}),
             **({"lora": str(lora)} if lora is not None else {}),
@@ -256,6 +262,14 @@ class TrainingRun:
         if self._shares:
             summary["workers"] = f"{run.workers} processes{', sharded' if run.shard else ''}"
         return summary
+
+    def _why(self) -> str:
+        """Why this network was chosen."""
+        seconds = self._run.most_seconds
+        return reason(
+            self._title, self._prepared.processor, self._prepared.answers, self._batches.rows, self._device,
+            "" if seconds is None else f"{seconds:g} s",
+        )  # fmt: skip
 
     def _notify(self, made: Assembled, plan: Plan, summary: dict[str, str]) -> None:
         self._context.emit(
