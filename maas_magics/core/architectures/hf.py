@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+import msgspec
 from torch import nn
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
-from maas_magics.core.features.tokens import for_words, padding_id, tokenizer
-from maas_magics.core.networks.hub import open_folder
+from maas_magics.core.features.port import Port
+from maas_magics.core.features.tokens import for_words, padding_id, pairing, tokenizer
+from maas_magics.core.networks.encoders import encoder_of
+from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.networks.hub import HubFolder, open_folder
+from maas_magics.core.networks.joined import Joined, PairText
 from maas_magics.core.networks.kinds import asked_of, kind_of, over_files
 from maas_magics.core.networks.pretrained import PretrainedText
 from maas_magics.core.networks.tagger import over_texts
@@ -39,6 +44,8 @@ def hf(
     order: Sequence[int] = (),
     compare: bool = False,
     sentence: Literal["", "mean", "cls"] = "",
+    join: bool = False,
+    pair: str = "",
     generation: str = "",
     times: Literal["", "words", "segments"] = "",
 ) -> nn.Module:
@@ -76,6 +83,11 @@ def hf(
     compare : bool
         Whether two columns of texts are read by one encoder, and what they have in common is seen; so it is in new
         trainings.
+    join : bool
+        Whether two columns of texts are read as one text instead, as BERT reads pairs: slower, and better where it is
+        a word here and a word there that counts.
+    pair : str
+        How its tokenizer puts two texts in a row.
     sentence : {"", "mean", "cls"}
         How the folder says that a sentence becomes a vector: the pooling of pairs, where none is requested.
     generation : str
@@ -94,10 +106,42 @@ def hf(
     alone = len(features.ports) == 1 and not features.numeric and not features.categories
     pooled = pooling or (sentence if task.of_pairs else "") or "mean"
     text = partial(PretrainedText, config=json.loads(config), base=base, pooling=pooled)
+    if join:
+        return _joined(features, outputs, json.loads(config), base, pooled, hidden, dropout, pair, text)
     width = (0 if alone else 128) if hidden is None else hidden
     return over_texts(
         features, outputs, task.of_words, text, width, dropout, faster=10.0, of_pairs=task.of_pairs, compare=compare
     )
+
+
+def _joined(
+    features: NetworkInputs,
+    outputs: int,
+    config: dict[str, Any],
+    base: str,
+    pooling: Any,
+    hidden: int | None,
+    dropout: float,
+    pair: str,
+    text: Callable[[Port], nn.Module],
+) -> nn.Module:
+    """A network over two texts in a row; see `hf`."""
+    places = [place for place, port in enumerate(features.ports) if port.kind == "text"]
+    if len(places) != 2 or any(len(features.ports[place].shape) != 1 for place in places):
+        raise OptionError(f"join reads two columns of texts as one; there are {len(places)}.", "Drop --set join=True.")
+    if not pair:
+        raise OptionError("The tokenizer of the network joins no pairs.", "Drop --set join=True: they are compared.")
+    known, first = json.loads(pair), features.ports[places[0]]
+    rest = tuple(port for place, port in enumerate(features.ports) if place not in places)
+    beside = msgspec.structs.replace(features, ports=(first, *rest))
+    typed = known["typed"] and int(config.get("type_vocab_size") or 0) > 1
+
+    def encoder(port: Port) -> nn.Module:
+        return PairText(port, config, base, pooling, typed) if port is first else encoder_of(port, text)
+
+    alone = not rest and not features.numeric and not features.categories
+    net = Fusion(beside, outputs, encoder, (0 if alone else 128) if hidden is None else hidden, dropout, faster=10.0)
+    return Joined(net, (places[0], places[1]), tuple(known["between"]), first.padding, known["longest"])
 
 
 def recipe(rows: int, task: Task) -> Recipe:
@@ -167,8 +211,15 @@ def pretrained(ref: str) -> dict[str, Any]:
         "digest": folder.digest,
         "revision": folder.revision,
         "config": json.dumps(dict(folder.config), sort_keys=True),
-        **({"kind": kind} if (kind := kind_of(folder)) != "text" else {"compare": True, "sentence": folder.pooling}),
+        **({"kind": kind} if (kind := kind_of(folder)) != "text" else _of_texts(folder)),
     }
+
+
+def _of_texts(folder: HubFolder) -> dict[str, Any]:
+    pair, found = pairing(folder.tokenizer), {"compare": True, "sentence": folder.pooling}
+    if pair is None:
+        return found
+    return {**found, "pair": json.dumps({"between": pair[0], "typed": pair[1], "longest": folder.most})}
 
 
 def given(params: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -90,6 +90,21 @@ def padding_id(source: str) -> int:
     raise DataError("The tokenizer has no padding token.", 'Give it one: [PAD] in its "added_tokens".')
 
 
+def pairing(source: str) -> tuple[tuple[int, ...], bool] | None:
+    """How a tokenizer puts two texts in a row: ids between them, and whether it numbers the texts.
+
+    The ids are those behind the first text's own end; the token that begins the second is left out. None where it
+    does it in another way, or marks no beginnings.
+    """
+    known = tokenizer(source, 0)
+    one, other, both = known.encode("a"), known.encode("b"), known.encode("a", "b")
+    tail = other.ids[1:]
+    middle = both.ids[len(one.ids) : len(both.ids) - len(tail)]
+    if other.special_tokens_mask[:1] != [1] or both.ids != [*one.ids, *middle, *tail]:
+        return None
+    return tuple(middle), any(both.type_ids)
+
+
 def token_ids(source: str, texts: Sequence[str], longest: int) -> list[list[int]]:
     """Ids of the tokens of some texts, special tokens included."""
     return [each.ids for each in _encoded(source, texts, longest)]
