@@ -16,6 +16,7 @@ import soundfile
 from PIL import Image
 
 import maas_magics as maas
+from maas_magics.core.features.tokens import words_of
 
 N = 60
 LABEL = np.where(np.arange(N) % 2, "up", "down")
@@ -98,3 +99,37 @@ def test_column_names_that_are_no_names_of_python(store: Path, tmp_path: Path) -
     given = {name: few[name].tolist() for name in ("class", "np", "2nd")}
     found = asked_by_card(maas.export("m"), given, tmp_path)
     assert found["prediction"] == maas.predict("m", few.drop(columns="label"))["prediction"].tolist()
+
+
+def test_the_lines_for_words_and_for_spans_tag_as_the_model_does(store: Path, tmp_path: Path) -> None:
+    words = [["Anna", "lives", "in", "Rome"], ["Bob", "works"], ["In", "Oslo", ",", "Ida", "unforgettable"]] * 8
+    tags = [["B-person", "O", "O", "B-place"], ["B-person", "O"], ["O", "B-place", "O", "B-person", "O"]] * 8
+    maas.train("tags", pd.DataFrame({"tokens": words, "tags": tags}), "tags", epochs=2)
+    found = asked_by_card(maas.export("tags"), {"tokens": words[:3]}, tmp_path)
+    known = maas.predict("tags", {"tokens": words[:3]})["prediction"]
+    assert [row[: len(each)] for row, each in zip(found["prediction"], words, strict=False)] == [list(r) for r in known]
+
+    texts = ["Anna lives in Rome.", "Bob works", "In Oslo, Ida 東京 unforgettable"] * 8
+    spans = [[("Anna", "person"), ("Rome", "place")], [("Bob", "person")], [("Oslo", "place"), ("東京", "place")]] * 8
+    given = [
+        [{"start": text.index(part), "end": text.index(part) + len(part), "label": label} for part, label in row]
+        for text, row in zip(texts, spans, strict=True)
+    ]
+    maas.train("spans", pd.DataFrame({"text": texts, "spans": given}), "spans", epochs=20)
+    found = asked_by_card(maas.export("spans"), {"text": texts[:3]}, tmp_path)
+    answers = maas.predict("spans", {"text": texts[:3]})["prediction"]
+    assert sum(map(len, answers))
+    for text, row, answer in zip(texts, found["prediction"], answers, strict=False):
+        starts = [start for (_, start, _), tag in zip(words_of(text), row, strict=False) if tag.startswith("B-")]
+        assert starts == [span["start"] for span in answer]
+
+
+def test_the_lines_for_texts_in_windows(store: Path, tmp_path: Path) -> None:
+    texts = [f"{text} and more of it " * (1 + 40 * (i % 2)) for i, text in enumerate(COLUMNS["review"])]
+    rows = pd.DataFrame({"review": texts, "label": LABEL})
+    maas.train("m", rows, "label", epochs=1, feature={"review": "text(windows=3)"})
+    found = asked_by_card(maas.export("m"), {"review": texts[:4]}, tmp_path)
+    known = maas.predict("m", {"review": texts[:4]}, probabilities=True)
+    np.testing.assert_allclose(
+        found["probabilities"], np.stack([known["probability_down"], known["probability_up"]], 1), atol=1e-5
+    )

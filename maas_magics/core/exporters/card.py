@@ -106,7 +106,7 @@ def _example(feature: Feature) -> str:
     if feature.binary:
         return 'open("FILE", "rb").read()'
     if spec.datatype == "BYTES":
-        return '"a text"'
+        return '"a text"' if spec.shape[1:] == (1,) else '["some", "words"]'
     shape = [1 if size < 0 else size for size in spec.shape[1:]]
     number = "0.0" if spec.datatype.startswith("FP") else "0"
     return number if not shape or shape == [1] else f"np.zeros({shape})"

@@ -21,6 +21,9 @@ VOCABULARY = 8_000
 LEAST = 2
 """Times that a pair of tokens must occur to become a token."""
 
+ALONE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"
+"""Letters each of which is a word."""
+
 
 def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY, lowercase: bool = True) -> str:
     """A byte-pair tokenizer of some texts (Sennrich et al. 2016), as the JSON of `tokenizer.json`.
@@ -149,7 +152,7 @@ def _splitter() -> Any:
     require("tokenizers", "tokenizers", "Text", "maas-magics[text]")
     from tokenizers import Regex, pre_tokenizers
 
-    alone = pre_tokenizers.Split(Regex(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"), "isolated")
+    alone = pre_tokenizers.Split(Regex(ALONE), "isolated")
     return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), alone])
 
 

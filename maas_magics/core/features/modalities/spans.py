@@ -14,7 +14,7 @@ from maas_magics.core.features.fitting import Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
 from maas_magics.core.features.modalities.words import MOST_WORDS, WordsFeature, WordsProfile, recognise
-from maas_magics.core.features.tokens import raw_texts, words_of
+from maas_magics.core.features.tokens import ALONE, raw_texts, words_of
 
 
 class SpansFeature(WordsFeature, frozen=True, kw_only=True, tag="spans"):
@@ -60,6 +60,23 @@ class SpansFeature(WordsFeature, frozen=True, kw_only=True, tag="spans"):
     def sizes(self, raw: Array) -> Array:
         """Words of each text, of about four letters each, int64 (n,)."""
         return np.array([2 + len(text) // 4 for text in raw[:, 0]], dtype=np.int64)
+
+    @property
+    def reader(self) -> str:
+        """The same of the words of texts; each word gets a tag: B- begins a span, I- is within."""
+        return (
+            f"ALONE = pre_tokenizers.Split(Regex({ALONE!r}), 'isolated')\n"
+            "SPLIT = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), ALONE])\n"
+            "\n"
+            "\n"
+            "def READ(texts):  # the answer is a tag for each word: B- begins a span, I- is within one\n"
+            "    sentences = [[word for word, _ in SPLIT.pre_tokenize_str(text)] for text in texts]\n" + self._reading()
+        )
+
+    @property
+    def reader_imports(self) -> tuple[str, ...]:
+        """The library of tokenizers."""
+        return ("from tokenizers import Regex, Tokenizer, pre_tokenizers",)
 
     def blank(self, raw: Array) -> Array:
         """Rows whose text is empty, bool (n,)."""

@@ -187,9 +187,22 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
 
     @property
     def reader(self) -> str:
-        """Tokens of texts, padded to the longest."""
+        """Tokens of texts, padded to the longest; of each window, where there are several."""
         if self.windows > 1:
-            return ""
+            return (
+                "def READ(texts):\n"
+                "    found = []\n"
+                '    for each in Tokenizer.from_file("tokenizer.json").encode_batch(texts):\n'
+                f"        parts = (each, *each.overflowing[: {self.windows - 1}])\n"
+                "        ids = [one for part in parts for one in part.ids]\n"
+                f"        found.append([ids[at : at + {self.longest}] for at in range(0, len(ids), {self.longest})])\n"
+                "    wide = max(1, max(len(part) for parts in found for part in parts))\n"
+                f"    made = np.full((len(found), max(map(len, found)), wide), {self.padding}, dtype=np.int64)\n"
+                "    for row, parts in zip(made, found):\n"
+                "        for place, part in enumerate(parts):\n"
+                "            row[place, : len(part)] = part\n"
+                "    return made\n"
+            )
         return (
             "def READ(texts):\n"
             '    ids = [each.ids for each in Tokenizer.from_file("tokenizer.json").encode_batch(texts)]\n'

@@ -167,6 +167,35 @@ class WordsFeature(Feature, frozen=True, kw_only=True, tag="words"):
         """The tokenizer, as the tokenizers library reads it."""
         return {"tokenizer.json": self.tokenizer.encode()}
 
+    @property
+    def reader(self) -> str:
+        """Ids of tokens of words, and where each word has its first."""
+        return "def READ(sentences):\n" + self._reading()
+
+    def _reading(self) -> str:
+        """Lines that make what enters the graph of ``sentences``, lists of words."""
+        return (
+            '    known = Tokenizer.from_file("tokenizer.json")\n'
+            "    known.no_padding()\n"
+            f"    known.enable_truncation({self.longest})\n"
+            "    pairs = list(zip(sentences, known.encode_batch(sentences, is_pretokenized=True)))\n"
+            "    wide = max(1, *(max(len(words), len(each.ids)) for words, each in pairs))\n"
+            f"    found = np.full((len(pairs), 2, wide), {NO_WORD}, dtype=np.int64)\n"
+            f"    found[:, 0] = {self.padding}\n"
+            "    for row, (words, each) in zip(found, pairs):\n"
+            "        row[0, : len(each.ids)] = each.ids\n"
+            f"        row[1, : len(words)] = {UNSEEN}\n"
+            "        for place, word in reversed(list(enumerate(each.word_ids))):\n"
+            "            if word is not None:\n"
+            "                row[1, word] = place\n"
+            "    return found\n"
+        )
+
+    @property
+    def reader_imports(self) -> tuple[str, ...]:
+        """The library of tokenizers."""
+        return ("from tokenizers import Tokenizer",)
+
     def blank(self, raw: Array) -> Array:
         """Rows without a word, bool (n,)."""
         return np.array([not any(text.strip() for text in row) for row in raw], dtype=bool)
