@@ -191,7 +191,7 @@ class ImageProfile(FileProfile):
         height, width = sizes.pop() if len(sizes) == 1 else (self._side, self._side)
         if max(height, width) > self._side:
             height, width = _fitted(height, width, self._side)
-        few = {row: few[row] for row in list(few)[:: max(1, len(few) // DECODED)]}
+        few = {row: few[row] for row in list(few)[:: -(-len(few) // DECODED)]}
         grey = np.zeros((channels, height, width), dtype=np.uint8)
         rows = media.each(
             list(few.values()),
