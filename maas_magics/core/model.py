@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -100,7 +100,25 @@ class Model:
 def save_weights(net: nn.Module, file: Path) -> None:
     """Write a module's state as safetensors; extra state of its own that is not a tensor stays with the module."""
     tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, file)
+    save_file(apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}), file)
+
+
+def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of which no two share memory: the second one that does is copied, the others are as they are.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        Contiguous, on the processor.
+    """
+    found: dict[str, torch.Tensor] = {}
+    end = 0
+    for name in sorted(tensors, key=lambda name: tensors[name].data_ptr()):
+        tensor = tensors[name]
+        begin, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        found[name] = tensor if begin >= end else tensor.clone()
+        end = max(end, begin + size)
+    return {name: found[name] for name in tensors}
 
 
 def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None = None) -> Model:

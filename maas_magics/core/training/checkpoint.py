@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
+from torch.serialization import get_crc32_options, set_crc32_options
 
 from maas_magics.api import private
 from maas_magics.api.errors import OptionError, StoreError
@@ -93,6 +94,40 @@ class CheckpointInterval:
         self._cost = cost
 
 
+class _Hashed:
+    """A file that is written from its beginning to its end, with the digest of all that was."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self.total = hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write some bytes."""
+        self.total.update(data)
+        return self._out.write(data)
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        self._out.flush()
+
+
+def _write(state: State, out: BinaryIO) -> None:
+    """Write a state behind its digest, as it is packed: there is no second copy of it in memory.
+
+    torch's own checksums are left out, for the digest says more.
+    """
+    out.write(bytes(DIGEST))
+    hashed = _Hashed(out)
+    before = get_crc32_options()
+    set_crc32_options(False)
+    try:
+        torch.save(state, cast(IO[bytes], hashed))
+    finally:
+        set_crc32_options(before)
+    out.seek(0)
+    out.write(hashed.total.digest())
+
+
 class Checkpoints:
     """Checkpoints of one training.
 
@@ -158,12 +193,8 @@ class Checkpoints:
         try:
             private.folder(self.folder)
             (self.folder / DELIVERED).unlink(missing_ok=True)
-            packed = io.BytesIO()
-            torch.save(state, packed)
-            data = packed.getbuffer()
             with open(growing, "wb") as out:
-                out.write(hashlib.sha256(data).digest())
-                out.write(data)
+                _write(state, out)
                 out.flush()
                 os.fsync(out.fileno())
             os.replace(growing, file)
