@@ -16,6 +16,7 @@ NAMES = (
     "stream",
     "training",
     "finetune",
+    "ladder",
     "pictures",
     "workers",
     "loaders",
@@ -33,7 +34,7 @@ NAMES = (
 GATE = "gate"
 """Only where it is asked for: it needs another checkout."""
 
-OPTIONS = ("encoder", "first", GATE, "serving", "soak", "stream", "tables")
+OPTIONS = ("encoder", "first", GATE, "ladder", "serving", "soak", "stream", "tables")
 """Those that take options."""
 
 if __name__ == "__main__":
