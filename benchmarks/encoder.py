@@ -85,7 +85,7 @@ PEERS = {
     "infinity": Service(
         _infinity,
         lambda text: {"model": NAME, "input": [text]},
-        "/embeddings",
+        "/classify",
         ("infinity-emb[server,torch]",),
         TOGETHER,
     ),
@@ -185,7 +185,8 @@ def _trained(folder: Path, texts: list[str]) -> Path:
     quietly(lambda: maas.export(NAME))
     quietly(lambda: maas.export(NAME, compress="int8", max_drop="99%"))
     network = folder / "network"
-    AutoModelForSequenceClassification.from_pretrained(home, num_labels=2).save_pretrained(network)
+    labels = {0: "bad", 1: "good"}  # infinity takes a network without names of labels for one that ranks
+    AutoModelForSequenceClassification.from_pretrained(home, id2label=labels).save_pretrained(network)
     AutoTokenizer.from_pretrained(home).save_pretrained(network)
     return network
 
