@@ -88,7 +88,7 @@ def test_what_is_prepared_in_another_way_is_refused(tmp_path: Path, store: Path)
     (folder / "config.json").write_text(
         json.dumps({**config, "model_type": "sew", "architectures": ["SEWForSequenceClassification"]})
     )
-    with pytest.raises(ModelError, match="A network 'sew' hears a spectrogram of its own"):
+    with pytest.raises(ModelError, match="holds a network 'sew', of which it is not known"):
         maas.import_model(str(folder), "heard")
     ast = folder_of(tmp_path / "a", "fbank")
     known = json.loads((ast / "preprocessor_config.json").read_text())

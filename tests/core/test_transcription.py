@@ -127,6 +127,11 @@ def test_texts_are_those_of_transformers(folder: Path, store: Path) -> None:
         paths.append(str(store.parent / f"{place}.wav"))
         Path(paths[-1]).write_bytes(data)
     assert list(maas.predict("whisper", {"sound": paths})["prediction"]) == wanted[:2]
+    for one in (SOUNDS[1], paths[1], Path(paths[1])):
+        assert list(maas.predict("whisper", one)) == wanted[1:2]
+    assert list(maas.predict("whisper", SOUNDS[:2])) == wanted[:2]
+    (chunk,) = maas.generate("whisper", {"sound": SOUNDS[1]})
+    assert chunk.finish == "stop" and wanted[1] in str(chunk.delta)
     truth = ["a b c", *wanted[1:5], "so it is"]
     rows = pd.DataFrame({"sound": SOUNDS, "said": truth})
     scored = maas.evaluate("whisper", rows, "said").values

@@ -14,6 +14,9 @@ from maas_magics.core.networks.kinds import asked_of
 ENDINGS = ("ForSequenceClassification", "ForAudioClassification")
 """Of networks over sounds with a head."""
 
+OF_SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
+"""Kinds of networks over samples, which take no notice of what is behind a sound."""
+
 KALDI = {"feature_size": 1, "sampling_rate": 16_000, "num_mel_bins": 128, "mean": -4.2677393, "std": 4.5689974}
 """What the feature extractor of the Audio Spectrogram Transformer is, where it does not say."""
 
@@ -35,6 +38,12 @@ class AudioClassification:
 
 
 def _heard(folder: HubFolder, column: str) -> AudioFeature:
+    kind = folder.config.get("model_type")
+    if kind not in ("whisper", *OF_SAMPLES):
+        raise ModelError(
+            f"{folder.path} holds a network {kind!r}, of which it is not known how it hears sounds of several lengths.",
+            f"whisper, audio-spectrogram-transformer, {', '.join(OF_SAMPLES)}",
+        )
     asked = asked_of(folder, "audio")
     samples = round(asked.pop("longest") * asked["rate"])
     if folder.config.get("model_type") == "whisper":

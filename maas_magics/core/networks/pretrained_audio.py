@@ -14,9 +14,6 @@ from maas_magics.core.features.port import Port
 from maas_magics.core.networks.encoders import masked_mean
 from maas_magics.core.networks.pretrained import Pretrained
 
-OF_SAMPLES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
-"""Kinds of networks over samples."""
-
 
 class PretrainedSound(Pretrained):
     """An encoder of sounds of transformers: wav2vec 2.0, HuBERT, WavLM over samples, or Whisper's over a spectrogram.
@@ -119,7 +116,7 @@ def given(known: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]
         bands = int(known.get("feature_size", config.get("num_mel_bins", 80)))
         longest = float(known.get("chunk_length", 30))
         return {"rate": rate, "form": "whisper", "bands": bands, "longest": longest, "start": True}
-    if int(known.get("feature_size", 1)) != 1 or str(config.get("model_type")) not in OF_SAMPLES:
+    if int(known.get("feature_size", 1)) != 1 or "num_mel_bins" in known:
         raise ModelError(
             f"A network {config.get('model_type')!r} hears a spectrogram of its own, which is not made here.",
             "wav2vec 2.0, HuBERT, WavLM or Whisper.",
