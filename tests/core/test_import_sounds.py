@@ -14,6 +14,7 @@ from test_transcription import RATE, wav
 
 import maas_magics as maas
 from maas_magics.api.errors import ModelError
+from maas_magics.api.events import Message
 
 pytest.importorskip("soundfile")
 
@@ -63,6 +64,8 @@ def test_labels_are_those_of_the_pipeline(kind: str, tmp_path: Path, store: Path
 
     folder = folder_of(tmp_path / kind, kind)
     info = maas.import_model(str(folder), "heard")
+    said = [event.text for event in maas.logs("heard") if isinstance(event, Message)]
+    assert said == [f"It hears the first { {'whisper': '2', 'fbank': '2.02'}.get(kind, '20') } s of a sound."]
     assert (info.task, info.classes) == ("multiclass", ("yes", "no", "stop"))
     sounds = [wav(0.7, 0), wav(1.5, 1), wav(2.6, 2), wav(0.1, 3)]
     ask = pipeline("audio-classification", str(folder), device="cpu")

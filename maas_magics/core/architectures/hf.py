@@ -83,13 +83,13 @@ def hf(
     compare : bool
         Whether two columns of texts are read by one encoder, and what they have in common is seen; so it is in new
         trainings.
+    sentence : {"", "mean", "cls"}
+        How the folder says that a sentence becomes a vector: the pooling of pairs, where none is requested.
     join : bool
         Whether two columns of texts are read as one text instead, as BERT reads pairs: slower, and better where it is
         a word here and a word there that counts.
     pair : str
         How its tokenizer puts two texts in a row.
-    sentence : {"", "mean", "cls"}
-        How the folder says that a sentence becomes a vector: the pooling of pairs, where none is requested.
     generation : str
         What a network that writes goes by, ``generation_config.json``.
     times : {"", "words", "segments"}

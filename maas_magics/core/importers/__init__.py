@@ -28,12 +28,15 @@ class Imported:
         What it answers.
     params : dict of str to Any
         Hyperparameters of the architecture, besides those that say which folder it is.
+    note : str
+        What the user should know of how it reads the column; empty for nothing.
     """
 
     architecture: str
     feature: Feature
     task: Task
     params: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 class Importer(Protocol):

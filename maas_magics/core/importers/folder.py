@@ -52,6 +52,8 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
     check_name(request.name)
     folder = open_folder(request.path)
     found = _importer(folder, request).read(folder, request.column or "")
+    if found.note:
+        context.notify(found.note)
     if isinstance(request.target, str) and len(found.task.names) == 1:
         found = replace(found, task=msgspec.structs.replace(found.task, names=(request.target,)))
     context.check_stop()

@@ -34,7 +34,9 @@ class AudioClassification:
         """The sound, and what it gets."""
         check_head(folder, ENDINGS, "audio-classification")
         made = _fbank if folder.config.get("model_type") == "audio-spectrogram-transformer" else _heard
-        return Imported("hf", made(folder, column or "sound"), task_of(folder), {"own_head": True, "kind": "audio"})
+        feature = made(folder, column or "sound")
+        note = f"It hears the first {feature.samples / feature.rate:.3g} s of a sound."
+        return Imported("hf", feature, task_of(folder), {"own_head": True, "kind": "audio"}, note)
 
 
 def _heard(folder: HubFolder, column: str) -> AudioFeature:
