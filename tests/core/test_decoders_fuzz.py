@@ -104,6 +104,14 @@ def test_sounds(data: bytes) -> None:
     assert whole is None or (whole.ndim == 1 and np.isfinite(whole).all())
 
 
+def test_a_sound_that_is_loud_beyond_numbers_is_refused() -> None:
+    """Samples near the end of float32, which were infinite at another rate."""
+    stream = io.BytesIO()
+    loud = np.where(np.arange(4_000) // 7 % 2, 3.3e38, -3.3e38).astype(np.float32)
+    soundfile.write(stream, loud, 8_000, "FLOAT", format="WAV")
+    assert tried(SpeechFeature("sound", rate=16_000, window=32_000, bands=8).decoded, stream.getvalue()) is None
+
+
 TEXT = TextFeature("text", tokenizer=train_tokenizer(["some words to begin with", "and others"], 60), size=60)
 
 

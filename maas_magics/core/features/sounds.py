@@ -106,6 +106,7 @@ def at_rate(data: bytes, rate: int) -> Array:
         import soxr
 
         made = soxr.resample(made, came, rate)
+        _check_finite(made)  # what is near the end of float32 may have come beyond it
     return made.astype(np.float32, copy=False)
 
 
@@ -142,14 +143,18 @@ def heard(data: bytes) -> tuple[Array, int]:
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise DataError(f"The sound cannot be decoded: {_first(error)}", "Leave it out, or save it anew.") from None
     made = values.mean(axis=1)
-    if not np.isfinite(made).all():
-        raise DataError("The sound holds values that are not numbers.", "Leave it out, or save it anew.")
+    _check_finite(made)
     return made, int(rate)
 
 
 def check(data: bytes) -> None:
     """Raise `DataError` for a sound that cannot be decoded."""
     heard(data)
+
+
+def _check_finite(samples: Array) -> None:
+    if not np.isfinite(samples).all():
+        raise DataError("The sound holds values that are not numbers.", "Leave it out, or save it anew.")
 
 
 def _first(error: Exception) -> str:
