@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ PEERS = {
 def main(arguments: Sequence[str] = ()) -> None:
     """Print one table: texts a CPU second, and their ratio to torch one by one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks encoder", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=8, help="of each load; %(default)s if left out")
+    parser.add_argument("--seconds", type=int, default=15, help="of each load; %(default)s if left out")
     parser.add_argument("--rounds", type=int, default=3, help="of everything; %(default)s if left out")
     parser.add_argument("--only", metavar="NAME,…", help=f"of {'; '.join(PEERS)}; all if left out, none if empty")
     parser.add_argument("--install", action="store_true", help="make the peers' environments, and measure nothing")
@@ -265,11 +266,23 @@ def _loaded(server: Server, bodies: list[dict[str, Any]], headers: dict[str, str
     with server:
         server.ready(Body(json.dumps(bodies[0]).encode(), told))
         load(server.url, Body(lines, told), TOGETHER, 2, place, script=SCRIPT)
+        _settle(server)  # what it was asked last is still computed when nobody waits for it
         before = server.cpu()
         found = load(server.url, Body(lines, told), TOGETHER, seconds, place, script=SCRIPT)
         if found.errors:
             raise Failed(found.errors)
         return Load(found.rate, found.p50, found.p99, found.requests, "", (server.cpu() - before) / found.requests)
+
+
+def _settle(server: Server) -> None:
+    """Wait until a server does nothing, ten seconds at most."""
+    before = server.cpu()
+    for _ in range(20):
+        time.sleep(0.5)
+        now = server.cpu()
+        if now - before < 0.05:
+            return
+        before = now
 
 
 def _environment(name: str) -> str:
