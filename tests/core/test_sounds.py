@@ -18,6 +18,8 @@ from maas_magics.core.features import sounds
 from maas_magics.core.features.augment import WAYS
 from maas_magics.core.features.augment_sounds import masked, varied
 from maas_magics.core.features.draw import Draw
+from maas_magics.core.features.port import Port
+from maas_magics.core.networks.encoders import SoundEncoder
 
 N = 40
 
@@ -268,3 +270,15 @@ def test_damaged_sounds_end_in_a_sound_or_an_error_of_ours() -> None:
             except DataError as error:
                 assert error.message and error.hint
     assert heard > 30
+
+
+def test_bands_are_told_apart_and_what_a_room_adds_is_taken_off() -> None:
+    older, newer = (SoundEncoder(Port("audio", (20, 30), banded=banded)).eval() for banded in (False, True))
+    assert older.size == 128 and newer.size == 128 * 3 + 20
+    mel = torch.randn(4, 20, 30)
+    room = torch.randn(4, 20, 1)
+    with torch.no_grad():
+        one, other = newer(mel), newer(mel + room)
+        assert older(mel).shape == (4, 128) and one.shape == (4, newer.size)
+    torch.testing.assert_close(one[:, :-20], other[:, :-20], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(other[:, -20:] - one[:, -20:], room.squeeze(2), atol=1e-5, rtol=1e-4)

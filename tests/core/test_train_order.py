@@ -116,3 +116,10 @@ def test_a_fit_is_the_plain_loop_in_the_usual_order(layer, level, lab: Any, unex
     lost = float((last - true).detach().abs().max())
     assert lost > 1e-4  # what channels-last would have cost
     assert float((lab.net()(x) - true).detach().abs().max()) < lost / 10
+
+
+@pytest.mark.parametrize(("channels", "stride", "kept"), [(3, 2, False), (1, 2, False), (3, 1, True), (16, 2, True)])
+def test_the_usual_order_is_kept_where_the_other_ends_the_process(channels: int, stride: int, kept: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(channels, 4, 1, stride=stride), nn.Flatten())
+    found = arrange(net, (torch.randn(4, channels, 4, 4),), CPU, "fp32")
+    assert (found is not None) == kept

@@ -20,6 +20,8 @@ class Port(msgspec.Struct, frozen=True):
         The token id behind the end of a row.
     longest : int
         Tokens that a row is cut at, where more places may come; 0 where none do.
+    banded : bool
+        Whether the place along its first axis counts, as that of a band of pitches does.
     """
 
     kind: str
@@ -27,3 +29,4 @@ class Port(msgspec.Struct, frozen=True):
     size: int = 0
     padding: int = 0
     longest: int = 0
+    banded: bool = False

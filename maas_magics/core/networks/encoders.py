@@ -135,9 +135,13 @@ class ConvolutionalEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Vectors (n, size) of pictures (n, channels, height, width)."""
+        return self.maps(pictures).mean((2, 3))
+
+    def maps(self, pictures: Tensor) -> Tensor:
+        """What is left of pictures (n, channels, height, width) behind the stages, (n, size, height, width)."""
         for stage in self.stages:
             pictures = stage(pictures)
-        return pictures.mean((2, 3))
+        return pictures
 
 
 class _Stage(nn.Module):
@@ -146,30 +150,45 @@ class _Stage(nn.Module):
         self.first = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
         self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
-        self.short = nn.Conv2d(channels, width, 1, stride=2, bias=False)
+        self.short = nn.Conv2d(channels, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norms[0](self.first(x)))
-        return F.relu(self.norms[1](self.second(y)) + self.short(x))
+        return F.relu(self.norms[1](self.second(y)) + self.short(x[:, :, ::2, ::2]))
 
 
 class SoundEncoder(nn.Module):
     """Convolutions over a mel spectrogram, as over a picture.
 
+    Where the port is ``banded``, each band's mean over time is taken off first, which is mostly what a voice and a room
+    add (cepstral mean normalisation, Atal 1974), and stands beside the result; and only frames are averaged: a pitch
+    that rises is not one that falls.
+
     Parameters
     ----------
+    port : Port
+        A mel spectrogram (bands, frames).
     widths : tuple of int
         Channels of each stage.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+    def __init__(self, port: Port, widths: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
         self.inner = ConvolutionalEncoder(1, widths)
-        self.size = self.inner.size
+        self.banded, self.size = port.banded, self.inner.size
+        if port.banded:
+            bands = port.shape[0]
+            for _ in widths:
+                bands = (bands + 1) // 2
+            self.size = self.inner.size * bands + port.shape[0]
 
     def forward(self, mel: Tensor) -> Tensor:
         """Vectors (n, size) of mel spectrograms (n, bands, frames)."""
-        return cast(Tensor, self.inner(mel.unsqueeze(1)))
+        if not self.banded:
+            return cast(Tensor, self.inner(mel.unsqueeze(1)))
+        level = mel.mean(2, keepdim=True)
+        found = self.inner.maps((mel - level).unsqueeze(1)).mean(3).flatten(1)
+        return torch.cat([found, level.squeeze(2)], 1)
 
 
 class Windowed(nn.Module):
@@ -210,5 +229,5 @@ def encoder_of(port: Port, text: Callable[[Port], nn.Module] = TextCNN) -> nn.Mo
     if port.kind == "text":
         return text(port) if len(port.shape) == 1 else Windowed(text(port), port.padding)
     if port.kind == "audio":
-        return SoundEncoder()
+        return SoundEncoder(port)
     return ConvolutionalEncoder(port.shape[0])

@@ -63,6 +63,8 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
     form: Literal["mel", "whisper", "fbank", "samples", "standardised"] = "mel"
     start: bool = False
     level: tuple[float, float] = (0.0, 1.0)
+    banded: bool = False
+    """Whether a network from scratch tells bands apart; those of older models do not."""
 
     @property
     def spec(self) -> TensorSpec:
@@ -86,7 +88,7 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
     @property
     def port(self) -> Port:
         """Its mel spectrogram, or its samples."""
-        return Port("audio", self.shape)
+        return Port("audio", self.shape, banded=self.banded)
 
     def decoded(self, data: bytes) -> Array:
         """Samples, float32 (samples,)."""
@@ -179,7 +181,7 @@ class AudioProfile(FileProfile):
         if self._given.get("form") == "whisper":
             samples = -(-samples // (2 * HOP)) * 2 * HOP
         others = {name: self._given[name] for name in ("bands", "form", "start") if name in self._given}
-        return AudioFeature(self.name, rate=rate, samples=samples, **others)
+        return AudioFeature(self.name, rate=rate, samples=samples, banded=True, **others)
 
 
 def recognise(values: pa.ChunkedArray) -> str:

@@ -19,6 +19,9 @@ EXACT, LEAST = 3.0, (3e-6, 5e-3)
 """Times as far from fp64 as the usual order that channels-last may be, and how far outputs and gradients may be in any
 case. A gradient jumps where an activation has a kink: by a thousandth when a last digit tips one of many."""
 
+FEW = 16
+"""Channels from which a convolution of single points with a stride is safe in this order."""
+
 ROWS, NUMBERS = 18, 2**15
 """Rows, and numbers of them, that the order is checked on at most; four in any case."""
 
@@ -73,6 +76,8 @@ def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, p
         return None
     if not any(isinstance(module, CONVOLUTIONS) for module in net.modules()):
         return None
+    if device.type == "cpu" and any(_writes_too_far(module) for module in net.modules()):
+        return None
     try:
         twin = copied(net).to(memory_format=LAST)  # type: ignore[call-overload]
     except (TypeError, RuntimeError):
@@ -89,6 +94,14 @@ def arrange(net: nn.Module, example: tuple[Tensor, ...], device: torch.device, p
             weight = module.weight.data  # of one channel it is in either order, and torch takes it for the other
             module.weight.data = weight.as_strided(weight.shape, channels_last_stride(weight.shape))
     return Arrangement(net, turned)
+
+
+def _writes_too_far(module: nn.Module) -> bool:
+    """Whether a layer is one whose backward pass in this order ends the process on a CPU, seen with torch 2.13."""
+    if not isinstance(module, nn.Conv2d):
+        return False
+    pointwise = set(module.kernel_size) == {1} and set(module.stride) != {1}
+    return pointwise and module.in_channels // module.groups < FEW
 
 
 def _is_exact(net: nn.Module, example: tuple[Tensor, ...]) -> bool:
