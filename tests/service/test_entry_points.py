@@ -203,7 +203,7 @@ print("kernel offered", shell.complete("%train m --task ra")[1])
 import io, contextlib
 with contextlib.redirect_stdout(io.StringIO()) as out:
     shell.run_line_magic("train", "--help")
-print("kernel help", "regression, ranks" in out.getvalue())
+print("kernel help", "ranks" in out.getvalue().replace(",", " ").split())
 shell.run_line_magic("connect", os.environ["LANTERN_SERVICE"])
 print("service same", everything("service").equals(one))
 module = maas.train("own", (X, y), model=nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 3)), task="ranks", epochs=20, lr=0.01)
