@@ -42,7 +42,17 @@ class Runs(Connection):
         self._sweeps: dict[str, Sweep] = {}
 
     def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
-        """Choose where requests run; see `Connection.connect`."""
+        """Choose where requests run; names of models mean what they mean there.
+
+        Parameters
+        ----------
+        where : str
+            ``"kernel"``, ``"local"``, the address of a service, or ``oip+`` and the address of another server.
+        token_file : str, optional
+            File with the token of the service.
+        certificate : str, optional
+            File with the certificate that the service is known by.
+        """
         super().connect(where, token_file=token_file, certificate=certificate)
         self._going = {}
 

@@ -38,6 +38,7 @@ def entered_ready(
     Parameters
     ----------
     processor : Processor
+        Of the columns.
     ready : pyarrow.Table
         What was kept.
     rows : sequence of int, optional

@@ -145,7 +145,11 @@ def mask(picture: bytes, data: Any, height: int, width: int, whole: bool = False
         Of the picture's file.
     data : bytes, list or ndarray
         Of the mask's file, or its class numbers: a palette's are its indices.
-    height, width, whole, edge
+    height, width : int
+        As of `decoded`.
+    whole : bool
+        As of `decoded`.
+    edge : int
         As of `decoded`.
 
     Raises
