@@ -54,6 +54,10 @@ class Runs(Connection):
             File with the certificate that the service is known by.
         """
         super().connect(where, token_file=token_file, certificate=certificate)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what was known of the backend before."""
         self._going = {}
 
     def serve(self, ref: str) -> Endpoint:

@@ -47,19 +47,8 @@ class Session(Runs):
         super().__init__(store, notify)
         self._vectors: Any = None
 
-    def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
-        """Choose where requests run; names of models mean what they mean there.
-
-        Parameters
-        ----------
-        where : str
-            ``"kernel"``, ``"local"``, the address of a service, or ``oip+`` and the address of another server.
-        token_file : str, optional
-            File with the token of the service.
-        certificate : str, optional
-            File with the certificate that the service is known by.
-        """
-        super().connect(where, token_file=token_file, certificate=certificate)
+    def _forget(self) -> None:
+        super()._forget()
         self._vectors = None
 
     def predict(self, request: PredictRequest, show: Callable[[Highlighted], None] | None = None) -> Any:
