@@ -174,7 +174,7 @@ def _readable(
     """Rows and their target without those whose files cannot be read, where that was requested, with a sentence."""
     if not share_of(request.max_bad):
         return table, values, ""
-    kept, told = readable(table, checks_for(predictor.processor.features), request.max_bad)
+    kept, told = readable(table, values, checks_for(predictor.processor.features), request.max_bad)
     return (table, values, told) if kept is None else (table.filter(pa.array(kept)), values[kept], told)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -210,3 +211,77 @@ def test_mean_iou_in_parts_is_that_of_all() -> None:
     decoded, target = torch.from_numpy(rng.random((90, 4))), torch.from_numpy(rng.integers(0, 3, 90))
     wanted = jaccard_score(target, decoded.argmax(1), average="macro")
     assert metrics.mean_iou(decoded, target) == pytest.approx(wanted)
+
+
+def parquet(folder: Path, name: str, masks: list[Any], files: list[Any] = FILES) -> str:
+    file = folder / f"{name}.parquet"
+    pq.write_table(pa.table({"picture": files, "mask": masks}), file, row_group_size=10)
+    return str(file)
+
+
+def test_masks_stream_as_they_are_learnt_in_memory(store: Path, tmp_path: Path) -> None:
+    """To the bit: of files, paths and lists of numbers, augmented, by any number of loader workers."""
+    good, paths = [saved(mask) for mask in MASKS], []
+    for row, (file, mask) in enumerate(zip(FILES, good, strict=True)):
+        paths.append((str(tmp_path / f"{row}.png"), str(tmp_path / f"{row}_mask.png")))
+        Path(paths[-1][0]).write_bytes(file)
+        Path(paths[-1][1]).write_bytes(mask)
+    seen, held = drawn(8, seed=5)
+    other = parquet(tmp_path, "held", [saved(mask) for mask in held], [saved(one) for one in seen])
+    asked = {**ASKED, "validation": other, "augment": "flip,crop,rotate"}
+    whole = maas.train("memory", table(good), "mask", **asked)
+    rows = parquet(tmp_path, "rows", good)
+    listed = parquet(tmp_path, "lists", [mask.tolist() for mask in MASKS])
+    pd.DataFrame(paths, columns=["picture", "mask"]).to_csv(tmp_path / "rows.csv", index=False)
+    for name, file, more in (
+        ("streamed", rows, {}),
+        ("workers", rows, {"loader_workers": 2, "cache": "0"}),
+        ("lists", listed, {}),
+        ("paths", str(tmp_path / "rows.csv"), {}),
+    ):
+        trained = maas.train(name, file, "mask", stream=True, **asked, **more)
+        assert trained.history == whole.history, name
+        assert (trained.info.task, trained.info.architecture, trained.info.classes) == (
+            "dense",
+            "unet",
+            ("0", "1", "2"),
+        )
+    assert maas.evaluate("streamed", other, "mask").values == maas.evaluate("memory", other, "mask").values
+    black = [((mask > 0) * 255).astype(np.uint8) for mask in MASKS]
+    trained = maas.train("black", parquet(tmp_path, "black", [*map(saved, black)]), "mask", stream=True, **ASKED)
+    assert trained.info.classes == ("0", "255")
+
+
+def test_streamed_masks_of_other_sizes_are_laid_as_all_pictures_are_seen(store: Path, tmp_path: Path) -> None:
+    files, masks = [], []
+    for number in range(120):  # those that are looked at first have one size
+        seen, mask = drawn(1, number, *((20, 24) if number < 80 else (30, 20)))
+        files.append(saved(seen[0]))
+        masks.append(saved(mask[0]))
+    job = maas.train("cells", parquet(tmp_path, "rows", masks, files), "mask", stream=True, background=True, **ASKED)
+    assert job.result().info.signature.outputs[0].shape == (-1, 64, 64)
+    said = [str(getattr(event, "text", "")) for event in job.events()]
+    assert sum("Masks are answered at 64 × 64 pixels" in text for text in said) == 1
+
+
+def test_masks_that_cannot_be_read_are_left_out_up_to_a_share(store: Path, tmp_path: Path) -> None:
+    good = [saved(mask) for mask in MASKS]
+    small = saved(np.zeros((5, 6), np.uint8))
+    bad = [*good[:7], good[7][:40], *good[8:20], small, *good[21:]]
+    kept = [row for row in range(len(good)) if row not in (7, 20)]
+    whole = table([good[row] for row in kept], [FILES[row] for row in kept])
+    with pytest.raises(DataError, match="row (7|20): ") as caught:
+        maas.train("bad", table(bad), "mask", **ASKED)
+    assert "--max-bad 1%" in caught.value.hint
+    with pytest.raises(DataError, match="2 of 40 rows .* row 20: The mask has 5 × 6 pixels") as caught:
+        maas.train("bad", table(bad), "mask", max_bad="1%", **ASKED)
+    assert "--max-bad 5%" in caught.value.hint
+    trained = maas.train("kept", table(bad), "mask", max_bad="5%", **ASKED)
+    assert trained.history == maas.train("whole", whole, "mask", **ASKED).history
+    assert any("2 of 40 rows are left out" in note for note in trained.notes)
+    assert maas.evaluate("kept", table(bad), "mask", max_bad="5%").rows == 38
+    streamed = maas.train("streamed", parquet(tmp_path, "bad", bad), "mask", stream=True, max_bad="5%", **ASKED)
+    rows = parquet(tmp_path, "whole", [good[row] for row in kept], [FILES[row] for row in kept])
+    assert streamed.history == maas.train("good", rows, "mask", stream=True, **ASKED).history
+    with pytest.raises(DataError, match="row 20: The mask has 5 × 6 pixels"):
+        maas.train("bad", parquet(tmp_path, "small", [*good[:20], small, *good[21:]]), "mask", stream=True, **ASKED)

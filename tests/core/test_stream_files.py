@@ -136,19 +136,105 @@ def test_pictures_sounds_and_numbers_stream_together(store: Path, tmp_path: Path
     assert number.info.task == "regression"
 
 
+def held_out(folder: Path, name: str, **columns: Any) -> str:
+    file = folder / f"{name}.parquet"
+    pq.write_table(pa.table(columns), file)
+    return str(file)
+
+
+@pytest.mark.parametrize("augment", [(), "flip,crop"])
+def test_streamed_rows_are_learnt_as_those_in_memory(store: Path, tmp_path: Path, augment: Any) -> None:
+    """To the bit, for any number of loader workers, and wherever what the files hold is kept."""
+    file = parquet(tmp_path, size=np.random.default_rng(1).normal(size=N))
+    held = held_out(
+        tmp_path, "held", picture=FILES[30:50], label=["night", "day"] * 10,
+        size=np.arange(20) / 10,
+    )  # fmt: skip
+    asked = {**ASKED, "epochs": 3, "augment": augment, "validation": held}
+    whole = maas.train("memory", file, "label", **{**asked, "stream": False})
+    for name, more in {
+        "disk": {},
+        "none": {"cache": "0"},
+        "some": {"cache": "20KB"},
+        "one": {"loader_workers": 1},
+        "two": {"loader_workers": 2, "cache": "0"},
+    }.items():
+        assert maas.train(name, file, "label", **{**asked, **more}).history == whole.history, name
+
+
+def test_a_cache_within_a_bound_keeps_what_fits(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, decode = [0], pictures.decoded
+
+    def counting(*args: Any, **more: Any) -> Any:
+        done[0] += 1
+        return decode(*args, **more)
+
+    monkeypatch.setattr(pictures, "decoded", counting)
+    monkeypatch.setattr(streaming, "IN_MEMORY", 0)
+    file, counts = parquet(tmp_path), []
+    for cache in ("1MB", f"{40 * 16 * 16 * 3}B", "0"):
+        done[0] = 0
+        maas.train("scene", file, "label", cache=cache, **{**ASKED, "epochs": 3, "sample": 0})
+        counts.append(done[0])
+    assert counts[0] < counts[1] < counts[2]
+    job = maas.train("scene", file, "label", background=True, **{**ASKED, "batch_size": "auto"})
+    assert job.result().metrics
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_rows_go_on_exactly_with_any_workers(store: Path, tmp_path: Path, workers: int) -> None:
+    file = parquet(tmp_path)
+    asked = {**ASKED, "epochs": 3, "augment": "flip,crop", "checkpoint_every": "1"}
+    whole = maas.train("whole", file, "label", **asked)
+    job = maas.train("paused", file, "label", background=True, loader_workers=workers, **asked)
+    for event in job.events():
+        if isinstance(event, EpochEnd):
+            job.pause()
+            break
+    while job.info.state not in ("paused", "succeeded"):
+        time.sleep(0.02)
+    if job.info.state == "paused":
+        job.resume()
+    assert job.result().history == whole.history
+
+
+def test_bad_files_of_streamed_rows_are_left_out_up_to_a_share(store: Path, tmp_path: Path) -> None:
+    broken = [*FILES[:7], FILES[7][:60], *FILES[8:50], b"nothing", *FILES[51:]]
+    label = [("night", "day")[each] for each in LABEL]
+    bad = held_out(tmp_path, "bad", picture=broken, label=label)
+    good_rows = [row for row in range(N) if row not in (7, 50)]
+    good = held_out(
+        tmp_path, "good", picture=[FILES[row] for row in good_rows], label=[label[row] for row in good_rows]
+    )
+    with pytest.raises(DataError, match="one of its files") as caught:
+        maas.train("scene", bad, "label", **ASKED)
+    assert "--max-bad 1%" in caught.value.hint
+    with pytest.raises(
+        DataError, match="2 of 90 rows have files that cannot be read, more than 0.01: row 7: "
+    ) as caught:
+        maas.train("scene", bad, "label", max_bad="1%", **ASKED)
+    assert "--max-bad 2.3%" in caught.value.hint
+    assert not maas.models()
+    whole = maas.train("good", good, "label", **ASKED)
+    trained = maas.train("scene", bad, "label", max_bad="3%", **ASKED)
+    assert trained.history == whole.history
+    assert any("2 of 90 rows are left out, for files that cannot be read: row 7: " in note for note in trained.notes)
+    job = maas.train("held", good, "label", validation=bad, max_bad="3%", background=True, **ASKED)
+    job.result()
+    said = [str(getattr(event, "text", "")) for event in job.events()]
+    assert sum("Of the validation data, 2 of 90 rows are left out" in text for text in said) == 1
+
+
 def test_what_does_not_stream_is_told(store: Path, tmp_path: Path) -> None:
     text = [f"this was a rather long evening in the theatre, number {row}" for row in range(N)]
-    with pytest.raises(DataError, match="Texts, tags and masks are trained on from memory"):
+    with pytest.raises(DataError, match="Texts and tags are trained on from memory"):
         maas.train("text", parquet(tmp_path, review=text), "label", **ASKED)
-    file = parquet(tmp_path)
-    with pytest.raises(OptionError, match="need no cache"):
-        maas.train("scene", file, "label", cache="1GB", **ASKED)
-    with pytest.raises(OptionError, match="--max-bad is for rows that are not streamed"):
-        maas.train("scene", file, "label", max_bad="1%", **ASKED)
     rows = pd.DataFrame({"x": np.arange(N * 1.0), "label": LABEL})
     rows.to_parquet(tmp_path / "plain.parquet")
     with pytest.raises(OptionError, match="only pictures and sounds are augmented"):
         maas.train("plain", str(tmp_path / "plain.parquet"), "label", augment="flip", **ASKED)
+    with pytest.raises(OptionError, match="these rows have none"):
+        maas.train("plain", str(tmp_path / "plain.parquet"), "label", cache="1GB", **ASKED)
     broken = [*FILES[:50], FILES[50][:60], *FILES[51:]]
     pq.write_table(pa.table({"picture": broken, "label": LABEL}), tmp_path / "broken.parquet")
     with pytest.raises(DataError, match="Column 'picture', one of its files"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -45,6 +45,16 @@ class Batches(Protocol):
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in order."""
+
+
+@runtime_checkable
+class Resizable(Batches, Protocol):
+    """Batches whose size may be found by trying."""
+
+    batch_size: int
+
+    def sized(self, batch_size: int) -> Resizable:
+        """The same rows in batches of another size."""
 
 
 class InMemory:

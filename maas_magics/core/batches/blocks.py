@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,6 +112,29 @@ class Spill:
             found.append(whole)
         return found
 
+    def at(self, index: int, start: int, rows: int) -> memoryview:
+        """The bytes of some rows of a tensor, read without moving the file's place: by any process that shares it."""
+        width = self.kinds[index].width
+        found = memoryview(bytearray(rows * width))
+        left, place = found, start * width
+        while left:
+            data = pread(self._files[index], len(left), place)
+            if not data:
+                raise StoreError("The rows on disk are fewer than were written.")
+            left[: len(data)] = data
+            left, place = left[len(data) :], place + len(data)
+        return found
+
+    def some(self, index: int, rows: Sequence[int]) -> Array:
+        """Rows of a tensor, by their places."""
+        kind = self.kinds[index]
+        found = torch.empty((len(rows), *kind.shape), dtype=kind.disk).numpy()
+        left = _raw(found)
+        for row in rows:
+            left[: kind.width] = self.at(index, row, 1)
+            left = left[kind.width :]
+        return found
+
     def announce(self, blocks: Sequence[tuple[int, int]]) -> None:
         """Have the system fetch ranges of rows from the disk, without waiting for it, where it can."""
         if not hasattr(os, "posix_fadvise"):
@@ -128,6 +151,14 @@ class Spill:
             if not count:
                 raise StoreError("The rows on disk are fewer than were written.")
             place = place[count:]
+
+
+def pread(file: Any, size: int, place: int) -> bytes:
+    """Bytes of an unbuffered file, without moving its place where the system can."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, place)
+    file.seek(place)
+    return bytes(file.read(size))
 
 
 def _raw(values: Array) -> memoryview:
@@ -153,15 +184,6 @@ def check_room(folder: Path, size: int) -> None:
         )
 
 
-class Making(Protocol):
-    """What makes of rows on disk what the network takes, where that is not what lies there."""
-
-    varies: bool
-
-    def __call__(self, tensors: list[Tensor], seed: int | None) -> list[Tensor]:
-        """Inputs and target of some rows; varied by the seed of an epoch where they are to be."""
-
-
 class Blocks:
     """Batches of rows on disk, while the system fetches the next window.
 
@@ -175,20 +197,9 @@ class Blocks:
         Rows read from one place.
     window : int
         Blocks that are in memory, and mixed, at a time.
-    making : Making, optional
-        Of the rows of a batch.
     """
 
-    def __init__(
-        self,
-        spill: Spill,
-        batch_size: int,
-        device: torch.device,
-        block: int,
-        window: int,
-        making: Making | None = None,
-    ) -> None:
-        self._making = making
+    def __init__(self, spill: Spill, batch_size: int, device: torch.device, block: int, window: int) -> None:
         self.spill, self.batch_size, self.device = spill, batch_size, device
         self.rows = spill.rows
         self.steps = -(-self.rows // batch_size)
@@ -200,7 +211,7 @@ class Blocks:
 
     def sized(self, batch_size: int) -> Blocks:
         """The same rows in batches of another size."""
-        return Blocks(self.spill, batch_size, self.device, self._block, self._window, self._making)
+        return Blocks(self.spill, batch_size, self.device, self._block, self._window)
 
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
         """Every row once, in an order drawn from ``generator``; from batch ``start`` on, without reading the others."""
@@ -213,27 +224,19 @@ class Blocks:
             seed = int(torch.randint(2**62, (), generator=generator))
             windows = [self._blocks(order[i : i + self._window]) for i in range(0, len(order), self._window)]
             orders = [seed + i for i in range(len(windows))]
-        varied = None
-        if self._making is not None and self._making.varies:
-            varied = int(torch.randint(2**62, (), generator=generator))
-        return self._sent(windows, orders, varied, self.batch_size, start, self.steps)
+        return self._sent(windows, orders, self.batch_size, start, self.steps)
 
     def whole(self) -> Iterator[Batch]:
         """Every row once, in order."""
         size = self._block * self._window
         windows = [[(i, min(i + size, self.rows))] for i in range(0, self.rows, size)]
-        return self._sent(windows, [None] * len(windows), None, self._measure, 0, -(-self.rows // self._measure))
+        return self._sent(windows, [None] * len(windows), self._measure, 0, -(-self.rows // self._measure))
 
     def _blocks(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
         return [(i * self._block, min((i + 1) * self._block, self.rows)) for i in numbers]
 
-    def _sent(
-        self, windows: list[list[tuple[int, int]]], orders: list[Any], varied: int | None, *which: int
-    ) -> Iterator[Batch]:
-        batches, making = self._batches(windows, orders, *which), self._making
-        if making is None:
-            return on_device(batches, self.device, self._finish)
-        return on_device((making(batch, varied) for batch in batches), self.device, _parted)
+    def _sent(self, windows: list[list[tuple[int, int]]], orders: list[Any], *which: int) -> Iterator[Batch]:
+        return on_device(self._batches(windows, orders, *which), self.device, self._finish)
 
     def _batches(
         self, windows: list[list[tuple[int, int]]], orders: list[Any], size: int, start: int, steps: int
@@ -288,7 +291,3 @@ class Blocks:
             found[index] = np.empty(0)
             placed.append(values)
         return placed
-
-
-def _parted(tensors: list[Tensor]) -> Batch:
-    return tuple(tensors[:-1]), tensors[-1]

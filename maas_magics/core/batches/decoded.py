@@ -21,6 +21,7 @@ import numpy as np
 from maas_magics.api.errors import OptionError
 from maas_magics.core.batches.blocks import SPARE
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.features.processor import Processor
 
 IN_MEMORY = 512 * 2**20
 """Bytes of a column that are kept in memory."""
@@ -165,6 +166,32 @@ class DecodedRows:
         while data:
             done = os.pwrite(self._file.fileno(), data, start)
             data, start = data[done:], start + done
+
+
+def keeps_of(
+    processor: Processor, rows: int, disk: int, folder: Path, memory: int | None = None
+) -> dict[str, DecodedRows]:
+    """What keeps what files hold, by column.
+
+    Parameters
+    ----------
+    processor : Processor
+        Of the columns.
+    rows : int
+        How many there are.
+    disk : int
+        Bytes of all columns that may lie on disk.
+    folder : Path
+        Of the disk.
+    memory : int, optional
+        Bytes of each column that may be kept in memory; the usual when None.
+    """
+    keeps: dict[str, DecodedRows] = {}
+    for feature in processor.features:
+        if feature.costly is not None:
+            found = DecodedRows(rows, feature.costly, disk, folder, **({} if memory is None else {"memory": memory}))
+            keeps[feature.name], disk = found, disk - found.disk
+    return keeps
 
 
 class Seen(dict[int, Array]):

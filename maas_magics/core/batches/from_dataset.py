@@ -104,6 +104,13 @@ class FromDataset:
         self._lengths, self._as_made = lengths, as_made
         self._part, self._rows, self._encode, self._seed = part, rows, encode, seed
 
+    def sized(self, batch_size: int) -> FromDataset:
+        """The same rows in batches of another size."""
+        return FromDataset(
+            self.readers, self._part, self._rows, batch_size, self._encode, self.device, self._seed, self.pace,
+            self.items, self._lengths, self._as_made,
+        )  # fmt: skip
+
     def epoch(self, generator: torch.Generator, start: int = 0) -> Iterator[Batch]:
         """Every row once, in an order drawn from ``generator``; the batches before ``start`` are not read."""
         return self._batches(self.asked(generator, start))

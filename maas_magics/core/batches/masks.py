@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.specs import DataSpec
@@ -20,6 +23,97 @@ from maas_magics.core.features.profile import TableProfile
 def has_pictures(rows: Rows, data: DataSpec) -> bool:
     """Whether some column holds files that reach a network by themselves."""
     return has_ports(declared(rows.table, data.feature, lambda text: None).schema)
+
+
+@dataclass(frozen=True)
+class MaskLayout:
+    """How masks lie on the pictures that they are of.
+
+    Attributes
+    ----------
+    column : str
+        Of the pictures.
+    feature : Feature
+        That column, as the network sees it.
+    name : str
+        Of the target.
+    """
+
+    column: str
+    feature: Feature
+    name: str
+
+    def __call__(self, rows: Rows, first: int = 0) -> Rows:
+        """The column of pictures alone, with class numbers of each pixel as the target.
+
+        Parameters
+        ----------
+        rows : Rows
+        first : int
+            Place of the first, for errors.
+
+        Raises
+        ------
+        DataError
+            If a mask cannot be read, or the rows have no such column.
+        """
+        if self.column not in rows.table.column_names:
+            raise DataError(f"The validation data has no column {self.column!r}.", "--validation 0.2")
+        found = as_masks(self.feature, rows.table.column(self.column), rows.target, self.name, first)
+        return replace(rows, table=rows.table.select([self.column]), target=found)
+
+    def tell(self, notify: Callable[[str], None]) -> None:
+        """Say how large the masks are that are answered."""
+        height, width = self.feature.shape[1:]
+        notify(
+            f"Masks are answered at {height} × {width} pixels, as pictures are seen: "
+            f"--feature {self.column}=image(size=128)."
+        )
+
+
+def mask_layout(data: DataSpec, model: Any, table: pa.Table, name: str, notify: Callable[[str], None]) -> MaskLayout:
+    """How masks lie on the pictures of some rows.
+
+    Parameters
+    ----------
+    data : DataSpec
+    model : Any
+        As requested.
+    table : pyarrow.Table
+        Rows without their target.
+    name : str
+        Of the target.
+    notify : callable
+        Gets a sentence about columns that are left out.
+
+    Raises
+    ------
+    DataError
+        If no column holds pictures.
+    OptionError
+        If several do, or a module of the user's is to be trained.
+    """
+    if not isinstance(model, str):
+        raise OptionError("Masks in files are learnt by an architecture by name.", "--model unet, or give arrays.")
+    table = declared(table, data.feature, lambda text: None)
+    columns = [field.name for field in table.schema if modality_of(field) == "image"]
+    if len(columns) != 1:
+        raise DataError(
+            f"The target {name!r} holds masks; one column of pictures was expected, "
+            + (f"and {', '.join(map(repr, columns))} hold some." if columns else "and no column holds any."),
+            f"--features {columns[0]}" if columns else "--feature COLUMN=image",
+        )
+    column = columns[0]
+    left = [other for other in table.column_names if other != column]
+    if left:
+        notify(f"Masks are made of pictures alone; left out: {', '.join(map(repr, left))}.")
+    fitted = TableProfile(table.select(columns).schema, FitConfig("ports"))
+    return MaskLayout(column, fitted.finish(table.select(columns), lambda text: None, {}).features[0], name)
+
+
+def not_of_pixels(chosen: str) -> OptionError:
+    """The error for an architecture that has one answer a row."""
+    return OptionError(f"{chosen} answers a row, and not each pixel of a picture.", "--model unet")
 
 
 def with_masks(
@@ -46,37 +140,9 @@ def with_masks(
     Raises
     ------
     DataError
-        If no column holds pictures, or a mask cannot be read.
-    OptionError
-        If several do, or a module of the user's is to be trained.
+        If a mask cannot be read; and as `mask_layout`.
     """
-    if not isinstance(model, str):
-        raise OptionError("Masks in files are learnt by an architecture by name.", "--model unet, or give arrays.")
-    table = declared(train.table, data.feature, lambda text: None)
-    columns = [field.name for field in table.schema if modality_of(field) == "image"]
-    if len(columns) != 1:
-        raise DataError(
-            f"The target {name!r} holds masks; one column of pictures was expected, "
-            + (f"and {', '.join(map(repr, columns))} hold some." if columns else "and no column holds any."),
-            f"--features {columns[0]}" if columns else "--feature COLUMN=image",
-        )
-    column = columns[0]
-    left = [other for other in table.column_names if other != column]
-    if left:
-        notify(f"Masks are made of pictures alone; left out: {', '.join(map(repr, left))}.")
-    schema = table.select(columns).schema
-    fitted = TableProfile(schema, FitConfig("ports"))
-    feature: Feature = fitted.finish(table.select(columns), lambda text: None, {}).features[0]
-
-    def laid(rows: Rows) -> Rows:
-        if column not in rows.table.column_names:
-            raise DataError(f"The validation data has no column {column!r}.", "--validation 0.2")
-        pictures = rows.table.column(column)
-        return replace(rows, table=rows.table.select(columns), target=as_masks(feature, pictures, rows.target, name))
-
+    laid = mask_layout(data, model, train.table, name, notify)
     train = laid(train)
-    height, width = train.target.shape[1:]
-    notify(
-        f"Masks are answered at {height} × {width} pixels, as pictures are seen: --feature {column}=image(size=128)."
-    )
-    return train, None if held is None else laid(held), void_of(train.target)
+    laid.tell(notify)
+    return train, None if held is None else laid(held), void_of(np.unique(train.target))

@@ -210,7 +210,7 @@ def _readable(table: pa.Table, values: Array, data: DataSpec) -> tuple[pa.Table,
     """Rows and their target without those whose files cannot be read, where that was requested, with a sentence."""
     if not share_of(data.max_bad):
         return table, values, ""
-    kept, told = readable(table, checks_of(table, data.feature), data.max_bad)
+    kept, told = readable(table, values, checks_of(table, data.feature), data.max_bad)
     return (table, values, told) if kept is None else (table.filter(pa.array(kept)), values[kept], told)
 
 

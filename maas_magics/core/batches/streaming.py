@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,8 +17,11 @@ from torch import Tensor
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.specs import DataSpec
 from maas_magics.core.architectures import architectures
+from maas_magics.core.batches.batches import Batches
 from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout, check_room
-from maas_magics.core.batches.entering import Entering
+from maas_magics.core.batches.decoded import ON_DISK, keeps_of
+from maas_magics.core.batches.lazy import EncodedRows, given_out
+from maas_magics.core.batches.masks import mask_layout, not_of_pixels
 from maas_magics.core.batches.prepare import (
     KEPT_BYTES,
     LEAST,
@@ -38,9 +42,11 @@ from maas_magics.core.batches.prepare import (
     transformed,
     transformed_ready,
 )
-from maas_magics.core.batches.streamed_target import OneTarget, SeveralTargets, StreamedTarget
+from maas_magics.core.batches.rows_on_disk import RowsOnDisk
+from maas_magics.core.batches.streamed_target import MaskTarget, OneTarget, SeveralTargets, StreamedTarget
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.cut import Cut
+from maas_magics.core.data.masked import may_hold_masks
 from maas_magics.core.data.media import holds_files
 from maas_magics.core.data.nested import Lists
 from maas_magics.core.data.numbering import ConsecutiveRuns
@@ -55,6 +61,7 @@ from maas_magics.core.features.fitting import FitConfig
 from maas_magics.core.features.module import Preprocessing, entered_ready
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.profile import TableProfile, check_image
+from maas_magics.core.features.unreadable import UnreadableRows, checks_of_schema, share_of
 from maas_magics.core.losses.check import Families
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.memory import free_memory, in_words
@@ -64,6 +71,9 @@ from maas_magics.core.tasks.profile import Profile as TargetReading
 MEMORY_SHARE = 0.2
 """Data that takes more than this share of the free memory is streamed: training in memory holds it some five times,
 as it came, parted, as raw arrays, and as what the network takes."""
+
+IN_MEMORY = 64 * 2**20
+"""Bytes of what the files of a column hold that are kept in memory, of the first rows; others are kept on disk."""
 
 LOOKED_AT = 1_000
 """Rows that are looked at for what a source holds."""
@@ -80,6 +90,17 @@ class RowChunk(NamedTuple):
     start: int
     weights: Array | None
     key: pa.ChunkedArray | None
+
+    def only(self, kept: Array) -> RowChunk:
+        """Those of them that are kept, bool (n,)."""
+        mask = pa.array(kept)
+        return RowChunk(
+            self.features.filter(mask),
+            self.target[kept],
+            self.start,
+            None if self.weights is None else self.weights[kept],
+            None if self.key is None else self.key.filter(mask),
+        )
 
 
 @dataclass(frozen=True)
@@ -144,8 +165,7 @@ def streamed_source(said: DataSpec, notify: Callable[[str], None], several: bool
             raise OptionError("The target of rows that are streamed is a column of them.", "--target COLUMN")
         return None
     notify(
-        f"The rows take {in_words(size)} in memory, of which {in_words(free)} are free: they are streamed from disk, "
-        "in random order within windows of blocks."
+        f"The rows take {in_words(size)} in memory, of which {in_words(free)} are free: they are streamed from disk."
     )
     for note in notes_of(source):
         notify(note)
@@ -179,6 +199,10 @@ class Stream:
         Hyperparameters of an architecture by name.
     augment : mapping of str to float, optional
         How training rows are varied.
+    workers : int
+        Processes that decode files; with 0 this one does.
+    cache : int
+        Bytes of what files hold that may be kept on disk, beside the files.
     """
 
     why_one_process: ClassVar[str] = "Rows that are read from disk go to one process."
@@ -198,8 +222,10 @@ class Stream:
         heads: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         augment: Mapping[str, float] | None = None,
+        workers: int = 0,
+        cache: int = ON_DISK,
     ) -> None:
-        self._augment = dict(augment or {})
+        self._augment, self._workers, self._cache = dict(augment or {}), workers, cache
         self._data, self._loss, self._seed, self._source = data, loss, seed, source
         self._named = isinstance(model, str)
         self._notify, self._pause, self._sizes = notify, pause, sizes or Sizes()
@@ -221,12 +247,19 @@ class Stream:
             kinds = {name: kind for name, kind in data.feature.items() if name in features.column_names}
             features = declared(features, kinds, notify)
             self._fields = {field.name: field for field in features.schema}
-        self.chosen, self.layout = layout_of(model, features, source.arrays)
+        features = self._masked(first, features, model, task)
+        checks = checks_of_schema(features.schema) if share_of(data.max_bad) else None
+        self._unreadable = [None if checks is None else UnreadableRows(checks, data.max_bad) for _ in range(2)]
+        """Of the data, and of validation data of its own."""
+        wanted = "unet" if self._masks and model == "auto" else model
+        self.chosen, self.layout = layout_of(wanted, features, source.arrays)
+        if self._masks and not architectures.get(self.chosen).of_pixels:
+            raise not_of_pixels(self.chosen)
         given = architectures.get(self.chosen).given if self._named else None
         self._fit = FitConfig(
             self.layout, data.preprocess == "auto", given(dict(params or {})) if given is not None else {}
         )
-        wide = max(1, first.nbytes // first.num_rows)
+        wide = max(1, first.nbytes // first.num_rows) + self._target.width
         self._chunk = max(1, self._sizes.chunk // wide)
         files = has_ports(features.schema)
         self._most = max(LEAST if files else SAMPLE_ROWS, min(self._sizes.sample // wide, self._sizes.sample_rows))
@@ -237,12 +270,25 @@ class Stream:
         if self._cut is not None:
             while not self._cut.find(key for _, _, _, _, key in self._parts(source) if key is not None):
                 pass  # as below
-        self.rows = self.held = 0
+        self.rows = self.held = self._bytes = 0
         self._heaviest = 0.0
         self._texts: list[str] = []
         while (found := self._survey()) is None:
-            pass  # a type of the file's columns turned out to be wider, and is known now
+            pass  # a type of the file's columns turned out to be wider, or pictures larger, and is known now
         self.prepared, self.extremes = found
+        if isinstance(self._target, MaskTarget):
+            self._target.layout.tell(notify)
+
+    def _masked(self, first: pa.Table, features: pa.Table, model: Any, task: Any) -> pa.Table:
+        """Features of the first rows: those that masks are of alone, where the target is masks."""
+        self._masks = False
+        name, seen = self._target.names[0], features if self._fields else declared(features, {}, lambda text: None)
+        if len(self._target.columns) > 1 or not has_ports(seen.schema) or not may_hold_masks(first.column(name)):
+            return features
+        layout, ignored = mask_layout(self._data, model, features, name, self._notify), partial(ignored_by, self._loss)
+        self._target = MaskTarget(self._data.target, first.column_names, task, ignored, layout)
+        self._masks = True
+        return features.select([layout.column])
 
     def _held_share(self, rows: float) -> float:
         asked = self._data.validation
@@ -252,7 +298,8 @@ class Stream:
 
     def _parts(self, source: Any, *, held: bool = False, runs: ConsecutiveRuns | None = None) -> Iterator[RowChunk]:
         """The rows whose target is there, a part of them at a time."""
-        start = rows = 0
+        start = rows = there = 0
+        unreadable = self._unreadable[held]
         for table in source.chunks(self._chunk):
             self._pause()
             rows += table.num_rows
@@ -263,13 +310,25 @@ class Stream:
             if len(values):
                 features, weights, key = self._roles.parted(features, held=held)
                 features = self._declared(features)
-                yield RowChunk(features, values, start, weights, key)
-            start += len(values)
-        left = self._target.beside.left_out(rows, start, self._target.names)
+                kept = None if unreadable is None else unreadable.kept(features, values, there)
+                part = RowChunk(features, values, start, weights, key)
+                part = self._laid(part if kept is None else part.only(kept), rows - table.num_rows)
+                if len(part.target):
+                    yield part
+                start += len(part.target)
+            there += len(values)
+        bad = "" if unreadable is None else unreadable.told
+        left = self._target.beside.left_out(rows, there, self._target.names)
         if not held:
-            self._target.beside.left = left
-        elif left:
-            self._notify(f"Of the validation data, {left}")
+            self._target.beside.left, self._target.beside.bad = left, bad
+        for told in filter(None, (left, bad) if held else ()):
+            self._notify(f"Of the validation data, {told}")
+
+    def _laid(self, part: RowChunk, first: int) -> RowChunk:
+        if not len(part.target):
+            return part
+        features, target = self._target.laid(part.features, part.target, first)
+        return part._replace(features=features, target=target)
 
     def _declared(self, features: pa.Table) -> pa.Table:
         """Rows with what was found of their columns when the first ones were looked at."""
@@ -292,12 +351,12 @@ class Stream:
         return np.asarray(held)
 
     def _survey(self) -> tuple[Prepared, Array] | None:
-        """What the rows are; None where a column's type became another one half-way."""
+        """What the rows are; None where a column's type became another one half-way, or masks another size."""
         target, digest = self._target.profile(), Digest()
         sample, kept = Reservoir(self._most), Reservoir(self._shown)
         profile: TableProfile | None = None
         schema, dtype = None, None
-        self.rows = self.held = 0
+        self.rows = self.held = self._bytes = 0
         self._runs = ConsecutiveRuns()
         for rows in self._parts(self._source, runs=self._runs):
             features, values, start, weights, _ = rows
@@ -308,6 +367,7 @@ class Stream:
                 profile = TableProfile(features.schema, self._fit)
             elif not features.schema.equals(schema) or values.dtype != dtype:
                 return None
+            self._bytes += features.nbytes
             target.meet(values, start)
             if self._cut is None:
                 self._first = target.first
@@ -340,6 +400,8 @@ class Stream:
         if self._share and not self.held:
             self._notify("There are too few rows to hold any out: the training rows choose the best epoch.")
         prepared = self._understood(profile, target, sample, kept, str(digest))
+        if not self._target.is_laid_for(prepared.processor):
+            return None
         return prepared, target.extremes if prepared.answers.numeric else np.zeros((0, 1))
 
     def _understood(
@@ -401,16 +463,18 @@ class Stream:
         if isinstance(held, tuple) and len(held) == 2:
             table, values = self._target.validation(held, self._data.csv)
             table, weights, key = self._roles.parted(table, held=True)
-            yield RowChunk(table, values, 0, weights, key)
+            part = RowChunk(self._declared(table), values, 0, weights, key)
+            unreadable = self._unreadable[True]
+            kept = None if unreadable is None else unreadable.kept(part.features, values)
+            bad = "" if unreadable is None else unreadable.told
+            yield self._laid(part if kept is None else part.only(kept), 0)
+            if bad:  # said once, where all are read
+                self._notify(f"Of the validation data, {bad}")
             return
         csv = self._data.csv if is_files(held) else None
         yield from self._parts(typed(open_source(held, csv), self._texts), held=True)
 
-    def _encoded(self, prepared: Prepared, features: pa.Table, values: Array, first: int = 0) -> list[Tensor]:
-        if prepared.processor.lazy:
-            entered = entered_ready(prepared.processor, prepared.processor.ready(features))
-            places = torch.arange(first, first + len(values))
-            return [*entered, places, torch.from_numpy(prepared.answers.encode(values))]
+    def _encoded(self, prepared: Prepared, features: pa.Table, values: Array) -> list[Tensor]:
         raw = prepared.processor.encode(features)
         prepared.processor.check(raw)
         inputs = transformed(prepared.transform, prepared.processor, raw)
@@ -419,7 +483,7 @@ class Stream:
     @contextmanager
     def written(
         self, prepared: Prepared, folder: Path, batch_size: int, device: torch.device, counting: Counts
-    ) -> Iterator[tuple[Blocks, Blocks | None]]:
+    ) -> Iterator[tuple[Batches, Batches | None]]:
         """Training and validation rows on disk, for as long as the block lasts.
 
         Parameters
@@ -439,44 +503,84 @@ class Stream:
         DataError
             If the file is not what it was when it was read before.
         """
-        kinds = self._kinds(prepared, counting)
+        if prepared.processor.lazy:
+            with self._with_files(prepared, folder, batch_size, device, counting) as made:
+                yield made
+            return
+        kinds = self._kinds(prepared)
         width = sum(kind.width for kind in kinds)
         check_room(folder, (self.rows + self.held) * width)
         with Spill(folder, kinds) as train, Spill(folder, kinds) as held:
             for part in self._parts(self._source):
-                rows = self._encoded(prepared, part.features, part.target, part.start)
+                rows = self._encoded(prepared, part.features, part.target)
                 out = torch.from_numpy(self._held_out(part))
                 weights = self._weights(part)
                 for spill, mask in ((held, out), (train, ~out)):
                     *inputs, target = (tensor[mask] for tensor in rows)
                     beside = None if weights is None else weights[mask]
                     spill.append([*inputs, counting.joined(target, beside, held=spill is held)])
-            if (train.rows, held.rows) != (self.rows, self.held):
-                raise DataError("The data changed while it was read.", "Train again once it stays as it is.")
+            self._check_same(train.rows, held.rows)
             for part in self._validation():
                 *inputs, target = self._encoded(prepared, part.features, part.target)
                 beside = self._weights(part)
                 held.append([*inputs, counting.joined(target, beside, held=True)])
             block = max(1, self._sizes.block // max(width, 1))
-            lazy = prepared.processor.lazy
-            making = Entering(prepared.processor, prepared.transform, self._augment) if lazy else None
-            made = [Blocks(rows, batch_size, device, block, self._sizes.window, making) for rows in (train, held)]
-            yield made[0], made[1] if held.rows else None
+            blocks = [Blocks(rows, batch_size, device, block, self._sizes.window) for rows in (train, held)]
+            yield blocks[0], blocks[1] if held.rows else None
+
+    @contextmanager
+    def _with_files(
+        self, prepared: Prepared, folder: Path, batch_size: int, device: torch.device, counting: Counts
+    ) -> Iterator[tuple[Batches, Batches | None]]:
+        """The same of rows with files, which are decoded as an epoch requests them, as those in memory are."""
+        processor = prepared.processor
+        row = entered_ready(processor, processor.ready(prepared.sample.slice(0, 1)))
+        kind = self._target_kind(prepared)
+        check_room(folder, self._bytes + (self.rows + self.held) * kind.width)
+
+        def written(rows: RowsOnDisk, part: RowChunk, mask: Array) -> None:
+            if not mask.any():
+                return
+            target = torch.from_numpy(prepared.answers.encode(part.target[mask]))
+            weights = self._weights(part)
+            beside = None if weights is None else weights[torch.from_numpy(mask)]
+            rows.append(part.features.filter(pa.array(mask)), counting.joined(target, beside, held=rows is held))
+
+        with RowsOnDisk(folder, processor, row, kind) as train, RowsOnDisk(folder, processor, row, kind) as held:
+            for part in self._parts(self._source):
+                out = self._held_out(part)
+                written(held, part, out)
+                written(train, part, ~out)
+            self._check_same(len(train), len(held))
+            for part in self._validation():
+                written(held, part, np.ones(len(part.target), dtype=bool))
+            disk, parts = self._cache, []
+            for rows, augment in ((train, self._augment), (held, None)):
+                rows.keeps = keeps_of(processor, len(rows), disk, folder, IN_MEMORY)
+                disk -= sum(keep.disk for keep in rows.keeps.values())
+                if len(rows) or rows is train:
+                    parts.append(EncodedRows(rows, rows.target, prepared, augment, masks=self._masks))
+            with given_out(parts, self._workers, self._seed, batch_size, device, folder, self._notify) as made:
+                yield made[0], made[1] if len(held) else None
+
+    def _check_same(self, train: int, held: int) -> None:
+        if (train, held) != (self.rows, self.held):
+            raise DataError("The data changed while it was read.", "Train again once it stays as it is.")
 
     def _weights(self, part: RowChunk) -> Tensor | None:
         return None if part.weights is None else torch.from_numpy(in_range(part.weights, self._heaviest))
 
-    def _kinds(self, prepared: Prepared, counting: Counts) -> list[TensorLayout]:
+    def _kinds(self, prepared: Prepared) -> list[TensorLayout]:
         """Tensors of a row; codes of categories and labels are narrower on disk."""
-        inputs, target = prepared.train
-        if self._roles.weights is not None:
-            target = joined(target[:0], torch.empty(0))
-        if prepared.processor.lazy:
-            row = entered_ready(prepared.processor, prepared.processor.ready(prepared.sample.slice(0, 1)))
-            inputs = (*row, torch.zeros(1, dtype=torch.int64))
-        kinds = [TensorLayout(values.dtype, values.dtype, tuple(values.shape[1:])) for values in (*inputs, target)]
+        kinds = [TensorLayout(values.dtype, values.dtype, tuple(values.shape[1:])) for values in prepared.train[0]]
         if self.layout == "tabular":
             kinds[1] = replace(kinds[1], disk=torch.int16)
-        if target.dtype == torch.int64 and not prepared.processor.lazy:
-            kinds[-1] = replace(kinds[-1], disk=torch.int32)
-        return kinds
+        return [*kinds, self._target_kind(prepared)]
+
+    def _target_kind(self, prepared: Prepared) -> TensorLayout:
+        target = prepared.train[1]
+        if self._roles.weights is not None:
+            target = joined(target[:0], torch.empty(0))
+        whole = torch.int16 if self._masks else torch.int32
+        narrow = whole if target.dtype == torch.int64 else target.dtype
+        return TensorLayout(narrow, target.dtype, tuple(target.shape[1:]))

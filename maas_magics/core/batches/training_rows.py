@@ -20,7 +20,7 @@ from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.batches.decoded import parsed_size
 from maas_magics.core.batches.inputs import chosen_of
 from maas_magics.core.batches.lazy import Lazy
-from maas_magics.core.batches.masks import has_pictures, with_masks
+from maas_magics.core.batches.masks import has_pictures, not_of_pixels, with_masks
 from maas_magics.core.batches.own_module import own_module
 from maas_magics.core.batches.pairs import declared_pairs, paired
 from maas_magics.core.batches.prepare import (
@@ -39,7 +39,7 @@ from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.streaming import Stream, first_rows, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_text
-from maas_magics.core.data.masked import holds_masks, is_masked, may_be_masks
+from maas_magics.core.data.masked import is_masked, may_be_masks
 from maas_magics.core.data.sources import Rereadable
 from maas_magics.core.data.spanned import is_list_of_spans, is_spanned
 from maas_magics.core.data.tagged import is_lists_of_text, is_tagged
@@ -53,7 +53,6 @@ from maas_magics.core.features.modalities import modalities, modality_of
 from maas_magics.core.features.profile import image_like
 from maas_magics.core.features.spanned import as_tags, with_texts
 from maas_magics.core.features.tagged import WORDS, check_tags, with_words
-from maas_magics.core.features.unreadable import share_of
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.losses.ignored import ignored_by
 from maas_magics.core.networks.outputs import SeveralHeads, rows_of
@@ -152,15 +151,13 @@ def training_rows(
             streams = False
         source = source if streams else None
     if source is not None:
-        if files and share_of(data.max_bad):
-            raise OptionError("--max-bad is for rows that are not streamed from disk.", "Drop --max-bad.")
-        if specs.run.loader_workers is not None:
+        if specs.run.loader_workers is not None and not files:
             raise loaders.no_loader_workers()
-        if specs.run.cache is not None:
-            raise OptionError("Rows that are streamed lie on disk as a whole, and need no cache.", "Drop --cache.")
+        if specs.run.cache is not None and not files:
+            raise _no_cache()
         stream = Stream(
             data, model, loss, seed, source, meant.task, notify, pause, heads=heads, params=specs.model.params,
-            augment=augment,
+            augment=augment, workers=specs.run.loader_workers or 0, cache=parsed_size(specs.run.cache),
         )  # fmt: skip
         check_taken(augment, stream.prepared.processor)
         return TrainingRows(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
@@ -198,7 +195,7 @@ def training_rows(
     wanted = "unet" if model == "auto" and (masks or _of_pixels(train_rows)) else model
     chosen, layout = layout_of(wanted, train_rows.table, array)
     if masks and not architectures.get(chosen).of_pixels:
-        raise OptionError(f"{chosen} answers a row, and not each pixel of a picture.", "--model unet")
+        raise not_of_pixels(chosen)
     given = architectures.get(chosen).given if isinstance(model, str) else None
 
     def standardise(head: str) -> bool:
@@ -222,7 +219,7 @@ def training_rows(
     )
     check_taken(augment, prepared.processor)
     if specs.run.cache is not None and all(feature.costly is None for feature in prepared.processor.features):
-        raise OptionError("--cache keeps what pictures and sounds hold; these rows have none.", "Drop --cache.")
+        raise _no_cache()
     lazy = None
     encoded = bool(augment) or prepared.processor.lazy
     if specs.run.loader_workers is not None and not encoded:
@@ -234,6 +231,10 @@ def training_rows(
     elif pairs:
         raise OptionError("Pairs are of texts, pictures or sounds.", f"--feature {pairs[0]}=text")
     return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
+
+
+def _no_cache() -> OptionError:
+    return OptionError("--cache keeps what pictures and sounds hold; these rows have none.", "Drop --cache.")
 
 
 def _from_columns(heads: Mapping[str, Any], data: DataSpec) -> bool:
@@ -254,7 +255,7 @@ def _from_columns(heads: Mapping[str, Any], data: DataSpec) -> bool:
 def _streams(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) -> tuple[bool, bool]:
     """Whether the rows of a file are streamed, and whether some of them are pictures or sounds.
 
-    Those with texts, whose lengths differ, and with tags and masks are read into memory.
+    Those with texts, whose lengths differ, and with tags are read into memory.
 
     Raises
     ------
@@ -267,14 +268,14 @@ def _streams(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) 
     left = [name for name in first.column_names if name not in target_names(data.target, first.column_names, -1)]
     kinds = {name: kind for name, kind in data.feature.items() if name in left}
     others = [first.column(name) for name in first.column_names if name not in left]
-    whole = any(is_lists_of_text(one.type) or is_list_of_spans(one.type) or holds_masks(one) for one in others)
+    whole = any(is_lists_of_text(one.type) or is_list_of_spans(one.type) for one in others)
     schema = declared(first.select(left), kinds, lambda text: None).schema
     each = [modalities.get(modality_of(field)).feature for field in schema if modality_of(field)]
     if not whole and all(feature.binary for feature in each):
         return True, bool(each)
     if data.stream:
-        raise DataError("Texts, tags and masks are trained on from memory.", "Drop --stream.")
-    notify("A column holds texts, tags or masks: the rows are read into memory.")
+        raise DataError("Texts and tags are trained on from memory.", "Drop --stream.")
+    notify("A column holds texts or tags: the rows are read into memory.")
     return False, False
 
 

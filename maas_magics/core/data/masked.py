@@ -38,6 +38,14 @@ def holds_masks(values: pa.ChunkedArray) -> bool:
     return is_listed(kind) and is_listed(kind.value_type) and pa.types.is_integer(kind.value_type.value_type)
 
 
+def may_hold_masks(values: pa.ChunkedArray) -> bool:
+    """Whether a column that is a target holds masks, or arrays of two axes of whole numbers."""
+    kind = values.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return len(kind.shape) == 2 and (pa.types.is_integer(kind.value_type) or pa.types.is_boolean(kind.value_type))
+    return holds_masks(values)
+
+
 def masks_of_rows(values: pa.ChunkedArray) -> Array:
     """The masks of a column, an object array (n,) of `Mask`."""
     found = np.empty(len(values), dtype=object)

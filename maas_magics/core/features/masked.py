@@ -18,7 +18,7 @@ VOID = 255
 """Class number of pixels that have no class where others than 0 have one, as in Pascal VOC."""
 
 
-def as_masks(feature: Feature, pictures: pa.ChunkedArray, masks: Array, name: str) -> Array:
+def as_masks(feature: Feature, pictures: pa.ChunkedArray, masks: Array, name: str, first: int = 0) -> Array:
     """Class numbers of each pixel that the network sees, uint8 or int32 (n, height, width).
 
     Parameters
@@ -31,6 +31,8 @@ def as_masks(feature: Feature, pictures: pa.ChunkedArray, masks: Array, name: st
         `Mask` of each row, or class numbers.
     name : str
         Of the target.
+    first : int
+        Place of the first row, for errors.
 
     Raises
     ------
@@ -47,10 +49,10 @@ def as_masks(feature: Feature, pictures: pa.ChunkedArray, masks: Array, name: st
         try:
             value = mask.value
             if not isinstance(value, (list, np.ndarray)):
-                value = media.file_bytes(value, name, mask.row)
-            one = feature.mask(media.file_bytes(picture.as_py(), feature.name, mask.row), value)
+                value = media.file_bytes(value, name, first + mask.row)
+            one = feature.mask(media.file_bytes(picture.as_py(), feature.name, first + mask.row), value)
         except DataError as error:
-            where = media.path_of(mask.value) or f"row {mask.row}"
+            where = media.path_of(mask.value) or f"row {first + mask.row}"
             raise media.bad_file(f"Target {name!r}, {where}: {error.message}", error.hint) from None
         if found is None:
             found = np.empty((len(masks), *one.shape), dtype=np.uint8)
@@ -58,17 +60,20 @@ def as_masks(feature: Feature, pictures: pa.ChunkedArray, masks: Array, name: st
             found = found.astype(np.int32)
         found[place] = one
     assert found is not None
-    there = np.unique(found)
+    check_classes(np.unique(found), name)
+    return found
+
+
+def check_classes(there: Array, name: str) -> None:
+    """Raise `DataError` where masks hold more different values, in order, than there are classes."""
     if len(there) > MOST_CLASSES:
         raise DataError(
             f"The masks of {name!r} have {len(there)} different values, from {there[0]} to {there[-1]}, more than "
             f"{MOST_CLASSES} classes.",
             "Class numbers are kept by PNG files; JPEG and soft edges change them.",
         )
-    return found
 
 
-def void_of(masks: Array) -> int | None:
-    """Class number of pixels without a class; None where all have one."""
-    there = np.unique(masks)
+def void_of(there: Array) -> int | None:
+    """Class number of pixels without a class, of all that there are; None where all pixels have one."""
     return VOID if VOID in there and len(there[(there != 0) & (there != VOID)]) else None

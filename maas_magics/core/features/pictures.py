@@ -199,6 +199,11 @@ def check(data: bytes) -> None:
     decoded(data, 8, 8, 1)
 
 
+def check_mask(picture: bytes, data: Any) -> None:
+    """Raise `DataError` for a mask that cannot be decoded, or is not one of a picture."""
+    mask(picture, data, 8, 8)
+
+
 def _eight_bits(found: Any) -> Any:
     """A picture of 16 bits or floats, its range spread over 8 bits."""
     from PIL import Image

@@ -52,8 +52,31 @@ class Dense(Multiclass, frozen=True, tag="dense"):
         """Fit it to the labels of a target (n, …); of itself -100 is ignored, as torch's losses do."""
         if values.ndim < 2:
             raise DataError("A dense target has a label at each position of a row, (n, …); this one has one a row.", "")
-        kind = kind_of(values)
         found, counts = np.unique(values, return_counts=True)
+        return cls.of_labels(found, counts, values.shape[1:], names, ignored)
+
+    @classmethod
+    def of_labels(
+        cls, found: Array, counts: Array, axes: tuple[int, ...], names: tuple[str, ...], ignored: int | None = None
+    ) -> Dense:
+        """Fit it to labels, in order, and how often each is there.
+
+        Parameters
+        ----------
+        found, counts : ndarray, shape (labels,)
+        axes : tuple of int
+            Shape of one row's target.
+        names : tuple of str
+            Of the target.
+        ignored : int, optional
+            Label of positions that the loss ignores.
+
+        Raises
+        ------
+        DataError
+            If there is one label only.
+        """
+        kind = kind_of(found)
         ignored = IGNORED if ignored is None else ignored
         there = found != ignored
         ignores = not 0 <= ignored < there.sum()  # else it is a class like the others; held-out rows may have it alone
@@ -70,7 +93,7 @@ class Dense(Multiclass, frozen=True, tag="dense"):
             flat=False,
             kind=kind,
             usual=shares_of(counts.tolist()),
-            axes=values.shape[1:],
+            axes=axes,
             ignored=ignored if ignores else None,
         )
 

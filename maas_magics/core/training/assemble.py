@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import NUMPY
 from maas_magics.core.batches.accumulate import GradientAccumulation
-from maas_magics.core.batches.batches import Batches, InMemory
+from maas_magics.core.batches.batches import Batches, InMemory, Resizable
 from maas_magics.core.batches.blocks import Blocks
 from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.losses.check import few_rows
@@ -137,7 +137,7 @@ def assemble(
     optimizer, freezing = make_learner(rules, net)
     found = None
     if said.find_batch_size:
-        assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
+        assert isinstance(batches, Resizable)  # the checks let nothing else pass
         found = _sized(rules, workers, net, optimizer, batches, loss, threads, stopping)
         batches = batches.sized(found.size * workers)
     if onednn is None:
@@ -207,7 +207,7 @@ def _sized(
     workers: int,
     net: nn.Module,
     optimizer: Optimizer,
-    batches: InMemory | Blocks,
+    batches: Resizable,
     loss: Loss,
     threads: Callable[[int], AbstractContextManager[Any]],
     stopping: Callable[[], Any],

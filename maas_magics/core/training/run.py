@@ -15,8 +15,7 @@ from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.api.events import Profiled, RateSearch, Started
 from maas_magics.api.results import TrainedModel
 from maas_magics.core.architectures import architectures
-from maas_magics.core.batches.batches import Batches, InMemory
-from maas_magics.core.batches.blocks import Blocks
+from maas_magics.core.batches.batches import Batches, InMemory, Resizable
 from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.compat.optimizers import without_compiler
 from maas_magics.core.context import Context
@@ -102,7 +101,7 @@ class TrainingRun:
             )
         self._before = self._checkpoints.chosen_before() if self._checkpoints is not None else {}
         if said.find_batch_size and "batch_size" in self._before:
-            assert isinstance(batches, (InMemory, Blocks))  # the checks let nothing else pass
+            assert isinstance(batches, Resizable)  # the checks let nothing else pass
             batches = batches.sized(self._before["batch_size"])
             said = msgspec.structs.replace(said, find_batch_size=False)
         self._said, self._run, self._batches = said, said.run, batches

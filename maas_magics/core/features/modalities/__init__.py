@@ -41,6 +41,8 @@ class Modality:
     options: tuple[str, ...] = ()
     """What may be declared of such a column, as ``clean`` in ``--feature review=text(clean=html)``; its profile reads
     it by `options_of`."""
+    check_mask: Callable[[bytes, Any], None] | None = None
+    """Raises `DataError` for a mask that is not one of a file; None where values of such a column have none."""
 
     def accepts(self, field: pa.Field, fit: FitConfig) -> bool:
         """Whether a column is of this kind.

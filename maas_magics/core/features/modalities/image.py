@@ -246,5 +246,13 @@ def recognise(values: pa.ChunkedArray) -> str:
 
 
 modalities.register("image")(
-    Modality(ImageFeature, ImageProfile, recognise, pictures.check, of_picture, options=("size",))
+    Modality(
+        ImageFeature,
+        ImageProfile,
+        recognise,
+        pictures.check,
+        of_picture,
+        options=("size",),
+        check_mask=pictures.check_mask,
+    )
 )

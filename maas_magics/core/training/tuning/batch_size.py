@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import MaasError
-from maas_magics.core.batches.batches import Batch, InMemory
-from maas_magics.core.batches.blocks import Blocks
+from maas_magics.core.batches.batches import Batch, Resizable
 from maas_magics.core.compat.dispatch import DispatchMode, tensors_in
 from maas_magics.core.memory import free_memory, in_words
 from maas_magics.core.tasks.losses import Loss
@@ -150,7 +149,7 @@ class _Trials:
 def find_batch_size(
     regime: StepConfig,
     loss: Loss,
-    batches: InMemory | Blocks,
+    batches: Resizable,
     *,
     threads: Callable[[int], AbstractContextManager[Any]],
     stopping: Callable[[], Any],
@@ -167,7 +166,7 @@ def find_batch_size(
     regime : StepConfig
         Is left as it is, as are network, optimizer and random numbers.
     loss : Loss
-    batches : InMemory or Blocks
+    batches : Resizable
     threads : callable
         From a size to a context with the threads that it would train on.
     stopping : callable
