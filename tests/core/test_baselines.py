@@ -228,3 +228,18 @@ def test_a_loss_of_ones_own_is_no_excuse_for_answers_worse_than_the_mean(lab):
     far = (5e6 + F).astype("float32")
     model = lab.train(X.astype("float32"), far, model=torch.nn.Linear(3, 1), loss=torch.nn.L1Loss(), epochs=2)
     assert model.metrics["r2"] < 0 and any("no better than always answering the mean" in note for note in model.notes)
+
+
+def test_each_head_of_which_nothing_was_learnt_is_named(lab):
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.noise, self.right = nn.Linear(3, 2), nn.Linear(3, 1)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"noise": self.noise(x) * 0 + torch.tensor([5.0, 0.0]), "right": self.right(x)}
+
+    target = {"noise": (F > 0).astype(int), "right": F.astype("float32")}
+    model = lab.train(X.astype("float32"), target, model=TwoHeads(), epochs=30, lr=0.1)
+    (note,) = model.notes
+    assert "noise_accuracy" in note and "nothing was learnt" in note

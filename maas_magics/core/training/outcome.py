@@ -33,7 +33,7 @@ def refuse_diverged(history: TrainingHistory, optimizer: Optimizer, plan: Plan, 
     """
     most = _most_loss(history, plan, prepared)
     lowest = min((loss for loss in history.curves["loss"] if math.isfinite(loss)), default=math.inf)
-    if math.isfinite(history.best_metrics["loss"]) and lowest > most and not better(history):
+    if math.isfinite(history.best_metrics["loss"]) and lowest > most and not better(history, plan.answers):
         raise Diverged(
             f"The training loss grew from {history.first:.3g} to {lowest:.3g} and more, at a learning rate of "
             f"{optimizer.first_lr:g}: it diverged.",
@@ -64,7 +64,7 @@ def _learnt_baseline(plan: Plan, prepared: Prepared) -> dict[str, float]:
 
 def _doubts(history: TrainingHistory, plan: Plan, prepared: Prepared) -> list[str]:
     """Warnings against the use of a training."""
-    found = [no_better(history)]
+    found = no_better(history, plan.answers)
     last, most = history.curves["loss"][-1], _most_loss(history, plan, prepared)
     if math.isinf(most) and plan.constant_loss is None:
         most = 1e3 * abs(history.first)
@@ -73,7 +73,7 @@ def _doubts(history: TrainingHistory, plan: Plan, prepared: Prepared) -> list[st
             f"The training loss grew from {history.first:.3g} to {last:.3g}: it diverged. The weights of epoch "
             f"{history.best_epoch} are kept; a lower learning rate may bring better ones."
         )
-    return [text for text in found if text]
+    return found
 
 
 def conclude(
