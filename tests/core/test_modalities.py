@@ -163,6 +163,20 @@ def test_a_column_is_what_it_is_said_to_be(store: Path) -> None:
             declared(table, kinds, told.append)
 
 
+def test_a_network_of_texts_reads_what_may_be_text(store: Path, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"review": ["what a joy", "what a pity"] * 30, "shop": ["a", "b", "c"] * 20, "y": [1, 0] * 30})
+    for data in (rows, str(tmp_path / "rows.parquet")):
+        rows.to_parquet(tmp_path / "rows.parquet")
+        maas.train("mood", data, "y", model="bow", epochs=20)
+        asked = pd.DataFrame({"review": ["quite a joy", "such a pity"], "shop": ["a", "a"]})
+        assert maas.predict("mood", asked)["prediction"].tolist() == [1, 0]  # of words, in texts that are new
+    told: list[str] = []
+    table = pa.Table.from_pandas(rows.drop(columns="y"))
+    assert modality_of(declared(table, {}, told.append, texts=True).schema.field("review")) == "text"
+    assert "--feature review=column" in told[-1]
+    assert not has_ports(declared(table, {"review": "column"}, told.append, texts=True).select(["review"]).schema)
+
+
 def test_pictures_sounds_texts_numbers_and_categories_are_fused(store: Path) -> None:
     rows = scenes()
     trained = maas.train("scene", rows, "label", epochs=10, lr=5e-3)

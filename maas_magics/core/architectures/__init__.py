@@ -104,6 +104,8 @@ class Architecture:
         with all training rows once an epoch, in place of the steps of an optimizer.
     of_pixels : bool
         Whether it answers each pixel of a picture.
+    of_texts : bool
+        Whether it is for texts: where no column reads like some, what may be text is taken for it.
     """
 
     layout: Layout
@@ -116,6 +118,7 @@ class Architecture:
     lora: Callable[[int, Task], Recipe] | None = None
     learns: bool = False
     of_pixels: bool = False
+    of_texts: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -54,4 +54,4 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("bow")(Architecture("ports", bow, recipe))
+architectures.register("bow")(Architecture("ports", bow, recipe, of_texts=True))

@@ -49,4 +49,4 @@ def textcnn(
     return over_texts(features, outputs, task.of_words, text, hidden, of_pairs=task.of_pairs)
 
 
-architectures.register("textcnn")(Architecture("ports", textcnn, recipe))
+architectures.register("textcnn")(Architecture("ports", textcnn, recipe, of_texts=True))

@@ -70,4 +70,4 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("transformer")(Architecture("ports", transformer, recipe))
+architectures.register("transformer")(Architecture("ports", transformer, recipe, of_texts=True))

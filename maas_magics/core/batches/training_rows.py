@@ -144,7 +144,9 @@ def training_rows(
     in_memory = data.inputs or pairs or not _from_columns(heads, data)
     source = None if in_memory else streamed_source(data, notify, bool(heads))
     if source is not None:
-        streams, files = _streams(source, data, notify) if by_ports(model) else (True, False)
+        streams, files = (
+            _streams(source, data, notify, _reads_texts(model, specs.model.params)) if by_ports(model) else (True, False)
+        )
         if augment and not files:
             if data.stream:
                 raise OptionError("Of streamed rows only pictures and sounds are augmented.", "Drop --augment.")
@@ -187,7 +189,8 @@ def training_rows(
     if pairs:
         train_rows = replace(train_rows, table=declared_pairs(train_rows.table, kinds, notify))
     elif by_ports(model):
-        train_rows = replace(train_rows, table=declared(train_rows.table, kinds, notify))
+        texts = _reads_texts(model, specs.model.params)
+        train_rows = replace(train_rows, table=declared(train_rows.table, kinds, notify, texts=texts))
     elif data.feature:
         raise OptionError(
             "--feature says what a column is to a network that reads texts.", "Drop --feature, or --model."
@@ -252,7 +255,9 @@ def _from_columns(heads: Mapping[str, Any], data: DataSpec) -> bool:
     return False
 
 
-def _streams(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) -> tuple[bool, bool]:
+def _streams(
+    source: Rereadable, data: DataSpec, notify: Callable[[str], None], texts: bool
+) -> tuple[bool, bool]:
     """Whether the rows of a file are streamed, and whether some of them are pictures or sounds.
 
     Those with texts, whose lengths differ, and with tags are read into memory.
@@ -269,7 +274,7 @@ def _streams(source: Rereadable, data: DataSpec, notify: Callable[[str], None]) 
     kinds = {name: kind for name, kind in data.feature.items() if name in left}
     others = [first.column(name) for name in first.column_names if name not in left]
     whole = any(is_lists_of_text(one.type) or is_list_of_spans(one.type) for one in others)
-    schema = declared(first.select(left), kinds, lambda text: None).schema
+    schema = declared(first.select(left), kinds, lambda text: None, texts=texts).schema
     each = [modalities.get(modality_of(field)).feature for field in schema if modality_of(field)]
     if not whole and all(feature.binary for feature in each):
         return True, bool(each)
@@ -325,6 +330,14 @@ def _of_pixels(rows: Rows) -> bool:
         return False
     shape = tuple(rows.table.schema.types[0].shape)
     return rows.target.shape[1:] in (shape[:2], shape[-2:])
+
+
+def _reads_texts(model: Any, params: Mapping[str, Any]) -> bool:
+    """Whether a network by name is one for texts, from scratch or of a folder."""
+    if not isinstance(model, str) or model == "auto":
+        return False
+    architecture = architectures.get(model)
+    return architecture.of_texts or (architecture.given is not None and "text" in architecture.given(dict(params)))
 
 
 def _has_gaps(train: Rows, held: Rows | None) -> bool:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.data.arrow import as_text, is_text
 from maas_magics.core.features.fitting import Tell
 from maas_magics.core.features.modalities import DECLARED, OPTIONS, modalities, modality_of
 
@@ -15,7 +17,17 @@ PLAIN = "column"
 """What a column may be declared as that is laid beside the others, whatever it looks like."""
 
 
-def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell) -> pa.Table:
+READ = ("text", "words", "spans")
+"""Kinds of columns that a network of texts reads."""
+
+LOOKED_AT = 2_000
+"""Rows that are looked at."""
+
+SPACED = 0.5
+"""Share of the rows with several words from which a column beside other text is what a network of texts reads."""
+
+
+def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell, *, texts: bool = False) -> pa.Table:
     """The table with a modality in the metadata of each field that reaches a network by itself.
 
     Parameters
@@ -27,6 +39,8 @@ def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell) -> pa.Tabl
         ``"column"`` for one that is laid beside the others.
     notify : callable
         Gets a sentence about every column that was recognised.
+    texts : bool
+        Whether the network is one that reads texts: where no column is recognised, those that may be some are taken.
 
     Raises
     ------
@@ -47,10 +61,15 @@ def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell) -> pa.Tabl
                 f"A column of {kind} has no option {unknown!r}.",
                 did_you_mean(unknown, known) if known else f"--feature {name}={kind}",
             )
+    found = {name: parted(kinds.get(name, "")) for name in table.column_names}
+    taken = {name: kind or _recognised(name, table, open_kinds, notify) for name, (kind, _) in found.items()}
+    if texts and not any(kind in READ for kind in taken.values()):
+        for name in _likely(table, [name for name, kind in taken.items() if not kind]):
+            notify(f"Column {name!r} is taken as text, which the network reads. --feature {name}={PLAIN} says otherwise.")
+            taken[name] = "text"
     fields = []
     for field in table.schema:
-        kind, options = parted(kinds.get(field.name, ""))
-        kind = kind or _recognised(field.name, table, open_kinds, notify)
+        kind, options = taken[field.name], found[field.name][1]
         if kind and kind != PLAIN:
             told = {DECLARED: kind.encode(), **({OPTIONS: json.dumps(options).encode()} if options else {})}
             field = field.with_metadata({**(field.metadata or {}), **told})
@@ -76,6 +95,16 @@ def parted(kind: str) -> tuple[str, dict[str, str]]:
 def has_ports(schema: pa.Schema) -> bool:
     """Whether a column reaches a network by itself."""
     return any(modality_of(field) for field in schema)
+
+
+def _likely(table: pa.Table, names: list[str]) -> list[str]:
+    """Columns of text: the only one, or those most of whose values are several words."""
+    names = [name for name in names if is_text(table.schema.field(name).type)]
+    if len(names) < 2:
+        return names
+    words = {name: as_text(table.column(name).slice(0, LOOKED_AT)).drop_null() for name in names}
+    spaced = {name: pc.mean(pc.match_substring_regex(each, r"\S\s+\S")).as_py() for name, each in words.items()}
+    return [name for name in names if (spaced[name] or 0.0) >= SPACED]
 
 
 def _recognised(name: str, table: pa.Table, kinds: Mapping[str, object], notify: Tell) -> str:
