@@ -55,6 +55,18 @@ def folder_of(place: Path, kind: str, **more: Any) -> Path:
     return place
 
 
+def ending_in_silence(data: bytes) -> bytes:
+    """A sound and half a second of zeros, which are of the recording and no padding."""
+    import io
+
+    import soundfile
+
+    samples = soundfile.read(io.BytesIO(data), dtype="float32")[0] if data else np.zeros(0, dtype=np.float32)
+    stream = io.BytesIO()
+    soundfile.write(stream, np.append(samples, np.zeros(RATE // 2, dtype=np.float32)), RATE, format="WAV")
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_are_those_of_the_pipeline(kind: str, tmp_path: Path, store: Path) -> None:
     import io
@@ -67,7 +79,7 @@ def test_labels_are_those_of_the_pipeline(kind: str, tmp_path: Path, store: Path
     said = [event.text for event in maas.logs("heard") if isinstance(event, Message)]
     assert said == [f"It hears the first { {'whisper': '2', 'fbank': '2.02'}.get(kind, '20') } s of a sound."]
     assert (info.task, info.classes) == ("multiclass", ("yes", "no", "stop"))
-    sounds = [wav(0.7, 0), wav(1.5, 1), wav(2.6, 2), wav(0.1, 3)]
+    sounds = [wav(0.7, 0), wav(1.5, 1), wav(2.6, 2), wav(0.1, 3), ending_in_silence(wav(0.7, 4)), ending_in_silence(b"")]
     ask = pipeline("audio-classification", str(folder), device="cpu")
     wanted = []
     for data in sounds:

@@ -19,6 +19,10 @@ MOST_SAMPLES = 64_000_000
 """Of all channels of a sound, before it is decoded."""
 
 
+SILENCE = 1e-30
+"""What stands for the last sample of a sound that ends in silence, so that it is told from the padding behind it."""
+
+
 def is_sound(head: bytes) -> bool:
     """Whether a file is a sound, by how it begins."""
     return (
@@ -79,6 +83,8 @@ def decoded(data: bytes, rate: int, samples: int, start: bool = False) -> Array:
     spare = samples - len(made)
     if start:
         made = made[:samples]
+        if len(made) and not made[-1]:  # a network takes zeros at the end for padding, and a silence is none
+            made = np.append(made[:-1], np.float32(SILENCE))
         return np.pad(made, (0, max(0, spare))).astype(np.float32, copy=False)
     if spare < 0:
         return np.ascontiguousarray(made[-spare // 2 :][:samples])

@@ -133,6 +133,7 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
         """Samples of sounds, of one length."""
         long = f"values[: {self.samples}]" if self.start else f"values[max(0, -spare) // 2 :][: {self.samples}]"
         before = "0" if self.start else "max(0, spare) // 2"
+        ends = f"        values[-1:][values[-1:] == 0] = {sounds.SILENCE}\n" if self.start else ""
         return (
             "def READ(files):\n"
             "    found = []\n"
@@ -141,6 +142,7 @@ class AudioFeature(FileFeature, frozen=True, kw_only=True, tag="audio"):
             f"        values = soxr.resample(values.mean(axis=1), rate, {self.rate})\n"
             f"        spare = {self.samples} - len(values)\n"
             f"        values, before = {long}, {before}\n"
+            f"{ends}"
             f"        found.append(np.pad(values, (before, {self.samples} - len(values) - before)))\n"
             "    return np.array(found, dtype=np.float32)\n"
         )
