@@ -12,6 +12,10 @@ from maas_magics.api.signature import Signature, TensorSpec
 from maas_magics.api.tables import format_number, html_table, size, text_table
 
 
+FEW = 4
+"""Labels that are named in a line."""
+
+
 def always(baseline: Mapping[str, float]) -> str:
     """What a baseline answers to every row, in words.
 
@@ -106,6 +110,16 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     def ref(self) -> str:
         """``name:version``."""
         return f"{self.name}:{self.version}"
+
+    def __repr__(self) -> str:
+        """One line: what it does, of what it is made, and its metrics."""
+        parts = [self.ref, self.task, self.architecture]
+        if self.classes:
+            parts.append(f"{len(self.classes):,} classes" if len(self.classes) > FEW else ", ".join(self.classes))
+        if self.metrics:
+            parts.append(", ".join(f"{name} {format_number(value)}" for name, value in self.metrics.items()))
+        takes = ", ".join(spec.name for spec in self.signature.inputs)
+        return f"<ModelInfo {' · '.join(parts)}{f' · takes {takes}' if takes else ''}>"
 
 
 class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from maas_magics.api.errors import OptionError, did_you_mean
@@ -216,7 +217,10 @@ def _import(magic: Magic, values: dict[str, Any]) -> Any:
 
 
 def _search(magic: Magic, values: dict[str, Any]) -> Any:
-    data = values["data"]
+    rows = [values.pop("rows")] if "rows" in values else []
+    data = [*rows, *values.pop("data", [])]
+    if not data:
+        raise OptionError("%maas search needs the rows that are searched.", f"%maas search {values['model']} QUERY df")
     if len(data) != 1:
         raise OptionError(f"--data takes one table; {len(data)} words were given.", "--data df")
     return magic.session.search(SearchRequest(**(values | {"data": data[0]})))
@@ -236,6 +240,10 @@ def _help(magic: Magic, values: dict[str, Any]) -> None:
 def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
+
+ROWS = MagicOption(("rows",), "the rows that are searched", Names.rows, "DATA", many="?", offer=offers.tables)
+SEARCH = (*(replace(option, required=False) for option in options_of(SearchRequest)), ROWS)
+"""The rows behind the query, or as ``--data``."""
 
 Run = Callable[[Magic, dict[str, Any]], Any]
 
@@ -310,8 +318,8 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             Command(
                 "maas search",
                 "Rows of a table that are most like a text.",
-                options_of(SearchRequest),
-                example='%maas search near "how do I get there" --data faq -k 3',
+                SEARCH,
+                example='%maas search near "how do I get there" faq -k 3',
             ),
             _search,
         ),

@@ -56,6 +56,7 @@ def test_requests_are_frozen(request_: msgspec.Struct) -> None:
 def test_results_show_themselves_in_a_line_or_a_table() -> None:
     model = TrainedModel(info=INFO, best_epoch=2, epochs=5, history={}, seconds=1.0)
     assert repr(model) == "<TrainedModel m:3 · multiclass · epoch 2 of 5 · accuracy 0.9123>"
+    assert repr(model.info).startswith("<ModelInfo m:3 · multiclass") and "signature" not in repr(model.info)
     assert repr(ARTIFACT) == "<Artifact m:3 · onnx · max |Δ| 3.0e-07>"
     report = ARTIFACT.report()
     assert "3.0e-07 on 12 rows (accepted: 1e-04)" in report and "2.5 MB" in report and "ms at batch 1" in report

@@ -43,6 +43,9 @@ def test_a_line_searches(cell: Callable[[str], Any], failing: Callable[[str], st
     assert len(cell("%maas search near asked -d faq --k 2")) == 4
     assert cell('%maas search near "rivers" --data faq --column question').column == "question"
     assert "--data takes one table" in failing('%maas search near "rivers" --data faq faq')
+    assert cell('%maas search near "what of rivers" faq -k 3').to_pandas().equals(found.to_pandas())
+    assert "%maas search near QUERY df" in failing('%maas search near "rivers"')
+    assert "--data takes one table" in failing('%maas search near "rivers" faq --data faq')
     assert "needs QUERY" in failing("%maas search near --data faq")
 
 
