@@ -11,7 +11,6 @@ from maas_magics.api.gallery import Example, html_gallery
 from maas_magics.api.signature import Signature, TensorSpec
 from maas_magics.api.tables import format_number, html_table, size, text_table
 
-
 FEW = 4
 """Labels that are named in a line."""
 

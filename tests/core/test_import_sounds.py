@@ -79,7 +79,14 @@ def test_labels_are_those_of_the_pipeline(kind: str, tmp_path: Path, store: Path
     said = [event.text for event in maas.logs("heard") if isinstance(event, Message)]
     assert said == [f"It hears the first { {'whisper': '2', 'fbank': '2.02'}.get(kind, '20') } s of a sound."]
     assert (info.task, info.classes) == ("multiclass", ("yes", "no", "stop"))
-    sounds = [wav(0.7, 0), wav(1.5, 1), wav(2.6, 2), wav(0.1, 3), ending_in_silence(wav(0.7, 4)), ending_in_silence(b"")]
+    sounds = [
+        wav(0.7, 0),
+        wav(1.5, 1),
+        wav(2.6, 2),
+        wav(0.1, 3),
+        ending_in_silence(wav(0.7, 4)),
+        ending_in_silence(b""),
+    ]
     ask = pipeline("audio-classification", str(folder), device="cpu")
     wanted = []
     for data in sounds:

@@ -144,9 +144,9 @@ def training_rows(
     in_memory = data.inputs or pairs or not _from_columns(heads, data)
     source = None if in_memory else streamed_source(data, notify, bool(heads))
     if source is not None:
-        streams, files = (
-            _streams(source, data, notify, _reads_texts(model, specs.model.params)) if by_ports(model) else (True, False)
-        )
+        streams, files = True, False
+        if by_ports(model):
+            streams, files = _streams(source, data, notify, _reads_texts(model, specs.model.params))
         if augment and not files:
             if data.stream:
                 raise OptionError("Of streamed rows only pictures and sounds are augmented.", "Drop --augment.")
@@ -255,9 +255,7 @@ def _from_columns(heads: Mapping[str, Any], data: DataSpec) -> bool:
     return False
 
 
-def _streams(
-    source: Rereadable, data: DataSpec, notify: Callable[[str], None], texts: bool
-) -> tuple[bool, bool]:
+def _streams(source: Rereadable, data: DataSpec, notify: Callable[[str], None], texts: bool) -> tuple[bool, bool]:
     """Whether the rows of a file are streamed, and whether some of them are pictures or sounds.
 
     Those with texts, whose lengths differ, and with tags are read into memory.

@@ -65,7 +65,7 @@ def declared(table: pa.Table, kinds: Mapping[str, str], notify: Tell, *, texts: 
     taken = {name: kind or _recognised(name, table, open_kinds, notify) for name, (kind, _) in found.items()}
     if texts and not any(kind in READ for kind in taken.values()):
         for name in _likely(table, [name for name, kind in taken.items() if not kind]):
-            notify(f"Column {name!r} is taken as text, which the network reads. --feature {name}={PLAIN} says otherwise.")
+            notify(f"Column {name!r} is taken as text, for the network reads it. --feature {name}={PLAIN} does not.")
             taken[name] = "text"
     fields = []
     for field in table.schema:
