@@ -20,6 +20,7 @@ from maas_magics.core.exporters.export import TOLERANCE, export_to
 from maas_magics.core.features.module import entered
 from maas_magics.core.graphs.answers import BATCHES, compare_answers, pack_answers, unpack_answers
 from maas_magics.core.model import ANSWERS, WEIGHTS, Model
+from maas_magics.core.networks.lookups import looked_up
 from maas_magics.core.store.manifest import seal, write_manifest
 from maas_magics.core.store.sample import TARGET, write_sample
 from maas_magics.core.store.storage import staging, unwritable
@@ -32,6 +33,7 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
     without running its source, and make its ONNX export once that is needed. Where torch captures no such graph, or
     the process is one that need not answer soon, it goes with the export itself.
     """
+    model = _with_ids(model, sample)
     with staging(context.store.work) as work:
         staged = work / "version"
         staged.mkdir()
@@ -50,6 +52,25 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
     kept = Model(msgspec.structs.replace(model.manifest, info=info), model.processor, model.net)
     context.loader.keep(name, version, kept)
     return context.store.get(f"{name}:{version}")
+
+
+def _with_ids(model: Model, sample: pa.Table) -> Model:
+    """The model with what its module looks up in tables, so that ids beyond them are refused everywhere alike."""
+    features = model.processor.features
+    if model.manifest.declared or all(feature.spec.datatype[:3] not in ("INT", "UIN") for feature in features):
+        return model
+    try:
+        raw = model.processor.encode(sample.slice(0, 2).drop_columns([TARGET])) if len(sample) else drawn(model)
+        rows = looked_up(model.graph, entered(model.processor, raw))
+    except Exception:  # whatever a module raises on few rows; the ids are not checked then
+        return model
+    found = tuple(
+        msgspec.structs.replace(feature, ids=rows[place])
+        if place in rows and "ids" in feature.__struct_fields__
+        else feature
+        for place, feature in enumerate(features)
+    )
+    return Model(model.manifest, msgspec.structs.replace(model.processor, features=found), model.net)
 
 
 def _with_answers(staged: Path, model: Model, sample: pa.Table) -> tuple[Model, bool]:

@@ -74,7 +74,7 @@ class ShortPath:
         if model is None or "%" in path or "?" in path:
             return None
         head = Head(headers)
-        if not 0 < head.length < LARGE or head.coding or head.asks or head.header == b"0":
+        if not 0 < head.length < LARGE or head.coding or head.asks or head.header == b"0" or head.file:
             return None
         head.path, head.model = path, model
         return self.again(head, comes=True)

@@ -97,6 +97,8 @@ class Head:
         ``Content-Encoding`` and ``Accept-Encoding``.
     header : bytes or None
         Bytes of JSON before tensors in binary.
+    file : bool
+        Whether the body is a picture or a sound, by its ``Content-Type``.
     host, token : bytes
     origin : bytes
         Of the web page that sends it.
@@ -113,7 +115,7 @@ class Head:
     """
 
     __slots__ = (
-        "accept", "asks", "client", "coding", "header", "host", "id", "length", "model", "origin", "passed", "path",
+        "accept", "asks", "client", "coding", "file", "header", "host", "id", "length", "model", "origin", "passed", "path",
         "token",
     )  # fmt: skip
 
@@ -123,6 +125,7 @@ class Head:
         self.length = -1
         self.accept = self.asks = self.coding = self.host = self.origin = self.token = b""
         self.header: bytes | None = None
+        self.file = False
         for name, value in headers:
             if name == b"host":
                 self.host = value
@@ -136,6 +139,8 @@ class Head:
                 self.accept = value
             elif name == b"inference-header-content-length":
                 self.header = value
+            elif name == b"content-type":
+                self.file = value[:6].lower() in (b"image/", b"audio/")
             elif name == b"origin":
                 self.origin = value
             elif name == b"access-control-request-method":

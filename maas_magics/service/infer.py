@@ -73,9 +73,10 @@ class InferRoutes:
         MaasError
         """
         body = await read_body(visit, self._gate, receive, self._rows)
-        if visit.head.header == b"0":
+        file = visit.head.file and visit.head.header is None
+        if visit.head.header == b"0" or file:
             info = await asyncio.to_thread(self._backend.models.get, model)
-            call = read_raw(body, info.signature)
+            call = read_raw(body, info.signature, binary=not file)
         elif len(body) < LARGE:
             self._gate.hold(visit, small_weight(body, visit.head.header))
             call = self.read(visit, body)

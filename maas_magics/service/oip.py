@@ -158,8 +158,10 @@ def read_call(body: Bytes, header: int | None, hold: Hold | None = None) -> Call
     try:
         asked = _decoder.decode(body if header is None else memoryview(body)[:header])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        nan = isinstance(error, msgspec.DecodeError) and b"NaN" in bytes(memoryview(body)[:LARGE])
-        hint = "A missing number is null." if nan else ""
+        first = bytes(memoryview(body)[:LARGE])
+        hint = "A missing number is null." if isinstance(error, msgspec.DecodeError) and b"NaN" in first else ""
+        if header is None and first.lstrip()[:1] not in (b"{", b"["):
+            hint = "A body is JSON; a file alone goes with its type: -H 'Content-Type: image/png' or audio/wav."
         raise DataError(f"The body is not a request for inference: {error}.", hint) from None
     if not 0 < len(asked.inputs) <= MOST_TENSORS:
         raise DataError(
@@ -229,8 +231,8 @@ class Unsupported(DataError):
     """A part of the protocol that is not offered."""
 
 
-def read_raw(body: Bytes, signature: Signature) -> Call:
-    """A body that is nothing but the bytes of a model's only input.
+def read_raw(body: Bytes, signature: Signature, *, binary: bool = True) -> Call:
+    """A body that is nothing but the bytes of a model's only input; ``binary`` says whether so is its answer.
 
     Raises
     ------
@@ -244,9 +246,9 @@ def read_raw(body: Bytes, signature: Signature) -> Call:
         shape: tuple[int, ...] = (1, *map(abs, spec.shape[1:]))
         text = body if len(body) >= 4 and int.from_bytes(body[:4], "little") == len(body) - 4 else None
         data = text if text is not None else len(body).to_bytes(4, "little") + bytes(body)
-        return Call({spec.name: of_bytes(spec.name, "BYTES", shape, memoryview(data))}, binary=True)
+        return Call({spec.name: of_bytes(spec.name, "BYTES", shape, memoryview(data))}, binary=binary)
     row = check_shape(spec.name, (1, *map(abs, spec.shape[1:]))) * dtype_of(spec.name, spec.datatype).itemsize
     if not body or len(body) % row:
         raise DataError(f"{len(body):,} bytes are not rows of {row:,} bytes each.", f"The model takes {spec}.")
     shape = (len(body) // row, *map(abs, spec.shape[1:]))
-    return Call({spec.name: of_bytes(spec.name, spec.datatype, shape, memoryview(body))}, binary=True)
+    return Call({spec.name: of_bytes(spec.name, spec.datatype, shape, memoryview(body))}, binary=binary)

@@ -149,3 +149,47 @@ def test_inputs_that_do_not_fit_are_told_in_two_lines(lab, data, options, kind, 
     with pytest.raises(MaasError) as told:
         lab.train(data, **{"target": target, "model": Reader()} | PLAIN | options)
     assert isinstance(told.value, kind) and said in told.value.message and hint in told.value.hint
+
+
+class Bag(nn.Module):
+    """Ids, the mean of whose vectors counts; with ``safe`` those below 0 are 0."""
+
+    def __init__(self, safe: bool = False) -> None:
+        super().__init__()
+        self.table, self.last, self.safe = nn.Embedding(9, 4), nn.Linear(4, 2), safe
+
+    def forward(self, ids: Tensor) -> Tensor:
+        found: Tensor = self.last(self.table((ids.clamp(min=0) if self.safe else ids).long()).mean(1))
+        return found
+
+
+@pytest.mark.parametrize("form", ["array", "lists", "narrow"])
+def test_ids_that_a_table_does_not_have_are_refused_everywhere_alike(lab, form):
+    rng = np.random.default_rng(0)
+    ids: Any = rng.integers(0, 9, (40, 3))
+    if form == "narrow":
+        ids = ids.astype("int16")
+    if form == "lists":
+        ids = [row[: 1 + i % 3].tolist() for i, row in enumerate(ids)]
+    lab.train({"ids": ids}, rng.integers(0, 2, 40), model=Bag())
+
+    def check() -> None:
+        for wrong in (-1, 9):
+            asked: Any = np.array([[0, wrong, 3]])
+            asked = asked.tolist() if form == "lists" else asked.astype(np.asarray(ids).dtype)
+            with pytest.raises(DataError, match=f"holds {wrong}; the network looks it up in a table of ids 0 to 8"):
+                lab.predict({"ids": asked})
+            with pytest.raises(DataError, match=f"holds {wrong}"):
+                lab.session.backend.infer("m", {"ids": np.array([[0, wrong, 3]], dtype=np.asarray(asked).dtype)})
+        assert len(lab.predict({"ids": ids[:4]})) == 4
+
+    check()
+    lab.export()
+    check()
+
+
+def test_ids_that_a_module_looks_at_itself_are_its_own(lab):
+    ids = np.random.default_rng(0).integers(0, 9, (40, 3))
+    lab.train({"ids": ids}, np.arange(40) % 2, model=Bag(safe=True))
+    lab.export()
+    assert len(lab.predict({"ids": np.array([[-1, 0, 3]])})) == 1

@@ -140,6 +140,14 @@ def test_files_come_as_base64_as_bytes_and_as_a_body_alone(remote: RemoteBackend
     )
     assert alone.status_code == 200  # it is answered as it was asked, in bytes; the probabilities stand last
     np.testing.assert_allclose(np.frombuffer(alone.content[-8:], "<f4")[1], wanted[0], atol=1e-5)
+    for kind in ("image/png", "Image/*"):  # as curl sends a file with its type
+        np.testing.assert_allclose(
+            asked(client.post(path, content=FILES[0], headers={"content-type": kind})), wanted[:1], atol=1e-5
+        )
+    odd = client.post(path, content=FILES[0], headers={"content-type": "application/x-www-form-urlencoded"})
+    assert odd.status_code == 400 and "Content-Type: image/png" in odd.json()["hint"]
+    text = client.post("/v2/models/mood/infer", content=FILES[0], headers={"content-type": "image/png"})
+    assert text.status_code == 400 and "UTF-8" in text.text
 
 
 def test_the_lines_for_other_programs_ask_with_a_file(remote: RemoteBackend, service: Service, tmp_path: Path) -> None:

@@ -177,6 +177,9 @@ class Feature(msgspec.Struct, frozen=True):
         if raw.dtype.kind == "f" and np.isinf(raw).any():
             raise infinite(self.name, raw)
 
+    ids: ClassVar[int] = 0
+    """Rows of the table that a module looks the numbers up in; 0 where it does not."""
+
     @property
     def vocabulary(self) -> tuple[tuple[str, int], ...] | None:
         """Texts, and the code that each has in the graph; None where the raw array enters the graph as it is."""

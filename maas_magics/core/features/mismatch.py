@@ -43,6 +43,17 @@ def check_range(name: str, found: Array, dtype: str) -> None:
         )
 
 
+def check_ids(name: str, found: Array, rows: int) -> None:
+    """Raise `DataError` for ids that a table of so many rows does not have."""
+    low, high = (int(found.min()), int(found.max())) if found.size else (0, 0)
+    if low < 0 or high >= rows:
+        raise DataError(
+            f"{spoken(name, ARRAY)} holds {low if low < 0 else high}; the network looks it up in a table of ids 0 to "
+            f"{rows - 1}.",
+            "Give another id for what is unknown, as in training.",
+        )
+
+
 def infinite(name: str, values: Array) -> DataError:
     """How many of some values are infinite, which no network learns from."""
     number = int(np.isinf(values).sum())

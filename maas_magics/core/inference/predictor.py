@@ -18,6 +18,7 @@ from maas_magics.core.data.labels import DECIMAL
 from maas_magics.core.data.media import opening
 from maas_magics.core.data.origin import came_from
 from maas_magics.core.data.sources import Source, typed
+from maas_magics.core.features.mismatch import check_ids
 from maas_magics.core.features.tokens import raw_texts
 from maas_magics.core.inference.answering import answering_of
 from maas_magics.core.inference.by_length import in_groups
@@ -115,6 +116,7 @@ class Predictor:
         self._hosted = self.processor.hosted
         texts = [feature.spec.datatype == "BYTES" and not feature.binary for feature in features]
         self._texts = [place for place, text in enumerate(texts) if text]
+        self._ids = [place for place, feature in enumerate(features) if feature.ids]
         self._timed = any(feature.timed for feature in features)
         self._answered = next((place for place, feature in enumerate(features) if feature.answered), None)
         """Place of the input each of whose places has an answer; None where rows have one."""
@@ -175,6 +177,8 @@ class Predictor:
 
     def _run(self, run: Callable[[Sequence[Array]], dict[str, Array]], raw: Sequence[Array]) -> dict[str, Array]:
         """What an engine answers to raw rows: to many that differ in length, some of about one length at a time."""
+        for place in self._ids:
+            check_ids(self.processor.names[place], raw[place], self.processor.features[place].ids)
         sizes = self.processor.sizes(raw) if self._hosted else None
         if sizes is None or len(sizes) * sizes.max() <= TOKENS:
             found = self._entered(run, raw)

@@ -30,10 +30,13 @@ class SequenceFeature(Feature, frozen=True, kw_only=True, tag="sequence"):
     dtype : str
     padding : float
         What stands behind the end of a row.
+    ids : int
+        Rows of the table that a module looks them up in; 0 where it does not.
     """
 
     dtype: str
     padding: float = 0
+    ids: int = 0
 
     lazy: ClassVar[bool] = True
     ragged: ClassVar[bool] = True

@@ -51,12 +51,15 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
         One center and one scale for all numbers, where the network gets them standardised, as float32.
     usual : int
         Length that an open axis had in training.
+    ids : int
+        Rows of the table that a module looks them up in; 0 where it does not.
     """
 
     row: tuple[int, ...]
     dtype: str
     scaling: Scaling | None = None
     usual: int = 0
+    ids: int = 0
 
     @property
     def spec(self) -> TensorSpec:
