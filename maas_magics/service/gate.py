@@ -115,8 +115,8 @@ class Head:
     """
 
     __slots__ = (
-        "accept", "asks", "client", "coding", "file", "header", "host", "id", "length", "model", "origin", "passed", "path",
-        "token",
+        "accept", "asks", "client", "coding", "file", "header", "host", "id", "length", "model", "origin", "passed",
+        "path", "token",
     )  # fmt: skip
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:

@@ -340,3 +340,17 @@ def bert(tmp_path: Path) -> Path:
     source.write_text(train_tokenizer([" ".join(words) for words in sentences().tokens], 400))
     PreTrainedTokenizerFast(tokenizer_file=str(source), pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     return folder
+
+
+def test_words_alone_are_rows_and_numbers_of_tags_are_no_names(store: Path) -> None:
+    rows = sentences(60)
+    maas.train("ner", data=rows, target="tags", epochs=1)
+    words = rows["tokens"].tolist()[:3]
+    assert [list(row) for row in maas.predict("ner", words)] == tags_of(rows[["tokens"]][:3])
+    for wrong in (words[0], rows.assign(tokens="so it is")):
+        with pytest.raises(DataError) as caught:
+            maas.predict("ner", wrong)
+        assert "[['Ada', 'lives', 'here']]" in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        maas.train("ner", rows.assign(tags=[[0] * len(row) for row in rows["tokens"]]), "tags")
+    assert "Tags of words are texts" in caught.value.hint

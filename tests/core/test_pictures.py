@@ -502,3 +502,24 @@ def test_damaged_pictures_end_in_a_picture_or_an_error_of_ours() -> None:
             except DataError as error:
                 assert error.message and error.hint
     assert seen > 60
+
+
+def test_files_of_a_folder_or_a_pattern_are_answered_by_their_paths(store: Path, tmp_path: Path) -> None:
+    rows = scenes(40)
+    for place, (data, label) in enumerate(zip(rows["picture"], rows["label"], strict=True)):
+        file = tmp_path / "photos" / label / f"{place:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    wanted = maas.train("a", str(tmp_path / "photos"), "label", epochs=2)
+    found = maas.train("b", str(tmp_path / "photos" / "*" / "*.png"), "label", epochs=2)
+    assert found.history == wanted.history
+    maas.train("c", rows.rename(columns={"picture": "photo"}), "label", epochs=2)
+    for name in ("a", "c"):  # whose column has another name
+        answers = maas.predict(name, str(tmp_path / "photos" / "day" / "*.png"))
+        assert list(answers.index) == [str(tmp_path / "photos" / "day" / f"{i:02}.png") for i in range(1, 40, 2)]
+        alone = maas.predict(name, str(tmp_path / "photos" / "day" / "03.png"))
+        assert list(answers.loc[str(tmp_path / "photos" / "day" / "03.png"), ["prediction"]]) == list(alone)
+    assert len(maas.predict("a", str(tmp_path / "photos"))) == 40
+    with pytest.raises(DataError, match="holds no file in row 0, but list") as caught:
+        maas.predict("c", pd.DataFrame({"photo": [np.zeros((4, 4, 3), np.uint8)]}))
+    assert "Image.fromarray" in caught.value.hint

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from glob import glob
 from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,14 +104,50 @@ def folder_of_files(path: str) -> pa.Table | None:
     root = Path(path).expanduser()
     if not root.is_dir():
         return None
-    found = _below(str(root))
+    found = _of_one_kind(_below(str(root)))
+    if found is None:
+        return None
+    name, files = found
+    columns = {name: [os.path.join(root, *file) for file in files]}
+    if all(len(file) > 1 for file in files):
+        columns["label"] = [file[0] for file in files]
+    return pa.table(columns)
+
+
+def files_of_pattern(path: str) -> pa.Table | None:
+    """A row for each picture, or each sound, that a pattern such as ``photos/*/*.png`` names on this machine.
+
+    Columns are ``picture`` or ``sound``, and ``label`` where they lie in several folders.
+
+    Parameters
+    ----------
+    path : str
+        The pattern.
+
+    Returns
+    -------
+    pyarrow.Table or None
+        None where it is no pattern, or most files are neither.
+    """
+    if not any(char in path for char in "*?[") or os.path.exists(path):
+        return None
+    matching = sorted(file for file in glob(os.path.expanduser(path), recursive=True) if os.path.isfile(file))
+    found = _of_one_kind([(os.path.basename(os.path.dirname(file)), file) for file in matching])
+    if found is None:
+        return None
+    name, files = found
+    columns = {name: [file[-1] for file in files]}
+    if len({os.path.dirname(file[-1]) for file in files}) > 1:
+        columns["label"] = [file[0] for file in files]
+    return pa.table(columns)
+
+
+def _of_one_kind(found: list[tuple[str, ...]]) -> tuple[str, list[tuple[str, ...]]] | None:
+    """What most files hold, and those that do; None where they are neither pictures nor sounds."""
     for name, endings in (("picture", PICTURES), ("sound", SOUNDS)):
         files = [file for file in found if file[-1].lower().endswith(endings)]
         if len(files) > len(found) / 2:
-            columns = {name: [os.path.join(root, *file) for file in files]}
-            if all(len(file) > 1 for file in files):
-                columns["label"] = [file[0] for file in files]
-            return pa.table(columns)
+            return name, files
     return None
 
 
@@ -169,7 +206,10 @@ def file_bytes(value: object, name: str, row: int) -> bytes:
     if isinstance(value, str) and not OPENS.get():
         raise DataError(f"Column {name!r} holds paths in row {row}; a service opens none.", "Send what the files hold.")
     if not isinstance(value, str):
-        raise bad_file(f"Column {name!r} holds no file in row {row}.", "Leave such rows out.")
+        raise bad_file(
+            f"Column {name!r} holds no file in row {row}, but {type(value).__name__}.",
+            "Give bytes or paths of files, or pictures of Pillow: Image.fromarray(array).",
+        )
     path, shown = Path(value).expanduser(), f"{value[:80]!r} of row {row}"
     try:
         if path.stat().st_size > LARGEST:

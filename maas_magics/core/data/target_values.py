@@ -252,6 +252,7 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
 def lists_of_labels(name: str, kind: pa.DataType | None = None) -> DataError:
     """The error for a target of lists."""
     what = f"lists ({kind})" if kind is not None else "lists of different lengths, or of texts"
-    return DataError(
-        f"The target {name!r} holds {what}; one column of 0 and 1 for each label was expected.", several_labels(name)
-    )
+    hint = several_labels(name)
+    if kind is not None and pa.types.is_integer(kind.value_type):  # as data sets of Hugging Face have tags of words
+        hint = f"Tags of words are texts: df[{name!r}] = [[names[tag] for tag in row] for row in df[{name!r}]]. {hint}"
+    return DataError(f"The target {name!r} holds {what}; one column of 0 and 1 for each label was expected.", hint)

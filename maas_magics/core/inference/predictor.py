@@ -54,6 +54,9 @@ PADDING = 32
 LOOKED_AT = 2_000
 """Rows that are looked at to say how many are cut."""
 
+FILES = ("picture", "image", "sound", "audio")
+"""Names of a column of files that stands for the only input, where that has another name."""
+
 FEW = 16
 """Least rows of a batch, however large they are."""
 
@@ -305,6 +308,9 @@ class Predictor:
             table = table.rename_columns(self.processor.names)
         elif self.answers.of_pairs and self.processor.names[0] not in table.column_names:
             table = _renamed(table, self.answers.names, self.processor.names[0])
+        elif len(self.processor.features) == 1 and self.processor.features[0].binary:
+            name = self.processor.names[0]
+            table = table if name in table.column_names else _renamed(table, FILES, name)
         with opening(not getattr(source, "sent", False)):
             return self.processor.encode(table)
 

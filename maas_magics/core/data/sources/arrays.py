@@ -309,6 +309,8 @@ class Arrays:
         if isinstance(data, (list, tuple)) and data and isinstance(data[0], Mapping):
             names = list(dict.fromkeys(name for row in data for name in row))
             return ArraySource({str(name): _objects([row.get(name) for row in data]) for name in names}, False)
+        if isinstance(data, (list, tuple)) and texts_in_lists(data):
+            return ArraySource({ARRAY: of_column(data)})
         if isinstance(data, (list, tuple)) and (uneven := _uneven(data)) is not None:
             return ArraySource({ARRAY: uneven})
         values = to_numpy(data)

@@ -16,7 +16,7 @@ from maas_magics.core.data.files.dialect import read_dialect
 from maas_magics.core.data.files.documents import Documents
 from maas_magics.core.data.files.places import Place, find, first_line, looks_like_files, names_of
 from maas_magics.core.data.files.schemas import conform, key_types, unified
-from maas_magics.core.data.media import PICTURES, SOUNDS, folder_of_files, is_path
+from maas_magics.core.data.media import PICTURES, SOUNDS, files_of_pattern, folder_of_files, is_path
 from maas_magics.core.data.sources import ARRAY, Answers, Source, as_arrow, as_pandas, plain, sources
 from maas_magics.core.data.sources.arrays import ArraySource
 from maas_magics.core.data.sources.frames import FrameSource
@@ -190,6 +190,16 @@ class FileSource:
         return as_arrow(columns) if find_spec("pandas") is None else as_pandas(columns)
 
 
+class SeveralFiles(FrameSource):
+    """A row for each file, by its path; the answer to each goes by it, too."""
+
+    def restore(self, columns: Answers) -> Any:
+        """Answers as a pandas table, by the paths of the files, where pandas is installed, else as an Arrow table."""
+        from importlib.util import find_spec
+
+        return as_arrow(columns) if find_spec("pandas") is None else as_pandas(columns, self.table()[0].to_pylist())
+
+
 @sources.register("files")
 class Files:
     """Opens paths and URLs."""
@@ -201,8 +211,10 @@ class Files:
 
     @staticmethod
     def open(data: Any, csv: str | None = None) -> Source:
-        """Path or URL as a source; a picture or a sound as one row, a folder of them as a table of their paths."""
+        """Path or URL as a source; a picture or a sound as one row, a folder or pattern of them as a table of paths."""
         if isinstance(data, (str, os.PathLike)) and is_path(str(data), (*PICTURES, *SOUNDS)):
             return ArraySource({ARRAY: np.array([str(data)], dtype=object)})
-        pictures = folder_of_files(str(data)) if isinstance(data, (str, os.PathLike)) else None
-        return FileSource(data, csv) if pictures is None else FrameSource(pictures)
+        files = None
+        if isinstance(data, (str, os.PathLike)):
+            files = folder_of_files(str(data)) or files_of_pattern(str(data))
+        return FileSource(data, csv) if files is None else SeveralFiles(files)

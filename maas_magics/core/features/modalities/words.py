@@ -212,7 +212,7 @@ def _words(name: str, values: pa.ChunkedArray) -> list[list[str]]:
     kind = values.type
     empty = pa.types.is_null(kind) or (is_listed(kind) and not list_lengths(values).any())
     if not empty and not is_lists_of_text(kind):
-        raise mismatch(name, str(kind), "lists of words", "Give a list of words a row.")
+        raise mismatch(name, str(kind), "lists of words", "Give a list of words a row: [['Ada', 'lives', 'here']]")
     return [[word or BLANK for word in row or ()] for row in values.to_pylist()]
 
 
