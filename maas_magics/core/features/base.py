@@ -177,8 +177,10 @@ class Feature(msgspec.Struct, frozen=True):
         if raw.dtype.kind == "f" and np.isinf(raw).any():
             raise infinite(self.name, raw)
 
-    ids: ClassVar[int] = 0
-    """Rows of the table that a module looks the numbers up in; 0 where it does not."""
+    @property
+    def table_rows(self) -> int:
+        """Rows of the table that a module looks the numbers up in; 0 where it does not."""
+        return 0
 
     @property
     def vocabulary(self) -> tuple[tuple[str, int], ...] | None:

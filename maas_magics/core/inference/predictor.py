@@ -119,7 +119,7 @@ class Predictor:
         self._hosted = self.processor.hosted
         texts = [feature.spec.datatype == "BYTES" and not feature.binary for feature in features]
         self._texts = [place for place, text in enumerate(texts) if text]
-        self._ids = [place for place, feature in enumerate(features) if feature.ids]
+        self._ids = [place for place, feature in enumerate(features) if feature.table_rows]
         self._timed = any(feature.timed for feature in features)
         self._answered = next((place for place, feature in enumerate(features) if feature.answered), None)
         """Place of the input each of whose places has an answer; None where rows have one."""
@@ -181,7 +181,7 @@ class Predictor:
     def _run(self, run: Callable[[Sequence[Array]], dict[str, Array]], raw: Sequence[Array]) -> dict[str, Array]:
         """What an engine answers to raw rows: to many that differ in length, some of about one length at a time."""
         for place in self._ids:
-            check_ids(self.processor.names[place], raw[place], self.processor.features[place].ids)
+            check_ids(self.processor.names[place], raw[place], self.processor.features[place].table_rows)
         sizes = self.processor.sizes(raw) if self._hosted else None
         if sizes is None or len(sizes) * sizes.max() <= TOKENS:
             found = self._entered(run, raw)

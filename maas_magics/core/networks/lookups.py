@@ -56,6 +56,7 @@ def looked_up(run: Callable[..., Any], arrays: Sequence[Tensor]) -> dict[int, in
     arrays : sequence of Tensor, shape (n, …)
         Some rows.
     """
-    with torch.no_grad(), _Lookups(arrays) as seen:
+    seen = _Lookups(arrays)
+    with torch.no_grad(), seen:
         run(*arrays)
     return seen.rows

@@ -47,6 +47,11 @@ class SequenceFeature(Feature, frozen=True, kw_only=True, tag="sequence"):
         return TensorSpec(self.name, DATATYPES[self.dtype], (-1, -1), f"padded with {self.padding:g}")
 
     @property
+    def table_rows(self) -> int:
+        """As it was found."""
+        return self.ids
+
+    @property
     def padded_with(self) -> float:
         """As it was fitted."""
         return self.padding

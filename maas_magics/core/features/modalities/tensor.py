@@ -66,6 +66,11 @@ class TensorFeature(Feature, frozen=True, kw_only=True, tag="tensor"):
         """(n, …), of its own type."""
         return TensorSpec(self.name, DATATYPES[self.dtype], (-1, *self.row))
 
+    @property
+    def table_rows(self) -> int:
+        """As it was found."""
+        return self.ids
+
     def encode(self, values: pa.ChunkedArray) -> Array:
         """Array (n, …) of its own type."""
         name = self.name
