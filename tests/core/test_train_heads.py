@@ -338,7 +338,8 @@ GAPS[0] = np.nan
         ({"size": SIZE, "kinds": KIND}, {}, ModelError, "no 'kinds' among them", "'kind'"),
         ((SIZE, KIND, KIND), {}, ModelError, "2 tensors; there are 3 targets", "one target for each"),
         ({"size": SIZE, "kind": KIND}, {"model": nn.Linear(4, 4)}, ModelError, "returns one tensor", "'size': …"),
-        ({"size": SIZE, "kind": KIND}, {"model": "mlp"}, OptionError, "by name answers one target", "--model NET"),
+        ({"size": SIZE, "kind": KIND}, {"model": "trees"}, OptionError, "trees answers one target", "--model auto"),
+        ({"a": SIZE, "b": SIZE + 1}, {"model": "mlp", "balance": True}, OptionError, "no target has any", "--balance"),
         ({"size": SIZE, "kind": KIND}, {"loss": {"sise": "mse"}}, OptionError, "no target 'sise'", "'size'"),
         ({"size": SIZE, "kind": KIND}, {"loss": "size=mes"}, OptionError, "no loss 'mes'", "'mse'"),
         (
@@ -474,3 +475,84 @@ def test_a_streamed_row_without_a_target_is_named(lab, file, tmp_path):
         lab.train(tmp_path / "gap.parquet", {"size": "size", "kind": "kind"}, model=Net(), stream=True)
     with pytest.raises(OptionError, match="are columns of them"):
         lab.train(file, {"size": np.zeros(3000), "kind": "kind"}, model=Net(), stream=True)
+
+
+def mixed(n: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame({"a": rng.normal(size=n), "b": rng.normal(size=n), "c": rng.choice(["p", "q"], n)})
+    rows["kind"] = np.where(rows.a > 0.4, "high", np.where(rows.c == "p", "low", "none"))
+    rows["price"] = 100 + 30 * rows.a - 20 * rows.b
+    rows["late"] = rows.b > 1
+    return rows
+
+
+@pytest.mark.parametrize("model", ["linear", "tabm", "mlp"])
+def test_a_network_by_name_answers_targets_of_several_kinds(lab, model):
+    rows = mixed()
+    target = ["kind", "price", "late"]
+    trained = lab.train(rows, target, model=model, epochs=60, lr=0.01, patience=0)
+    assert trained.info.task == "heads" and trained.info.target == tuple(target)
+    assert trained.info.head_classes["kind"] == ("high", "low", "none")
+    found = lab.predict(rows.drop(columns=target))
+    assert (found["kind"] == rows["kind"]).mean() > 0.8 and (found["late"] == rows["late"]).mean() > 0.85
+    assert np.corrcoef(found["price"], rows["price"])[0, 1] > 0.9
+    assert found["price"].between(rows["price"].min(), rows["price"].max()).all() or model == "linear"
+    scored = lab.evaluate(rows)
+    assert scored.values["kind_accuracy"] == pytest.approx((found["kind"] == rows["kind"]).mean())
+    artifact = lab.export()
+    assert artifact.verification.max_abs_diff < 1e-4
+    after = lab.predict(rows.drop(columns=target))
+    assert (after["kind"] == found["kind"]).all() and np.allclose(after["price"], found["price"], rtol=1e-4)
+
+
+def test_heads_of_a_network_by_name_are_the_targets_alone_where_they_share_nothing(lab):
+    """A linear network shares no weight between targets, so each head is what a model of it alone is."""
+    rows = mixed().drop(columns="c")
+    options: dict[str, Any] = {"validation": 0, "optimizer": "SGD", "lr": 0.1, "schedule": "constant", "epochs": 4}
+    whole = lab.train(rows, {"kind": "kind", "price": "price"}, name="both", batch_size=120, **options)
+    alone = {
+        name: lab.train(rows[["a", "b", "late", name]], name, name=name, batch_size=120, **options)
+        for name in ("kind", "price")
+    }
+    losses = np.add(alone["kind"].history["loss"], alone["price"].history["loss"])
+    assert np.allclose(whole.history["loss"], losses, rtol=1e-5)
+    both = lab.predict(rows, "both")
+    assert np.allclose(both["price"], lab.predict(rows, "price")["prediction"], rtol=1e-4)
+    assert (both["kind"] == lab.predict(rows, "kind")["prediction"]).all()
+
+
+def test_losses_and_weights_of_heads_hold_for_a_network_by_name(lab):
+    rows = mixed()
+    options: dict[str, Any] = {"loss": {"price": "l1"}, "loss_weights": {"price": 0.5}, "epochs": 2}
+    before = lab.train(rows, ["kind", "price"], **options)
+    assert before.history["loss"] != lab.train(rows, ["kind", "price"], epochs=2).history["loss"]
+    assert before.history == lab.train(rows, {"kind": "kind", "price": "price"}, **options).history
+    with pytest.raises(DataError, match="'kind' holds text, which is not a quantity"):
+        lab.train(rows, ["kind", "price"], loss={"kind": "mse"})
+    with pytest.raises(OptionError, match="no target 'prize'"):
+        lab.train(rows, ["kind", "price"], loss={"prize": "mse"})
+
+
+def test_balance_of_several_targets_weighs_the_labels_of_each(lab):
+    rows = mixed()
+    balanced = lab.train(rows, ["late", "price", "kind"], balance=True, epochs=3)
+    assert "cannot be drawn in balance" in " ".join(lab.messages)
+    weighed = lab.train(rows, ["late", "price", "kind"], class_weights="balanced", epochs=3)
+    assert balanced.history["loss"] == weighed.history["loss"]
+    plain = lab.train(rows, ["late", "price", "kind"], epochs=3)
+    assert plain.history["loss"] != weighed.history["loss"]
+    own = {"late": {"False": 1, "True": 1}}
+    some = lab.train(rows, ["late", "price", "kind"], balance=True, class_weights=own, epochs=3)
+    assert some.history["loss"] not in (plain.history["loss"], weighed.history["loss"])
+    lab.train(X, {"size": SIZE, "kind": KIND}, model=Net(), balance=True)
+
+
+@pytest.mark.parametrize("target", [["kind", "price"], {"kind": "kind", "price": "price"}])
+def test_a_network_by_name_streams_several_targets(lab, target, tmp_path):
+    rows = mixed()
+    rows.to_parquet(tmp_path / "rows.parquet")
+    data = str(tmp_path / "rows.parquet")
+    lab.train(data, target, model="tabm", stream=True, epochs=3)
+    found = lab.predict(rows)
+    assert set(found["kind"]) <= set(rows["kind"])
+    assert found["price"].between(rows["price"].min(), rows["price"].max()).all()

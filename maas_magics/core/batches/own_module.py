@@ -191,7 +191,7 @@ def fitted_heads(
 ) -> Prepared:
     """The targets as the heads of a network and their losses take them."""
     answers, (inputs, target) = prepared.answers, prepared.train
-    asked = LossRequest(task.loss, model.outputs, task.task)
+    asked = LossRequest(task.loss, model.outputs, task.task, declared=isinstance(model.model, str))
     few = few_rows(inputs)
     inputs = tuple(x[:few] for x in inputs)
     found, forms = fit_in_heads(

@@ -402,7 +402,7 @@ class Stream:
         prepared = self._understood(profile, target, sample, kept, str(digest))
         if not self._target.is_laid_for(prepared.processor):
             return None
-        return prepared, target.extremes if prepared.answers.numeric else np.zeros((0, 1))
+        return prepared, target.extremes if prepared.answers.numeric or prepared.answers.parts else np.zeros((0, 1))
 
     def _understood(
         self, profile: TableProfile, target: TargetReading, sample: Reservoir, kept: Reservoir, digest: str

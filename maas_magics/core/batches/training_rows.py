@@ -38,6 +38,7 @@ from maas_magics.core.batches.prepare import (
 from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.streaming import Stream, first_rows, streamed_source
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.arrow import is_text as is_text_column
 from maas_magics.core.data.labels import is_text
 from maas_magics.core.data.masked import is_masked, may_be_masks
 from maas_magics.core.data.sources import Rereadable
@@ -143,6 +144,8 @@ def training_rows(
     heads, pairs = heads_of(_target_of(data), meant.several), data.pairs
     in_memory = data.inputs or pairs or not _from_columns(heads, data)
     source = None if in_memory else streamed_source(data, notify, bool(heads))
+    if source is not None and not heads and _are_several(source, data.target):
+        raise SeveralHeads
     if source is not None:
         streams, files = True, False
         if by_ports(model):
@@ -165,7 +168,7 @@ def training_rows(
         return TrainingRows(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
     train_rows, validation, names, array = read(data, seed, meant.task, notify, beside, meant.several)
-    if len(names) > 1 and not isinstance(model, str) and is_text(train_rows.target):
+    if len(names) > 1 and is_text(train_rows.target):
         raise SeveralHeads  # texts among several columns are labels of one, which no single target of several is
     if data.inputs:
         array, train_rows = True, chosen_of(train_rows, data.inputs)
@@ -320,6 +323,15 @@ def _texts_of(
         return replace(rows, target=as_tags(rows.table.column(column), rows.target, column, name, notify))
 
     return kinds, tagged(train, notify), None if held is None else tagged(held, lambda text: None)
+
+
+def _are_several(source: Rereadable, target: Any) -> bool:
+    """Whether columns of a file are targets of their own: some hold text, which no single target of several does."""
+    names = target_names(target, (), -1)
+    first = next(iter(source.chunks(1)), None) if len(names) > 1 else None
+    return first is not None and any(
+        name in first.column_names and is_text_column(first.schema.field(name).type) for name in names
+    )
 
 
 def _of_pixels(rows: Rows) -> bool:

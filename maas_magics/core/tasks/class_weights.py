@@ -110,6 +110,27 @@ def counts_of(task: Task, counts: Tensor | None) -> list[Tensor | None]:
     return [part if len(part) else None for part in found]
 
 
+def balanced_heads(answers: Task, asked: Any) -> dict[str, Any]:
+    """Class weights of several heads whose labels count in balance, where nothing else is requested for one.
+
+    Parameters
+    ----------
+    answers : Task
+        The fitted target of all heads.
+    asked : mapping or None
+        The option ``--class-weights``.
+
+    Raises
+    ------
+    OptionError
+        If no target has labels.
+    """
+    labelled = [name for name, head in zip(answers.names, answers.parts, strict=True) if _labels(head)]
+    if not labelled:
+        raise OptionError("Rows are balanced by their label; no target has any.", "Drop --balance.")
+    return dict.fromkeys(labelled, "balanced") | dict(asked or {})
+
+
 def _labels(head: Task) -> int:
     return len(head.classes) if head.one_label or head.exclusive else 0
 

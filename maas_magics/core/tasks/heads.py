@@ -201,8 +201,16 @@ class Heads(Task, frozen=True, tag="heads"):
         return torch.cat([head.encode_batch(part).reshape(len(part), -1).float() for head, part in pairs], dim=1)
 
     def mean_outputs(self, outputs: Tensor) -> Tensor:
-        """Networks by name answer one target."""
-        raise OptionError("A network by name answers one target, or several of one kind.", "Give a module.")
+        """Outputs of each head of an ensemble, (n, numbers), by those of its members, (members, n, numbers)."""
+        import torch
+
+        pairs = zip(self.heads, self.outputs_of(outputs), strict=True)
+        return torch.cat([head.mean_outputs(part) for head, part in pairs], dim=-1)
+
+    def clamped(self, values: Array) -> Self:
+        """The same, with the predicted quantities of each head kept in the range of its training targets."""
+        heads = (head.clamped(values[name]) for name, head in zip(self.names, self.heads, strict=True))
+        return msgspec.structs.replace(self, heads=tuple(heads))
 
     def loss(
         self, name: str, weights: Tensor | None, smoothing: float, reduction: str = "mean"
@@ -248,10 +256,10 @@ def named(head: str, output: str) -> str:
 
 
 def _split(numbers: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """Parts of (n, numbers), so many of them each."""
+    """Parts of (n, numbers), or of (n, members, numbers) of an ensemble, so many of them each."""
     from torch import split
 
-    return list(split(numbers, list(widths), dim=1))
+    return list(split(numbers, list(widths), dim=-1))
 
 
 class HeadMetric:

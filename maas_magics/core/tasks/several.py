@@ -181,8 +181,8 @@ class HeadsProfile:
 
     @property
     def extremes(self) -> Array:
-        """Nothing: heads are not kept within a range."""
-        return np.zeros((0, 1))
+        """Smallest and largest of each quantity of each head: two records, a field for each head."""
+        return recorded({name: head.extremes for name, head in self._heads.items()})
 
     def counts(self, task: Task) -> Array:
         """Training rows of each class, by head, int64 (classes of all,)."""

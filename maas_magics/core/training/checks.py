@@ -10,6 +10,7 @@ from torch import nn
 from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec, Specs, TaskSpec
+from maas_magics.core.architectures import Architecture
 from maas_magics.core.batches.decoded import parsed_size
 from maas_magics.core.batches.loaders import check_loader_workers, is_loader
 from maas_magics.core.batches.prepare import SAMPLE_ROWS
@@ -260,6 +261,20 @@ def check_workers(workers: int, device: torch.device, rows: int, *, found: bool)
             f"Each worker takes a GPU of its own, the first {workers}; there are {there}.",
             f"--device cuda --workers {there}",
         )
+
+
+def check_heads(model: str, architecture: Architecture, answers: Task) -> None:
+    """Refuse several targets of a network by name that answers but one, or one of them that is not of a row."""
+    if not answers.parts:
+        return
+    if architecture.learns or architecture.of_pixels:
+        raise OptionError(f"{model} answers one target.", "--model auto, or a model for each target.")
+    for name, head in zip(answers.names, answers.parts, strict=True):
+        if head.of_words or head.axes:
+            raise OptionError(
+                f"The target {name!r} has several answers a row; beside others a network by name gives one.",
+                "A model for each target, or a module of your own.",
+            )
 
 
 def check_learns(specs: Specs, size: int, rows: int, *, in_memory: bool) -> None:

@@ -17,18 +17,20 @@ from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.batches import loaders
 from maas_magics.core.batches.changed import with_answers
 from maas_magics.core.batches.lazy import Lazy
-from maas_magics.core.batches.own_module import fitted, own_module
+from maas_magics.core.batches.own_module import fitted, fitted_heads, own_module
 from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.sampler import balanced_order
 from maas_magics.core.batches.training_rows import training_rows
 from maas_magics.core.context import Context
 from maas_magics.core.data.media import shuffled
+from maas_magics.core.losses.heads import is_own
 from maas_magics.core.networks.adapters import LoRA, adapt, merged
 from maas_magics.core.networks.blame import as_ours
+from maas_magics.core.tasks.class_weights import balanced_heads
 from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.checkpoint import Checkpoints
-from maas_magics.core.training.checks import check_labels, check_learns, check_workers
+from maas_magics.core.training.checks import check_heads, check_labels, check_learns, check_workers
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.fingerprint import architecture_of
 from maas_magics.core.training.probe import behind, could_be_kept, parted, recipe_of
@@ -116,16 +118,11 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
     prepared = found.prepared
     rows = found.rows
     if named:
-        if prepared.answers.parts:
-            raise OptionError(
-                "An architecture by name answers one target, or several of one kind; several losses are for a module "
-                "that answers each.",
-                "--model NET, or one loss.",
-            )
         architecture = architectures.get(found.chosen)
+        check_heads(found.chosen, architecture, prepared.answers)
         recipe = recipe_of(architecture, found.chosen, model)(rows, prepared.answers)
         loss = specs.task.loss
-        if recipe.clamp and not callable(loss):
+        if recipe.clamp and not is_own(loss):
             prepared = with_answers(prepared, prepared.answers.clamped(found.learnt))
         net = architecture.build(prepared.processor.inputs, prepared.answers, model.params)
         initialise = getattr(net, "initialise", None)
@@ -140,11 +137,19 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
             if architecture.pretrained is None:
                 raise OptionError(f"{found.chosen} begins with random weights; 0 epochs keep them.", "--epochs 10")
             specs = specs.having("optimizer", schedule="constant", warmup=0.0)  # of no steps, none has an end
-        if callable(loss) or model.outputs is not None:
+        if prepared.answers.parts:
+            shapes = tuple((head.outputs,) for head in prepared.answers.parts)
+            prepared = fitted_heads(model, specs.task, net, prepared, shapes, [], context.notify)
+        elif callable(loss) or model.outputs is not None:
             prepared = fitted(model, specs.task, net, prepared, [], context.notify)
     else:
         recipe = MODULE
         net, prepared = own_module(model, specs.task, data, prepared, found.layout, context.notify)
+    if data.balance and prepared.answers.parts:
+        weights = balanced_heads(prepared.answers, specs.task.class_weights)
+        specs = specs.having("task", class_weights=weights).having("data", balance=False)
+        data = specs.data
+        context.notify("Rows of several targets cannot be drawn in balance; the labels of each count so in its loss.")
     said = resolve(specs, recipe, device)
     size, finds = said.budget.batch_size, said.find_batch_size
     if finds and isinstance(found.stream, Lazy):
