@@ -704,7 +704,7 @@ def floats(values: Array, names: Sequence[str]) -> Array:
             each = ", ".join(f"{name!r}: {name!r}" for name in names[:4])
             raise DataError(
                 f"The target {of_text!r} holds text; several targets in a list are one answer of numbers.",
-                f"A model for each; a module of your own learns them together: target={{{each}}}",
+                f"A head for each: target={{{each}}}",
             ) from None
         raise DataError(
             f"The target {', '.join(names)!r} holds text, which is not a quantity.", "--task multiclass learns labels."
