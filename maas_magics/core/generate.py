@@ -31,12 +31,19 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
     generator = loader.generator(request.model)
     if generator is None:
         return in_one_pass(request, lambda asked: predict(asked, loader))
-    inputs = one_row(generator.inputs, request.data)
+    inputs = one_row(generator.inputs, _as_text(generator.loop.session, request.data))
     try:
         sampler = generator.loop.session.sampler(request.params)
     except (TypeError, ValueError) as error:
         raise OptionError(f"The parameters are not valid for {generator.loop.ref}: {error}") from None
     return generator.loop.generate(inputs, sampler, request.max_steps, request.timeout)
+
+
+def _as_text(session: Any, data: Any) -> Any:
+    """Data for a model that writes: a conversation as the text that it is for the model."""
+    if isinstance(data, Mapping) and set(data) == {"messages"} and hasattr(session, "conversation"):
+        return session.conversation(data["messages"])
+    return data
 
 
 def one_row(specs: Sequence[TensorSpec], data: Any) -> list[Array]:

@@ -16,6 +16,7 @@ from maas_magics.service.gate import Gate, Visit, retry_after, status_of
 from maas_magics.service.log import AccessLog, Entry
 from maas_magics.service.messages import BINARY, JSON, READABLE, Headers
 from maas_magics.service.metrics import ServiceMetrics
+from maas_magics.service.openai.errors import in_their_form
 
 _WORDS = {404: "There is nothing at this path.", 405: "The method is not for this path."}
 
@@ -71,6 +72,8 @@ class Answers:
             error = MaasError("The service failed.", f"Its owner finds why under {visit.id}.")
         elif status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
+        if visit.openai and isinstance(error, MaasError):
+            return status, headers, in_their_form(status, error)
         return status, headers, encode_error(error)
 
     def record(self, visit: Visit, route: str, method: str, path: str, status: int) -> None:

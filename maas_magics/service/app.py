@@ -30,6 +30,8 @@ from maas_magics.service.log import AccessLog
 from maas_magics.service.messages import OLD, PREFLIGHT, Headers, Message, Packing, Receive, Send, read_body
 from maas_magics.service.metrics import ServiceMetrics
 from maas_magics.service.models import model_routes
+from maas_magics.service.openai.errors import is_openai
+from maas_magics.service.openai.routes import openai_routes
 from maas_magics.service.openapi import describe
 from maas_magics.service.settings import Settings
 from maas_magics.service.tensors import LARGE
@@ -79,6 +81,7 @@ class App:
                         *generate_routes(backend, settings, self._generations, self._answers, widths, self._rows),
                     ]
                 ),
+                *openai_routes(backend, settings, self._generations, self._answers, self._rows),
                 Route("/openapi.json", _described, methods=["GET"]),
                 *routes,
             ]
@@ -97,11 +100,13 @@ class App:
                 path = path.removeprefix(root)
                 scope["path"] = root + path
         method: str = scope["method"]
-        old = path.startswith("/v1/")
+        openai = is_openai(path)
+        old = path.startswith("/v1/") and not (openai and method in ("GET", "HEAD", "POST", "OPTIONS"))
         if old:  # where our own paths were before
             path = OWN + path
             scope["path"] = scope.get("root_path", "") + path
         visit = self._gate.visit(Head(scope["headers"]))
+        visit.openai = openai and not old
         model = self._inference.target(path)
         route, status = "refused", 200
         try:

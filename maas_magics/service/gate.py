@@ -163,9 +163,11 @@ class Visit:
         When its head came.
     held : int
         Bytes of memory that it was given.
+    openai : bool
+        Whether its client reads answers in the form of OpenAI's API.
     """
 
-    __slots__ = ("began", "head", "held", "id", "model")
+    __slots__ = ("began", "head", "held", "id", "model", "openai")
 
     def __init__(self, head: Head, id: str) -> None:
         self.began = time.perf_counter()
@@ -173,6 +175,7 @@ class Visit:
         self.id = id
         self.model = ""
         self.held = 0
+        self.openai = False
 
 
 class Gate:

@@ -225,6 +225,10 @@ class Generations:
         """Give back the place of one that did not begin."""
         self.live -= 1
 
+    def end(self, outcome: str, chunks: int) -> None:
+        """Give back the place of one that is not kept here, and say why it ended and how many chunks there were."""
+        self._settled(outcome, chunks)
+
     def begin(self, owner: str, stream: ChunkStream, keep: float, refusal: Callable[[Exception], bytes]) -> Generation:
         """Keep one that begins."""
         found = Generation(secrets.token_hex(12), owner, stream, keep, refusal, self._settled, self._dropped)

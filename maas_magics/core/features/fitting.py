@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from maas_magics.core.features.base import Feature
 
-Layout = Literal["tabular", "flat", "raw", "image", "ports"]
+Layout = Literal["tabular", "flat", "raw", "image", "ports", "prose"]
 """What the network gets.
 
 ``tabular``
@@ -23,6 +23,8 @@ Layout = Literal["tabular", "flat", "raw", "image", "ports"]
     One float32 array, standardised.
 ``ports``
     As ``tabular``, and then the tensor of each column that reaches the network by itself: texts, pictures, sounds.
+``prose``
+    Blocks of tokens, int32 (n, 2, tokens): of a text that is continued, see `maas_magics.core.batches.language`.
 """
 
 Tell = Callable[[str], None]

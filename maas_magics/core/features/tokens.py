@@ -53,6 +53,39 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY, lowercase: boo
     return str(made.to_str())
 
 
+def train_byte_tokenizer(texts: Iterable[str], size: int, special: Sequence[str]) -> str:
+    """A byte-pair tokenizer of bytes, which loses nothing of any text, as the JSON of `tokenizer.json`.
+
+    Words keep the space before them, and every digit is a token (as in Radford et al. 2019, and in SmolLM's tokenizer).
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Training texts.
+    size : int
+        Tokens at most, 256 and the special ones at least.
+    special : sequence of str
+        Tokens that stand for no letters; their ids are the first ones.
+    """
+    require("tokenizers", "tokenizers", "Text", "maas-magics[text]")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=LEAST,
+        special_tokens=list(special),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(texts, trainer)
+    return str(made.to_str())
+
+
 @lru_cache(maxsize=16)
 def tokenizer(source: str, longest: int) -> Any:
     """A tokenizer of its JSON, which cuts texts at ``longest`` tokens, special ones included, and pads nothing.

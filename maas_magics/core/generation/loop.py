@@ -223,6 +223,9 @@ class Loop:
         finish: Finish = stop or ("length" if one.steps == one.max_steps else "")
         if not finish:
             one.state.feed(value)
+            finish = "length" if getattr(one.state, "full", False) else ""
+        if finish == "length" and (rest := getattr(one.sampler, "rest", None)) is not None:
+            delta = (delta or "") + rest() or None
         if delta is None and not finish:
             return
         chunk = Chunk(one.index, delta, finish, Usage(one.state.size, one.steps) if finish else None)

@@ -34,7 +34,10 @@ class Session(Protocol):
 
 
 class State(Protocol):
-    """What one answer in several passes keeps between them, such as a key-value cache or latents."""
+    """What one answer in several passes keeps between them, such as a key-value cache or latents.
+
+    One that may have no room left has ``full``, a bool; the answer then ends.
+    """
 
     @property
     def size(self) -> int:
@@ -72,7 +75,10 @@ class Choice(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Chooses from the outputs of one answer, pass after pass."""
+    """Chooses from the outputs of one answer, pass after pass.
+
+    One that may hold something back has ``rest()``, which gives it once no more pass comes.
+    """
 
     def choose(self, output: Array) -> Choice:
         """Choose what one output becomes.

@@ -92,6 +92,8 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """Whether rows are pairs of values that one network makes vectors of."""
     writes: ClassVar[bool] = False
     """Whether an answer is a text, of tokens that a network wrote."""
+    runtime: ClassVar[str] = ""
+    """Runtime that answers in several passes, one for each token; empty where one pass answers."""
     unexported: ClassVar[str] = ""
     """Why no file of a graph answers as the network does; empty where one does."""
     decision: ClassVar[Decision]

@@ -168,6 +168,7 @@ def _manifest(
         parameters=parameters,
         signature=Signature(prepared.processor.specs, told or answers.specs),
         lineage={"seed": str(plan.seed), "data": prepared.digest, **versions()},
+        iterative=bool(answers.runtime),
     )
     curves = {
         name: [value if math.isfinite(value) else None for value in values] for name, values in history.curves.items()
@@ -183,4 +184,5 @@ def _manifest(
         best_epoch=history.best_epoch,
         seconds=history.seconds,
         metrics=by_name(said.task.metrics, plan.monitor, answers),
+        runtime=answers.runtime,
     )

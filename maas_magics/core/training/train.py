@@ -16,6 +16,7 @@ from maas_magics.api.specs import Specs
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.batches import loaders
 from maas_magics.core.batches.changed import with_answers
+from maas_magics.core.batches.language import language_rows, of_language
 from maas_magics.core.batches.lazy import Lazy
 from maas_magics.core.batches.own_module import fitted, fitted_heads, own_module
 from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
@@ -114,7 +115,10 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
             raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
         specs = specs.having("data", **rows_of).having("run", loader_workers=None)
         data = specs.data
-    found = training_rows(specs, meant, context.notify, lambda: _pause(context))
+    if of_language(specs):
+        found = language_rows(specs, context.notify)
+    else:
+        found = training_rows(specs, meant, context.notify, lambda: _pause(context))
     prepared = found.prepared
     rows = found.rows
     if named:

@@ -1,0 +1,193 @@
+"""Which token comes next, and the letters that it adds: temperature, the most likely ones, and where an answer ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from tokenizers.decoders import DecodeStream
+
+from maas_magics.api.errors import OptionError, did_you_mean
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.features.modalities.prose import ProseFeature
+from maas_magics.core.features.tokens import tokenizer
+from maas_magics.core.runtimes import Choice
+
+MOST_STOPS, LONGEST_STOP = 64, 1_000
+"""Texts that an answer ends before, and letters of each."""
+
+
+class TextParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How tokens are chosen.
+
+    Attributes
+    ----------
+    temperature : float
+        What logits are divided by; 0 takes the most likely token.
+    top_p : float
+        Share of the likelihood that the tokens to choose from have together (Holtzman et al. 2020).
+    top_k : int
+        How many there are at most; 0 for all.
+    seed : int or None
+        Of the random numbers; the same text for the same seed.
+    stop : str or list of str
+        Texts before which the answer ends.
+    presence_penalty, frequency_penalty : float
+        Taken off the logit of a token that was chosen, once, and for each time.
+    logit_bias : dict of str to float
+        Added to the logits of tokens by their ids.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: str | list[str] = ()  # type: ignore[assignment]
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[str, float] = {}
+
+
+RANGES = {
+    "temperature": (0.0, 100.0),
+    "top_p": (0.0, 1.0),
+    "top_k": (0, 10**9),
+    "seed": (-(2**63), 2**64 - 1),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+
+
+def parsed(params: Mapping[str, Any], size: int) -> TextParams:
+    """Parameters of a request, checked.
+
+    Parameters
+    ----------
+    params : mapping of str to Any
+        Some of those of `TextParams`; None stands for one that is left out.
+    size : int
+        Tokens that the network knows.
+
+    Raises
+    ------
+    OptionError
+        If one is not known, or out of range.
+    """
+    given = {name: value for name, value in params.items() if value is not None}
+    unknown = next((name for name in given if name not in TextParams.__struct_fields__), None)
+    if unknown is not None:
+        raise OptionError(
+            f"There is no parameter {unknown!r} of a text.", did_you_mean(unknown, TextParams.__struct_fields__)
+        )
+    try:
+        found = msgspec.convert(given, TextParams, strict=True)
+    except msgspec.ValidationError as error:
+        raise OptionError(f"A parameter of the text is not valid: {error}.", "temperature=0.7, top_p=0.9") from None
+    for name, (least, most) in RANGES.items():
+        value = getattr(found, name)
+        if value is not None and not least <= value <= most:
+            raise OptionError(f"{name} is {value:g}; {least:g} to {most:g} was expected.", f"{name}={max(least, 0):g}")
+    stops = stops_of(found)
+    if len(stops) > MOST_STOPS or any(not 0 < len(one) <= LONGEST_STOP for one in stops):
+        raise OptionError(
+            f"stop takes up to {MOST_STOPS} texts of 1 to {LONGEST_STOP:,} letters; "
+            f"{len(stops):,} were given{', one of none' if '' in stops else ''}.",
+            'stop="\\n"',
+        )
+    for token, bias in found.logit_bias.items():
+        if not token.isdecimal() or int(token) >= size or not -100 <= bias <= 100:
+            raise OptionError(
+                f"logit_bias is {{{token!r}: {bias:g}}}; an id below {size:,} and -100 to 100 were expected.", ""
+            )
+    return found
+
+
+def stops_of(params: TextParams) -> Sequence[str]:
+    """Texts before which an answer ends."""
+    return (params.stop,) if isinstance(params.stop, str) else tuple(params.stop)
+
+
+class TextSampler:
+    """Chooses the tokens of one answer.
+
+    Parameters
+    ----------
+    feature : ProseFeature
+        How tokens become texts.
+    params : mapping of str to Any
+        See `TextParams`.
+    """
+
+    def __init__(self, feature: ProseFeature, params: Mapping[str, Any]) -> None:
+        self._params = asked = parsed(params, feature.size)
+        self._tokenizer, self._ends = tokenizer(feature.tokenizer, 0), frozenset(feature.ends)
+        self._random = np.random.default_rng(None if asked.seed is None else asked.seed % 2**64)
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stops = stops_of(asked)
+        self._held = ""  # letters that may be the beginning of a stop
+        self._bias = {int(token): bias for token, bias in asked.logit_bias.items()}
+        self._counts: dict[int, int] = {}
+
+    def choose(self, output: Array) -> Choice:
+        """The next token, and the letters that are certain now.
+
+        Parameters
+        ----------
+        output : ndarray, shape (vocabulary,)
+            Logits.
+        """
+        token = self._token(output)
+        if token in self._ends:
+            return Choice(token, self.rest() or None, "stop")
+        if self._params.presence_penalty or self._params.frequency_penalty:
+            self._counts[token] = self._counts.get(token, 0) + 1
+        self._held += self._stream.step(self._tokenizer, token) or ""
+        at = min((place for stop in self._stops if (place := self._held.find(stop)) >= 0), default=-1)
+        if at >= 0:
+            said, self._held = self._held[:at], ""
+            return Choice(token, said or None, "stop")
+        said = self._certain()
+        return Choice(token, said or None)
+
+    def rest(self) -> str:
+        """Letters that were held back, where no more come."""
+        said, self._held = self._held, ""
+        return said
+
+    def _certain(self) -> str:
+        """Letters that no stop begins in."""
+        longest = 0
+        for stop in self._stops:
+            for size in range(min(len(stop) - 1, len(self._held)), longest, -1):
+                if self._held.endswith(stop[:size]):
+                    longest = size
+                    break
+        end = len(self._held) - longest
+        said, self._held = self._held[:end], self._held[end:]
+        return said
+
+    def _token(self, output: Array) -> int:
+        asked = self._params
+        logits = output
+        if self._bias or self._counts:
+            logits = logits.astype(np.float64)
+            for token, bias in self._bias.items():
+                logits[token] += bias
+            for token, count in self._counts.items():
+                logits[token] -= asked.presence_penalty + asked.frequency_penalty * count
+        if asked.temperature < 1e-5 or asked.top_p <= 0 or asked.top_k == 1:
+            return int(np.argmax(logits))
+        among = np.arange(len(logits))
+        if 0 < asked.top_k < len(logits):
+            among = np.sort(np.argpartition(logits, -asked.top_k)[-asked.top_k :])
+        scaled = logits[among].astype(np.float64) / asked.temperature
+        shares = np.exp(scaled - scaled.max())
+        shares /= shares.sum()
+        if asked.top_p < 1:
+            order = np.argsort(-shares, kind="stable")
+            kept = order[: int(np.searchsorted(np.cumsum(shares[order]), asked.top_p)) + 1]
+            among, shares = among[kept], shares[kept] / shares[kept].sum()
+        place = int(np.searchsorted(np.cumsum(shares), self._random.random(), side="right"))
+        return int(among[min(place, len(among) - 1)])

@@ -1,0 +1,188 @@
+"""Texts that are written at once: prompts are read a part at a time, and what two have in common is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.features.modalities.prose import ProseFeature
+from maas_magics.core.runtimes.text.sampler import TextSampler
+
+PART = 128
+"""Tokens of prompts that are read in one pass, beside one more of every answer on its way."""
+
+COMMON = 16
+"""First tokens that two prompts must share for the second to take them from the first."""
+
+
+class Engine(Protocol):
+    """Passes of a network over texts, each in a slot of its own; see `TorchEngine`."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    def read(self, slot: int, ids: Sequence[int], start: int) -> Array: ...
+
+    def step(self, slots: Sequence[int], ids: Sequence[int], places: Sequence[int]) -> Array: ...
+
+    def copy(self, source: int, slot: int, tokens: int) -> None: ...
+
+
+class TextState:
+    """One answer: the tokens so far, and how many of them were read.
+
+    Parameters
+    ----------
+    session : TextSession
+    ids : sequence of int
+        Of the prompt.
+    slot, read : int
+        Where it is, and how many of its tokens are there already.
+    """
+
+    def __init__(self, session: TextSession, ids: Sequence[int], slot: int, read: int) -> None:
+        self._session = session
+        self.ids, self.slot, self.read = list(ids), slot, read
+        self.size = len(self.ids)
+        """Tokens of the prompt."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no more tokens can be read."""
+        return len(self.ids) >= self._session.length
+
+    def feed(self, value: int) -> None:
+        """Take the token that was chosen."""
+        self.ids.append(value)
+
+    def close(self) -> None:
+        """Leave the slot to others; what is in it stays until then."""
+        self._session.leave(self)
+
+
+class TextSession:
+    """An open model that writes texts.
+
+    Parameters
+    ----------
+    feature : ProseFeature
+        How texts become tokens.
+    engine : Engine
+    """
+
+    def __init__(self, feature: ProseFeature, engine: Engine) -> None:
+        self.feature, self._engine = feature, engine
+        self.slots, self.length = engine.slots, engine.length
+        self._free = list(range(engine.slots))  # the one that was left longest ago comes first
+        self._kept: list[list[int]] = [[] for _ in self._free]
+        """Tokens that were read in each slot."""
+
+    def sampler(self, params: Mapping[str, Any]) -> TextSampler:
+        """A sampler for one answer.
+
+        Parameters
+        ----------
+        params : mapping of str to Any
+            See `TextSampler`.
+        """
+        return TextSampler(self.feature, params)
+
+    def conversation(self, messages: Any) -> str:
+        """The text that a conversation is for the model, up to where its answer begins.
+
+        Parameters
+        ----------
+        messages : list of dict
+            Each with its ``role`` and ``content``.
+        """
+        if not isinstance(messages, (list, tuple)):
+            raise DataError("A conversation is a list of messages.", '[{"role": "user", "content": "…"}]')
+        return self.feature.conversation(messages)
+
+    def start(self, inputs: Sequence[Array]) -> TextState:
+        """Begin an answer to a text.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray, shape (1, 1)
+            The text.
+
+        Raises
+        ------
+        DataError
+            If it has more tokens than the model reads.
+        """
+        text = inputs[0].reshape(-1)[0]
+        ids = self.feature.prompt(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
+        if not ids:
+            raise DataError("The prompt is empty, and the model knows no token that begins a text.", "Give a word.")
+        if len(ids) >= self.length:
+            raise DataError(
+                f"The prompt has {len(ids):,} tokens; the model reads {self.length - 1:,} at most.",
+                "Give a shorter one.",
+            )
+        source, common = self._nearest(ids)
+        if common and source in self._free:
+            slot = source
+        else:
+            slot = min(self._free, key=lambda one: (bool(self._kept[one]), self._free.index(one)))
+            if common:
+                self._engine.copy(source, slot, common)
+        self._free.remove(slot)
+        self._kept[slot] = list(ids[:common])
+        return TextState(self, ids, slot, common)
+
+    def _nearest(self, ids: Sequence[int]) -> tuple[int, int]:
+        """The slot whose text begins most like a prompt, and how many tokens they share; all but one at most."""
+        best, most = 0, 0
+        for slot, kept in enumerate(self._kept):
+            shared = 0
+            for one, other in zip(kept, ids[:-1], strict=False):
+                if one != other:
+                    break
+                shared += 1
+            if shared > most:
+                best, most = slot, shared
+        return (best, most) if most >= COMMON else (0, 0)
+
+    def leave(self, state: TextState) -> None:
+        """Take back the slot of an answer that ended."""
+        self._free.append(state.slot)
+
+    def step(self, states: Sequence[TextState]) -> Sequence[Array | None]:
+        """One more token of each answer whose prompt was read; and a part of the prompts that were not.
+
+        Parameters
+        ----------
+        states : sequence of TextState
+        """
+        found: dict[int, Array] = {}
+        done: list[tuple[TextState, int]] = []
+        left = PART
+        for state in states:
+            missing = len(state.ids) - state.read
+            if missing < 2 or left < 1:
+                continue
+            part = state.ids[state.read : state.read + left]
+            logits = self._engine.read(state.slot, part, state.read)
+            left -= len(part)
+            done.append((state, state.read + len(part)))
+            if len(part) == missing:
+                found[id(state)] = logits
+        ready = [state for state in states if len(state.ids) - state.read == 1]
+        if ready:
+            rows = self._engine.step(
+                [state.slot for state in ready], [state.ids[-1] for state in ready], [state.read for state in ready]
+            )
+            for state, row in zip(ready, rows, strict=True):
+                found[id(state)] = row
+                done.append((state, len(state.ids)))
+        for state, read in done:  # where a pass failed, none of its states has moved
+            state.read = read
+            self._kept[state.slot] = state.ids[:read]
+        return [found.get(id(state)) for state in states]

@@ -1,0 +1,246 @@
+"""Texts that a model writes, as a whole or as they come, in the form of OpenAI's API."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.responses import StreamingResponse
+
+from maas_magics.api.errors import MaasError
+from maas_magics.api.stream import Chunk, ChunkStream
+from maas_magics.service.messages import Message, Receive, Send
+
+ALIVE = 10.0
+"""Seconds without a chunk after which a comment keeps the connection open."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How answers of a kind are written down.
+
+    Attributes
+    ----------
+    kind : {"text_completion", "chat.completion"}
+    id : str
+    model : str
+        ``name:version`` that answers.
+    created : int
+        Seconds since 1970.
+    """
+
+    kind: str
+    id: str
+    model: str
+    created: int
+
+    @classmethod
+    def of(cls, chat: bool, model: str) -> Form:
+        """For an answer that begins now."""
+        name, kind = ("chatcmpl", "chat.completion") if chat else ("cmpl", "text_completion")
+        return cls(kind, f"{name}-{secrets.token_hex(12)}", model, int(time.time()))
+
+    @property
+    def chat(self) -> bool:
+        """Whether answers are messages."""
+        return self.kind == "chat.completion"
+
+    def whole(self, texts: Sequence[str], ends: Sequence[str], usage: dict[str, int]) -> bytes:
+        """All answers at once."""
+        choices = []
+        for place, (text, end) in enumerate(zip(texts, ends, strict=True)):
+            said = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.chat else {"text": text}
+            choices.append({"index": place, **said, "logprobs": None, "finish_reason": end})
+        return msgspec.json.encode({**self._head(self.kind), "choices": choices, "usage": usage})
+
+    def part(self, place: int, text: str | None, end: str | None, first: bool) -> bytes:
+        """A chunk of one answer, as an event."""
+        if self.chat:
+            delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text or first else {})}
+            said: dict[str, Any] = {"delta": {**delta, **({"content": ""} if first and not text else {})}}
+        else:
+            said = {"text": text or ""}
+        choice = {"index": place, **said, "logprobs": None, "finish_reason": end}
+        return self._event({"choices": [choice]})
+
+    def used(self, usage: dict[str, int]) -> bytes:
+        """The last chunk, which says what all answers took."""
+        return self._event({"choices": [], "usage": usage})
+
+    def _event(self, told: dict[str, Any]) -> bytes:
+        kind = "chat.completion.chunk" if self.chat else self.kind
+        return b"data: %s\n\n" % msgspec.json.encode({**self._head(kind), **told})
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def usage_of(prompts: int, completion: int) -> dict[str, int]:
+    """Tokens of prompts and of answers."""
+    return {"prompt_tokens": prompts, "completion_tokens": completion, "total_tokens": prompts + completion}
+
+
+class Answering:
+    """Answers of one request, on their way.
+
+    Parameters
+    ----------
+    streams : sequence of ChunkStream
+        One for each answer.
+    ended : callable
+        Gets why each ended, and how many chunks it had, once.
+    choices : int
+        Answers to each prompt.
+    """
+
+    def __init__(self, streams: Sequence[ChunkStream], ended: Callable[[str, int], None], choices: int) -> None:
+        self._streams, self._ended, self._choices = streams, ended, choices
+        self._left = len(streams)
+        self.prompts = self.completion = 0
+        """Tokens of the prompts, each counted once, and of the answers."""
+
+    async def chunks(self) -> AsyncIterator[tuple[int, Chunk]]:
+        """Chunks of all answers as they come, each with the place of its answer."""
+        queue: asyncio.Queue[tuple[int, Chunk | Exception]] = asyncio.Queue(64)
+
+        async def read(place: int, stream: ChunkStream) -> None:
+            count, outcome = 0, "error"
+            try:
+                async for chunk in stream:
+                    count += 1
+                    outcome = chunk.finish or outcome
+                    await queue.put((place, chunk))
+            except asyncio.CancelledError:
+                outcome = "cancelled"
+                raise
+            except Exception as error:  # raised where the answers are read
+                await queue.put((place, error))
+            finally:
+                stream.close()
+                self._ended(outcome, count)
+
+        tasks = [asyncio.ensure_future(read(place, stream)) for place, stream in enumerate(self._streams)]
+        left = len(tasks)
+        try:
+            while left:
+                place, found = await queue.get()
+                if isinstance(found, Exception):
+                    raise found
+                if found.finish:
+                    left -= 1
+                    self._count(place, found)
+                yield place, found
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _count(self, place: int, last: Chunk) -> None:
+        if last.usage is not None:
+            self.completion += last.usage.steps
+            if place % self._choices == 0:
+                self.prompts += last.usage.input
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """What they took so far."""
+        return usage_of(self.prompts, self.completion)
+
+
+def end_of(chunk: Chunk) -> str | None:
+    """Why an answer ends, in their words."""
+    return {"stop": "stop", "length": "length", "cancelled": "stop"}.get(chunk.finish)
+
+
+async def gathered(form: Form, answering: Answering, before: Sequence[str]) -> bytes:
+    """All answers, once they are there.
+
+    Parameters
+    ----------
+    form, answering
+    before : sequence of str
+        What stands before each answer.
+    """
+    texts, ends = [[one] for one in before], ["stop"] * len(before)
+    async for place, chunk in answering.chunks():
+        if chunk.delta:
+            texts[place].append(chunk.delta)
+        ends[place] = end_of(chunk) or ends[place]
+    return form.whole(["".join(parts) for parts in texts], ends, answering.usage)
+
+
+class EventStream(StreamingResponse):
+    """Answers as they come; a client that goes cancels them.
+
+    Parameters
+    ----------
+    form, answering
+    before : sequence of str
+        What stands before each answer.
+    usage : bool
+        Whether the last chunk says what they took.
+    refusal : callable
+        From an error to its JSON.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        answering: Answering,
+        before: Sequence[str],
+        usage: bool,
+        refusal: Callable[[Exception], bytes],
+    ) -> None:
+        super().__init__(
+            (), headers={"cache-control": "no-store", "x-accel-buffering": "no"}, media_type="text/event-stream"
+        )
+        self._form, self._answering, self._before = form, answering, before
+        self._usage, self._refusal = usage, refusal
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        """Send them."""
+
+        async def write(lines: bytes) -> None:
+            await send({"type": "http.response.body", "body": lines, "more_body": True})
+
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        writing = asyncio.ensure_future(self._write(write))
+        gone = asyncio.ensure_future(_until_gone(receive))
+        try:
+            while not writing.done():
+                done, _ = await asyncio.wait({writing, gone}, timeout=ALIVE, return_when=asyncio.FIRST_COMPLETED)
+                if gone in done:
+                    return
+                if not done:
+                    await write(b":\n\n")
+            await writing
+        finally:
+            gone.cancel()
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _write(self, write: Callable[[bytes], Any]) -> None:
+        begun: set[int] = set()
+        try:
+            async for place, chunk in self._answering.chunks():
+                first = place not in begun
+                text = (self._before[place] if first else "") + (chunk.delta or "")
+                begun.add(place)
+                if text or chunk.finish or first:
+                    await write(self._form.part(place, text, end_of(chunk), first))
+            if self._usage:
+                await write(self._form.used(self._answering.usage))
+        except MaasError as error:
+            await write(b"data: %s\n\n" % self._refusal(error))
+        await write(b"data: [DONE]\n\n")
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
