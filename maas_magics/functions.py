@@ -133,6 +133,13 @@ def predict(
     top: int = 0,
     batch_size: int | None = None,
     csv: str | None = None,
+    column: str | None = None,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] = (),
 ) -> Any:
     """Predict with a model.
 
@@ -150,6 +157,20 @@ def predict(
         Rows of a batch.
     csv : str, optional
         How CSV files are written, as in `train`.
+    column : str, optional
+        Column of the prompts, of a model that writes.
+    max_tokens : int, optional
+        Tokens of what such a model writes at most; 256 by default.
+    temperature : float, optional
+        0, the default, takes the likeliest token each time; 1 each token as often as it is likely.
+    top_p : float, optional
+        Tokens are chosen among the likeliest that make up this share.
+    top_k : int, optional
+        Tokens are chosen among as many of the likeliest.
+    seed : int, optional
+        Of the random numbers: the same text for the same seed.
+    stop : str or sequence of str
+        Texts before which an answer ends.
 
     Returns
     -------
@@ -157,8 +178,12 @@ def predict(
         A table of the same library as ``data`` with its index kept, or an array for arrays.
     """
     return current().predict(
-        PredictRequest(model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv)
-    )
+        PredictRequest(
+            model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv, column=column,
+            max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        )
+    )  # fmt: skip
 
 
 @declared

@@ -67,6 +67,9 @@ class Session(Runs):
         if isinstance(data, str) and self._is_text(data, request.model):
             data = self.read_text(data, request.model)
             request = msgspec.structs.replace(request, data=data)
+        elif isinstance(data, (list, tuple)) and data and all(isinstance(one, str) for one in data):
+            data = self._prompts(data, request.model)
+            request = msgspec.structs.replace(request, data=data)
         if type(data).__module__ == "numpy" and data.ndim and data.dtype.kind in "biuf" and not request.top:
             answered = self._asked(request, len(data))
             columns = answered.columns
@@ -239,10 +242,21 @@ class Session(Runs):
 
     def _is_text(self, data: str, model: str) -> bool:
         """Whether a text is one to answer, and not a path: of several words, for a model that takes one text."""
-        if " " not in data.strip() or (any(mark in data for mark in "*?[") and "/" in data) or os.path.exists(data):
+        if (any(mark in data for mark in "*?[") and "/" in data) or os.path.exists(data):
             return False
-        inputs = self.backend.models.get(model).signature.inputs
-        return len(inputs) == 1 and inputs[0].datatype == "BYTES"
+        info = self.backend.models.get(model)
+        inputs = info.signature.inputs
+        words = " " in data.strip() or info.iterative
+        return words and len(inputs) == 1 and inputs[0].datatype == "BYTES"
+
+    def _prompts(self, texts: Sequence[str], model: str) -> Any:
+        """Texts in a list as rows, for a model that writes; for others they are names of files."""
+        info = self.backend.models.get(model)
+        if not info.iterative:
+            return texts
+        import pyarrow as pa
+
+        return pa.table({info.signature.inputs[0].name: list(texts)})
 
     def read_text(self, text: str, model: str) -> Any:
         """One row that is a text, for a model that takes one.

@@ -240,6 +240,12 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         Rows of a batch.
     csv : str or None
         As in `TrainRequest`.
+    column : str or None
+        Column of the prompts, of a model that writes; by default that which it learnt from, or the only one of texts.
+    max_tokens : int or None
+        Tokens of what is written at most; 256 by default.
+    temperature, top_p, top_k, seed, stop
+        How tokens are chosen, as in `maas_magics.core.runtimes.text.sampler.TextParams`; the likeliest by default.
     """
 
     model: Model
@@ -258,6 +264,20 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
     probabilities: Annotated[bool | None, option("every label's probability", "", "--proba")] = None
     batch_size: Annotated[int | None, option("rows of a batch", "N")] = None
     csv: Csv = None
+    column: Annotated[str | None, option("column of the prompts, of a model that writes", "COLUMN")] = None
+    max_tokens: Annotated[int | None, option("tokens of what is written at most", "N")] = None
+    temperature: Annotated[float | None, option("0 for the likeliest token, 1 as likely as it is", "T")] = None
+    top_p: Annotated[float | None, option("choose among the likeliest tokens that make up this share", "P")] = None
+    top_k: Annotated[int | None, option("choose among as many of the likeliest tokens", "K")] = None
+    seed: Annotated[int | None, option("of the random numbers: the same text for the same seed", "N")] = None
+    stop: Annotated[tuple[str, ...], option("texts before which an answer ends", "TEXT")] = ()
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What was said of how tokens are chosen, by name."""
+        named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "seed")}
+        found = {name: value for name, value in named.items() if value is not None}
+        return {**found, **({"stop": list(self.stop)} if self.stop else {})}
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):

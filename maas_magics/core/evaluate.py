@@ -19,6 +19,7 @@ from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.masked import is_masked, may_be_masks
 from maas_magics.core.data.media import leaving_out
+from maas_magics.core.data.prose import columns_of, documents, prose_table
 from maas_magics.core.data.roles import weights_of
 from maas_magics.core.data.sources import Rereadable, Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.spanned import is_spanned
@@ -29,7 +30,8 @@ from maas_magics.core.features.spanned import as_tags
 from maas_magics.core.features.tagged import check_tags
 from maas_magics.core.features.unreadable import checks_for, readable, share_of
 from maas_magics.core.inference.gather import gather
-from maas_magics.core.inference.predictor import CHUNK, Predictor
+from maas_magics.core.inference.predictor import CHUNK, InSeveralPasses, Predictor
+from maas_magics.core.inference.surprise import surprise
 from maas_magics.core.inference.worst import Worst
 from maas_magics.core.tasks import metrics as figures
 from maas_magics.core.tasks.base import Task
@@ -47,7 +49,10 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         If the rows lack the target.
     """
     share_of(request.max_bad)
-    predictor = context.loader.predictor(request.model)
+    try:
+        predictor = context.loader.predictor(request.model)
+    except InSeveralPasses:
+        return _of_texts(request, context)
     answers = predictor.answers
     pair = isinstance(request.data, tuple) and len(request.data) == 2
     target = request.target
@@ -77,6 +82,27 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
         classes=answers.labels if one_label else (),
         confusion=figures.confusion(outputs, wanted) if one_label else [],
         worst=worst.examples(),
+    )
+
+
+def _of_texts(request: EvaluateRequest, context: Context) -> Metrics:
+    """Score a model that writes, by how surprised it is by texts."""
+    model = context.loader.model(*context.store.resolve(request.model))
+    answers, names = model.manifest.answers, model.manifest.answers.names
+    if request.target is not None and not isinstance(request.target, str):
+        raise OptionError("The target of a model that writes is the column of the answers.", "--target answer")
+    table = prose_table(request.data, request.csv)
+    target = request.target or (names[1] if len(names) > 1 else None)
+    columns = columns_of(table, names[:1] if names[0] in table.column_names else (), target)
+    outputs, sizes = surprise(model, documents(table, columns))
+    if not bool((sizes > 0).any()):
+        raise DataError("The texts have no token to score.", "Give longer texts.")
+    metrics = make_metrics(request.metrics or model.manifest.metrics, answers)
+    return Metrics(
+        model=model.manifest.info.ref,
+        rows=table.num_rows,
+        values=figures.evaluate(metrics, outputs, sizes, None),
+        baseline=baseline(metrics, answers, sizes, None),
     )
 
 

@@ -218,6 +218,9 @@ class RemoteBackend:
         params: dict[str, Any] = {"top": request.top, "arrays": str(arrays).lower(), "from": origin}
         if request.probabilities is not None:
             params["probabilities"] = str(request.probabilities).lower()
+        asked = {**request.sampling, "max_tokens": request.max_tokens, "column": request.column}
+        if asked := {name: value for name, value in asked.items() if value is not None}:
+            params["writing"] = msgspec.json.encode(asked).decode()
         answer = self._client.request(
             "POST",
             f"/maas/v1/models/{quote(model, safe=':@')}/predict",

@@ -139,6 +139,8 @@ class InferenceBackend:
     def _predict(self, request: PredictRequest, notify: Any) -> Prediction:
         if request.top or request.probabilities:
             raise OptionError("This server returns the plain outputs of its model.", "Drop --top and --proba.")
+        if request.sampling or request.max_tokens is not None:
+            raise OptionError("This server takes no parameters of texts.", "Drop --temperature, --max-tokens …")
         specs = oip.metadata(self._client, request.model).inputs
         texts = [spec.name for spec in specs if spec.datatype == "BYTES"]
         source = typed(open_source(request.data, request.csv), texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import OptionError
+from maas_magics.api.errors import OptionError, Refused
 from maas_magics.api.requests import PredictRequest
 from maas_magics.service.jobs import JSON
 from maas_magics.service.received import ReceivedRows
@@ -27,8 +28,11 @@ CAUTION = 500
 """Characters of a sentence about an answer that a header carries."""
 
 
-def model_routes(backend: Backend, widths: Widths, rows: RowThreads) -> list[Route]:
-    """Routes of the models of a backend, of rows for them, and of data for its jobs; rows are read in ``rows``."""
+def model_routes(backend: Backend, widths: Widths, rows: RowThreads, most: int = 0) -> list[Route]:
+    """Routes of the models of a backend, of rows for them, and of data for its jobs; rows are read in ``rows``.
+
+    ``most`` is how many tokens may be written to a row, 0 for no limit.
+    """
 
     async def models(request: Request) -> Response:
         return _json(await asyncio.to_thread(backend.models.list))
@@ -75,10 +79,9 @@ def model_routes(backend: Backend, widths: Widths, rows: RowThreads) -> list[Rou
             given = ReceivedRows(data, params.get("arrays") == "true", request.scope["hold"])
             given.origin = params.get("from", "table")
             given.hold_answer(widths.measure(model), int(top))
+            proba = None if asked is None else asked == "true"
             found = backend.predict(
-                PredictRequest(
-                    model=model, data=given, probabilities=None if asked is None else asked == "true", top=int(top)
-                )
+                PredictRequest(model=model, data=given, probabilities=proba, top=int(top), **_writing(params, most))
             )
             widths.answered(model, found.model)
             told = {"x-model": found.model, "x-blank": str(found.blank)}
@@ -117,6 +120,39 @@ def model_routes(backend: Backend, widths: Widths, rows: RowThreads) -> list[Rou
         Route("/v1/data/{digest}", offset, methods=["HEAD"]),
         Route("/v1/data/{digest}", append, methods=["PATCH"]),
     ]
+
+
+class Writing(msgspec.Struct, frozen=True):
+    """How a model that writes is to write: some options of a `PredictRequest`."""
+
+    column: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+def _writing(params: Mapping[str, str], most: int) -> dict[str, Any]:
+    """Options of writing that a request for rows has.
+
+    Raises
+    ------
+    OptionError
+        If they are not valid.
+    Refused
+        If more tokens are wanted than the service takes.
+    """
+    if "writing" not in params:
+        return {}
+    try:
+        found = msgspec.json.decode(params["writing"], type=Writing)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise OptionError(f"writing cannot be read: {error}", '?writing={"max_tokens": 20}') from None
+    if most and found.max_tokens is not None and found.max_tokens > most:
+        raise Refused(f"max_tokens {found.max_tokens:,} is more than this service takes: {most:,}.", f"{most}")
+    return msgspec.structs.asdict(found)
 
 
 def _json(value: Any) -> Response:

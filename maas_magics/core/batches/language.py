@@ -19,13 +19,14 @@ from maas_magics.core.batches.loaders import is_loader
 from maas_magics.core.batches.prepare import Prepared, held_share
 from maas_magics.core.batches.training_rows import TrainingRows
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.prose import Part, columns_of, held_out, is_conversation, prose_table, texts_of
+from maas_magics.core.data.prose import BEGIN, END, Part, columns_of, documents, held_out, is_conversation, prose_table
 from maas_magics.core.data.roles import held_by, named_split
 from maas_magics.core.data.sources.arrays import column
-from maas_magics.core.features.chat import BEGIN, CHATML, END
+from maas_magics.core.features.chat import CHATML
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.features.processor import Processor
+from maas_magics.core.features.token_blocks import blocks_of
 from maas_magics.core.features.tokens import tokenizer, train_byte_tokenizer
 from maas_magics.core.store.sample import TARGET, digest
 from maas_magics.core.tasks import tasks
@@ -99,17 +100,15 @@ def language_rows(specs: Specs, notify: Callable[[str], None]) -> TrainingRows:
     given = architecture.given(params) if architecture.given is not None else {}
     feature = _feature(names[0], train, params, given.get("prose", {}), chat=is_chat(data, names))
     counts: Array = np.zeros(feature.size, dtype=np.int64)
-    blocks, bytes_of = _blocks(feature, train, counts)
+    blocks, bytes_of = blocks_of(feature, train, counts)
     if not len(blocks):
         raise DataError("The texts to learn from hold no token to learn.", "Give longer texts.")
-    validation = _blocks(feature, held, None) if held else None
+    validation = blocks_of(feature, held, None) if held else None
     shares = counts[counts > 0] / max(int(counts.sum()), 1)
     task = Language(names, kind="text", surprise=float(-(shares * np.log(shares)).sum()))
     processor = Processor.of((feature,), "ports")
-    notify(
-        f"{int((bytes_of > 0).sum()):,} tokens to learn, of {feature.size:,} different ones, in {len(blocks):,} blocks of "
-        f"{feature.block}."
-    )
+    learnt = int((bytes_of > 0).sum())
+    notify(f"{learnt:,} tokens to learn, of {feature.size:,} kinds, in {len(blocks):,} blocks of {feature.block}.")
     prepared = Prepared(
         processor,
         task,
@@ -130,14 +129,11 @@ def is_chat(data: DataSpec, names: Sequence[str]) -> bool:
 
 def _parted(data: DataSpec, seed: int) -> tuple[list[list[Part]], list[list[Part]], tuple[str, ...]]:
     """Texts to learn from and held-out ones, and names of their columns."""
-    features = (data.features,) if isinstance(data.features, str) else tuple(data.features)
     table = prose_table(data.data, data.csv)
     if not table.num_rows:
         raise DataError("The data has no rows.", "Give at least a few texts to learn from.")
-    dropped = (data.drop,) if isinstance(data.drop, str) else tuple(data.drop)
-    names = columns_of(
-        table.drop_columns([name for name in dropped if name in table.column_names]), features, data.target
-    )
+    left = table.drop_columns([name for name in data.drop if name in table.column_names])
+    names = columns_of(left, data.features, data.target)
     whole, asked = documents(table, names), data.validation
     if is_named_split(asked):
         split = named_split(asked)
@@ -153,38 +149,6 @@ def _parted(data: DataSpec, seed: int) -> tuple[list[list[Part]], list[list[Part
     return whole, documents(other, columns_of(other, (names[0],), names[1] if len(names) > 1 else None)), names
 
 
-def documents(table: pa.Table, names: Sequence[str]) -> list[list[Part]]:
-    """Texts of some rows, in parts that are learnt and others that are read.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        The rows.
-    names : sequence of str
-        Of the columns: texts, or prompts and answers.
-    """
-    if is_conversation(table.column(names[0]).type):
-        return [_turns(messages or []) for messages in table.column(names[0]).to_pylist()]
-    first = texts_of(table.column(names[0]))
-    if len(names) == 1:
-        return [[Part(text, True)] for text in first]
-    return [
-        [Part(prompt, False), Part(answer, True)]
-        for prompt, answer in zip(first, texts_of(table.column(names[1])), strict=True)
-    ]
-
-
-def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Part]:
-    """A conversation in the form of `CHATML`; only what the assistant says is learnt."""
-    found = []
-    for message in messages:
-        learnt = message["role"] == "assistant"
-        found.append(Part(f"{BEGIN}{message['role']}\n", False))
-        found.append(Part(f"{message['content']}{END}", learnt))
-        found.append(Part("\n", False))
-    return found
-
-
 def _feature(
     name: str, train: Sequence[Sequence[Part]], params: Mapping[str, Any], given: Mapping[str, Any], *, chat: bool
 ) -> ProseFeature:
@@ -198,9 +162,8 @@ def _feature(
     size = int(params["vocabulary"]) or _usual_size(sum(len(text.encode()) for text in texts))
     special = (END_OF_TEXT, *((BEGIN, END) if chat else ()))
     if size < 256 + len(special):
-        raise OptionError(
-            f"vocabulary is {size}; 256 bytes and {len(special)} more are the least.", "--set vocabulary=1024"
-        )
+        least = 256 + len(special)
+        raise OptionError(f"vocabulary is {size}; {least} tokens are the least.", "--set vocabulary=1024")
     made = train_byte_tokenizer(texts, size, special)
     known = tokenizer(made, 0)
     ends = tuple(known.token_to_id(token) for token in ((END_OF_TEXT, END) if chat else (END_OF_TEXT,)))
@@ -217,73 +180,7 @@ def _feature(
 
 def _usual_size(size: int) -> int:
     """Tokens for a text of so many bytes: twice the root, as more are met too rarely to learn."""
-    return min(max(2 ** round(math.log2(max(size, 1)) / 2 + 1), FEWEST), MOST)
-
-
-def _blocks(feature: ProseFeature, texts: Sequence[Sequence[Part]], counts: Array | None) -> tuple[Array, Array]:
-    """Tokens in blocks, int32 (n, 2, block + 1), and the bytes of each but the first, float32 (n, block).
-
-    Texts stand one after the other, with the place of each token in its own; those that are longer than what is left of
-    a block go on in the next one, from place 0. Places behind the last text count nothing.
-    """
-    ids, places, sizes = _stream(feature, texts, counts)
-    block = feature.block
-    number = -(-max(len(ids) - 1, 0) // block)
-    found = np.zeros((number, 2, block + 1), dtype=np.int32)
-    bytes_of = np.zeros((number, block), dtype=np.float32)
-    for row, start in enumerate(range(0, number * block, block)):
-        part = slice(start, start + block + 1)
-        length = len(ids[part])
-        found[row, 0, :length] = ids[part]
-        found[row, 1, :length] = _from_zero(places[part])
-        bytes_of[row, : length - 1] = sizes[part][1:]
-    return found, bytes_of
-
-
-def _from_zero(places: Array) -> Array:
-    """Places of a block's tokens, those of a text that began before it counted from its first token here."""
-    begun = np.flatnonzero(places == 0)
-    end = int(begun[0]) if len(begun) else len(places)
-    made = places.copy()
-    made[:end] = np.arange(end)
-    return made
-
-
-def _stream(feature: ProseFeature, texts: Sequence[Sequence[Part]], counts: Array | None) -> tuple[Array, Array, Array]:
-    """Tokens of all texts in a row, with their places, and bytes where they are learnt."""
-    parts = [part for each in texts for part in each]
-    each = iter(feature.ids([part.text for part in parts]))
-    widths = _widths(feature)
-    ids, places, sizes = [], [], []
-    before = [] if feature.begin is None else [feature.begin]
-    behind = list(feature.ends[:1])
-    for text in texts:
-        found, learnt = list(before), [False] * len(before)
-        for part in text:
-            more = next(each)
-            found += more
-            learnt += [part.learnt] * len(more)
-        found += behind
-        learnt += [text[-1].learnt if text else False] * len(behind)
-        made = np.array(found, dtype=np.int32)
-        here = np.where(learnt, widths[made], 0.0).astype(np.float32)
-        if counts is not None:
-            np.add.at(counts, made[np.array(learnt, dtype=bool)], 1)
-        ids.append(made)
-        places.append(np.arange(len(made), dtype=np.int32))
-        sizes.append(here)
-    if not ids:
-        return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
-    return np.concatenate(ids), np.concatenate(places), np.concatenate(sizes)
-
-
-def _widths(feature: ProseFeature) -> Array:
-    """Bytes that each token stands for, float32 (size,), one at least, so that it counts."""
-    known = tokenizer(feature.tokenizer, 0)
-    made = np.ones(max(feature.size, known.get_vocab_size()), dtype=np.float32)
-    for token, place in known.get_vocab(with_added_tokens=False).items():
-        made[place] = max(1, len(token))  # in the letters of bytes, one for each
-    return made
+    return int(min(max(2 ** round(math.log2(max(size, 1)) / 2 + 1), FEWEST), MOST))
 
 
 def _tensors(blocks: Array, bytes_of: Array) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -297,10 +194,7 @@ def _sample(name: str, texts: Sequence[Sequence[Part]]) -> pa.Table:
 
 
 def _digest(texts: Sequence[Sequence[Part]]) -> str:
-    table = pa.table(
-        {
-            str(learnt): ["".join(part.text for part in parts if part.learnt is learnt) for parts in texts]
-            for learnt in (True, False)
-        }
-    )
-    return digest(table, None)
+    def only(learnt: bool) -> list[str]:
+        return ["".join(part.text for part in parts if part.learnt is learnt) for parts in texts]
+
+    return digest(pa.table({"read": only(False), "learnt": only(True)}), None)

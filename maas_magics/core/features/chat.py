@@ -14,9 +14,6 @@ CHATML = (
 )
 """Template of conversations that a network from scratch learns."""
 
-BEGIN, END = "<|im_start|>", "<|im_end|>"
-"""Its tokens around a message."""
-
 MOST = 2**20
 """Letters of a text that a template makes."""
 
@@ -76,7 +73,7 @@ def _checked(message: Any, place: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def _compiled(template: str) -> Any:
-    """A template in the sandbox that transformers renders them in: nothing can be called or changed but plain values."""
+    """A template in the sandbox that transformers renders them in: it calls and changes nothing but plain values."""
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from maas_magics.api.errors import GenerationEnded, MaasError
 from maas_magics.api.stream import Chunk, Finish, Usage
-from maas_magics.core.chunks import ChunkReader, Chunks
+from maas_magics.core.chunks import AHEAD, ChunkReader, Chunks
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.runtimes import IterativeSession, Sampler, State, unanswered
 
@@ -73,7 +73,12 @@ class Loop:
         return self._thread is None
 
     def generate(
-        self, inputs: Sequence[Array], sampler: Sampler, max_steps: int | None = None, timeout: float | None = None
+        self,
+        inputs: Sequence[Array],
+        sampler: Sampler,
+        max_steps: int | None = None,
+        timeout: float | None = None,
+        ahead: int = AHEAD,
     ) -> ChunkReader:
         """Begin an answer.
 
@@ -85,13 +90,15 @@ class Loop:
         max_steps : int, optional
         timeout : float, optional
             Seconds.
+        ahead : int
+            Chunks that may be made before their reader takes them.
 
         Raises
         ------
         MaasError
             If the loop was ended.
         """
-        chunks = Chunks(self._look)
+        chunks = Chunks(self._look, ahead)
         with self._news:
             if self._end is not None:
                 raise _again(self._end)

@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.results import Prediction
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
+from maas_magics.core.inference.predictor import InSeveralPasses
+from maas_magics.core.inference.written import written
 
 
 def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, int], None] | None = None) -> Prediction:
@@ -23,7 +26,13 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
     progress : callable, optional
         Gets rows done and rows in all (0 while unknown) after each chunk.
     """
-    predictor = loader.predictor(request.model)
+    try:
+        predictor = loader.predictor(request.model)
+    except InSeveralPasses:
+        return written(request, open_source(request.data, request.csv), loader, progress)
+    said = {**request.sampling, "max_tokens": request.max_tokens, "column": request.column}
+    if given := [name for name, value in said.items() if value is not None]:
+        raise OptionError(f"{predictor.ref} answers in one pass, and writes no text.", f"Leave out {', '.join(given)}.")
     if type(request.data) is np.ndarray and not request.top and request.batch_size is None:
         outputs = predictor.array(request.data)
         if outputs is not None and (not request.probabilities or "probabilities" in outputs):

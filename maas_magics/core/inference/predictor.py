@@ -61,6 +61,10 @@ FEW = 16
 """Least rows of a batch, however large they are."""
 
 
+class InSeveralPasses(OptionError):
+    """A model that answers in several passes is asked for one."""
+
+
 class Predictor:
     """Answers for one version, on ONNX Runtime where it has that export, else on torch.
 
@@ -84,7 +88,7 @@ class Predictor:
         self.ref = ref
         manifest = read_manifest(folder)
         if manifest.info.iterative:
-            raise OptionError(f"{ref} answers in several passes.", f"maas.generate({ref!r}, …) runs it.")
+            raise InSeveralPasses(f"{ref} answers in several passes.", f"maas.generate({ref!r}, …) runs it.")
         export = folder / "exports" / (variant or "onnx")
         check_files(folder, PREPROCESS, f"exports/{export.name}")
         self.answers, self.weights = manifest.answers, manifest.plan.get("weights", "")

@@ -28,7 +28,7 @@ class Surprise(torch.autograd.Function):
         return (total.log() + most - right)[:, 0]
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None]:
         """Slopes of hidden states and of the last layer."""
         hidden, output, wanted, shares = ctx.saved_tensors
         made = shares * slopes[0][:, None].to(shares.dtype)
@@ -61,7 +61,8 @@ class NextToken(nn.Module):
         ids, places = x[:, 0].long(), x[:, 1, :-1].long()
         hidden = self.decoder(ids[:, :-1], places, _apart(places))
         wanted = ids[:, 1:].reshape(-1)
-        found: Tensor = Surprise.apply(hidden.flatten(0, 1), self.decoder.output.to(hidden.dtype), wanted)  # type: ignore[no-untyped-call]
+        surprise: Any = Surprise
+        found: Tensor = surprise.apply(hidden.flatten(0, 1), self.decoder.output.to(hidden.dtype), wanted)
         return found.view(len(x), -1).float()
 
 

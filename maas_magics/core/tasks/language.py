@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @tasks.register("language")
 class Language(Task, frozen=True, tag="language"):
-    """A text that goes on. Outputs are how surprised a network is by each token, in nats; the target is each token's bytes.
+    """A text that goes on. Outputs are the surprise of a network at each token, in nats; the target is its bytes.
 
     Attributes
     ----------

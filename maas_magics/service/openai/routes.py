@@ -87,9 +87,7 @@ def openai_routes(
     def _begin(asked: Sampled, data: Any, params: dict[str, Any]) -> ChunkStream:
         info = backend.models.get(asked.model)
         if not _writes(info):
-            raise OptionError(
-                f"{asked.model} is a model of {info.task}, which writes no text.", _those(backend, _writes)
-            )
+            raise OptionError(f"{info.ref} ({info.task}) writes no text.", _those(backend, _writes))
         return backend.generate(
             GenerateRequest(
                 model=asked.model,
@@ -119,9 +117,7 @@ def openai_routes(
     def _embedded(ref: str, texts: list[str]) -> Any:
         info = backend.models.get(ref)
         if not _embeds(info):
-            raise OptionError(
-                f"{ref} is a model of {info.task}, which makes no vectors of texts.", _those(backend, _embeds)
-            )
+            raise OptionError(f"{info.ref} ({info.task}) makes no vectors of texts.", _those(backend, _embeds))
         import pyarrow as pa
 
         table = pa.table({info.signature.inputs[0].name: texts})

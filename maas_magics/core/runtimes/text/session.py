@@ -21,16 +21,21 @@ class Engine(Protocol):
     """Passes of a network over texts, each in a slot of its own; see `TorchEngine`."""
 
     @property
-    def slots(self) -> int: ...
+    def slots(self) -> int:
+        """Texts at a time."""
 
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """Tokens of each at most."""
 
-    def read(self, slot: int, ids: Sequence[int], start: int) -> Array: ...
+    def read(self, slot: int, ids: Sequence[int], start: int) -> Array:
+        """Read some tokens of one text; logits of the next."""
 
-    def step(self, slots: Sequence[int], ids: Sequence[int], places: Sequence[int]) -> Array: ...
+    def step(self, slots: Sequence[int], ids: Sequence[int], places: Sequence[int]) -> Array:
+        """Read one token of each of several texts; logits of the next ones."""
 
-    def copy(self, source: int, slot: int, tokens: int) -> None: ...
+    def copy(self, source: int, slot: int, tokens: int) -> None:
+        """Give a text the first tokens of another one."""
 
 
 class TextState:
@@ -154,12 +159,13 @@ class TextSession:
         """Take back the slot of an answer that ended."""
         self._free.append(state.slot)
 
-    def step(self, states: Sequence[TextState]) -> Sequence[Array | None]:
+    def step(self, states: Sequence[Any]) -> Sequence[Array | None]:
         """One more token of each answer whose prompt was read; and a part of the prompts that were not.
 
         Parameters
         ----------
         states : sequence of TextState
+            At most ``slots``.
         """
         found: dict[int, Array] = {}
         done: list[tuple[TextState, int]] = []

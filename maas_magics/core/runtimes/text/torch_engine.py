@@ -31,8 +31,8 @@ class TorchEngine:
         self._decoder, self._device = decoder, next(decoder.parameters()).device
         shape = (slots, config.groups, length, config.head)
         dtype = next(decoder.parameters()).dtype
-        make = lambda: [torch.empty(shape, dtype=dtype, device=self._device) for _ in range(config.layers)]  # noqa: E731
-        self._keys, self._values = make(), make()
+        self._keys = [torch.empty(shape, dtype=dtype, device=self._device) for _ in range(config.layers)]
+        self._values = [torch.empty_like(keys) for keys in self._keys]
 
     @staticmethod
     def slot_bytes(config: DecoderConfig, length: int) -> int:

@@ -1,0 +1,37 @@
+"""How surprised a model that writes is by texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from maas_magics.core.data.prose import Part
+from maas_magics.core.features.modalities.prose import ProseFeature
+from maas_magics.core.features.token_blocks import blocks_of
+from maas_magics.core.model import Model
+
+BLOCKS = 16
+"""Blocks that are read at a time."""
+
+
+@torch.inference_mode()
+def surprise(model: Model, texts: Sequence[Sequence[Part]]) -> tuple[Tensor, Tensor]:
+    """Surprise at each token, in nats, and its bytes, float32 (blocks, tokens); 0 bytes for one that does not count.
+
+    Parameters
+    ----------
+    model : Model
+        Of the task language.
+    texts : sequence of sequence of Part
+        In parts, of which some count.
+    """
+    (feature,) = model.processor.features
+    assert isinstance(feature, ProseFeature)
+    blocks, sizes = blocks_of(feature, texts, None)
+    net = model.net
+    device = next(net.parameters()).device
+    starts = range(0, len(blocks), BLOCKS)
+    parts = [net(torch.from_numpy(blocks[at : at + BLOCKS]).to(device)).cpu() for at in starts]
+    return torch.cat(parts) if parts else torch.zeros(0, feature.block), torch.from_numpy(sizes)

@@ -1,0 +1,108 @@
+"""Texts that a model writes to each of many prompts, as many of them at a time as it has slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import PredictRequest
+from maas_magics.api.results import Prediction
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.data.prose import holds_prose, is_conversation, texts_of
+from maas_magics.core.data.sources import Source
+from maas_magics.core.inference.gather import gather
+from maas_magics.core.inference.loader import Generator, Loader
+
+CHUNK = 256
+"""Rows that are begun at a time."""
+
+USUAL = 256
+"""Tokens of an answer at most, where nothing is said."""
+
+
+def written(
+    request: PredictRequest, source: Source, loader: Loader, progress: Callable[[int, int], None] | None = None
+) -> Prediction:
+    """What a model writes to each row.
+
+    Parameters
+    ----------
+    request : PredictRequest
+        Model, and how tokens are chosen; several rows with a seed have one each, counted from it.
+    source : Source
+        The prompts.
+    loader : Loader
+        Opens the model.
+    progress : callable, optional
+        Gets rows done and rows in all (0 while unknown) after each chunk.
+
+    Raises
+    ------
+    DataError
+        If no column holds prompts.
+    """
+    generator = loader.generator(request.model)
+    assert generator is not None  # of a model that answers in one pass no one gets here
+    if request.top or request.probabilities:
+        raise OptionError(f"{generator.loop.ref} writes texts, which have no labels.", "Drop --top and --proba.")
+    most = USUAL if request.max_tokens is None else request.max_tokens
+    if most < 1:
+        raise OptionError(f"max_tokens is {most}; at least 1 was expected.", "--max-tokens 100")
+    generator.loop.session.sampler(request.sampling)  # what is not valid is reported before anything is written
+    size = min(CHUNK, request.batch_size or CHUNK)
+
+    def parts() -> Iterator[dict[str, Array]]:
+        done = 0
+        for table in source.chunks(max(size, 1)):
+            if table.num_rows:
+                prompts = _prompts(table, generator, request.column)
+                yield {"prediction": _answers(prompts, generator, request, most, done)}
+                done += table.num_rows
+
+    columns = gather(parts(), source.rows, progress)
+    return Prediction(model=generator.loop.ref, columns=columns)
+
+
+def _prompts(table: pa.Table, generator: Generator, asked: str | None) -> list[str]:
+    """Texts to continue: of the column that was named, of the one that the model learnt from, or of the only one."""
+    there = [name for name in table.column_names if holds_prose(table.column(name).type)]
+    known = generator.inputs[0].name
+    name = asked or (known if known in there else there[0] if len(there) == 1 else "")
+    if name not in table.column_names:
+        shown = ", ".join(map(repr, table.column_names[:8]))
+        raise DataError(
+            f"The data has no column {name!r} of prompts; there is {shown}."
+            if name
+            else f"No column is {known!r}, which the model continues; there is {shown}.",
+            "--column NAME",
+        )
+    values = table.column(name)
+    if name not in there and not pa.types.is_null(values.type):
+        raise DataError(f"The column {name!r} holds {values.type}; texts were expected.", "--column NAME of texts")
+    session: Any = generator.loop.session
+    if is_conversation(values.type):
+        return [session.conversation(messages or []) for messages in values.to_pylist()]
+    return texts_of(values)
+
+
+def _answers(prompts: Sequence[str], generator: Generator, request: PredictRequest, most: int, before: int) -> Array:
+    """What is written to each prompt, object (n,)."""
+    loop, streams = generator.loop, []
+    try:
+        for place, prompt in enumerate(prompts, before):
+            params = request.sampling
+            if params.get("seed") is not None:
+                params["seed"] += place
+            row = np.array([[prompt]], dtype=object)
+            streams.append(loop.generate([row], loop.session.sampler(params), most, ahead=most + 1))
+        found = np.empty(len(prompts), dtype=object)
+        for place, stream in enumerate(streams):
+            found[place] = "".join(chunk.delta for chunk in stream if chunk.delta)
+        return found
+    finally:
+        for stream in streams:
+            stream.close()
