@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from maas_magics.api.errors import DataError, did_you_mean
+from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.api.requests import EvaluateRequest
 from maas_magics.api.results import Metrics
 from maas_magics.core.context import Context
@@ -19,7 +19,7 @@ from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.data.labels import TEXT
 from maas_magics.core.data.masked import is_masked, may_be_masks
 from maas_magics.core.data.media import leaving_out
-from maas_magics.core.data.prose import columns_of, documents, prose_table
+from maas_magics.core.data.prose import columns_of, prose_table
 from maas_magics.core.data.roles import weights_of
 from maas_magics.core.data.sources import Rereadable, Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.spanned import is_spanned
@@ -87,19 +87,20 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
 
 def _of_texts(request: EvaluateRequest, context: Context) -> Metrics:
     """Score a model that writes, by how surprised it is by texts."""
-    model = context.loader.model(*context.store.resolve(request.model))
+    name, version = context.store.resolve(request.model)
+    model = context.loader.model(name, version)
     answers, names = model.manifest.answers, model.manifest.answers.names
     if request.target is not None and not isinstance(request.target, str):
         raise OptionError("The target of a model that writes is the column of the answers.", "--target answer")
     table = prose_table(request.data, request.csv)
     target = request.target or (names[1] if len(names) > 1 else None)
     columns = columns_of(table, names[:1] if names[0] in table.column_names else (), target)
-    outputs, sizes = surprise(model, documents(table, columns))
+    outputs, sizes = surprise(model, table, columns)
     if not bool((sizes > 0).any()):
         raise DataError("The texts have no token to score.", "Give longer texts.")
     metrics = make_metrics(request.metrics or model.manifest.metrics, answers)
     return Metrics(
-        model=model.manifest.info.ref,
+        model=f"{name}:{version}",
         rows=table.num_rows,
         values=figures.evaluate(metrics, outputs, sizes, None),
         baseline=baseline(metrics, answers, sizes, None),

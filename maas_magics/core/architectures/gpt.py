@@ -53,7 +53,7 @@ def gpt(
         raise OptionError("gpt learns a language, from texts alone.", "--task language")
     if width % (2 * heads):
         raise OptionError(f"width is {width}; a multiple of twice the heads, {2 * heads}, was expected.", "")
-    return NextToken(
+    net = NextToken(
         DecoderConfig(
             vocabulary=port.size,
             width=width,
@@ -65,6 +65,8 @@ def gpt(
             positions=port.longest,
         )
     )
+    net.decoder.begin()
+    return net
 
 
 def recipe(rows: int, task: Task) -> Recipe:

@@ -19,10 +19,10 @@ from maas_magics.core.batches.loaders import is_loader
 from maas_magics.core.batches.prepare import Prepared, held_share
 from maas_magics.core.batches.training_rows import TrainingRows
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.prose import BEGIN, END, Part, columns_of, documents, held_out, is_conversation, prose_table
+from maas_magics.core.data.prose import Part, columns_of, documents, held_out, is_conversation, prose_table
 from maas_magics.core.data.roles import held_by, named_split
 from maas_magics.core.data.sources.arrays import column
-from maas_magics.core.features.chat import CHATML
+from maas_magics.core.features.chat import CHATML, MARKS, turns
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.features.module import Preprocessing
 from maas_magics.core.features.processor import Processor
@@ -46,6 +46,18 @@ def of_language(specs: Specs) -> bool:
     """Whether a training is of a language."""
     named = specs.task.task
     return isinstance(named, str) and named in tasks and bool(tasks.get(named).runtime)
+
+
+WRITERS = {"auto": "gpt", "hf": "causal"}
+"""Architectures that learn a language in place of those that are named."""
+
+
+def with_writer(specs: Specs) -> Specs:
+    """The same, with an architecture that writes, where a language is learnt: of ``hf:FOLDER`` ``causal:FOLDER``."""
+    if not of_language(specs) or not isinstance(specs.model.model, str):
+        return specs
+    name, colon, ref = specs.model.model.partition(":")
+    return specs.having("model", model=f"{WRITERS.get(name, name)}{colon}{ref}")
 
 
 def check_language(specs: Specs) -> None:
@@ -88,17 +100,17 @@ def language_rows(specs: Specs, notify: Callable[[str], None]) -> TrainingRows:
         If there is nothing to learn from.
     """
     check_language(specs)
-    data, seed, name = specs.data, specs.optimizer.seed, str(specs.model.model)
-    chosen = "gpt" if name == "auto" else name
+    data, seed, chosen = specs.data, specs.optimizer.seed, str(specs.model.model)
     architecture = architectures.get(chosen)
     if architecture.layout != "prose":
         raise OptionError(f"{chosen} does not write texts.", "--model gpt, or hf:FOLDER of a network that does")
     params = {**architecture.defaults, **specs.model.params}
-    train, held, names = _parted(data, seed)
-    if not any(part.learnt and part.text.strip() for parts in train for part in parts):
-        raise DataError("The texts to learn from are empty.", "Give rows with text.")
     given = architecture.given(params) if architecture.given is not None else {}
-    feature = _feature(names[0], train, params, given.get("prose", {}), chat=is_chat(data, names))
+    reading = Reading(params, given.get("prose", {}))
+    train, held, names = _parted(data, seed, reading)
+    if not any(part.learnt and part.text.strip() for parts in train for part in parts):
+        raise DataError("The texts to learn from are empty.", "Give rows with text; of conversations, with answers.")
+    feature = reading.feature(names[0], train)
     counts: Array = np.zeros(feature.size, dtype=np.int64)
     blocks, bytes_of = blocks_of(feature, train, counts)
     if not len(blocks):
@@ -121,20 +133,67 @@ def language_rows(specs: Specs, notify: Callable[[str], None]) -> TrainingRows:
     return TrainingRows(chosen, architecture.layout, len(blocks), bytes_of[:1], prepared)
 
 
-def is_chat(data: DataSpec, names: Sequence[str]) -> bool:
-    """Whether the rows are conversations."""
-    table = prose_table(data.data, data.csv)
-    return is_conversation(table.column(names[0]).type)
+class Reading:
+    """What texts are read with: a network's own tokenizer and template, or ones that are made for them.
+
+    Parameters
+    ----------
+    params : mapping
+        Hyperparameters: ``block``, and ``vocabulary`` of a tokenizer that is trained.
+    given : mapping
+        Fields of the feature of a pretrained network; empty where it is trained.
+    """
+
+    def __init__(self, params: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self._params, self._given = params, given
+        self._chat = False
+        if int(params["block"]) < 2:
+            raise OptionError(f"block is {params['block']}; 2 or more tokens were expected.", "--set block=128")
+
+    def texts(self, table: pa.Table, names: Sequence[str]) -> list[list[Part]]:
+        """Texts of some rows, in parts."""
+        if not is_conversation(table.column(names[0]).type):
+            return documents(table, names, lambda messages: [])
+        self._chat = True
+        if not self._given:
+            return documents(table, names, lambda messages: turns(CHATML, messages, {}))
+        if not self._given.get("template"):
+            raise DataError("The network has no template of conversations.", "Give a column of texts.")
+        return documents(table, names, ProseFeature("", **self._given).turns)
+
+    def feature(self, name: str, train: Sequence[Sequence[Part]]) -> ProseFeature:
+        """The column, fitted to the texts to learn from."""
+        block = int(self._params["block"])
+        if self._given:
+            return ProseFeature(name, **{**self._given, "block": min(block, int(self._given["block"]))})
+        texts = ["".join(part.text for part in parts) for parts in train]
+        size = int(self._params["vocabulary"]) or _usual_size(sum(len(text.encode()) for text in texts))
+        special = (END_OF_TEXT, *(MARKS if self._chat else ()))
+        if size < 256 + len(special):
+            least = 256 + len(special)
+            raise OptionError(f"vocabulary is {size}; {least} tokens are the least.", "--set vocabulary=1024")
+        made = train_byte_tokenizer(texts, size, special)
+        known = tokenizer(made, 0)
+        ends = tuple(known.token_to_id(token) for token in ((END_OF_TEXT, MARKS[1]) if self._chat else (END_OF_TEXT,)))
+        return ProseFeature(
+            name,
+            tokenizer=made,
+            size=known.get_vocab_size(),
+            begin=ends[0],
+            ends=ends,
+            block=block,
+            template=CHATML if self._chat else "",
+        )
 
 
-def _parted(data: DataSpec, seed: int) -> tuple[list[list[Part]], list[list[Part]], tuple[str, ...]]:
+def _parted(data: DataSpec, seed: int, reading: Reading) -> tuple[list[list[Part]], list[list[Part]], tuple[str, ...]]:
     """Texts to learn from and held-out ones, and names of their columns."""
     table = prose_table(data.data, data.csv)
     if not table.num_rows:
         raise DataError("The data has no rows.", "Give at least a few texts to learn from.")
     left = table.drop_columns([name for name in data.drop if name in table.column_names])
     names = columns_of(left, data.features, data.target)
-    whole, asked = documents(table, names), data.validation
+    whole, asked = reading.texts(table, names), data.validation
     if is_named_split(asked):
         split = named_split(asked)
         assert split is not None
@@ -146,36 +205,8 @@ def _parted(data: DataSpec, seed: int) -> tuple[list[list[Part]], list[list[Part
         train, held = held_out(len(whole), held_share(asked), seed)
         return [whole[at] for at in train], [whole[at] for at in held], names
     other = prose_table(asked, data.csv)
-    return whole, documents(other, columns_of(other, (names[0],), names[1] if len(names) > 1 else None)), names
-
-
-def _feature(
-    name: str, train: Sequence[Sequence[Part]], params: Mapping[str, Any], given: Mapping[str, Any], *, chat: bool
-) -> ProseFeature:
-    """What the texts are read with: a network's own tokenizer, or one that is trained."""
-    block = int(params["block"])
-    if block < 2:
-        raise OptionError(f"block is {block}; 2 or more tokens were expected.", "--set block=128")
-    if given:
-        return ProseFeature(name, **{**given, "block": min(block, int(given["block"]))})
-    texts = ["".join(part.text for part in parts) for parts in train]
-    size = int(params["vocabulary"]) or _usual_size(sum(len(text.encode()) for text in texts))
-    special = (END_OF_TEXT, *((BEGIN, END) if chat else ()))
-    if size < 256 + len(special):
-        least = 256 + len(special)
-        raise OptionError(f"vocabulary is {size}; {least} tokens are the least.", "--set vocabulary=1024")
-    made = train_byte_tokenizer(texts, size, special)
-    known = tokenizer(made, 0)
-    ends = tuple(known.token_to_id(token) for token in ((END_OF_TEXT, END) if chat else (END_OF_TEXT,)))
-    return ProseFeature(
-        name,
-        tokenizer=made,
-        size=known.get_vocab_size(),
-        begin=ends[0],
-        ends=ends,
-        block=block,
-        template=CHATML if chat else "",
-    )
+    same = columns_of(other, names[:1], names[1] if len(names) > 1 else None)
+    return whole, reading.texts(other, same), names
 
 
 def _usual_size(size: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,6 @@ PIECE = 8_000
 """Letters from which on a file is parted at its next empty line, so that some of it can be held out."""
 
 TEXT = "text"
-
-BEGIN, END = "<|im_start|>", "<|im_end|>"
-"""What stands around a message of a conversation, in the form that a network from scratch learns."""
 
 
 class Part(NamedTuple):
@@ -154,7 +151,9 @@ def held_out(rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def documents(table: pa.Table, names: Sequence[str]) -> list[list[Part]]:
+def documents(
+    table: pa.Table, names: Sequence[str], turns: Callable[[Sequence[Mapping[str, Any]]], list[Part]]
+) -> list[list[Part]]:
     """Texts of some rows, in parts that are learnt and others that are read.
 
     Parameters
@@ -163,9 +162,11 @@ def documents(table: pa.Table, names: Sequence[str]) -> list[list[Part]]:
         The rows.
     names : sequence of str
         Of the columns: texts, or prompts and answers.
+    turns : callable
+        From the messages of a conversation to its parts.
     """
     if is_conversation(table.column(names[0]).type):
-        return [_turns(messages or []) for messages in table.column(names[0]).to_pylist()]
+        return [turns(messages or []) for messages in table.column(names[0]).to_pylist()]
     first = texts_of(table.column(names[0]))
     if len(names) == 1:
         return [[Part(text, True)] for text in first]
@@ -173,14 +174,3 @@ def documents(table: pa.Table, names: Sequence[str]) -> list[list[Part]]:
         [Part(prompt, False), Part(answer, True)]
         for prompt, answer in zip(first, texts_of(table.column(names[1])), strict=True)
     ]
-
-
-def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Part]:
-    """A conversation in the form of `maas_magics.core.features.chat.CHATML`; only what the assistant says is learnt."""
-    found = []
-    for message in messages:
-        learnt = message["role"] == "assistant"
-        found.append(Part(f"{BEGIN}{message['role']}\n", False))
-        found.append(Part(f"{message['content']}{END}", learnt))
-        found.append(Part("\n", False))
-    return found

@@ -7,12 +7,16 @@ from functools import lru_cache
 from typing import Any
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.prose import Part
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Template of conversations that a network from scratch learns."""
+
+MARKS = ("<|im_start|>", "<|im_end|>")
+"""Its tokens around a message."""
 
 MOST = 2**20
 """Letters of a text that a template makes."""
@@ -54,6 +58,29 @@ def rendered(template: str, messages: Sequence[Mapping[str, Any]], answer: bool,
         raise
     except Exception as error:  # a template raises what it likes
         raise DataError(f"The model's template refuses the conversation: {str(error)[:200]}") from None
+
+
+def turns(template: str, messages: Sequence[Mapping[str, Any]], names: Mapping[str, Any]) -> list[Part]:
+    """A conversation in parts, of which a network learns what the assistant says.
+
+    Parameters
+    ----------
+    template, messages, names
+        As `rendered` takes them.
+    """
+    found: list[Part] = []
+    told = ""
+    for place, message in enumerate(messages):
+        if message.get("role") != "assistant":
+            continue
+        before = rendered(template, messages[:place], True, names) if place else ""
+        whole = rendered(template, messages[: place + 1], False, names)
+        start = next((at for at, (one, two) in enumerate(zip(before, whole, strict=False)) if one != two), len(before))
+        if not whole.startswith(told):  # a template that writes older messages in another way
+            found, told = [], ""
+        found += [Part(whole[len(told) : start], False), Part(whole[start:], True)]
+        told = whole
+    return found
 
 
 def _checked(message: Any, place: int) -> dict[str, Any]:

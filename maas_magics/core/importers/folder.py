@@ -76,6 +76,8 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
 def _held_out(request: ImportRequest, model: Model, context: Context) -> tuple[pa.Table, Model]:
     """Rows that are kept with a model, their encoded target among them, and the model with its metrics of them."""
     task, processor = model.manifest.answers, model.processor
+    if task.runtime:
+        raise OptionError("A model that writes is imported without rows.", "%evaluate scores it on texts.")
     if task.of_pairs:
         raise OptionError("A model of vectors is imported without rows.", "%evaluate scores it on pairs.")
     target = request.target
@@ -127,6 +129,7 @@ def _model(request: ImportRequest, folder: HubFolder, found: Imported, params: d
         signature=Signature(processor.specs, task.specs),
         vector=task.of_pairs,
         lineage={"base": request.path, "weights": folder.digest, "revision": folder.revision, **versions()},
+        iterative=bool(task.runtime),
     )
-    manifest = Manifest(info=info, answers=task, params=params, plan={"imported": request.path})
+    manifest = Manifest(info=info, answers=task, params=params, plan={"imported": request.path}, runtime=task.runtime)
     return Model(manifest, processor, net.eval())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from maas_magics.core.data.prose import Part
+from maas_magics.core.data.prose import documents
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.features.token_blocks import blocks_of
 from maas_magics.core.model import Model
@@ -17,19 +18,21 @@ BLOCKS = 16
 
 
 @torch.inference_mode()
-def surprise(model: Model, texts: Sequence[Sequence[Part]]) -> tuple[Tensor, Tensor]:
+def surprise(model: Model, table: pa.Table, names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Surprise at each token, in nats, and its bytes, float32 (blocks, tokens); 0 bytes for one that does not count.
 
     Parameters
     ----------
     model : Model
         Of the task language.
-    texts : sequence of sequence of Part
-        In parts, of which some count.
+    table : pyarrow.Table
+        The rows.
+    names : sequence of str
+        Columns of texts, or of prompts and their answers.
     """
     (feature,) = model.processor.features
     assert isinstance(feature, ProseFeature)
-    blocks, sizes = blocks_of(feature, texts, None)
+    blocks, sizes = blocks_of(feature, documents(table, names, feature.turns), None)
     net = model.net
     device = next(net.parameters()).device
     starts = range(0, len(blocks), BLOCKS)

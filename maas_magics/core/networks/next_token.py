@@ -19,7 +19,9 @@ class Surprise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, output: Tensor, wanted: Tensor) -> Tensor:
         """Of each token, float32 (tokens,)."""
-        shares = hidden @ output.T
+        logits = hidden @ output.T
+        ctx.dtype = logits.dtype  # that of autocast, where it is on
+        shares = logits.float()
         most = shares.amax(1, keepdim=True)
         right = shares.gather(1, wanted[:, None])
         shares.sub_(most).exp_()
@@ -31,9 +33,11 @@ class Surprise(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None]:
         """Slopes of hidden states and of the last layer."""
         hidden, output, wanted, shares = ctx.saved_tensors
-        made = shares * slopes[0][:, None].to(shares.dtype)
-        made.scatter_add_(1, wanted[:, None], -slopes[0][:, None].to(shares.dtype))
-        return made @ output, made.T @ hidden, None
+        made = shares * slopes[0][:, None]
+        made.scatter_add_(1, wanted[:, None], -slopes[0][:, None])
+        made = made.to(ctx.dtype)
+        of_hidden = (made @ output.to(ctx.dtype)).to(hidden.dtype)
+        return of_hidden, (made.T @ hidden.to(ctx.dtype)).to(output.dtype), None
 
 
 class NextToken(nn.Module):
@@ -47,7 +51,6 @@ class NextToken(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.decoder = Decoder(config)
-        self.decoder.begin()
 
     def forward(self, x: Tensor) -> Tensor:
         """Negative log likelihood of each token but the first, in nats, float32 (n, tokens − 1).
@@ -62,7 +65,7 @@ class NextToken(nn.Module):
         hidden = self.decoder(ids[:, :-1], places, _apart(places))
         wanted = ids[:, 1:].reshape(-1)
         surprise: Any = Surprise
-        found: Tensor = surprise.apply(hidden.flatten(0, 1), self.decoder.output.to(hidden.dtype), wanted)
+        found: Tensor = surprise.apply(hidden.flatten(0, 1), self.decoder.output, wanted)
         return found.view(len(x), -1).float()
 
 

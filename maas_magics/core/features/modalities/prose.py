@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from maas_magics.api.errors import OptionError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, is_text
+from maas_magics.core.data.prose import Part
 from maas_magics.core.features.base import Feature
-from maas_magics.core.features.chat import rendered
+from maas_magics.core.features.chat import rendered, turns
 from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
@@ -107,12 +108,26 @@ class ProseFeature(Feature, frozen=True, kw_only=True, tag="prose"):
         DataError
             If they are not a conversation, or the template refuses them.
         """
+        return rendered(self.template, messages, answer, self._names)
+
+    def turns(self, messages: Sequence[Mapping[str, Any]]) -> list[Part]:
+        """A conversation in parts, of which a network learns what the assistant says.
+
+        Parameters
+        ----------
+        messages : sequence of mapping
+            Each with its ``role`` and ``content``.
+        """
+        return turns(self.template, messages, self._names)
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """What a template may name."""
         known = tokenizer(self.tokenizer, 0)
-        names = {
+        return {
             "bos_token": "" if self.begin is None else known.id_to_token(self.begin),
             "eos_token": known.id_to_token(self.ends[0]) if self.ends else "",
         }
-        return rendered(self.template, messages, answer, names)
 
     def enter(self, raw: Array) -> Array:
         """Ids of tokens and their places, int32 (n, 2, tokens), the last ones of long texts, padded with the end."""

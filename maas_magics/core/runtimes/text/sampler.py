@@ -126,7 +126,9 @@ class TextSampler:
         self._random = np.random.default_rng(None if asked.seed is None else asked.seed % 2**64)
         self._stream = DecodeStream(skip_special_tokens=True)
         self._stops = stops_of(asked)
-        self._held = ""  # letters that may be the beginning of a stop
+        self._ids: list[int] = []
+        self._written = 0  # letters of them so far
+        self._held = ""  # those that may be the beginning of a stop
         self._bias = {int(token): bias for token, bias in asked.logit_bias.items()}
         self._counts: dict[int, int] = {}
 
@@ -143,17 +145,21 @@ class TextSampler:
             return Choice(token, self.rest() or None, "stop")
         if self._params.presence_penalty or self._params.frequency_penalty:
             self._counts[token] = self._counts.get(token, 0) + 1
-        self._held += self._stream.step(self._tokenizer, token) or ""
+        self._ids.append(token)
+        fresh = self._stream.step(self._tokenizer, token) or ""
+        self._written += len(fresh)
+        self._held += fresh
         at = min((place for stop in self._stops if (place := self._held.find(stop)) >= 0), default=-1)
         if at >= 0:
-            said, self._held = self._held[:at], ""
+            said, self._held, self._ids = self._held[:at], "", []
             return Choice(token, said or None, "stop")
         said = self._certain()
         return Choice(token, said or None)
 
     def rest(self) -> str:
-        """Letters that were held back, where no more come."""
-        said, self._held = self._held, ""
+        """Letters that were held back, where no more come: also those of bytes that are no whole letter."""
+        broken: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._written :] if self._ids else ""
+        said, self._held, self._ids = self._held + broken, "", []
         return said
 
     def _certain(self) -> str:
