@@ -254,9 +254,9 @@ class Session(Runs):
         info = self.backend.models.get(model)
         if not info.iterative:
             return texts
-        import pyarrow as pa
+        from maas_magics.core.data.text import texts_as_rows
 
-        return pa.table({info.signature.inputs[0].name: list(texts)})
+        return texts_as_rows(texts, info.signature.inputs)
 
     def read_text(self, text: str, model: str) -> Any:
         """One row that is a text, for a model that takes one.

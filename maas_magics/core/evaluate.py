@@ -33,6 +33,7 @@ from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, InSeveralPasses, Predictor
 from maas_magics.core.inference.surprise import surprise
 from maas_magics.core.inference.worst import Worst
+from maas_magics.core.inference.written import writes
 from maas_magics.core.tasks import metrics as figures
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.baseline import baseline
@@ -52,6 +53,8 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     try:
         predictor = context.loader.predictor(request.model)
     except InSeveralPasses:
+        if not writes(request.model, context.loader):
+            raise
         return _of_texts(request, context)
     answers = predictor.answers
     pair = isinstance(request.data, tuple) and len(request.data) == 2

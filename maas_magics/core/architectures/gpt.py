@@ -8,7 +8,7 @@ from torch import nn
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
-from maas_magics.core.networks.decoder import DecoderConfig
+from maas_magics.core.networks.decoder import DecoderConfig, begin
 from maas_magics.core.networks.next_token import NextToken
 from maas_magics.core.tasks.base import Task
 
@@ -65,7 +65,7 @@ def gpt(
             positions=port.longest,
         )
     )
-    net.decoder.begin()
+    begin(net.decoder, layers)
     return net
 
 

@@ -105,6 +105,11 @@ def one_text(text: str, inputs: Sequence[TensorSpec]) -> Any:
     )
 
 
+def texts_as_rows(texts: Sequence[str], inputs: Sequence[TensorSpec]) -> Any:
+    """Rows of a model that takes a text and nothing else."""
+    return pa.table({inputs[0].name: pa.array(list(texts), pa.string())})
+
+
 def _json(text: str) -> list[Any] | None:
     """Rows of JSON or of JSON lines; None where it is neither."""
     try:

@@ -73,6 +73,8 @@ def _widths(feature: ProseFeature) -> Array:
     """Bytes that each token stands for, float32 (size,), one at least, so that it counts."""
     known = tokenizer(feature.tokenizer, 0)
     made = np.ones(max(feature.size, known.get_vocab_size()), dtype=np.float32)
+    special = known.get_added_tokens_decoder()
     for token, place in known.get_vocab(with_added_tokens=False).items():
-        made[place] = max(1, len(token))  # in the letters of bytes, one for each
+        if place not in special:
+            made[place] = max(1, len(token))  # in the letters of bytes, one for each
     return made

@@ -11,11 +11,13 @@ from maas_magics.core.tasks.language import Language
 
 
 class TextGeneration:
-    """``…ForCausalLM`` of the family of Llama."""
+    """``…ForCausalLM`` of the family of Llama, and GPT-2."""
 
     def accepts(self, folder: HubFolder) -> bool:
         """Whether a folder holds such a network."""
-        return any(str(name).endswith("ForCausalLM") for name in folder.config.get("architectures") or ())
+        return any(
+            str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in folder.config.get("architectures") or ()
+        )
 
     def read(self, folder: HubFolder, column: str) -> Imported:
         """The text, which goes on."""

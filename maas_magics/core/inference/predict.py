@@ -13,7 +13,7 @@ from maas_magics.core.data.sources import open_source
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predictor import InSeveralPasses
-from maas_magics.core.inference.written import written
+from maas_magics.core.inference.written import writes, written
 
 
 def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, int], None] | None = None) -> Prediction:
@@ -29,6 +29,8 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
     try:
         predictor = loader.predictor(request.model)
     except InSeveralPasses:
+        if not writes(request.model, loader):
+            raise
         return written(request, open_source(request.data, request.csv), loader, progress)
     said = {**request.sampling, "max_tokens": request.max_tokens, "column": request.column}
     if given := [name for name, value in said.items() if value is not None]:

@@ -24,6 +24,20 @@ USUAL = 256
 """Tokens of an answer at most, where nothing is said."""
 
 
+def writes(ref: str, loader: Loader) -> bool:
+    """Whether a model reads a text, and writes what follows.
+
+    Parameters
+    ----------
+    ref : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    loader : Loader
+        Opens the model.
+    """
+    generator = loader.generator(ref)
+    return generator is not None and [spec.datatype for spec in generator.inputs] == ["BYTES"]
+
+
 def written(
     request: PredictRequest, source: Source, loader: Loader, progress: Callable[[int, int], None] | None = None
 ) -> Prediction:

@@ -6,7 +6,7 @@ Names of its weights are those of transformers, so that a folder of either is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -17,6 +17,8 @@ from maas_magics.api.errors import ModelError
 
 FAMILIES = {"llama": (False, False), "mistral": (False, False), "qwen2": (True, False), "qwen3": (False, True)}
 """``model_type`` of a configuration that this network is; whether queries, keys and values have a bias, and a norm."""
+
+KNOWN = ", ".join([*FAMILIES, "gpt2"])
 
 KEYS = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From a layer, and its new keys and values, to all of those that are attended to."""
@@ -38,6 +40,8 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
         Whether the last layer is the embedding.
     bias, norm : bool
         Whether queries, keys and values have a bias; and whether queries and keys of each head are normed.
+    places : {"turned", "learnt"}
+        How the place of a token is told: turned into queries and keys, as Llama does, or learnt, as in GPT-2.
     """
 
     vocabulary: int
@@ -53,6 +57,7 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     tied: bool = True
     bias: bool = False
     norm: bool = False
+    places: Literal["turned", "learnt"] = "turned"
 
     @classmethod
     def of(cls, config: Mapping[str, Any], where: str) -> DecoderConfig:
@@ -71,8 +76,10 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
             If it is of another family, or of a kind of this one that is not known here.
         """
         kind = str(config.get("model_type"))
+        if kind == "gpt2":
+            return cls._of_gpt2(config, where)
         if kind not in FAMILIES:
-            raise ModelError(f"{where} holds a {kind}, which does not write here.", f"One of {', '.join(FAMILIES)}.")
+            raise ModelError(f"{where} holds a {kind}, which does not write here.", f"One of {KNOWN}.")
         rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
         scaling = rope.get("rope_type", rope.get("type", "default"))
         strange = [
@@ -100,6 +107,29 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
             tied=bool(config.get("tie_word_embeddings", False)),
             bias=bias,
             norm=norm,
+        )
+
+    @classmethod
+    def _of_gpt2(cls, config: Mapping[str, Any], where: str) -> DecoderConfig:
+        strange = [name for name in ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn") if config.get(name)]
+        if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
+            strange.append(f"activation_function {config['activation_function']}")
+        if not config.get("scale_attn_weights", True) or not config.get("tie_word_embeddings", True):
+            strange.append("weights of another form")
+        if strange:
+            raise ModelError(f"{where} is a gpt2 with {strange[0]}, which is not known here.", "Another network.")
+        heads, width = int(config["n_head"]), int(config["n_embd"])
+        return cls(
+            vocabulary=int(config["vocab_size"]),
+            width=width,
+            layers=int(config["n_layer"]),
+            heads=heads,
+            groups=heads,
+            head=width // heads,
+            hidden=int(config.get("n_inner") or 4 * width),
+            positions=int(config["n_positions"]),
+            eps=float(config.get("layer_norm_epsilon", 1e-5)),
+            places="learnt",
         )
 
     def as_llama(self, begin: int | None, end: int | None) -> dict[str, Any]:
@@ -239,12 +269,10 @@ class Decoder(nn.Module):
         self.lm_head = None if config.tied else nn.Linear(config.width, config.vocabulary, bias=False)
         self._turns: tuple[Tensor, Tensor] | None = None
 
-    def begin(self) -> None:
-        """Draw weights: normal, of deviation 0.02, smaller where layers add up (Radford et al. 2019)."""
-        for name, weight in self.named_parameters():
-            if weight.dim() > 1:
-                deep = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(weight, std=0.02 / ((2 * self.config.layers) ** 0.5 if deep else 1.0))
+    @property
+    def trunk(self) -> nn.Module:
+        """All but the last layer."""
+        return self.model
 
     @property
     def output(self) -> Tensor:
@@ -268,7 +296,7 @@ class Decoder(nn.Module):
         x = self.model.embed_tokens(ids)
         cos, sin = (table[places][:, None] for table in self._turned_by(places))
         for number, layer in enumerate(self.model.layers):
-            kept = None if keys is None else _of_layer(keys, number)
+            kept = None if keys is None else of_layer(keys, number)
             x = layer(x, (cos, sin), mask, kept)
         return self.model.norm(x)  # type: ignore[no-any-return]
 
@@ -287,5 +315,22 @@ class Decoder(nn.Module):
         return self._turns
 
 
-def _of_layer(keys: KEYS, number: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def of_layer(keys: KEYS, number: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """What gives the keys and values of one layer."""
     return lambda k, v: keys(number, k, v)
+
+
+def begin(decoder: nn.Module, layers: int) -> None:
+    """Draw weights: normal, of deviation 0.02, smaller where layers add up (Radford et al. 2019).
+
+    Parameters
+    ----------
+    decoder : nn.Module
+        Whose weights are changed.
+    layers : int
+        How many it has.
+    """
+    for name, weight in decoder.named_parameters():
+        if weight.dim() > 1:
+            deep = name.endswith(("o_proj.weight", "down_proj.weight"))
+            nn.init.normal_(weight, std=0.02 / ((2 * layers) ** 0.5 if deep else 1.0))

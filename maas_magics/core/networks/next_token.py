@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.core.networks.decoder import Decoder, DecoderConfig
+from maas_magics.core.networks.decoder_gpt2 import DecoderGPT2
 
 
 class Surprise(torch.autograd.Function):
@@ -50,7 +51,7 @@ class NextToken(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config) if config.places == "turned" else DecoderGPT2(config)
 
     def forward(self, x: Tensor) -> Tensor:
         """Negative log likelihood of each token but the first, in nats, float32 (n, tokens − 1).

@@ -32,7 +32,7 @@ class PretrainedDecoder(NextToken):
     @property
     def pretrained(self) -> nn.Module:
         """What has pretrained weights; see `maas_magics.core.networks.adapters.adapt`."""
-        return self.decoder.model
+        return self.decoder.trunk
 
     def initialise(self, *rows: Tensor) -> None:
         """Read the pretrained weights, once, when a training begins.
@@ -50,7 +50,10 @@ class PretrainedDecoder(NextToken):
         folder = open_folder(self.base)
         missing = set(self.decoder.state_dict())
         for file in sorted(folder.path.glob("*.safetensors")):
-            part = {name: weight for name, weight in load_file(file).items() if name in missing}
+            weights = load_file(file)
+            if not missing & set(weights):  # as in folders of GPT-2 of old, which name the trunk alone
+                weights = {f"transformer.{name}": weight for name, weight in weights.items()}
+            part = {name: weight for name, weight in weights.items() if name in missing}
             self.decoder.load_state_dict({name: weight.float() for name, weight in part.items()}, strict=False)
             missing -= set(part)
         if missing:
@@ -81,6 +84,6 @@ def prose_of(folder: HubFolder) -> dict[str, Any]:
         "size": int(folder.config["vocab_size"]),
         "begin": first[0] if first else None,
         "ends": tuple(ends),
-        "block": int(folder.config.get("max_position_embeddings", 2048)),
+        "block": DecoderConfig.of(folder.config, str(folder.path)).positions,
         "template": template if isinstance(template, str) else "",
     }
