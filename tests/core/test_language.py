@@ -337,6 +337,16 @@ def test_what_two_prompts_have_in_common_is_read_once() -> None:
     assert before >= tokens and len({state.slot for state in states}) == 2
 
 
+def test_what_lies_in_a_slot_before_it_is_read_counts_nothing() -> None:
+    made = session(slots=2)
+    wanted = stepped(made, ["Jack and Sue", "Tom"], 4)
+    other = session(slots=2)
+    for layer in (*other._engine._keys, *other._engine._values):  # type: ignore[attr-defined]
+        assert not layer.any()
+        layer.fill_(1e4)
+    np.testing.assert_allclose(np.stack(stepped(other, ["Jack and Sue", "Tom"], 4)), np.stack(wanted), atol=1e-4)
+
+
 def test_a_prompt_that_is_too_long_or_none_at_all_is_refused() -> None:
     made = session(length=40)
     with pytest.raises(DataError, match="reads 39 at most"):

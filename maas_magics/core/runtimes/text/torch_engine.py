@@ -31,8 +31,9 @@ class TorchEngine:
         self._decoder, self._device = decoder, next(decoder.parameters()).device
         shape = (slots, config.groups, length, config.head)
         dtype = next(decoder.parameters()).dtype
-        self._keys = [torch.empty(shape, dtype=dtype, device=self._device) for _ in range(config.layers)]
-        self._values = [torch.empty_like(keys) for keys in self._keys]
+        # Zeros: what is not read yet has no weight, and 0 times what happens to be in memory may be no number.
+        self._keys = [torch.zeros(shape, dtype=dtype, device=self._device) for _ in range(config.layers)]
+        self._values = [torch.zeros_like(keys) for keys in self._keys]
 
     @staticmethod
     def slot_bytes(config: DecoderConfig, length: int) -> int:
