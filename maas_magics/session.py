@@ -46,10 +46,13 @@ class Session(Runs):
     def __init__(self, store: str | None = None, notify: Callable[[str], None] | None = None) -> None:
         super().__init__(store, notify)
         self._vectors: Any = None
+        self.conversations: dict[str, list[dict[str, str]]] = {}
+        """Messages so far, by the model that they are with."""
 
     def _forget(self) -> None:
         super()._forget()
         self._vectors = None
+        self.conversations.clear()
 
     def predict(self, request: PredictRequest, show: Callable[[Highlighted], None] | None = None) -> Any:
         """Answers in the library the rows came from.

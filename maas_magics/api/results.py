@@ -30,6 +30,8 @@ def always(baseline: Mapping[str, float]) -> str:
         return "a constant answer"
     if any(name == "mrr" or name.startswith("recall@") for name in baseline):
         return "chance"
+    if "perplexity" in baseline:
+        return "by how frequent tokens are"
     return "a constant answer" if set(baseline) <= {"loss"} else "most frequent label"
 
 

@@ -13,10 +13,10 @@ from maas_magics.magics.scope import References, make_return, scope_of
 if TYPE_CHECKING:
     from maas_magics.session import Session
 
-NAMES = ("train", "evaluate", "export", "predict", "serve", "connect", "maas")
+NAMES = ("train", "evaluate", "export", "predict", "chat", "serve", "connect", "maas")
 """The magics of this package; verbs of other packages are magics as well."""
 
-BODIES = ("train", "predict", "maas")
+BODIES = ("train", "predict", "chat", "maas")
 """Those that take a cell as well."""
 
 

@@ -25,8 +25,8 @@ from maas_magics.api.search import SearchRequest
 from maas_magics.api.sweep import is_sweep
 from maas_magics.api.tables import format_number, html_table, text_table
 from maas_magics.api.verbs import VERBS
+from maas_magics.magics import chat, connect, predict, serve, train
 from maas_magics.magics import completions as offers
-from maas_magics.magics import connect, predict, serve, train
 from maas_magics.magics.common import MODEL
 from maas_magics.magics.declared import options_of
 from maas_magics.magics.options import Command, HelpAsked, MagicOption, text
@@ -340,6 +340,7 @@ MAGICS: dict[str, Word] = {
     "evaluate": VerbMagic("evaluate"),
     "export": VerbMagic("export"),
     "predict": predict,
+    "chat": chat,
     "serve": serve,
     "connect": connect,
 }
