@@ -65,8 +65,12 @@ def turns(template: str, messages: Sequence[Mapping[str, Any]], names: Mapping[s
 
     Parameters
     ----------
-    template, messages, names
-        As `rendered` takes them.
+    template : str
+        As `rendered` takes it.
+    messages : sequence of mapping
+        Each with its ``role`` and ``content``.
+    names : mapping
+        What else the template may name.
     """
     found: list[Part] = []
     told = ""

@@ -44,6 +44,7 @@ class TextState:
     Parameters
     ----------
     session : TextSession
+        Where it has its slot.
     ids : sequence of int
         Of the prompt.
     slot, read : int
@@ -78,6 +79,7 @@ class TextSession:
     feature : ProseFeature
         How texts become tokens.
     engine : Engine
+        Passes of the network.
     """
 
     def __init__(self, feature: ProseFeature, engine: Engine) -> None:
