@@ -73,8 +73,10 @@ def right(name: str, rows: pd.DataFrame, truth: Any) -> float:
 @pytest.mark.parametrize("model", ["auto", "bow", "textcnn", "transformer"])
 def test_texts_are_learnt_exported_and_answered(model: str, store: Path) -> None:
     rows, other = reviews(), reviews(1)
-    trained = maas.train("mood", rows, "label", model=model, **{} if model == "bow" else {"epochs": 8, "lr": 5e-3})
-    assert trained.info.architecture == ("fusion" if model == "auto" else model)
+    trained = maas.train(
+        "mood", rows, "label", model=model, **{} if model in ("auto", "bow") else {"epochs": 8, "lr": 5e-3}
+    )
+    assert trained.info.architecture == ("bow" if model == "auto" else model)
     assert [(spec.name, spec.datatype, spec.shape) for spec in trained.info.signature.inputs] == [
         ("review", "BYTES", (-1, 1))
     ]
@@ -400,7 +402,7 @@ def test_a_file_that_is_missing_is_no_error_and_one_that_is_empty_is(store: Path
 
 def test_texts_come_as_lists_and_from_files_which_are_not_streamed(store: Path, tmp_path: Path) -> None:
     rows = reviews()
-    assert maas.train("mood", list(rows.review), rows.label, epochs=1).info.architecture == "fusion"
+    assert maas.train("mood", list(rows.review), rows.label, epochs=1).info.architecture == "bow"
     one = maas.predict("mood", "what a lovely evening it was")
     assert np.array_equal(one["prediction"], maas.predict("mood", ["what a lovely evening it was"]))
     rows.to_csv(tmp_path / "rows.csv", index=False)

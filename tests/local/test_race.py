@@ -53,7 +53,7 @@ def test_the_best_network_wins_and_the_leaderboard_says_what_each_costs(store: P
         (DataSpec(data=pd.DataFrame({"t": TEXTS, "n": 2.0, "y": 1.0}), target="y"), ("fusion",)),
         (
             DataSpec(data=pd.DataFrame({"t": [["a"], ["b", "c"]], "y": [["O"], ["O", "O"]]}), target="y"),
-            ("transformer",),
+            ("fusion", "transformer"),
         ),
     ],
 )

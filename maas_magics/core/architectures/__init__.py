@@ -106,6 +106,17 @@ class Architecture:
         Whether it answers each pixel of a picture.
     of_texts : bool
         Whether it is for texts: where no column reads like some, what may be text is taken for it.
+    suits : mapping of str to int
+        Kinds of rows that it is tried on where no one names a network, and training rows from which on it is worth
+        more than cheaper ones. Kinds are ``table``, ``pictures`` (arrays), that of a column which reaches a network by
+        itself and is the only one (``text``, ``image``, ``audio``), ``mixed``, ``words`` and ``pixels`` (where each has
+        a label).
+    cost : float
+        About how many times as long as the cheapest of its kind it takes: races begin with the cheapest.
+    heavy : bool
+        Whether it is chosen only where there is an accelerator, or a budget that it fits into.
+    requires : str
+        Module that has to be installed; empty where none has.
     """
 
     layout: Layout
@@ -119,6 +130,10 @@ class Architecture:
     learns: bool = False
     of_pixels: bool = False
     of_texts: bool = False
+    suits: Mapping[str, int] = field(default_factory=dict)
+    cost: float = 1.0
+    heavy: bool = False
+    requires: str = ""
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -54,4 +54,4 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("bow")(Architecture("ports", bow, recipe, of_texts=True))
+architectures.register("bow")(Architecture("ports", bow, recipe, suits={"text": 0}, cost=1, of_texts=True))

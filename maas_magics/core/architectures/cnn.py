@@ -96,4 +96,4 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("cnn")(Architecture("image", CNN, recipe))
+architectures.register("cnn")(Architecture("image", CNN, recipe, suits={"pictures": 0}, cost=50))

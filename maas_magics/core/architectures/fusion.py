@@ -52,4 +52,6 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("fusion")(Architecture("ports", fusion, recipe))
+architectures.register("fusion")(
+    Architecture("ports", fusion, recipe, suits={"image": 0, "audio": 0, "mixed": 0, "words": 0}, cost=10)
+)

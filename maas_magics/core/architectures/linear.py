@@ -68,4 +68,4 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("linear")(Architecture("tabular", Linear, recipe))
+architectures.register("linear")(Architecture("tabular", Linear, recipe, suits={"table": 0, "pictures": 0}, cost=1))

@@ -71,4 +71,10 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("resnet")(Architecture("ports", resnet, recipe, arrays="image"))
+MANY = 10_000
+"""Pictures from which on it may be chosen: of 1,000 digits, trained on 200 others, it got 0.659 right, and `cnn` 0.922
+in less than a third of the time."""
+
+architectures.register("resnet")(
+    Architecture("ports", resnet, recipe, arrays="image", suits={"pictures": MANY, "image": MANY}, cost=500, heavy=True)
+)

@@ -131,4 +131,4 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("tabm")(Architecture("tabular", TabM, recipe))
+architectures.register("tabm")(Architecture("tabular", TabM, recipe, suits={"table": 0}, cost=10))

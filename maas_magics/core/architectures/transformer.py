@@ -70,4 +70,10 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("transformer")(Architecture("ports", transformer, recipe, of_texts=True))
+MANY = 100_000
+"""Training rows from which on it may be chosen; of a few thousand it learns less than filters do, which see
+`maas_magics.core.architectures.textcnn.BETTER_FROM`."""
+
+architectures.register("transformer")(
+    Architecture("ports", transformer, recipe, suits={"text": MANY, "words": MANY}, cost=20, heavy=True, of_texts=True)
+)

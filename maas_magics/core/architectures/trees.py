@@ -268,4 +268,6 @@ def recipe(rows: int, task: Task) -> Recipe:
     return Recipe(optimizer="SGD", lr=0.1, batch_size=max(1, rows), epochs=30, patience=5)
 
 
-architectures.register("trees")(Architecture("tabular", Trees, recipe, learns=True))
+architectures.register("trees")(
+    Architecture("tabular", Trees, recipe, learns=True, suits={"table": 0, "pictures": 0}, cost=2, requires="sklearn")
+)

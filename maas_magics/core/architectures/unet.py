@@ -69,4 +69,4 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("unet")(Architecture("ports", unet, recipe, arrays="image", of_pixels=True))
+architectures.register("unet")(Architecture("ports", unet, recipe, arrays="image", of_pixels=True, suits={"pixels": 0}))

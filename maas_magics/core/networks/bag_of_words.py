@@ -22,7 +22,7 @@ class Bag(nn.Module):
     Parameters
     ----------
     port : Port
-        Ids of tokens, int64 (n, tokens).
+        Ids of tokens, int64 (n, tokens), or those of windows of a text, (n, windows, tokens).
     outputs : int
     pairs : int
         Weights for pairs of tokens; 0 for none.
@@ -30,7 +30,7 @@ class Bag(nn.Module):
 
     def __init__(self, port: Port, outputs: int, pairs: int) -> None:
         super().__init__()
-        self.padding, self.pairs = port.padding, pairs
+        self.padding, self.pairs, self.windowed = port.padding, pairs, len(port.shape) > 1
         self.one = nn.Embedding(port.size, outputs, padding_idx=port.padding)
         self.two = nn.Embedding(pairs + 1, outputs, padding_idx=0) if pairs else None
         for table in (self.one, self.two):
@@ -38,7 +38,8 @@ class Bag(nn.Module):
                 nn.init.zeros_(table.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Sums, float32 (n, outputs), of ids (n, tokens)."""
+        """Sums, float32 (n, outputs), of ids (n, tokens), or (n, windows, tokens)."""
+        ids = ids.flatten(1) if self.windowed else ids
         there = ids != self.padding
         total, count = self.one(ids).sum(1), there.sum(1, keepdim=True)
         if self.two is not None:

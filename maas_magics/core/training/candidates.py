@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,14 +10,16 @@ import pyarrow as pa
 
 from maas_magics.api.errors import OptionError
 from maas_magics.api.specs import DataSpec, Specs
-from maas_magics.core.architectures import architectures
+from maas_magics.core.architectures import Architecture, architectures
 from maas_magics.core.data.masked import holds_masks
 from maas_magics.core.data.sources import Rereadable, is_files, open_source
 from maas_magics.core.data.tagged import is_lists_of_text
 from maas_magics.core.data.target import target_names
 from maas_magics.core.features.declared import declared
 from maas_magics.core.features.modalities import modality_of
+from maas_magics.core.features.processor import Processor
 from maas_magics.core.features.profile import image_like
+from maas_magics.core.tasks.base import Task
 from maas_magics.core.training.checks import check_learns
 
 LOOKED_AT = 1_000
@@ -24,14 +27,6 @@ LOOKED_AT = 1_000
 
 CONVOLVED = 8
 """Least height and width of arrays that are taken for pictures."""
-
-TABLE = ("linear", "trees", "tabm")
-PICTURES = ("linear", "trees", "cnn", "resnet")
-TEXTS = ("bow", "textcnn", "transformer")
-PHOTOGRAPHS = ("fusion", "resnet")
-MIXED = ("fusion",)
-TAGGED = ("transformer",)
-PIXELS = ("unet",)
 
 
 def candidates_of(data: DataSpec) -> tuple[str, ...]:
@@ -48,33 +43,51 @@ def candidates_of(data: DataSpec) -> tuple[str, ...]:
         If they cannot be read.
     """
     schema, masked = _schema(data)
-    if masked:
-        return PIXELS
     kinds = [modality_of(field) for field in schema]
-    if any(is_lists_of_text(field.type) for field in schema):
-        return TAGGED
-    if any(kinds):
-        alone = {"text": TEXTS, "image": PHOTOGRAPHS}
-        return alone.get(kinds[0], MIXED) if len(kinds) == 1 else MIXED
-    found = PICTURES if image_like(schema, CONVOLVED) else TABLE
-    return tuple(name for name in found if name != "trees" or find_spec("sklearn") is not None)
+    if masked:
+        kind = "pixels"
+    elif any(is_lists_of_text(field.type) for field in schema):
+        kind = "words"
+    elif any(kinds):
+        kind = kinds[0] if len(kinds) == 1 else "mixed"
+    else:
+        kind = "pictures" if image_like(schema, CONVOLVED) else "table"
+    return lined_up(kind) or lined_up("mixed")
 
 
-def lined_up(alone: str, layout: str) -> tuple[str, ...]:
-    """Names of the architectures that race over columns, the cheapest first.
+def kind_of(processor: Processor, answers: Task, chosen: str) -> str:
+    """Kind of rows, as `Architecture.suits` names it; empty where there is no choice.
 
     Parameters
     ----------
-    alone : str
-        Kind of the only column; empty where there are several.
-    layout : str
-        How columns are laid out for a network; ``"words"`` where each word has an answer.
+    processor : Processor
+        Their columns.
+    answers : Task
+        What is learnt.
+    chosen : str
+        The architecture that they were laid out for.
     """
-    if layout == "words":
-        return TAGGED
-    if layout == "image":
-        return PICTURES
-    return {"text": TEXTS, "image": PHOTOGRAPHS}.get(alone, MIXED) if layout == "ports" else TABLE
+    if answers.of_pairs:
+        return ""
+    if answers.of_words:
+        return "words"
+    if architectures.get(chosen).of_pixels:
+        return "pixels"
+    if processor.layout != "ports":
+        return {"image": "pictures", "tabular": "table"}.get(processor.layout, "")
+    port = processor.features[0].port
+    return "mixed" if port is None or len(processor.features) > 1 else port.kind
+
+
+def lined_up(kind: str) -> tuple[str, ...]:
+    """Names of the architectures that race over rows of a kind, the cheapest first."""
+    each: dict[str, Architecture] = {}
+    for name in architectures:
+        with suppress(ImportError):  # of another package, which lacks something
+            each[name] = architectures.get(name)
+    found = [name for name, one in each.items() if kind in one.suits]
+    found = [name for name in found if not each[name].requires or find_spec(each[name].requires) is not None]
+    return tuple(sorted(found, key=lambda name: each[name].cost))
 
 
 def why_not(name: str, specs: Specs) -> str:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.util import find_spec
 
 import torch
 
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.training.candidates import lined_up
+from maas_magics.core.training.candidates import kind_of, lined_up
+from maas_magics.core.training.choice import Choice
 
 PLURALS = {"category": "categories", "words": "lists of words"}
 """Of kinds of columns, where that is not with an s."""
 
 
-def reason(name: str, processor: Processor, answers: Task, rows: int, device: torch.device, limit: str = "") -> str:
-    """What was chosen, for what, on what, and what else ``--race`` would try.
+def reason(
+    choice: Choice, processor: Processor, answers: Task, rows: int, device: torch.device, limit: str = ""
+) -> str:
+    """What was chosen, for what, on what, why, and what else ``--race`` would try.
 
     Parameters
     ----------
-    name : str
-        Of the architecture that was chosen.
+    choice : Choice
+        The architecture that was chosen.
     processor : Processor
         The columns.
     answers : Task
@@ -39,9 +41,7 @@ def reason(name: str, processor: Processor, answers: Task, rows: int, device: to
     )
     threads = torch.get_num_threads()
     where = f"{threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else device.type
-    alone = next(iter(kinds)) if len(kinds) == 1 and len(processor.features) == 1 else ""
-    layout = "words" if answers.of_words else processor.layout
-    others = [other for other in lined_up(alone, layout) if other != name]
-    others = [other for other in others if other != "trees" or find_spec("sklearn") is not None]
+    others = [other for other in lined_up(kind_of(processor, answers, choice.name)) if other != choice.name]
     more = f"; --race tries {', '.join(others)} too" if others else ""
-    return f"{name} for {rows:,} rows of {what}, {where}{f', at most {limit}' if limit else ''}{more}"
+    why = f": {choice.why}" if choice.why else ""
+    return f"{choice.name} for {rows:,} rows of {what}, {where}{f', at most {limit}' if limit else ''}{why}{more}"

@@ -25,6 +25,7 @@ from maas_magics.core.networks.modules import ask, settle, title_of
 from maas_magics.core.networks.row_mixing import by_padding, mixed
 from maas_magics.core.training.assemble import Assembled, assemble
 from maas_magics.core.training.checkpoint import Checkpoints
+from maas_magics.core.training.choice import Choice
 from maas_magics.core.training.compiling.compiled import compiled_for
 from maas_magics.core.training.distributed.launch import Work, fit_in_workers
 from maas_magics.core.training.fingerprint import fingerprint
@@ -62,6 +63,8 @@ class TrainingRun:
         Whether the network can be made by that name.
     whole : callable, optional
         Makes what is published once ``net`` is trained; ``net`` itself where there is none.
+    choice : Choice, optional
+        Of the network, where no one named one.
     """
 
     def __init__(
@@ -76,13 +79,14 @@ class TrainingRun:
         architecture: str = "",
         declared: bool = False,
         whole: Callable[[], nn.Module] | None = None,
+        choice: Choice | None = None,
     ) -> None:
         if said.run.most_seconds is not None:
             limit = TimeLimit(context.stopping, said.run.most_seconds, context.notify)
             context = replace(context, stopping=limit)
         self._context, self._net, self._prepared = context, net, prepared
         self._held, self._device, self._declared = held, device, declared
-        self._whole = whole
+        self._whole, self._choice_of_network = whole, choice
         self._title = architecture or title_of(net)
         if held is None and "monitor" in said.usual:  # a metric of held-out rows, as its recipe has it
             said = msgspec.structs.replace(said, task=msgspec.structs.replace(said.task, monitor="loss"))
@@ -249,7 +253,7 @@ class TrainingRun:
         summary = {
             "task": answers.description,
             "architecture": self._title,
-            **({"chosen": self._why()} if self._said.model.model == "auto" and self._declared else {}),
+            **({"chosen": self._why(self._choice_of_network)} if self._choice_of_network is not None else {}),
             **made.summary,
             **({"weights": weights} if weights else {}),
             **({"lora": str(lora)} if lora is not None else {}),
@@ -262,11 +266,11 @@ class TrainingRun:
             summary["workers"] = f"{run.workers} processes{', sharded' if run.shard else ''}"
         return summary
 
-    def _why(self) -> str:
+    def _why(self, choice: Choice) -> str:
         """Why this network was chosen."""
         seconds = self._run.most_seconds
         return reason(
-            self._title, self._prepared.processor, self._prepared.answers, self._batches.rows, self._device,
+            choice, self._prepared.processor, self._prepared.answers, self._batches.rows, self._device,
             "" if seconds is None else f"{seconds:g} s",
         )  # fmt: skip
 

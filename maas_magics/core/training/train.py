@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from maas_magics.core.batches.lazy import Lazy
 from maas_magics.core.batches.own_module import fitted, fitted_heads, own_module
 from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
 from maas_magics.core.batches.sampler import balanced_order
-from maas_magics.core.batches.training_rows import training_rows
+from maas_magics.core.batches.training_rows import TrainingRows, training_rows
 from maas_magics.core.context import Context
 from maas_magics.core.data.media import shuffled
 from maas_magics.core.losses.heads import is_own
@@ -32,6 +33,7 @@ from maas_magics.core.tracing import tracing_waits, training_lock, yield_lock
 from maas_magics.core.training.baseline import labels_of_one_row
 from maas_magics.core.training.checkpoint import Checkpoints
 from maas_magics.core.training.checks import check_heads, check_labels, check_learns, check_workers
+from maas_magics.core.training.choice import Choice, choose
 from maas_magics.core.training.counting import Counting
 from maas_magics.core.training.fingerprint import architecture_of
 from maas_magics.core.training.probe import behind, could_be_kept, parted, recipe_of
@@ -119,6 +121,9 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         found = language_rows(specs, context.notify)
     else:
         found = training_rows(specs, meant, context.notify, lambda: _pause(context))
+    choice = None
+    if model.model == "auto":
+        found, choice = _chosen(found, specs, meant, device)
     prepared = found.prepared
     rows = found.rows
     if named:
@@ -176,7 +181,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
     with found.batches(prepared, size, here, context.store.work, draw, counting) as (batches, held):
         prepared = counting.counted(prepared)
         check_labels(specs.task, prepared.answers)
-        begun = partial(TrainingRun, device=device, architecture=found.chosen, declared=named)
+        begun = partial(TrainingRun, device=device, architecture=found.chosen, declared=named, choice=choice)
         if model.probe:
             precision, parts = specs.optimizer.precision, parted(net, prepared.answers)
             part = behind(
@@ -185,6 +190,16 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
             return begun(said, context, part.net, part.prepared, part.batches, part.held, whole=lambda: net)()
         whole = None if model.lora is None else partial(merged, net)
         return begun(said, context, net, prepared, batches, held, whole=whole)()
+
+
+def _chosen(
+    found: TrainingRows, specs: Specs, meant: ResolvedTarget, device: torch.device
+) -> tuple[TrainingRows, Choice]:
+    """Rows for the network that is chosen for them."""
+    choice = choose(found, specs, device)
+    if found.layout not in (architectures.get(choice.name).layout, architectures.get(choice.name).arrays):
+        found = training_rows(specs.having("model", model=choice.name), meant, lambda text: None)
+    return replace(found, chosen=choice.name), choice
 
 
 def _pause(context: Context) -> None:
