@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -402,7 +403,7 @@ def _tags(doc: Any) -> list[str]:
 
 def _sentences(file: Path, name: str) -> pd.DataFrame:
     with zipfile.ZipFile(file) as archive:
-        blocks = archive.read(name).decode().strip().split("\n\n")
+        blocks = re.split(r"\n\s*\n", archive.read(name).decode().strip())
     pairs = [[line.split("\t") for line in block.split("\n") if line.strip()] for block in blocks if block.strip()]
     return pd.DataFrame({"tokens": [[w for w, _ in p] for p in pairs], "tags": [[t for _, t in p] for p in pairs]})
 

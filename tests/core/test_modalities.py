@@ -18,10 +18,14 @@ from PIL import Image
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, OptionError
+from maas_magics.core.architectures import architectures
 from maas_magics.core.features import pictures, sounds
 from maas_magics.core.features.declared import declared, has_ports
 from maas_magics.core.features.modalities import modality_of
 from maas_magics.core.features.modalities.text import recognise
+from maas_magics.core.features.port import Port
+from maas_magics.core.features.processor import NetworkInputs
+from maas_magics.core.tasks.multiclass import Multiclass
 
 N = 120
 GOOD, BAD = ["lovely", "bright", "warm", "kind", "happy"], ["dreadful", "dark", "cold", "cruel", "gloomy"]
@@ -118,6 +122,13 @@ def test_a_bag_of_words_counts_words_beside_numbers_and_categories(store: Path) 
     ):
         with pytest.raises(MaasError, match=said):
             maas.train("no", **{"data": rows, "target": "label", "model": "bow", "epochs": 1} | options)
+
+
+@pytest.mark.parametrize(("classes", "pairs"), [(2, 2**18), (8, 2**18), (1_000, 2_097)])
+def test_a_bag_of_words_has_room_for_pairs_by_the_number_of_its_outputs(classes: int, pairs: int) -> None:
+    answers = Multiclass(("y",), tuple(range(classes)))
+    net = architectures.get("bow").build(NetworkInputs(ports=(Port("text", (-1,), 100),)), answers, {})
+    assert net.bags[0].two.weight.shape == (pairs + 1, classes)
 
 
 def test_the_file_beside_an_export_is_all_that_another_program_needs(store: Path, tmp_path: Path) -> None:

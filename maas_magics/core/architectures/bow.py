@@ -10,8 +10,12 @@ from maas_magics.core.architectures.linear import Linear
 from maas_magics.core.networks.bag_of_words import BagOfWords
 from maas_magics.core.tasks.base import Task
 
+PAIRS, WEIGHTS = 2**18, 2**21
+"""Weights for two tokens in a row, for each output and for all of them, at most: some thousand texts have more pairs
+than 65,536, and what shares a weight by chance costs more than a point of accuracy."""
 
-def bow(features: NetworkInputs, outputs: int, *, task: Task, pairs: int = 65_536) -> nn.Module:
+
+def bow(features: NetworkInputs, outputs: int, *, task: Task, pairs: int | None = None) -> nn.Module:
     """A bag of words: one weight for each token, and for each two in a row, and output; their order does not count.
 
     Parameters
@@ -22,13 +26,15 @@ def bow(features: NetworkInputs, outputs: int, *, task: Task, pairs: int = 65_53
         One for each class, label or quantity; of two classes, one for both.
     task : Task
         What is learnt.
-    pairs : int
-        Weights for two tokens in a row, which share them by a hash; 0 for none.
+    pairs : int or None
+        Weights for two tokens in a row, which share them by a hash; 0 for none. Where nothing is said, 262,144, or
+        fewer of more than eight outputs.
     """
     if task.of_words or task.of_pairs or any(port.kind != "text" for port in features.ports):
         raise OptionError("bow is for texts with an answer each, and for numbers and categories.", "--model auto")
+    pairs = min(PAIRS, max(1, WEIGHTS // outputs)) if pairs is None else pairs
     if pairs < 0:
-        raise OptionError(f"pairs is {pairs}; 0 or more was expected.", "--set pairs=65536")
+        raise OptionError(f"pairs is {pairs}; 0 or more was expected.", "--set pairs=262144")
     return BagOfWords(Linear(features, outputs, task=task), features.ports, outputs, pairs)
 
 
