@@ -34,7 +34,7 @@ NAMES = (
 GATE = "gate"
 """Only where it is asked for: it needs another checkout."""
 
-OPTIONS = ("encoder", "first", GATE, "ladder", "serving", "soak", "stream", "tables")
+OPTIONS = ("encoder", "finetune", "first", GATE, "ladder", "serving", "soak", "stream", "tables")
 """Those that take options."""
 
 if __name__ == "__main__":

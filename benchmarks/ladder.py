@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ladder", description=__doc__)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="with the two archives")
     parser.add_argument("--only", metavar="NAME,…", help=f"of {', '.join(RUNGS)}; all if left out")
-    parser.add_argument("--who", metavar="NAME,…", help="only those whose names begin so; all if left out")
+    parser.add_argument("--who", metavar="NAME;…", help="only those whose names begin so; all if left out")
     options = parser.parse_args(arguments)
-    begins = tuple(options.who.split(",")) if options.who else ("",)
+    begins = tuple(options.who.split(";")) if options.who else ("",)
     names = list(RUNGS) if options.only is None else options.only.split(",")
     unknown = [name for name in names if name not in RUNGS]
     if unknown:
@@ -242,7 +242,7 @@ def _digits(_: Path | None) -> Rung | str:
         "SVM": _sklearn(lambda: SVC(C=10), x[:cut], y[:cut], x[cut:]),
         "MLP": _sklearn(lambda: MLPClassifier((256,), random_state=0), x[:cut], y[:cut], x[cut:]),
         "a loop over a small CNN": lambda: _cnn(pictures[:cut], y[:cut], pictures[cut:]),
-        "ours for 6 epochs": _ours(pictures[:cut], y[:cut], pictures[cut:], epochs=6),
+        "ours, 6 epochs": _ours(pictures[:cut], y[:cut], pictures[cut:], epochs=6),
         "ours": _ours(pictures[:cut], y[:cut], pictures[cut:]),
     }
     if not missing("fastai"):
