@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -17,10 +18,15 @@ from PIL import Image
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.api.events import EpochEnd
+from maas_magics.core.batches.prepare import FIRST, first_rows_of
 from maas_magics.core.features import pictures
 from maas_magics.core.features.augment import WAYS
 from maas_magics.core.features.augment_pictures import varied
+from maas_magics.core.features.declared import declared
 from maas_magics.core.features.draw import Draw
+from maas_magics.core.features.fitting import FitConfig
+from maas_magics.core.features.modalities.image import DECODED
+from maas_magics.core.features.profile import TableProfile
 
 N = 60
 
@@ -523,3 +529,15 @@ def test_files_of_a_folder_or_a_pattern_are_answered_by_their_paths(store: Path,
     with pytest.raises(DataError, match="holds no file in row 0, but list") as caught:
         maas.predict("c", pd.DataFrame({"photo": [np.zeros((4, 4, 3), np.uint8)]}))
     assert "Image.fromarray" in caught.value.hint
+
+
+def test_few_pictures_are_decoded_before_the_first_step() -> None:
+    files = [saved(Image.new("RGB", (12, 9), (row, 90, 40)), "PNG") for row in range(120)]
+    table = pa.table({"picture": files})
+    schema = declared(table, {"picture": "image"}, lambda text: None).schema
+    profile = TableProfile(schema, FitConfig("ports", True))
+    profile.add(table)
+    processor = profile.finish(table, lambda text: None, {})
+    (seen,) = profile.seen.values()
+    assert len(seen) <= DECODED and max(seen) > 100  # from all over the rows
+    assert first_rows_of(processor) == FIRST

@@ -47,9 +47,11 @@ VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
 """Held-out rows kept with the model, to verify exports on."""
 
-LEAST, FIRST_BYTES, KEPT_BYTES = 64, 64 * 2**20, 16 * 2**20
-"""Rows with files that are encoded before the first epoch, at least, and bytes of them where others stand beside them;
-and bytes of the files that are kept with a model."""
+FIRST, FIRST_BYTES = 32, 64 * 2**20
+"""Rows with files that are encoded before the first epoch, at least, and bytes of them where others stand beside."""
+
+LEAST, KEPT_BYTES = 64, 16 * 2**20
+"""Rows with files that are read and kept with a model at once, at least, and bytes of those that are kept."""
 
 CHUNK = 100_000
 
@@ -408,7 +410,7 @@ def first_rows_of(processor: Processor) -> int:
     each = [0 if feature.costly is None else feature.costly.nbytes for feature in processor.features]
     if not any(each):
         return SAMPLE_ROWS
-    return LEAST if all(each) else max(LEAST, min(SAMPLE_ROWS, FIRST_BYTES // sum(each)))
+    return FIRST if all(each) else max(FIRST, min(SAMPLE_ROWS, FIRST_BYTES // sum(each)))
 
 
 def _kept(processor: Processor, table: pa.Table) -> pa.Table:
