@@ -159,6 +159,8 @@ def _taking(hint: Any) -> Take:
         return functools.partial(_plain, hint)
     if origin is Callable or origin is typing.get_origin(Callable[..., Any]) or hint is Callable:
         return _callable
+    if getattr(hint, "_is_protocol", False) and "__call__" in vars(hint):
+        return _callable
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return functools.partial(_mapping, *(_taking(one) for one in inner or (Any, Any)))
@@ -215,7 +217,9 @@ def _mapping(key: Take, item: Take, value: Any) -> Any:
 
 
 def _sequence(item: Take, value: Any) -> Any:
-    """Anything that has a length and is gone through in order; no text, and no mapping."""
+    """Anything that has a length and is gone through in order, no text and no mapping; of functions, also one alone."""
+    if item is _callable and callable(value) and not isinstance(value, type):
+        return [value]
     if isinstance(value, (str, bytes, Mapping, set, frozenset, type)):
         raise TypeError(value)
     if not (hasattr(value, "__len__") and hasattr(value, "__iter__")):

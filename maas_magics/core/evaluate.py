@@ -166,11 +166,13 @@ def _scored(
     if predictor.answers.of_pairs:
         return _scored_pairs(predictor, data, csv, notify)
     source = open_source(data, csv) if isinstance(data, Rereadable) or is_files(data) else None
+    column = _of_one_column(predictor.answers, target, source or data, csv)
+    listed, target = column is not target, column
     names = target_names(target, (), -1)
     texts = _texts_of(predictor, names)
     for note in notes_of(source) if source is not None else ():
         notify(note)
-    if not isinstance(source, Rereadable) or not names or share_of(request.max_bad):
+    if not isinstance(source, Rereadable) or not names or listed or share_of(request.max_bad):
         beside = Beside()
         source, table, values, _ = part(source or data, target, None if source else csv, texts, beside)
         table, values, beside.bad = _readable(predictor, request, table, values)
@@ -196,6 +198,17 @@ def _scored(
     for text in dict.fromkeys(assumed):
         notify(text)
     return scored
+
+
+def _of_one_column(answers: Task, target: Any, data: Any, csv: str | None) -> Any:
+    """The target, by the name of the one column of lists that its numbers came from, where that is what is there."""
+    names = target_names(target, (), -1)
+    stem = names[0].removesuffix("0") if len(names) > 1 else ""
+    if not stem or names != answers.names or names != tuple(f"{stem}{place}" for place in range(len(names))):
+        return target
+    source = open_source(data, csv)
+    first = next(iter(source.chunks(1)), None)
+    return stem if first is not None and stem in first.column_names and names[0] not in first.column_names else target
 
 
 def _readable(

@@ -13,6 +13,7 @@ import pytest
 import maas_magics as maas
 from maas_magics.api.arguments import declared
 from maas_magics.api.errors import MaasError, OptionError
+from maas_magics.api.events import EpochEnd
 
 FUNCTIONS = [name for name in maas.__all__ if "ipython" not in name]
 
@@ -167,3 +168,17 @@ def test_what_python_cannot_bind_is_told(call: Callable[[], Any], told: str, hin
     with pytest.raises(OptionError) as caught:
         call()
     assert told in caught.value.message and hint in caught.value.hint
+
+
+def test_one_function_stands_for_a_list_of_them() -> None:
+    seen: list[Any] = []
+
+    def stop(event: Any) -> str | None:
+        seen.append(event)
+        return "stop" if isinstance(event, EpochEnd) else None
+
+    rows = pd.DataFrame({"a": range(40), "y": [0, 1] * 20})
+    trained = maas.train("m", rows, "y", model="linear", epochs=5, callbacks=stop)
+    assert len(seen) > 1 and trained.epochs <= 5
+    with pytest.raises(OptionError, match="callbacks"):
+        maas.train("m", rows, "y", callbacks=3)

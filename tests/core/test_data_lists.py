@@ -125,7 +125,15 @@ def test_what_is_said_of_lists_of_labels_holds():
 def test_as_many_numbers_a_row_are_several_labels(lab, library):
     rows = library({"a": A, "y": [[place % 2, place % 3 // 2] for place in range(60)]})
     assert lab.train(rows, "y").info.task == "multilabel"
-    assert "accuracy" in lab.evaluate(rows, "y").values
+    assert lab.evaluate(rows, "y").values == lab.evaluate(rows).values
+
+
+def test_a_column_of_lists_that_was_learnt_is_found_again(lab, tmp_path):
+    rows = pd.DataFrame({"a": A, "y": [[float(place), place / 2] for place in range(60)]})
+    lab.train(rows, "y")
+    rows.to_parquet(tmp_path / "rows.parquet")
+    values = lab.evaluate(rows).values
+    assert "rmse" in values and lab.evaluate(str(tmp_path / "rows.parquet")).values == pytest.approx(values)
 
 
 @pytest.mark.parametrize("kind", ["csr_matrix", "csc_array", "coo_matrix"])

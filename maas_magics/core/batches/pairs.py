@@ -39,6 +39,9 @@ def with_pairs(specs: Specs) -> Specs:
     usual = next(name for name in tasks if tasks.get(name).of_pairs)
     if named is not None and not (isinstance(named, str) and tasks.get(named).of_pairs):
         raise OptionError(f"Pairs are learnt by the task {usual}, not {named}.", f"--task {usual}")
+    if len(data.pairs) == 1 and data.pairs[0].count(",") == 1:  # as a line has them
+        specs = specs.having("data", pairs=tuple(part.strip() for part in data.pairs[0].split(",")))
+        data = specs.data
     if len(set(data.pairs)) != 2 or len(data.pairs) != 2:
         given = f"{len(data.pairs)} columns were" if len(data.pairs) != 1 else f"{data.pairs[0]!r} alone was"
         raise OptionError(
