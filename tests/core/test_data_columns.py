@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from maas_magics.api.errors import DataError
-from maas_magics.core.batches.prepare import VALIDATION_SHARE
+from maas_magics.core.batches.rows import VALIDATION_SHARE
 from maas_magics.core.data.split import split
 from maas_magics.core.features.modalities.category import MOST_CATEGORIES
 

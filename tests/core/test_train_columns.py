@@ -17,7 +17,7 @@ from maas_magics.api.errors import DataError, MaasError, OptionError
 from maas_magics.api.events import Message
 from maas_magics.api.requests import EvaluateRequest, TrainRequest
 from maas_magics.api.specs import DataSpec
-from maas_magics.core.batches.prepare import read
+from maas_magics.core.batches.rows import read
 from maas_magics.core.batches.streaming import Stream, streamed_source
 from maas_magics.session import current
 

@@ -25,7 +25,9 @@ from maas_magics.api.specs import DataSpec
 from maas_magics.api.wire import decode_request, encode_request
 from maas_magics.core.batches import streaming
 from maas_magics.core.batches.batches import InMemory
-from maas_magics.core.batches.prepare import layout_of, prepare, read
+from maas_magics.core.batches.layout import layout_of
+from maas_magics.core.batches.prepare import prepare
+from maas_magics.core.batches.rows import read
 from maas_magics.core.batches.streaming import Sizes, Stream
 from maas_magics.core.context import Context
 from maas_magics.core.data.reservoir import Reservoir, draws

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from maas_magics.api.errors import DataError, did_you_mean
-from maas_magics.core.batches.prepare import Rows
+from maas_magics.core.batches.rows import Rows
 
 
 def chosen_of(rows: Rows, inputs: Mapping[str, str]) -> Rows:

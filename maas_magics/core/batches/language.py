@@ -16,7 +16,8 @@ from maas_magics.api.requests import is_named_split
 from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.loaders import is_loader
-from maas_magics.core.batches.prepare import Prepared, held_share
+from maas_magics.core.batches.prepare import Prepared
+from maas_magics.core.batches.rows import held_share
 from maas_magics.core.batches.training_rows import TrainingRows
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.prose import Part, columns_of, documents, held_out, is_conversation, prose_table

@@ -18,7 +18,8 @@ from maas_magics.core.batches.batches import Batches
 from maas_magics.core.batches.decoded import ON_DISK, DecodedRows, keeps_of
 from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.loader_workers import Readers
-from maas_magics.core.batches.prepare import Counts, Prepared, Rows, in_range
+from maas_magics.core.batches.prepare import Counts, Prepared, in_range
+from maas_magics.core.batches.rows import Rows
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.media import OPENS, opening, shuffled
 from maas_magics.core.features.augment import Augmentation

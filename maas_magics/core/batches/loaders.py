@@ -23,7 +23,8 @@ from maas_magics.core.batches.from_dataset import FromDataset
 from maas_magics.core.batches.items import Items, items_of
 from maas_magics.core.batches.loader_rows import in_order
 from maas_magics.core.batches.loader_workers import Readers, check_importable, read_loader
-from maas_magics.core.batches.prepare import SAMPLE_ROWS, Prepared, held_share
+from maas_magics.core.batches.prepare import SAMPLE_ROWS, Prepared
+from maas_magics.core.batches.rows import held_share
 from maas_magics.core.data.sources.arrays import column
 from maas_magics.core.data.split import split
 from maas_magics.core.features.modalities.tensor import TensorFeature

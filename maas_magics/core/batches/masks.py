@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.specs import DataSpec
-from maas_magics.core.batches.prepare import Rows
+from maas_magics.core.batches.rows import Rows
 from maas_magics.core.features.base import Feature
 from maas_magics.core.features.declared import declared, has_ports
 from maas_magics.core.features.fitting import FitConfig

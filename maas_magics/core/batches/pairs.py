@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.specs import Specs
+from maas_magics.core.batches.layout import by_ports
 from maas_magics.core.batches.loaders import is_loader
-from maas_magics.core.batches.prepare import Rows, by_ports
+from maas_magics.core.batches.rows import Rows
 from maas_magics.core.data.arrow import as_text, is_text
 from maas_magics.core.data.interleave import interleaved
 from maas_magics.core.features.declared import declared, has_ports

@@ -1,10 +1,9 @@
-"""From data to rows ready for the loop: features and target separated, split, profiled, scaled."""
+"""From rows to what a network takes: columns and target fitted on the training rows, all rows brought into shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,37 +12,24 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
-from maas_magics.api.specs import DataSpec
-from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.decoded import Seen
-from maas_magics.core.data.arrow import Array, is_number, is_text
-from maas_magics.core.data.nested import is_listed
-from maas_magics.core.data.origin import came_from
-from maas_magics.core.data.roles import SHARE, held_by, roles_of
-from maas_magics.core.data.sources import is_files, notes_of
+from maas_magics.core.batches.rows import Rows, taken
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.sources.arrays import column
-from maas_magics.core.data.split import split
-from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
-from maas_magics.core.features.declared import has_ports
 from maas_magics.core.features.fitting import FitConfig, Layout
 from maas_magics.core.features.module import Preprocessing, entered, entered_ready
 from maas_magics.core.features.notes import tell_labels
 from maas_magics.core.features.processor import Processor
-from maas_magics.core.features.profile import TableProfile, check_image, image_like
-from maas_magics.core.features.unreadable import checks_of, readable, share_of
+from maas_magics.core.features.profile import TableProfile, check_image
 from maas_magics.core.losses.check import Families
 from maas_magics.core.losses.heads import Forms
-from maas_magics.core.losses.known import known
 from maas_magics.core.losses.own import UNKNOWN, Form, TargetForm, given_by
-from maas_magics.core.networks.arguments import takes_by_name
-from maas_magics.core.networks.modules import title_of
 from maas_magics.core.store.sample import TARGET, digest
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.fit import fit_heads, fit_task, infer_task, is_of_labels, is_of_one_label, respelled
-from maas_magics.core.tasks.several import add_notes, columns_of, heads_of, held_heads, part_heads
+from maas_magics.core.tasks.fit import fit_heads, fit_task, respelled
+from maas_magics.core.tasks.several import columns_of, heads_of
 
-VALIDATION_SHARE = SHARE
 SAMPLE_ROWS = 1_000
 """Held-out rows kept with the model, to verify exports on."""
 
@@ -55,23 +41,8 @@ LEAST, KEPT_BYTES = 64, 16 * 2**20
 
 CHUNK = 100_000
 
-CONVOLVED = 6
-"""Numbers on each side of a picture from which a convolution is worth it."""
-
 WEIGHTS = "__weights__"
 """Column of the weights where rows are digested."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Features and target of some rows."""
-
-    table: pa.Table
-    target: Array
-    weights: Array | None = None
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
 
 
 class Counts(Protocol):
@@ -139,159 +110,6 @@ class Prepared:
     """Sentences that belong to the result."""
     ready: Ready | None = None
     """What is kept of the training rows that are encoded as they are requested."""
-
-
-def read(
-    data: DataSpec,
-    seed: int,
-    task: Families | None,
-    notify: Callable[[str], None],
-    beside: Beside | None = None,
-    several: bool = False,
-) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
-    """Training and validation rows as they came, names of the target, and whether they are arrays.
-
-    ``beside`` gets the notes on the target; ``several`` says that each column of it is one of its own.
-    """
-    roles, beside = roles_of(data), beside or Beside()
-    beside.labels = is_of_labels(task)
-    features, target = data.data, data.target
-    if target is None and isinstance(features, tuple) and len(features) == 2:
-        features, target = features
-    heads = heads_of(target, several)
-    if heads:
-        source, table, values = part_heads(features, heads, data.csv, notify=partial(add_notes, beside))
-        names = tuple(heads)
-    else:
-        source, table, values, names = part(features, target, data.csv, beside=beside)
-    table, values, beside.bad = _readable(table, values, data)
-    beside.counting = {name: ends for name, ends in beside.counting.items() if name not in roles.features}
-    for note in (*notes_of(source), *beside.notes):
-        notify(note)
-    if values.ndim == 1 and table.num_rows < 2:
-        raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
-    whole = table
-    table, weights, key = roles.parted(table)
-    rows = Rows(table, values, weights)
-    held = data.validation
-    if roles.split is not None:
-        assert key is not None
-        out = held_by(roles.split, key, seed)
-        draw = np.random.default_rng(seed).permutation(len(rows))
-        return _take(rows, draw[~out[draw]]), _take(rows, draw[out[draw]]), names, source.arrays
-    if held is None or isinstance(held, (int, float)):
-        share = held_share(held)
-        labels = values if values.ndim == 1 and not heads and _labels(values, task) else None
-        train, validation = split(len(rows), share, seed, labels)
-        if not len(validation):
-            if share:
-                notify("There are too few rows to hold any out: the training rows choose the best epoch.")
-            return rows, None, names, source.arrays
-        return _take(rows, train), _take(rows, validation), names, source.arrays
-    csv = data.csv if is_files(held) else None
-    held_beside = Beside(ignored=lambda: beside.no_target)
-    if heads:
-        other, answers = held_heads(held, heads, csv, texts_of(whole, ()))
-    else:
-        target = target if target_names(target, names, len(rows)) else None
-        if target is None and not (isinstance(held, tuple) and len(held) == 2):
-            raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
-        labels_of = texts_of(whole, names if values.dtype == object else ())
-        _, other, answers, _ = part(held, target, csv, labels_of, held_beside)
-    other, answers, bad = _readable(other, answers, data)
-    if bad:
-        notify(f"Of the validation data, {bad}")
-    if held_beside.left:
-        notify(f"Of the validation data, {held_beside.left}")
-    other, weights, _ = roles.parted(other, held=True)
-    came_from(source)  # messages from here on are about the training rows
-    return rows, Rows(other, answers, weights), names, source.arrays
-
-
-def _readable(table: pa.Table, values: Array, data: DataSpec) -> tuple[pa.Table, Array, str]:
-    """Rows and their target without those whose files cannot be read, where that was requested, with a sentence."""
-    if not share_of(data.max_bad):
-        return table, values, ""
-    kept, told = readable(table, values, checks_of(table, data.feature), data.max_bad)
-    return (table, values, told) if kept is None else (table.filter(pa.array(kept)), values[kept], told)
-
-
-def texts_of(table: pa.Table, labels: Sequence[str]) -> list[str]:
-    """Columns of rows that are read as text, so that other files are read alike."""
-    return [field.name for field in table.schema if is_text(field.type)] + list(labels)
-
-
-def held_share(asked: float | None) -> float:
-    """Share of the rows to hold out.
-
-    Raises
-    ------
-    DataError
-        If it is none, or would leave no row to learn from.
-    """
-    share = VALIDATION_SHARE if asked is None else float(asked)
-    if not 0 <= share < 1:
-        raise DataError(f"A share of {share:g} cannot be held out.", "--validation 0.2, or the name of another table")
-    return share
-
-
-def _take(rows: Rows, index: Array) -> Rows:
-    weights = None if rows.weights is None else rows.weights[index]
-    return Rows(rows.table.take(pa.array(index)), rows.target[index], weights)
-
-
-def one_by_name(model: Any, data: Any, table: pa.Table) -> bool:
-    """Whether the features are one number a row that has a name in a dict, or that a module says it takes.
-
-    A module gets them as it gets an array: not scaled.
-    """
-    if isinstance(model, str) or table.num_columns != 1 or not is_number(table.schema.types[0]):
-        return False
-    data = data[0] if isinstance(data, tuple) and len(data) == 2 else data
-    return isinstance(data, Mapping) or takes_by_name(model, table.column_names)
-
-
-def as_array(rows: Rows) -> Rows:
-    """The same rows, with the one number of each as an array has it."""
-    name = rows.table.column_names[0]
-    made = column(rows.table.column(0).to_numpy()[:, None], name)
-    return replace(rows, table=pa.table({name: made}))
-
-
-def by_ports(model: Any) -> bool:
-    """Whether columns may reach a network by themselves: one by name that takes them, or one that is chosen."""
-    return isinstance(model, str) and (model == "auto" or architectures.get(model).layout == "ports")
-
-
-def layout_of(model: Any, table: pa.Table, arrays: bool) -> tuple[str, Layout]:
-    """Name of the architecture for some features, or of the module's class, and what it takes.
-
-    Columns that are arguments of a module go to them one by one, also those of a table, and so do lists of several
-    lengths, which have no place beside numbers.
-    """
-    if isinstance(model, str):
-        usual = "fusion" if has_ports(table.schema) else "cnn" if image_like(table.schema, CONVOLVED) else "tabm"
-        chosen = usual if model == "auto" else model
-        architecture = architectures.get(chosen)
-        pictures = architecture.arrays if image_like(table.schema, 1) else None
-        return chosen, pictures or architecture.layout
-    uneven = any(is_listed(kind) for kind in table.schema.types)
-    one_by_one = arrays or uneven or takes_by_name(model, table.column_names)
-    return title_of(model), "raw" if one_by_one else "flat"
-
-
-def standardises(loss: Any, named: bool, raw: bool) -> bool:
-    """Whether quantities are learnt in units of their standard deviation.
-
-    A module that gets its features as they are (``raw``) gets the target so too, and so does a loss of the user's own,
-    or one that is not the same in other units.
-    """
-    if raw and not named:
-        return False
-    takes = known(loss) if callable(loss) else None
-    if takes is None:
-        return named or not callable(loss)
-    return takes.in_any_units
 
 
 def prepare(
@@ -429,7 +247,7 @@ def _counted(rows: Rows) -> Rows:
     """Rows whose weight is more than 0, which alone say what is usual; all where none has."""
     if rows.weights is None or not (rows.weights == 0).any() or not rows.weights.any():
         return rows
-    return _take(rows, np.flatnonzero(rows.weights > 0))
+    return taken(rows, np.flatnonzero(rows.weights > 0))
 
 
 def _of_those(answers: Task, counted: Task | None) -> Task:
@@ -470,11 +288,6 @@ def _fitted(
     tasks = {name: task.get(name) if isinstance(task, Mapping) else task for name in heads}
     columns = columns_of(heads_of(asked, several=True) or dict.fromkeys(heads))
     return fit_heads(values, columns, tasks, {name: standardise(name) for name in heads})
-
-
-def _labels(values: Array, task: Families | None) -> bool:
-    """Whether a target is one label a row."""
-    return not isinstance(task, Mapping) and is_of_one_label(infer_task(values, task))
 
 
 def _givens(asked: Any, values: Array) -> tuple[TargetForm, ...]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.core.batches.masks import MaskLayout
-from maas_magics.core.batches.prepare import Rows
+from maas_magics.core.batches.rows import Rows
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.sources.arrays import column

@@ -20,28 +20,24 @@ from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.batches import Batches
 from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout, check_room
 from maas_magics.core.batches.decoded import ON_DISK, keeps_of
+from maas_magics.core.batches.layout import by_ports, layout_of, standardises
 from maas_magics.core.batches.lazy import EncodedRows, given_out
 from maas_magics.core.batches.masks import mask_layout, not_of_pixels
 from maas_magics.core.batches.prepare import (
     KEPT_BYTES,
     LEAST,
     SAMPLE_ROWS,
-    VALIDATION_SHARE,
     WEIGHTS,
     Counts,
     Prepared,
     Ready,
-    by_ports,
     first_rows_of,
-    held_share,
     in_range,
     joined,
-    layout_of,
-    standardises,
-    texts_of,
     transformed,
     transformed_ready,
 )
+from maas_magics.core.batches.rows import VALIDATION_SHARE, held_share, texts_of
 from maas_magics.core.batches.rows_on_disk import RowsOnDisk
 from maas_magics.core.batches.streamed_target import MaskTarget, OneTarget, SeveralTargets, StreamedTarget
 from maas_magics.core.data.arrow import Array

@@ -19,23 +19,14 @@ from maas_magics.core.batches import loaders
 from maas_magics.core.batches.batches import Batches, InMemory, rows_at_once
 from maas_magics.core.batches.decoded import parsed_size
 from maas_magics.core.batches.inputs import chosen_of
+from maas_magics.core.batches.layout import as_array, by_ports, layout_of, one_by_name, standardises
 from maas_magics.core.batches.lazy import Lazy
 from maas_magics.core.batches.masks import has_pictures, not_of_pixels, with_masks
 from maas_magics.core.batches.own_module import own_module
 from maas_magics.core.batches.pairs import declared_pairs, paired
-from maas_magics.core.batches.prepare import (
-    Counts,
-    Prepared,
-    Rows,
-    as_array,
-    by_ports,
-    layout_of,
-    one_by_name,
-    prepare,
-    read,
-    standardises,
-)
+from maas_magics.core.batches.prepare import Counts, Prepared, prepare
 from maas_magics.core.batches.resolved_target import ResolvedTarget, decided
+from maas_magics.core.batches.rows import Rows, read
 from maas_magics.core.batches.streaming import Stream, first_rows, streamed_source
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.arrow import is_text as is_text_column
