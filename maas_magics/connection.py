@@ -118,6 +118,8 @@ class Connection:
         """
         from pathlib import Path
 
+        if not self._remote:
+            self.backend.models.get(ref)  # no service is started for a model that is not there
         backend, token = (self.backend, self._token) if self._remote else self._local_service()
         info = backend.models.get(ref)
         backend.load(ref)

@@ -32,6 +32,8 @@ from maas_magics.session import current
 if TYPE_CHECKING:
     from torch import nn
 
+    from maas_magics.endpoint import Endpoint
+
 
 @declared
 @taking(TrainRequest, CallSpec, places=("name", "data", "target"))
@@ -402,12 +404,53 @@ def jobs() -> list[JobInfo]:
 
 
 @declared
+def connect(where: str = "local", *, token_file: str | None = None, certificate: str | None = None) -> str:
+    """Choose where requests run from here on, as ``%connect`` does.
+
+    Parameters
+    ----------
+    where : str
+        ``"kernel"``, ``"local"`` (this machine's service, which is started where there is none), a URL, or
+        ``"oip+URL"`` for any server of the Open Inference Protocol.
+    token_file : str, optional
+        File with the token; else the variable ``MAAS_TOKEN``, or the keyring.
+    certificate : str, optional
+        File with the certificate that the service is known by.
+
+    Returns
+    -------
+    str
+        Where requests run now.
+    """
+    session = current()
+    session.connect(where, token_file=token_file, certificate=certificate)
+    return session.where()
+
+
+@declared
+def serve(model: str) -> Endpoint:
+    """Put a model behind an endpoint of the service that is connected, or of this machine's, as ``%serve`` does.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+
+    Returns
+    -------
+    Endpoint
+        Where it answers, with lines to paste into a shell or Python.
+    """
+    return current().serve(model)
+
+
+@declared
 def status() -> dict[str, Any]:
     """Where requests run, and what is there."""
     session = current()
     going = [info for info in session.jobs() if info.state in ("queued", "running")]
     return {
-        "backend": "this kernel",
+        "backend": session.backend.place if session.remote else "this kernel",
         "store": session.store,
         "models": len(session.model_names()),
         "jobs going": len(going),

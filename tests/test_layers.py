@@ -88,7 +88,7 @@ CORE = (
 )
 """Rooms of ``core``: each may import those before it."""
 
-FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch"}
+FOR_TYPES_ONLY = {"magics": "session", "session": "torch", "functions": "torch endpoint"}
 """What a room may name under ``TYPE_CHECKING`` besides: nothing of it runs."""
 
 

@@ -75,6 +75,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "logs": {"job": "nobody"},
     "load": {"model": "m"},
     "remove": {"model": "nobody"},
+    "connect": {"where": "kernel"},
+    "serve": {"model": "nobody"},
 }
 
 

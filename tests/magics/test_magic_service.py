@@ -93,6 +93,19 @@ def test_what_serve_prints_works_when_it_is_pasted(
 
 
 @pytest.mark.usefixtures("frame", "local")
+def test_functions_connect_and_serve_as_the_magics_do(cell: Cell, failing: Failing, store: Path) -> None:
+    cell("import maas_magics as maas")
+    cell("model = maas.train('m', df, 'label', model='linear', epochs=1)")
+    assert "no model 'nobody'" in failing("maas.serve('nobody')")
+    assert find_local(store) is None  # and no service was started for it
+    endpoint = cell("maas.serve('m')")
+    assert isinstance(endpoint, Endpoint) and endpoint.url == cell("%serve m").url
+    assert cell("maas.status()")["backend"] == "this kernel"
+    assert endpoint.url in cell("maas.connect()") and cell("maas.status()")["backend"] == endpoint.url
+    assert "in this kernel" in cell("maas.connect('kernel')")
+
+
+@pytest.mark.usefixtures("frame", "local")
 def test_after_the_service_that_is_connected_was_stopped_cells_run_in_the_kernel(
     cell: Cell, capsys: pytest.CaptureFixture[str]
 ) -> None:
