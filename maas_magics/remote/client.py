@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,8 +112,12 @@ class Client:
         params: dict[str, Any] | None = None,
         patience: float = PATIENCE,
         repeat: bool = True,
+        allowed: Collection[int] = (),
     ) -> httpx2.Response:
-        """An answer that comes bit by bit, which the caller closes; parameters and errors as for `request`."""
+        """An answer that comes bit by bit, which the caller closes; parameters and errors as for `request`.
+
+        Statuses of ``allowed`` are no errors.
+        """
 
         def begun() -> httpx2.Response:
             asked = self._http.build_request(
@@ -124,9 +128,11 @@ class Client:
                 answer.read()
             return answer
 
-        return self._tried(begun, patience, repeat)
+        return self._tried(begun, patience, repeat, allowed)
 
-    def _tried(self, ask: Callable[[], httpx2.Response], patience: float, repeat: bool) -> httpx2.Response:
+    def _tried(
+        self, ask: Callable[[], httpx2.Response], patience: float, repeat: bool, allowed: Collection[int] = ()
+    ) -> httpx2.Response:
         """What a service answers, that went away and may come again within ``patience`` seconds."""
         until = time.monotonic() + patience
         pause = 0.1
@@ -139,7 +145,7 @@ class Client:
                     raise self._gone(error) from None
             else:
                 if answer.status_code not in (429, 503) or time.monotonic() + pause > until:
-                    return self._checked(answer)
+                    return answer if answer.status_code in allowed else self._checked(answer)
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
 

@@ -21,7 +21,7 @@ from maas_magics.core.data.arrow import Array, numbers, tensors
 from maas_magics.core.data.sources import Source, open_source, typed
 from maas_magics.core.features.of_spec import of_spec
 from maas_magics.core.features.processor import Processor
-from maas_magics.remote import oip
+from maas_magics.remote import generate_stream, oip
 from maas_magics.remote.client import Client
 from maas_magics.remote.job import AskingJob
 from maas_magics.remote.predictions import join
@@ -169,8 +169,12 @@ class InferenceBackend:
         return oip.infer(self._client, model, given, self._binary)
 
     def generate(self, request: GenerateRequest) -> ChunkStream:
-        """Predict as a stream: a server of this protocol answers in one chunk."""
-        return in_one_pass(request, self.predict)
+        """Predict as a stream, where the server has one for texts; else in one chunk."""
+        specs: Sequence[TensorSpec] = ()
+        with suppress(MaasError):  # not every server that writes reports what its models take
+            specs = oip.metadata(self._client, request.model).inputs
+        found = generate_stream.generate(self._client, request, specs)
+        return in_one_pass(request, self.predict) if found is None else found
 
     def load(self, model: str) -> None:
         """Have the server load a model."""
