@@ -151,7 +151,7 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     ] = {}
     feature: Annotated[
         dict[str, str],
-        option("what a column is: review=text, code=column", "COLUMN=KIND", reads="pairs"),
+        option("what a column is: review=text, code=column", "COLUMN=KIND", reads="pairs", offer="kinds_of_columns"),
     ] = {}
     max_bad: MaxBad = 0.0
     augment: Annotated[

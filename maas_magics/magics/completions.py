@@ -9,6 +9,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
@@ -122,9 +123,22 @@ def names(typed: Typed) -> list[str]:
 
 
 def architectures(typed: Typed) -> list[str]:
-    """Registered architectures, and variables that hold modules."""
+    """Registered architectures, and variables that hold modules; behind a colon, folders."""
+    name, colon, ref = typed.word.partition(":")
+    if colon:
+        return [f"{name}:{place}" for place in paths(replace(typed, word=ref)) if place.endswith("/")]
     brought = _brought("maas_magics.architectures")
     return [*registered("maas_magics.core.architectures"), *brought, *held(typed, is_module)]
+
+
+def kinds_of_columns(typed: Typed) -> list[str]:
+    """Columns of the table or file, as ``review=``; behind that, what a column may be declared as."""
+    column, equals, _ = typed.word.partition("=")
+    if not equals:
+        return [f"{name}=" for name in columns_only(typed)]
+    package = "maas_magics.core.features.modalities"
+    recognised = [name for name, path in _modules(package) if "recognise" in _text(path)]
+    return [f"{column}={kind}" for kind in (*recognised, *_brought("maas_magics.modalities"), "column")]
 
 
 def settings(typed: Typed) -> list[str]:
@@ -177,11 +191,15 @@ def _brought(group: str) -> list[str]:
 
 def registered(package: str) -> list[str]:
     """Names of a package's modules that register a thing of their own name; nothing is imported."""
+    return [name for name, path in _modules(package) if f'.register("{name}")' in _text(path)]
+
+
+def _modules(package: str) -> list[tuple[str, str]]:
+    """Names of a package's modules and their files, in order; nothing is imported."""
     spec = find_spec(package.rpartition(".")[0])
     folder = package.rpartition(".")[2]
     places = [f"{place}/{folder}" for place in (spec.submodule_search_locations or [])] if spec else []
-    found = [(module.name, f"{place}/{module.name}.py") for place in places for module in pkgutil.iter_modules([place])]
-    return sorted(name for name, path in found if f'.register("{name}")' in _text(path))
+    return sorted((one.name, f"{place}/{one.name}.py") for place in places for one in pkgutil.iter_modules([place]))
 
 
 def _text(path: str) -> str:

@@ -602,6 +602,8 @@ def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: 
 
 # --- completion ---
 
+KINDS = ("audio", "column", "image", "spans", "text", "words")
+
 
 @pytest.mark.parametrize(
     ("text", "offered"),
@@ -653,8 +655,10 @@ def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: 
             "%train m --data df --model ",
             [
                 "bow",
+                "causal",
                 "cnn",
                 "fusion",
+                "gpt",
                 "hf",
                 "linear",
                 "mlp",
@@ -669,6 +673,11 @@ def test_a_text_in_quotes_is_one_row_and_never_run(cell: Run, ip: Any, failing: 
             ],
         ),
         ("%train m --data df --task multi", ["multiclass", "multilabel"]),
+        ("%train m --data df --model hf:", ["hf:weights/"]),
+        ("%train m --data df --model hf:wei", ["hf:weights/"]),
+        ("%train m --data df --feature c", ["code="]),
+        ("%train m --data df --feature code=", [f"code={kind}" for kind in KINDS]),
+        ("%train m --data df --feature code=te", ["code=text"]),
         ("%train m --loss hu", ["huber"]),
         ("%export kep", ["kept"]),
         ("%export kept --format ", ["onnx", "pt2", "safetensors"]),
@@ -697,6 +706,7 @@ def test_completion(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path("rows.csv").write_text("x,y z\n1,2\n")
+    Path("weights").mkdir()
     assert sorted(completions(ip, text)) == sorted(offered)
 
 
