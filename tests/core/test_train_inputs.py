@@ -193,3 +193,25 @@ def test_ids_that_a_module_looks_at_itself_are_its_own(lab):
     lab.train({"ids": ids}, np.arange(40) % 2, model=Bag(safe=True))
     lab.export()
     assert len(lab.predict({"ids": np.array([[-1, 0, 3]])})) == 1
+
+
+class Later(nn.Module):
+    """Looks up what is computed of its ids, which nobody can check beforehand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.last = nn.Embedding(10, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        found: Tensor = self.last(self.table(ids + 1).mean(1))
+        return found
+
+
+def test_what_a_graph_refuses_is_told_once(lab, capfd):
+    ids = np.random.default_rng(0).integers(0, 9, (40, 3))
+    lab.train({"ids": ids}, np.arange(40) % 2, model=Later())
+    lab.export()
+    capfd.readouterr()
+    with pytest.raises(DataError, match="cannot answer this"):
+        lab.predict({"ids": np.array([[9, 0, 3]])})
+    assert "onnxruntime" not in capfd.readouterr().err

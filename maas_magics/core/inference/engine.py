@@ -33,7 +33,7 @@ class Engine:
 
     def __init__(self, file: Path, shared: bool = False) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, and told once
         if (own := cores()) < (os.cpu_count() or 1):
             options.intra_op_num_threads = (
                 own  # ONNX Runtime counts those of the whole machine, which would wait in turns

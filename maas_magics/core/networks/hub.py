@@ -154,7 +154,8 @@ def check_offered(path: Path, ref: str) -> None:
     if not OPENS.get() and not _is_offered(path):
         raise ModelError(
             f"The service opens no pretrained network {ref!r}.",
-            f"Its owner names the folders that hold some: {OFFERED}=FOLDER in its environment.",
+            f"Its owner names the folders that hold some: {OFFERED}=FOLDER in its environment. Of this machine's own: "
+            f"os.environ[{OFFERED!r}] = 'FOLDER', %serve --stop, %connect local.",
         )
 
 
