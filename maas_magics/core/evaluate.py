@@ -179,7 +179,7 @@ def _scored(
         weighed.add(table)
         for note in beside.notes:
             notify(note)
-        values = _masks(predictor, table, _tags(predictor, table, values))
+        values = _masks(predictor, table, _tags(predictor, table, values, notify))
         predictor.answers.check_rows(values)
         _check_tags(predictor, table, values)
         known = predictor.answers.known(values)
@@ -300,7 +300,9 @@ def _scored_chunks(
     return found["decoded"], found["known"]
 
 
-def _tags(predictor: Predictor, table: pa.Table, values: Array) -> Array:
+def _tags(
+    predictor: Predictor, table: pa.Table, values: Array, notify: Callable[[str], None] = lambda text: None
+) -> Array:
     """Spans of texts as tags of words, for a model that learnt spans; any other target as it is."""
     column = next((feature.name for feature in predictor.processor.features if feature.spanned), "")
     if bool(column) != is_spanned(values) and len(values):
@@ -311,7 +313,7 @@ def _tags(predictor: Predictor, table: pa.Table, values: Array) -> Array:
         return values
     if column not in table.column_names:
         raise DataError(f"There is no column {column!r}.", did_you_mean(column, table.column_names))
-    return as_tags(table.column(column), values, column, predictor.answers.names[0])
+    return as_tags(table.column(column), values, column, predictor.answers.names[0], notify)
 
 
 def _masks(predictor: Predictor, table: pa.Table, values: Array) -> Array:

@@ -15,6 +15,7 @@ import pytest
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.events import Message
 from maas_magics.core.data.spanned import Span, Spans
 from maas_magics.core.features.spanned import as_tags
 from maas_magics.core.features.tokens import words_of
@@ -188,3 +189,12 @@ def bert(tmp_path: Path) -> Path:
     source.write_text(train_tokenizer(texts()["text"], 400))
     PreTrainedTokenizerFast(tokenizer_file=str(source), pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     return folder
+
+
+def test_spans_that_an_evaluation_widens_are_told(store: Path) -> None:
+    rows = texts(40)
+    maas.train("ner", data=rows, target="spans", epochs=1)
+    inside = [[{**one, "start": one["start"] + 1} for one in row] for row in rows.spans]
+    maas.evaluate("ner", rows.assign(spans=inside))
+    told = [event.text for event in maas.logs(maas.jobs()[0].id) if isinstance(event, Message)]
+    assert any("80 of 80 spans do not begin and end with words" in text for text in told)
