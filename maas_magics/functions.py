@@ -142,6 +142,9 @@ def predict(
     top_k: int | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] = (),
+    json: Any = None,
+    choice: str | Sequence[str] = (),
+    regex: str | None = None,
 ) -> Any:
     """Predict with a model.
 
@@ -173,6 +176,12 @@ def predict(
         Of the random numbers: the same text for the same seed.
     stop : str or sequence of str
         Texts before which an answer ends.
+    json : dict, str or bool, optional
+        Schema of the JSON that answers are; True for any object.
+    choice : sequence of str, optional
+        Texts one of which each answer is.
+    regex : str, optional
+        Regular expression that answers keep to.
 
     Returns
     -------
@@ -183,7 +192,8 @@ def predict(
         PredictRequest(
             model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv, column=column,
             max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop), json=json,
+            choice=(choice,) if isinstance(choice, str) else tuple(choice), regex=regex,
         )
     )  # fmt: skip
 

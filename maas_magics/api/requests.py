@@ -244,7 +244,7 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         Column of the prompts, of a model that writes; by default that which it learnt from, or the only one of texts.
     max_tokens : int or None
         Tokens of what is written at most; 256 by default.
-    temperature, top_p, top_k, seed, stop
+    temperature, top_p, top_k, seed, stop, json, choice, regex
         How tokens are chosen, as in `maas_magics.core.runtimes.text.sampler.TextParams`; the likeliest by default.
     """
 
@@ -271,13 +271,22 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
     top_k: Annotated[int | None, option("choose among as many of the likeliest tokens", "K")] = None
     seed: Annotated[int | None, option("of the random numbers: the same text for the same seed", "N")] = None
     stop: Annotated[tuple[str, ...], option("texts before which an answer ends", "TEXT")] = ()
+    json: Annotated[
+        Any,
+        option("schema that answers keep to, in a variable or as JSON; true for any object", "SCHEMA", reads="choice"),
+    ] = None
+    choice: Annotated[tuple[str, ...], option("texts one of which each answer is", "A,B", listed=True)] = ()
+    regex: Annotated[str | None, option("regular expression that answers keep to", "RE")] = None
 
     @property
     def sampling(self) -> dict[str, Any]:
         """What was said of how tokens are chosen, by name."""
-        named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "seed")}
+        named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "seed", "json", "regex")}
         found = {name: value for name, value in named.items() if value is not None}
-        return {**found, **({"stop": list(self.stop)} if self.stop else {})}
+        if found.get("json") in ("true", "True"):
+            found["json"] = True
+        lists = {"stop": list(self.stop), "choice": list(self.choice)}
+        return {**found, **{name: values for name, values in lists.items() if values}}
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):

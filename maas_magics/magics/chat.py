@@ -21,7 +21,7 @@ EACH = 0.05
 USUAL = 512
 """Tokens of an answer at most, where nothing is said."""
 
-SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop")
+SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "json", "choice", "regex")
 
 NOTES = {"length": " … (as many tokens as were wanted)", "cancelled": " … (stopped)"}
 """What stands behind an answer that did not end by itself."""
@@ -62,9 +62,7 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
         talks[name] = messages
         return None
     messages.append({"role": "user", "content": said})
-    params = {key: value for key, value in values.items() if key != "max_tokens"}
-    if "stop" in params:
-        params["stop"] = list(params["stop"])
+    params = PredictRequest(model=name, data=None, **values).sampling
     stream = magic.session.generate(
         GenerateRequest(
             model=name, data={"messages": messages}, params=params, max_steps=values.get("max_tokens", USUAL)

@@ -132,6 +132,9 @@ class Writing(msgspec.Struct, frozen=True):
     top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    json: Any = None
+    choice: tuple[str, ...] = ()
+    regex: str | None = None
 
 
 def _writing(params: Mapping[str, str], most: int) -> dict[str, Any]:

@@ -418,9 +418,34 @@ def test_a_penalty_keeps_tokens_from_coming_again() -> None:
     assert [made.choose(logits).value for _ in range(4)] == [300, 300, 301, 300]
 
 
+def test_answers_keep_to_a_form_whatever_is_likely(store: Path) -> None:
+    maas.train("verses", data=VERSES, task="language", epochs=1)
+    asked = {"temperature": 1.0, "seed": 1, "max_tokens": 60}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    for form in (schema, json.dumps(schema)):
+        for text in texts_of(maas.predict("verses", ["Jack"] * 4, json=form, **asked)):
+            assert isinstance(json.loads(text)["n"], int)
+    chosen = texts_of(maas.predict("verses", ["Jack"] * 6, choice=["up", "down the hill"], **asked))
+    assert set(chosen) <= {"up", "down the hill"}
+    for text in texts_of(maas.predict("verses", ["Jack"] * 4, regex="[A-C]{2}-[0-9]", **asked)):
+        assert len(text) == 4 and set(text[:2]) <= set("ABC") and text[2] == "-" and text[3].isdecimal()
+    with pytest.raises(OptionError, match="json=… is not a schema"):
+        maas.predict("verses", ["Jack"], json="{")
+
+
 @pytest.mark.parametrize(
     ("params", "why"),
     [
+        ({"json": {"type": "no"}}, "json=… is not valid"),
+        ({"regex": "("}, "regex=… is not valid"),
+        ({"choice": []}, "list of texts"),
+        ({"json": True, "choice": ["a"]}, "one form"),
+        ({"logprobs": -1}, "logprobs is -1"),
         ({"temperature": -1}, "temperature is -1"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"top_p": 1.5}, "top_p is 1.5"),

@@ -136,6 +136,55 @@ def test_an_answer_ends_before_its_stop(client: OpenAI, backend: LocalBackend) -
     assert found.choices[0].text == whole.partition(" of")[0] and found.choices[0].finish_reason == "stop"
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"enum": ["Jack", "Jill"]}, "pails": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["name", "pails"],
+    "additionalProperties": False,
+}
+
+
+def test_answers_keep_to_a_schema_a_choice_or_an_expression(client: OpenAI) -> None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "pails", "schema": SCHEMA}}
+    for seed in range(3):
+        found = client.chat.completions.create(
+            model="verses", messages=[{"role": "user", "content": "Tom and"}], response_format=form, seed=seed,
+            max_tokens=55,
+        )  # fmt: skip
+        told = json.loads(found.choices[0].message.content or "")
+        assert told["name"] in ("Jack", "Jill") and 0 <= told["pails"] <= 99 and set(told) == {"name", "pails"}
+        assert found.choices[0].finish_reason == "stop"
+        for extra, fits in (
+            ({"guided_choice": ["yes", "no, never"]}, lambda text: text in ("yes", "no, never")),
+            ({"guided_regex": "[0-9]{3}"}, lambda text: len(text) == 3 and text.isdecimal()),
+        ):
+            said = client.completions.create(model="verses", prompt="Tom", seed=seed, max_tokens=20, extra_body=extra)
+            assert fits(said.choices[0].text), said
+
+
+def test_logprobs_are_those_of_the_tokens_that_came(client: OpenAI, backend: LocalBackend) -> None:
+    asked: dict[str, Any] = {"model": "verses", "prompt": "Tom and", "max_tokens": 4, "temperature": 0}
+    found = client.completions.create(logprobs=3, **asked).choices[0]
+    assert found.logprobs is not None and found.logprobs.token_logprobs is not None
+    assert "".join(found.logprobs.tokens or []) == found.text == said(backend, "Tom and", 4)
+    for token, logprob, top in zip(
+        found.logprobs.tokens or [], found.logprobs.token_logprobs, found.logprobs.top_logprobs or [], strict=True
+    ):
+        assert max(top, key=lambda one: top[one]) == token and top[token] == logprob <= 0 and len(top) <= 3
+        assert sum(np.exp(list(top.values()))) <= 1 + 1e-6
+    parts = list(client.completions.create(logprobs=3, stream=True, **asked))
+    streamed = [one for part in parts for one in (part.choices[0].logprobs.tokens or [])]  # type: ignore[union-attr]
+    assert streamed == found.logprobs.tokens
+    chat = client.chat.completions.create(
+        model="verses", messages=[{"role": "user", "content": "Tom and"}], logprobs=True, top_logprobs=2, max_tokens=4,
+        temperature=0,
+    )  # fmt: skip
+    told = chat.choices[0].logprobs
+    assert told is not None and told.content is not None
+    assert [one.logprob for one in told.content] == found.logprobs.token_logprobs
+    assert all(len(one.top_logprobs) == 2 and bytes(one.bytes or []).decode() == one.token for one in told.content)
+
+
 def test_vectors_are_those_of_the_kernel(client: OpenAI, backend: LocalBackend) -> None:
     columns = backend.predict(PredictRequest(model="near", data=pd.DataFrame({"a": PROMPTS[:3]}))).columns
     wanted = np.asarray(next(iter(columns.values())))
@@ -171,7 +220,14 @@ def test_vectors_are_those_of_the_kernel(client: OpenAI, backend: LocalBackend) 
         ("chat/completions", {"model": "verses", "messages": [{"content": "a"}]}, 400, "no role"),
         ("chat/completions", {"model": "verses", "messages": "a"}, 400, "messages"),
         ("chat/completions", {"model": "verses", "messages": [{"role": "user", "content": "a"}],
-                              "response_format": {"type": "json_schema"}}, 400, "response_format"),
+                              "response_format": {"type": "json_schema"}}, 400, "response_format has no schema"),
+        ("chat/completions", {"model": "verses", "messages": [{"role": "user", "content": "a"}],
+                              "response_format": {"type": "xml"}}, 400, "'xml' is not known"),
+        ("chat/completions", {"model": "verses", "messages": [{"role": "user", "content": "a"}], "response_format":
+                              {"type": "json_schema", "json_schema": {"schema": {"type": "no"}}}}, 400, "not valid"),
+        ("completions", {"model": "verses", "prompt": "a", "guided_regex": "("}, 400, "regex=… is not valid"),
+        ("completions", {"model": "verses", "prompt": "a", "guided_choice": []}, 400, "list of texts"),
+        ("completions", {"model": "verses", "prompt": "a", "logprobs": 99}, 400, "logprobs is 99"),
         ("embeddings", {"model": "verses", "input": "a"}, 400, "makes no vectors"),
         ("embeddings", {"model": "near", "input": []}, 400, "input"),
         ("embeddings", {"model": "near", "input": "a", "dimensions": 3}, 400, "dimensions"),

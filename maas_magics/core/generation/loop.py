@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from maas_magics.api.errors import GenerationEnded, MaasError
 from maas_magics.api.stream import Chunk, Finish, Usage
@@ -232,7 +233,7 @@ class Loop:
             one.state.feed(value)
             finish = "length" if getattr(one.state, "full", False) else ""
         if finish == "length" and (rest := getattr(one.sampler, "rest", None)) is not None:
-            delta = (delta or "") + rest() or None
+            delta = _joined(delta, rest())
         if delta is None and not finish:
             return
         chunk = Chunk(one.index, delta, finish, Usage(one.state.size, one.steps) if finish else None)
@@ -240,6 +241,13 @@ class Loop:
         if finish:
             self._drop(one)
         one.chunks.put(chunk)
+
+
+def _joined(delta: Any, rest: Any) -> Any:
+    """The last delta with what was held back: texts, or dicts of a text and of lists."""
+    if isinstance(rest, dict):
+        return {name: (delta or {}).get(name, type(more)()) + more for name, more in rest.items()}
+    return (delta or "") + rest or None
 
 
 def _told(error: Exception) -> MaasError:

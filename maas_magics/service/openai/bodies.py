@@ -37,6 +37,9 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
+    guided_json: Any = None
+    guided_choice: list[str] | None = None
+    guided_regex: str | None = None
 
     @property
     def choices(self) -> int:
@@ -47,6 +50,16 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
     def most(self) -> int | None:
         """Tokens of an answer at most; as many as there is room for where it is None."""
         return self.max_tokens
+
+    @property
+    def form(self) -> Any:
+        """Schema that the answer keeps to; True for any object, None for no form."""
+        return self.guided_json
+
+    @property
+    def told(self) -> int | None:
+        """How many tokens are told beside each that comes; None where none is told."""
+        return None
 
     def params(self, place: int) -> dict[str, Any]:
         """Parameters of the answer of a place: each of several has a seed of its own.
@@ -65,6 +78,10 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "logit_bias": self.logit_bias,
+            "json": self.form,
+            "choice": self.guided_choice,
+            "regex": self.guided_regex,
+            "logprobs": self.told,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -76,6 +93,11 @@ class Completion(Sampled, frozen=True, kw_only=True):
     echo: bool | None = None
     logprobs: int | None = None
     suffix: str | None = None
+
+    @property
+    def told(self) -> int | None:
+        """How many tokens are told beside each that comes."""
+        return self.logprobs
 
     @property
     def most(self) -> int | None:
@@ -105,7 +127,35 @@ class Chat(Sampled, frozen=True, kw_only=True):
     max_completion_tokens: int | None = None
     response_format: dict[str, Any] | None = None
     logprobs: bool | None = None
+    top_logprobs: int | None = None
     tools: list[Any] | None = None
+
+    @property
+    def form(self) -> Any:
+        """Schema that the answer keeps to, by ``response_format``.
+
+        Raises
+        ------
+        OptionError
+            If it is not one.
+        """
+        asked = self.response_format or {}
+        kind = asked.get("type", "text")
+        if kind == "json_object":
+            return True
+        if kind == "json_schema":
+            told = asked.get("json_schema")
+            if not isinstance(told, dict) or "schema" not in told:
+                raise OptionError("response_format has no schema.", '{"type": "json_schema", "json_schema": {…}}')
+            return told["schema"]
+        if kind != "text":
+            raise OptionError(f"response_format {str(kind)[:40]!r} is not known.", "text, json_object, or json_schema")
+        return self.guided_json
+
+    @property
+    def told(self) -> int | None:
+        """How many tokens are told beside each that comes."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def most(self) -> int | None:
@@ -164,14 +214,8 @@ def read(body: bytes, kind: type[T]) -> T:
         raise OptionError(f"max_tokens is {found.most}; at least 1 was expected.", '"max_tokens": 16')
     if isinstance(found, Completion) and found.suffix:
         raise OptionError("suffix is not supported: a text is continued, not filled in.", "Leave it out.")
-    if isinstance(found, (Completion, Chat)) and found.logprobs:
-        raise OptionError("logprobs is not supported.", "Leave it out.")
-    if isinstance(found, Chat):
-        kinds = (found.response_format or {}).get("type", "text")
-        if kinds != "text":
-            raise OptionError(f"response_format {str(kinds)[:40]!r} is not supported.", '{"type": "text"}')
-        if found.tools:
-            raise OptionError("tools are not supported.", "Leave them out.")
+    if isinstance(found, Chat) and found.tools:
+        raise OptionError("tools are not supported.", "Leave them out.")
     return found
 
 

@@ -50,22 +50,43 @@ class Form:
         """Whether answers are messages."""
         return self.kind == "chat.completion"
 
-    def whole(self, texts: Sequence[str], ends: Sequence[str], usage: dict[str, int]) -> bytes:
+    def whole(self, answers: Sequence[Answer], usage: dict[str, int]) -> bytes:
         """All answers at once."""
         choices = []
-        for place, (text, end) in enumerate(zip(texts, ends, strict=True)):
+        for place, one in enumerate(answers):
+            text = one.text
             said = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.chat else {"text": text}
-            choices.append({"index": place, **said, "logprobs": None, "finish_reason": end})
+            told = self._logprobs(one.tokens, one.told)
+            choices.append({"index": place, **said, "logprobs": told, "finish_reason": one.end})
         return msgspec.json.encode({**self._head(self.kind), "choices": choices, "usage": usage})
 
-    def part(self, place: int, text: str | None, end: str | None, first: bool) -> bytes:
+    def _logprobs(self, tokens: Sequence[dict[str, Any]], told: bool) -> dict[str, Any] | None:
+        """Logarithms of tokens' shares in the form that a kind of answer has for them."""
+        if not told:
+            return None
+        if self.chat:
+            each = [
+                {**{name: value for name, value in one.items() if name != "top"}, "top_logprobs": one["top"]}
+                for one in tokens
+            ]
+            return {"content": each, "refusal": None}
+        texts = [one["token"] for one in tokens]
+        return {
+            "tokens": texts,
+            "token_logprobs": [one["logprob"] for one in tokens],
+            "top_logprobs": [{other["token"]: other["logprob"] for other in one["top"]} for one in tokens],
+            "text_offset": [len("".join(texts[:place])) for place in range(len(texts))],
+        }
+
+    def part(self, place: int, text: str | None, end: str | None, first: bool, tokens: Any = None) -> bytes:
         """A chunk of one answer, as an event."""
         if self.chat:
             delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text or first else {})}
             said: dict[str, Any] = {"delta": {**delta, **({"content": ""} if first and not text else {})}}
         else:
             said = {"text": text or ""}
-        choice = {"index": place, **said, "logprobs": None, "finish_reason": end}
+        told = self._logprobs(tokens or (), tokens is not None)
+        choice = {"index": place, **said, "logprobs": told, "finish_reason": end}
         return self._event({"choices": [choice]})
 
     def used(self, usage: dict[str, int]) -> bytes:
@@ -83,6 +104,32 @@ class Form:
 def usage_of(prompts: int, completion: int) -> dict[str, int]:
     """Tokens of prompts and of answers."""
     return {"prompt_tokens": prompts, "completion_tokens": completion, "total_tokens": prompts + completion}
+
+
+@dataclass
+class Answer:
+    """One answer, as far as it is there.
+
+    Attributes
+    ----------
+    text : str
+    tokens : list of dict
+        Those that came, with the logarithms of their shares, where they are told.
+    told : bool
+        Whether they are.
+    end : str
+        Why it ended.
+    """
+
+    text: str
+    tokens: list[dict[str, Any]]
+    told: bool = False
+    end: str = "stop"
+
+
+def parts_of(delta: Any) -> tuple[str, list[dict[str, Any]] | None]:
+    """Text of a chunk, and its tokens where they are told."""
+    return (delta["text"], delta["tokens"]) if isinstance(delta, dict) else (delta or "", None)
 
 
 class Answering:
@@ -166,12 +213,15 @@ async def gathered(form: Form, answering: Answering, before: Sequence[str]) -> b
     before : sequence of str
         What stands before each answer.
     """
-    texts, ends = [[one] for one in before], ["stop"] * len(before)
+    answers = [Answer(text, []) for text in before]
     async for place, chunk in answering.chunks():
-        if chunk.delta:
-            texts[place].append(chunk.delta)
-        ends[place] = end_of(chunk) or ends[place]
-    return form.whole(["".join(parts) for parts in texts], ends, answering.usage)
+        text, tokens = parts_of(chunk.delta)
+        one = answers[place]
+        one.text += text
+        one.tokens += tokens or []
+        one.told = one.told or tokens is not None
+        one.end = end_of(chunk) or one.end
+    return form.whole(answers, answering.usage)
 
 
 class EventStream(StreamingResponse):
@@ -230,10 +280,11 @@ class EventStream(StreamingResponse):
         try:
             async for place, chunk in self._answering.chunks():
                 first = place not in begun
-                text = (self._before[place] if first else "") + (chunk.delta or "")
+                said, tokens = parts_of(chunk.delta)
+                text = (self._before[place] if first else "") + said
                 begun.add(place)
-                if text or chunk.finish or first:
-                    await write(self._form.part(place, text, end_of(chunk), first))
+                if text or chunk.finish or first or tokens:
+                    await write(self._form.part(place, text, end_of(chunk), first, tokens))
             if self._usage:
                 await write(self._form.used(self._answering.usage))
         except MaasError as error:

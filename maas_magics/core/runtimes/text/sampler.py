@@ -14,6 +14,8 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.features.tokens import tokenizer
 from maas_magics.core.runtimes import Choice
+from maas_magics.core.runtimes.text.grammar import FORMS, Grammar
+from maas_magics.core.tasks.written import byte_of
 
 MOST_STOPS, LONGEST_STOP = 64, 1_000
 """Texts that an answer ends before, and letters of each."""
@@ -38,6 +40,11 @@ class TextParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Taken off the logit of a token that was chosen, once, and for each time.
     logit_bias : dict of str to float
         Added to the logits of tokens by their ids.
+    json, choice, regex
+        What the answer keeps to, one of them: JSON of a schema, or True for any object; one of several texts; a regular
+        expression.
+    logprobs : int or None
+        How many tokens that might have come are told beside each that came; chunks are then `TOLD`.
     """
 
     temperature: float = 0.0
@@ -48,7 +55,15 @@ class TextParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[str, float] = {}
+    json: Any = None
+    choice: list[str] | None = None
+    regex: str | None = None
+    logprobs: int | None = None
 
+
+TOLD = ("text", "tokens")
+"""Keys of a chunk with ``logprobs``: the letters that are certain, and a list of the tokens that came, each with its
+``token``, ``bytes`` and ``logprob``, and a list ``top`` of the likeliest in the same form."""
 
 RANGES = {
     "temperature": (0.0, 100.0),
@@ -57,6 +72,7 @@ RANGES = {
     "seed": (-(2**63), 2**64 - 1),
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
+    "logprobs": (0, 20),
 }
 
 
@@ -96,6 +112,9 @@ def parsed(params: Mapping[str, Any], size: int) -> TextParams:
             f"{len(stops):,} were given{', one of none' if '' in stops else ''}.",
             'stop="\\n"',
         )
+    forms = [form for form in FORMS if getattr(found, form) is not None]
+    if len(forms) > 1:
+        raise OptionError(f"An answer keeps to one form; {' and '.join(forms)} were given.", f"Drop {forms[1]}.")
     for token, bias in found.logit_bias.items():
         if not token.isdecimal() or int(token) >= size or not -100 <= bias <= 100:
             raise OptionError(
@@ -131,6 +150,10 @@ class TextSampler:
         self._held = ""  # those that may be the beginning of a stop
         self._bias = {int(token): bias for token, bias in asked.logit_bias.items()}
         self._counts: dict[int, int] = {}
+        form = next((form for form in FORMS if getattr(asked, form) is not None), "")
+        self._grammar = (
+            Grammar(feature.tokenizer, feature.size, feature.ends, form, getattr(asked, form)) if form else None
+        )
 
     def choose(self, output: Array) -> Choice:
         """The next token, and the letters that are certain now.
@@ -140,9 +163,21 @@ class TextSampler:
         output : ndarray, shape (vocabulary,)
             Logits.
         """
+        if self._grammar is not None:
+            output = self._grammar.masked(output)
         token = self._token(output)
+        if self._grammar is not None:
+            self._grammar.take(token)
+        choice = self._choice(token)
+        if self._params.logprobs is None:
+            return choice
+        told = [] if token in self._ends else [self._told(output, token)]
+        return choice._replace(delta={"text": choice.delta or "", "tokens": told})
+
+    def _choice(self, token: int) -> Choice:
+        """What a token comes to."""
         if token in self._ends:
-            return Choice(token, self.rest() or None, "stop")
+            return Choice(token, self._rest() or None, "stop")
         if self._params.presence_penalty or self._params.frequency_penalty:
             self._counts[token] = self._counts.get(token, 0) + 1
         self._ids.append(token)
@@ -156,8 +191,32 @@ class TextSampler:
         said = self._certain()
         return Choice(token, said or None)
 
-    def rest(self) -> str:
-        """Letters that were held back, where no more come: also those of bytes that are no whole letter."""
+    def _told(self, logits: Array, token: int) -> dict[str, Any]:
+        """A token that came, and the likeliest, with the logarithms of their shares."""
+        finite = logits[np.isfinite(logits)].astype(np.float64)
+        most = finite.max()
+        total = most + np.log(np.exp(finite - most).sum())
+        count = self._params.logprobs or 0
+        top = np.argsort(-logits, kind="stable")[:count]
+        return {
+            **self._named(token, float(logits[token] - total)),
+            "top": [self._named(int(one), float(logits[one] - total)) for one in top if np.isfinite(logits[one])],
+        }
+
+    def _named(self, token: int, logprob: float) -> dict[str, Any]:
+        text = self._tokenizer.decode([token], skip_special_tokens=False)
+        piece = self._tokenizer.id_to_token(token) or ""
+        known = byte_of()
+        whole = all(letter in known for letter in piece)
+        each = [known[letter] for letter in piece] if whole else list(text.encode())
+        return {"token": text, "bytes": each, "logprob": logprob}
+
+    def rest(self) -> Any:
+        """What was held back, where no more comes: also letters of bytes that are no whole letter."""
+        said = self._rest()
+        return {"text": said, "tokens": []} if self._params.logprobs is not None else said
+
+    def _rest(self) -> str:
         broken: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._written :] if self._ids else ""
         said, self._held, self._ids = self._held + broken, "", []
         return said

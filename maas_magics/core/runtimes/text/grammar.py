@@ -1,0 +1,122 @@
+"""Answers that keep to a form: JSON of a schema, one of several texts, a regular expression; by llguidance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from maas_magics.api.errors import OptionError, require
+from maas_magics.core.data.arrow import Array
+
+LONGEST = 100_000
+"""Letters of a form."""
+
+FORMS = ("json", "choice", "regex")
+
+
+class Grammar:
+    """Which tokens may come next, in one answer.
+
+    Parameters
+    ----------
+    source : str
+        The JSON of `tokenizer.json`.
+    size : int
+        Tokens that the network knows.
+    ends : sequence of int
+        Ids of tokens that end an answer.
+    form : {"json", "choice", "regex"}
+        What it keeps to.
+    told : Any
+        A schema, or True for any JSON object; several texts; a regular expression.
+
+    Raises
+    ------
+    OptionError
+        If the form is not valid.
+    """
+
+    def __init__(self, source: str, size: int, ends: Sequence[int], form: str, told: Any) -> None:
+        require("llguidance", "llguidance", f"{form}=…", "maas-magics[text]")
+        from llguidance import LLMatcher
+
+        if not ends:
+            raise OptionError(f"{form}=… needs a model that knows a token which ends a text.", "Leave it out.")
+        made: Any = LLMatcher
+        self._matcher = made(_tokens(source, size, tuple(ends)), _grammar(made, form, told))
+        if self._matcher.is_error():
+            why = str(self._matcher.get_error()).splitlines()[0][:200]
+            raise OptionError(f"{form}=… is not valid: {why}.", EXAMPLES[form])
+        self._size = size
+        self._mask = np.zeros((1, (size + 31) // 32), dtype=np.int32)
+
+    def masked(self, logits: Array) -> Array:
+        """Logits, minus infinity for tokens that may not come.
+
+        Parameters
+        ----------
+        logits : ndarray, shape (vocabulary,)
+            Of the next token.
+        """
+        from llguidance.numpy import fill_next_token_bitmask
+
+        fill: Any = fill_next_token_bitmask
+        fill(self._matcher, self._mask, 0)
+        there = np.unpackbits(self._mask.view(np.uint8), bitorder="little")[: self._size].astype(bool)
+        if self._matcher.is_error() or not there.any():
+            raise OptionError("The form leaves no token to choose.", "Simplify it.")
+        return np.where(there, logits[: self._size], -np.inf)
+
+    def take(self, token: int) -> None:
+        """Go on behind a token that was chosen.
+
+        Parameters
+        ----------
+        token : int
+            Its id.
+        """
+        self._matcher.consume_token(token)
+
+
+EXAMPLES = {"json": 'json={"type": "object"}', "choice": 'choice=["yes", "no"]', "regex": 'regex="[0-9]+"'}
+
+
+def _grammar(matcher: Any, form: str, told: Any) -> Any:
+    """A form as llguidance reads it."""
+    if form == "choice":
+        if not isinstance(told, (list, tuple)) or not told or not all(isinstance(one, str) and one for one in told):
+            raise OptionError("choice=… is a list of texts.", EXAMPLES[form])
+        text = "|".join(json.dumps(one, ensure_ascii=False) for one in told)
+        made = matcher.grammar_from_lark(f"start: {text}")
+    elif form == "regex":
+        if not isinstance(told, str) or not told:
+            raise OptionError("regex=… is a regular expression.", EXAMPLES[form])
+        text = told
+        made = matcher.grammar_from_regex(told)
+    else:
+        schema = {"type": "object"} if told is True else told
+        try:
+            schema = json.loads(schema) if isinstance(schema, str) else schema
+            text = json.dumps(schema)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"json=… is not a schema: {error}", EXAMPLES[form]) from None
+        if not isinstance(schema, dict):
+            raise OptionError("json=… is not a schema.", EXAMPLES[form])
+        # Without white space but one space behind a comma and a colon: a model in doubt would write it for ever.
+        made = matcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": False})
+    if len(text) > LONGEST:
+        raise OptionError(f"{form}=… has {len(text):,} letters; {LONGEST:,} at most were expected.", "Simplify it.")
+    return made
+
+
+@lru_cache(maxsize=8)
+def _tokens(source: str, size: int, ends: tuple[int, ...]) -> Any:
+    """A tokenizer as llguidance has it."""
+    from llguidance import LLTokenizer
+
+    made: Any = LLTokenizer
+    return made(source, n_vocab=size, eos_token=list(ends))
