@@ -11,6 +11,7 @@ import msgspec
 from maas_magics.api.signature import NUMPY
 from maas_magics.api.verbs import VERBS
 from maas_magics.service.gate import OPEN
+from maas_magics.service.openai.bodies import Chat, Completion, Embeddings
 
 Schema = dict[str, Any]
 
@@ -91,11 +92,23 @@ SCHEMAS: dict[str, Schema] = {
         max_steps={"type": "integer", "minimum": 1},
         timeout={"type": "number", "exclusiveMinimum": 0},
     ),
+    "OpenAIError": _object(
+        "error",
+        error=_object(
+            "message type param code",
+            message=TEXT,
+            type=TEXT,
+            param={"type": ["string", "null"]},
+            code={"type": ["string", "null"]},
+        ),
+    ),
     "Any": {},
 }
 
 _REQUESTS = [verb.request for verb in VERBS.values()]
-SCHEMAS |= msgspec.json.schema_components(_REQUESTS, ref_template="#/components/schemas/{name}")[1]
+_BODIES_OF_OPENAI = {"completion": Completion, "chat": Chat, "embeddings": Embeddings}
+_STRUCTS = [*_REQUESTS, *_BODIES_OF_OPENAI.values()]
+SCHEMAS |= msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")[1]
 
 BYTES: Schema = {"type": "string", "format": "binary"}
 REQUEST: Schema = BYTES | {
@@ -108,6 +121,7 @@ BINARY = "application/octet-stream"
 _BODIES: dict[str, tuple[str, Schema]] = {
     "inference": ("application/json", _of("Inference")),
     "generation": ("application/json", _of("Generation")),
+    **{name: ("application/json", _of(kind.__name__)) for name, kind in _BODIES_OF_OPENAI.items()},
     "object": ("application/json", {"type": "object"}),
     "request": ("application/msgpack", REQUEST),
     "rows": ("application/vnd.apache.arrow.stream", BYTES),
@@ -122,6 +136,7 @@ _QUERIES: dict[str, Schema] = {
     "top": WHOLE,
     "probabilities": {"type": "boolean"},
     "arrays": {"type": "boolean"},
+    "writing": TEXT | {"description": "How a model that writes is to write: JSON with max_tokens, temperature …"},
     "from": {"type": "string", "enum": ["table", "polars", "arrays", "csv", "file", "cell"]},
 }
 
@@ -178,12 +193,17 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/maas/v1/models/{ref}/aliases/{alias}", "put", "Give a version a name of its own.", 204, "", "", ""),
     ("/maas/v1/models/{ref}/exports/{variant}", "get", "Files of an export.", 200, "application/msgpack", "", ""),
     ("/maas/v1/models/{ref}/predict", "post", "Predict rows with a model.", 200, "application/vnd.apache.arrow.stream",
-     "rows", "top probabilities arrays from"),
+     "rows", "top probabilities writing arrays from"),
     ("/maas/v1/models/{ref}/generate", "post", "Begin an answer in chunks.", 200, "text/event-stream", "generation",
      "keep arrays from"),
     ("/maas/v1/generations/{id}", "get", "Resume an answer in chunks.", 200, "text/event-stream", "",
      "after header:last-event-id"),
     ("/maas/v1/generations/{id}", "delete", "Cancel an answer in chunks.", 204, "", "", ""),
+    ("/v1/models", "get", "Models that write, or make vectors of texts.", 200, "Any", "", ""),
+    ("/v1/models/{ref}", "get", "One of them.", 200, "Any", "", ""),
+    ("/v1/completions", "post", "Continue texts.", 200, "Any", "completion", ""),
+    ("/v1/chat/completions", "post", "Answer a conversation.", 200, "Any", "chat", ""),
+    ("/v1/embeddings", "post", "Make vectors of texts.", 200, "Any", "embeddings", ""),
     ("/maas/v1/data/{digest}", "head", "How much of some data is there.", 200, "", "", ""),
     ("/maas/v1/data/{digest}", "patch", "Send data.", 204, "", "bytes", "header:upload-offset header:upload-length"),
 )  # fmt: skip
@@ -191,6 +211,7 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
 
 def _operation(path: str, does: str, status: int, answer: str, body: str, takes: str) -> Schema:
     content: Schema = {}
+    error = "OpenAIError" if path.startswith("/v1/") else "Error"
     if answer in SCHEMAS:
         content = {"application/json": {"schema": _of(answer)}}
     elif answer:
@@ -209,7 +230,7 @@ def _operation(path: str, does: str, status: int, answer: str, body: str, takes:
         "parameters": parameters,
         "responses": {
             str(status): {"description": does, **({"content": content} if content else {})},
-            "default": {"description": "What was wrong.", "content": {"application/json": {"schema": _of("Error")}}},
+            "default": {"description": "What was wrong.", "content": {"application/json": {"schema": _of(error)}}},
         },
     }
     if path in OPEN:

@@ -254,6 +254,15 @@ def test_a_template_runs_in_a_sandbox_and_its_refusals_are_told() -> None:
 TABLE = pd.DataFrame({"q": ["a b", "c d"] * 9, "a": ["x", "y"] * 9, "n": range(18)})
 
 
+def test_a_model_that_writes_has_no_export_yet_and_says_so(store: Path) -> None:
+    maas.train("verses", data=pd.DataFrame({"t": VERSES}), target="t", task="language", epochs=1)
+    assert current().backend.models.get("verses").target == ("t",)
+    for asked in ({"format": "onnx"}, {"format": "safetensors"}, {"compress": "int8"}):
+        with pytest.raises(MaasError, match="writes token after token"):
+            maas.export("verses", **asked)  # type: ignore[arg-type]
+    assert maas.load("verses") is not None
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [

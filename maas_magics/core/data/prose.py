@@ -113,8 +113,10 @@ def columns_of(table: pa.Table, features: Sequence[str], target: str | None) -> 
         if not holds_prose(table.column(name).type):
             kind = table.column(name).type
             raise DataError(f"The column {name!r} holds {kind}; texts or conversations were expected.", "")
-    there = [name for name in table.column_names if holds_prose(table.column(name).type) and name != target]
-    named = list(features) or there
+    there = [name for name in table.column_names if holds_prose(table.column(name).type)]
+    if target and not features and there == [target]:  # the only text is what is learnt, and not an answer to another
+        return (target,)
+    named = list(features) or [name for name in there if name != target]
     if not named:
         raise DataError("No column holds texts or conversations.", "A language is learnt from a column of texts.")
     if len(named) > 1:

@@ -34,6 +34,7 @@ class Language(Task, frozen=True, tag="language"):
     task: ClassVar[TaskName] = "language"
     usual_link: ClassVar[Link] = "identity"
     runtime: ClassVar[str] = "text"
+    unexported: ClassVar[str] = "It writes token after token, which no file of one graph does"
     decision: ClassVar[Decision] = ""
     usual_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")
     metric_example: ClassVar[str] = "a function"
