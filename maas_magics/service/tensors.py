@@ -203,8 +203,18 @@ def _of_lists(
         raise DataError(f"The values of {name[:80]!r} are not a list.") from None
     raise DataError(
         f"The values of {name[:80]!r} are not {datatype} in the shape {list(shape)[:8]}.",
-        "Text is BYTES." if datatype == "BYTES" or "float" in told else _HINTS.get(datatype, _HINT) if null else "",
+        "Text is BYTES." if datatype == "BYTES" or "float" in told else _hint(datatype, null, told),
     ) from None
+
+
+def _hint(datatype: str, null: bool, told: str) -> str:
+    """What to send in place of whole numbers that are none."""
+    if null:
+        return _HINTS.get(datatype, _HINT)
+    return _TIMES if datatype == "INT64" and "got `str`" in told else ""
+
+
+_TIMES = "Numbers stand without quotes; a time is microseconds since 1970-01-01 in UTC."
 
 
 _HINT = "A missing value is null in FP32, FP64 and BYTES only."

@@ -150,3 +150,9 @@ def test_values_that_are_too_many_cost_little(part: bytes, datatype: str) -> Non
     with pytest.raises(DataError):
         of_json("x", datatype, (1, 64), data)
     assert time.process_time() - began < 2.0
+
+
+def test_a_time_in_quotes_is_told_what_it_is_sent_as() -> None:
+    with pytest.raises(DataError) as caught:
+        of_json("when", "INT64", (1, 1), b'["2024-01-01"]')
+    assert "microseconds since 1970-01-01" in caught.value.hint

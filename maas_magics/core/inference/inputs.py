@@ -54,7 +54,7 @@ def _fit(spec: TensorSpec, values: Array, missing: Collection[str]) -> Array:
             raise DataError(
                 f"The input {spec.name!r} is {DATATYPES.get(str(values.dtype), values.dtype)}; "
                 f"{spec.datatype} was expected.",
-                f"The model takes {spec}.",
+                f"The model takes {spec}{f', {spec.meaning}' if spec.meaning else ''}.",
             )
         values = values.astype(wanted)
     elif not values.flags.aligned:  # bytes as they came
