@@ -16,11 +16,13 @@ from maas_magics.api.specs import DataSpec
 from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.data.arrow import is_text
 from maas_magics.core.data.origin import origin_of
+from maas_magics.core.data.prose import prose_table
 from maas_magics.core.data.sources import Source, is_files, notes_of, open_source, typed
 from maas_magics.core.data.sources.arrays import of_column
 from maas_magics.core.data.sources.files import FileSource
 from maas_magics.core.data.stream import write_stream
 from maas_magics.core.data.target import TARGET
+from maas_magics.core.tasks.language import is_language
 from maas_magics.core.tasks.several import heads_of
 
 R = TypeVar("R", bound=Request[Any])
@@ -69,6 +71,9 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
             or (name == "validation" and is_named_split(value))
         ):
             continue
+        if isinstance(request, TrainRequest) and is_language(request.task):
+            value = prose_table(value, csv)
+            changes["csv"] = None
         if isinstance(value, tuple) and len(value) == 2 and not is_files(value):
             changes[name] = _rows(value[0], send), _target(value[1], send)
             continue

@@ -336,6 +336,19 @@ def test_the_same_cells_ask_a_service(service: Service, backend: LocalBackend) -
         assert list(here.columns["prediction"]) == list(away.columns["prediction"])
 
 
+def test_a_service_learns_a_language_from_files_and_conversations(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("\n\n".join(SENTENCES))
+    told = [[{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": f"{i + 1}."}] for i in range(40)]
+    with remote(service.url, service.token) as there:
+        for data in (str(tmp_path / "book.txt"), SENTENCES, pd.DataFrame({"messages": told})):
+            request = TrainRequest(name="sent", data=data, task="language", model="gpt", epochs=1)
+            found = there.submit(request).result(600)
+            assert found.info.task == "language" and found.info.iterative
+        chunks = list(there.generate(GenerateRequest(model="sent", data={"messages": told[0][:1]}, max_steps=3)))
+        assert chunks[-1].finish
+        there.models.delete("sent")
+
+
 def test_a_page_of_an_allowed_origin_may_ask(backend: LocalBackend) -> None:
     with in_thread(backend, Settings(origins=frozenset({"https://a.example"}))) as url:
         head = {"origin": "https://a.example", "access-control-request-method": "POST"}

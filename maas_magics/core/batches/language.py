@@ -30,8 +30,7 @@ from maas_magics.core.features.processor import Processor
 from maas_magics.core.features.token_blocks import blocks_of
 from maas_magics.core.features.tokens import tokenizer, train_byte_tokenizer
 from maas_magics.core.store.sample import TARGET, digest
-from maas_magics.core.tasks import tasks
-from maas_magics.core.tasks.language import Language
+from maas_magics.core.tasks.language import Language, is_language
 
 END_OF_TEXT = "<|endoftext|>"
 """The token between texts."""
@@ -45,8 +44,7 @@ KEPT = 200
 
 def of_language(specs: Specs) -> bool:
     """Whether a training is of a language."""
-    named = specs.task.task
-    return isinstance(named, str) and named in tasks and bool(tasks.get(named).runtime)
+    return is_language(specs.task.task)
 
 
 WRITERS = {"auto": "gpt", "hf": "causal"}

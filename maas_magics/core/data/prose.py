@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import as_text, is_text
+from maas_magics.core.data.media import OPENS
 from maas_magics.core.data.sources import open_source
 
 SUFFIXES = (".txt", ".md", ".text")
@@ -70,6 +71,8 @@ def _files(data: Any) -> list[Path]:
         paths = sorted(path for path in paths[0].rglob("*") if path.suffix.lower() in SUFFIXES)
     elif len(paths) < len(each) or not all(path.suffix.lower() in SUFFIXES for path in paths):
         return []
+    if not OPENS.get():
+        raise DataError("The service opens no files by their paths.", "Send the texts.")
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None and len(each) == 1:
         raise DataError(f"There is no file {str(missing)!r}.", "Check the path.")

@@ -114,6 +114,17 @@ class Language(Task, frozen=True, tag="language"):
         return self.constant_table(known[0]).double()
 
 
+def is_language(task: Any) -> bool:
+    """Whether a task that was requested is to learn a language.
+
+    Parameters
+    ----------
+    task : Any
+        Name of a task, or whatever else a request may hold.
+    """
+    return isinstance(task, str) and task in tasks and issubclass(tasks.get(task), Language)
+
+
 def mean_surprise(outputs: Tensor, target: Tensor) -> Tensor:
     """The mean surprise of tokens that count, in nats.
 
