@@ -166,7 +166,7 @@ class Session(Runs):
         if self._going:
             self.wait_for(request.model)
         info = self.backend.models.get(request.model)
-        if info.iterative:
+        if info.writes_to(request.data):
             return self.backend.generate(request)
         return in_one_pass(request, self.predict, info.ref)
 

@@ -87,6 +87,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         Whether an answer takes several passes, and comes in chunks.
     vector : bool
         Whether an answer is one vector, rather than several quantities.
+    streams : bool
+        Whether the answer to one row also comes in chunks, as `writes_to` has it.
     """
 
     name: str
@@ -106,6 +108,18 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     head_classes: dict[str, tuple[str, ...]] = {}
     iterative: bool = False
     vector: bool = False
+    streams: bool = False
+
+    def writes_to(self, data: Any) -> bool:
+        """Whether an answer comes in chunks: of a model in several passes, or of one that is given one file.
+
+        Parameters
+        ----------
+        data : Any
+            Of the request.
+        """
+        values = list(data.values()) if isinstance(data, dict) else [data]
+        return self.iterative or (self.streams and len(values) == 1 and isinstance(values[0], (bytes, bytearray)))
 
     @property
     def ref(self) -> str:

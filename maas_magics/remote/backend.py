@@ -237,7 +237,7 @@ class RemoteBackend:
     def generate(self, request: GenerateRequest) -> ChunkStream:
         """Begin an answer that comes in chunks."""
         check(request)
-        if self.models.get(request.model).iterative:
+        if self.models.get(request.model).writes_to(request.data):
             return generate(self._client, request)
         return in_one_pass(request, self.predict)
 

@@ -67,11 +67,11 @@ def generate_routes(
 
     def _begun(request: Request, body: bytes) -> ChunkStream:
         ref = request.path_params["ref"]
-        iterative = backend.models.get(ref).iterative
+        info = backend.models.get(ref)
         rows = request.headers.get("content-type", "").partition(";")[0].strip() == ARROW
-        if rows == iterative:
-            if iterative:
-                raise OptionError(f"{ref} answers in several passes; JSON was expected.", '{"inputs": …}')
+        if rows and info.iterative:
+            raise OptionError(f"{ref} answers in several passes; JSON was expected.", '{"inputs": …}')
+        if not rows and not info.iterative and not info.streams:
             raise OptionError(f"{ref} answers in one pass; rows as an Arrow stream were expected.", "Or use …/infer.")
         if rows:
             data = ReceivedRows(body, request.query_params.get("arrays") == "true", request.scope["hold"])

@@ -18,7 +18,7 @@ import torch
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, ExportError, ModelError, OptionError
-from maas_magics.api.requests import ImportRequest, PredictRequest
+from maas_magics.api.requests import GenerateRequest, ImportRequest, PredictRequest
 from maas_magics.core.networks.hub import OFFERED
 from maas_magics.core.tasks.errors_of_words import distance
 from maas_magics.core.tasks.written import words_of
@@ -130,14 +130,37 @@ def test_texts_are_those_of_transformers(folder: Path, store: Path) -> None:
     for one in (SOUNDS[1], paths[1], Path(paths[1])):
         assert list(maas.predict("whisper", one)) == wanted[1:2]
     assert list(maas.predict("whisper", SOUNDS[:2])) == wanted[:2]
-    (chunk,) = maas.generate("whisper", {"sound": SOUNDS[1]})
-    assert chunk.finish == "stop" and wanted[1] in str(chunk.delta)
+    (chunk,) = maas.generate("whisper", {"sound": SOUNDS[3]})  # longer than what is heard at once
+    assert chunk.finish == "stop" and chunk.delta == wanted[3]
+    (chunk,) = maas.generate("whisper", {"sound": SOUNDS[:2]})  # a table of rows, and not one of them
+    assert chunk.finish == "stop" and list(chunk.delta["prediction"]) == wanted[:2]
     truth = ["a b c", *wanted[1:5], "so it is"]
     rows = pd.DataFrame({"sound": SOUNDS, "said": truth})
     scored = maas.evaluate("whisper", rows, "said").values
     words = [distance(text.split(), said.split()) for text, said in zip(found["prediction"], truth, strict=True)]
     assert scored["wer"] == pytest.approx(sum(words) / sum(len(said.split()) for said in truth))
     assert maas.evaluate("whisper", rows[1:5], "said").values == {"wer": 0.0, "cer": 0.0}
+
+
+def test_a_text_arrives_token_by_token(folder: Path, store: Path) -> None:
+    maas.import_model(str(folder), "whisper")
+    wanted = list(maas.predict("whisper", {"sound": SOUNDS[:3]})["prediction"])
+    for data, text in zip(SOUNDS, wanted, strict=False):
+        *chunks, last = maas.generate("whisper", {"sound": data})
+        assert "".join(chunk.delta for chunk in [*chunks, last] if chunk.delta) == text
+        assert last.finish == "stop" and last.usage is not None and last.usage.steps > len(chunks) > 3
+        assert [chunk.index for chunk in (*chunks, last)] == list(range(len(chunks) + 1))
+    cut = list(maas.generate("whisper", SOUNDS[1], max_steps=5))
+    assert cut[-1].finish == "length" and cut[-1].usage is not None and cut[-1].usage.steps == 5
+    assert wanted[1].startswith("".join(chunk.delta or "" for chunk in cut).rstrip("\ufffd"))
+    stream = maas.generate("whisper", SOUNDS[1])
+    next(stream)
+    stream.close()
+    assert "".join(chunk.delta or "" for chunk in maas.generate("whisper", SOUNDS[0])) == wanted[0]
+    with pytest.raises(DataError, match="not a sound"):
+        maas.generate("whisper", {"sound": b"nothing of the kind"})
+    with pytest.raises(OptionError, match="takes no parameters"):
+        maas.generate("whisper", {"sound": SOUNDS[0]}, params={"temperature": 0.5})
 
 
 def test_what_cannot_be_is_said(folder: Path, store: Path, tmp_path: Path) -> None:
@@ -174,6 +197,8 @@ def test_a_service_answers_the_same(folder: Path, store: Path, tmp_path: Path, m
         remote = RemoteBackend(Client(service.url, lambda: service.token))
         remote.submit(request).result(600)
         theirs = remote.predict(asked).columns
+        remote.submit(ImportRequest(path=str(folder), name="spoken")).result(600)
+        *parts, last = remote.generate(GenerateRequest(model="spoken", data={"sound": SOUNDS[0]}))
         given = {"name": "sound", "datatype": "BYTES", "shape": [1, 1], "data": [base64.b64encode(SOUNDS[0]).decode()]}
         url = f"{service.url}/v2/models/whisper/infer"
         told = httpx2.post(url, json={"inputs": [given]}, headers=service.headers, timeout=120).json()["outputs"]
@@ -183,6 +208,10 @@ def test_a_service_answers_the_same(folder: Path, store: Path, tmp_path: Path, m
     ours = maas.predict("whisper", asked.data)
     for column in ("prediction", "words"):
         assert list(theirs[column]) == list(ours[column])
+    maas.import_model(str(folder), "spoken")
+    assert len(parts) > 3 and last.finish == "stop"
+    text = "".join(chunk.delta or "" for chunk in (*parts, last))
+    assert text == maas.predict("spoken", {"sound": SOUNDS[:1]})["prediction"][0]
     assert told[0]["data"] == [ours["prediction"][0]] and json.loads(told[1]["data"][0]) == ours["words"][0]
 
 

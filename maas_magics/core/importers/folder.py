@@ -130,6 +130,7 @@ def _model(request: ImportRequest, folder: HubFolder, found: Imported, params: d
         vector=task.of_pairs,
         lineage={"base": request.path, "weights": folder.digest, "revision": folder.revision, **versions()},
         iterative=bool(task.runtime),
+        streams=task.streams and len(task.specs) == 1,
     )
     manifest = Manifest(info=info, answers=task, params=params, plan={"imported": request.path}, runtime=task.runtime)
     return Model(manifest, processor, net.eval())

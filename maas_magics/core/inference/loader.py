@@ -17,6 +17,7 @@ from maas_magics.core.generation.loop import Loop
 from maas_magics.core.inference.later import add_export, is_awaited
 from maas_magics.core.inference.predictor import Predictor
 from maas_magics.core.inference.sessions import open_iterative
+from maas_magics.core.runtimes import IterativeSession
 from maas_magics.core.store.models import Store
 
 if TYPE_CHECKING:
@@ -165,6 +166,15 @@ class Loader:
     def _held(self) -> int:
         """Bytes of weights that are open."""
         return sum(self._sizes.values()) + sum(one.size for one in self._generators.values())
+
+    def watched(self, session: IterativeSession, ref: str) -> Loop:
+        """A loop of its own for one answer, which ends as those of models that generate do."""
+        loop = Loop(session, ref)
+        with self._lock:
+            if self._end is not None:
+                loop.end(self._end)
+            self._loops.add(loop)
+        return loop
 
     def loops(self) -> list[Loop]:
         """Loops of the models that generate."""

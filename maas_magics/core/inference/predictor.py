@@ -130,6 +130,11 @@ class Predictor:
         self._answering = answering_of(self.answers)
         self._spans = AnsweringSpans(self.answers) if any(feature.spanned for feature in features) else None
 
+    @property
+    def model(self) -> Model | None:
+        """The torch model that answers; None where an engine does."""
+        return self._model
+
     def decoded(self, raw: Sequence[Array]) -> Array:
         """Probabilities (n, classes), or predictions (n,) or (n, k), of raw arrays."""
         engine, model = self.engine, self._model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -84,6 +84,32 @@ class Transcriber(nn.Module):
                 found[row] = tokens
         most = max(1, *map(len, found))
         return torch.tensor([[*tokens, *[[0.0, UNTIMED, UNTIMED]] * (most - len(tokens))] for tokens in found])
+
+    def write(self, x: Tensor, put: Callable[[int], None]) -> None:
+        """Write down one recording that is heard at once, without seconds: each token goes to ``put`` as it is chosen.
+
+        Parameters
+        ----------
+        x : Tensor, shape (1, bands + 1, frames)
+            As of `forward`.
+        put : callable
+            Gets ids; may raise to end it.
+        """
+        from transformers.generation.streamers import BaseStreamer
+
+        class Streamer(BaseStreamer):
+            def put(self, value: Tensor) -> None:
+                if value.dim() == 1:  # else what it begins with
+                    put(int(value))
+
+            def end(self) -> None:
+                pass
+
+        mel, there = x[:, :-1], (x[:, -1] > 0.5).long()
+        with _suppress_warnings():
+            self.inner.generate(
+                mel, attention_mask=there, return_timestamps=False, do_sample=False, streamer=Streamer()
+            )
 
     def _written(self, mel: Tensor, there: Tensor) -> list[list[list[float]]]:
         long = mel.shape[-1] > self.window

@@ -92,6 +92,8 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """Whether rows are pairs of values that one network makes vectors of."""
     writes: ClassVar[bool] = False
     """Whether an answer is a text, of tokens that a network wrote."""
+    streams: ClassVar[bool] = False
+    """Whether the answer to one row may be had token by token."""
     runtime: ClassVar[str] = ""
     """Runtime that answers in several passes, one for each token; empty where one pass answers."""
     unexported: ClassVar[str] = ""

@@ -43,6 +43,7 @@ class Transcription(Task, frozen=True, tag="transcription", dict=True):
     task: ClassVar[TaskName] = "transcription"
     usual_link: ClassVar[Link] = "identity"
     writes: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
     decision: ClassVar[Decision] = ""
     usual_metrics: ClassVar[tuple[str, ...]] = ("wer", "cer")
     usual_monitor: ClassVar[str] = "wer"
