@@ -94,7 +94,8 @@ def _show(magic: Magic, stream: ChunkStream, answer: list[str]) -> None:
                 there.show("".join(answer), "")
                 shown = now
     finally:
-        there.show("".join(answer), NOTES.get(finish, ""))
+        note = NOTES.get(finish, "" if answer else "(the model ended its answer at once)")
+        there.show("".join(answer), note)
         there.end()
 
 

@@ -218,6 +218,8 @@ def test_conversations_are_learnt_by_their_template(store: Path) -> None:
     asked = maas.generate("chat", {"messages": told[0][:1]}, max_steps=3)
     by_text = maas.generate("chat", rendered(CHATML, told[0][:1], True, {}), max_steps=3)
     assert [chunk.delta for chunk in asked] == [chunk.delta for chunk in by_text]
+    answered = maas.predict("chat", pd.DataFrame({"messages": [told[0], told[0][:1]]}), max_tokens=3)
+    assert answered["prediction"][0] == answered["prediction"][1]  # what the assistant said is not given away
 
 
 def test_only_what_the_assistant_says_is_learnt() -> None:

@@ -99,8 +99,16 @@ def _prompts(table: pa.Table, generator: Generator, asked: str | None) -> list[s
         raise DataError(f"The column {name!r} holds {values.type}; texts were expected.", "--column NAME of texts")
     session: Any = generator.loop.session
     if is_conversation(values.type):
-        return [session.conversation(messages or []) for messages in values.to_pylist()]
+        return [session.conversation(_before_answer(messages or [])) for messages in values.to_pylist()]
     return texts_of(values)
+
+
+def _before_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A conversation up to what the assistant said last, where that is its end: it is what is to be written."""
+    end = len(messages)
+    while end > 1 and messages[end - 1].get("role") == "assistant":
+        end -= 1
+    return messages[:end]
 
 
 def _answers(prompts: Sequence[str], generator: Generator, request: PredictRequest, most: int, before: int) -> Array:
