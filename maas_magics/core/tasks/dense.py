@@ -63,7 +63,10 @@ class Dense(Multiclass, frozen=True, tag="dense"):
 
         Parameters
         ----------
-        found, counts : ndarray, shape (labels,)
+        found : ndarray, shape (labels,)
+            Labels, each once.
+        counts : ndarray, shape (labels,)
+            How often each is there.
         axes : tuple of int
             Shape of one row's target.
         names : tuple of str

@@ -144,7 +144,7 @@ class Listening:
         return [np.array(state.next()) for state in states]
 
 
-def heard(request: GenerateRequest, loader: Loader) -> ChunkReader | None:
+def transcribed(request: GenerateRequest, loader: Loader) -> ChunkReader | None:
     """Begin to write down one recording; None where a model does something else, or answers seconds as well.
 
     A recording that is longer than what is heard at once is one chunk: its last words may be heard anew.
