@@ -449,6 +449,17 @@ def test_answers_keep_to_a_form_whatever_is_likely(store: Path) -> None:
         maas.predict("verses", ["Jack"], json="{")
 
 
+def test_a_form_is_refused_where_the_letters_of_tokens_cannot_be_told() -> None:
+    from tokenizers import Tokenizer, decoders, models
+
+    made = Tokenizer(models.WordPiece({"[UNK]": 0, "yes": 1, "##es": 2, "[END]": 3}, unk_token="[UNK]"))
+    made.decoder = decoders.WordPiece()
+    known = ProseFeature("text", tokenizer=made.to_str(), size=4, begin=None, ends=(3,), block=8)
+    with pytest.raises(OptionError, match="No form can be kept with the model's tokenizer"):
+        TextSampler(known, {"choice": ["yes"]})
+    assert TextSampler(known, {}).choose(np.array([0, 5, 0, 0])).value == 1
+
+
 @pytest.mark.parametrize(
     ("params", "why"),
     [

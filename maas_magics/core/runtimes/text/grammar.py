@@ -119,4 +119,8 @@ def _tokens(source: str, size: int, ends: tuple[int, ...]) -> Any:
     from llguidance import LLTokenizer
 
     made: Any = LLTokenizer
-    return made(source, n_vocab=size, eos_token=list(ends))
+    try:
+        return made(source, n_vocab=size, eos_token=list(ends))
+    except ValueError as error:  # as of word pieces, whose letters it cannot tell
+        told = f"No form can be kept with the model's tokenizer: {str(error)[:120]}."
+        raise OptionError(told, "Leave it out; byte-level tokenizers can.") from None
