@@ -18,6 +18,7 @@ NAMES = (
     "finetune",
     "ladder",
     "pictures",
+    "sounds",
     "workers",
     "loaders",
     "checkpoints",
