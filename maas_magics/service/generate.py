@@ -18,7 +18,7 @@ from maas_magics.api.stream import ChunkStream
 from maas_magics.service.answers import Answers
 from maas_magics.service.gate import Visit
 from maas_magics.service.generations import LONGEST_KEEP, Generation, Generations
-from maas_magics.service.messages import Message, Receive, Send
+from maas_magics.service.messages import Message, Receive, Send, until_gone
 from maas_magics.service.models import ARROW
 from maas_magics.service.received import ReceivedRows
 from maas_magics.service.settings import Settings
@@ -160,15 +160,10 @@ class _Told(StreamingResponse):
         async def write(lines: bytes) -> None:
             await send({"type": "http.response.body", "body": lines, "more_body": True})
 
-        gone = asyncio.ensure_future(_until_gone(receive))
+        gone = asyncio.ensure_future(until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._generation.write_to(self._after, write, gone)
         finally:
             gone.cancel()
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -45,6 +45,12 @@ SLOW = 60.0
 """Seconds that a client may take for the next piece of a request."""
 
 
+async def until_gone(receive: Receive) -> None:
+    """Wait until a client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def read_body(visit: Visit, gate: Gate, receive: Receive, rows: RowThreads, limit: int = 0) -> Bytes:
     """The body of a request, as it was before it was compressed.
 

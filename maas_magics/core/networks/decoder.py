@@ -132,36 +132,6 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
             places="learnt",
         )
 
-    def as_llama(self, begin: int | None, end: int | None) -> dict[str, Any]:
-        """The ``config.json`` of a network without biases and norms of heads, as transformers reads it.
-
-        Parameters
-        ----------
-        begin, end : int or None
-            Ids of the tokens that begin and end a text.
-        """
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": self.vocabulary,
-            "hidden_size": self.width,
-            "intermediate_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.groups,
-            "head_dim": self.head,
-            "max_position_embeddings": self.positions,
-            "rope_theta": self.theta,
-            "rms_norm_eps": self.eps,
-            "tie_word_embeddings": self.tied,
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "mlp_bias": False,
-            "bos_token_id": begin,
-            "eos_token_id": end,
-            "torch_dtype": "float32",
-        }
-
 
 class Norm(nn.Module):
     """Root mean square norm (Zhang, Sennrich 2019)."""

@@ -14,10 +14,8 @@ from starlette.responses import StreamingResponse
 
 from maas_magics.api.errors import MaasError
 from maas_magics.api.stream import Chunk, ChunkStream
-from maas_magics.service.messages import Message, Receive, Send
-
-ALIVE = 10.0
-"""Seconds without a chunk after which a comment keeps the connection open."""
+from maas_magics.service.generations import ALIVE
+from maas_magics.service.messages import Message, Receive, Send, until_gone
 
 
 @dataclass(frozen=True)
@@ -260,7 +258,7 @@ class EventStream(StreamingResponse):
 
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         writing = asyncio.ensure_future(self._write(write))
-        gone = asyncio.ensure_future(_until_gone(receive))
+        gone = asyncio.ensure_future(until_gone(receive))
         try:
             while not writing.done():
                 done, _ = await asyncio.wait({writing, gone}, timeout=ALIVE, return_when=asyncio.FIRST_COMPLETED)
@@ -290,8 +288,3 @@ class EventStream(StreamingResponse):
         except MaasError as error:
             await write(b"data: %s\n\n" % self._refusal(error))
         await write(b"data: [DONE]\n\n")
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
