@@ -283,7 +283,7 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         """What was said of how tokens are chosen, by name."""
         named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "seed", "json", "regex")}
         found = {name: value for name, value in named.items() if value is not None}
-        if found.get("json") in ("true", "True"):
+        if isinstance(self.json, str) and self.json.strip().lower() == "true":
             found["json"] = True
         lists = {"stop": list(self.stop), "choice": list(self.choice)}
         return {**found, **{name: values for name, values in lists.items() if values}}

@@ -280,11 +280,12 @@ def test_a_model_that_writes_has_no_export_yet_and_says_so(store: Path) -> None:
         ({"data": TABLE, "features": "q", "params": {"block": 1}}, "block is 1"),
         ({"data": pd.DataFrame({"t": ["", None]})}, "empty"),
         ({"data": "nowhere.txt"}, "no file"),
+        ({"data": TABLE, "target": "a", "task": None, "model": "gpt"}, "gpt learns a language"),
     ],
 )
 def test_what_is_no_language_is_refused(given: dict[str, Any], why: str, store: Path) -> None:
     with pytest.raises(MaasError, match=why):
-        maas.train("bad", task="language", epochs=1, **given)
+        maas.train("bad", **{"task": "language", "epochs": 1, **given})
     assert not current().backend.models.list()
 
 

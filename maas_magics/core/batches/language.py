@@ -52,10 +52,20 @@ WRITERS = {"auto": "gpt", "hf": "causal"}
 
 
 def with_writer(specs: Specs) -> Specs:
-    """The same, with an architecture that writes, where a language is learnt: of ``hf:FOLDER`` ``causal:FOLDER``."""
-    if not of_language(specs) or not isinstance(specs.model.model, str):
+    """The same, with an architecture that writes, where a language is learnt: of ``hf:FOLDER`` ``causal:FOLDER``.
+
+    Raises
+    ------
+    OptionError
+        If such an architecture is named for something else.
+    """
+    if not isinstance(specs.model.model, str):
         return specs
     name, colon, ref = specs.model.model.partition(":")
+    if not of_language(specs):
+        if name in architectures and architectures.get(name).layout == "prose":
+            raise OptionError(f"{name} learns a language, from texts alone.", "--task language")
+        return specs
     return specs.having("model", model=f"{WRITERS.get(name, name)}{colon}{ref}")
 
 
