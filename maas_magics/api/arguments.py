@@ -159,7 +159,7 @@ def _taking(hint: Any) -> Take:
         return functools.partial(_plain, hint)
     if origin is Callable or origin is typing.get_origin(Callable[..., Any]) or hint is Callable:
         return _callable
-    if getattr(hint, "_is_protocol", False) and "__call__" in vars(hint):
+    if typing.Protocol in getattr(hint, "__mro__", ()) and "__call__" in vars(hint):
         return _callable
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, Mapping):

@@ -15,7 +15,6 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
-from maas_magics.core.inference.transcribing import transcribed
 
 
 def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
@@ -31,6 +30,8 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
     check(request)
     generator = loader.generator(request.model)
     if generator is None:
+        from maas_magics.core.inference.transcribing import transcribed
+
         written = transcribed(request, loader)
         return written if written is not None else in_one_pass(request, lambda asked: predict(asked, loader))
     inputs = one_row(generator.inputs, _as_text(generator.loop.session, request.data))

@@ -117,7 +117,7 @@ def test_the_repository_takes_words_that_say_nothing(body: bytes, here: LocalBac
     assert gone == [404] * 4 and there == [200] * 3 and ready == 503 and back == (200, 200)
 
 
-@pytest.mark.parametrize("path", ["/models", "/loaded", "/jobs", "/status", "/models/net"])
+@pytest.mark.parametrize("path", ["/loaded", "/jobs", "/status", "/models/net/versions"])
 def test_paths_of_ours_answer_where_they_were_for_one_release(path: str, here: LocalBackend) -> None:
     with in_thread(here) as url:
         new, old = (httpx2.get(f"{url}{prefix}/v1{path}") for prefix in ("/maas", ""))

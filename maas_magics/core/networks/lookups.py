@@ -32,7 +32,7 @@ class _Lookups(DispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        name = func._schema.name.partition("::")[2]
+        name = func.overloadpacket.__name__
         if name in TABLES:
             table, ids = (args[place] for place in TABLES[name])
             place = self._places.get(id(ids))
