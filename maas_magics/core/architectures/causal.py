@@ -94,12 +94,7 @@ def pretrained(ref: str) -> dict[str, Any]:
     """
     folder = open_folder(ref)
     DecoderConfig.of(folder.config, ref)
-    return {
-        "base": ref,
-        "digest": folder.digest,
-        "revision": folder.revision,
-        "config": json.dumps(dict(folder.config), sort_keys=True),
-    }
+    return folder.named(ref)
 
 
 def given(params: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -207,10 +207,7 @@ def pretrained(ref: str) -> dict[str, Any]:
     """
     folder = open_folder(ref)
     return {
-        "base": ref,
-        "digest": folder.digest,
-        "revision": folder.revision,
-        "config": json.dumps(dict(folder.config), sort_keys=True),
+        **folder.named(ref),
         **({"kind": kind} if (kind := kind_of(folder)) != "text" else _of_texts(folder)),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 
@@ -57,13 +56,7 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
     if isinstance(request.target, str) and len(found.task.names) == 1:
         found = replace(found, task=msgspec.structs.replace(found.task, names=(request.target,)))
     context.check_stop()
-    params = {
-        "base": request.path,
-        "digest": folder.digest,
-        "revision": folder.revision,
-        "config": json.dumps(dict(folder.config), sort_keys=True),
-        **found.params,
-    }
+    params = {**folder.named(request.path), **found.params}
     model = _model(request, folder, found, params)
     context.check_stop()
     sample = pa.table({found.feature.name: pa.nulls(0, pa.large_string()), TARGET: pa.nulls(0, pa.int64())})

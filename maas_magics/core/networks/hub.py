@@ -99,6 +99,17 @@ class HubFolder:
         said = found.get("pooling_mode") or ("cls" if cls and not mean else "mean" if mean and not cls else "")
         return str(said) if said in ("mean", "cls") else ""
 
+    def named(self, ref: str) -> dict[str, Any]:
+        """Hyperparameters that say which network it is: ``base``, ``digest``, ``revision`` and ``config``.
+
+        Parameters
+        ----------
+        ref : str
+            What it was opened by.
+        """
+        config = json.dumps(dict(self.config), sort_keys=True)
+        return {"base": ref, "digest": self.digest, "revision": self.revision, "config": config}
+
     def read(self, name: str) -> dict[str, Any]:
         """One of its files of JSON; empty where there is none.
 
