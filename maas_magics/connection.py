@@ -12,6 +12,9 @@ from maas_magics.api.errors import MaasError
 from maas_magics.api.place import default_place
 from maas_magics.endpoint import Endpoint
 
+PROTOCOLS = ("oip", "openai")
+"""What stands before the address of a server of another make, with a plus sign."""
+
 
 class Connection:
     """The one place that names backends; each is imported when it is requested.
@@ -62,7 +65,7 @@ class Connection:
         ----------
         where : str
             ``"kernel"``, ``"local"`` for this machine's service, the address of a service, or the address of any
-            server of the Open Inference Protocol with ``oip+`` before it.
+            server of the Open Inference Protocol with ``oip+``, or of OpenAI's API with ``openai+`` before it.
         token_file, certificate : str, optional
             File with the token for it, and with the certificate that it is known by.
 
@@ -81,9 +84,9 @@ class Connection:
             from maas_magics.remote.connect import check_url, token_for
 
             token = token_file or "$MAAS_TOKEN"
-            plain = where.removeprefix("oip+")
-            url = check_url(plain)
-            made = _reach(url, token_for(url, token_file), certificate, only_inference=plain != where)
+            protocol = next((name for name in PROTOCOLS if where.startswith(f"{name}+")), "")
+            url = check_url(where.removeprefix(f"{protocol}+"))
+            made = _reach(url, token_for(url, token_file), certificate, protocol)
         with self._lock:
             # The backend before stays open: jobs of it may be watched still.
             self._backend, self._remote, self._token = made, made is not None, token
@@ -100,7 +103,7 @@ class Connection:
         file = token_file(work)
         url = running.url
         awaited = lambda: is_meant(work, url)  # noqa: E731
-        return _reach(url, lambda: read_token(file), None, only_inference=False, awaited=awaited), str(file)
+        return _reach(url, lambda: read_token(file), None, awaited=awaited), str(file)
 
     def where(self) -> str:
         """Where requests run, for display."""
@@ -241,19 +244,26 @@ def _reach(
     url: str,
     token: Callable[[], str],
     certificate: str | None,
-    *,
-    only_inference: bool,
+    protocol: str = "",
     awaited: Callable[[], bool] = lambda: True,
 ) -> Backend:
     """A backend that has answered, and takes the token."""
     from maas_magics.remote.client import Client
 
+    if protocol == "openai":
+        from maas_magics.remote.openai import with_path
+
+        url = with_path(url)
     client = Client(url, token, certificate, awaited)
     try:
-        if only_inference:
+        if protocol == "oip":
             from maas_magics.remote.inference import InferenceBackend
 
             return InferenceBackend(client)
+        if protocol == "openai":
+            from maas_magics.remote.openai import OpenAIBackend
+
+            return OpenAIBackend(client)
         from maas_magics.remote.backend import RemoteBackend
 
         backend = RemoteBackend(client)

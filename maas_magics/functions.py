@@ -421,7 +421,7 @@ def connect(where: str = "local", *, token_file: str | None = None, certificate:
     ----------
     where : str
         ``"kernel"``, ``"local"`` (this machine's service, which is started where there is none), a URL, or
-        ``"oip+URL"`` for any server of the Open Inference Protocol.
+        ``"oip+URL"`` for any server of the Open Inference Protocol, ``"openai+URL"`` for one of OpenAI's API.
     token_file : str, optional
         File with the token; else the variable ``MAAS_TOKEN``, or the keyring.
     certificate : str, optional

@@ -47,7 +47,8 @@ class Runs(Connection):
         Parameters
         ----------
         where : str
-            ``"kernel"``, ``"local"``, the address of a service, or ``oip+`` and the address of another server.
+            ``"kernel"``, ``"local"``, the address of a service, or ``oip+`` or ``openai+`` and the address of another
+            server.
         token_file : str, optional
             File with the token of the service.
         certificate : str, optional

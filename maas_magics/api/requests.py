@@ -275,7 +275,9 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         Any,
         option("schema that answers keep to, in a variable or as JSON; true for any object", "SCHEMA", reads="choice"),
     ] = None
-    choice: Annotated[tuple[str, ...], option("texts one of which each answer is", "A,B", listed=True)] = ()
+    choice: Annotated[
+        tuple[str, ...], option("texts one of which each answer is", "A,B", reads="texts", listed=True)
+    ] = ()
     regex: Annotated[str | None, option("regular expression that answers keep to", "RE")] = None
 
     @property

@@ -6,6 +6,7 @@ on the way. Nothing here is pickled: what cannot be expressed in plain values do
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -85,6 +86,18 @@ class _Error(msgspec.Struct, frozen=True):
     error: str
     kind: str = "MaasError"
     hint: str = ""
+
+
+class _ForeignError(msgspec.Struct, frozen=True):
+    message: str
+    type: str | None = None
+    code: str | int | None = None
+
+
+class _Foreign(msgspec.Struct, frozen=True):
+    """An error in the form of OpenAI's API."""
+
+    error: _ForeignError
 
 
 def encode_request(request: Request[Any]) -> bytes:
@@ -240,10 +253,11 @@ def decode_error(data: bytes, otherwise: str) -> MaasError:
     otherwise : str
         Message of a `ServiceError` where ``data`` is not an error of ours.
     """
-    try:
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
         return _raised(msgspec.json.decode(data, type=_Error))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return errors.ServiceError(otherwise)
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        return _of_openai(msgspec.json.decode(data, type=_Foreign).error)
+    return errors.ServiceError(otherwise)
 
 
 def _told(error: BaseException) -> _Error:
@@ -251,6 +265,16 @@ def _told(error: BaseException) -> _Error:
         kind = next(base for base in type(error).__mro__ if base.__module__ == errors.__name__)
         return _Error(error.message, kind.__name__, error.hint)
     return _Error(f"It failed with {type(error).__name__}: {str(error)[:500]}".rstrip(": "))
+
+
+def _of_openai(found: _ForeignError) -> MaasError:
+    """An error in the form of OpenAI's API as one of ours."""
+    names = f"{found.type} {found.code}".lower()
+    kinds = {"not_found": errors.NotFound, "authentication": errors.Refused, "permission": errors.Refused}
+    kind = next((kind for name, kind in kinds.items() if name in names), None)
+    if kind is None:
+        kind = errors.OptionError if "invalid" in names or "badrequest" in names else errors.ServiceError
+    return kind(found.message[:1_000])
 
 
 def _raised(found: _Error) -> MaasError:

@@ -14,7 +14,8 @@ COMMAND = Command(
     (
         MagicOption(
             ("where",),
-            "kernel, local, https://host:port, or oip+https://host:port for any server of the Open Inference Protocol",
+            "kernel, local, https://host:port, oip+https://host:port for any server of the Open Inference Protocol, or "
+            "openai+https://host/v1 for any server of OpenAI's API",
             text,
             "WHERE",
             "?",
@@ -35,7 +36,8 @@ COMMAND = Command(
             offer=offers.files,
         ),
     ),
-    example="%connect local\n%connect https://gpu.example.org:8000 --token-file ~/gpu.token\n%connect kernel",
+    example="%connect local\n%connect https://gpu.example.org:8000 --token-file ~/gpu.token\n"
+    "%connect openai+http://127.0.0.1:8080/v1\n%connect kernel",
 )
 
 

@@ -48,6 +48,12 @@ def commas(names: Names, word: str) -> tuple[Any, ...]:
     return tuple(names.choice(part) for part in parts(word))
 
 
+def texts(names: Names, word: str) -> tuple[str, ...]:
+    """Texts separated by commas, or those of a list in a variable."""
+    held = None if isinstance(word, Quoted) else names.held(word)
+    return tuple(map(str, held)) if isinstance(held, (list, tuple)) else tuple(parts(word))
+
+
 def literal(word: str) -> Any:
     """A Python literal, several separated by commas as a tuple, else text."""
     try:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from maas_magics.api.backend import Inferred, Job, JobInfo
-from maas_magics.api.errors import DataError, MaasError, NotFound, OptionError, Refused, ServiceError
-from maas_magics.api.records import ModelRecord
-from maas_magics.api.requests import GenerateRequest, PredictRequest, Request
+from maas_magics.api.backend import Inferred
+from maas_magics.api.errors import DataError, MaasError, NotFound, OptionError, ServiceError
+from maas_magics.api.requests import GenerateRequest, PredictRequest
 from maas_magics.api.results import ModelInfo, Prediction
 from maas_magics.api.signature import NUMPY, Signature, TensorSpec
 from maas_magics.api.stream import ChunkStream
@@ -23,20 +22,18 @@ from maas_magics.core.features.of_spec import of_spec
 from maas_magics.core.features.processor import Processor
 from maas_magics.remote import generate_stream, oip
 from maas_magics.remote.client import Client
-from maas_magics.remote.job import AskingJob
+from maas_magics.remote.only_inference import OnlyInference, OnlyModels
 from maas_magics.remote.predictions import join
-
-R = TypeVar("R")
 
 ROWS = 4_096
 """Rows of one request."""
 
 
-class _Models:
-    """What a server reports of its models."""
+PROTOCOL = "the Open Inference Protocol"
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+
+class _Models(OnlyModels):
+    """What a server reports of its models."""
 
     def list(self) -> Sequence[ModelInfo]:
         """Models of the repository; none where the server does not list them."""
@@ -66,75 +63,21 @@ class _Models:
             signature=Signature(told.inputs, told.outputs),
         )
 
-    def versions(self, name: str) -> Sequence[ModelInfo]:
-        """The one that answers."""
-        return [self.get(name)]
 
-    def record(self, ref: str) -> ModelRecord:
-        """No such thing in the protocol."""
-        return _refuse("does not report how a model was trained")
-
-    def alias(self, ref: str, alias: str) -> None:
-        """No such thing in the protocol."""
-        _refuse("gives models no aliases")
-
-    def delete(self, ref: str) -> None:
-        """No such thing in the protocol."""
-        _refuse("removes no models")
-
-
-class _NoData:
-    """A server that takes no data ahead of a request."""
-
-    def offset(self, digest: str) -> int:
-        """Nothing is ever there."""
-        return 0
-
-    def append(self, digest: str, offset: int, chunk: bytes, total: int) -> int:
-        """No such thing in the protocol."""
-        return _refuse("keeps no data")
-
-
-class InferenceBackend:
+class InferenceBackend(OnlyInference):
     """Runs the models of a server.
 
     Parameters
     ----------
     client : Client
+        Speaks to the server.
     """
 
     def __init__(self, client: Client) -> None:
-        self._client = client
-        self.models = _Models(client)
-        self.data = _NoData()
+        super().__init__(client, PROTOCOL)
+        self.models = _Models(client, PROTOCOL)
         extensions = oip.server(client).extensions
         self._binary = any(name in extensions for name in oip.BINARY)
-
-    @property
-    def place(self) -> str:
-        """URL of the server."""
-        return self._client.url
-
-    def submit(self, request: Request[R], key: str = "") -> Job[R]:
-        """Predict many rows as a job; a server of this protocol has no other jobs."""
-        if not isinstance(request, PredictRequest):
-            word = type(request).__name__.removesuffix("Request").lower()
-            _refuse(f"does not {word}")
-        info = JobInfo("ask", f"predict {request.model}", request.model, "running", 0.0)
-        work: Any = AskingJob(info, lambda notify: self._predict(request, notify))
-        return work  # type: ignore[no-any-return]
-
-    def job(self, id: str) -> Job[Any]:
-        """It keeps no jobs."""
-        return _refuse("keeps no jobs")
-
-    def jobs(self) -> Sequence[JobInfo]:
-        """It keeps no jobs."""
-        return ()
-
-    def predict(self, request: PredictRequest) -> Prediction:
-        """Predict with a model."""
-        return self._predict(request, lambda done, total: None)
 
     def _predict(self, request: PredictRequest, notify: Any) -> Prediction:
         if request.top or request.probabilities:
@@ -184,26 +127,6 @@ class InferenceBackend:
         """Have the server unload a model."""
         self._client.request("POST", f"/v2/repository/models/{model}/unload", content=b"{}")
 
-    def publish(self, candidate: str, name: str) -> ModelInfo:
-        """No such thing in the protocol."""
-        return _refuse("publishes no models")
-
-    def exported(self, model: str, variant: str) -> Mapping[str, bytes]:
-        """No such thing in the protocol."""
-        return _refuse("hands out no files")
-
-    def traffic(self) -> Mapping[str, float]:
-        """Not reported."""
-        return {}
-
-    def loaded(self) -> Mapping[str, bool]:
-        """Models that the server lists."""
-        return {info.ref: True for info in self.models.list()}
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._client.close()
-
 
 def encode(specs: Sequence[TensorSpec], table: pa.Table, source: Source) -> dict[str, Array]:
     """Rows as the inputs that a server declares; where it declares none, each column as it is.
@@ -239,7 +162,3 @@ def _column(values: Array) -> Array:
     if values.ndim > 2:
         values = values.reshape(len(values), -1)
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-
-
-def _refuse(what: str) -> NoReturn:
-    raise Refused(f"A server of the Open Inference Protocol {what}.", "%connect a service of maas_magics, or kernel.")

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 
 import maas_magics as maas
 from maas_magics.core.features.chat import CHATML, rendered
+from maas_magics.remote.connect import stop_local
 from maas_magics.session import current
 
 TALKS = [
@@ -110,3 +111,32 @@ def test_a_saved_notebook_has_the_answer_without_a_widget(store: Path, monkeypat
     answer = said({"role": "user", "content": "After 3?"})
     assert output.data["text/plain"].startswith(answer) and "text/html" in output.data
     assert not any("widget" in kind for kind in output.data)
+
+
+def test_a_choice_is_of_whole_texts(cell: Callable[[str], Any], ip: InteractiveShell) -> None:
+    ip.user_ns["kinds"] = ["one, or two", "three"]
+    for typed, wanted in (("one,two", "one two"), ('"one,two"', "one two"), ("kinds", "one, or two|three")):
+        found = cell(f'%predict talker "After 4?" --choice {typed}')["prediction"][0]
+        assert found in wanted.split("|" if "|" in wanted else " ")
+
+
+def test_a_server_of_openais_api_is_asked_from_the_same_cells(
+    cell: Callable[[str], Any], store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell('%chat talker "After 3?" --max-tokens 8')
+    wanted = current().conversations["talker"]
+    text = cell('%predict talker "After 4?" --max-tokens 6')["prediction"][0]
+    endpoint = cell("%serve talker")
+    try:
+        cell(f"%connect openai+{endpoint.url} --token-file {endpoint.token}")
+        capsys.readouterr()
+        cell("%maas models")
+        assert "talker" in capsys.readouterr().out
+        cell('%chat talker "After 3?" --max-tokens 8')
+        assert current().conversations["talker"] == wanted
+        assert cell('%predict talker "After 4?" --max-tokens 6')["prediction"][0] == text
+        assert cell('%predict talker "After 4?" --choice one,two')["prediction"][0] in ("one", "two")
+        cell("%maas status")
+    finally:
+        cell("%connect kernel")
+        stop_local(store)

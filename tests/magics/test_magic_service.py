@@ -183,6 +183,8 @@ def test_a_training_of_a_killed_kernel_is_attached_and_stopped(
         ("http://198.51.100.1:8000", "would send the token and the data unencrypted"),
         ("http://127.0.0.1:9", "does not answer"),
         ("oip+http://127.0.0.1:9", "does not answer"),
+        ("openai+http://127.0.0.1:9/v1", "does not answer"),
+        ("openai+http://198.51.100.1:8000", "would send the token and the data unencrypted"),
         ("http://127.0.0.1:9 --token-file nowhere", "The token cannot be read"),
     ],
 )

@@ -23,6 +23,9 @@ PIECE = 8_000
 
 TEXT = "text"
 
+USUAL = 256
+"""Tokens of an answer to a row at most, where nothing is said."""
+
 
 class Part(NamedTuple):
     """A part of a text.
@@ -147,6 +150,55 @@ def texts_of(values: pa.ChunkedArray) -> list[str]:
     """Texts of a column, empty for what is missing."""
     found: list[str] = pc.fill_null(as_text(values), "").to_pylist()
     return found
+
+
+def prompts_of(table: pa.Table, known: str, asked: str | None) -> list[Any]:
+    """Texts to continue, and the messages of conversations.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows.
+    known : str
+        Column that the model learnt from: where it is there, it is meant; else the only one of texts.
+    asked : str or None
+        Column that was named.
+
+    Raises
+    ------
+    DataError
+        If no column holds prompts.
+    """
+    there = [name for name in table.column_names if holds_prose(table.column(name).type)]
+    name = asked or (known if known in there else there[0] if len(there) == 1 else "")
+    if name not in table.column_names:
+        shown = ", ".join(map(repr, table.column_names[:8]))
+        raise DataError(
+            f"The data has no column {name!r} of prompts; there is {shown}."
+            if name
+            else f"No column is {known!r}, which the model continues; there is {shown}.",
+            "--column NAME",
+        )
+    values = table.column(name)
+    if name not in there and not pa.types.is_null(values.type):
+        raise DataError(f"The column {name!r} holds {values.type}; texts were expected.", "--column NAME of texts")
+    if is_conversation(values.type):
+        return [messages or [] for messages in values.to_pylist()]
+    return texts_of(values)
+
+
+def before_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A conversation up to what the assistant said last, where that is its end: it is what is to be written.
+
+    Parameters
+    ----------
+    messages : list of dict
+        Each with its ``role`` and ``content``.
+    """
+    end = len(messages)
+    while end > 1 and messages[end - 1].get("role") == "assistant":
+        end -= 1
+    return messages[:end]
 
 
 def held_out(rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

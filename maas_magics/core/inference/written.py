@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.results import Prediction
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.prose import holds_prose, is_conversation, texts_of
+from maas_magics.core.data.prose import USUAL, before_answer, prompts_of
 from maas_magics.core.data.sources import Source
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Generator, Loader
 
 CHUNK = 256
 """Rows that are begun at a time."""
-
-USUAL = 256
-"""Tokens of an answer at most, where nothing is said."""
 
 
 def writes(ref: str, loader: Loader) -> bool:
@@ -82,33 +79,10 @@ def written(
 
 
 def _prompts(table: pa.Table, generator: Generator, asked: str | None) -> list[str]:
-    """Texts to continue: of the column that was named, of the one that the model learnt from, or of the only one."""
-    there = [name for name in table.column_names if holds_prose(table.column(name).type)]
-    known = generator.inputs[0].name
-    name = asked or (known if known in there else there[0] if len(there) == 1 else "")
-    if name not in table.column_names:
-        shown = ", ".join(map(repr, table.column_names[:8]))
-        raise DataError(
-            f"The data has no column {name!r} of prompts; there is {shown}."
-            if name
-            else f"No column is {known!r}, which the model continues; there is {shown}.",
-            "--column NAME",
-        )
-    values = table.column(name)
-    if name not in there and not pa.types.is_null(values.type):
-        raise DataError(f"The column {name!r} holds {values.type}; texts were expected.", "--column NAME of texts")
+    """Texts to continue; conversations as the texts that they are for the model."""
     session: Any = generator.loop.session
-    if is_conversation(values.type):
-        return [session.conversation(_before_answer(messages or [])) for messages in values.to_pylist()]
-    return texts_of(values)
-
-
-def _before_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A conversation up to what the assistant said last, where that is its end: it is what is to be written."""
-    end = len(messages)
-    while end > 1 and messages[end - 1].get("role") == "assistant":
-        end -= 1
-    return messages[:end]
+    found = prompts_of(table, generator.inputs[0].name, asked)
+    return [one if isinstance(one, str) else session.conversation(before_answer(one)) for one in found]
 
 
 def _answers(prompts: Sequence[str], generator: Generator, request: PredictRequest, most: int, before: int) -> Array:
