@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maas_magics.api.errors import DataError, OptionError, did_you_mean
 from maas_magics.core.batches.decoded import Seen
+from maas_magics.core.batches.leaking import leaking
 from maas_magics.core.batches.rows import Rows, taken
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.sources.arrays import column
@@ -108,6 +109,8 @@ class Prepared:
     """Of the training rows, classes included; None where all rows count alike."""
     notes: tuple[str, ...] = ()
     """Sentences that belong to the result."""
+    doubts: tuple[str, ...] = ()
+    """Warnings about the rows, which belong to the result."""
     ready: Ready | None = None
     """What is kept of the training rows that are encoded as they are requested."""
 
@@ -212,6 +215,7 @@ def prepare(
         givens=_givens(asked_target, train.target) if answers.parts else (),
         weights=None if lazy else _weights(train, validation if held is not None else None),
         notes=beside.notes,
+        doubts=leaking(processor, names, train, validation),
         ready=ready,
     )
 

@@ -22,6 +22,7 @@ from maas_magics.core.batches.blocks import Blocks, Spill, TensorLayout, check_r
 from maas_magics.core.batches.decoded import ON_DISK, keeps_of
 from maas_magics.core.batches.layout import by_ports, layout_of, standardises
 from maas_magics.core.batches.lazy import EncodedRows, given_out
+from maas_magics.core.batches.leaking import leaking
 from maas_magics.core.batches.masks import mask_layout, not_of_pixels
 from maas_magics.core.batches.prepare import (
     KEPT_BYTES,
@@ -37,7 +38,7 @@ from maas_magics.core.batches.prepare import (
     transformed,
     transformed_ready,
 )
-from maas_magics.core.batches.rows import VALIDATION_SHARE, held_share, texts_of
+from maas_magics.core.batches.rows import VALIDATION_SHARE, Rows, held_share, texts_of
 from maas_magics.core.batches.rows_on_disk import RowsOnDisk
 from maas_magics.core.batches.streamed_target import MaskTarget, OneTarget, SeveralTargets, StreamedTarget
 from maas_magics.core.data.arrow import Array
@@ -445,6 +446,7 @@ class Stream:
             given=given,
             givens=givens,
             notes=self._target.beside.notes,
+            doubts=leaking(processor, self._target.names, Rows(rows, values), None),
         )
 
     def _standardise(self, head: str) -> bool:

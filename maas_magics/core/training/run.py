@@ -149,7 +149,7 @@ class TrainingRun:
             summary=summary,
             parts=parts,
             rows=self._batches.rows,
-            warned=(*self._prepared.notes, form.doubt if form is not None else "", *doubts),
+            warned=(*self._prepared.notes, *self._prepared.doubts, form.doubt if form is not None else "", *doubts),
         )
         if self._checkpoints is not None:
             self._checkpoints.deliver()

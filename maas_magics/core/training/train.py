@@ -163,7 +163,7 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
     size, finds = said.budget.batch_size, said.find_batch_size
     if finds and isinstance(found.stream, Lazy):
         raise OptionError("A size of batches is found on rows that are encoded at once.", "--batch-size 64")
-    if doubt := labels_of_one_row(prepared.answers, rows):
+    for doubt in filter(None, (labels_of_one_row(prepared.answers, rows), *prepared.doubts)):
         context.notify(doubt, "warning")
     if named and architectures.get(found.chosen).learns:
         check_learns(specs, rows if finds else min(size, rows), rows, in_memory=found.stream is None)
