@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,48 @@ def test_another_process_makes_the_export_and_needs_no_torch(lab: Any) -> None:
     assert np.allclose(elsewhere(lab).predict({"x": X}, probabilities=True), asked(lab), atol=1e-6)
 
 
+def wait_for(look: Any) -> Any:
+    """What ``look`` finds, as soon as it finds something."""
+    until = time.monotonic() + 600
+    while not (found := look()):
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.02)
+    return found
+
+
+def test_the_graph_answers_at_once_and_the_export_takes_its_place(lab: Any) -> None:
+    learn(lab, module())
+    other = elsewhere(lab)
+    loader = other.session.backend.loader
+    first = asked(other)
+    engine = wait_for(lambda: loader.predictor("m").engine)
+    assert engine is not None and "exports/onnx/artifact.json" in files(lab)
+    assert np.allclose(first, asked(lab), atol=1e-6) and np.allclose(asked(other), first, atol=1e-6)
+
+
+def test_an_export_that_comes_after_the_model_was_closed_opens_nothing(lab: Any) -> None:
+    learn(lab, module())
+    loader = elsewhere(lab).session.backend.loader
+    assert loader.predictor("m").engine is None
+    loader.unload("m")
+    wait_for(
+        lambda: (
+            "exports/onnx/artifact.json" in files(lab)
+            and not any(thread.name == "export" for thread in threading.enumerate())
+        )
+    )
+    assert not loader.opened("m") and loader.loaded() == {"m:1": False}
+
+
+def test_an_export_in_the_background_ends_with_its_process(lab: Any) -> None:
+    learn(lab, module())
+    code = "import torch\nprint(maas.predict('m', {'x': np.ones((2, 4), 'float32')}).shape)"
+    done = program(code, lab.session.backend.place)
+    assert done.stdout == "(2,)\n", done.stderr
+    wait_for(lambda: not os.listdir(Path(lab.session.backend.place) / "tmp"))
+    assert "answers.zip" in files(lab)
+
+
 def test_a_process_that_is_killed_after_a_training_loses_nothing(lab: Any) -> None:
     code = """
 import os, signal
@@ -139,7 +183,7 @@ os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
     assert done.returncode not in (0, 1), done.stderr
     answers = asked(lab)
     assert answers.shape == (N, 3) and np.allclose(answers.sum(1), 1)
-    assert lab.session.backend.loader.predictor("m").engine is not None
+    assert wait_for(lambda: lab.session.backend.loader.predictor("m").engine) is not None
     assert lab.export(format="onnx").verification.rows > 0
 
 
@@ -205,7 +249,7 @@ def test_what_has_no_onnx_is_answered_from_its_graph_elsewhere(lab: Any, caplog:
     learn(lab, Through(lambda x: torch.special.i0e(x)))
     other = elsewhere(lab)
     assert np.allclose(asked(other), asked(lab), atol=1e-6)
-    assert "m:1 is answered by torch, for its ONNX export failed: " in caplog.text
+    wait_for(lambda: "m:1 is answered by torch, for its ONNX export failed: " in caplog.text)
     with pytest.raises(ExportError, match="torch cannot trace Through"):
         other.export(format="onnx")
     assert other.export(format="pt2").verification.max_abs_diff < 1e-5

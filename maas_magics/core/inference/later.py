@@ -7,7 +7,10 @@ that takes its process with it takes no other.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from maas_magics.api.child import python
@@ -38,17 +41,36 @@ def add_export(store: Store, name: str, version: int) -> bool:
         with staging(store.work) as work:
             folder = store.folder(name, version)
             command = python("maas_magics.core.exporters.later", str(folder), str(work), f"{name}:{version}")
-            try:
-                done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
-            except subprocess.TimeoutExpired:
-                return _failed(name, version, f"it took more than {SECONDS:,} seconds")
-            if done.returncode:
-                lines = done.stderr.decode(errors="replace").strip().splitlines()
-                return _failed(name, version, lines[-1] if lines else f"exit status {done.returncode}")
+            with _child(command) as child:
+                try:
+                    told = child.communicate(timeout=SECONDS)[1]
+                except subprocess.TimeoutExpired:
+                    return _failed(name, version, f"it took more than {SECONDS:,} seconds")
+            if child.returncode:
+                lines = told.decode(errors="replace").strip().splitlines()
+                return _failed(name, version, lines[-1] if lines else f"exit status {child.returncode}")
             store.storage.add(name, version, "exports/onnx", work / "onnx", replace=False)
     except StoreError as error:
         return _failed(name, version, error.message)
     return True
+
+
+@contextmanager
+def _child(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block, and with this process however that ends: its input is then at its end."""
+    theirs, ours = os.pipe()
+    try:
+        try:
+            child = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        finally:
+            os.close(theirs)
+        with child:
+            try:
+                yield child
+            finally:
+                child.kill()
+    finally:
+        os.close(ours)
 
 
 def _failed(name: str, version: int, why: str) -> bool:

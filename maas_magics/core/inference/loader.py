@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
+import sys
 import threading
 import weakref
 from collections import OrderedDict
@@ -72,6 +74,8 @@ class Loader:
         self._models: OrderedDict[tuple[str, int], Model] = OrderedDict()
         self._exporting = threading.Lock()
         self._unexportable: set[tuple[str, int]] = set()
+        self._in_background: set[tuple[str, int]] = set()
+        """Versions whose exports are being made while torch answers."""
 
     def keep(self, name: str, version: int, model: Model) -> None:
         """Keep a model that was just trained: a notebook's module can be had in no other way."""
@@ -188,19 +192,48 @@ class Loader:
         for loop in self.loops():
             loop.end(error)
 
-    def _open(self, key: tuple[str, int], variant: str = "") -> Predictor:
-        """Open a version, in place of the one that may be open; requests to that one still get their answers."""
+    def _open(self, key: tuple[str, int], variant: str = "", wait: bool = False) -> Predictor:
+        """Open a version, in place of the one that may be open; requests to that one still get their answers.
+
+        The graph of a module's answers is opened where its export is still to be made, which then begins; where
+        ``wait``, and in a process that would import torch for it, the export is made first.
+        """
         folder = self._store.folder(*key)
-        if is_awaited(folder) and key not in self._models and self._export(key):
-            folder = self._store.folder(*key)
+        meanwhile = False
+        if is_awaited(folder) and key not in self._models and key not in self._unexportable:
+            meanwhile = not wait and (self._shared or "torch" in sys.modules)
+            if not meanwhile and self._export(key):
+                folder = self._store.folder(*key)
         ref = f"{key[0]}:{key[1]}" + (f"@{variant}" if variant else "")
         found = Predictor(ref, folder, lambda: self._answering(key, folder), self._shared, variant)
+        if meanwhile and not is_awaited(self._store.folder(*key)):  # it was made while the graph was opened
+            return self._open(key, variant)
         with self._lock:
             self._predictors[*key, variant] = found
             self._sizes[*key, variant] = found.size
             while len(self._predictors) > 1 and (len(self._predictors) > MOST or self._held() > self.memory):
                 self._sizes.pop(self._predictors.popitem(last=False)[0])
+        if meanwhile:
+            self._begin_export(key)
         return found
+
+    def _begin_export(self, key: tuple[str, int]) -> None:
+        """Make the export of a module while the graph of its answers is what answers."""
+        with self._lock:
+            if key in self._in_background:
+                return
+            self._in_background.add(key)
+        logging.getLogger(__name__).info("%s:%d is answered by torch until its ONNX export is made", *key)
+
+        def make() -> None:
+            try:
+                with contextlib.suppress(MaasError):  # such as that of a version that was removed meanwhile
+                    if self._export(key) and (*key, "") in self._predictors:
+                        self._open(key)
+            finally:
+                self._in_background.discard(key)
+
+        threading.Thread(target=make, name="export", daemon=True).start()
 
     def _export(self, key: tuple[str, int]) -> bool:
         """Make the export of a module that another process has trained; once, however many wait for it."""
@@ -230,7 +263,7 @@ class Loader:
         key = self._store.resolve(ref)
         self._generators.pop(key, None)
         if self._open_generator(key) is None:
-            self._open(key, variant)
+            self._open(key, variant, wait=True)
         self._closed.discard(key)
 
     def unload(self, ref: str) -> None:
