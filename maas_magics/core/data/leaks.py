@@ -49,7 +49,7 @@ def leaks(table: pa.Table, target: Array) -> list[str]:
     answers = _answers(target)
     if answers is None or answers.max() < 1:
         return []
-    names = table.column_names
+    names: list[str] = table.column_names
     alone = len(names) == 1
     for rows in (slice(0, FIRST), slice(0, len(target))):  # a few first, for hardly any column passes those
         part = table.slice(0, rows.stop)
