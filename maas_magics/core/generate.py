@@ -44,8 +44,11 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
 
 def _as_text(session: Any, data: Any) -> Any:
     """Data for a model that writes: a conversation as the text that it is for the model."""
-    if isinstance(data, Mapping) and set(data) == {"messages"} and hasattr(session, "conversation"):
-        return session.conversation(data["messages"])
+    if isinstance(data, Mapping) and "messages" in data and hasattr(session, "conversation"):
+        if not set(data) <= {"messages", "tools", "calls"}:
+            named = ", ".join(sorted(map(repr, set(data) - {"messages", "tools", "calls"})))
+            raise DataError(f"A conversation has messages, tools and calls; {named} was given too.", "Leave it out.")
+        return session.conversation(data["messages"], data.get("tools") or (), data.get("calls", False))
     return data
 
 

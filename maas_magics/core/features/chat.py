@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.prose import Part
+from maas_magics.core.features.templates import names_in, run
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -18,11 +19,17 @@ CHATML = (
 MARKS = ("<|im_start|>", "<|im_end|>")
 """Its tokens around a message."""
 
-MOST = 2**20
-"""Letters of a text that a template makes."""
+CALL = "<tool_call>"
+"""What stands before a call of a tool, where a template says so; the answer may then begin behind it."""
 
 
-def rendered(template: str, messages: Sequence[Mapping[str, Any]], answer: bool, names: Mapping[str, Any]) -> str:
+def rendered(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    answer: bool,
+    names: Mapping[str, Any],
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The text of a conversation.
 
     Parameters
@@ -35,29 +42,34 @@ def rendered(template: str, messages: Sequence[Mapping[str, Any]], answer: bool,
         Whether an answer begins behind it.
     names : mapping
         What else the template may name.
+    tools : sequence of mapping
+        Functions that may be called, as OpenAI's API describes them.
 
     Raises
     ------
     DataError
-        If they are not a conversation, or the template refuses them.
+        If they are not a conversation, or the template refuses them or knows no tools.
     """
     plain = [_checked(message, place) for place, message in enumerate(messages)]
     if not plain:
         raise DataError("The conversation has no messages.", '[{"role": "user", "content": "…"}]')
+    if tools and "tools" not in names_in(template):
+        raise DataError("The template of the model's conversations knows no tools.", "Leave them out.")
     if not template:
         return "\n".join(str(message["content"]) for message in plain)
-    try:
-        parts, size = [], 0
-        for part in _compiled(template).generate(messages=plain, add_generation_prompt=answer, **names):
-            parts.append(part)
-            size += len(part)
-            if size > MOST:
-                raise DataError(f"The conversation has more than {MOST:,} letters.", "Send fewer messages.")
-        return "".join(parts)
-    except DataError:
-        raise
-    except Exception as error:  # a template raises what it likes
-        raise DataError(f"The model's template refuses the conversation: {str(error)[:200]}") from None
+    given = {"tools": list(tools)} if tools else {}
+    return run(template, {"messages": plain, "add_generation_prompt": answer, **names, **given})
+
+
+def opening(template: str) -> str:
+    """What an answer begins with that is a call of a tool.
+
+    Parameters
+    ----------
+    template : str
+        Jinja.
+    """
+    return f"{CALL}\n" if CALL in template else ""
 
 
 def turns(template: str, messages: Sequence[Mapping[str, Any]], names: Mapping[str, Any]) -> list[Part]:
@@ -95,23 +107,23 @@ def _checked(message: Any, place: int) -> dict[str, Any]:
     if isinstance(content, Sequence) and not isinstance(content, str):
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         content = "".join(part for part in parts if isinstance(part, str)) if None not in parts else None
-    if content is None and message.get("tool_calls"):
+    calls = message.get("tool_calls")
+    if content is None and calls:
         content = ""
     if not isinstance(content, str):
         raise DataError(f"The content of message {place} is not a text.", '{"role": "user", "content": "…"}')
-    return {**message, "content": content}
+    return {**message, "content": content, **({"tool_calls": [_called(one, place) for one in calls]} if calls else {})}
 
 
-@lru_cache(maxsize=16)
-def _compiled(template: str) -> Any:
-    """A template in the sandbox that transformers renders them in: it calls and changes nothing but plain values."""
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-
-    def refuse(text: str) -> None:
-        raise DataError(f"The model's template refuses the conversation: {text[:200]}")
-
-    made.globals["raise_exception"] = refuse
-    return made.from_string(template)
+def _called(call: Any, place: int) -> dict[str, Any]:
+    """A call with its arguments as values, as templates take them: OpenAI's API has them as JSON."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise DataError(f"A call of message {place} names no function.", '{"function": {"name": …, "arguments": "{}"}}')
+    given = function.get("arguments", {})
+    if isinstance(given, str):
+        try:
+            given = json.loads(given or "{}")
+        except (ValueError, RecursionError):
+            raise DataError(f"The arguments of a call of message {place} are not JSON.", '"arguments": "{}"') from None
+    return {**call, "function": {**function, "arguments": given}}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
 
 from maas_magics.api.errors import DataError, OptionError
+from maas_magics.service.openai.tools import Tools
 
 T = TypeVar("T", bound="Sampled")
 
@@ -120,7 +122,7 @@ class Completion(Sampled, frozen=True, kw_only=True):
         return texts
 
 
-class Chat(Sampled, frozen=True, kw_only=True):
+class Chat(Sampled, frozen=True, kw_only=True, dict=True):
     """A request for the next message of a conversation."""
 
     messages: list[dict[str, Any]]
@@ -129,16 +131,43 @@ class Chat(Sampled, frozen=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+
+    @cached_property
+    def functions(self) -> Tools | None:
+        """Functions that may be called; None where there are none, or none may be."""
+        if not self.tools:
+            if self.tool_choice not in (None, "none", "auto"):
+                raise OptionError("tool_choice asks for a call, and there are no tools.", '"tools": […]')
+            return None
+        found = Tools(self.tools, self.tool_choice, self.parallel_tool_calls is not False)
+        return None if self.tool_choice == "none" else found
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The conversation, as a model takes it."""
+        tools = self.functions
+        if tools is None:
+            return {"messages": self.messages}
+        return {"messages": self.messages, "tools": tools.given, "calls": tools.schema is not None}
 
     @property
     def form(self) -> Any:
-        """Schema that the answer keeps to, by ``response_format``.
+        """Schema that the answer keeps to, by ``tool_choice`` or ``response_format``.
 
         Raises
         ------
         OptionError
             If it is not one.
         """
+        answered = self._answered()
+        wanted = self.functions.schema if self.functions is not None else None
+        if wanted is not None and answered is not None:
+            raise OptionError("An answer is a call, or keeps to response_format.", "Drop one of them.")
+        return answered if wanted is None else wanted
+
+    def _answered(self) -> Any:
         asked = self.response_format or {}
         kind = asked.get("type", "text")
         if kind == "json_object":
@@ -214,8 +243,6 @@ def read(body: bytes, kind: type[T]) -> T:
         raise OptionError(f"max_tokens is {found.most}; at least 1 was expected.", '"max_tokens": 16')
     if isinstance(found, Completion) and found.suffix:
         raise OptionError("suffix is not supported: a text is continued, not filled in.", "Leave it out.")
-    if isinstance(found, Chat) and found.tools:
-        raise OptionError("tools are not supported.", "Leave them out.")
     return found
 
 

@@ -46,13 +46,13 @@ def openai_routes(
     async def completions(request: Request) -> Response:
         asked = read(await request.body(), Completion)
         before = [text if asked.echo else "" for text in asked.prompts for _ in range(asked.choices)]
-        return await _answer(request, asked, list(asked.prompts), before, chat=False)
+        return await _answer(request, asked, list(asked.prompts), before)
 
     async def chat(request: Request) -> Response:
         asked = read(await request.body(), Chat)
-        return await _answer(request, asked, [{"messages": asked.messages}], [""] * asked.choices, chat=True)
+        return await _answer(request, asked, [asked.data], [""] * asked.choices)
 
-    async def _answer(request: Request, asked: Sampled, data: list[Any], before: list[str], *, chat: bool) -> Response:
+    async def _answer(request: Request, asked: Sampled, data: list[Any], before: list[str]) -> Response:
         visit: Visit = request.scope["visit"]
         most = asked.most
         if most is not None and settings.max_steps and most > settings.max_steps:
@@ -60,11 +60,12 @@ def openai_routes(
         streams = await _begun(asked, data)
         visit.model = streams[0].model
         answering = Answering(streams, generations.end, asked.choices)
-        form = Form.of(chat, asked.model)
+        form = Form.of(isinstance(asked, Chat), asked.model)
+        tools = asked.functions if isinstance(asked, Chat) else None
         if not asked.stream:
-            return Response(await gathered(form, answering, before), media_type=JSON)
+            return Response(await gathered(form, answering, before, tools), media_type=JSON)
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-        return EventStream(form, answering, before, usage, lambda error: answers.refusal(visit, error)[2])
+        return EventStream(form, answering, before, usage, lambda error: answers.refusal(visit, error)[2], tools)
 
     async def _begun(asked: Sampled, data: list[Any]) -> Sequence[ChunkStream]:
         """A stream for each answer; none is left where one cannot begin."""

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from maas_magics.api.errors import MaasError
 from maas_magics.api.stream import Chunk, ChunkStream
 from maas_magics.service.generations import ALIVE
 from maas_magics.service.messages import Message, Receive, Send, until_gone
+from maas_magics.service.openai.tools import Held, Tools
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ class Form:
         """All answers at once."""
         choices = []
         for place, one in enumerate(answers):
-            text = one.text
-            said = {"message": {"role": "assistant", "content": text, "refusal": None}} if self.chat else {"text": text}
+            said: dict[str, Any] = {"text": one.text}
+            if self.chat:
+                message = {"role": "assistant", "content": one.text or (None if one.calls else ""), "refusal": None}
+                said = {"message": {**message, **({"tool_calls": one.calls} if one.calls else {})}}
             told = self._logprobs(one.tokens, one.told)
             choices.append({"index": place, **said, "logprobs": told, "finish_reason": one.end})
         return msgspec.json.encode({**self._head(self.kind), "choices": choices, "usage": usage})
@@ -87,6 +90,12 @@ class Form:
         choice = {"index": place, **said, "logprobs": told, "finish_reason": end}
         return self._event({"choices": [choice]})
 
+    def called(self, place: int, calls: Sequence[dict[str, Any]]) -> bytes:
+        """A chunk of one answer with the calls that it makes, as an event."""
+        told = [{"index": index, **call} for index, call in enumerate(calls)]
+        choice = {"index": place, "delta": {"tool_calls": told}, "logprobs": None, "finish_reason": None}
+        return self._event({"choices": [choice]})
+
     def used(self, usage: dict[str, int]) -> bytes:
         """The last chunk, which says what all answers took."""
         return self._event({"choices": [], "usage": usage})
@@ -117,12 +126,15 @@ class Answer:
         Whether they are.
     end : str
         Why it ended.
+    calls : list of dict
+        Calls of functions.
     """
 
     text: str
     tokens: list[dict[str, Any]]
     told: bool = False
     end: str = "stop"
+    calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 def parts_of(delta: Any) -> tuple[str, list[dict[str, Any]] | None]:
@@ -202,7 +214,11 @@ def end_of(chunk: Chunk) -> str | None:
     return {"stop": "stop", "length": "length", "cancelled": "stop"}.get(chunk.finish)
 
 
-async def gathered(form: Form, answering: Answering, before: Sequence[str]) -> bytes:
+CALLED = "tool_calls"
+"""Why an answer ends that calls a function."""
+
+
+async def gathered(form: Form, answering: Answering, before: Sequence[str], tools: Tools | None = None) -> bytes:
     """All answers, once they are there.
 
     Parameters
@@ -210,6 +226,8 @@ async def gathered(form: Form, answering: Answering, before: Sequence[str]) -> b
     form, answering
     before : sequence of str
         What stands before each answer.
+    tools : Tools or None
+        Functions that may be called.
     """
     answers = [Answer(text, []) for text in before]
     async for place, chunk in answering.chunks():
@@ -219,6 +237,10 @@ async def gathered(form: Form, answering: Answering, before: Sequence[str]) -> b
         one.tokens += tokens or []
         one.told = one.told or tokens is not None
         one.end = end_of(chunk) or one.end
+    if tools is not None:
+        for one in answers:
+            one.text, one.calls = tools.read(one.text)
+            one.end = CALLED if one.calls and one.end == "stop" else one.end
     return form.whole(answers, answering.usage)
 
 
@@ -234,6 +256,8 @@ class EventStream(StreamingResponse):
         Whether the last chunk says what they took.
     refusal : callable
         From an error to its JSON.
+    tools : Tools or None
+        Functions that may be called.
     """
 
     def __init__(
@@ -243,12 +267,14 @@ class EventStream(StreamingResponse):
         before: Sequence[str],
         usage: bool,
         refusal: Callable[[Exception], bytes],
+        tools: Tools | None = None,
     ) -> None:
         super().__init__(
             (), headers={"cache-control": "no-store", "x-accel-buffering": "no"}, media_type="text/event-stream"
         )
         self._form, self._answering, self._before = form, answering, before
         self._usage, self._refusal = usage, refusal
+        self._held = [Held(tools) for _ in before]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """Send them."""
@@ -279,10 +305,16 @@ class EventStream(StreamingResponse):
             async for place, chunk in self._answering.chunks():
                 first = place not in begun
                 said, tokens = parts_of(chunk.delta)
-                text = (self._before[place] if first else "") + said
+                text = (self._before[place] if first else "") + self._held[place].add(said)
+                rest, calls = self._held[place].rest() if chunk.finish else ("", [])
                 begun.add(place)
-                if text or chunk.finish or first or tokens:
-                    await write(self._form.part(place, text, end_of(chunk), first, tokens))
+                end = CALLED if calls and chunk.finish == "stop" else end_of(chunk)
+                if calls:
+                    await write(self._form.part(place, text + rest, None, first, tokens))
+                    await write(self._form.called(place, calls))
+                    await write(self._form.part(place, None, end, False))
+                elif text or rest or chunk.finish or first or tokens:
+                    await write(self._form.part(place, text + rest, end, first, tokens))
             if self._usage:
                 await write(self._form.used(self._answering.usage))
         except MaasError as error:

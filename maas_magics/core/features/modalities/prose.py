@@ -14,7 +14,7 @@ from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array, as_text, is_text
 from maas_magics.core.data.prose import Part
 from maas_magics.core.features.base import Feature
-from maas_magics.core.features.chat import rendered, turns
+from maas_magics.core.features.chat import opening, rendered, turns
 from maas_magics.core.features.fitting import FitConfig, Tell
 from maas_magics.core.features.mismatch import mismatch
 from maas_magics.core.features.modalities import Modality, modalities
@@ -93,22 +93,27 @@ class ProseFeature(Feature, frozen=True, kw_only=True, tag="prose"):
         (ids,) = self.ids([text])
         return ids if self.begin is None or ids[:1] == [self.begin] else [self.begin, *ids]
 
-    def conversation(self, messages: Sequence[Mapping[str, Any]], answer: bool = True) -> str:
-        """The text of a conversation.
+    def conversation(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = (), calls: bool = False
+    ) -> str:
+        """The text of a conversation, up to where an answer begins.
 
         Parameters
         ----------
         messages : sequence of mapping
             Each with its ``role`` and ``content``.
-        answer : bool
-            Whether an answer begins behind it.
+        tools : sequence of mapping
+            Functions that may be called, as OpenAI's API describes them.
+        calls : bool
+            Whether the answer is to be a call of one of them.
 
         Raises
         ------
         DataError
-            If they are not a conversation, or the template refuses them.
+            If they are not a conversation, or the template refuses them or knows no tools.
         """
-        return rendered(self.template, messages, answer, self._names)
+        text = rendered(self.template, messages, True, self._names, tools)
+        return text + opening(self.template) if calls else text
 
     def turns(self, messages: Sequence[Mapping[str, Any]]) -> list[Part]:
         """A conversation in parts, of which a network learns what the assistant says.

@@ -99,17 +99,23 @@ class TextSession:
         """
         return TextSampler(self.feature, params)
 
-    def conversation(self, messages: Any) -> str:
+    def conversation(self, messages: Any, tools: Any = (), calls: bool = False) -> str:
         """The text that a conversation is for the model, up to where its answer begins.
 
         Parameters
         ----------
         messages : list of dict
             Each with its ``role`` and ``content``.
+        tools : list of dict
+            Functions that may be called, as OpenAI's API describes them.
+        calls : bool
+            Whether the answer is to be a call of one of them.
         """
         if not isinstance(messages, (list, tuple)):
             raise DataError("A conversation is a list of messages.", '[{"role": "user", "content": "…"}]')
-        return self.feature.conversation(messages)
+        if not isinstance(tools, (list, tuple)) or not all(isinstance(tool, dict) for tool in tools):
+            raise DataError("Tools are a list of functions.", '[{"type": "function", "function": {"name": …}}]')
+        return self.feature.conversation(messages, tools, bool(calls))
 
     def start(self, inputs: Sequence[Array]) -> TextState:
         """Begin an answer to a text.
