@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -76,7 +79,7 @@ class Registry(Generic[T]):
 
     def _points(self) -> dict[str, EntryPoint]:
         """What other packages bring, not imported before it is requested."""
-        return {point.name: point for point in entry_points(group=self._group)} if self._group else {}
+        return dict(_points_of(self._group, _places())) if self._group else {}
 
     def __iter__(self) -> Iterator[str]:
         """Names of ours, then of what other packages bring, which are not looked for before."""
@@ -94,3 +97,20 @@ class Registry(Generic[T]):
             if only in ("", module.name):
                 importlib.import_module(f"{self._package}.{module.name}")
         self._loaded = self._loaded or not only
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Where packages are looked for, and when each was changed last: one that is installed or removed changes it."""
+    found = []
+    for place in sys.path:
+        try:
+            found.append((place, os.stat(place or ".").st_mtime_ns))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+@lru_cache(maxsize=32)
+def _points_of(group: str, places: tuple[tuple[str, int], ...]) -> Mapping[str, EntryPoint]:
+    """Entry points of a group by name: to look for them, files of every package are read."""
+    return {point.name: point for point in entry_points(group=group)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,18 @@ def test_another_package_adds_its_own_by_an_entry_point(package: str, tmp_path: 
     with pytest.raises(NotFound, match="no animal 'ox'") as caught:
         animals.get("ox")
     assert "fox" in caught.value.hint
+
+
+def test_a_package_that_is_installed_meanwhile_is_found(package: str, tmp_path: Path) -> None:
+    animals: Registry[type] = Registry("animal", package, f"zoo_{package}")
+    __import__(package)
+    assert "fox" not in animals.names() and "fox" not in animals.names()
+    info = tmp_path / "late_animals-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late-animals\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[zoo_{package}]\nfox = collections:OrderedDict\n")
+    os.utime(tmp_path, ns=(0, tmp_path.stat().st_mtime_ns + 1))  # where times are too coarse to show it
+    assert "fox" in animals.names() and animals.get("fox").__name__ == "OrderedDict"
 
 
 def test_a_registry_fills_itself(package: str) -> None:
