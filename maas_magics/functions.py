@@ -145,6 +145,8 @@ def predict(
     json: Any = None,
     choice: str | Sequence[str] = (),
     regex: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
 ) -> Any:
     """Predict with a model.
 
@@ -173,7 +175,7 @@ def predict(
     top_k : int, optional
         Tokens are chosen among as many of the likeliest.
     seed : int, optional
-        Of the random numbers: the same text for the same seed.
+        Of the random numbers: the same text or picture for the same seed.
     stop : str or sequence of str
         Texts before which an answer ends.
     json : dict, str or bool, optional
@@ -182,18 +184,24 @@ def predict(
         Texts one of which each answer is.
     regex : str, optional
         Regular expression that answers keep to.
+    steps : int, optional
+        Passes from noise to a picture, of a model that draws; 8 by default.
+    guidance : float, optional
+        How closely a picture keeps to its caption: 1 as the network says, 2 by default.
 
     Returns
     -------
-    table or ndarray
-        A table of the same library as ``data`` with its index kept, or an array for arrays.
+    table, ndarray or Pictures
+        A table of the same library as ``data`` with its index kept, or an array for arrays. Of a model that draws, a
+        list of pictures of Pillow for a caption or a list of them; in tables they are the bytes of PNG files.
     """
     return current().predict(
         PredictRequest(
             model=model, data=data, probabilities=probabilities, top=top, batch_size=batch_size, csv=csv, column=column,
             max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
             stop=(stop,) if isinstance(stop, str) else tuple(stop), json=json,
-            choice=(choice,) if isinstance(choice, str) else tuple(choice), regex=regex,
+            choice=(choice,) if isinstance(choice, str) else tuple(choice), regex=regex, steps=steps,
+            guidance=guidance,
         )
     )  # fmt: skip
 

@@ -20,6 +20,8 @@ from maas_magics.runs import Runs
 if TYPE_CHECKING:
     from torch import nn
 
+    from maas_magics.core.pictures import Pictures
+
 R = TypeVar("R")
 
 SLOW = 2.0
@@ -66,7 +68,9 @@ class Session(Runs):
         """
         if self._going:
             self.wait_for(request.model)
-        data = request.data
+        data, prompts = request.data, self._captions(request)
+        if prompts:
+            return self._drawn(msgspec.structs.replace(request, data=prompts))
         if isinstance(data, str) and self._is_text(data, request.model):
             data = self.read_text(data, request.model)
             request = msgspec.structs.replace(request, data=data)
@@ -104,9 +108,33 @@ class Session(Runs):
                 return source.restore({"": columns[wanted]})
             return source.restore(_of_heads(columns, self.backend.models.get(prediction.model), request))
         info = self.backend.models.get(prediction.model)
+        if info.draws:
+            from maas_magics.core.pictures import files_of
+
+            return source.restore({name: files_of(values) for name, values in columns.items()})
         if not request.probabilities:  # of each pixel they are many
             columns = {name: values for name, values in columns.items() if getattr(values, "ndim", 1) < 4}
         return source.restore(_flat(columns, info))
+
+    def _captions(self, request: PredictRequest) -> list[str]:
+        """Captions that are given as such, to a model that draws pictures: one, or a list of them."""
+        data = request.data
+        texts = [data] if isinstance(data, str) else list(data) if isinstance(data, (list, tuple)) else []
+        if not texts or not all(isinstance(one, str) for one in texts):
+            return []
+        if not self.backend.models.get(request.model).draws:
+            return []
+        return [] if isinstance(data, str) and not self._is_text(data, request.model) else texts
+
+    def _drawn(self, request: PredictRequest) -> Pictures:
+        """Pictures of captions."""
+        from maas_magics.core.data.sources import open_source
+        from maas_magics.core.pictures import Pictures
+
+        captions = request.data
+        source = open_source(self._prompts(captions, request.model))
+        prediction = self._asked(msgspec.structs.replace(request, data=source, csv=None), source.rows)
+        return Pictures(prediction.columns["prediction"], captions, prediction.model)
 
     def _show(self, source: Any, prediction: Prediction, show: Callable[[Highlighted], None]) -> None:
         from maas_magics.core.highlighting import highlighted
@@ -182,9 +210,12 @@ class Session(Runs):
         only_files : bool
             Whether arrays are no pictures.
         """
-        from maas_magics.core.gallery import answered
+        from maas_magics.core.gallery import answered, drawn
 
-        inputs = self.backend.models.get(request.model).signature.inputs
+        info = self.backend.models.get(request.model)
+        if info.draws:
+            return drawn(request, answers, info) if not only_files or hasattr(answers, "columns") else None
+        inputs = info.signature.inputs
         if only_files and not any(spec.meaning.startswith(FILES) for spec in inputs):
             return None
         return answered(request.data, request.csv, answers, request.model, only_files)

@@ -64,6 +64,7 @@ CORE = (
         "comparing",
         "searching",
         "highlighting",
+        "pictures",
         "gallery",
         "runtimes",
         "generation",

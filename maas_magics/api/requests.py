@@ -31,6 +31,9 @@ SPLITS = ("time", "group")
 """Kinds of splits that a column decides."""
 
 
+SAMPLED = ("temperature", "top_p", "top_k", "seed", "json", "regex", "steps", "guidance")
+"""Options of a prediction that say how tokens are chosen, or pictures drawn; besides lists."""
+
 IMPORTS = ("text-classification", "token-classification", "image-classification", "embedding")
 """Kinds of import of this package."""
 
@@ -246,6 +249,8 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         Tokens of what is written at most; 256 by default.
     temperature, top_p, top_k, seed, stop, json, choice, regex
         How tokens are chosen, as in `maas_magics.core.runtimes.text.sampler.TextParams`; the likeliest by default.
+    steps, guidance, seed
+        How pictures are drawn, as in `maas_magics.core.runtimes.pictures.sampler.PictureParams`.
     """
 
     model: Model
@@ -269,7 +274,7 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
     temperature: Annotated[float | None, option("0 for the likeliest token, 1 as likely as it is", "T")] = None
     top_p: Annotated[float | None, option("choose among the likeliest tokens that make up this share", "P")] = None
     top_k: Annotated[int | None, option("choose among as many of the likeliest tokens", "K")] = None
-    seed: Annotated[int | None, option("of the random numbers: the same text for the same seed", "N")] = None
+    seed: Annotated[int | None, option("of the random numbers: the same text or picture for the same seed", "N")] = None
     stop: Annotated[tuple[str, ...], option("texts before which an answer ends", "TEXT")] = ()
     json: Annotated[
         Any,
@@ -279,11 +284,13 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         tuple[str, ...], option("texts one of which each answer is", "A,B", reads="texts", listed=True)
     ] = ()
     regex: Annotated[str | None, option("regular expression that answers keep to", "RE")] = None
+    steps: Annotated[int | None, option("passes from noise to a picture, of a model that draws", "N")] = None
+    guidance: Annotated[float | None, option("how closely a picture keeps to its caption; 1 plainly", "G")] = None
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What was said of how tokens are chosen, by name."""
-        named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "seed", "json", "regex")}
+        """What was said of how tokens are chosen, or pictures drawn, by name."""
+        named = {name: getattr(self, name) for name in SAMPLED}
         found = {name: value for name, value in named.items() if value is not None}
         if isinstance(self.json, str) and self.json.strip().lower() == "true":
             found["json"] = True

@@ -110,6 +110,11 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     vector: bool = False
     streams: bool = False
 
+    @property
+    def draws(self) -> bool:
+        """Whether its answers are pictures that it draws."""
+        return self.iterative and [spec.datatype for spec in self.signature.outputs] == ["UINT8"]
+
     def writes_to(self, data: Any) -> bool:
         """Whether an answer comes in chunks: of a model in several passes, or of one that is given one file.
 

@@ -88,6 +88,9 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         Table, arrays, path or URL, torch ``Dataset`` or ``DataLoader``.
     target : Any
         Column name, several column names, or an array of the same length as ``data``.
+    text : str or None
+        Column of captions, where the target is the pictures that are to be drawn from them; the only column of texts
+        when None.
     validation : Any
         Share of the rows held out (0 ≤ share < 1), data of the same form as ``data``, or a column that decides:
         ``"time:COLUMN"`` or ``"time:COLUMN:SHARE"`` holds out the latest rows, ``"group:COLUMN"`` or
@@ -132,6 +135,9 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         option(
             "column to learn, several as a,b, or an array", "COLUMN", "--target", "-t", offer="columns", listed=True
         ),
+    ] = None
+    text: Annotated[
+        str | None, option("column of captions, of pictures that are drawn from them", "COLUMN", offer="columns_only")
     ] = None
     validation: Annotated[
         Any, option("share held out, time:COLUMN, group:COLUMN, or another table", "SHARE", offer="splits")

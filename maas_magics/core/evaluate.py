@@ -29,9 +29,11 @@ from maas_magics.core.features.masked import as_masks
 from maas_magics.core.features.spanned import as_tags
 from maas_magics.core.features.tagged import check_tags
 from maas_magics.core.features.unreadable import checks_for, readable, share_of
+from maas_magics.core.inference.drawn import draws
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.predictor import CHUNK, InSeveralPasses, Predictor
 from maas_magics.core.inference.surprise import surprise
+from maas_magics.core.inference.velocities import velocities
 from maas_magics.core.inference.worst import Worst
 from maas_magics.core.inference.written import writes
 from maas_magics.core.tasks import metrics as figures
@@ -53,6 +55,8 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     try:
         predictor = context.loader.predictor(request.model)
     except InSeveralPasses:
+        if draws(request.model, context.loader):
+            return _of_pictures(request, context)
         if not writes(request.model, context.loader):
             raise
         return _of_texts(request, context)
@@ -107,6 +111,24 @@ def _of_texts(request: EvaluateRequest, context: Context) -> Metrics:
         rows=table.num_rows,
         values=figures.evaluate(metrics, outputs, sizes, None),
         baseline=baseline(metrics, answers, sizes, None),
+    )
+
+
+def _of_pictures(request: EvaluateRequest, context: Context) -> Metrics:
+    """Score a model that draws, by the velocities that it answers to noisy pictures."""
+    name, version = context.store.resolve(request.model)
+    model = context.loader.model(name, version)
+    answers = model.manifest.answers
+    if request.target is not None and not isinstance(request.target, str):
+        raise OptionError("The target of a model that draws is the column of the pictures.", "--target picture")
+    outputs, wanted, rows = velocities(model, request.data, request.target, request.csv)
+    metrics = make_metrics(request.metrics or model.manifest.metrics, answers)
+    known = answers.truth(wanted)
+    return Metrics(
+        model=f"{name}:{version}",
+        rows=rows,
+        values=figures.evaluate(metrics, answers.table(outputs), known, None),
+        baseline=baseline(metrics, answers, known, None),
     )
 
 

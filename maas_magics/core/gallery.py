@@ -11,6 +11,8 @@ import torch
 
 from maas_magics.api.errors import DataError
 from maas_magics.api.gallery import MOST, Example, Gallery
+from maas_magics.api.requests import PredictRequest
+from maas_magics.api.results import ModelInfo
 from maas_magics.api.tables import format_number
 from maas_magics.core.data import media
 from maas_magics.core.data.arrow import Array, tensors
@@ -19,8 +21,10 @@ from maas_magics.core.features import augment
 from maas_magics.core.features.declared import declared
 from maas_magics.core.features.fitting import FitConfig, Layout
 from maas_magics.core.features.modalities import modalities, modality_of
+from maas_magics.core.features.pictures import opened
 from maas_magics.core.features.profile import TableProfile, image_like
 from maas_magics.core.features.thumbnails import LEAST, of_array, overlaid, tried
+from maas_magics.core.pictures import Pictures, examples
 
 VARIED = 5
 """Ways in which each row of a gallery of augmented rows is varied."""
@@ -58,6 +62,32 @@ def answered(data: Any, csv: str | None, answers: Any, model: str, only_files: b
                 shown = overlaid(shown[0], mask), b""
             found.append(Example(row=row, title=title, note=note, image=shown[0], audio=shown[1]))
     return Gallery(caption=f"{model}: {name}", examples=tuple(found)) if found else None
+
+
+def drawn(request: PredictRequest, answers: Any, info: ModelInfo) -> Gallery | None:
+    """The first pictures that a model has drawn, with their captions; None where none are among the answers.
+
+    Parameters
+    ----------
+    request : PredictRequest
+        Model and captions.
+    answers : Any
+        What was answered: `Pictures`, a table with a column ``prediction``, or an array.
+    info : ModelInfo
+        Of the model.
+    """
+    if isinstance(answers, Pictures):
+        return answers.gallery
+    table = next(iter(open_source(_first(answers)).chunks(MOST)), None)
+    if table is None or "prediction" not in table.column_names or isinstance(request.data, Iterator):
+        return None
+    asked = next(iter(open_source(_first(request.data), request.csv).chunks(MOST)))
+    name = request.column or info.signature.inputs[0].name
+    name = name if name in asked.column_names else asked.column_names[0]
+    captions = [str(one) for one in asked.column(name).to_pylist()]
+    files = enumerate(table.column("prediction").to_pylist())
+    pixels = [np.asarray(opened(media.file_bytes(value, "prediction", row))) for row, value in files]
+    return Gallery(caption=info.ref, examples=tuple(examples(np.stack(pixels), captions)))
 
 
 def _first(rows: Any) -> Any:

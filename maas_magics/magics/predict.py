@@ -23,6 +23,7 @@ COMMAND = Command(
         ),
     ),
     example='%predict penguins df.head()\n%predict sentiment "I love this"\n'
+    '%predict digits "three left of nine" --seed 1\n'
     "%%predict penguins\nisland,bill_length_mm\nDream,39.5",
     body="As a cell magic, the cell holds the rows: CSV with a header, JSON, or one JSON object a line.",
 )
@@ -40,7 +41,9 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     elif "data" not in values:
         raise OptionError("%predict needs rows.", f"%predict {name} df, or %%predict {name} and rows in the cell")
     elif isinstance(values["data"], Quoted):
-        values["data"] = magic.session.read_text(str(values["data"]), name)
+        text = str(values["data"])
+        draws = magic.session.backend.models.get(name).draws
+        values["data"] = [text] if draws else magic.session.read_text(text, name)
     if out and not out.isidentifier():
         raise OptionError(f"--out: {out!r} is not a variable name.", "--out answers")
     if out in magic.scope.locals:

@@ -16,7 +16,7 @@ from maas_magics.magics.shell import Magic
 from maas_magics.magics.words import Names
 
 GROUPS = {
-    "data": "data target validation weights drop features feature max_bad augment inputs class_weights balance "
+    "data": "data target text validation weights drop features feature max_bad augment inputs class_weights balance "
     "preprocess sample loader_workers cache csv stream",
     "network": "model params outputs freeze unfreeze probe lora",
     "training": "task pairs loss loss_weights optimizer optimizer_params lr weight_decay schedule schedule_params "

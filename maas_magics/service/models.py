@@ -135,6 +135,8 @@ class Writing(msgspec.Struct, frozen=True):
     json: Any = None
     choice: tuple[str, ...] = ()
     regex: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
 
 
 def _writing(params: Mapping[str, str], most: int) -> dict[str, Any]:

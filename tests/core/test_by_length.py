@@ -14,7 +14,7 @@ import maas_magics as maas
 from maas_magics.core.features.modalities.text import TextFeature
 from maas_magics.core.inference import predictor
 from maas_magics.core.inference.by_length import in_groups
-from maas_magics.core.inference.engine import Engine
+from maas_magics.core.runtimes.engine import Engine
 
 
 def asked(sizes: list[int], most: int, waste: int | None = None) -> list[list[int]]:

@@ -113,12 +113,12 @@ def fitting(layout: str) -> tuple[object, object]:
 
 
 OFFERED = {name: architectures.get(name) for name in architectures.names()}
-WRITES = "prose"
-"""Layout of the networks that learn a language, which have tests of their own."""
+OTHERS = ("prose", "captioned")
+"""Layouts of the networks that learn a language, or draw pictures, which have tests of their own."""
 SCRATCH = [
     name
     for name, offered in OFFERED.items()
-    if offered.pretrained is None and not offered.of_pixels and offered.layout != WRITES
+    if offered.pretrained is None and not offered.of_pixels and offered.layout not in OTHERS
 ]
 """Those that need no folder, and answer once a row."""
 
@@ -144,4 +144,4 @@ def test_an_architecture_says_how_it_is_trained(name: str) -> None:
     architecture = architectures.get(name)
     recipe = architecture.recipe(1000, Multiclass(("y",), ("a", "b", "c")))
     assert recipe.lr > 0 and recipe.epochs >= 1 and recipe.batch_size >= 1
-    assert architecture.network.__doc__ and architecture.layout in ("tabular", "flat", "image", "raw", "ports", "prose")
+    assert architecture.network.__doc__ and architecture.layout in ("tabular", "flat", "image", "raw", "ports", *OTHERS)

@@ -19,7 +19,7 @@ from maas_magics.api.errors import MaasError
 from maas_magics.api.requests import EvaluateRequest, PredictRequest, TrainRequest
 from maas_magics.core.data.sources import as_numpy, open_source
 from maas_magics.core.exporters import exporters
-from maas_magics.core.inference.engine import Engine
+from maas_magics.core.runtimes.engine import Engine
 from maas_magics.remote.backend import RemoteBackend
 from maas_magics.session import Session
 

@@ -22,6 +22,7 @@ from maas_magics.core.batches.inputs import chosen_of
 from maas_magics.core.batches.layout import as_array, by_ports, layout_of, one_by_name, standardises
 from maas_magics.core.batches.lazy import Lazy
 from maas_magics.core.batches.masks import has_pictures, not_of_pixels, with_masks
+from maas_magics.core.batches.noised import NoisedRows
 from maas_magics.core.batches.own_module import own_module
 from maas_magics.core.batches.pairs import declared_pairs, paired
 from maas_magics.core.batches.prepare import Counts, Prepared, prepare
@@ -64,7 +65,7 @@ class TrainingRows:
     rows: int
     learnt: Array
     prepared: Prepared
-    stream: Stream | Lazy | None = None
+    stream: Stream | Lazy | NoisedRows | None = None
 
     @contextmanager
     def batches(

@@ -102,7 +102,7 @@ class Onnx:
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open the file in ONNX Runtime."""
-        from maas_magics.core.inference.engine import Engine
+        from maas_magics.core.runtimes.engine import Engine
         from maas_magics.core.store.manifest import read_manifest
 
         engine = Engine(file)

@@ -58,6 +58,8 @@ class Feature(msgspec.Struct, frozen=True):
         Whether each pixel of a value may have an answer; see `mask`.
     spanned : bool
         Whether words of a text have answers, which are handed out as spans of its letters; see `answer`.
+    sampled : bool
+        Whether a sampler gives its values, pass after pass, and not the rows that are asked.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Feature(msgspec.Struct, frozen=True):
     answered: ClassVar[bool] = False
     spanned: ClassVar[bool] = False
     masked: ClassVar[bool] = False
+    sampled: ClassVar[bool] = False
 
     @property
     def augments(self) -> tuple[str, ...]:

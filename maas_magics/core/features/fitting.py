@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from maas_magics.core.features.base import Feature
 
-Layout = Literal["tabular", "flat", "raw", "image", "ports", "prose"]
+Layout = Literal["tabular", "flat", "raw", "image", "ports", "prose", "captioned"]
 """What the network gets.
 
 ``tabular``
@@ -25,6 +25,8 @@ Layout = Literal["tabular", "flat", "raw", "image", "ports", "prose"]
     As ``tabular``, and then the tensor of each column that reaches the network by itself: texts, pictures, sounds.
 ``prose``
     Blocks of tokens, int32 (n, 2, tokens): of a text that is continued, see `maas_magics.core.batches.language`.
+``captioned``
+    As ``ports``: a caption, a noisy picture and its time, see `maas_magics.core.batches.captioned`.
 """
 
 Tell = Callable[[str], None]

@@ -77,6 +77,11 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(feature.spec for feature in self.features)
 
     @property
+    def asked(self) -> tuple[TensorSpec, ...]:
+        """Raw inputs that rows have: all but those of a sampler."""
+        return tuple(feature.spec for feature in self.features if not feature.sampled)
+
+    @property
     def numbers(self) -> list[NumberLike]:
         """Features whose numbers stand side by side."""
         return [feature for feature in self.features if isinstance(feature, NumberLike)]

@@ -66,10 +66,10 @@ class Loader:
         self._predictors: OrderedDict[tuple[str, int, str], Predictor] = OrderedDict()
         self._sizes: dict[tuple[str, int, str], int] = {}
         self._closed: set[tuple[str, int]] = set()
-        self._generators: OrderedDict[tuple[str, int], Generator] = OrderedDict()
+        self._generators: OrderedDict[tuple[str, int, str], Generator] = OrderedDict()
         self._loops: weakref.WeakSet[Loop] = weakref.WeakSet()
         """Also those that another one took the place of, while something is on its way there."""
-        self._opening: dict[tuple[str, int], threading.Lock] = {}
+        self._opening: dict[tuple[str, int, str], threading.Lock] = {}
         self._end: MaasError | None = None
         self._models: OrderedDict[tuple[str, int], Model] = OrderedDict()
         self._exporting = threading.Lock()
@@ -101,6 +101,8 @@ class Loader:
             for key in [key for key in self._predictors if key[0] == name and version in (None, key[1])]:
                 del self._predictors[key]
                 self._sizes.pop(key, None)
+            for key in [key for key in self._generators if key[0] == name and version in (None, key[1])]:
+                del self._generators[key]
 
     def model(self, name: str, version: int) -> Model:
         """The torch model of a version."""
@@ -136,10 +138,10 @@ class Loader:
         ModelClosed
             If it was closed.
         """
-        key = self._store.resolve(ref)
-        if key in self._closed:
+        key = self._store.find(ref)
+        if key[:2] in self._closed:
             raise ModelClosed(f"The model {key[0]}:{key[1]} is not loaded.", "Load it first.")
-        if (*key, "") in self._predictors:
+        if (*key[:2], "") in self._predictors:
             return None
         found = self._generators.get(key)
         if found is None:
@@ -150,13 +152,15 @@ class Loader:
             self._opening.pop(key, None)
         return found
 
-    def _open_generator(self, key: tuple[str, int]) -> Generator | None:
-        folder = self._store.folder(*key)
-        opened = open_iterative(folder, self._shared)
+    def _open_generator(self, key: tuple[str, int, str]) -> Generator | None:
+        name, version, variant = key
+        folder = self._store.folder(name, version)
+        opened = open_iterative(folder, self._shared, variant)
         if opened is None:
             return None
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        found = Generator(Loop(opened[0], f"{key[0]}:{key[1]}"), opened[1], size)
+        ref = f"{name}:{version}" + (f"@{variant}" if variant else "")
+        found = Generator(Loop(opened[0], ref), opened[1], size)
         with self._lock:
             if self._end is not None:
                 found.loop.end(self._end)
@@ -259,12 +263,11 @@ class Loader:
 
     def load(self, ref: str) -> None:
         """Open a version, anew if it is open; undoes `unload`."""
-        *_, variant = self._store.find(ref)
-        key = self._store.resolve(ref)
+        key = self._store.find(ref)
         self._generators.pop(key, None)
         if self._open_generator(key) is None:
-            self._open(key, variant, wait=True)
-        self._closed.discard(key)
+            self._open(key[:2], key[2], wait=True)
+        self._closed.discard(key[:2])
 
     def unload(self, ref: str) -> None:
         """Close a version (``NAME:3``), or every version of a model (``NAME``), until it is loaded again."""
@@ -272,16 +275,14 @@ class Loader:
         versions = self._store.storage.versions(name) if ref == name else [version]
         self._closed.update((name, number) for number in versions)
         self.forget(name, None if ref == name else version)
-        for number in versions:
-            self._generators.pop((name, number), None)
         refs = {f"{name}:{number}" for number in versions}
         for loop in self.loops():
-            if loop.ref in refs:
+            if loop.ref.partition("@")[0] in refs:
                 loop.end(ModelClosed(f"The model {loop.ref} was unloaded.", "Load it, and try again."))
 
     def loaded(self) -> dict[str, bool]:
         """Versions that are open (True), or were closed (False)."""
         with self._lock:
             states = dict.fromkeys(self._closed, False) | dict.fromkeys((key[:2] for key in self._predictors), True)
-            states |= dict.fromkeys(self._generators, True)
+            states |= dict.fromkeys((key[:2] for key in self._generators), True)
         return {f"{name}:{version}": open for (name, version), open in states.items()}

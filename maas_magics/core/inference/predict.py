@@ -10,6 +10,7 @@ from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.results import Prediction
 from maas_magics.core.data.sources import open_source
+from maas_magics.core.inference.drawn import drawn, draws
 from maas_magics.core.inference.gather import gather
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predictor import InSeveralPasses
@@ -29,12 +30,17 @@ def predict(request: PredictRequest, loader: Loader, progress: Callable[[int, in
     try:
         predictor = loader.predictor(request.model)
     except InSeveralPasses:
+        if draws(request.model, loader):
+            return drawn(request, open_source(request.data, request.csv), loader, progress)
         if not writes(request.model, loader):
             raise
         return written(request, open_source(request.data, request.csv), loader, progress)
     said = {**request.sampling, "max_tokens": request.max_tokens, "column": request.column}
     if given := [name for name, value in said.items() if value is not None]:
-        raise OptionError(f"{predictor.ref} answers in one pass, and writes no text.", f"Leave out {', '.join(given)}.")
+        raise OptionError(
+            f"{predictor.ref} answers in one pass: it writes no text, and draws no picture.",
+            f"Leave out {', '.join(given)}.",
+        )
     if type(request.data) is np.ndarray and not request.top and request.batch_size is None:
         outputs = predictor.array(request.data)
         if outputs is not None and (not request.probabilities or "probabilities" in outputs):

@@ -22,12 +22,12 @@ from maas_magics.core.features.mismatch import check_ids
 from maas_magics.core.features.tokens import raw_texts
 from maas_magics.core.inference.answering import answering_of
 from maas_magics.core.inference.by_length import in_groups
-from maas_magics.core.inference.engine import Engine
 from maas_magics.core.inference.gather import gather, padded
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.sessions import open_one_pass
 from maas_magics.core.inference.spans import AnsweringSpans
 from maas_magics.core.runtimes import Session, unanswered
+from maas_magics.core.runtimes.engine import Engine
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_processor
 
 if TYPE_CHECKING:

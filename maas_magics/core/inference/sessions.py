@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from maas_magics.api.errors import MaasError, MissingDependency, NotFound, StoreError
+from maas_magics.api.errors import MaasError, MissingDependency, NotFound, OptionError, StoreError
 from maas_magics.api.signature import TensorSpec
 from maas_magics.core.runtimes import RUNTIMES, IterativeSession, Session
 from maas_magics.core.store.manifest import check_files, read_manifest
 
 
-def open_session(folder: Path, shared: bool) -> Session | IterativeSession:
-    """Open a version whose manifest names a runtime.
+def open_session(folder: Path, shared: bool, variant: str = "") -> Session | IterativeSession:
+    """Open a version whose manifest names a runtime, or an export of it.
 
     Raises
     ------
@@ -33,7 +34,12 @@ def open_session(folder: Path, shared: bool) -> Session | IterativeSession:
     except ImportError as error:
         raise MissingDependency(f"The runtime {manifest.runtime!r} of {ref} cannot be imported: {error}") from error
     try:
-        return runtime().open(folder, shared)
+        opener: Any = runtime()
+        if not variant:
+            return opener.open(folder, shared)  # type: ignore[no-any-return]
+        if not hasattr(opener, "open_variant"):
+            raise OptionError(f"{ref}@{variant} is a file that no engine here answers with.", f"{ref} answers.")
+        return opener.open_variant(folder, shared, variant)  # type: ignore[no-any-return]
     except MaasError:
         raise
     except Exception as error:  # whatever another package raises
@@ -41,12 +47,14 @@ def open_session(folder: Path, shared: bool) -> Session | IterativeSession:
         raise StoreError(f"{ref} cannot be opened: {why}", f"%maas rm {ref} removes it.") from error
 
 
-def open_iterative(folder: Path, shared: bool) -> tuple[IterativeSession, tuple[TensorSpec, ...]] | None:
-    """Open a version that answers in several passes, with its inputs; None for one that does not."""
+def open_iterative(
+    folder: Path, shared: bool, variant: str = ""
+) -> tuple[IterativeSession, tuple[TensorSpec, ...]] | None:
+    """Open a version that answers in several passes, or an export of it, with its inputs; None for any other."""
     info = read_manifest(folder).info
     if not info.iterative:
         return None
-    session = open_session(folder, shared)
+    session = open_session(folder, shared, variant)
     if not isinstance(session, IterativeSession):
         raise _wrong(folder, "several passes, and its runtime in one")
     return session, info.signature.inputs

@@ -166,7 +166,7 @@ def _manifest(
         baseline=history.baseline or _learnt_baseline(plan, prepared),
         created=time.time(),
         parameters=parameters,
-        signature=Signature(prepared.processor.specs, told or answers.specs),
+        signature=Signature(prepared.processor.asked, told or answers.specs),
         lineage={"seed": str(plan.seed), "data": prepared.digest, **versions()},
         iterative=bool(answers.runtime),
     )

@@ -14,6 +14,7 @@ import torch
 from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import BudgetSpec, Specs
 from maas_magics.core.architectures import Recipe, named_base
+from maas_magics.core.batches.captioned import with_painter
 from maas_magics.core.batches.language import with_writer
 from maas_magics.core.batches.pairs import with_pairs
 from maas_magics.core.losses.heads import parsed
@@ -38,7 +39,7 @@ def checked(request: TrainRequest) -> Specs:
     check_name(request.name)
     check_request(request)
     specs = specs_of(request)
-    specs = with_writer(specs)
+    specs = with_writer(with_painter(specs))
     if isinstance(specs.model.model, str):
         name, params = named_base(specs.model.model, specs.model.params)
         specs = specs.having("model", model=name, params=params)

@@ -16,6 +16,7 @@ from maas_magics.api.results import TrainedModel
 from maas_magics.api.specs import Specs
 from maas_magics.core.architectures import Recipe, architectures
 from maas_magics.core.batches import loaders
+from maas_magics.core.batches.captioned import captioned_rows, of_pictures
 from maas_magics.core.batches.changed import with_answers
 from maas_magics.core.batches.language import language_rows, of_language
 from maas_magics.core.batches.lazy import Lazy
@@ -119,6 +120,8 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
         data = specs.data
     if of_language(specs):
         found = language_rows(specs, context.notify)
+    elif of_pictures(specs):
+        found = captioned_rows(specs, context.notify)
     else:
         found = training_rows(specs, meant, context.notify, lambda: _pause(context))
     choice = None

@@ -142,7 +142,7 @@ def _told(info: ModelInfo, name: str) -> dict[str, Any]:
 def _writes(info: ModelInfo) -> bool:
     """Whether a model writes texts: it reads one, and answers in several passes."""
     texts = [spec for spec in info.signature.inputs if spec.datatype == "BYTES"]
-    return info.iterative and len(info.signature.inputs) == len(texts) == 1
+    return info.iterative and not info.draws and len(info.signature.inputs) == len(texts) == 1
 
 
 def _embeds(info: ModelInfo) -> bool:

@@ -1,0 +1,113 @@
+"""Pictures that a model draws for each of many captions, as many of them at a time as it has slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import PredictRequest
+from maas_magics.api.results import Prediction
+from maas_magics.core.data.arrow import Array, is_text
+from maas_magics.core.data.sources import Source
+from maas_magics.core.features.captions import captions_of
+from maas_magics.core.inference.gather import gather
+from maas_magics.core.inference.loader import Generator, Loader
+from maas_magics.core.runtimes.pictures.session import PictureSession
+
+CHUNK = 256
+"""Rows that are begun at a time."""
+
+
+def draws(ref: str, loader: Loader) -> bool:
+    """Whether a model draws pictures.
+
+    Parameters
+    ----------
+    ref : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    loader : Loader
+        Opens the model.
+    """
+    generator = loader.generator(ref)
+    return generator is not None and isinstance(generator.loop.session, PictureSession)
+
+
+def drawn(
+    request: PredictRequest, source: Source, loader: Loader, progress: Callable[[int, int], None] | None = None
+) -> Prediction:
+    """A picture for each row, uint8 (n, height, width), or (n, height, width, 3).
+
+    Parameters
+    ----------
+    request : PredictRequest
+        Model, and how pictures are drawn; several rows with a seed have one each, counted from it.
+    source : Source
+        The captions.
+    loader : Loader
+        Opens the model.
+    progress : callable, optional
+        Gets rows done and rows in all (0 while unknown) after each chunk.
+
+    Raises
+    ------
+    DataError
+        If no column holds captions.
+    """
+    generator = loader.generator(request.model)
+    assert generator is not None  # of a model that answers in one pass no one gets here
+    if request.top or request.probabilities or request.max_tokens is not None:
+        told = f"{generator.loop.ref} draws pictures, which have neither labels nor tokens."
+        raise OptionError(told, "Drop --top, --proba and --max-tokens.")
+    generator.loop.session.sampler(request.sampling)  # what is not valid is reported before anything is drawn
+    size = min(CHUNK, request.batch_size or CHUNK)
+
+    def parts() -> Iterator[dict[str, Array]]:
+        done = 0
+        for table in source.chunks(max(size, 1)):
+            if table.num_rows:
+                captions = _captions(table, generator, request.column)
+                yield {"prediction": _pictures(captions, generator, request, done)}
+                done += table.num_rows
+        if not done:
+            raise DataError("The data has no rows.", "Give at least one caption.")
+
+    columns = gather(parts(), source.rows, progress)
+    return Prediction(model=generator.loop.ref, columns=columns)
+
+
+def _captions(table: pa.Table, generator: Generator, asked: str | None) -> list[str]:
+    """Captions: of the column that was named, of the one that the model learnt from, or of the only one of texts."""
+    there = [name for name in table.column_names if is_text(table.column(name).type)]
+    known = generator.inputs[0].name
+    name = asked or (known if known in there else there[0] if len(there) == 1 else "")
+    if name not in table.column_names:
+        shown = ", ".join(map(repr, table.column_names[:8]))
+        raise DataError(
+            f"The data has no column {name!r} of captions; there is {shown}."
+            if name
+            else f"No column is {known!r}, which the model draws; there is {shown}.",
+            "--column NAME",
+        )
+    values = table.column(name)
+    if name not in there and not pa.types.is_null(values.type):
+        raise DataError(f"The column {name!r} holds {values.type}; captions were expected.", "--column NAME of texts")
+    return captions_of(values)
+
+
+def _pictures(captions: Sequence[str], generator: Generator, request: PredictRequest, before: int) -> Array:
+    """A picture for each caption."""
+    loop, streams = generator.loop, []
+    try:
+        for place, caption in enumerate(captions, before):
+            params = request.sampling
+            if params.get("seed") is not None:
+                params["seed"] += place
+            row = np.array([[caption]], dtype=object)
+            streams.append(loop.generate([row], loop.session.sampler(params)))
+        return np.stack([[chunk.delta for chunk in stream][-1] for stream in streams])
+    finally:
+        for stream in streams:
+            stream.close()
