@@ -10,6 +10,7 @@ from typing import Any
 from maas_magics.api.backend import Backend
 from maas_magics.api.errors import MaasError
 from maas_magics.api.place import default_place
+from maas_magics.api.sizes import kv_bytes
 from maas_magics.endpoint import Endpoint
 
 PROTOCOLS = ("oip", "openai")
@@ -111,21 +112,24 @@ class Connection:
             return "Cells run in this kernel."
         return f"Cells run on {self.backend.place}."
 
-    def serve(self, ref: str) -> Endpoint:
+    def serve(self, ref: str, kv_memory: str | None = None) -> Endpoint:
         """Put a model of the local store behind this machine's service.
 
         Parameters
         ----------
         ref : str
             ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        kv_memory : str, optional
+            What the keys and values of a model that writes may take, as ``"512MB"``.
         """
         from pathlib import Path
 
+        memory = None if kv_memory is None else kv_bytes(kv_memory)
         if not self._remote:
             self.backend.models.get(ref)  # no service is started for a model that is not there
         backend, token = (self.backend, self._token) if self._remote else self._local_service()
         info = backend.models.get(ref)
-        backend.load(ref)
+        backend.load(ref, memory)
         if token and not token.startswith("$"):
             with contextlib.suppress(ValueError):
                 token = "~/" + Path(token).expanduser().relative_to(Path.home()).as_posix()

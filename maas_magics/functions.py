@@ -446,20 +446,23 @@ def connect(where: str = "local", *, token_file: str | None = None, certificate:
 
 
 @declared
-def serve(model: str) -> Endpoint:
+def serve(model: str, *, kv_memory: str | None = None) -> Endpoint:
     """Put a model behind an endpoint of the service that is connected, or of this machine's, as ``%serve`` does.
 
     Parameters
     ----------
     model : str
         ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    kv_memory : str, optional
+        What the keys and values of a model that writes may take together, as ``"512MB"``: so many texts are written at
+        a time. In this kernel, the variable ``MAAS_KV_MEMORY`` says it.
 
     Returns
     -------
     Endpoint
         Where it answers, with lines to paste into a shell or Python.
     """
-    return current().serve(model)
+    return current().serve(model, kv_memory)
 
 
 @declared

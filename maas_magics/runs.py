@@ -61,16 +61,18 @@ class Runs(Connection):
         """Let go of what was known of the backend before."""
         self._going = {}
 
-    def serve(self, ref: str) -> Endpoint:
+    def serve(self, ref: str, kv_memory: str | None = None) -> Endpoint:
         """Put a model of the local store behind this machine's service, once it is there.
 
         Parameters
         ----------
         ref : str
             ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        kv_memory : str, optional
+            What the keys and values of a model that writes may take, as ``"512MB"``.
         """
         self.wait_for(ref)
-        return super().serve(ref)
+        return super().serve(ref, kv_memory)
 
     def run(
         self,

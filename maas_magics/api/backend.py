@@ -276,13 +276,15 @@ class Inference(Protocol):
             If the inputs do not fit the signature.
         """
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, kv_memory: int | None = None) -> None:
         """Open a model so that the first request finds it open; undoes `unload`.
 
         Parameters
         ----------
         model : str
             ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        kv_memory : int or None
+            Bytes that the keys and values of a model that writes may take; as before when None.
         """
 
     def unload(self, model: str) -> None:

@@ -56,15 +56,19 @@ class LocalBackend:
         Bytes of weights that are kept open.
     shared : bool
         Whether the processor is shared with a server's other work.
+    kv_memory : int or None
+        Bytes of keys and values of each model that writes; the usual bound when None.
     """
 
     serves: ClassVar[bool] = False
     """Whether requests come from elsewhere."""
 
-    def __init__(self, place: str, memory: float = math.inf, shared: bool = False) -> None:
+    def __init__(
+        self, place: str, memory: float = math.inf, shared: bool = False, kv_memory: int | None = None
+    ) -> None:
         self.models: Store = Store(place, self._removed)
         self._journal = Journal(self.models.work / "jobs.sqlite", later=True)
-        self.loader = Loader(self.models, memory, shared)
+        self.loader = Loader(self.models, memory, shared, kv_memory)
         self.data: Uploads = Uploads(self.models.work / "data")
         self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)
         self._jobs: dict[str, LocalJob[Any]] = {}
@@ -199,9 +203,9 @@ class LocalBackend:
         """Whether a model is open, so that `infer` need not open it."""
         return self.loader.opened(model)
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, kv_memory: int | None = None) -> None:
         """Open a model so that the first request finds it open; undoes `unload`."""
-        self.loader.load(model)
+        self.loader.load(model, kv_memory)
 
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""

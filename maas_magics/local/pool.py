@@ -40,6 +40,8 @@ class ServiceBackend(LocalBackend):
     allow_code : bool
         Whether modules may come as source.
     limits : Limits, optional
+    kv_memory : int or None
+        Bytes of keys and values of each model that writes; the usual bound when None.
     """
 
     serves: ClassVar[bool] = True
@@ -51,8 +53,9 @@ class ServiceBackend(LocalBackend):
         memory: float = float("inf"),
         allow_code: bool = False,
         limits: Limits | None = None,
+        kv_memory: int | None = None,
     ) -> None:
-        super().__init__(place, memory, shared=True)
+        super().__init__(place, memory, shared=True, kv_memory=kv_memory)
         self.allow_code = allow_code
         self.limits = limits or Limits()
         upload, uploads = self.limits.upload or float("inf"), self.limits.uploads or float("inf")

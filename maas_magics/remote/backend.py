@@ -241,9 +241,15 @@ class RemoteBackend:
             return generate(self._client, request)
         return in_one_pass(request, self.predict)
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, kv_memory: int | None = None) -> None:
         """Open a model so that the first request finds it open; undoes `unload`."""
-        self._client.request("POST", f"/v2/repository/models/{quote(model, safe=':@')}/load", timeout=TO_LOAD)
+        asked = {} if kv_memory is None else {"parameters": {"kv_memory": kv_memory}}
+        self._client.request(
+            "POST",
+            f"/v2/repository/models/{quote(model, safe=':@')}/load",
+            content=msgspec.json.encode(asked),
+            timeout=TO_LOAD,
+        )
 
     def unload(self, model: str) -> None:
         """Close a model; it answers nothing until it is loaded again."""

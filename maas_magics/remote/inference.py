@@ -22,7 +22,7 @@ from maas_magics.core.features.of_spec import of_spec
 from maas_magics.core.features.processor import Processor
 from maas_magics.remote import generate_stream, oip
 from maas_magics.remote.client import Client
-from maas_magics.remote.only_inference import OnlyInference, OnlyModels
+from maas_magics.remote.only_inference import OnlyInference, OnlyModels, refuse
 from maas_magics.remote.predictions import join
 
 ROWS = 4_096
@@ -119,8 +119,10 @@ class InferenceBackend(OnlyInference):
         found = generate_stream.generate(self._client, request, specs)
         return in_one_pass(request, self.predict) if found is None else found
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, kv_memory: int | None = None) -> None:
         """Have the server load a model."""
+        if kv_memory is not None:
+            refuse(PROTOCOL, "takes no kv-memory")
         self._client.request("POST", f"/v2/repository/models/{model}/load", content=b"{}")
 
     def unload(self, model: str) -> None:

@@ -197,7 +197,7 @@ class OpenAIBackend(OnlyInference):
         """No such thing in the protocol."""
         return refuse(PROTOCOL, "takes no tensors")
 
-    def load(self, model: str) -> None:
+    def load(self, model: str, kv_memory: int | None = None) -> None:
         """No such thing in the protocol."""
         refuse(PROTOCOL, "loads no models on request")
 

@@ -18,6 +18,7 @@ import uvicorn
 from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.place import default_place
 from maas_magics.api.secrets import read_token
+from maas_magics.api.sizes import kv_bytes
 from maas_magics.local.limits import Limits
 from maas_magics.service.app import create_app
 from maas_magics.service.budget import give_back_at_once
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds of one such answer; 0 for no limit",
     )
     add("--memory", type=float, default=float("inf"), help="megabytes of weights kept open")
+    add("--kv-memory", help="keys and values of each model that writes, as 512MB", default=argparse.SUPPRESS)
     add("--rate", type=float, default=0.0, help="requests a second of one token; 0 for no limit")
     add("--body-limit", type=float, default=64.0, help="megabytes of one request's body")
     add(
@@ -134,6 +136,7 @@ def serve(words: Sequence[str]) -> None:
         memory=options["memory"] * 2**20,
         allow_code=options["allow_code"],
         limits=limits,
+        kv_memory=kv_bytes(options["kv_memory"]) if "kv_memory" in options else None,
     )
     host, port = listener.getsockname()[:2]
     url = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

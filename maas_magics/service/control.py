@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import DataError, ModelNotFound
+from maas_magics.api.errors import DataError, ModelNotFound, OptionError
 from maas_magics.api.results import ModelInfo
 from maas_magics.api.signature import TensorSpec
 from maas_magics.service.jobs import JSON
@@ -104,9 +104,13 @@ def control_routes(
 
     async def load(request: Request) -> Response:
         asked = await _object(request)
-        if asked.get("parameters"):
+        given = asked.get("parameters") or {}
+        if not isinstance(given, dict) or not set(given) <= {"kv_memory"}:
             raise Unsupported("A model is loaded as it was published, without a configuration or files of its own.")
-        await asyncio.to_thread(backend.load, request.path_params["model"])
+        kv_memory = given.get("kv_memory")
+        if kv_memory is not None and (type(kv_memory) is not int or not 0 < kv_memory < 2**62):
+            raise OptionError("kv_memory is not a number of bytes above 0.", '{"parameters": {"kv_memory": 500000000}}')
+        await asyncio.to_thread(backend.load, request.path_params["model"], kv_memory)
         return Response(b"{}", media_type=JSON)
 
     async def unload(request: Request) -> Response:

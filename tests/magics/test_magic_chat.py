@@ -121,12 +121,13 @@ def test_a_choice_is_of_whole_texts(cell: Callable[[str], Any], ip: InteractiveS
 
 
 def test_a_server_of_openais_api_is_asked_from_the_same_cells(
-    cell: Callable[[str], Any], store: Path, capsys: pytest.CaptureFixture[str]
+    cell: Callable[[str], Any], failing: Callable[[str], str], store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert "kv-memory is 'much'" in failing("%serve talker --kv-memory much")
     cell('%chat talker "After 3?" --max-tokens 8')
     wanted = current().conversations["talker"]
     text = cell('%predict talker "After 4?" --max-tokens 6')["prediction"][0]
-    endpoint = cell("%serve talker")
+    endpoint = cell("%serve talker --kv-memory 100MB")
     try:
         cell(f"%connect openai+{endpoint.url} --token-file {endpoint.token}")
         capsys.readouterr()

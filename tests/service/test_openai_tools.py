@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,6 +12,7 @@ import pytest
 import torch
 from openai import OpenAI
 from serving import in_thread
+from writers import writer
 
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import ImportRequest
@@ -49,22 +49,6 @@ ASKED: Any = [{"role": "user", "content": "And in Oslo?"}]
 CALL = '{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}'
 
 
-def folder(place: Path, template: str) -> Path:
-    """A network of random weights, as ``save_pretrained`` writes it."""
-    import transformers
-
-    config = transformers.LlamaConfig(
-        vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=2_000, bos_token_id=0, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(place)
-    source = train_byte_tokenizer([TEMPLATE, json.dumps(TOOLS), CALL] * 3, 400, (END_OF_TEXT, *MARKS))
-    (place / "tokenizer.json").write_text(source)
-    (place / "tokenizer_config.json").write_text(json.dumps({"eos_token": END_OF_TEXT, "chat_template": template}))
-    return place
-
-
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     """Of a service of ``calls``, whose template knows tools, and ``plain``, whose template knows none."""
@@ -72,7 +56,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     torch.set_num_threads(1)
     backend = LocalBackend(str(place / "store"))
     for name, template in (("calls", TEMPLATE), ("plain", CHATML)):
-        backend.submit(ImportRequest(path=str(folder(place / name, template)), name=name)).result(600)
+        backend.submit(ImportRequest(path=str(writer(place / name, template)), name=name)).result(600)
     with in_thread(backend) as url:
         yield OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from maas_magics.api.errors import OptionError
+from maas_magics.api.sizes import bytes_of
 from maas_magics.core.batches.blocks import SPARE
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.processor import Processor
@@ -28,8 +28,6 @@ IN_MEMORY = 512 * 2**20
 
 ON_DISK = 4 * 10**9
 """Bytes of all columns that are kept on disk unless another bound is requested."""
-
-UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parsed_size(text: str | None) -> int:
@@ -47,15 +45,7 @@ def parsed_size(text: str | None) -> int:
     """
     if text is None:
         return ON_DISK
-    word = str(text).strip().upper().replace(" ", "")
-    unit = next((unit for unit in ("KB", "MB", "GB", "TB", "B") if word.endswith(unit)), "")
-    try:
-        found = float(word.removesuffix(unit)) * UNITS[unit or "B"]
-    except ValueError:
-        found = -1.0
-    if not 0 <= found < 2**62 or (found and not unit):
-        raise OptionError(f"cache is {text!r}; a size on disk was expected.", "--cache 2GB, or --cache 0")
-    return int(found)
+    return bytes_of(text, "cache", "a size on disk", "--cache 2GB, or --cache 0")
 
 
 class DecodedRows:

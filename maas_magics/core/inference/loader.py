@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import sys
 import threading
 import weakref
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from maas_magics.api.errors import MaasError, ModelClosed
 from maas_magics.api.signature import TensorSpec
+from maas_magics.api.sizes import kv_bytes
 from maas_magics.core.generation.loop import Loop
 from maas_magics.core.inference.later import add_export, is_awaited
 from maas_magics.core.inference.predictor import Predictor
@@ -56,12 +58,20 @@ class Loader:
         Bytes of weights kept open; the least recently used version goes first.
     shared : bool
         See `Engine`.
+    kv_memory : int or None
+        Bytes of keys and values of each model that writes; by the variable ``MAAS_KV_MEMORY``, or the usual bound, when
+        None.
     """
 
-    def __init__(self, store: Store, memory: float = math.inf, shared: bool = False) -> None:
+    def __init__(
+        self, store: Store, memory: float = math.inf, shared: bool = False, kv_memory: int | None = None
+    ) -> None:
         self._store = store
         self._lock = threading.Lock()
         self.memory = memory
+        self._kv_memory = kv_memory
+        self._kv_memories: dict[tuple[str, int], int] = {}
+        """Of those that were loaded with one of their own."""
         self._shared = shared
         self._predictors: OrderedDict[tuple[str, int, str], Predictor] = OrderedDict()
         self._sizes: dict[tuple[str, int, str], int] = {}
@@ -155,7 +165,7 @@ class Loader:
     def _open_generator(self, key: tuple[str, int, str]) -> Generator | None:
         name, version, variant = key
         folder = self._store.folder(name, version)
-        opened = open_iterative(folder, self._shared, variant)
+        opened = open_iterative(folder, self._shared, variant, self._kv_bytes(name, version))
         if opened is None:
             return None
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -170,6 +180,12 @@ class Loader:
                 if len(self._generators) > MOST or self._held() > self.memory:
                     del self._generators[each]
         return found
+
+    def _kv_bytes(self, name: str, version: int) -> int | None:
+        """Bytes of keys and values of a model at most; None where nothing was said."""
+        said = os.environ.get("MAAS_KV_MEMORY", "")
+        usual = kv_bytes(said) if self._kv_memory is None and said else self._kv_memory
+        return self._kv_memories.get((name, version), usual)
 
     def _held(self) -> int:
         """Bytes of weights that are open."""
@@ -261,9 +277,19 @@ class Loader:
         """Whether a reference names a version that is open now."""
         return self._store.find(ref) in self._predictors
 
-    def load(self, ref: str) -> None:
-        """Open a version, anew if it is open; undoes `unload`."""
+    def load(self, ref: str, kv_memory: int | None = None) -> None:
+        """Open a version, anew if it is open; undoes `unload`.
+
+        Parameters
+        ----------
+        ref : str
+            ``NAME``, ``NAME:3`` or ``NAME@alias``.
+        kv_memory : int or None
+            Bytes of its keys and values from here on; as before when None.
+        """
         key = self._store.find(ref)
+        if kv_memory is not None:
+            self._kv_memories[key[:2]] = kv_memory
         self._generators.pop(key, None)
         if self._open_generator(key) is None:
             self._open(key[:2], key[2], wait=True)

@@ -11,8 +11,21 @@ from maas_magics.core.runtimes import RUNTIMES, IterativeSession, Session
 from maas_magics.core.store.manifest import check_files, read_manifest
 
 
-def open_session(folder: Path, shared: bool, variant: str = "") -> Session | IterativeSession:
+def open_session(
+    folder: Path, shared: bool, variant: str = "", kv_memory: int | None = None
+) -> Session | IterativeSession:
     """Open a version whose manifest names a runtime, or an export of it.
+
+    Parameters
+    ----------
+    folder : Path
+        The version's folder.
+    shared : bool
+        Whether the processor is shared with a server's other work.
+    variant : str
+        Name of the export; of the version itself where empty.
+    kv_memory : int or None
+        Bytes of keys and values at most, where the runtime keeps any.
 
     Raises
     ------
@@ -35,6 +48,8 @@ def open_session(folder: Path, shared: bool, variant: str = "") -> Session | Ite
         raise MissingDependency(f"The runtime {manifest.runtime!r} of {ref} cannot be imported: {error}") from error
     try:
         opener: Any = runtime()
+        if kv_memory is not None and hasattr(opener, "kv_memory"):
+            opener.kv_memory = kv_memory
         if not variant:
             return opener.open(folder, shared)  # type: ignore[no-any-return]
         if not hasattr(opener, "open_variant"):
@@ -48,13 +63,13 @@ def open_session(folder: Path, shared: bool, variant: str = "") -> Session | Ite
 
 
 def open_iterative(
-    folder: Path, shared: bool, variant: str = ""
+    folder: Path, shared: bool, variant: str = "", kv_memory: int | None = None
 ) -> tuple[IterativeSession, tuple[TensorSpec, ...]] | None:
     """Open a version that answers in several passes, or an export of it, with its inputs; None for any other."""
     info = read_manifest(folder).info
     if not info.iterative:
         return None
-    session = open_session(folder, shared, variant)
+    session = open_session(folder, shared, variant, kv_memory)
     if not isinstance(session, IterativeSession):
         raise _wrong(folder, "several passes, and its runtime in one")
     return session, info.signature.inputs

@@ -139,7 +139,11 @@ class IterativeSession(Protocol):
 
 
 class Runtime(Protocol):
-    """Opens versions."""
+    """Opens versions.
+
+    One whose sessions keep keys and values may have ``kv_memory``, bytes of them at most or None, which is set before
+    it opens a version where its user said how many.
+    """
 
     def open(self, folder: Path, shared: bool) -> Session | IterativeSession:
         """Open the files of a version, which were checked.

@@ -20,6 +20,9 @@ MARK, END = "<tool_call>", "</tool_call>"
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
+NONE = {"type": "object", "properties": {}, "additionalProperties": False}
+"""What a function without parameters is given."""
+
 EXAMPLE = '{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", …}}}'
 
 
@@ -149,7 +152,7 @@ def _function(tool: Any) -> tuple[str, dict[str, Any]]:
         raise OptionError("The name of a tool is not 1 to 64 letters, digits, dots, dashes and underscores.", EXAMPLE)
     if parameters is not None and not isinstance(parameters, Mapping):
         raise OptionError(f"The parameters of the tool {name!r} are not a schema.", EXAMPLE)
-    return name, {"name": name, "parameters": dict(parameters or {"type": "object"})}
+    return name, {"name": name, "parameters": dict(parameters or NONE)}
 
 
 def _named(choice: Any) -> str:

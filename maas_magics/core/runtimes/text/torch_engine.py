@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.networks.decoder import Decoder, DecoderConfig
+from maas_magics.core.networks.decoder import Decoder
 
 
 class TorchEngine:
@@ -36,9 +36,10 @@ class TorchEngine:
         self._values = [torch.zeros_like(keys) for keys in self._keys]
 
     @staticmethod
-    def slot_bytes(config: DecoderConfig, length: int) -> int:
-        """Bytes of a slot's keys and values, in float32."""
-        return 8 * config.layers * config.groups * config.head * length
+    def token_bytes(decoder: Decoder) -> int:
+        """Bytes of the keys and values of one token."""
+        config, dtype = decoder.config, next(decoder.parameters()).dtype
+        return 2 * dtype.itemsize * config.layers * config.groups * config.head
 
     @torch.inference_mode()
     def read(self, slot: int, ids: Sequence[int], start: int) -> Array:
