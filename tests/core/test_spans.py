@@ -116,6 +116,15 @@ def test_words_are_split_by_letters_whatever_they_are() -> None:
     assert all(text[start:end] == word for word, start, end in words)
 
 
+@pytest.mark.parametrize("emoji", ["👨\u200d👩\u200d👧", "😀", "👍🏽", "🇩🇪", "❤\ufe0f", "1\ufe0f\u20e3", "👩🏽\u200d🚀"])
+def test_an_emoji_is_a_word_by_itself_with_all_that_is_joined_to_it(emoji: str) -> None:
+    assert [word for word, _, _ in words_of(f"Ada{emoji}Bob {emoji}{emoji}")] == ["Ada", emoji, "Bob", emoji, emoji]
+    found, told = tags(f"met Ada{emoji} there", (4, 7, "name"))
+    assert found == ("O", "B-name", "O", "O") and not told
+    joined = [word for word, _, _ in words_of("می\u200cخواهم क्\u200dष a\u200db 12*3#")]
+    assert joined == ["می\u200cخواهم", "क्\u200dष", "a\u200db", "12", "*", "3", "#"]  # joiners of letters stay
+
+
 def tags(text: str, *spans: tuple[int, int, str]) -> tuple[tuple[str, ...], list[str]]:
     told: list[str] = []
     rows = np.empty(1, dtype=object)

@@ -21,8 +21,14 @@ VOCABULARY = 8_000
 LEAST = 2
 """Times that a pair of tokens must occur to become a token."""
 
-ALONE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"
-"""Letters each of which is a word."""
+_EMOJI = r"\p{Extended_Pictographic}[\x{FE0F}\x{1F3FB}-\x{1F3FF}\x{E0020}-\x{E007F}]*"
+
+ALONE = (
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"
+    rf"|{_EMOJI}(?:\x{{200D}}{_EMOJI})*|[\x{{1F1E6}}-\x{{1F1FF}}]{{2}}|[0-9#*]\x{{FE0F}}?\x{{20E3}}"
+)
+"""What is a word by itself: a letter of some scripts, and an emoji, with whatever is joined to it (as families are),
+its colour, or the two letters of a flag."""
 
 
 def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY, lowercase: bool = True) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maas_magics.core.features.port import Port
+from maas_magics.core.networks.padding import before_padding
 
 STEP, OTHER = 1_000_003, 8_191
 """Factors that two ids are mixed by; their products stay far below what int64 holds."""
@@ -39,8 +40,8 @@ class Bag(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Sums, float32 (n, outputs), of ids (n, tokens), or (n, windows, tokens)."""
-        ids = ids.flatten(1) if self.windowed else ids
-        there = ids != self.padding
+        there = before_padding(ids, self.padding)
+        ids, there = (ids.flatten(1), there.flatten(1)) if self.windowed else (ids, there)
         total, count = self.one(ids).sum(1), there.sum(1, keepdim=True)
         if self.two is not None:
             both = there[:, 1:] & there[:, :-1]

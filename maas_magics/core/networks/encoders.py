@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maas_magics.core.features.port import Port
+from maas_magics.core.networks.padding import before_padding
 
 
 class TextCNN(nn.Module):
@@ -57,7 +58,7 @@ class TextCNN(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
-        there = (ids != self.padding).unsqueeze(1)
+        there = before_padding(ids, self.padding).unsqueeze(1)
         x = self.dropout(self.embedding(ids)).transpose(1, 2)
         found = [masked_mean(x, there)]
         found += [filters(x).masked_fill(~there, 0.0).amax(2) for filters in self.filters]
@@ -97,11 +98,11 @@ class TextTransformer(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
-        return masked_mean(self.states(ids).transpose(1, 2), (ids != self.padding).unsqueeze(1))
+        return masked_mean(self.states(ids).transpose(1, 2), before_padding(ids, self.padding).unsqueeze(1))
 
     def states(self, ids: Tensor) -> Tensor:
         """Vectors (n, tokens, width) of ids (n, tokens)."""
-        there = ids != self.padding
+        there = before_padding(ids, self.padding)
         place = torch.arange(ids.shape[1], device=ids.device).clamp(max=self.longest - 1)
         x = self.embedding(ids) + self.places(place)
         # Attention over nothing has no mean: of a text without tokens the first place is looked at.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from maas_magics.core.features.port import Port
 from maas_magics.core.networks.encoders import masked_mean
 from maas_magics.core.networks.fusion import Fusion
+from maas_magics.core.networks.padding import before_padding
 from maas_magics.core.networks.parted import Parted
 from maas_magics.core.networks.pretrained import Pooling, PretrainedText
 
@@ -39,7 +40,7 @@ class PairText(PretrainedText):
     def forward(self, pair: Tensor) -> Tensor:
         """Vectors (n, size) of ids and of the text that each is of, int64 (n, 2, tokens)."""
         ids, types = pair[:, 0], pair[:, 1]
-        there = ids != self.padding
+        there = before_padding(ids, self.padding)
         more = {"token_type_ids": types} if self.typed else {}
         x: Tensor = self.inner(input_ids=ids, attention_mask=there.long(), **more).last_hidden_state
         return x[:, 0] if self.pooling == "cls" else masked_mean(x.transpose(1, 2), there.unsqueeze(1))
@@ -76,7 +77,14 @@ class Joined(nn.Module):
         between = cast(Tensor, self.between).expand(len(one), -1)
         ids = torch.cat([one, between, other[:, 1:]], 1)  # the token that begins a text stands once
         second = torch.arange(ids.shape[1], device=ids.device) >= one.shape[1] + between.shape[1]
-        there = ids != self.padding
+        there = torch.cat(
+            [
+                before_padding(one, self.padding),
+                torch.ones_like(between, dtype=torch.bool),
+                before_padding(other, self.padding)[:, 1:],
+            ],
+            1,
+        )
         rank, behind = there.cumsum(1) - 1, (~there).cumsum(1) - 1
         place = torch.where(there, rank, there.sum(1, keepdim=True) + behind)
         types = (second & there).long()

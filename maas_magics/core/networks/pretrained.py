@@ -13,6 +13,7 @@ from maas_magics.api.errors import ModelError, require
 from maas_magics.core.features.port import Port
 from maas_magics.core.networks.encoders import masked_mean
 from maas_magics.core.networks.hub import HubFolder, open_folder
+from maas_magics.core.networks.padding import before_padding
 
 Pooling = Literal["mean", "cls"]
 
@@ -80,12 +81,12 @@ class PretrainedText(Pretrained):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
-        x, there = self.states(ids), ids != self.padding
+        x, there = self.states(ids), before_padding(ids, self.padding)
         return x[:, 0] if self.pooling == "cls" else masked_mean(x.transpose(1, 2), there.unsqueeze(1))
 
     def states(self, ids: Tensor) -> Tensor:
         """Vectors (n, tokens, width) of ids (n, tokens)."""
-        there = ids != self.padding
+        there = before_padding(ids, self.padding)
         # Attention over nothing has no mean: of a text without tokens the first place is looked at.
         seen = there | (torch.arange(ids.shape[1], device=ids.device) == 0)
         return cast(Tensor, self.inner(input_ids=ids, attention_mask=seen.long()).last_hidden_state)

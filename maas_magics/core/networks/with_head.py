@@ -12,6 +12,7 @@ from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.core.features.heard import ends
 from maas_magics.core.features.port import Port
 from maas_magics.core.networks.hub import open_folder
+from maas_magics.core.networks.padding import before_padding
 from maas_magics.core.networks.pretrained import built, read_model
 from maas_magics.core.networks.pretrained_audio import ToTheEnd
 from maas_magics.core.networks.tagger import NEVER, tag_outputs
@@ -101,5 +102,5 @@ class WithHead(nn.Module):
 
     def _of_ids(self, ids: Tensor) -> Tensor:
         # Attention over nothing has no mean: of a text without tokens the first place is looked at.
-        seen = (ids != self.padding) | (torch.arange(ids.shape[1], device=ids.device) == 0)
+        seen = before_padding(ids, self.padding) | (torch.arange(ids.shape[1], device=ids.device) == 0)
         return cast(Tensor, self.inner(input_ids=ids, attention_mask=seen.long()).logits)
