@@ -157,6 +157,24 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
                 "and is not in this process.",
                 "It answers through its ONNX export; to change it, run its cell and %train again.",
             )
-        net = architectures.get(manifest.info.architecture).build(processor.inputs, manifest.answers, manifest.params)
-        net.load_state_dict(load_file(weights or folder / WEIGHTS))
+        net = _built(manifest, processor, load_file(weights or folder / WEIGHTS))
     return Model(manifest, processor, net.eval())
+
+
+def _built(manifest: Manifest, processor: Processor, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network of a declared architecture, with its weights, whatever are the defaults by now."""
+    architecture = architectures.get(manifest.info.architecture)
+    known = {name: value for name, value in manifest.settled.items() if name in architecture.defaults}
+    others = () if manifest.settled else architecture.earlier
+    for before in others:
+        net = architecture.build(processor.inputs, manifest.answers, {**before, **manifest.params})
+        if _shapes(net.state_dict()) == _shapes(weights):
+            break
+    else:
+        net = architecture.build(processor.inputs, manifest.answers, {**known, **manifest.params})
+    net.load_state_dict(weights)
+    return net
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from maas_magics.api.errors import DataError
 from maas_magics.api.requests import EvaluateRequest
 
 X = np.linspace(-1, 1, 60)
@@ -55,3 +56,13 @@ def test_rows_of_a_file_without_a_target_are_counted(lab, tmp_path, stream):
 def test_rows_that_lack_one_of_several_targets_are_counted(lab):
     rows = pd.DataFrame({"x": X, "y": X, "z": np.where(np.arange(60) == 7, np.nan, X**2)})
     assert "1 of 60 rows lacks a target and is left out." in lab.train(rows, ["y", "z"]).notes
+
+
+@pytest.mark.parametrize("values", [[b"cat", b"dog"] * 20, [b"\xff\x00", b"\xfe"] * 20])
+def test_bytes_as_a_target_are_told_how_they_become_labels(lab, values):
+    rows = pd.DataFrame({"a": np.arange(40) % 7, "b": np.arange(40) * 0.5, "kind": values})
+    with pytest.raises(
+        DataError, match="'kind' holds bytes, or files, which are neither labels nor quantities"
+    ) as error:
+        lab.train(rows, "kind", epochs=1)
+    assert "df['kind'].str.decode()" in error.value.hint

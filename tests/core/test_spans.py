@@ -116,7 +116,9 @@ def test_words_are_split_by_letters_whatever_they_are() -> None:
     assert all(text[start:end] == word for word, start, end in words)
 
 
-@pytest.mark.parametrize("emoji", ["👨\u200d👩\u200d👧", "😀", "👍🏽", "🇩🇪", "❤\ufe0f", "1\ufe0f\u20e3", "👩🏽\u200d🚀"])
+@pytest.mark.parametrize(
+    "emoji", ["👨\u200d👩\u200d👧", "😀", "👍🏽", "🇩🇪", "❤\ufe0f", "1\ufe0f\u20e3", "👩🏽\u200d🚀"]
+)
 def test_an_emoji_is_a_word_by_itself_with_all_that_is_joined_to_it(emoji: str) -> None:
     assert [word for word, _, _ in words_of(f"Ada{emoji}Bob {emoji}{emoji}")] == ["Ada", emoji, "Bob", emoji, emoji]
     found, told = tags(f"met Ada{emoji} there", (4, 7, "name"))

@@ -117,6 +117,9 @@ class Architecture:
         Whether it is chosen only where there is an accelerator, or a budget that it fits into.
     requires : str
         Module that has to be installed; empty where none has.
+    earlier : tuple of mapping of str to Any
+        Hyperparameters, where nothing is requested, that versions were made with which do not say: those of before a
+        default was changed.
     """
 
     layout: Layout
@@ -134,12 +137,26 @@ class Architecture:
     cost: float = 1.0
     heavy: bool = False
     requires: str = ""
+    earlier: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def defaults(self) -> dict[str, Any]:
         """Hyperparameters with their default values."""
         parameters = inspect.signature(self.network).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "task"}
+
+    def settled(self, net: nn.Module, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Hyperparameters of a network that were not requested, as they are.
+
+        Parameters
+        ----------
+        net : nn.Module
+            What `build` made. Those that it settled by its features and task it has as ``settled``, a mapping.
+        params : mapping of str to Any
+            Hyperparameters of the request.
+        """
+        found = {**self.defaults, **getattr(net, "settled", {})}
+        return {name: value for name, value in found.items() if name not in params}
 
     def build(self, features: NetworkInputs, task: Task, params: Mapping[str, Any]) -> nn.Module:
         """The network with fresh weights.

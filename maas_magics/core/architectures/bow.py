@@ -10,6 +10,9 @@ from maas_magics.core.architectures.linear import Linear
 from maas_magics.core.networks.bag_of_words import BagOfWords
 from maas_magics.core.tasks.base import Task
 
+EARLIER = 2**16
+"""Weights for pairs that versions have which do not say how many."""
+
 PAIRS, WEIGHTS = 2**18, 2**21
 """Weights for two tokens in a row, for each output and for all of them, at most: some thousand texts have more pairs
 than 65,536, and what shares a weight by chance costs more than a point of accuracy."""
@@ -60,4 +63,6 @@ def recipe(rows: int, task: Task) -> Recipe:
     )
 
 
-architectures.register("bow")(Architecture("ports", bow, recipe, suits={"text": 0}, cost=1, of_texts=True))
+architectures.register("bow")(
+    Architecture("ports", bow, recipe, suits={"text": 0}, cost=1, of_texts=True, earlier=({"pairs": EARLIER},))
+)

@@ -25,6 +25,7 @@ from maas_magics.core.data.arrow import (
 )
 from maas_magics.core.data.labels import is_decimal
 from maas_magics.core.data.masked import holds_masks, masks_of_rows
+from maas_magics.core.data.media import holds_files
 from maas_magics.core.data.nested import is_listed
 from maas_magics.core.data.origin import several_labels
 from maas_magics.core.data.spanned import is_list_of_spans, spans_of_rows
@@ -246,6 +247,12 @@ def _values(name: str, values: pa.ChunkedArray) -> Array:
         return spans_of_rows(name, values)
     if is_listed(kind):
         raise lists_of_labels(name, kind)
+    if holds_files(kind):
+        raise DataError(
+            f"The target {name!r} holds bytes, or files, which are neither labels nor quantities.",
+            f"Where they are texts: df[{name!r}] = df[{name!r}].str.decode(). A mask a row is learnt where most files "
+            "are pictures.",
+        )
     raise DataError(f"The target {name!r} holds {kind}, which cannot be learnt.", "Give labels or numbers.")
 
 

@@ -68,6 +68,7 @@ class BagOfWords(nn.Module):
     def __init__(self, columns: nn.Module, ports: tuple[Port, ...], outputs: int, pairs: int) -> None:
         super().__init__()
         self.columns = columns
+        self.settled = {"pairs": pairs}
         self.bags = nn.ModuleList(Bag(port, outputs, pairs) for port in ports)
 
     def forward(self, numeric: Tensor, categorical: Tensor, *texts: Tensor) -> Tensor:

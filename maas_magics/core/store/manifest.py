@@ -26,6 +26,7 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True):
 
     info: ModelInfo
     params: dict[str, Any] = {}
+    settled: dict[str, Any] = {}
     declared: bool = True
     source: str = ""
     plan: dict[str, str] = {}
@@ -49,7 +50,10 @@ class Manifest(_Written, frozen=True, kw_only=True):
     info : ModelInfo
     answers : Task
     params : dict of str to Any
-        Hyperparameters of a declared architecture.
+        Hyperparameters of a declared architecture that were requested.
+    settled : dict of str to Any
+        The others, as they were where nothing was requested, so that the network can be built once that is otherwise.
+        Empty in versions of before.
     declared : bool
         Whether ``info.architecture`` names a registered architecture, so that the network can be built anywhere.
     source : str

@@ -11,6 +11,7 @@ from torch import nn
 from maas_magics.api.errors import Diverged
 from maas_magics.api.results import ModelInfo, TrainedModel
 from maas_magics.api.signature import Signature
+from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.prepare import Prepared
 from maas_magics.core.context import Context, versions
 from maas_magics.core.model import Model
@@ -177,6 +178,7 @@ def _manifest(
         info=info,
         answers=answers,
         params=dict(said.model.params),
+        settled=architectures.get(architecture).settled(net, said.model.params) if declared else {},
         declared=declared,
         source="" if declared else describe(net, said.model.source),
         plan=summary,
