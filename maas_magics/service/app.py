@@ -31,6 +31,7 @@ from maas_magics.service.messages import OLD, PREFLIGHT, Headers, Message, Packi
 from maas_magics.service.metrics import ServiceMetrics
 from maas_magics.service.models import model_routes
 from maas_magics.service.openai.errors import is_openai
+from maas_magics.service.openai.images import image_routes
 from maas_magics.service.openai.routes import openai_routes
 from maas_magics.service.openapi import describe
 from maas_magics.service.settings import Settings
@@ -82,6 +83,7 @@ class App:
                     ]
                 ),
                 *openai_routes(backend, settings, self._generations, self._answers, self._rows),
+                *image_routes(backend, settings, self._generations, self._rows),
                 Route("/openapi.json", _described, methods=["GET"]),
                 *routes,
             ]

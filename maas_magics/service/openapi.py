@@ -12,6 +12,7 @@ from maas_magics.api.signature import NUMPY
 from maas_magics.api.verbs import VERBS
 from maas_magics.service.gate import OPEN
 from maas_magics.service.openai.bodies import Chat, Completion, Embeddings
+from maas_magics.service.openai.images import Images
 
 Schema = dict[str, Any]
 
@@ -106,7 +107,7 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 _REQUESTS = [verb.request for verb in VERBS.values()]
-_BODIES_OF_OPENAI = {"completion": Completion, "chat": Chat, "embeddings": Embeddings}
+_BODIES_OF_OPENAI = {"completion": Completion, "chat": Chat, "embeddings": Embeddings, "images": Images}
 _STRUCTS = [*_REQUESTS, *_BODIES_OF_OPENAI.values()]
 SCHEMAS |= msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")[1]
 
@@ -199,11 +200,12 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
     ("/maas/v1/generations/{id}", "get", "Resume an answer in chunks.", 200, "text/event-stream", "",
      "after header:last-event-id"),
     ("/maas/v1/generations/{id}", "delete", "Cancel an answer in chunks.", 204, "", "", ""),
-    ("/v1/models", "get", "Models that write, or make vectors of texts.", 200, "Any", "", ""),
+    ("/v1/models", "get", "Models that write, draw, or make vectors of texts.", 200, "Any", "", ""),
     ("/v1/models/{ref}", "get", "One of them.", 200, "Any", "", ""),
     ("/v1/completions", "post", "Continue texts.", 200, "Any", "completion", ""),
     ("/v1/chat/completions", "post", "Answer a conversation.", 200, "Any", "chat", ""),
     ("/v1/embeddings", "post", "Make vectors of texts.", 200, "Any", "embeddings", ""),
+    ("/v1/images/generations", "post", "Draw pictures.", 200, "Any", "images", ""),
     ("/maas/v1/data/{digest}", "head", "How much of some data is there.", 200, "", "", ""),
     ("/maas/v1/data/{digest}", "patch", "Send data.", 204, "", "bytes", "header:upload-offset header:upload-length"),
 )  # fmt: skip

@@ -6,7 +6,7 @@ import msgspec
 
 from maas_magics.api.errors import MaasError, NotFound
 
-PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/models")
+PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/images/generations", "/v1/models")
 """Paths that answer in that form."""
 
 KINDS = {

@@ -36,7 +36,7 @@ def openai_routes(
 
     async def models(request: Request) -> Response:
         found = await asyncio.to_thread(backend.models.list)
-        told = [_told(info, info.name) for info in found if _writes(info) or _embeds(info)]
+        told = [_told(info, info.name) for info in found if _writes(info) or _embeds(info) or info.draws]
         return _json({"object": "list", "data": told})
 
     async def model(request: Request) -> Response:
