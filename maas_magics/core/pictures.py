@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -11,6 +10,7 @@ import numpy as np
 
 from maas_magics.api.errors import require
 from maas_magics.api.gallery import MOST, Example, Gallery, html_gallery
+from maas_magics.api.png import png
 from maas_magics.core.data.arrow import Array
 
 if TYPE_CHECKING:
@@ -118,9 +118,7 @@ def as_png(pixels: Array) -> bytes:
     ----------
     pixels : ndarray, uint8, shape (height, width) or (height, width, 3)
     """
-    stream = io.BytesIO()
-    as_image(pixels).save(stream, "PNG")
-    return stream.getvalue()
+    return png(pixels.tobytes(), *pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 1)
 
 
 def files_of(array: Array) -> Array:

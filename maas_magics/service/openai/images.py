@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from maas_magics.api.backend import Backend
 from maas_magics.api.errors import GenerationEnded, OptionError, Refused
+from maas_magics.api.png import png
 from maas_magics.api.requests import GenerateRequest
 from maas_magics.api.results import ModelInfo
 from maas_magics.api.stream import ChunkStream
@@ -148,6 +149,6 @@ def _check(asked: Images, settings: Settings) -> None:
 
 
 def _base64(pixels: Any) -> str:
-    from maas_magics.core.pictures import as_png
-
-    return base64.b64encode(as_png(np.asarray(pixels))).decode()
+    found = np.asarray(pixels, dtype=np.uint8)
+    made = png(found.tobytes(), *found.shape[:2], found.shape[2] if found.ndim == 3 else 1)
+    return base64.b64encode(made).decode()
