@@ -223,6 +223,24 @@ class Profiled(_Event, frozen=True, kw_only=True):
     advice: str
 
 
+class Samples(_Event, frozen=True, kw_only=True):
+    """What a network draws of the same captions, and from the same noise, while it learns.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs that were trained.
+    titles : tuple of str
+        Captions.
+    images : tuple of bytes
+        A PNG file for each.
+    """
+
+    epoch: int
+    titles: tuple[str, ...]
+    images: tuple[bytes, ...]
+
+
 class Finished(_Event, frozen=True, kw_only=True):
     """The last event of every job.
 
@@ -254,6 +272,7 @@ Event = (
     | Message
     | RateSearch
     | Profiled
+    | Samples
     | Finished
 )
 

@@ -118,7 +118,8 @@ def as_png(pixels: Array) -> bytes:
     ----------
     pixels : ndarray, uint8, shape (height, width) or (height, width, 3)
     """
-    return png(pixels.tobytes(), *pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 1)
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    return png(pixels.tobytes(), pixels.shape[0], pixels.shape[1], channels)
 
 
 def files_of(array: Array) -> Array:

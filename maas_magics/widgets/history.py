@@ -18,6 +18,7 @@ from maas_magics.api.events import (
     Progress,
     RateSearch,
     Resumed,
+    Samples,
     Started,
     State,
     Step,
@@ -54,6 +55,8 @@ class History:
     messages : deque of Message
     search : RateSearch or None
     profile : Profiled or None
+    drawn : Samples or None
+        The newest pictures.
     baseline : dict of str to float
         Metrics of a constant answer to the validation rows.
     finished : Finished or None
@@ -78,6 +81,7 @@ class History:
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.search: RateSearch | None = None
         self.profile: Profiled | None = None
+        self.drawn: Samples | None = None
         self.baseline: dict[str, float] = {}
         self.finished: Finished | None = None
         self.curves: dict[str, Curve] = {}
@@ -132,6 +136,8 @@ class History:
                 self.search = event
             case Profiled():
                 self.profile = event
+            case Samples():
+                self.drawn = event
             case Finished():
                 self.finished, self.state = event, event.state
             case CheckpointSaved():

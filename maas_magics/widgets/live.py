@@ -17,6 +17,7 @@ import traitlets
 
 from maas_magics.widgets.compat import answer_where_asked
 from maas_magics.widgets.curves import Point
+from maas_magics.widgets.drawn import plain
 from maas_magics.widgets.history import History
 from maas_magics.widgets.words import best_figures, position, rate, shown_settings
 
@@ -100,6 +101,9 @@ class Packer:
             curves = {name: _after(points, self._seen.get(name)) for name, points in curves.items()}
         head = header(history, stopping=stopping, kept=self.kept) | self.traits
         head |= {"full": full, "after": self._seq, "curves": [[name, len(points)] for name, points in curves.items()]}
+        drawn = plain(history.drawn, -1 if full else self._seq)
+        if drawn is not None:
+            head["drawn"] = drawn
         text = json.dumps(head, separators=(",", ":")).encode()
         values = array("f", (value for points in curves.values() for point in points for value in point))
         return struct.pack("<I", len(text)) + text + b" " * (-len(text) % 4) + values.tobytes()

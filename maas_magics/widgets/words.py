@@ -7,6 +7,7 @@ from html import escape
 from maas_magics.api.events import EpochEnd
 from maas_magics.api.results import always
 from maas_magics.api.tables import format_number, html_table, text_table
+from maas_magics.widgets.drawn import html as html_drawn
 from maas_magics.widgets.history import History
 
 # Mid-tones that can be read on white and on near-black alike: a saved output cannot know the theme.
@@ -161,7 +162,7 @@ def summary(history: History, *, volatile: bool = True) -> dict[str, str]:
     html = (
         f"<b>{escape(history.title)}</b>"
         f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0 40px">{"".join(tables)}</div>'
-        f"{notes(history)}"
+        f"{html_drawn(history.drawn)}{notes(history)}"
     )
     told = "".join(
         f"\n{'warning' if message.level == 'warning' else 'note'}: {message.text}" for message in history.messages
@@ -199,6 +200,6 @@ def baseline(history: History, *, stopping: bool = False) -> dict[str, str]:
     about = f'<div style="color:{MUTED}">{escape(told)}</div>' if told else ""
     html = (
         f"<div><b>{escape(title)}</b> &nbsp;{escape(rest).replace('  ', ' &nbsp;·&nbsp; ')}{about}{bar}"
-        f"{notes(history)}</div>"
+        f"{html_drawn(history.drawn)}{notes(history)}</div>"
     )
     return {"text/html": html, "text/plain": now}

@@ -23,6 +23,8 @@ FIELDS = {
     dict[str, str]: st.dictionaries(texts, texts, max_size=3),
     dict[str, float]: figures,
     tuple[float, ...]: st.lists(st.floats(), max_size=4).map(tuple),
+    tuple[str, ...]: st.lists(texts, max_size=3).map(tuple),
+    tuple[bytes, ...]: st.lists(st.binary(), max_size=3).map(tuple),
 }
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Lab
 from PIL import Image
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, OptionError
+from maas_magics.api.events import Samples
 from maas_magics.api.requests import GenerateRequest, PredictRequest
 from maas_magics.core.batches.noised import Noised
 from maas_magics.core.features.noisy import Captioned
@@ -21,7 +22,11 @@ from maas_magics.core.networks.flow import Flow
 from maas_magics.core.pictures import Pictures, as_png
 from maas_magics.core.runtimes.pictures.sampler import PictureSampler, pixels
 from maas_magics.core.runtimes.pictures.session import BEGUN
+from maas_magics.core.training.shown import Shown
 from maas_magics.session import current
+
+if TYPE_CHECKING:
+    from conftest import Lab
 
 SMALL: dict[str, Any] = {"model": "flow", "params": {"width": 32, "layers": 2}}
 
@@ -183,6 +188,26 @@ def test_a_training_that_continues_ends_as_one_that_never_stopped(lab: Lab) -> N
     weights("parts", epochs=2)
     parts = weights("parts", epochs=4, resume=True)
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
+
+
+def test_what_a_network_draws_is_shown_while_it_learns(lab: Lab) -> None:
+    job = lab.start(stripes(), "picture", text="caption", **{**SMALL, "epochs": 3})
+    job.result()
+    shown = [event for event in job.events(follow=False) if isinstance(event, Samples)]
+    assert shown[-1].epoch == 3
+    assert len(shown[-1].titles) == 4 and all(image.startswith(b"\x89PNG") for image in shown[-1].images)
+    assert Image.open(io.BytesIO(shown[-1].images[0])).size == (8, 8)
+
+
+def test_pictures_are_shown_as_often_as_is_cheap(lab: Lab) -> None:
+    lab.train(stripes(), "picture", text="caption", **SMALL)
+    name, version = current().backend.models.whole("m")  # type: ignore[attr-defined]
+    model = current().backend.loader.model(name, version)  # type: ignore[attr-defined]
+    times = iter([0.0, 1.0, 2.5, 2.6, 4.0, 13.0, 13.2, 30.0, 30.1, 30.2])
+    drawing = Shown(model.processor, model.manifest.answers, ["the left is bright"], lambda: next(times))
+    found = [drawing(model.net, epoch, False) is not None for epoch in range(1, 6)]
+    assert found == [False, True, False, True, False]  # 0.1 s are a share of ten seconds, and 0.2 s of twenty
+    assert drawing(model.net, 9, True) is not None
 
 
 def test_a_model_is_scored_on_other_pictures(store: Path) -> None:

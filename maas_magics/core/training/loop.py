@@ -240,6 +240,10 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
                 best=better,
             )
         )
+        if plan.shown is not None:
+            drawn = plan.shown(self._net, epoch, epoch == plan.epochs)
+            if drawn is not None:
+                self._emit(drawn)
         self._regime.rates.after_epoch(self._step, watched)
         self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
 

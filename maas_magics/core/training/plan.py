@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from maas_magics.api.events import Samples
 from maas_magics.api.records import lower_is_better
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.losses import Loss
@@ -43,6 +44,8 @@ class Plan:
     """Of labels, in the loss."""
     learn: Callable[..., None] | None = None
     """How a network learns that has a way of its own; see `maas_magics.core.architectures.Architecture`."""
+    shown: Callable[[nn.Module, int, bool], Samples | None] | None = None
+    """What the network draws while it learns; see `maas_magics.core.training.shown`."""
 
 
 @dataclass

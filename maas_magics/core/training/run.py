@@ -34,6 +34,7 @@ from maas_magics.core.training.objective import make_objective
 from maas_magics.core.training.outcome import conclude, refuse_diverged
 from maas_magics.core.training.plan import Plan, TrainingHistory
 from maas_magics.core.training.reason import reason
+from maas_magics.core.training.shown import shown_of
 from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
@@ -244,6 +245,7 @@ class TrainingRun:
             class_weights=objective.weights,
             smoothing=objective.smoothing,
             learn=cast(Any, self._net).learn if self._learns else None,
+            shown=shown_of(self._prepared),
         )
 
     def _summary(self, made: Assembled, choice: TuningChoice) -> dict[str, str]:

@@ -150,5 +150,6 @@ def _check(asked: Images, settings: Settings) -> None:
 
 def _base64(pixels: Any) -> str:
     found = np.asarray(pixels, dtype=np.uint8)
-    made = png(found.tobytes(), *found.shape[:2], found.shape[2] if found.ndim == 3 else 1)
+    channels = found.shape[2] if found.ndim == 3 else 1
+    made = png(found.tobytes(), found.shape[0], found.shape[1], channels)
     return base64.b64encode(made).decode()

@@ -43,6 +43,7 @@ function absorb(state, packet) { // false if a delta before this one is missing
   const whole = head.full || known || head.after === state.head.seq;
   state.head = whole ? head : { ...head, seq: state.head.seq };
   state.received = performance.now();
+  if (head.drawn) state.drawn = head.drawn;
   if (known) return true;
   if (head.full) state.curves = new Map();
   if (whole) for (const { name, x, y } of curves) {
@@ -84,10 +85,11 @@ class View {
     this.panels = [];
     this.charts = make("div", { className: "maas-charts" });
     this.best = make("div", { className: "maas-best" });
+    this.drawn = make("div", { className: "maas-drawn", ariaLabel: "pictures drawn so far", hidden: true });
     this.notes = make("ul", { className: "maas-notes", ariaLabel: "messages" });
     this.root = make("section", { className: "maas" },
       make("header", { className: "maas-top" }, this.title, this.chip, make("span", { className: "maas-gap" }), this.hold, this.stop),
-      this.facts, this.bar, this.figures, this.charts, this.best, this.notes, this.alone = make("style"));
+      this.facts, this.bar, this.figures, this.charts, this.drawn, this.best, this.notes, this.alone = make("style"));
     el.append(this.root);
     this.resize = new ResizeObserver(() => this.draw());
     this.resize.observe(this.charts);
@@ -169,6 +171,7 @@ class View {
     this.tick();
     this.lay();
     for (const panel of this.panels) panel.update(state);
+    this.show();
     const best = head.best;
     this.best.hidden = !best;
     if (best) this.best.replaceChildren(make("span", { className: "maas-star", ariaHidden: "true" }), make("b", {}, `best epoch ${best.epoch}`),
@@ -176,6 +179,14 @@ class View {
     const notes = state.gone && !over && head.again ? [...head.notes, ["warning", `The kernel is gone; the job continues: ${head.again}`]] : head.notes;
     this.notes.hidden = !notes.length;
     this.notes.replaceChildren(...notes.map(([level, text]) => make("li", { className: `maas-${level}` }, text)));
+  }
+
+  show() { // what a network draws while it learns; the same pictures are left as they are
+    const { drawn } = this.state;
+    if (!drawn || this.shown === drawn) return;
+    this.shown = drawn; this.drawn.hidden = false;
+    this.drawn.replaceChildren(make("div", { className: "maas-drawn-head" }, `drawn after epoch ${drawn.epoch}`),
+      ...drawn.pictures.map(([title, src]) => make("figure", {}, make("img", { src, alt: title, title }), make("figcaption", {}, title))));
   }
 
   lay() { // panels appear with their first points: a prediction has none

@@ -93,7 +93,7 @@ class PictureSession:
             raise DataError(f"The caption has more than {most} tokens, which the model reads.", "Give a shorter one.")
         return PictureState(self.feature.enter(raw)[0])
 
-    def step(self, states: Sequence[Any]) -> Sequence[Array | None]:
+    def step(self, states: Sequence[Any]) -> Sequence[Array]:
         """A velocity for each picture that has begun, and nothing for the others.
 
         Parameters
