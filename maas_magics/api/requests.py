@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -298,6 +298,9 @@ class PredictRequest(Request[Prediction], frozen=True, kw_only=True):
         return {**found, **{name: values for name, values in lists.items() if values}}
 
 
+Priority = Literal["interactive", "batch"]
+
+
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Generate one answer that comes in chunks.
 
@@ -314,6 +317,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
         Passes after which the answer ends at the latest, at least 1; as many as it takes when None.
     timeout : float or None
         Seconds after which it ends with an error, above 0; none when None.
+    priority : {"interactive", "batch"}
+        Whether someone waits for it; where there is no room for all, what is for a batch waits.
     """
 
     model: str
@@ -321,3 +326,4 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     max_steps: int | None = None
     timeout: float | None = None
+    priority: Priority = "interactive"

@@ -39,7 +39,8 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
         sampler = generator.loop.session.sampler(request.params)
     except (TypeError, ValueError) as error:
         raise OptionError(f"The parameters are not valid for {generator.loop.ref}: {error}") from None
-    return generator.loop.generate(inputs, sampler, request.max_steps, request.timeout)
+    batch = request.priority == "batch"
+    return generator.loop.generate(inputs, sampler, request.max_steps, request.timeout, batch=batch)
 
 
 def _as_text(session: Any, data: Any) -> Any:

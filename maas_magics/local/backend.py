@@ -195,9 +195,15 @@ class LocalBackend:
         return generate(request, self.loader)
 
     def generating(self) -> Mapping[str, float]:
-        """``states`` of answers in chunks that are kept now, and ``steps`` so far."""
+        """Answers in chunks that are kept now, and that wait; steps, answers begun, and seconds waited so far."""
         loops = self.loader.loops()
-        return {"states": sum(loop.states for loop in loops), "steps": sum(loop.steps for loop in loops)}
+        return {
+            "states": sum(loop.states for loop in loops),
+            "waiting": sum(loop.waiting for loop in loops),
+            "steps": sum(loop.steps for loop in loops),
+            "begun": sum(loop.begun for loop in loops),
+            "waited": sum(loop.waited for loop in loops),
+        }
 
     def opened(self, model: str) -> bool:
         """Whether a model is open, so that `infer` need not open it."""

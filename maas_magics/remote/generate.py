@@ -38,7 +38,7 @@ def generate(client: Client, request: GenerateRequest) -> ChunkReader:
         Whatever the service refuses.
     """
     asked = {"inputs": request.data, "parameters": request.params}
-    limits = {"max_steps": request.max_steps, "timeout": request.timeout}
+    limits = {"max_steps": request.max_steps, "timeout": request.timeout, "priority": request.priority}
     try:
         body = msgspec.json.encode({**asked, **limits}, enc_hook=_plain)
     except (TypeError, ValueError) as error:

@@ -68,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory", type=float, default=float("inf"), help="megabytes of weights kept open")
     add("--kv-memory", help="keys and values of each model that writes, as 512MB", default=argparse.SUPPRESS)
     add("--rate", type=float, default=0.0, help="requests a second of one token; 0 for no limit")
+    add(
+        "--tokens-per-minute",
+        type=float,
+        default=0.0,
+        help="tokens of texts a minute of one token, of prompts and answers; 0 for no limit",
+    )
     add("--body-limit", type=float, default=64.0, help="megabytes of one request's body")
     add(
         "--request-memory",
@@ -202,6 +208,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         addresses=elsewhere,
         origins=frozenset(options["allow_origin"]),
         rate=options["rate"],
+        tokens_per_minute=max(0.0, options["tokens_per_minute"]),
         body_limit=int(options["body_limit"] * 2**20),
         request_memory=int(options["request_memory"] * 2**20),
         max_batch=max(1, options["max_batch"]),
@@ -290,16 +297,20 @@ def token(words: Sequence[str]) -> None:
     parser.add_argument("name", nargs="?", default="")
     parser.add_argument("--tokens", type=Path, required=True, help="file of clients; holds digests only")
     parser.add_argument("--scopes", default=",".join(SCOPES), help="of predict, train, admin")
+    parser.add_argument("--tokens-per-minute", type=int, default=0, help="of texts; 0 for the service's own limit")
+    parser.add_argument("--priority", choices=("interactive", "batch"), default="interactive", help="of its answers")
     options = parser.parse_args(words)
     file = TokenFile(options.tokens)
     if options.act == "list":
         for known in file.read():
-            print(f"{known.name}: {', '.join(known.scopes)}")
+            limit = f" · {known.tokens_per_minute:,} tokens a minute" if known.tokens_per_minute else ""
+            print(f"{known.name}: {', '.join(known.scopes)}{limit}{' · batch' if known.priority == 'batch' else ''}")
         return
     if not options.name:
         raise OptionError(f"token {options.act} needs a name.", f"maas-magics token {options.act} NAME --tokens FILE")
     if options.act == "add":
-        print(file.add(options.name, [scope.strip() for scope in options.scopes.split(",")]))
+        scopes = [scope.strip() for scope in options.scopes.split(",")]
+        print(file.add(options.name, scopes, options.tokens_per_minute, options.priority))
     else:
         file.remove(options.name)
 

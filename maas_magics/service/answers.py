@@ -66,7 +66,7 @@ class Answers:
             error = MaasError(_WORDS.get(status, str(error.detail)[:200]))
         else:
             status = status_of(error)
-            headers += retry_after(status)
+            headers += retry_after(status, error)
         if status == 500:
             print_error(visit, error)
             error = MaasError("The service failed.", f"Its owner finds why under {visit.id}.")

@@ -69,7 +69,7 @@ class App:
         self.short_path = ShortPath(self._gate, self._batcher, self._inference, self._answers, self._rows)
         """For servers that can take it."""
         widths = self._inference.widths
-        self._generations = Generations(settings.generations, metrics.generation)
+        self._generations = Generations(settings, metrics)
         metrics.now_generating = getattr(backend, "generating", metrics.now_generating)
         self._router = Router(
             [

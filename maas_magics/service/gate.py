@@ -41,7 +41,19 @@ class Unknown(Refused):
 
 
 class Impatient(Refused):
-    """More requests than the token may send."""
+    """More requests, or tokens of texts, than the token may have.
+
+    Parameters
+    ----------
+    message, hint : str
+        As of any error.
+    seconds : int
+        After which it may try again.
+    """
+
+    def __init__(self, message: str, hint: str = "", seconds: int = 1) -> None:
+        super().__init__(message, hint)
+        self.seconds = seconds
 
 
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (
@@ -323,6 +335,6 @@ def _name(host: bytes) -> bytes:
     return host.partition(b":")[0].lower()
 
 
-def retry_after(status: int) -> list[tuple[bytes, bytes]]:
+def retry_after(status: int, error: BaseException) -> list[tuple[bytes, bytes]]:
     """Header that says when to try again."""
-    return [(b"retry-after", b"1")] if status in (429, 503) else []
+    return [(b"retry-after", b"%d" % getattr(error, "seconds", 1))] if status in (429, 503) else []

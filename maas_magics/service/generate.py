@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from maas_magics.api.backend import Backend
 from maas_magics.api.errors import DataError, OptionError, Refused
-from maas_magics.api.requests import GenerateRequest
+from maas_magics.api.requests import GenerateRequest, Priority
 from maas_magics.api.stream import ChunkStream
 from maas_magics.service.answers import Answers
 from maas_magics.service.gate import Visit
@@ -37,12 +37,14 @@ class GenerateBody(msgspec.Struct, frozen=True):
     max_steps : int or None
     timeout : float or None
         Seconds.
+    priority : {"interactive", "batch"}
     """
 
     inputs: Any
     parameters: dict[str, Any] = {}
     max_steps: int | None = None
     timeout: float | None = None
+    priority: Priority = "interactive"
 
 
 def generate_routes(
@@ -55,9 +57,13 @@ def generate_routes(
         keep = _seconds(request.query_params.get("keep", "0"))
         body = await request.body()
         generations.reserve()
+        expected = 0.0
         try:
-            stream = await rows.run(_begun, request, body)
+            if not _rows(request):
+                (expected,) = generations.allow(visit, len(body), 1, _read(body).max_steps)
+            stream = generations.metered(visit, await rows.run(_begun, request, body), expected)
         except BaseException:
+            generations.refund(visit, expected)
             generations.give_back()
             raise
         visit.model = stream.model
@@ -68,7 +74,7 @@ def generate_routes(
     def _begun(request: Request, body: bytes) -> ChunkStream:
         ref = request.path_params["ref"]
         info = backend.models.get(ref)
-        rows = request.headers.get("content-type", "").partition(";")[0].strip() == ARROW
+        rows = _rows(request)
         if rows and info.iterative:
             raise OptionError(f"{ref} answers in several passes; JSON was expected.", '{"inputs": …}')
         if not rows and not info.iterative and not info.streams:
@@ -78,7 +84,9 @@ def generate_routes(
             data.origin = request.query_params.get("from", "table")
             data.hold_answer(widths.measure(ref), 0)
             return backend.generate(GenerateRequest(model=ref, data=data))
-        return backend.generate(_bounded(ref, _read(body), settings))
+        asked = _bounded(ref, _read(body), settings)
+        priority = generations.priority(request.scope["visit"], asked.priority)
+        return backend.generate(msgspec.structs.replace(asked, priority=priority))
 
     async def again(request: Request) -> Response:
         found = generations.find(request.path_params["id"], request.scope["visit"].head.client)
@@ -98,6 +106,11 @@ def generate_routes(
         Route("/v1/generations/{id}", again, methods=["GET"]),
         Route("/v1/generations/{id}", cancel, methods=["DELETE"]),
     ]
+
+
+def _rows(request: Request) -> bool:
+    """Whether a request holds rows of Arrow."""
+    return request.headers.get("content-type", "").partition(";")[0].strip() == ARROW
 
 
 def _read(body: bytes) -> GenerateBody:
@@ -137,6 +150,7 @@ def _bounded(ref: str, asked: GenerateBody, settings: Settings) -> GenerateReque
         params=asked.parameters,
         max_steps=asked.max_steps if asked.max_steps is not None else settings.max_steps or None,
         timeout=asked.timeout if asked.timeout is not None else settings.generation_seconds or None,
+        priority=asked.priority,
     )
 
 

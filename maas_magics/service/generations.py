@@ -8,9 +8,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 from maas_magics.api.errors import GenerationLost, OptionError
+from maas_magics.api.requests import Priority
 from maas_magics.api.stream import Chunk, ChunkStream
+from maas_magics.service.allowance import Allowance
 from maas_magics.service.budget import Overloaded
 from maas_magics.service.chunks import encode_chunk
+from maas_magics.service.gate import Visit
+from maas_magics.service.metered import MeteredStream
+from maas_magics.service.metrics import ServiceMetrics
+from maas_magics.service.settings import Settings
 
 ALIVE = 10.0
 """Seconds without a chunk after which a comment keeps the connection open."""
@@ -194,15 +200,17 @@ class Generations:
 
     Parameters
     ----------
-    most : int
-        On their way at a time.
-    observe : callable
-        Gets why one ended and how many chunks there were.
+    settings : Settings
+        How many may be on their way at a time, and what each client may have.
+    metrics : ServiceMetrics
+        Gets why each ended, and how many chunks and tokens there were.
     """
 
-    def __init__(self, most: int, observe: Callable[[str, int], None]) -> None:
-        self._most = most
-        self._observe = observe
+    def __init__(self, settings: Settings, metrics: ServiceMetrics) -> None:
+        self._most = settings.generations
+        self._metrics = metrics
+        self._tokens = settings.tokens
+        self._allowance = Allowance(settings.tokens, settings.tokens_per_minute)
         self._known: dict[str, Generation] = {}
         self.live = 0
         """Generations that have not ended."""
@@ -220,6 +228,55 @@ class Generations:
         if self.live >= self._most:
             raise Overloaded(f"The service generates {self._most} answers at a time.", "Try again in a second.")
         self.live += 1
+
+    def allow(self, visit: Visit, letters: int, answers: int, most: int | None) -> list[float]:
+        """Take from what a client may have what some answers are likely to take; `metered` puts it right.
+
+        Parameters
+        ----------
+        visit : Visit
+            The request for them.
+        letters : int
+            Of the prompts.
+        answers : int
+            How many there are.
+        most : int or None
+            Tokens of each at most.
+
+        Raises
+        ------
+        Impatient
+            If the client has to wait.
+        """
+        return [self._allowance.take(visit.head.client, letters, answers, most) / max(answers, 1)] * answers
+
+    def metered(self, visit: Visit, stream: ChunkStream, expected: float) -> ChunkStream:
+        """An answer whose tokens are counted.
+
+        Parameters
+        ----------
+        visit : Visit
+            The request for it.
+        stream : ChunkStream
+            The answer.
+        expected : float
+            Tokens that were taken for it.
+        """
+        client = visit.head.client
+
+        def settled(prompt: int, answer: int) -> None:
+            self._allowance.settle(client, expected, prompt + answer)
+
+        return MeteredStream(stream, self._metrics, settled, visit.began)
+
+    def refund(self, visit: Visit, expected: float) -> None:
+        """Give back what was taken for an answer that did not begin."""
+        self._allowance.settle(visit.head.client, expected, 0.0)
+
+    def priority(self, visit: Visit, asked: Priority) -> Priority:
+        """Priority of a request: for a batch where it, or its client, says so."""
+        known = self._tokens.named(visit.head.client) if self._tokens is not None else None
+        return "batch" if known is not None and known.priority == "batch" else asked
 
     def give_back(self) -> None:
         """Give back the place of one that did not begin."""
@@ -257,7 +314,7 @@ class Generations:
 
     def _settled(self, outcome: str, chunks: int) -> None:
         self.live -= 1
-        self._observe(outcome, chunks)
+        self._metrics.generation(outcome, chunks)
 
     def _dropped(self, one: Generation) -> None:
         self._known.pop(one.id, None)

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+FIRST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 
 MOST_MODELS = 1_000
@@ -84,7 +85,8 @@ class ServiceMetrics(Collector):
         self.now_waiting: Callable[[], int] = lambda: 0
         self.now_generating: Callable[[], Mapping[str, float]] = dict
         self._generations: dict[str, int] = {}
-        self._chunks = 0
+        self._chunks = self._prompt_tokens = self._answer_tokens = 0
+        self._first = Histogram(FIRST)
         self._answered: dict[tuple[str, int], Histogram] = {}
         self._batch = Histogram(ROWS)
         self._registry = CollectorRegistry()
@@ -135,6 +137,15 @@ class ServiceMetrics(Collector):
         self._generations[outcome] = self._generations.get(outcome, 0) + 1
         self._chunks += chunks
 
+    def tokens(self, prompt: int, answer: int) -> None:
+        """Count the tokens of a prompt and of what was written."""
+        self._prompt_tokens += prompt
+        self._answer_tokens += answer
+
+    def first_chunk(self, seconds: float) -> None:
+        """Count how soon an answer's first chunk came."""
+        self._first.add(seconds)
+
     def collect(self) -> Iterator[Metric]:
         """Everything that was counted."""
         requests = CounterMetricFamily("maas_requests", "Requests by route and status.", labels=("route", "status"))
@@ -169,7 +180,18 @@ class ServiceMetrics(Collector):
         yield CounterMetricFamily("maas_generation_chunks", "Chunks of answers that ended.", self._chunks)
         now = self.now_generating()
         yield GaugeMetricFamily("maas_generation_states", "Answers in chunks in memory.", now.get("states", 0))
+        yield GaugeMetricFamily("maas_generation_waiting", "Answers in chunks that wait.", now.get("waiting", 0))
         yield CounterMetricFamily("maas_generation_steps", "Passes over them.", now.get("steps", 0))
+        yield CounterMetricFamily("maas_generation_begun", "Answers in chunks that had a turn.", now.get("begun", 0))
+        waited = "Seconds that they waited for it, added up."
+        yield CounterMetricFamily("maas_generation_wait_seconds", waited, now.get("waited", 0.0))
+        tokens = CounterMetricFamily("maas_tokens", "Tokens of texts, of prompts and answers.", labels=("of",))
+        tokens.add_metric(("prompt",), self._prompt_tokens)
+        tokens.add_metric(("answer",), self._answer_tokens)
+        yield tokens
+        first = HistogramMetricFamily("maas_first_chunk_seconds", "Seconds from request to an answer's first chunk.")
+        first.add_metric((), self._first.buckets(), self._first.sum)
+        yield first
         yield GaugeMetricFamily("maas_waiting_requests", "Requests that wait for an answer.", self.now_waiting())
 
     def told(self) -> bytes:

@@ -37,6 +37,8 @@ class Settings:
         Answers in chunks that may be on their way at a time.
     max_steps : int
         Passes of one such answer; 0 for no limit.
+    tokens_per_minute : float
+        Tokens of texts, of prompts and answers, that one token may have in a minute; 0 for no limit.
     generation_seconds : float
         Seconds of one such answer; 0 for no limit.
     access_log : str
@@ -56,4 +58,5 @@ class Settings:
     generations: int = 64
     max_steps: int = 65_536
     generation_seconds: float = 3600.0
+    tokens_per_minute: float = 0.0
     access_log: str = ""

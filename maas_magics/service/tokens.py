@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from maas_magics.api.errors import NotFound, OptionError, StoreError
+from maas_magics.api.requests import Priority
 
 SCOPES = ("predict", "train", "admin")
 """Run models; run jobs and keep models; load, unload and whatever else there is."""
@@ -33,11 +34,17 @@ class Token(msgspec.Struct, frozen=True):
     digest : str
         SHA-256 of the token. The token is 256 random bits, so no salt is needed.
     scopes : tuple of str
+    tokens_per_minute : int
+        Tokens of texts that it may have in a minute; 0 for the service's own limit.
+    priority : {"interactive", "batch"}
+        Whether someone waits for its answers; what is for a batch waits where there is no room for all.
     """
 
     name: str
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     scopes: tuple[str, ...] = SCOPES
+    tokens_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 0
+    priority: Priority = "interactive"
 
 
 def digest_of(token: bytes) -> str:
@@ -80,6 +87,16 @@ class Tokens:
             if hmac.compare_digest(known.digest, digest):
                 found = known
         return found
+
+    def named(self, name: str) -> Token | None:
+        """A client by its name.
+
+        Parameters
+        ----------
+        name : str
+            As in the log.
+        """
+        return next((known for known in self._known if known.name == name), None)
 
     def _look(self, file: TokenFile) -> None:
         stamp = file.stamp()
@@ -126,13 +143,19 @@ class TokenFile:
         except (OSError, msgspec.MsgspecError) as error:
             raise StoreError(f"The tokens cannot be read from {self.path}: {error}.") from None
 
-    def add(self, name: str, scopes: Sequence[str] = SCOPES) -> str:
+    def add(
+        self,
+        name: str,
+        scopes: Sequence[str] = SCOPES,
+        tokens_per_minute: int = 0,
+        priority: Priority = "interactive",
+    ) -> str:
         """Make a token; it is shown once, and only its digest is kept.
 
         Raises
         ------
         OptionError
-            If the name is taken, or a scope unknown.
+            If the name is taken, a scope unknown, or a number below 0.
         """
         known = self.read()
         if any(token.name == name for token in known):
@@ -140,8 +163,10 @@ class TokenFile:
         unknown = [scope for scope in scopes if scope not in SCOPES]
         if unknown or not scopes:
             raise OptionError(f"There is no scope {', '.join(unknown)!r}.", f"There is: {', '.join(SCOPES)}.")
+        if tokens_per_minute < 0:
+            raise OptionError(f"tokens-per-minute is {tokens_per_minute}; 0 or more was expected.", "0 means no limit.")
         token = secrets.token_urlsafe(32)
-        self._write((*known, Token(name, digest_of(token.encode()), tuple(scopes))))
+        self._write((*known, Token(name, digest_of(token.encode()), tuple(scopes), tokens_per_minute, priority)))
         return token
 
     def remove(self, name: str) -> None:

@@ -22,16 +22,28 @@ PATIENCE = 30.0
 class Ongoing:
     """One answer on its way; all but ``chunks`` belongs to the loop's thread."""
 
-    __slots__ = ("chunks", "index", "inputs", "max_steps", "sampler", "since", "state", "steps", "timeout", "until")
+    __slots__ = (
+        "asked", "batch", "chunks", "fed", "index", "inputs", "max_steps", "sampler", "since", "state", "steps",
+        "timeout", "until",
+    )  # fmt: skip
 
     def __init__(
-        self, inputs: Sequence[Array], sampler: Sampler, chunks: Chunks, max_steps: int | None, timeout: float | None
+        self,
+        inputs: Sequence[Array],
+        sampler: Sampler,
+        chunks: Chunks,
+        max_steps: int | None,
+        timeout: float | None,
+        batch: bool,
     ) -> None:
         self.inputs = inputs
         self.sampler = sampler
         self.chunks = chunks
         self.max_steps = max_steps
         self.timeout = timeout
+        self.batch = batch
+        self.asked = time.monotonic()
+        self.fed: list[Any] = []  # what was chosen, of one that may have to make room and begin anew
         self.until = math.inf if timeout is None else time.monotonic() + timeout
         self.since = math.inf  # when its reader was found too far behind
         self.state: State | None = None
@@ -43,7 +55,8 @@ class Loop:
 
     Every step takes all answers whose readers are not too far behind; others join between two steps, up to the slots
     of the session. An answer that is closed is dropped before the next step; one whose reader takes nothing makes room
-    to others that wait.
+    to others that wait. What is for a batch waits where someone waits for another answer, and makes room to it where
+    its state can be had again.
 
     Parameters
     ----------
@@ -62,11 +75,18 @@ class Loop:
         self._end: MaasError | None = None
         self.steps = 0
         """Passes so far."""
+        self.begun, self.waited = 0, 0.0
+        """Answers that had their turn, and the seconds that they waited for it, added up."""
 
     @property
     def states(self) -> int:
         """Answers whose state is kept now."""
         return len(self._going)
+
+    @property
+    def waiting(self) -> int:
+        """Answers that wait for their turn."""
+        return len(self._waiting)
 
     @property
     def idle(self) -> bool:
@@ -80,6 +100,7 @@ class Loop:
         max_steps: int | None = None,
         timeout: float | None = None,
         ahead: int = AHEAD,
+        batch: bool = False,
     ) -> ChunkReader:
         """Begin an answer.
 
@@ -93,6 +114,8 @@ class Loop:
             Seconds.
         ahead : int
             Chunks that may be made before their reader takes them.
+        batch : bool
+            Whether it waits where others are waited for.
 
         Raises
         ------
@@ -103,7 +126,7 @@ class Loop:
         with self._news:
             if self._end is not None:
                 raise _again(self._end)
-            self._waiting.append(Ongoing(inputs, sampler, chunks, max_steps, timeout))
+            self._waiting.append(Ongoing(inputs, sampler, chunks, max_steps, timeout, batch))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"maas-magics-generate-{self.ref}", daemon=True)
                 self._thread.start()
@@ -143,12 +166,14 @@ class Loop:
         while True:
             self._sweep()
             with self._news:
+                self._make_room()
                 while self._waiting and len(self._going) < self.session.slots:
-                    self._going.append(self._waiting.pop(0))
+                    self._going.append(self._waiting.pop(self._next()))
                 if not self._going and not self._waiting:
                     self._thread = None
                     return None
                 ready = [one for one in self._going if one.chunks.has_room and not one.chunks.closed]
+                ready.sort(key=lambda one: one.batch)  # the first ones' prompts are read first
                 if ready and self._end is None:
                     return ready
                 if not any(one.chunks.closed for one in self._every()) and self._end is None:
@@ -156,6 +181,23 @@ class Loop:
                     if self._waiting:
                         until = min(until, *(one.since + PATIENCE for one in self._going))
                     self._news.wait(None if until == math.inf else max(0.0, until - time.monotonic()))
+
+    def _next(self) -> int:
+        """Which of those that wait comes next."""
+        return next((place for place, one in enumerate(self._waiting) if not one.batch), 0)
+
+    def _make_room(self) -> None:
+        """Take the turn of answers for a batch, the newest first, for others that wait."""
+        waiting = sum(not one.batch and not one.chunks.closed for one in self._waiting)
+        wanted = waiting - (self.session.slots - len(self._going))
+        for one in self._going[::-1]:
+            if wanted > 0 and one.batch and (one.state is None or getattr(one.state, "resumable", False)):
+                state, one.state = one.state, None
+                if state is not None:
+                    state.close()
+                self._going.remove(one)
+                self._waiting.insert(0, one)
+                wanted -= 1
 
     def _every(self) -> list[Ongoing]:
         return [*self._going, *self._waiting]
@@ -199,6 +241,11 @@ class Loop:
     def _begin(self, one: Ongoing) -> None:
         try:
             one.state = self.session.start(one.inputs)
+            for value in one.fed:
+                one.state.feed(value)
+            if not one.steps:
+                self.begun += 1
+                self.waited += time.monotonic() - one.asked
         except Exception as error:  # whatever a runtime raises
             self._drop(one, _told(error))
 
@@ -231,6 +278,8 @@ class Loop:
         finish: Finish = stop or ("length" if one.steps == one.max_steps else "")
         if not finish:
             one.state.feed(value)
+            if one.batch and getattr(one.state, "resumable", False):
+                one.fed.append(value)
             finish = "length" if getattr(one.state, "full", False) else ""
         if finish == "length" and (rest := getattr(one.sampler, "rest", None)) is not None:
             delta = _joined(delta, rest())

@@ -94,7 +94,7 @@ def _answers(prompts: Sequence[str], generator: Generator, request: PredictReque
             if params.get("seed") is not None:
                 params["seed"] += place
             row = np.array([[prompt]], dtype=object)
-            streams.append(loop.generate([row], loop.session.sampler(params), most, ahead=most + 1))
+            streams.append(loop.generate([row], loop.session.sampler(params), most, ahead=most + 1, batch=True))
         found = np.empty(len(prompts), dtype=object)
         for place, stream in enumerate(streams):
             found[place] = "".join(chunk.delta for chunk in stream if chunk.delta)

@@ -36,7 +36,8 @@ class Session(Protocol):
 class State(Protocol):
     """What one answer in several passes keeps between them, such as a key-value cache or latents.
 
-    One that may have no room left has ``full``, a bool; the answer then ends.
+    One that may have no room left has ``full``, a bool; the answer then ends. One that may be closed and begun anew,
+    with all that was chosen fed to it before its next pass, has ``resumable``, True.
     """
 
     @property

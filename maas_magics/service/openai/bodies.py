@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from maas_magics.api.errors import DataError, OptionError
+from maas_magics.api.requests import Priority
 from maas_magics.service.openai.tools import Tools
 
 T = TypeVar("T", bound="Sampled")
@@ -42,6 +43,13 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
     guided_json: Any = None
     guided_choice: list[str] | None = None
     guided_regex: str | None = None
+    service_tier: str | None = None
+    priority: int | None = None
+
+    @property
+    def waits(self) -> Priority:
+        """Whether someone waits for it: not in the tier ``flex``, nor with a priority above 0, as vLLM has it."""
+        return "batch" if self.service_tier == "flex" or (self.priority or 0) > 0 else "interactive"
 
     @property
     def choices(self) -> int:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from maas_magics.api.backend import Backend
 from maas_magics.api.errors import OptionError, Refused
-from maas_magics.api.requests import GenerateRequest, PredictRequest
+from maas_magics.api.requests import GenerateRequest, PredictRequest, Priority
 from maas_magics.api.results import ModelInfo
 from maas_magics.api.stream import ChunkStream
 from maas_magics.service.answers import Answers
@@ -57,7 +57,7 @@ def openai_routes(
         most = asked.most
         if most is not None and settings.max_steps and most > settings.max_steps:
             raise Refused(f"max_tokens {most:,} is more than this service takes.", f"max_tokens: {settings.max_steps}")
-        streams = await _begun(asked, data)
+        streams = await _begun(visit, asked, data)
         visit.model = streams[0].model
         answering = Answering(streams, generations.end, asked.choices)
         form = Form.of(isinstance(asked, Chat), asked.model)
@@ -67,25 +67,30 @@ def openai_routes(
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return EventStream(form, answering, before, usage, lambda error: answers.refusal(visit, error)[2], tools)
 
-    async def _begun(asked: Sampled, data: list[Any]) -> Sequence[ChunkStream]:
+    async def _begun(visit: Visit, asked: Sampled, data: list[Any]) -> Sequence[ChunkStream]:
         """A stream for each answer; none is left where one cannot begin."""
         wanted = [(one, asked.params(place)) for one in data for place in range(asked.choices)]
-        taken, streams = 0, []
+        priority = generations.priority(visit, asked.waits)
+        letters = sum(map(len, map(str, data)))
+        taken, expected, streams = 0, list[float](), list[ChunkStream]()
         try:
             for _ in wanted:
                 generations.reserve()
                 taken += 1
+            expected = generations.allow(visit, letters, len(wanted), asked.most)
             for one, params in wanted:
-                streams.append(await rows.run(_begin, asked, one, params))
+                stream = await rows.run(_begin, asked, one, params, priority)
+                streams.append(generations.metered(visit, stream, expected.pop()))
         except BaseException:
             for stream in streams:
                 stream.close()
             for _ in range(taken):
                 generations.give_back()
+            generations.refund(visit, sum(expected))
             raise
         return streams
 
-    def _begin(asked: Sampled, data: Any, params: dict[str, Any]) -> ChunkStream:
+    def _begin(asked: Sampled, data: Any, params: dict[str, Any], priority: Priority) -> ChunkStream:
         info = backend.models.get(asked.model)
         if not _writes(info):
             raise OptionError(f"{info.ref} ({info.task}) writes no text.", _those(backend, _writes))
@@ -96,6 +101,7 @@ def openai_routes(
                 params=params,
                 max_steps=asked.most or settings.max_steps or None,
                 timeout=settings.generation_seconds or None,
+                priority=priority,
             )
         )
 

@@ -51,6 +51,8 @@ class TextState:
         Where it is, and how many of its tokens are there already.
     """
 
+    resumable = True
+
     def __init__(self, session: TextSession, ids: Sequence[int], slot: int, read: int) -> None:
         self._session = session
         self.ids, self.slot, self.read = list(ids), slot, read
