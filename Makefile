@@ -81,7 +81,8 @@ $(VENV)/lowest/done: $(VENV)/bin/python pyproject.toml .ci/lowest.py
 	touch $@
 
 # Programs of others that the tests speak with; each has an environment of its own, for their needs conflict.
-peers: $(VENV)/peers/kserve/done $(VENV)/peers/mlserver/done $(VENV)/peers/mlflow/done
+peers: $(VENV)/peers/kserve/done $(VENV)/peers/mlserver/done $(VENV)/peers/mlflow/done \
+  $(VENV)/peers/langchain/done $(VENV)/peers/litellm/done $(VENV)/peers/jupyter-ai/done
 
 $(VENV)/peers/%/done: $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/peers/$*
@@ -90,6 +91,9 @@ $(VENV)/peers/%/done: $(VENV)/bin/python
 
 NEEDS_kserve   := kserve==0.21.0
 NEEDS_mlserver := mlserver==1.7.1 onnxruntime==1.32.0
+NEEDS_langchain := langchain-openai==1.7.4
+NEEDS_litellm  := litellm==1.110.2
+NEEDS_jupyter-ai := jupyter-ai-magics==2.31.7 langchain-openai==0.3.35
 NEEDS_mlflow   := mlflow-skinny==3.17.2 alembic==1.20.1 sqlalchemy==2.1.9 msgspec==0.22.0 platformdirs==4.14.7
 
 clean:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from openai import OpenAI
 from serving import in_thread
+from writers import TALKING as TEMPLATE
 from writers import writer
 
 from maas_magics.api.errors import DataError, OptionError
@@ -22,13 +23,6 @@ from maas_magics.core.features.tokens import train_byte_tokenizer
 from maas_magics.local.backend import LocalBackend
 from maas_magics.service.openai.tools import Held, Tools
 
-TEMPLATE = (
-    "{%- if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{% endif %}"
-    "{%- for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
-    "{%- for call in message.tool_calls or [] %}<tool_call>\n"
-    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n</tool_call>'
-    "{%- endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 WEATHER = {
     "type": "function",
     "function": {

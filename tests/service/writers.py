@@ -14,6 +14,16 @@ from maas_magics.core.features.tokens import train_byte_tokenizer
 WORDS = '{"name": "weather", "arguments": {"city": "Oslo", "days": 2}} <tool_call> Jack and Jill went up the hill. '
 
 
+TALKING = (
+    "{%- if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{% endif %}"
+    "{%- for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{%- for call in message.tool_calls or [] %}<tool_call>\n"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n</tool_call>'
+    "{%- endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Template of conversations that knows tools."""
+
+
 def writer(place: Path, template: str = CHATML, length: int = 2_000) -> Path:
     """A folder with a small network; 2 · 4 · 2 · 2 · 16 bytes of keys and values a token.
 
