@@ -30,12 +30,13 @@ NAMES = (
     "encoder",
     "remote",
     "soak",
+    "chatter",
 )
 
 GATE = "gate"
 """Only where it is asked for: it needs another checkout."""
 
-OPTIONS = ("encoder", "finetune", "first", GATE, "ladder", "serving", "soak", "stream", "tables")
+OPTIONS = ("chatter", "encoder", "finetune", "first", GATE, "ladder", "serving", "soak", "stream", "tables")
 """Those that take options."""
 
 if __name__ == "__main__":
