@@ -34,7 +34,7 @@ SPLITS = ("time", "group")
 SAMPLED = ("temperature", "top_p", "top_k", "seed", "json", "regex", "steps", "guidance")
 """Options of a prediction that say how tokens are chosen, or pictures drawn; besides lists."""
 
-IMPORTS = ("text-classification", "token-classification", "image-classification", "embedding")
+IMPORTS = ("text-classification", "token-classification", "image-classification", "embedding", "text-to-image")
 """Kinds of import of this package."""
 
 

@@ -657,6 +657,7 @@ KINDS = ("audio", "column", "image", "spans", "text", "words")
                 "bow",
                 "causal",
                 "cnn",
+                "diffusers",
                 "flow",
                 "fusion",
                 "gpt",

@@ -30,6 +30,8 @@ class Imported:
         Hyperparameters of the architecture, besides those that say which folder it is.
     note : str
         What the user should know of how it reads the column; empty for nothing.
+    more : tuple of Feature
+        What a sampler hands on besides.
     """
 
     architecture: str
@@ -37,6 +39,7 @@ class Imported:
     task: Task
     params: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    more: tuple[Feature, ...] = ()
 
 
 class Importer(Protocol):

@@ -70,7 +70,7 @@ def _held_out(request: ImportRequest, model: Model, context: Context) -> tuple[p
     """Rows that are kept with a model, their encoded target among them, and the model with its metrics of them."""
     task, processor = model.manifest.answers, model.processor
     if task.runtime:
-        raise OptionError("A model that writes is imported without rows.", "%evaluate scores it on texts.")
+        raise OptionError("A model that writes or draws is imported without rows.", "%evaluate scores one that writes.")
     if task.of_pairs:
         raise OptionError("A model of vectors is imported without rows.", "%evaluate scores it on pairs.")
     target = request.target
@@ -105,7 +105,8 @@ def _importer(folder: HubFolder, request: ImportRequest) -> Importer:
 
 
 def _model(request: ImportRequest, folder: HubFolder, found: Imported, params: dict[str, object]) -> Model:
-    processor = Processor.of((found.feature,), "ports")
+    processor = Processor.of((found.feature, *found.more), "ports")
+    told = tuple(feature.answer for feature in processor.features if feature.answer is not None)
     net = architectures.get(found.architecture).build(processor.inputs, found.task, params)
     nothing = torch.zeros(0)
     net.initialise(nothing, nothing, nothing)  # type: ignore[operator]
@@ -119,7 +120,7 @@ def _model(request: ImportRequest, folder: HubFolder, found: Imported, params: d
         classes=task.labels if task.classes else (),
         created=time.time(),
         parameters=sum(p.numel() for p in net.parameters()),
-        signature=Signature(processor.specs, task.specs),
+        signature=Signature(processor.asked, told or task.specs),
         vector=task.of_pairs,
         lineage={"base": request.path, "weights": folder.digest, "revision": folder.revision, **versions()},
         iterative=bool(task.runtime),

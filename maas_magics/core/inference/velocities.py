@@ -43,8 +43,8 @@ def velocities(model: Model, data: Any, target: str | None, csv: str | None) -> 
         If they are not pictures with captions, or of another size.
     """
     task, feature = model.manifest.answers, model.processor.features[0]
-    assert isinstance(task, Denoising)
-    assert isinstance(feature, TextFeature)
+    if type(task) is not Denoising or not isinstance(feature, TextFeature):
+        raise DataError("Only a model that was trained here to draw pictures is scored on them.", "--model flow")
     table, picture = open_source(data, csv).table(), target or task.names[0]
     check_there(table, picture)
     caption = task.caption if task.caption in table.column_names else caption_column(table, None, picture)

@@ -137,6 +137,8 @@ def open_folder(ref: str) -> HubFolder:
     folder = Path(ref).expanduser()
     check_offered(folder, ref)
     path, revision = (folder, "") if folder.is_dir() else _fetched(ref)
+    if (path / "model_index.json").is_file():
+        return _pipeline(path, revision, ref)
     if not (path / "config.json").is_file():
         raise ModelError(
             f"{ref} holds no config.json.", "Give a folder as save_pretrained writes it: --model hf:FOLDER"
@@ -150,6 +152,15 @@ def open_folder(ref: str) -> HubFolder:
             f"{ref} holds no weights as safetensors.", "save_pretrained(FOLDER) of transformers writes them."
         )
     return HubFolder(path, config, revision, digest_of(weights))
+
+
+def _pipeline(path: Path, revision: str, ref: str) -> HubFolder:
+    """A folder of diffusers: the configuration is that of the pipeline, with those of its parts by their names."""
+    parts = {file.parent.name: _json(file) for file in sorted(path.glob("*/config.json"))}
+    weights = [file for name in parts for file in sorted((path / name).glob("*.safetensors"))]
+    if not weights:
+        raise ModelError(f"{ref} holds no weights as safetensors.", "save_pretrained(FOLDER) of diffusers writes them.")
+    return HubFolder(path, {**_json(path / "model_index.json"), **parts}, revision, digest_of(weights))
 
 
 def check_offered(path: Path, ref: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from maas_magics.api.errors import OptionError
 from maas_magics.core.data.arrow import Array
@@ -44,7 +44,7 @@ class Denoising(Regression, frozen=True, tag="denoising"):
         raise OptionError("Rows of a loader are not for the task denoising.", "Give a table of pictures and captions.")
 
     @classmethod
-    def of(cls, picture: str, caption: str, shape: tuple[int, ...]) -> Denoising:
+    def of(cls, picture: str, caption: str, shape: tuple[int, ...]) -> Self:
         """The task of pictures of one shape.
 
         Parameters

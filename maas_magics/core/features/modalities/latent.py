@@ -26,10 +26,13 @@ class LatentFeature(Feature, frozen=True, kw_only=True, tag="latent"):
         Shape of a row: of a picture, (channels, height, width), of its time, (1,).
     picture : bool
         Whether it becomes the picture that is answered.
+    drawn_as : tuple of int
+        Shape of that picture, where it is decoded into another one.
     """
 
     row: tuple[int, ...]
     picture: bool = False
+    drawn_as: tuple[int, ...] = ()
 
     sampled: ClassVar[bool] = True
 
@@ -49,7 +52,7 @@ class LatentFeature(Feature, frozen=True, kw_only=True, tag="latent"):
         """Pictures, uint8 (n, height, width), with an axis of three colours behind where they have such."""
         if not self.picture:
             return None
-        channels, height, width = self.row
+        channels, height, width = self.drawn_as or self.row
         return TensorSpec("prediction", "UINT8", (-1, height, width, *((channels,) if channels > 1 else ())), PICTURE)
 
     def encode(self, values: pa.ChunkedArray) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from maas_magics.core.features.modalities.text import TextFeature
 from maas_magics.core.runtimes import RUNTIMES
 from maas_magics.core.runtimes.pictures.session import Denoise, PictureSession
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_manifest, read_processor
+from maas_magics.core.tasks.diffusion import LatentDiffusion
 
 
 class PictureRuntime:
@@ -57,6 +59,8 @@ class PictureRuntime:
             return PictureSession(feature, (task.row[0], task.row[1], task.row[2]), _by_onnx(folder, export, shared))
         if variant:
             raise OptionError(f"{ref}@{variant} is a file that no engine here answers with.", f"{ref} answers.")
+        if isinstance(task, LatentDiffusion):
+            return _scheduled(folder, feature, task)
         return PictureSession(feature, (task.row[0], task.row[1], task.row[2]), _by_torch(folder))
 
 
@@ -75,6 +79,18 @@ def _by_torch(folder: Path) -> Denoise:
     from maas_magics.core.model import load_model
 
     return load_model(folder).run_hosted
+
+
+def _scheduled(folder: Path, feature: TextFeature, task: LatentDiffusion) -> PictureSession:
+    """A pipeline of diffusers, with the scheduler that it came with."""
+    from maas_magics.core.model import load_model
+    from maas_magics.core.networks.diffusion import Diffusion, scheduler_of
+    from maas_magics.core.runtimes.pictures.scheduled import ScheduledSession
+
+    model, config = load_model(folder), json.loads(task.scheduler)
+    assert isinstance(model.net, Diffusion)
+    shape = task.axes[0], task.axes[1], task.axes[2]
+    return ScheduledSession(feature, shape, model.run_hosted, lambda: scheduler_of(config), model.net.picture)
 
 
 RUNTIMES.register("pictures")(PictureRuntime)

@@ -62,6 +62,10 @@ class PictureSession:
 
     def __init__(self, feature: TextFeature, shape: tuple[int, int, int], denoise: Denoise) -> None:
         self.feature, self.shape, self._denoise = feature, shape, denoise
+        self.nothing: Array = np.zeros(0, dtype=np.int64)
+        """Ids of no caption."""
+        self.least = 1
+        """Tokens that are handed on at least, those of padding included."""
 
     def sampler(self, params: Mapping[str, Any]) -> PictureSampler:
         """A sampler for one picture.
@@ -111,10 +115,11 @@ class PictureSession:
         by_caption = [place for place, one in enumerate(fed) if one.guidance != 0]
         without = [place for place, one in enumerate(fed) if one.guidance != 1]
         rows = [*by_caption, *without]
-        width = max([1, *(len(states[place].ids) for place in by_caption)])
+        width = max([self.least, *(len(states[place].ids) for place in by_caption)])
         words = np.full((len(rows), width), self.feature.padding, dtype=np.int64)
         for row, place in enumerate(by_caption):
             words[row, : len(states[place].ids)] = states[place].ids
+        words[len(by_caption) :, : len(self.nothing)] = self.nothing
         noisy = np.stack([fed[place].noisy for place in rows])
         times = np.array([[fed[place].time] for place in rows], dtype=np.float32)
         made = self._denoise([words, noisy, times])
