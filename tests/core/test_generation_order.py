@@ -62,3 +62,13 @@ def test_a_batch_that_is_closed_while_it_waits_is_gone() -> None:
     assert text(list(urgent))
     assert text(list(begun(loop, "Bob", 5)))
     assert loop.states <= 1 and loop.waiting == 0
+
+
+def test_a_choice_may_be_of_very_many_texts_and_nothing_is_said_of_them(capfd: pytest.CaptureFixture[str]) -> None:
+    loop = Loop(session(2), "m:1")
+    many = [str(number) for number in range(10_000)]
+    assert text(list(begun(loop, "Tom", 30, choice=many, temperature=1.0, seed=1))) in many
+    few = ["yes", "yes, of course", "<|endoftext|>", 'a\n"b"', "日本"]
+    found = {text(list(begun(loop, "Tom", 60, choice=few, temperature=50.0, seed=seed))) for seed in range(12)}
+    assert found <= {*few, ""} and len(found) > 1
+    assert capfd.readouterr().err == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from openai import AsyncOpenAI, OpenAI
 from serving import Address, Service, in_thread, remote, wait_for
 
 from maas_magics.api.requests import GenerateRequest, PredictRequest, TrainRequest
+from maas_magics.core.runtimes.text.session import TextSession
 from maas_magics.local.backend import LocalBackend
 from maas_magics.service.settings import Settings
 from maas_magics.service.tokens import Token, Tokens, digest_of
@@ -175,6 +177,8 @@ def test_logprobs_are_those_of_the_tokens_that_came(client: OpenAI, backend: Loc
     parts = list(client.completions.create(logprobs=3, stream=True, **asked))
     streamed = [one for part in parts for one in (part.choices[0].logprobs.tokens or [])]  # type: ignore[union-attr]
     assert streamed == found.logprobs.tokens
+    places = [one for part in parts for one in (part.choices[0].logprobs.text_offset or [])]  # type: ignore[union-attr]
+    assert places == found.logprobs.text_offset == [len("".join(streamed[:n])) for n in range(4)]
     chat = client.chat.completions.create(
         model="verses", messages=[{"role": "user", "content": "Tom and"}], logprobs=True, top_logprobs=2, max_tokens=4,
         temperature=0,
@@ -216,6 +220,7 @@ def test_vectors_are_those_of_the_kernel(client: OpenAI, backend: LocalBackend) 
         ("completions", {"model": "verses", "prompt": "a", "stop": ["x"] * 10_000}, 400, "10,000 were given"),
         ("completions", {"model": "verses", "prompt": "a", "logit_bias": {"-1": 1}}, 400, "logit_bias"),
         ("completions", {"model": "verses", "prompt": "a", "suffix": "b"}, 400, "suffix"),
+        ("completions", {"model": "verses", "prompt": "a", "echo": True, "logprobs": 1}, 400, "echo"),
         ("chat/completions", {"model": "verses", "messages": []}, 400, "no messages"),
         ("chat/completions", {"model": "verses", "messages": [{"content": "a"}]}, 400, "no role"),
         ("chat/completions", {"model": "verses", "messages": "a"}, 400, "messages"),
@@ -223,6 +228,8 @@ def test_vectors_are_those_of_the_kernel(client: OpenAI, backend: LocalBackend) 
                               "response_format": {"type": "json_schema"}}, 400, "response_format has no schema"),
         ("chat/completions", {"model": "verses", "messages": [{"role": "user", "content": "a"}],
                               "response_format": {"type": "xml"}}, 400, "'xml' is not known"),
+        ("chat/completions", {"model": "verses", "messages": [{"role": "user", "content": "a"}], "response_format":
+                              {"type": "json_schema", "json_schema": {"schema": None}}}, 400, "has no schema"),
         ("chat/completions", {"model": "verses", "messages": [{"role": "user", "content": "a"}], "response_format":
                               {"type": "json_schema", "json_schema": {"schema": {"type": "no"}}}}, 400, "not valid"),
         ("completions", {"model": "verses", "prompt": "a", "guided_regex": "("}, 400, "regex=… is not valid"),
@@ -240,6 +247,11 @@ def test_what_cannot_be_answered_is_an_error_in_their_form(
     found = httpx2.post(f"{service.url}/v1/{path}", json=body, headers=head, timeout=600)
     told = found.json()
     assert found.status_code == status and set(told) == {"error"}
+    streamed = httpx2.post(f"{service.url}/v1/{path}", json={**body, "stream": True}, headers=head, timeout=600)
+    assert (streamed.status_code, streamed.json()) == (
+        status,
+        told,
+    )  # before there is anything to send, it has a status
     assert set(told["error"]) == {"message", "type", "param", "code"} and why in told["error"]["message"]
     broken = httpx2.post(f"{service.url}/v1/{path}", content=b"{", headers=head, timeout=600)
     assert broken.status_code == 400 and "cannot be read" in broken.json()["error"]["message"]
@@ -304,8 +316,16 @@ def test_clients_that_come_leave_and_cancel_get_their_own_answers(service: Servi
     wait_for(idle)
 
 
-def test_a_client_that_goes_frees_its_place(backend: LocalBackend) -> None:
+def test_a_client_that_goes_frees_its_place(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     with in_thread(backend, Settings(generations=1)) as url:
+        # Whole answers too: an answer that would take for ever is left.
+        monkeypatch.setattr(TextSession, "step", lambda self, states: (time.sleep(0.01), [None for _ in states])[1])
+        body = {"model": "verses", "prompt": "Tom", "max_tokens": 60}
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{url}/v1/completions", json=body, timeout=0.5)
+        wait_for(lambda: not backend.generating()["states"])
+        monkeypatch.undo()
+        wait_for(lambda: _answers(url))
         asked = {"model": "verses", "prompt": "Tom", "max_tokens": 60, "temperature": 1, "stream": True, "n": 1}
         for _ in range(3):
             with suppress(httpx2.HTTPError), httpx2.stream("POST", f"{url}/v1/completions", json=asked) as answer:

@@ -182,7 +182,7 @@ class Chat(Sampled, frozen=True, kw_only=True, dict=True):
             return True
         if kind == "json_schema":
             told = asked.get("json_schema")
-            if not isinstance(told, dict) or "schema" not in told:
+            if not isinstance(told, dict) or told.get("schema") is None:
                 raise OptionError("response_format has no schema.", '{"type": "json_schema", "json_schema": {…}}')
             return told["schema"]
         if kind != "text":
@@ -249,6 +249,8 @@ def read(body: bytes, kind: type[T]) -> T:
         raise OptionError(f"prompt holds {len(prompts)} texts; 1 to {MOST_PROMPTS} were expected.", "")
     if found.most is not None and found.most < 1:
         raise OptionError(f"max_tokens is {found.most}; at least 1 was expected.", '"max_tokens": 16')
+    if isinstance(found, Completion) and found.echo and found.logprobs is not None:
+        raise OptionError("echo is not supported with logprobs: those of a prompt are not told.", "Leave out one.")
     if isinstance(found, Completion) and found.suffix:
         raise OptionError("suffix is not supported: a text is continued, not filled in.", "Leave it out.")
     return found

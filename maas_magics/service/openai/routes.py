@@ -22,7 +22,8 @@ from maas_magics.service.answers import Answers
 from maas_magics.service.gate import Visit
 from maas_magics.service.generations import Generations
 from maas_magics.service.openai.bodies import Chat, Completion, Embeddings, Sampled, decoded, read
-from maas_magics.service.openai.texts import Answering, EventStream, Form, gathered, usage_of
+from maas_magics.service.openai.responses import EventStream, WholeAnswer
+from maas_magics.service.openai.texts import Answering, Form, usage_of
 from maas_magics.service.settings import Settings
 from maas_magics.service.threads import RowThreads
 
@@ -63,7 +64,7 @@ def openai_routes(
         form = Form.of(isinstance(asked, Chat), asked.model)
         tools = asked.functions if isinstance(asked, Chat) else None
         if not asked.stream:
-            return Response(await gathered(form, answering, before, tools), media_type=JSON)
+            return WholeAnswer(form, answering, before, tools)
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return EventStream(form, answering, before, usage, lambda error: answers.refusal(visit, error)[2], tools)
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import msgspec
-from starlette.responses import StreamingResponse
 
-from maas_magics.api.errors import MaasError
 from maas_magics.api.stream import Chunk, ChunkStream
-from maas_magics.service.generations import ALIVE
-from maas_magics.service.messages import Message, Receive, Send, until_gone
-from maas_magics.service.openai.tools import Held, Tools
+from maas_magics.service.openai.tools import Tools
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ class Form:
             choices.append({"index": place, **said, "logprobs": told, "finish_reason": one.end})
         return msgspec.json.encode({**self._head(self.kind), "choices": choices, "usage": usage})
 
-    def _logprobs(self, tokens: Sequence[dict[str, Any]], told: bool) -> dict[str, Any] | None:
-        """Logarithms of tokens' shares in the form that a kind of answer has for them."""
+    def _logprobs(self, tokens: Sequence[dict[str, Any]], told: bool, before: int = 0) -> dict[str, Any] | None:
+        """Logarithms of tokens' shares in the form that a kind of answer has, behind so many letters of others."""
         if not told:
             return None
         if self.chat:
@@ -76,17 +73,19 @@ class Form:
             "tokens": texts,
             "token_logprobs": [one["logprob"] for one in tokens],
             "top_logprobs": [{other["token"]: other["logprob"] for other in one["top"]} for one in tokens],
-            "text_offset": [len("".join(texts[:place])) for place in range(len(texts))],
+            "text_offset": list(accumulate(map(len, texts), initial=before))[:-1],
         }
 
-    def part(self, place: int, text: str | None, end: str | None, first: bool, tokens: Any = None) -> bytes:
-        """A chunk of one answer, as an event."""
+    def part(
+        self, place: int, text: str | None, end: str | None, first: bool, tokens: Any = None, before: int = 0
+    ) -> bytes:
+        """A chunk of one answer, as an event; its tokens come behind so many letters of others."""
         if self.chat:
             delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text or first else {})}
             said: dict[str, Any] = {"delta": {**delta, **({"content": ""} if first and not text else {})}}
         else:
             said = {"text": text or ""}
-        told = self._logprobs(tokens or (), tokens is not None)
+        told = self._logprobs(tokens or (), tokens is not None, before)
         choice = {"index": place, **said, "logprobs": told, "finish_reason": end}
         return self._event({"choices": [choice]})
 
@@ -161,7 +160,7 @@ class Answering:
         self.prompts = self.completion = 0
         """Tokens of the prompts, each counted once, and of the answers."""
 
-    async def chunks(self) -> AsyncIterator[tuple[int, Chunk]]:
+    async def chunks(self) -> AsyncGenerator[tuple[int, Chunk]]:
         """Chunks of all answers as they come, each with the place of its answer."""
         queue: asyncio.Queue[tuple[int, Chunk | Exception]] = asyncio.Queue(64)
 
@@ -242,81 +241,3 @@ async def gathered(form: Form, answering: Answering, before: Sequence[str], tool
             one.text, one.calls = tools.read(one.text)
             one.end = CALLED if one.calls and one.end == "stop" else one.end
     return form.whole(answers, answering.usage)
-
-
-class EventStream(StreamingResponse):
-    """Answers as they come; a client that goes cancels them.
-
-    Parameters
-    ----------
-    form, answering
-    before : sequence of str
-        What stands before each answer.
-    usage : bool
-        Whether the last chunk says what they took.
-    refusal : callable
-        From an error to its JSON.
-    tools : Tools or None
-        Functions that may be called.
-    """
-
-    def __init__(
-        self,
-        form: Form,
-        answering: Answering,
-        before: Sequence[str],
-        usage: bool,
-        refusal: Callable[[Exception], bytes],
-        tools: Tools | None = None,
-    ) -> None:
-        super().__init__(
-            (), headers={"cache-control": "no-store", "x-accel-buffering": "no"}, media_type="text/event-stream"
-        )
-        self._form, self._answering, self._before = form, answering, before
-        self._usage, self._refusal = usage, refusal
-        self._held = [Held(tools) for _ in before]
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """Send them."""
-
-        async def write(lines: bytes) -> None:
-            await send({"type": "http.response.body", "body": lines, "more_body": True})
-
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        writing = asyncio.ensure_future(self._write(write))
-        gone = asyncio.ensure_future(until_gone(receive))
-        try:
-            while not writing.done():
-                done, _ = await asyncio.wait({writing, gone}, timeout=ALIVE, return_when=asyncio.FIRST_COMPLETED)
-                if gone in done:
-                    return
-                if not done:
-                    await write(b":\n\n")
-            await writing
-        finally:
-            gone.cancel()
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-        await send({"type": "http.response.body", "body": b""})
-
-    async def _write(self, write: Callable[[bytes], Any]) -> None:
-        begun: set[int] = set()
-        try:
-            async for place, chunk in self._answering.chunks():
-                first = place not in begun
-                said, tokens = parts_of(chunk.delta)
-                text = (self._before[place] if first else "") + self._held[place].add(said)
-                rest, calls = self._held[place].rest() if chunk.finish else ("", [])
-                begun.add(place)
-                end = CALLED if calls and chunk.finish == "stop" else end_of(chunk)
-                if calls:
-                    await write(self._form.part(place, text + rest, None, first, tokens))
-                    await write(self._form.called(place, calls))
-                    await write(self._form.part(place, None, end, False))
-                elif text or rest or chunk.finish or first or tokens:
-                    await write(self._form.part(place, text + rest, end, first, tokens))
-            if self._usage:
-                await write(self._form.used(self._answering.usage))
-        except MaasError as error:
-            await write(b"data: %s\n\n" % self._refusal(error))
-        await write(b"data: [DONE]\n\n")

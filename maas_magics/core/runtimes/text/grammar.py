@@ -47,12 +47,14 @@ class Grammar:
         if not ends:
             raise OptionError(f"{form}=… needs a model that knows a token which ends a text.", "Leave it out.")
         made: Any = LLMatcher
-        self._matcher = made(_tokens(source, size, tuple(ends)), _grammar(made, form, told))
+        # Silent: its warnings would name tokens of the answer.
+        self._matcher = made(_tokens(source, size, tuple(ends)), _grammar(made, form, told), log_level=0)
         if self._matcher.is_error():
             why = str(self._matcher.get_error()).splitlines()[0][:200]
             raise OptionError(f"{form}=… is not valid: {why}.", EXAMPLES[form])
         self._size = size
         self._mask = np.zeros((1, (size + 31) // 32), dtype=np.int32)
+        self._first: Array | None = self._allowed()  # here, where no other answer waits: it may take long
 
     def masked(self, logits: Array) -> Array:
         """Logits, minus infinity for tokens that may not come.
@@ -62,14 +64,25 @@ class Grammar:
         logits : ndarray, shape (vocabulary,)
             Of the next token.
         """
+        there, self._first = self._allowed() if self._first is None else self._first, None
+        return np.where(there, logits[: self._size], -np.inf)
+
+    def _allowed(self) -> Array:
+        """Which tokens may come next, bool (vocabulary,).
+
+        Raises
+        ------
+        OptionError
+            If none may, or it cannot be found out.
+        """
         from llguidance.numpy import fill_next_token_bitmask
 
         fill: Any = fill_next_token_bitmask
         fill(self._matcher, self._mask, 0)
         there = np.unpackbits(self._mask.view(np.uint8), bitorder="little")[: self._size].astype(bool)
         if self._matcher.is_error() or not there.any():
-            raise OptionError("The form leaves no token to choose.", "Simplify it.")
-        return np.where(there, logits[: self._size], -np.inf)
+            raise OptionError("The form leaves no token to choose, or is too large.", "Simplify it.")
+        return there
 
     def take(self, token: int) -> None:
         """Go on behind a token that was chosen.
@@ -91,7 +104,7 @@ def _grammar(matcher: Any, form: str, told: Any) -> Any:
         if not isinstance(told, (list, tuple)) or not told or not all(isinstance(one, str) and one for one in told):
             raise OptionError("choice=… is a list of texts.", EXAMPLES[form])
         text = "|".join(json.dumps(one, ensure_ascii=False) for one in told)
-        made = matcher.grammar_from_lark(f"start: {text}")
+        made = matcher.grammar_from_lark(f"start: TEXT\nTEXT: {text}")  # one word of the lexer, however many there are
     elif form == "regex":
         if not isinstance(told, str) or not told:
             raise OptionError("regex=… is a regular expression.", EXAMPLES[form])
