@@ -19,7 +19,7 @@ ROOMS = {
     # room: (rooms it may import, packages it may import)
     "api": ("", "msgspec platformdirs"),
     "core": ("api", "msgspec numpy torch pyarrow safetensors onnx onnxruntime fsspec platformdirs pandas duckdb polars "
-                    "torchmetrics tokenizers transformers peft huggingface_hub PIL soundfile soxr timm sklearn "
+                    "torchmetrics tokenizers transformers peft gguf huggingface_hub PIL soundfile soxr timm sklearn "
                     "threadpoolctl jinja2 llguidance diffusers"),
     "job": ("api", "msgspec"),
     "local": ("api job core", "msgspec"),

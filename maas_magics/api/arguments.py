@@ -9,6 +9,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -174,6 +175,8 @@ def _plain(kind: type, value: Any) -> Any:
         return value
     if kind is str:
         if isinstance(value, str):
+            return str(value)
+        if isinstance(value, PurePath):
             return str(value)
     elif kind is bool:
         if type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"):

@@ -185,11 +185,16 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     """
 
     model: Model
-    format: Annotated[str, option("onnx, pt2 or safetensors", "FORMAT", "--format", "-f", offer="formats")] = "onnx"
+    format: Annotated[
+        str,
+        option(
+            "onnx, pt2 or safetensors; of a model that writes gguf too", "FORMAT", "--format", "-f", offer="formats"
+        ),
+    ] = "onnx"
     tolerance: Annotated[float, option("largest difference of any output that is accepted (1e-4)", "D")] = 1e-4
-    compress: Annotated[str | None, option("make it smaller: int8, or several as a+b", "HOW", offer="compressors")] = (
-        None
-    )
+    compress: Annotated[
+        str | None, option("make it smaller: int8, int4, or several as a+b", "HOW", offer="compressors")
+    ] = None
     max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
     out: Annotated[str | None, option("folder or file that gets a copy", "PATH", "--out", "-o", offer="files")] = None
 

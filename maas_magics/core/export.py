@@ -11,8 +11,9 @@ from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact
 from maas_magics.core.context import Context
 from maas_magics.core.delivery import deliver
-from maas_magics.core.exporters import exporters
+from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.export import export_to
+from maas_magics.core.exporters.text.trial import keeps_texts
 from maas_magics.core.exporters.variant import compressed_to, format_of, variant_of
 from maas_magics.core.store.manifest import check_files
 from maas_magics.core.store.storage import SAMPLE, staging
@@ -29,7 +30,6 @@ def export(request: ExportRequest, context: Context) -> Artifact:
         If its answers differ by more than the tolerance. Nothing is published then.
     """
     format = format_of(request.compress) if request.compress else request.format
-    exporter = exporters.get(format)
     if request.format not in ("onnx", format):
         raise OptionError(f"{request.compress} compresses {format} files, not {request.format}.", "Drop --format.")
     if not request.tolerance > 0:
@@ -43,8 +43,11 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     folder = context.store.folder(name, version)
     check_files(folder, SAMPLE)
     model = context.loader.model(name, version)
+    exporter = exporter_of(format, model.manifest.answers, f"{name}:{version}")
     kind = f"{request.format}, {request.compress}" if request.compress else request.format
     context.notify(f"Exporting {name}:{version} to {kind}.")
+    if model.manifest.answers.runtime == "text" and not keeps_texts(folder):
+        context.notify("No texts were kept with it: it is judged on texts that it writes itself.")
     with staging(context.store.work) as work:
         if request.compress:
             artifact = compressed_to(request, folder, model, work, f"{name}:{version}", context.notify)

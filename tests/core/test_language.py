@@ -12,89 +12,22 @@ import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
+from writers import FAMILIES, PROMPTS, SOURCE, VERSES, feature, folder_of, network, texts_of, theirs
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, ModelError, OptionError
-from maas_magics.core.batches.language import END_OF_TEXT
 from maas_magics.core.data.prose import Part
-from maas_magics.core.features.chat import CHATML, MARKS, rendered, turns
+from maas_magics.core.exporters.text.graph import write_decoder
+from maas_magics.core.features.chat import CHATML, rendered, turns
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.features.token_blocks import blocks_of
-from maas_magics.core.features.tokens import tokenizer, train_byte_tokenizer
-from maas_magics.core.networks.decoder import DecoderConfig, begin
-from maas_magics.core.networks.next_token import NextToken, Surprise
+from maas_magics.core.features.tokens import tokenizer
+from maas_magics.core.networks.next_token import Surprise
+from maas_magics.core.runtimes.text.onnx_engine import OnnxEngine
 from maas_magics.core.runtimes.text.sampler import TextSampler
 from maas_magics.core.runtimes.text.session import COMMON, PART, TextSession
 from maas_magics.core.runtimes.text.torch_engine import TorchEngine
 from maas_magics.session import current
-
-VERSES = [
-    f"{one} and {two} went up the hill to fetch {pails} pails of water."
-    for one in ("Jack", "Jill", "Tom", "Ann")
-    for two in ("Sue", "Bob", "Kim")
-    for pails in range(8)
-]
-SOURCE = train_byte_tokenizer(VERSES, 400, (END_OF_TEXT, *MARKS))
-PROMPTS = ["Jack and Sue", "Tom", "Ann and Kim went up the hill", "water. " * 60]
-
-FAMILIES: dict[str, dict[str, Any]] = {
-    "Llama": {"tie_word_embeddings": True, "head_dim": 16},
-    "Mistral": {"sliding_window": None, "head_dim": 16},
-    "Qwen2": {},
-    "Qwen3": {"head_dim": 24},
-    "GPT2": {},
-}
-
-
-def folder_of(family: str, place: Path, **more: Any) -> Path:
-    """A network of random weights, large enough that its answers differ, as ``save_pretrained`` writes it."""
-    import transformers
-
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=400, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=600, bos_token_id=0, eos_token_id=0, pad_token_id=0,
-        **FAMILIES[family], **more,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    net = transformers.AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for weight in net.parameters():
-            weight.mul_(3 if weight.dim() > 1 else 1)
-    net.save_pretrained(place)
-    (place / "tokenizer.json").write_text(SOURCE)
-    (place / "tokenizer_config.json").write_text(json.dumps({"eos_token": END_OF_TEXT, "chat_template": CHATML}))
-    return place
-
-
-def theirs(folder: Path, prompt: str, tokens: int) -> str:
-    """What transformers writes, always the likeliest token."""
-    import transformers
-
-    net = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-    known = tokenizer(SOURCE, 0)
-    ids = torch.tensor([known.encode(prompt).ids])
-    with torch.no_grad():
-        made = net.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False)
-    said: str = known.decode(made[0, ids.shape[1] :].tolist(), skip_special_tokens=True)
-    return said
-
-
-def texts_of(answers: Any) -> list[str]:
-    return list(answers["prediction"].to_pylist())
-
-
-def feature(block: int = 32, **more: Any) -> ProseFeature:
-    return ProseFeature("text", tokenizer=SOURCE, size=400, begin=0, ends=(0,), block=block, **more)
-
-
-def network(block: int = 32) -> NextToken:
-    torch.manual_seed(1)
-    net = NextToken(
-        DecoderConfig(vocabulary=400, width=32, layers=2, heads=4, groups=2, head=8, hidden=64, positions=block)
-    )
-    begin(net.decoder, 2)
-    return net.eval()
-
 
 # --- networks of others ---
 
@@ -256,15 +189,6 @@ def test_a_template_runs_in_a_sandbox_and_its_refusals_are_told() -> None:
 TABLE = pd.DataFrame({"q": ["a b", "c d"] * 9, "a": ["x", "y"] * 9, "n": range(18)})
 
 
-def test_a_model_that_writes_has_no_export_yet_and_says_so(store: Path) -> None:
-    maas.train("verses", data=pd.DataFrame({"t": VERSES}), target="t", task="language", epochs=1)
-    assert current().backend.models.get("verses").target == ("t",)
-    for asked in ({"format": "onnx"}, {"format": "safetensors"}, {"compress": "int8"}):
-        with pytest.raises(MaasError, match="writes token after token"):
-            maas.export("verses", **asked)  # type: ignore[arg-type]
-    assert maas.load("verses") is not None
-
-
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -292,8 +216,20 @@ def test_what_is_no_language_is_refused(given: dict[str, Any], why: str, store: 
 # --- how it is written ---
 
 
-def session(slots: int = 4, length: int = 400) -> TextSession:
-    return TextSession(feature(length), TorchEngine(network(length).decoder, slots, length))
+def session(slots: int = 4, length: int = 400, file: Path | None = None) -> TextSession:
+    """A session in torch, or in ONNX Runtime where a file is given."""
+    if file is None:
+        return TextSession(feature(length), TorchEngine(network(length).decoder, slots, length))
+    write_decoder(network(length).decoder, file)
+    engine = OnnxEngine(file)
+    engine.allocate(slots, length)
+    return TextSession(feature(length), engine)
+
+
+@pytest.fixture(params=["torch", "onnx"])
+def file(request: Any, tmp_path: Path) -> Path | None:
+    """Where a session's network is exported to, if it is."""
+    return tmp_path / "model.onnx" if request.param == "onnx" else None
 
 
 def raw(text: str) -> list[Any]:
@@ -315,10 +251,10 @@ def stepped(made: TextSession, prompts: Sequence[str], tokens: int) -> list[Any]
     return [np.stack(each) for each in found]
 
 
-def test_answers_together_are_those_alone_whatever_was_in_their_slots() -> None:
+def test_answers_together_are_those_alone_whatever_was_in_their_slots(file: Path | None) -> None:
     prompts = ["Jack and Sue", "Tom", "Ann " * 90, "Ann " * 80 + "Kim"]
     alone = [stepped(session(), [prompt], 6)[0] for prompt in prompts]
-    made = session()
+    made = session(file=file)
 
     def same(found: list[Any], wanted: list[Any]) -> None:
         for one, other in zip(found, wanted, strict=True):
@@ -329,8 +265,8 @@ def test_answers_together_are_those_alone_whatever_was_in_their_slots() -> None:
     same([stepped(made, [prompt], 6)[0] for prompt in prompts], alone)
 
 
-def test_what_two_prompts_have_in_common_is_read_once() -> None:
-    made = session()
+def test_what_two_prompts_have_in_common_is_read_once(file: Path | None) -> None:
+    made = session(file=file)
     read: list[int] = []
     whole: Callable[..., Any] = made._engine.read
 

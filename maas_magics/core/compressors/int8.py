@@ -6,14 +6,14 @@ Convolutions stay in floats: quantised in this way they are several times slower
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from maas_magics.api.errors import ExportError, require
 from maas_magics.core.compressors import compressors
+from maas_magics.core.compressors.quiet import no_advice
+from maas_magics.core.compressors.weight_only import write_with_integers
 from maas_magics.core.data.arrow import Array
 
 PRODUCTS = ("MatMul", "Gemm", "Gather")
@@ -34,9 +34,11 @@ class Int8:
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        model = onnx.load(file)
+        model = onnx.load(file, load_external_data=False)
+        if any(node.op_type == "GroupQueryAttention" for node in model.graph.node):
+            return write_with_integers(file, smaller, 8)  # what such networks compute is lost in integers
         before = sum(_large(model).values())
-        with _no_advice():
+        with no_advice():
             quantize_dynamic(
                 file,
                 smaller,
@@ -87,18 +89,6 @@ def _numbers(tensor: Any) -> int:
     for size in tensor.dims:
         count *= size
     return count
-
-
-@contextmanager
-def _no_advice() -> Iterator[None]:
-    """Without the advice of ONNX Runtime to prepare the graph by a tool, which the exporter has made as it should."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(before)
 
 
 compressors.register("int8")(Int8())

@@ -51,16 +51,16 @@ def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Pa
 
 def main(format: str, file: str, version: str, work: str) -> None:
     """Answer the rows of ``work/inputs.npz``."""
-    from maas_magics.core.exporters import exporters
+    from maas_magics.core.exporters.by_task import exporter_of
     from maas_magics.core.exporters.examples import ask, latency, padded_inputs
-    from maas_magics.core.store.manifest import read_processor
+    from maas_magics.core.store.manifest import read_manifest, read_processor
 
     with np.load(Path(work) / "inputs.npz") as given:
         raw = [
             given[name].astype(object) if given[name].dtype.kind == "U" else given[name]
             for name in sorted(given, key=int)
         ]
-    run = exporters.get(format).load(Path(file), Path(version), None)
+    run = exporter_of(format, read_manifest(Path(version)).answers).load(Path(file), Path(version), None)
     np.savez(
         Path(work) / "outputs.npz",
         answers=ask(run, raw, padded_inputs(read_processor(Path(version)))),

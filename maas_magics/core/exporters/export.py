@@ -14,13 +14,13 @@ import torch
 from maas_magics.api.errors import ExportError, ToleranceExceeded
 from maas_magics.api.results import Artifact, Verification
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.exporters import exporters
+from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.card import CARD, card
 from maas_magics.core.exporters.check import check
-from maas_magics.core.exporters.examples import ask, drawn, latency, padded_inputs
+from maas_magics.core.exporters.examples import latency
+from maas_magics.core.exporters.trial import trial_of
 from maas_magics.core.model import WEIGHTS, Model
 from maas_magics.core.store.manifest import digests
-from maas_magics.core.store.sample import read_sample
 from maas_magics.core.store.storage import REPORT
 from maas_magics.core.tasks.metric_names import make_metrics
 from maas_magics.core.tasks.metrics import evaluate
@@ -40,33 +40,29 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     ref : str
         What the report calls the model.
     """
-    exporter = exporters.get(format)
-    if why := model.manifest.answers.unexported:
-        raise ExportError(f"{ref} has no export: {why}.", "%predict asks it, here and on a service.")
+    answers = model.manifest.answers
+    exporter = exporter_of(format, answers, ref)
     folder = place / format
     folder.mkdir(parents=True)
     file = folder / exporter.file
-    with tracing_lock():
-        signature = exporter.export(model, file)
     for name, data in model.processor.files.items():
         (folder / re.sub(r"[^\w.-]", "_", name)).write_bytes(data)
-    table, target = read_sample(version)
-    raw = model.processor.encode(table) if len(table) else drawn(model)
-    hosted = model.processor.hosted_raw(raw)
-    before = ask(model.run_hosted, hosted, padded_inputs(model.processor))
-    before_ms = latency(model.run_hosted, hosted)
+    with tracing_lock():
+        signature = exporter.export(model, file)
+    trial = trial_of(model, version)
+    before, before_ms = trial.answers(), latency(trial.run, trial.hosted)
     if exporter.isolated:
         with tempfile.TemporaryDirectory(dir=place) as work:
-            after, after_ms = check(format, file, version, hosted, Path(work))
+            after, after_ms = check(format, file, version, trial.hosted, Path(work))
     else:
         run = exporter.load(file, version, model)
-        after, after_ms = ask(run, hosted, padded_inputs(model.processor)), latency(run, hosted)
+        after, after_ms = trial.answers(run), latency(run, trial.hosted)
     if before.shape != after.shape:
         raise ExportError(
             f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."
         )
-    apart = model.manifest.answers.difference(before, after)
-    unit = " standard deviations of the target" if model.manifest.answers.standardised else ""
+    apart = answers.difference(before, after)
+    unit = " standard deviations of the target" if answers.standardised else ""
     if not apart <= tolerance:
         raise ToleranceExceeded(
             f"The {format} file differs from the model by up to {apart:.1e}{unit}; {tolerance:.0e} was accepted. "
@@ -83,11 +79,11 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         digest="",
         signature=signature,
         verification=Verification(
-            rows=len(raw[0]),
+            rows=trial.rows,
             max_abs_diff=apart,
             tolerance=tolerance,
-            metrics_before=metrics_of(model, before, target) if len(table) else {},
-            metrics_after=metrics_of(model, after, target) if len(table) else {},
+            metrics_before=metrics_of(model, before, trial.target) if trial.kept else {},
+            metrics_after=metrics_of(model, after, trial.target) | answers.compare(before, after) if trial.kept else {},
             bytes_before=(version / WEIGHTS).stat().st_size,
             bytes_after=0,
             latency_before=before_ms,

@@ -15,11 +15,11 @@ from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact
 from maas_magics.api.share import share_of
 from maas_magics.core.compressors import Compressor, compressors
-from maas_magics.core.exporters import exporters
+from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.export import export_to, metrics_of, report
+from maas_magics.core.exporters.trial import trial_of
 from maas_magics.core.model import Model
-from maas_magics.core.store.sample import read_sample
 from maas_magics.core.store.storage import REPORT
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.metric_names import make_metrics
@@ -82,36 +82,38 @@ def compressed_to(
     steps, most = chain(str(request.compress)), share_of(request.max_drop, "--max-drop")
     variant = variant_of(str(request.compress))
     format = steps[0][1].format
-    exporter = exporters.get(format)
+    exporter = exporter_of(format, model.manifest.answers, ref)
     plain = version / "exports" / format
     if not (plain / REPORT).is_file():
         export_to(version, model, format, request.tolerance, place / "plain", ref)
         plain = place / "plain" / format
     before = msgspec.json.decode((plain / REPORT).read_bytes(), type=Artifact)
-    table, target = read_sample(version)
-    if not len(table):
+    trial = trial_of(model, version)
+    if not trial.kept:
         raise ExportError(
             f"{ref} keeps no held-out rows, by which a compression is judged.",
             "Train it with --validation 0.1, and --sample not 0; of an import, --data gives some.",
         )
-    hosted = model.processor.hosted_raw(model.processor.encode(table))
     folder = place / variant
     shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(REPORT))
     file = folder / exporter.file
     for _, step in steps:
         with tempfile.TemporaryDirectory(dir=place) as work:
             smaller = Path(work) / exporter.file
-            if note := step.compress(file, smaller, hosted):
+            if note := step.compress(file, smaller, trial.hosted):
                 notify(note)
-            shutil.move(smaller, file)
+            for made in Path(work).iterdir():  # the file, and weights beside it
+                shutil.move(made, folder / made.name)
     with tempfile.TemporaryDirectory(dir=place) as work:
-        answers, latency = check(format, file, version, hosted, Path(work))
-    metrics = metrics_of(model, answers, target)
+        answers, latency = check(format, file, version, trial.hosted, Path(work))
+    before_answers = trial.answers()
+    metrics = metrics_of(model, answers, trial.target)
+    metrics |= model.manifest.answers.compare(before_answers, answers)
     _judge(model, before.verification.metrics_before, metrics, most, variant)
     verification = msgspec.structs.replace(
         before.verification,
-        rows=len(table),
-        max_abs_diff=model.manifest.answers.difference(model.run_hosted(hosted), answers),
+        rows=trial.rows,
+        max_abs_diff=model.manifest.answers.difference(before_answers, answers),
         tolerance=0.0,
         max_drop=most,
         metrics_after=metrics,

@@ -45,7 +45,7 @@ def _stream(feature: ProseFeature, texts: Sequence[Sequence[Part]], counts: Arra
     """Tokens of all texts in a row, with their places, and bytes where they are learnt."""
     parts = [part for each in texts for part in each]
     each = iter(feature.ids([part.text for part in parts]))
-    widths = _widths(feature)
+    each_width = widths(feature)
     ids, places, sizes = [], [], []
     before = [] if feature.begin is None else [feature.begin]
     behind = list(feature.ends[:1])
@@ -58,7 +58,7 @@ def _stream(feature: ProseFeature, texts: Sequence[Sequence[Part]], counts: Arra
         found += behind
         learnt += [text[-1].learnt if text else False] * len(behind)
         made = np.array(found, dtype=np.int32)
-        here = np.where(learnt, widths[made], 0.0).astype(np.float32)
+        here = np.where(learnt, each_width[made], 0.0).astype(np.float32)
         if counts is not None:
             np.add.at(counts, made[np.array(learnt, dtype=bool)], 1)
         ids.append(made)
@@ -69,8 +69,14 @@ def _stream(feature: ProseFeature, texts: Sequence[Sequence[Part]], counts: Arra
     return np.concatenate(ids), np.concatenate(places), np.concatenate(sizes)
 
 
-def _widths(feature: ProseFeature) -> Array:
-    """Bytes that each token stands for, float32 (size,), one at least, so that it counts."""
+def widths(feature: ProseFeature) -> Array:
+    """Bytes that each token stands for, float32 (size,), one at least, so that it counts.
+
+    Parameters
+    ----------
+    feature : ProseFeature
+        With the tokenizer.
+    """
     known = tokenizer(feature.tokenizer, 0)
     made = np.ones(max(feature.size, known.get_vocab_size()), dtype=np.float32)
     special = known.get_added_tokens_decoder()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +21,7 @@ from maas_magics.core.data.target import part, target_names
 from maas_magics.core.data.target_values import Beside
 from maas_magics.core.exporters.examples import ask, padded_inputs
 from maas_magics.core.exporters.export import metrics_of
+from maas_magics.core.features.gguf import unpacked
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.importers import Imported, Importer, importers
 from maas_magics.core.model import Model
@@ -28,6 +30,7 @@ from maas_magics.core.publish import publish
 from maas_magics.core.store.manifest import Manifest
 from maas_magics.core.store.models import check_name
 from maas_magics.core.store.sample import TARGET
+from maas_magics.core.store.storage import staging
 
 SAMPLE_ROWS = 1_000
 """Held-out rows that are kept at most."""
@@ -49,6 +52,15 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
         If there is no such folder, or no kind of import is for what it holds.
     """
     check_name(request.name)
+    if request.path.lower().endswith(".gguf") and Path(request.path).expanduser().is_file():
+        with staging(context.store.work) as work:
+            unpacked(Path(request.path).expanduser(), work / "unpacked")
+            return _import(msgspec.structs.replace(request, path=str(work / "unpacked")), context, request.path)
+    return _import(request, context, request.path)
+
+
+def _import(request: ImportRequest, context: Context, base: str) -> ModelInfo:
+    """Publish what a folder holds, which came from ``base``."""
     folder = open_folder(request.path)
     found = _importer(folder, request).read(folder, request.column or "")
     if found.note:
@@ -56,8 +68,8 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
     if isinstance(request.target, str) and len(found.task.names) == 1:
         found = replace(found, task=msgspec.structs.replace(found.task, names=(request.target,)))
     context.check_stop()
-    params = {**folder.named(request.path), **found.params}
-    model = _model(request, folder, found, params)
+    params = {**folder.named(base), **found.params}
+    model = _model(request, folder, found, params, base)
     context.check_stop()
     sample = pa.table({found.feature.name: pa.nulls(0, pa.large_string()), TARGET: pa.nulls(0, pa.int64())})
     if request.data is not None:
@@ -104,10 +116,10 @@ def _importer(folder: HubFolder, request: ImportRequest) -> Importer:
     )
 
 
-def _model(request: ImportRequest, folder: HubFolder, found: Imported, params: dict[str, object]) -> Model:
+def _model(request: ImportRequest, folder: HubFolder, found: Imported, params: dict[str, object], base: str) -> Model:
     processor = Processor.of((found.feature, *found.more), "ports")
     told = tuple(feature.answer for feature in processor.features if feature.answer is not None)
-    net = architectures.get(found.architecture).build(processor.inputs, found.task, params)
+    net = architectures.get(found.architecture).build(processor.inputs, found.task, {**params, "base": request.path})
     nothing = torch.zeros(0)
     net.initialise(nothing, nothing, nothing)  # type: ignore[operator]
     task = found.task.of_network(net)
@@ -122,9 +134,9 @@ def _model(request: ImportRequest, folder: HubFolder, found: Imported, params: d
         parameters=sum(p.numel() for p in net.parameters()),
         signature=Signature(processor.asked, told or task.specs),
         vector=task.of_pairs,
-        lineage={"base": request.path, "weights": folder.digest, "revision": folder.revision, **versions()},
+        lineage={"base": base, "weights": folder.digest, "revision": folder.revision, **versions()},
         iterative=bool(task.runtime),
         streams=task.streams and len(task.specs) == 1,
     )
-    manifest = Manifest(info=info, answers=task, params=params, plan={"imported": request.path}, runtime=task.runtime)
+    manifest = Manifest(info=info, answers=task, params=params, plan={"imported": base}, runtime=task.runtime)
     return Model(manifest, processor, net.eval())

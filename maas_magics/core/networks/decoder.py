@@ -264,7 +264,7 @@ class Decoder(nn.Module):
             From a layer, and its new keys and values, to all that are attended to.
         """
         x = self.model.embed_tokens(ids)
-        cos, sin = (table[places][:, None] for table in self._turned_by(places))
+        cos, sin = (table[places][:, None] for table in self.turns(places.device))
         for number, layer in enumerate(self.model.layers):
             kept = None if keys is None else of_layer(keys, number)
             x = layer(x, (cos, sin), mask, kept)
@@ -274,13 +274,13 @@ class Decoder(nn.Module):
         """Logits of the next token, (…, vocabulary)."""
         return functional.linear(hidden, self.output)
 
-    def _turned_by(self, places: Tensor) -> tuple[Tensor, Tensor]:
+    def turns(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the angle of each place and pair of numbers, float32 (positions, head / 2)."""
-        if self._turns is None or self._turns[0].device != places.device:
+        if self._turns is None or self._turns[0].device != device:
             half = self.config.head // 2
             pace = self.config.theta ** (-torch.arange(half, dtype=torch.float64) / half)
             angle = torch.outer(torch.arange(self.config.positions, dtype=torch.float64), pace)
-            self._turns = tuple(table.float().to(places.device) for table in (angle.cos(), angle.sin()))  # type: ignore[assignment]
+            self._turns = tuple(table.float().to(device) for table in (angle.cos(), angle.sin()))  # type: ignore[assignment]
         assert self._turns is not None
         return self._turns
 

@@ -18,6 +18,42 @@ SMALL = 8 * 2**20
 """Bytes of weights below which a second thread costs more than it brings."""
 
 
+def opened(file: Path, shared: bool = False, cpu: bool = False) -> onnxruntime.InferenceSession:
+    """A session over a file.
+
+    Parameters
+    ----------
+    file : Path
+        ONNX file.
+    shared : bool
+        See `Engine`.
+    cpu : bool
+        Whether nothing but the processor is to compute.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be opened.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised, and told once
+    if (own := cores()) < (os.cpu_count() or 1):
+        options.intra_op_num_threads = own  # ONNX Runtime counts those of the whole machine, which would wait in turns
+    if shared:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False
+        if sum(each.stat().st_size for each in file.parent.glob(f"{file.name}*")) < SMALL:
+            options.intra_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"] if cpu else _providers()
+        )
+    except Exception as error:  # ONNX Runtime has no base class for its errors
+        raise StoreError(
+            f"{file.name} cannot be opened: {str(error).splitlines()[0]}", "%export makes it anew."
+        ) from error
+
+
 class Engine:
     """Runs an exported model.
 
@@ -32,23 +68,7 @@ class Engine:
     """
 
     def __init__(self, file: Path, shared: bool = False) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what fails is raised, and told once
-        if (own := cores()) < (os.cpu_count() or 1):
-            options.intra_op_num_threads = (
-                own  # ONNX Runtime counts those of the whole machine, which would wait in turns
-            )
-        if shared:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.enable_cpu_mem_arena = False
-            if file.stat().st_size < SMALL:
-                options.intra_op_num_threads = 1
-        try:
-            self.session = onnxruntime.InferenceSession(str(file), options, providers=_providers())
-        except Exception as error:  # ONNX Runtime has no base class for its errors
-            raise StoreError(
-                f"{file.name} cannot be opened: {str(error).splitlines()[0]}", "%export makes it anew."
-            ) from error
+        self.session = opened(file, shared)
         self._inputs = [value.name for value in self.session.get_inputs()]
         self._outputs = [value.name for value in self.session.get_outputs()]
         whole = {"tensor(int64)": np.dtype(np.int64), "tensor(uint64)": np.dtype(np.uint64)}

@@ -439,6 +439,16 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         """
         return float(_apart(before, after).max(initial=0.0))
 
+    def compare(self, before: Array, after: Array) -> dict[str, float]:
+        """What else a report says of an export's answers beside the model's own, by name.
+
+        Parameters
+        ----------
+        before, after : ndarray, shape (n, …)
+            As of `difference`.
+        """
+        return {}
+
     # --- outputs and targets as tensors ---
 
     def decoder(self) -> nn.Module:

@@ -34,7 +34,6 @@ class Language(Task, frozen=True, tag="language"):
     task: ClassVar[TaskName] = "language"
     usual_link: ClassVar[Link] = "identity"
     runtime: ClassVar[str] = "text"
-    unexported: ClassVar[str] = "It writes token after token, which no file of one graph does"
     decision: ClassVar[Decision] = ""
     usual_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte")
     metric_example: ClassVar[str] = "a function"
@@ -67,6 +66,17 @@ class Language(Task, frozen=True, tag="language"):
         """Bytes of each token, float32 (n, tokens); 0 for one that does not count."""
         return self.encode(values)
 
+    # --- of exports, whose answers are surprise and the likeliest token: (n, tokens, 2) ---
+
+    def difference(self, before: Array, after: Array) -> float:
+        """Largest difference of surprise, relative to its size."""
+        return super().difference(before[..., 0], after[..., 0])
+
+    def compare(self, before: Array, after: Array) -> dict[str, float]:
+        """Share of tokens behind which both think the same token likeliest."""
+        read = before[..., 0] > 0
+        return {"greedy_agreement": float((before[read, 1] == after[read, 1]).mean())} if read.any() else {}
+
     # --- as tensors ---
 
     def decoder(self) -> nn.Module:
@@ -77,7 +87,7 @@ class Language(Task, frozen=True, tag="language"):
 
     def table(self, decoded: Tensor) -> Tensor:
         """Surprise, (n, tokens)."""
-        return decoded
+        return decoded if decoded.dim() < 3 else decoded[..., 0]
 
     def loss(
         self, name: str, weights: Tensor | None, smoothing: float, reduction: str = "mean"
