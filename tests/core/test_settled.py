@@ -35,7 +35,7 @@ def asked(lab: Any, rows: pd.DataFrame = ROWS) -> Any:
 @pytest.mark.parametrize(
     ("model", "rows", "changed"),
     [
-        ("bow", ROWS, {"pairs": 99}),
+        ("bow", ROWS, {"pairs": 99, "letters": 0}),
         ("textcnn", ROWS, {"width": 16, "tokens": (2,)}),
         ("transformer", ROWS, {"layers": 1, "heads": 2}),
         ("mlp", NUMBERS, {"hidden": (8,), "bins": 4, "embedding": 5}),
@@ -60,16 +60,18 @@ def test_a_version_loads_after_a_default_was_changed(
 
 @pytest.mark.parametrize("pairs", [2**16, 2**18, 77])
 def test_a_bag_of_words_of_before_loads_whatever_its_default_was(lab: Any, pairs: int) -> None:
-    lab.train(ROWS, "label", model="bow", feature={"text": "text"}, epochs=1, params={"pairs": pairs})
+    lab.train(ROWS, "label", model="bow", feature={"text": "text"}, epochs=1, params={"pairs": pairs, "letters": 0})
     expected = asked(lab)
     written = json.loads(manifest(lab).read_bytes())
     assert "pairs" not in written.pop("settled")
-    if pairs != 77:  # it was not requested
-        assert written["params"].pop("pairs") == pairs
+    if pairs == 77:  # it was requested
+        del written["params"]["letters"]
+    else:
+        assert written.pop("params") == {"pairs": pairs, "letters": 0}
     manifest(lab).write_text(json.dumps(written))
     assert np.allclose(asked(elsewhere(lab)), expected, atol=1e-6)
 
 
 def test_what_is_settled_by_the_task_is_kept(lab: Any) -> None:
     lab.train(ROWS, "label", model="bow", feature={"text": "text"}, epochs=1)
-    assert json.loads(manifest(lab).read_bytes())["settled"]["pairs"] == 2**18
+    assert json.loads(manifest(lab).read_bytes())["settled"] == {"pairs": 2**18, "letters": 2**17}

@@ -10,16 +10,22 @@ from maas_magics.core.architectures.linear import Linear
 from maas_magics.core.networks.bag_of_words import BagOfWords
 from maas_magics.core.tasks.base import Task
 
-EARLIER = 2**16
-"""Weights for pairs that versions have which do not say how many."""
+EARLIER = ({"pairs": 2**16, "letters": 0}, {"letters": 0})
+"""How many weights versions have which do not say it."""
 
 PAIRS, WEIGHTS = 2**18, 2**21
 """Weights for two tokens in a row, for each output and for all of them, at most: some thousand texts have more pairs
 than 65,536, and what shares a weight by chance costs more than a point of accuracy."""
 
 
-def bow(features: NetworkInputs, outputs: int, *, task: Task, pairs: int | None = None) -> nn.Module:
-    """A bag of words: one weight for each token, and for each two in a row, and output; their order does not count.
+LETTERS, FEW = 2**17, 16
+"""Weights for letters in a row, and outputs up to which there are any: those of all tokens are summed in each step."""
+
+
+def bow(
+    features: NetworkInputs, outputs: int, *, task: Task, pairs: int | None = None, letters: int | None = None
+) -> nn.Module:
+    """A bag of words: weights for each token, its letters, and each two in a row, and output; no order counts.
 
     Parameters
     ----------
@@ -32,13 +38,19 @@ def bow(features: NetworkInputs, outputs: int, *, task: Task, pairs: int | None 
     pairs : int or None
         Weights for two tokens in a row, which share them by a hash; 0 for none. Where nothing is said, 262,144, or
         fewer of more than eight outputs.
+    letters : int or None
+        Weights for three to five letters in a row within a token, likewise. Where nothing is said, 131,072; none of
+        more than sixteen outputs.
     """
     if task.of_words or task.of_pairs or any(port.kind != "text" for port in features.ports):
         raise OptionError("bow is for texts with an answer each, and for numbers and categories.", "--model auto")
     pairs = min(PAIRS, max(1, WEIGHTS // outputs)) if pairs is None else pairs
     if pairs < 0:
         raise OptionError(f"pairs is {pairs}; 0 or more was expected.", "--set pairs=262144")
-    return BagOfWords(Linear(features, outputs, task=task), features.ports, outputs, pairs)
+    letters = (LETTERS if outputs <= FEW else 0) if letters is None else letters
+    if letters < 0:
+        raise OptionError(f"letters is {letters}; 0 or more was expected.", "--set letters=131072")
+    return BagOfWords(Linear(features, outputs, task=task), features.ports, outputs, pairs, letters)
 
 
 def recipe(rows: int, task: Task) -> Recipe:
@@ -64,5 +76,5 @@ def recipe(rows: int, task: Task) -> Recipe:
 
 
 architectures.register("bow")(
-    Architecture("ports", bow, recipe, suits={"text": 0}, cost=1, of_texts=True, earlier=({"pairs": EARLIER},))
+    Architecture("ports", bow, recipe, suits={"text": 0}, cost=1, of_texts=True, earlier=EARLIER)
 )

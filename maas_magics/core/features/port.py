@@ -20,6 +20,8 @@ class Port(msgspec.Struct, frozen=True):
         The token id behind the end of a row.
     longest : int
         Tokens that a row is cut at, where more places may come; 0 where none do.
+    tokenizer : str
+        The JSON of the tokenizer that makes the ids; empty where none does.
     banded : bool
         Whether the place along its first axis counts, as that of a band of pitches does.
     """
@@ -29,4 +31,5 @@ class Port(msgspec.Struct, frozen=True):
     size: int = 0
     padding: int = 0
     longest: int = 0
+    tokenizer: str = ""
     banded: bool = False

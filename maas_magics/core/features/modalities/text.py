@@ -95,7 +95,8 @@ class TextFeature(Feature, frozen=True, kw_only=True, tag="text"):
     @property
     def port(self) -> Port:
         """Ids of its tokens."""
-        return Port("text", (-1,) if self.windows == 1 else (-1, -1), self.size, self.padding)
+        shape = (-1,) if self.windows == 1 else (-1, -1)
+        return Port("text", shape, self.size, self.padding, tokenizer=self.tokenizer)
 
     @property
     def padded_with(self) -> float:

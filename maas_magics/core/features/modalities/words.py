@@ -74,7 +74,7 @@ class WordsFeature(Feature, frozen=True, kw_only=True, tag="words"):
     @property
     def port(self) -> Port:
         """Ids, and places of words."""
-        return Port("words", (2, -1), self.size, self.padding, self.longest)
+        return Port("words", (2, -1), self.size, self.padding, self.longest, self.tokenizer)
 
     @property
     def padded_with(self) -> float:
