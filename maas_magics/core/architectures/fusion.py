@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
 from maas_magics.core.architectures import Architecture, NetworkInputs, Recipe, architectures
+from maas_magics.core.networks.encoders import TextCNN
 from maas_magics.core.networks.tagger import over_texts
 from maas_magics.core.tasks.base import Task
 
 
-def fusion(features: NetworkInputs, outputs: int, *, task: Task, hidden: int = 128, dropout: float = 0.2) -> nn.Module:
+def fusion(
+    features: NetworkInputs, outputs: int, *, task: Task, hidden: int = 128, dropout: float = 0.2, looks: bool = True
+) -> nn.Module:
     """Filters over texts, convolutions over pictures and sounds; numbers and categories beside them.
 
     Parameters
@@ -24,8 +29,11 @@ def fusion(features: NetworkInputs, outputs: int, *, task: Task, hidden: int = 1
         Width of the layer before the answer.
     dropout : float
         Probability of dropping a number of a vector.
+    looks : bool
+        Whether words that are tagged are read by their shape, beginning and end as well.
     """
-    return over_texts(features, outputs, task.of_words, hidden=hidden, dropout=dropout, of_pairs=task.of_pairs)
+    text = partial(TextCNN, looks=looks and task.of_words)
+    return over_texts(features, outputs, task.of_words, text, hidden, dropout, of_pairs=task.of_pairs)
 
 
 def recipe(rows: int, task: Task) -> Recipe:
@@ -53,5 +61,12 @@ def recipe(rows: int, task: Task) -> Recipe:
 
 
 architectures.register("fusion")(
-    Architecture("ports", fusion, recipe, suits={"image": 0, "audio": 0, "mixed": 0, "words": 0}, cost=10)
+    Architecture(
+        "ports",
+        fusion,
+        recipe,
+        suits={"image": 0, "audio": 0, "mixed": 0, "words": 0},
+        cost=10,
+        earlier=({"looks": False},),
+    )
 )

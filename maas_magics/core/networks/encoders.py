@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maas_magics.core.features.port import Port
+from maas_magics.core.networks.looks import Looks
 from maas_magics.core.networks.padding import before_padding
 
 
@@ -28,10 +29,18 @@ class TextCNN(nn.Module):
         In a row.
     dropout : float
         Probability of dropping a number of an embedding.
+    looks : bool
+        Whether embeddings are those of tokens and of how they look; see `Looks`.
     """
 
     def __init__(
-        self, port: Port, width: int = 128, filters: int = 64, tokens: tuple[int, ...] = (2, 3, 4), dropout: float = 0.3
+        self,
+        port: Port,
+        width: int = 128,
+        filters: int = 64,
+        tokens: tuple[int, ...] = (2, 3, 4),
+        dropout: float = 0.3,
+        looks: bool = False,
     ) -> None:
         super().__init__()
         self.padding, self.tokens = port.padding, tokens
@@ -39,6 +48,7 @@ class TextCNN(nn.Module):
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         with torch.no_grad():
             self.embedding.weight[port.padding].zero_()
+        self.looks = Looks(port, width) if looks else None
         self.dropout = nn.Dropout(dropout)
         self.filters = nn.ModuleList(
             nn.Sequential(nn.ConstantPad1d((0, size - 1), 0.0), nn.Conv1d(width, filters, size), nn.ReLU())
@@ -49,17 +59,21 @@ class TextCNN(nn.Module):
 
     def states(self, ids: Tensor) -> Tensor:
         """Vectors (n, tokens, width): each token's embedding, and the filters' answers that begin or end there."""
-        x = self.dropout(self.embedding(ids)).transpose(1, 2)
+        x = self.dropout(self._embedded(ids)).transpose(1, 2)
         found = [x]
         for size, filters in zip(self.tokens, self.filters, strict=True):
             behind = filters(F.pad(x, (size - 1, 0)))
             found += [behind[:, :, size - 1 :], behind[:, :, : ids.shape[1]]]
         return torch.cat(found, 1).transpose(1, 2)
 
+    def _embedded(self, ids: Tensor) -> Tensor:
+        found: Tensor = self.embedding(ids) if self.looks is None else self.looks(ids, self.embedding)
+        return found
+
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (n, size) of ids (n, tokens)."""
         there = before_padding(ids, self.padding).unsqueeze(1)
-        x = self.dropout(self.embedding(ids)).transpose(1, 2)
+        x = self.dropout(self._embedded(ids)).transpose(1, 2)
         found = [masked_mean(x, there)]
         found += [filters(x).masked_fill(~there, 0.0).amax(2) for filters in self.filters]
         return torch.cat(found, 1)
