@@ -84,6 +84,16 @@ class Allowance:
         if bucket is not None:
             bucket[0] += expected - taken
 
+    def limits(self, client: str) -> bool:
+        """Whether a client may have only so many.
+
+        Parameters
+        ----------
+        client : str
+            Name of its token.
+        """
+        return bool(self._limit(client))
+
     def _limit(self, client: str) -> float:
         known = self._tokens.named(client) if self._tokens is not None else None
         return known.tokens_per_minute if known is not None and known.tokens_per_minute else self._per_minute

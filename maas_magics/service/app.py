@@ -78,7 +78,7 @@ class App:
                     [
                         *status_routes(metrics),
                         *job_routes(backend),
-                        *model_routes(backend, widths, self._rows, settings.max_steps),
+                        *model_routes(backend, widths, self._rows, self._generations, settings.max_steps),
                         *generate_routes(backend, settings, self._generations, self._answers, widths, self._rows),
                     ]
                 ),

@@ -10,7 +10,7 @@ import numpy as np
 from maas_magics.api.results import Prediction
 from maas_magics.api.signature import DATATYPES
 from maas_magics.api.stream import Chunk, RowsDelta, TensorDelta
-from maas_magics.service.models import answers_to_bytes
+from maas_magics.service.columns import answers_to_bytes
 
 
 def encode_chunk(chunk: Chunk) -> bytes:

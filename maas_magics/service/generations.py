@@ -6,11 +6,12 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from maas_magics.api.errors import GenerationLost, OptionError
 from maas_magics.api.requests import Priority
 from maas_magics.api.stream import Chunk, ChunkStream
-from maas_magics.service.allowance import Allowance
+from maas_magics.service.allowance import LETTERS, Allowance
 from maas_magics.service.budget import Overloaded
 from maas_magics.service.chunks import encode_chunk
 from maas_magics.service.gate import Visit
@@ -272,6 +273,35 @@ class Generations:
     def refund(self, visit: Visit, expected: float) -> None:
         """Give back what was taken for an answer that did not begin."""
         self._allowance.settle(visit.head.client, expected, 0.0)
+
+    def limits(self, visit: Visit) -> bool:
+        """Whether the client of a request may have only so many tokens."""
+        return self._allowance.limits(visit.head.client)
+
+    @contextmanager
+    def paid(self, visit: Visit, letters: int, most: int | None) -> Iterator[Callable[[int], None]]:
+        """Rows that a model writes to; what is given is told the letters of the answers, which stand for their tokens.
+
+        Parameters
+        ----------
+        visit : Visit
+            The request for them.
+        letters : int
+            Of the prompts.
+        most : int or None
+            Tokens of an answer at most.
+
+        Raises
+        ------
+        Impatient
+            If the client has to wait.
+        """
+        client, answers = visit.head.client, [0]
+        expected = self._allowance.take(client, letters, 1, most)
+        try:
+            yield answers.append
+        finally:
+            self._allowance.settle(client, expected, (letters + sum(answers)) / LETTERS)
 
     def priority(self, visit: Visit, asked: Priority) -> Priority:
         """Priority of a request: for a batch where it, or its client, says so."""

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import numpy as np
-import pyarrow as pa
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +15,9 @@ from starlette.routing import Route
 from maas_magics.api.backend import Backend
 from maas_magics.api.errors import OptionError, Refused
 from maas_magics.api.requests import PredictRequest
+from maas_magics.service.columns import answers_to_bytes
+from maas_magics.service.gate import Visit
+from maas_magics.service.generations import Generations
 from maas_magics.service.jobs import JSON
 from maas_magics.service.received import ReceivedRows
 from maas_magics.service.threads import RowThreads
@@ -28,7 +29,9 @@ CAUTION = 500
 """Characters of a sentence about an answer that a header carries."""
 
 
-def model_routes(backend: Backend, widths: Widths, rows: RowThreads, most: int = 0) -> list[Route]:
+def model_routes(
+    backend: Backend, widths: Widths, rows: RowThreads, generations: Generations, most: int = 0
+) -> list[Route]:
     """Routes of the models of a backend, of rows for them, and of data for its jobs; rows are read in ``rows``.
 
     ``most`` is how many tokens may be written to a row, 0 for no limit.
@@ -73,6 +76,8 @@ def model_routes(backend: Backend, widths: Widths, rows: RowThreads, most: int =
         if not top.isdecimal() or len(top) > 6:
             raise OptionError("top is a number of labels.", "?top=3")
         data = await request.body()
+        visit: Visit = request.scope["visit"]
+        writing = _writing(params, most)
 
         def answer() -> tuple[dict[str, str], bytes]:
             model = request.path_params["ref"]
@@ -80,9 +85,13 @@ def model_routes(backend: Backend, widths: Widths, rows: RowThreads, most: int =
             given.origin = params.get("from", "table")
             given.hold_answer(widths.measure(model), int(top))
             proba = None if asked is None else asked == "true"
-            found = backend.predict(
-                PredictRequest(model=model, data=given, probabilities=proba, top=int(top), **_writing(params, most))
-            )
+            asks = PredictRequest(model=model, data=given, probabilities=proba, top=int(top), **writing)
+            if generations.limits(visit) and backend.models.get(model).iterative:
+                with generations.paid(visit, len(data), writing.get("max_tokens")) as written:
+                    found = backend.predict(asks)
+                    written(sum(len(str(text)) for text in found.columns.get("prediction", ())))
+            else:
+                found = backend.predict(asks)
             widths.answered(model, found.model)
             told = {"x-model": found.model, "x-blank": str(found.blank)}
             if found.cautions:
@@ -162,21 +171,3 @@ def _writing(params: Mapping[str, str], most: int) -> dict[str, Any]:
 
 def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type=JSON)
-
-
-def answers_to_bytes(columns: dict[str, Any]) -> bytes:
-    """Columns of answers as an Arrow stream; several numbers a row as a tensor."""
-    table = pa.table({name: _column(values) for name, values in columns.items()})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
-def _column(values: Any) -> Any:
-    if getattr(values, "ndim", 1) == 1:
-        return values
-    if values.dtype.kind == "b":  # Arrow's tensors hold no booleans
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))

@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx2
 import openai
+import pandas as pd
 import pytest
 from openai import OpenAI
 from serving import in_thread, remote, wait_for
 from writers import writer
 
-from maas_magics.api.requests import GenerateRequest, ImportRequest
+from maas_magics.api.requests import GenerateRequest, ImportRequest, PredictRequest
 from maas_magics.local.backend import LocalBackend
 from maas_magics.service.__main__ import main
 from maas_magics.service.allowance import Allowance
@@ -96,6 +97,17 @@ def test_an_answer_that_does_not_begin_or_is_left_costs_what_was_made(url: str, 
                 next(chunks)
                 chunks.close()
                 wait_for(lambda: not backend.generating()["states"])
+
+
+def test_rows_of_a_table_cost_tokens_too(backend: LocalBackend) -> None:
+    tokens = Tokens(None, [known("one", tokens_per_minute=300)])
+    rows = pd.DataFrame({"text": ["Jack and"] * 8})
+    with in_thread(backend, Settings(tokens=tokens)) as found, remote(found, "one") as there:
+        asked = PredictRequest(model="writer", data=rows, max_tokens=200)
+        assert len(there.predict(asked).columns["prediction"]) == 8
+        body = {"model": "writer", "prompt": "a", "max_tokens": 200}
+        head = {"authorization": "Bearer one"}
+        assert httpx2.post(f"{found}/v1/completions", json=body, headers=head).status_code == 429
 
 
 def test_the_answers_of_a_client_or_a_request_are_for_a_batch(url: str, backend: LocalBackend) -> None:
