@@ -18,10 +18,12 @@ from sklearn.metrics import jaccard_score
 import maas_magics as maas
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.specs import DataSpec
+from maas_magics.core.batches.lazy import EncodedLater
 from maas_magics.core.features import pictures
 from maas_magics.core.features.augment_pictures import MOVES, varied
 from maas_magics.core.features.draw import Draw
 from maas_magics.core.tasks import metrics
+from maas_magics.core.tasks.fit import fit_task
 from maas_magics.core.training.candidates import candidates_of
 
 HEIGHT, WIDTH = 20, 24
@@ -285,3 +287,11 @@ def test_masks_that_cannot_be_read_are_left_out_up_to_a_share(store: Path, tmp_p
     assert streamed.history == maas.train("good", rows, "mask", stream=True, **ASKED).history
     with pytest.raises(DataError, match="row 20: The mask has 5 × 6 pixels"):
         maas.train("bad", parquet(tmp_path, "small", [*good[:20], small, *good[21:]]), "mask", stream=True, **ASKED)
+
+
+def test_masks_are_encoded_as_they_are_asked_for() -> None:
+    values = np.stack(MASKS)
+    task = fit_task(values, ("mask",), None, standardise=False, ignored=None)
+    later, whole = EncodedLater(task, values), task.encode(values)
+    assert len(later) == len(whole) and values.dtype == np.uint8
+    assert later[[3, 0, 3]].equal(torch.from_numpy(whole[[3, 0, 3]]))

@@ -25,6 +25,7 @@ from maas_magics.core.data.media import OPENS, opening, shuffled
 from maas_magics.core.features.augment import Augmentation
 from maas_magics.core.features.module import entered_ready
 from maas_magics.core.features.processor import Processor
+from maas_magics.core.tasks.base import Task
 
 
 class Entering(Protocol):
@@ -44,6 +45,28 @@ class Targets(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: list[int]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class EncodedLater:
+    """Targets that are encoded as they are asked for: a class for each pixel takes eight times what came.
+
+    Attributes
+    ----------
+    answers : Task
+        Encodes them.
+    values : ndarray, shape (n, …)
+        As they came.
+    """
+
+    answers: Task
+    values: Array
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: list[int]) -> Tensor:
+        return torch.from_numpy(self.answers.encode(self.values[rows]))
 
 
 @dataclass(frozen=True)
@@ -251,7 +274,11 @@ class Lazy:
         self, prepared: Prepared, rows: Rows, counting: Counts, folder: Path, disk: int, *, held: bool
     ) -> EncodedRows:
         weights = None if rows.weights is None else torch.from_numpy(in_range(rows.weights))
-        target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
+        target: Targets
+        if self._masks and weights is None:
+            target = EncodedLater(prepared.answers, rows.target)
+        else:
+            target = counting.joined(torch.from_numpy(prepared.answers.encode(rows.target)), weights, held=held)
         ready = None if held else prepared.ready
         same = ready is not None and ready.processor is prepared.processor
         table = ready.table if ready is not None and same else prepared.processor.ready(rows.table)
