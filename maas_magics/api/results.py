@@ -127,6 +127,12 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         return self.iterative or (self.streams and len(values) == 1 and isinstance(values[0], (bytes, bytearray)))
 
     @property
+    def writes(self) -> bool:
+        """Whether it writes texts: it reads one, and answers in several passes."""
+        inputs = self.signature.inputs
+        return self.iterative and not self.draws and [spec.datatype for spec in inputs] == ["BYTES"]
+
+    @property
     def ref(self) -> str:
         """``name:version``."""
         return f"{self.name}:{self.version}"

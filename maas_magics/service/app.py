@@ -30,6 +30,7 @@ from maas_magics.service.log import AccessLog
 from maas_magics.service.messages import OLD, PREFLIGHT, Headers, Message, Packing, Receive, Send, read_body
 from maas_magics.service.metrics import ServiceMetrics
 from maas_magics.service.models import model_routes
+from maas_magics.service.oip_generate import oip_generate_routes
 from maas_magics.service.openai.errors import is_openai
 from maas_magics.service.openai.images import image_routes
 from maas_magics.service.openai.routes import openai_routes
@@ -82,6 +83,7 @@ class App:
                         *generate_routes(backend, settings, self._generations, self._answers, widths, self._rows),
                     ]
                 ),
+                *oip_generate_routes(backend, settings, self._generations, self._answers, self._rows),
                 *openai_routes(backend, settings, self._generations, self._answers, self._rows),
                 *image_routes(backend, settings, self._generations, self._rows),
                 Route("/openapi.json", _described, methods=["GET"]),

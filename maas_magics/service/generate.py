@@ -56,16 +56,9 @@ def generate_routes(
         visit: Visit = request.scope["visit"]
         keep = _seconds(request.query_params.get("keep", "0"))
         body = await request.body()
-        generations.reserve()
-        expected = 0.0
-        try:
-            if not _rows(request):
-                (expected,) = generations.allow(visit, len(body), 1, _read(body).max_steps)
-            stream = generations.metered(visit, await rows.run(_begun, request, body), expected)
-        except BaseException:
-            generations.refund(visit, expected)
-            generations.give_back()
-            raise
+        table = _rows(request)
+        most = None if table else _read(body).max_steps
+        stream = await generations.taken(visit, len(body), most, lambda: rows.run(_begun, request, body), not table)
         visit.model = stream.model
         request.scope["hold"](len(body) - visit.held)  # what the body had become is gone, however long the answer takes
         told = generations.begin(visit.head.client, stream, keep, lambda error: answers.refusal(visit, error)[2])

@@ -274,6 +274,40 @@ class Generations:
         """Give back what was taken for an answer that did not begin."""
         self._allowance.settle(visit.head.client, expected, 0.0)
 
+    async def taken(
+        self,
+        visit: Visit,
+        letters: int,
+        most: int | None,
+        begin: Callable[[], Awaitable[ChunkStream]],
+        counted: bool = True,
+    ) -> ChunkStream:
+        """An answer with a place, whose tokens are counted; `end` or `begin` gives the place back.
+
+        Parameters
+        ----------
+        visit : Visit
+            The request for it.
+        letters : int
+            Of the prompt.
+        most : int or None
+            Tokens at most.
+        begin : callable
+            Begins it.
+        counted : bool
+            Whether it costs its client tokens.
+        """
+        self.reserve()
+        expected = 0.0
+        try:
+            if counted:
+                (expected,) = self.allow(visit, letters, 1, most)
+            return self.metered(visit, await begin(), expected)
+        except BaseException:
+            self.refund(visit, expected)
+            self.give_back()
+            raise
+
     def limits(self, visit: Visit) -> bool:
         """Whether the client of a request may have only so many tokens."""
         return self._allowance.limits(visit.head.client)

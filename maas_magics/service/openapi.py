@@ -93,6 +93,7 @@ SCHEMAS: dict[str, Schema] = {
         max_steps={"type": "integer", "minimum": 1},
         timeout={"type": "number", "exclusiveMinimum": 0},
     ),
+    "Text": _object("text_input", text_input=TEXT, parameters=PARAMETERS),
     "OpenAIError": _object(
         "error",
         error=_object(
@@ -122,6 +123,7 @@ BINARY = "application/octet-stream"
 _BODIES: dict[str, tuple[str, Schema]] = {
     "inference": ("application/json", _of("Inference")),
     "generation": ("application/json", _of("Generation")),
+    "text": ("application/json", _of("Text")),
     **{name: ("application/json", _of(kind.__name__)) for name, kind in _BODIES_OF_OPENAI.items()},
     "object": ("application/json", {"type": "object"}),
     "request": ("application/msgpack", REQUEST),
@@ -168,6 +170,8 @@ OPERATIONS: tuple[tuple[str, str, str, int, str, str, str], ...] = (
             (path + "/stats", "get", "Statistics of a model.", 200, "Statistics", "", ""),
             (path + "/infer", "post", "Run a model.", 200, "Inferred", "inference",
              "header:inference-header-content-length"),
+            (path + "/generate", "post", "Write a text.", 200, "Any", "text", ""),
+            (path + "/generate_stream", "post", "Write a text, as it comes.", 200, "text/event-stream", "text", ""),
         )
     ),
     ("/v2/repository/index", "post", "Models of the repository.", 200, "Index", "object", ""),

@@ -132,7 +132,8 @@ class EventStream(StreamingResponse):
                 await write(self._form.used(self._answering.usage))
         except MaasError as error:
             await write(b"data: %s\n\n" % self._refusal(error))
-        await write(b"data: [DONE]\n\n")
+        if self._form.last:
+            await write(self._form.last)
 
     async def _part(self, write: Callable[[bytes], Any], begun: set[int], place: int, chunk: Chunk) -> None:
         """Write what a chunk of one answer adds."""

@@ -37,7 +37,7 @@ def openai_routes(
 
     async def models(request: Request) -> Response:
         found = await asyncio.to_thread(backend.models.list)
-        told = [_told(info, info.name) for info in found if _writes(info) or _embeds(info) or info.draws]
+        told = [_told(info, info.name) for info in found if info.writes or _embeds(info) or info.draws]
         return _json({"object": "list", "data": told})
 
     async def model(request: Request) -> Response:
@@ -93,8 +93,8 @@ def openai_routes(
 
     def _begin(asked: Sampled, data: Any, params: dict[str, Any], priority: Priority) -> ChunkStream:
         info = backend.models.get(asked.model)
-        if not _writes(info):
-            raise OptionError(f"{info.ref} ({info.task}) writes no text.", _those(backend, _writes))
+        if not info.writes:
+            raise OptionError(f"{info.ref} ({info.task}) writes no text.", _those(backend, lambda one: one.writes))
         return backend.generate(
             GenerateRequest(
                 model=asked.model,
@@ -144,12 +144,6 @@ def openai_routes(
 def _told(info: ModelInfo, name: str) -> dict[str, Any]:
     """A model as they list it."""
     return {"id": name, "object": "model", "created": int(info.created), "owned_by": "maas_magics"}
-
-
-def _writes(info: ModelInfo) -> bool:
-    """Whether a model writes texts: it reads one, and answers in several passes."""
-    texts = [spec for spec in info.signature.inputs if spec.datatype == "BYTES"]
-    return info.iterative and not info.draws and len(info.signature.inputs) == len(texts) == 1
 
 
 def _embeds(info: ModelInfo) -> bool:

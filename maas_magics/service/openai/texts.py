@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -34,6 +34,9 @@ class Form:
     id: str
     model: str
     created: int
+
+    last: ClassVar[bytes] = b"data: [DONE]\n\n"
+    """What stands at the end of a stream."""
 
     @classmethod
     def of(cls, chat: bool, model: str) -> Form:
