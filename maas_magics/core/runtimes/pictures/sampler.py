@@ -131,6 +131,7 @@ def pixels(picture: Array) -> Array:
     Parameters
     ----------
     picture : ndarray, shape (channels, height, width)
+        What is beyond that range is cut.
     """
     made = np.round((np.clip(picture, -1, 1) + 1) * 127.5).astype(np.uint8)
     return made[0] if len(made) == 1 else np.ascontiguousarray(made.transpose(1, 2, 0))

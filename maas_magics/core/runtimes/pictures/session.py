@@ -28,6 +28,7 @@ class PictureState:
     Parameters
     ----------
     ids : ndarray, int64, shape (tokens,)
+        Of its caption.
     """
 
     def __init__(self, ids: Array) -> None:
