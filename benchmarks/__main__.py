@@ -18,6 +18,7 @@ NAMES = (
     "finetune",
     "ladder",
     "pictures",
+    "pictures_from_words",
     "sounds",
     "workers",
     "loaders",
