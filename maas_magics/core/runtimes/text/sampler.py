@@ -128,6 +128,36 @@ def stops_of(params: TextParams) -> Sequence[str]:
     return (params.stop,) if isinstance(params.stop, str) else tuple(params.stop)
 
 
+def likeliest(shares: Array, enough: float) -> Array:
+    """Places of the largest shares, the largest first, until they make up enough; as a stable sort has them.
+
+    Parameters
+    ----------
+    shares : ndarray, shape (n,)
+        They add up to 1.
+    enough : float
+        Sum of those that are wanted at least.
+    """
+    count = 256
+    while True:  # to sort all of a large vocabulary takes longer than a pass over several texts does for one of them
+        found = _above(shares, count)
+        if len(found) == len(shares) or shares[found].sum() > enough + 1e-9:
+            return _sorted(shares, found)
+        count *= 8
+
+
+def _above(values: Array, count: int) -> Array:
+    """Places of the largest values, and of those that are as large as the last of them."""
+    if count >= len(values):
+        return np.arange(len(values))
+    return np.flatnonzero(values >= np.partition(values, -count)[-count])
+
+
+def _sorted(values: Array, places: Array) -> Array:
+    """Places by their values, the largest first, and equal ones in their order."""
+    return places[np.argsort(-values[places], kind="stable")]
+
+
 class TextSampler:
     """Chooses the tokens of one answer.
 
@@ -148,7 +178,8 @@ class TextSampler:
         self._ids: list[int] = []
         self._written = 0  # letters of them so far
         self._held = ""  # those that may be the beginning of a stop
-        self._bias = {int(token): bias for token, bias in asked.logit_bias.items()}
+        bias = {int(token): value for token, value in asked.logit_bias.items()}
+        self._biased, self._bias = np.array(list(bias), dtype=np.int64), np.array(list(bias.values()))
         self._counts: dict[int, int] = {}
         form = next((form for form in FORMS if getattr(asked, form) is not None), "")
         self._grammar = (
@@ -184,7 +215,7 @@ class TextSampler:
         fresh = self._stream.step(self._tokenizer, token) or ""
         self._written += len(fresh)
         self._held += fresh
-        at = min((place for stop in self._stops if (place := self._held.find(stop)) >= 0), default=-1)
+        at = self._stop_in(self._held)
         if at >= 0:
             said, self._held, self._ids = self._held[:at], "", []
             return Choice(token, said or None, "stop")
@@ -197,7 +228,7 @@ class TextSampler:
         most = finite.max()
         total = most + np.log(np.exp(finite - most).sum())
         count = self._params.logprobs or 0
-        top = np.argsort(-logits, kind="stable")[:count]
+        top = _sorted(logits, _above(logits, count))[:count] if count else np.arange(0)
         return {
             **self._named(token, float(logits[token] - total)),
             "top": [self._named(int(one), float(logits[one] - total)) for one in top if np.isfinite(logits[one])],
@@ -219,7 +250,12 @@ class TextSampler:
     def _rest(self) -> str:
         broken: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._written :] if self._ids else ""
         said, self._held, self._ids = self._held + broken, "", []
-        return said
+        at = self._stop_in(said)  # letters before a broken one may have been held back with it
+        return said if at < 0 else said[:at]
+
+    def _stop_in(self, text: str) -> int:
+        """Where the first stop is in a text; −1 where there is none."""
+        return min((place for stop in self._stops if (place := text.find(stop)) >= 0), default=-1)
 
     def _certain(self) -> str:
         """Letters that no stop begins in."""
@@ -236,10 +272,9 @@ class TextSampler:
     def _token(self, output: Array) -> int:
         asked = self._params
         logits = output
-        if self._bias or self._counts:
+        if len(self._biased) or self._counts:
             logits = logits.astype(np.float64)
-            for token, bias in self._bias.items():
-                logits[token] += bias
+            logits[self._biased] += self._bias
             for token, count in self._counts.items():
                 logits[token] -= asked.presence_penalty + asked.frequency_penalty * count
         if asked.temperature < 1e-5 or asked.top_p <= 0 or asked.top_k == 1:
@@ -251,7 +286,7 @@ class TextSampler:
         shares = np.exp(scaled - scaled.max())
         shares /= shares.sum()
         if asked.top_p < 1:
-            order = np.argsort(-shares, kind="stable")
+            order = likeliest(shares, asked.top_p)
             kept = order[: int(np.searchsorted(np.cumsum(shares[order]), asked.top_p)) + 1]
             among, shares = among[kept], shares[kept] / shares[kept].sum()
         place = int(np.searchsorted(np.cumsum(shares), self._random.random(), side="right"))
