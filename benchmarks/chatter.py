@@ -154,12 +154,13 @@ def main(options: list[str] | None = None) -> None:
     import pandas as pd
     import torch
 
-    from maas_magics.api.requests import GenerateRequest, TrainRequest
+    from maas_magics.api.requests import ExportRequest, GenerateRequest, TrainRequest
     from maas_magics.local.backend import LocalBackend
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks chatter", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--export", action="store_true", help="answered by ONNX Runtime")
     given = parser.parse_args(options or [])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -168,6 +169,9 @@ def main(options: list[str] | None = None) -> None:
         backend.submit(
             TrainRequest(name="verses", data=data, task="language", epochs=12, params={"block": 256, "width": 64})
         ).result(900)
+
+        if given.export:
+            backend.submit(ExportRequest(model="verses")).result(900)
 
         def said(prompt: str) -> str:
             chunks = backend.generate(GenerateRequest(model="verses", data=prompt, max_steps=TOKENS))

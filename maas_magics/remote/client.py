@@ -113,6 +113,7 @@ class Client:
         patience: float = PATIENCE,
         repeat: bool = True,
         allowed: Collection[int] = (),
+        timeout: httpx2.Timeout = TIMEOUT,
     ) -> httpx2.Response:
         """An answer that comes bit by bit, which the caller closes; parameters and errors as for `request`.
 
@@ -121,7 +122,12 @@ class Client:
 
         def begun() -> httpx2.Response:
             asked = self._http.build_request(
-                method, self.url + path, content=content, headers=self._headers(headers), params=params
+                method,
+                self.url + path,
+                content=content,
+                headers=self._headers(headers),
+                params=params,
+                timeout=timeout,
             )
             answer = self._http.send(asked, stream=True)
             if answer.status_code >= 400:

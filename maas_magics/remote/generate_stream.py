@@ -96,7 +96,7 @@ def _read(answer: httpx2.Response, chunks: Chunks, request: GenerateRequest) -> 
         until = None if request.timeout is None else time.monotonic() + request.timeout
         finish: Finish = "stop"
         index = 0
-        for data in events(answer):
+        for data in _events(answer):
             event = _event(data)
             if not chunks.wait_for_room():
                 return
@@ -119,7 +119,7 @@ def _read(answer: httpx2.Response, chunks: Chunks, request: GenerateRequest) -> 
         answer.close()
 
 
-def events(answer: httpx2.Response) -> Any:
+def _events(answer: httpx2.Response) -> Any:
     """What the events of an answer hold; of one that is no stream, all that it holds."""
     if "text/event-stream" not in answer.headers.get("content-type", ""):
         yield answer.read().decode(errors="replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -16,12 +16,17 @@ from maas_magics.api.stream import Chunk, Finish, Usage
 from maas_magics.api.wire import decode_error
 from maas_magics.core.chunks import ChunkReader, Chunks, check
 from maas_magics.remote.client import Client
-from maas_magics.remote.generate_stream import ABSENT, events
+from maas_magics.remote.generate_stream import ABSENT
 
 PLAIN = ("temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty", "logit_bias")
 """Parameters that are sent as they are called here."""
 
 FORMS = ("json", "choice", "regex")
+
+SLOW = httpx2.Timeout(600.0, connect=5.0)
+"""For a server that reads a long prompt, or has others before it, and sends nothing meanwhile."""
+
+DONE = "[DONE]"
 
 OURS, VLLM, LLAMA = "maas_magics", "vllm", "llamacpp"
 """What servers say who owns their models; these keep to a form also where the API has none."""
@@ -75,7 +80,7 @@ def _open(client: Client, path: str, asked: dict[str, Any], allowed: tuple[int, 
     except (TypeError, ValueError) as error:
         raise OptionError(f"The request cannot be sent: {error}", "Give texts, numbers and lists.") from None
     head = {"content-type": "application/json", "accept": "text/event-stream"}
-    return client.open("POST", path, content=body, headers=head, repeat=False, allowed=allowed)
+    return client.open("POST", path, content=body, headers=head, repeat=False, allowed=allowed, timeout=SLOW)
 
 
 def _data(data: Any) -> str | list[Any]:
@@ -145,7 +150,10 @@ def _read(answer: httpx2.Response, chunks: Chunks, request: GenerateRequest) -> 
         until = None if request.timeout is None else time.monotonic() + request.timeout
         finish: Finish = ""
         usage, index = None, 0
-        for data in events(answer):
+        for data in _events(answer):
+            if data.strip() == DONE:  # not every server says why
+                finish = finish or "stop"
+                break
             event = _event(data)
             if not chunks.wait_for_room():
                 return
@@ -168,6 +176,14 @@ def _read(answer: httpx2.Response, chunks: Chunks, request: GenerateRequest) -> 
         chunks.fail(error)
     finally:
         answer.close()
+
+
+def _events(answer: httpx2.Response) -> Iterator[str]:
+    """What the events of an answer hold, with the mark of its end; of one that is no stream, all that it holds."""
+    if "text/event-stream" in answer.headers.get("content-type", ""):
+        yield from (told.data for told in httpx2.EventSource(answer, max_event_size=None))
+    else:
+        yield answer.read().decode(errors="replace")
 
 
 def _event(data: str) -> dict[str, Any]:

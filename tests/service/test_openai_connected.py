@@ -173,18 +173,26 @@ class Handler(BaseHTTPRequestHandler):
             told = {"message": "This is not a model of completions.", "type": "invalid_request_error"}
             self._json(404, {"error": told})
             return
+        if not chat and body["prompt"] == "at once":
+            self._json(200, {"choices": [{"index": 0, "text": "all of it", "finish_reason": "length"}]})
+            return
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         self.close_connection = True
         text = body["messages"][-1]["content"] if chat else body["prompt"]
+        if text == "says no why":
+            self._event({"choices": [{"index": 0, "text": "so", "finish_reason": None}]})
+            self._raw(b"data: [DONE]\n\n")
+            self.wfile.write(b"0\r\n\r\n")
+            return
         try:
             for word in ("Once", " há", None) if text != "endless" else iter(lambda: "word ", ""):
                 said = {"delta": {"content": word} if word else {}} if chat else {"text": word or ""}
                 choice = {"index": 0, **said, "finish_reason": None if word else "stop"}
                 if text == "breaks" and word is None:
-                    break
+                    return
                 if text == "fails" and word is None:
                     self._event({"error": {"message": "out of blocks", "type": "server_error"}})
                     break
@@ -239,6 +247,9 @@ def test_a_text_is_a_message_where_a_model_takes_conversations_alone(other: Open
     chunks = list(other.generate(GenerateRequest(model="llama", data="hi", max_steps=5)))
     assert Handler.asked[-1][0] == "/v1/completions" and Handler.asked[-1][1]["max_tokens"] == 5
     assert chunks[-1].finish == "stop" and chunks[-1].usage is not None and chunks[-1].usage.steps == 2
+    for text, said, finish in (("at once", "all of it", "length"), ("says no why", "so", "stop")):
+        chunks = list(other.generate(GenerateRequest(model="llama", data=text)))
+        assert ([chunk.delta for chunk in chunks], chunks[-1].finish) == ([said, None], finish)
     with pytest.raises(NotFound, match="no model 'llam'"):
         other.models.get("llam")
 
