@@ -224,21 +224,24 @@ class Profiled(_Event, frozen=True, kw_only=True):
 
 
 class Samples(_Event, frozen=True, kw_only=True):
-    """What a network draws of the same captions, and from the same noise, while it learns.
+    """What a network draws of the same captions, and from the same noise, or writes, while it learns.
 
     Attributes
     ----------
     epoch : int
         Epochs that were trained.
     titles : tuple of str
-        Captions.
+        Captions of the pictures.
     images : tuple of bytes
         A PNG file for each.
+    texts : tuple of str
+        What it wrote.
     """
 
     epoch: int
-    titles: tuple[str, ...]
-    images: tuple[bytes, ...]
+    titles: tuple[str, ...] = ()
+    images: tuple[bytes, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 class Finished(_Event, frozen=True, kw_only=True):

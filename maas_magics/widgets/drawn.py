@@ -1,4 +1,4 @@
-"""Pictures that a network draws while it learns, side by side with their captions."""
+"""Pictures that a network draws while it learns, side by side with their captions, and texts that it writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def html(samples: Samples | None) -> str:
         f'style="{picture}" src="{source(image)}">{escape(title)}</div>'
         for title, image in zip(samples.titles, samples.images, strict=True)
     )
-    head = f'<div style="font-size:12px;margin-top:6px">drawn after epoch {samples.epoch}</div>'
+    head = f'<div style="font-size:12px;margin-top:6px">{said(samples)}</div>'
+    if samples.texts:
+        lines = "white-space:pre-wrap;font:12px/1.4 monospace;max-width:640px;margin:4px 0;overflow-wrap:anywhere"
+        return head + "".join(f'<div style="{lines}">{escape(text)}</div>' for text in samples.texts)
     return f'{head}<div style="{style}">{cards}</div>'
 
 
@@ -46,7 +49,19 @@ def plain(samples: Samples | None, after: int) -> dict[str, Any] | None:
     if samples is None or 0 < samples.seq <= after:
         return None
     pairs = zip(samples.titles, samples.images, strict=True)
-    return {"epoch": samples.epoch, "pictures": [[title, source(image)] for title, image in pairs]}
+    found: dict[str, Any] = {"head": said(samples), "pictures": [[title, source(image)] for title, image in pairs]}
+    return found | ({"texts": list(samples.texts)} if samples.texts else {})
+
+
+def said(samples: Samples) -> str:
+    """When they were made.
+
+    Parameters
+    ----------
+    samples : Samples
+        Pictures or texts.
+    """
+    return f"{'written' if samples.texts else 'drawn'} in epoch {samples.epoch}"
 
 
 def source(image: bytes) -> str:

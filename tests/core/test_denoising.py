@@ -22,7 +22,7 @@ from maas_magics.core.networks.flow import Flow
 from maas_magics.core.pictures import Pictures, as_png
 from maas_magics.core.runtimes.pictures.sampler import PictureSampler, pixels
 from maas_magics.core.runtimes.pictures.session import BEGUN
-from maas_magics.core.training.shown import Shown
+from maas_magics.core.training.shown import Shown, drawing
 from maas_magics.session import current
 
 if TYPE_CHECKING:
@@ -204,10 +204,11 @@ def test_pictures_are_shown_as_often_as_is_cheap(lab: Lab) -> None:
     name, version = current().backend.models.whole("m")  # type: ignore[attr-defined]
     model = current().backend.loader.model(name, version)  # type: ignore[attr-defined]
     times = iter([0.0, 1.0, 2.5, 2.6, 4.0, 13.0, 13.2, 30.0, 30.1, 30.2])
-    drawing = Shown(model.processor, model.manifest.answers, ["the left is bright"], lambda: next(times))
-    found = [drawing(model.net, epoch, False) is not None for epoch in range(1, 6)]
+    made = drawing(model.processor, model.manifest.answers, ["the left is bright"])
+    shown = Shown(made, lambda: next(times))
+    found = [shown(model.net, epoch, False) is not None for epoch in range(1, 6)]
     assert found == [False, True, False, True, False]  # 0.1 s are a share of ten seconds, and 0.2 s of twenty
-    assert drawing(model.net, 9, True) is not None
+    assert shown(model.net, 9, True) is not None
 
 
 def test_a_model_is_scored_on_other_pictures(store: Path) -> None:

@@ -16,6 +16,8 @@ from writers import FAMILIES, PROMPTS, SOURCE, VERSES, feature, folder_of, netwo
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, ModelError, OptionError
+from maas_magics.api.events import Samples
+from maas_magics.core.batches.language import END_OF_TEXT
 from maas_magics.core.data.prose import Part
 from maas_magics.core.exporters.text.graph import write_decoder
 from maas_magics.core.features.chat import CHATML, rendered, turns
@@ -131,6 +133,14 @@ def test_a_language_is_learnt_and_goes_on_where_a_text_stops(store: Path) -> Non
     assert text.startswith(" hill to fetch ") and text.endswith(" pails of water.")
     chunks = list(maas.generate("verses", "Jill and", max_steps=8))
     assert chunks[-1].finish == "length" and chunks[-1].usage is not None and chunks[-1].usage.steps == 8
+
+
+def test_what_a_network_writes_is_shown_while_it_learns(lab: Any) -> None:
+    job = lab.start(pd.DataFrame({"t": VERSES * 6}), task="language", model="gpt", epochs=3)
+    job.result()
+    shown = [event for event in job.events(follow=False) if isinstance(event, Samples)]
+    assert shown[-1].epoch == 3 and len(shown[-1].texts) == 3 and any(shown[-1].texts) and not shown[-1].images
+    assert all(END_OF_TEXT not in text for text in shown[-1].texts)
 
 
 def test_files_of_text_are_read_and_some_of_them_held_out(store: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_new_pictures_are_sent_once_and_all_to_a_page_that_opens_later() -> None
     assert "drawn" not in head_of(packer.pack(history, full=True))
     history.add(Samples(seq=13, epoch=1, titles=("<b> one",), images=(IMAGE,)))
     first = head_of(packer.pack(history, full=False))["drawn"]
-    assert first["epoch"] == 1 and first["pictures"][0][0] == "<b> one"
+    assert first["head"] == "drawn in epoch 1" and first["pictures"][0][0] == "<b> one"
     assert first["pictures"][0][1].startswith("data:image/png;base64,")
     packer.note(history)
     history.add(Message(seq=14, text="go on"))
@@ -42,5 +42,14 @@ def test_a_saved_notebook_keeps_the_newest_pictures_with_their_captions() -> Non
     for epoch, title in ((1, "before"), (2, "<b> one")):
         history.add(Samples(seq=history.seq + 1, epoch=epoch, titles=(title,), images=(IMAGE,)))
     for html in (summary(history)["text/html"], baseline(history)["text/html"]):
-        assert "drawn after epoch 2" in html and "&lt;b&gt; one" in html and "before" not in html
+        assert "drawn in epoch 2" in html and "&lt;b&gt; one" in html and "before" not in html
         assert html.count("data:image/png;base64,") == 1
+
+
+def test_texts_that_a_network_writes_are_shown_as_they_are() -> None:
+    history = History.of(log())
+    history.add(Samples(seq=history.seq + 1, epoch=2, texts=("once <upon>\na time", "")))
+    html = summary(history)["text/html"]
+    assert "written in epoch 2" in html and "once &lt;upon&gt;\na time" in html and "<img" not in html
+    head = head_of(Packer().pack(history, full=True))["drawn"]
+    assert head["texts"] == ["once <upon>\na time", ""] and head["head"] == "written in epoch 2"

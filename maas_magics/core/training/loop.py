@@ -162,6 +162,7 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
             if notify:
                 fresh = rows - since_rows
                 emit(Step(step=step, epoch=epoch, loss=(loss_sum - since_sum) / fresh, samples=self._samples + rows))
+                self._show(epoch, False)
                 reported, since_sum, since_rows = now, loss_sum, rows
             if due:
                 self._loss_sum, self._rows, self._step, self._done = loss_sum, rows, step, done
@@ -240,12 +241,15 @@ class Fit(TrainingState):  # numpydoc ignore=PR02
                 best=better,
             )
         )
-        if plan.shown is not None:
-            drawn = plan.shown(self._net, epoch, epoch == plan.epochs)
-            if drawn is not None:
-                self._emit(drawn)
+        self._show(epoch, epoch == plan.epochs)
         self._regime.rates.after_epoch(self._step, watched)
         self._epoch, self._done, self._rows, self._loss_sum, self._begun = epoch + 1, 0, 0, 0.0, False
+
+    def _show(self, epoch: int, last: bool) -> None:
+        """Notify of what the network draws or writes, where it is to."""
+        made = self._plan.shown(self._net, epoch, last) if self._plan.shown is not None else None
+        if made is not None:
+            self._emit(made)
 
     def _measure_as_it_is(self) -> None:
         """Measure a network of which nothing is learnt, and keep it."""

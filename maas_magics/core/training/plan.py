@@ -45,7 +45,7 @@ class Plan:
     learn: Callable[..., None] | None = None
     """How a network learns that has a way of its own; see `maas_magics.core.architectures.Architecture`."""
     shown: Callable[[nn.Module, int, bool], Samples | None] | None = None
-    """What the network draws while it learns; see `maas_magics.core.training.shown`."""
+    """What the network draws or writes while it learns; see `maas_magics.core.training.shown`."""
 
 
 @dataclass

@@ -85,7 +85,7 @@ class View {
     this.panels = [];
     this.charts = make("div", { className: "maas-charts" });
     this.best = make("div", { className: "maas-best" });
-    this.drawn = make("div", { className: "maas-drawn", ariaLabel: "pictures drawn so far", hidden: true });
+    this.drawn = make("div", { className: "maas-drawn", ariaLabel: "what it makes so far", hidden: true });
     this.notes = make("ul", { className: "maas-notes", ariaLabel: "messages" });
     this.root = make("section", { className: "maas" },
       make("header", { className: "maas-top" }, this.title, this.chip, make("span", { className: "maas-gap" }), this.hold, this.stop),
@@ -185,8 +185,9 @@ class View {
     const { drawn } = this.state;
     if (!drawn || this.shown === drawn) return;
     this.shown = drawn; this.drawn.hidden = false;
-    this.drawn.replaceChildren(make("div", { className: "maas-drawn-head" }, `drawn after epoch ${drawn.epoch}`),
-      ...drawn.pictures.map(([title, src]) => make("figure", {}, make("img", { src, alt: title, title }), make("figcaption", {}, title))));
+    this.drawn.replaceChildren(make("div", { className: "maas-drawn-head" }, drawn.head),
+      ...drawn.pictures.map(([title, src]) => make("figure", {}, make("img", { src, alt: title, title }), make("figcaption", {}, title))),
+      ...(drawn.texts || []).map(text => make("div", { className: "maas-written" }, text)));
   }
 
   lay() { // panels appear with their first points: a prediction has none
