@@ -38,7 +38,19 @@ NAMES = (
 GATE = "gate"
 """Only where it is asked for: it needs another checkout."""
 
-OPTIONS = ("chatter", "encoder", "finetune", "first", GATE, "generation", "ladder", "serving", "soak", "stream", "tables")
+OPTIONS = (
+    "chatter",
+    "encoder",
+    "finetune",
+    "first",
+    GATE,
+    "generation",
+    "ladder",
+    "serving",
+    "soak",
+    "stream",
+    "tables",
+)
 """Those that take options."""
 
 if __name__ == "__main__":
