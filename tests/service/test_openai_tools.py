@@ -175,6 +175,32 @@ def test_what_cannot_be_called_is_told(given: dict[str, Any], why: str, client: 
         client.chat.completions.create(**{"model": "calls", "messages": ASKED, "extra_body": given, "max_tokens": 9})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": ["time"]}',
+        '{"name": {}}',
+        "[1, null]",
+        "[]",
+        "{}",
+        '{"function": 3}',
+        "[" * 5_000,
+        '{"name": "time"',
+        "",
+    ],
+)
+def test_json_that_is_no_call_is_a_text(text: str) -> None:
+    for written in (text, f"<tool_call>{text}</tool_call>", f"so <tool_call>{text}"):
+        assert Tools(TOOLS, None).read(written) == (written, [])
+        held = Held(Tools(TOOLS, None))
+        said = "".join(held.add(letter) for letter in written)
+        assert (said + held.rest()[0], held.rest()[1]) == (written, [])
+    mixed = Tools(TOOLS, None).read(
+        '[{"name": "time"}, {"name": "time", "arguments": {"at": 100000000000000000000000}}]'
+    )
+    assert [call["function"]["arguments"] for call in mixed[1]] == ["{}", '{"at": 100000000000000000000000}']
+
+
 def test_what_is_held_back_is_what_may_be_a_call() -> None:
     text = f"a < b <tool <tool_call>{CALL}"
     held = Held(Tools(TOOLS, None))

@@ -8,8 +8,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from maas_magics.api.errors import OptionError
 
 MOST = 128
@@ -89,9 +87,9 @@ class Tools:
             return None
         told = told["function"] if isinstance(told.get("function"), Mapping) else told
         name, given = told.get("name"), told.get("arguments", told.get("parameters", {}))
-        if name not in self._functions:
+        if not isinstance(name, str) or name not in self._functions:
             return None
-        text = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
         function = {"name": name, "arguments": text}
         return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
 
