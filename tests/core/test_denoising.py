@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,16 +94,25 @@ def test_rows_of_a_table_get_the_bytes_of_files(store: Path) -> None:
 def test_an_export_draws_the_same_pictures(store: Path) -> None:
     trained()
     before = maas.predict("stripes", ["the left is bright"] * 3, seed=1)
+    loader = current().backend.loader  # type: ignore[attr-defined]
+    in_torch = loader.generator("stripes").loop.session
     made = maas.export("stripes")
-    assert made.verification.max_abs_diff < 1e-4 and [spec.name for spec in made.signature.inputs] == [
-        "caption", "noisy picture", "time of picture",
-    ]  # fmt: skip
-    session = current().backend.loader.generator("stripes").loop.session  # type: ignore[attr-defined]
+    assert made.verification.max_abs_diff < 1e-4
+    assert [spec.name for spec in made.signature.inputs] == ["caption", "noisy picture", "time of picture"]
     after = maas.predict("stripes", ["the left is bright"] * 3, seed=1)
-    assert session is not current().backend.loader  # type: ignore[attr-defined]
+    assert loader.generator("stripes").loop.session is not in_torch
     assert np.abs(before.array.astype(int) - after.array).max() <= 1
-    maas.export("stripes", compress="int8", max_drop="50%")
-    assert maas.predict("stripes@int8", "the left is bright", seed=1).model == "stripes:1@int8"
+
+
+def test_the_lines_of_a_card_draw_what_the_model_draws(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(epochs=4)
+    folder = Path(maas.export("stripes").path)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(folder)
+    found: dict[str, Any] = {}
+    exec(code.replace('"a text"', '"the left is bright"'), found)
+    wanted = maas.predict("stripes", "the left is bright", seed=0)
+    assert np.abs(found["pictures"][:, 0].astype(int) - wanted.array).max() <= 1
 
 
 def test_a_stream_shows_pictures_on_their_way(store: Path) -> None:
@@ -265,9 +275,9 @@ def test_pictures_of_several_sizes_are_refused_until_one_is_said(store: Path) ->
         trained(data=pd.DataFrame({"picture": [files[0], None, files[1]], "caption": ["a", "b", "c"]}))
 
 
-@pytest.mark.parametrize(
-    ("asked", "why"),
-    [
+def test_how_a_picture_cannot_be_drawn_is_refused(store: Path) -> None:
+    trained(epochs=1)
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"steps": 0}, "steps is 0; 1 to 100"),
         ({"steps": 101}, "steps is 101"),
         ({"guidance": -1.0}, "guidance is -1; 0 to 20"),
@@ -276,12 +286,10 @@ def test_pictures_of_several_sizes_are_refused_until_one_is_said(store: Path) ->
         ({"max_tokens": 3}, "neither labels nor tokens"),
         ({"top": 2}, "neither labels nor tokens"),
         ({"column": "nothing"}, "no column 'nothing'"),
-    ],
-)
-def test_how_a_picture_cannot_be_drawn_is_refused(asked: dict[str, Any], why: str, store: Path) -> None:
-    trained(epochs=1)
-    with pytest.raises(MaasError, match=why):
-        maas.predict("stripes", "the left is bright", **asked)
+    ]
+    for asked, why in cases:
+        with pytest.raises(MaasError, match=why):
+            maas.predict("stripes", "the left is bright", **asked)
 
 
 def test_a_caption_that_is_too_long_is_refused_and_none_is_drawn(store: Path) -> None:

@@ -87,10 +87,10 @@ def reader(model: Model, made: Artifact, file: str) -> str:
     lines += [
         "}",
         f"session = onnxruntime.InferenceSession({file!r})",
-        "for output, values in zip(session.get_outputs(), session.run(None, inputs)):",
-        "    print(output.name, values.tolist())",
-        "",
     ]
+    once = "for output, values in zip(session.get_outputs(), session.run(None, inputs)):\n"
+    lines += (model.manifest.answers.loop.strip() or f"{once}    print(output.name, values.tolist())").splitlines()
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -96,6 +96,8 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
     """Whether the answer to one row may be had token by token."""
     runtime: ClassVar[str] = ""
     """Runtime that answers in several passes, one for each token; empty where one pass answers."""
+    loop: ClassVar[str] = ""
+    """Lines of Python that ask an exported file pass after pass, of its ``session`` and the ``inputs`` of some rows."""
     unexported: ClassVar[str] = ""
     """Why no file of a graph answers as the network does; empty where one does."""
     decision: ClassVar[Decision]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from maas_magics.api.errors import OptionError
+from maas_magics.api.signature import TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Task, TaskName
@@ -13,6 +14,23 @@ from maas_magics.core.tasks.regression import Regression
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LOOP = """
+steps, guidance, seed = 8, 2.0, 0
+(name, *others), captions = [value.name for value in session.get_inputs()], list(inputs.values())[0]
+words = np.concatenate([captions, np.zeros_like(captions)])  # as they are, and left out
+shape = session.get_inputs()[1].shape[1:]
+noisy = np.random.default_rng(seed).standard_normal((len(captions), *shape)).astype("float32")
+for step in range(steps):
+    times = np.full((len(words), 1), step / steps, dtype="float32")
+    given = dict(zip(others, [np.concatenate([noisy, noisy]), times]))
+    by_caption, without = np.split(session.run(None, {name: words, **given})[0], 2)
+    noisy = noisy + (without + guidance * (by_caption - without)) / np.float32(steps)
+pictures = np.round((np.clip(noisy, -1, 1) + 1) * 127.5).astype("uint8")  # (n, channels, height, width)
+print(pictures.shape)
+"""
+"""From noise to pictures, without this package."""
 
 
 @tasks.register("denoising")
@@ -32,6 +50,7 @@ class Denoising(Regression, frozen=True, tag="denoising"):
     task: ClassVar[TaskName] = "denoising"
     runtime: ClassVar[str] = "pictures"
     usual_metrics: ClassVar[tuple[str, ...]] = ("rmse",)
+    loop: ClassVar[str] = LOOP
 
     @classmethod
     def fit(cls, values: Array, names: tuple[str, ...], *, standardise: bool, ignored: int | None = None) -> Task:
@@ -55,6 +74,11 @@ class Denoising(Regression, frozen=True, tag="denoising"):
             (channels, height, width).
         """
         return cls((picture,), center=(0.0,), scale=(1.0,), flat=False, axes=shape, usual=(0.0,), caption=caption)
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Velocities."""
+        return (TensorSpec("prediction", "FP32", (-1, *self.row), "the way from noise to the picture"),)
 
     @property
     def description(self) -> str:
