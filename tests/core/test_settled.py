@@ -75,3 +75,16 @@ def test_a_bag_of_words_of_before_loads_whatever_its_default_was(lab: Any, pairs
 def test_what_is_settled_by_the_task_is_kept(lab: Any) -> None:
     lab.train(ROWS, "label", model="bow", feature={"text": "text"}, epochs=1)
     assert json.loads(manifest(lab).read_bytes())["settled"] == {"pairs": 2**18, "letters": 2**17}
+
+
+def test_a_tagger_of_before_loads_without_what_it_has_not_learnt(lab: Any) -> None:
+    words = [["Anna", "lives", "in", place] for place in ("Rome", "Oslo", "Bonn", "Kyiv")] * 10
+    rows = pd.DataFrame({"tokens": words, "tags": [["B-per", "O", "O", "B-loc"]] * 40})
+    lab.train(rows, "tags", model="fusion", epochs=1, params={"looks": False})
+    expected = lab.predict(rows[["tokens"]])["prediction"].tolist()
+    written = json.loads(manifest(lab).read_bytes())
+    assert written.pop("settled")["hidden"] == 128 and written.pop("params") == {"looks": False}
+    manifest(lab).write_text(json.dumps(written))
+    other = elsewhere(lab)
+    assert other.predict(rows[["tokens"]])["prediction"].tolist() == expected
+    assert other.net().encoder.looks is None
