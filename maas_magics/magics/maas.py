@@ -116,7 +116,7 @@ def _models(magic: Magic, values: dict[str, Any]) -> None:
             ", ".join(f"{name} {format_number(value)}" for name, value in list(info.metrics.items())[:3]),
             ", ".join(info.exports),
             ", ".join(info.aliases),
-            _when(info.created),
+            _when(info.created) if info.created else "",
         )
         for info in found
     ]

@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
     def do_GET(self) -> None:
-        owners = {"talker": "somebody", "llama": "llamacpp", "vllm": "vllm"}
+        owners = {"talker": "somebody", "llama": "llamacpp", "vllm": "vllm", "org/m:8b": None}
         if self.path == "/v1/models":
             self._json(200, {"object": "list", "data": [{"id": name, "owned_by": who} for name, who in owners.items()]})
         else:
@@ -252,6 +252,14 @@ def test_a_text_is_a_message_where_a_model_takes_conversations_alone(other: Open
         assert ([chunk.delta for chunk in chunks], chunks[-1].finish) == ([said, None], finish)
     with pytest.raises(NotFound, match="no model 'llam'"):
         other.models.get("llam")
+
+
+def test_names_may_have_slashes_and_colons(other: OpenAIBackend) -> None:
+    info = other.models.get("org/m:8b")
+    assert info.name == "org/m:8b" and info.created == 0 and other.models.get(info.ref) == info
+    assert written(other, info.name, "hi") == "Once há" and Handler.asked[-1][1]["model"] == "org/m:8b"
+    rows = PredictRequest(model=info.name, data=pd.DataFrame({"prompt": ["a", "b"]}))
+    assert other.predict(rows).columns["prediction"].tolist() == ["Once há"] * 2
 
 
 def test_a_form_is_said_in_the_words_of_the_server_or_refused(other: OpenAIBackend) -> None:
