@@ -56,9 +56,10 @@ class Block(nn.Module):
 class Flow(nn.Module):
     """The velocity from noise to the picture that a caption describes.
 
-    Of two digits of 8 × 8 pixels side by side, pairs never seen came out right after a third of the time with patches
-    of 4 pixels than with those of 2. To answer the clean picture instead, from which the velocity follows, was slower
-    at first, and no better.
+    Two digits of 8 × 8 pixels side by side, in pairs that were never seen, came out right after 20 to 40 CPU seconds
+    with patches of 4 pixels, and after 60 hardly ever with those of 2. To answer the clean picture instead, from which
+    the velocity follows, was slower at first, and no better in the end. A UNet that attends to the words took 40, and
+    twice as long for a picture.
 
     Parameters
     ----------
