@@ -25,8 +25,8 @@ TOKENS = 4_096
 BLOCK = 256
 """Tokens of a text that are read at once; the logits of each are as many numbers as there are tokens to choose from."""
 
-OWN = 8
-"""Texts that a model writes itself, where none were kept with it."""
+OWN, EACH = 16, 128
+"""Texts that a model writes itself, where none were kept with it, and tokens of each."""
 
 
 def keeps_texts(version: Path) -> bool:
@@ -58,7 +58,7 @@ def texts_of_trial(model: Model, version: Path) -> tuple[Array, Array]:
         msgspec.structs.replace(feature, block=block), [[Part(text, True)] for text in texts], None
     )
     if not len(blocks):
-        return _written(model, feature, block)
+        return _written(model, feature, min(EACH, block))
     most = max(1, TOKENS // block)
     return blocks[:most], sizes[:most]
 
