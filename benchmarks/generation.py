@@ -92,7 +92,8 @@ async def _ask(client: Any, url: str, model: str, prompt: str, gate: asyncio.Sem
 async def _load(url: str, token: str, model: str, texts: Sequence[str], streams: int) -> tuple[int, list[float]]:
     gate = asyncio.Semaphore(streams)
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(timeout=300, headers=headers) as client:
+    fresh = httpx2.Limits(max_keepalive_connections=0)  # some servers end a connection that is kept
+    async with httpx2.AsyncClient(timeout=300, headers=headers, limits=fresh) as client:
         done = await asyncio.gather(*(_ask(client, url, model, text, gate) for text in texts))
     return sum(tokens for tokens, _ in done), [first for _, first in done]
 
@@ -160,7 +161,7 @@ def _compare(folder: Path, file: Path, options: argparse.Namespace) -> None:
             try:
                 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
                     _one(name, folder, file, Path(place), options.prompts, each)
-            except (Failed, OSError) as error:
+            except (Failed, OSError, httpx2.HTTPError) as error:
                 failed[name] = str(error)
     for key in _loads():
         shown = []
