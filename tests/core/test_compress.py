@@ -117,6 +117,38 @@ def test_a_network_without_products_is_told_where_its_weights_are(store: Path) -
         maas.export("c", compress="int8")
 
 
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(300, 64)
+        self.hidden, self.last = nn.Linear(64, 70), nn.Linear(70, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.last(torch.relu(self.hidden(self.table(ids).mean(1))))
+        return found
+
+
+def test_four_bits_for_layers_that_are_one_operator_and_eight_for_what_they_leave(store: Path) -> None:
+    ids = rng.integers(0, 300, (400, 6))
+    maas.train("r", ids, (ids[:, 0] > 150).astype(int), model=Reader(), epochs=2)
+    four = maas.export("r", compress="int4", max_drop=0.9)
+    kinds = {node.op_type for node in onnx.load(Path(four.path) / "model.onnx").graph.node}
+    assert "MatMulNBits" in kinds and not kinds & {"Gemm", "MatMul"}
+    both = maas.export("r", compress="int4+int8", max_drop=0.9)
+    assert both.variant == "int4+int8" and both.verification.bytes_after < 0.5 * four.verification.bytes_after
+    assert both.verification.max_abs_diff < 0.1
+    with pytest.raises(ExportError, match="that is not in integers already"):
+        maas.export("r", compress="int8+int4", max_drop=0.9)
+
+
+def test_a_network_that_only_looks_up_has_nothing_for_four_bits(store: Path) -> None:
+    texts = [f"this was a {'lovely' if i % 2 else 'dreadful'} evening, the number {i} of many" for i in range(80)]
+    maas.train("b", {"review": texts, "mood": [i % 2 for i in range(80)]}, "mood", model="bow", epochs=1)
+    with pytest.raises(ExportError, match="is for linear layers, and the weights stand in Gather"):
+        maas.export("b", compress="int4")
+
+
 def test_a_version_without_held_out_rows_is_not_judged(store: Path) -> None:
     train(validation=0.0)
     try:

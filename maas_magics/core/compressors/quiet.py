@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_advice(level: int = logging.ERROR) -> Iterator[None]:
-    """Log nothing below a level.
+    """Log nothing below a level, and leave Python's logging as it was: some of these tools set it up when imported.
 
     Parameters
     ----------
@@ -20,9 +20,11 @@ def no_advice(level: int = logging.ERROR) -> Iterator[None]:
         Of `logging`.
     """
     root = logging.getLogger()
-    before = root.level
+    before, handlers = root.level, list(root.handlers)
     root.setLevel(level)
     try:
         yield
     finally:
         root.setLevel(before)
+        for handler in [each for each in root.handlers if each not in handlers]:
+            root.removeHandler(handler)

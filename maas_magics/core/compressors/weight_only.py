@@ -9,8 +9,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from maas_magics.api.errors import ExportError, require
+import numpy as np
+
+from maas_magics.api.errors import require
 from maas_magics.core.compressors.quiet import no_advice
+from maas_magics.core.compressors.stayed import large_floats, nothing_found, what_stayed
 from maas_magics.core.graphs.beside import save_beside
 
 BLOCK = 32
@@ -42,19 +45,20 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
 
     model = onnx.load(file)
     beside = (file.parent / f"{file.name}.data").is_file()
+    before = sum(large_floats(model).values())
+    _as_products(model.graph)
     products = _products(model.graph)
     if not products:
-        raise ExportError(
-            f"int{bits} finds nothing to compress: it is for linear layers.", "Export it without --compress."
-        )
+        raise nothing_found(f"int{bits}", "linear layers", model)
     last = [node.name for node in products if LAST in node.input]
-    others = [node.name for node in products if node.name not in last]
-    shared = _shared(model.graph)
+    names = {node.name for node in products}
+    kept = [node.name for node in model.graph.node if node.name not in names]
+    shared = _shared(model.graph) if last else []
     if bits < 8 and last:
-        model = _quantised(model, 8, others)
-        model = _quantised(model, bits, last)
+        model = _quantised(model, 8, [node.name for node in model.graph.node if node.name not in last])
+        model = _quantised(model, bits, [*kept, *last])
     else:
-        model = _quantised(model, bits, [])
+        model = _quantised(model, bits, kept)
     for node in model.graph.node:
         if node.name in shared:
             _look_up(model.graph, node)
@@ -62,7 +66,37 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
         save_beside(model, smaller)
     else:
         onnx.save_model(model, smaller)
-    return ""
+    return what_stayed(f"int{bits}", before, model)
+
+
+def _as_products(graph: Any) -> None:
+    """Write linear layers that are one operator, product and sum together, as two: only products are compressed."""
+    from onnx import helper, numpy_helper
+
+    weights = {each.name: each for each in graph.initializer}
+    used = [name for node in graph.node for name in node.input]
+    found = []
+    for place, node in enumerate(graph.node):
+        said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        weight = weights.get(node.input[1]) if node.op_type == "Gemm" else None
+        if weight is None or said.get("transA") or said.get("alpha", 1.0) != 1 or said.get("beta", 1.0) != 1:
+            found.append(node)
+            continue
+        name = weight.name
+        if said.get("transB"):
+            name = f"{weight.name}/columns/{place}"
+            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(weight).T.copy(), name))
+            if used.count(weight.name) == 1:
+                graph.initializer.remove(weight)
+        added = len(node.input) > 2 and bool(node.input[2])
+        product = f"{node.output[0]}/product" if added else node.output[0]
+        found.append(helper.make_node("MatMul", [node.input[0], name], [product], name=node.name))
+        if added:
+            found.append(
+                helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}/sum/{place}")
+            )
+    del graph.node[:]
+    graph.node.extend(found)
 
 
 def _products(graph: Any) -> list[Any]:
@@ -96,7 +130,9 @@ def _look_up(graph: Any, node: Any) -> None:
     table, packed = node.input[0], numpy_helper.to_array(weights[f"{LAST}_Q8"])
     scales = numpy_helper.to_array(weights[f"{LAST}_scales"]).reshape(len(packed), -1)
     graph.initializer.remove(weights[table])
-    graph.initializer.append(numpy_helper.from_array(packed.reshape(len(packed), -1), f"{table}_Q8"))
+    width = weights[table].dims[1]  # a row is filled up to whole blocks for a product, which a table is not
+    rows = np.ascontiguousarray(packed.reshape(len(packed), -1)[:, :width])
+    graph.initializer.append(numpy_helper.from_array(rows, f"{table}_Q8"))
     graph.initializer.append(numpy_helper.from_array(scales, f"{table}_scales"))
     found = helper.make_node(
         "GatherBlockQuantized",
@@ -113,8 +149,8 @@ def _look_up(graph: Any, node: Any) -> None:
 
 
 def _quantised(model: Any, bits: int, left: list[str]) -> Any:
-    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
-
+    with no_advice():
+        from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
     config = DefaultWeightOnlyQuantConfig(
         block_size=BLOCK, is_symmetric=True, accuracy_level=4, bits=bits, op_types_to_quantize=("MatMul",)
     )
