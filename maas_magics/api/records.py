@@ -13,7 +13,10 @@ from maas_magics.api.tables import format_number, html_table, size, text_table
 PLANNED = ("task", "architecture", "device")
 """Parts of a plan that a comparison shows elsewhere, or not at all."""
 
-LOWER = {"mse", "rmse", "mae", "mape", "smape", "rmsle", "brier", "ece", "nll", "perplexity", "hamming"}
+LOWER = {
+    "mse", "rmse", "mae", "mape", "smape", "rmsle", "brier", "ece", "nll", "perplexity", "bits", "hamming", "wer",
+    "cer",
+}  # fmt: skip
 """Words in the names of metrics of which smaller values are better."""
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from maas_magics.api.records import Comparison, ModelRecord
+from maas_magics.api.records import Comparison, ModelRecord, lower_is_better
 from maas_magics.api.requests import ExportRequest, PredictRequest, TrainRequest
 from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel, Verification
 from maas_magics.api.signature import DATATYPES, NUMPY, Signature, TensorSpec
@@ -133,3 +133,8 @@ def test_a_comparison_marks_the_better_value_and_dims_what_is_equal(name: str, l
     assert strong == [f"★ {best}"]
     faint = {head for head, line in cells.items() if all("opacity" in cell.attrib["style"] for cell in line)}
     assert {"task", "validation same"} <= faint and f"validation {name}" not in faint
+
+
+def test_of_which_metrics_smaller_values_are_better() -> None:
+    assert all(map(lower_is_better, ("val_loss", "rmse", "perplexity", "bits_per_byte", "wer", "cer", "price_mae")))
+    assert not any(map(lower_is_better, ("accuracy", "f1", "greedy_agreement", "recall@10")))
