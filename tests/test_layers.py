@@ -73,9 +73,9 @@ CORE = (
         "context",
     ),
     *(
-        "evaluate",
         "compressors",
         "exporters",
+        "evaluate",
         "export",
         "any_length",
         "publish",

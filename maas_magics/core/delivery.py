@@ -11,9 +11,21 @@ from maas_magics.api.errors import ExportError
 
 
 def deliver(place: Path, file: str, out: Path) -> Path:
-    """Copy the model file to a file, or the whole variant into a folder."""
+    """Copy the model file to a file, or the whole variant into a folder.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be copied, or is a file that says nothing without another one.
+    """
+    alone = bool(out.suffix) and not out.is_dir()
+    if alone and (place / f"{file}.data").is_file():
+        raise ExportError(
+            f"The export is in the store, but is no single file: the weights of {file} stand in {file}.data.",
+            f"--out {out.with_suffix('')}",
+        )
     try:
-        if out.suffix and not out.is_dir():
+        if alone:
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(place / file, out)
         else:

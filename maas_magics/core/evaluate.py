@@ -25,6 +25,8 @@ from maas_magics.core.data.sources import Rereadable, Source, is_files, notes_of
 from maas_magics.core.data.spanned import is_spanned
 from maas_magics.core.data.target import mostly, named, part, target_names
 from maas_magics.core.data.target_values import Beside, answered, left_out
+from maas_magics.core.exporters import Run
+from maas_magics.core.exporters.opened import open_variant
 from maas_magics.core.features.masked import as_masks
 from maas_magics.core.features.spanned import as_tags
 from maas_magics.core.features.tagged import check_tags
@@ -36,6 +38,7 @@ from maas_magics.core.inference.surprise import surprise
 from maas_magics.core.inference.velocities import velocities
 from maas_magics.core.inference.worst import Worst
 from maas_magics.core.inference.written import writes
+from maas_magics.core.model import Model
 from maas_magics.core.tasks import metrics as figures
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.baseline import baseline
@@ -92,22 +95,30 @@ def evaluate(request: EvaluateRequest, context: Context) -> Metrics:
     )
 
 
+def _answering(ref: str, context: Context) -> tuple[str, Model, Run | None]:
+    """What a reference names, its version in torch, and the export of it that answers where it names one."""
+    name, version, variant = context.store.find(ref)
+    model = context.loader.model(name, version)
+    if not variant:
+        return f"{name}:{version}", model, None
+    return f"{name}:{version}@{variant}", model, open_variant(model, context.store.folder(name, version), variant)
+
+
 def _of_texts(request: EvaluateRequest, context: Context) -> Metrics:
     """Score a model that writes, by how surprised it is by texts."""
-    name, version = context.store.resolve(request.model)
-    model = context.loader.model(name, version)
+    ref, model, run = _answering(request.model, context)
     answers, names = model.manifest.answers, model.manifest.answers.names
     if request.target is not None and not isinstance(request.target, str):
         raise OptionError("The target of a model that writes is the column of the answers.", "--target answer")
     table = prose_table(request.data, request.csv)
     target = request.target or (names[1] if len(names) > 1 else None)
     columns = columns_of(table, names[:1] if names[0] in table.column_names else (), target)
-    outputs, sizes = surprise(model, table, columns)
+    outputs, sizes = surprise(model, table, columns, run)
     if not bool((sizes > 0).any()):
         raise DataError("The texts have no token to score.", "Give longer texts.")
     metrics = make_metrics(request.metrics or model.manifest.metrics, answers)
     return Metrics(
-        model=f"{name}:{version}",
+        model=ref,
         rows=table.num_rows,
         values=figures.evaluate(metrics, outputs, sizes, None),
         baseline=baseline(metrics, answers, sizes, None),
@@ -116,16 +127,15 @@ def _of_texts(request: EvaluateRequest, context: Context) -> Metrics:
 
 def _of_pictures(request: EvaluateRequest, context: Context) -> Metrics:
     """Score a model that draws, by the velocities that it answers to noisy pictures."""
-    name, version = context.store.resolve(request.model)
-    model = context.loader.model(name, version)
+    ref, model, run = _answering(request.model, context)
     answers = model.manifest.answers
     if request.target is not None and not isinstance(request.target, str):
         raise OptionError("The target of a model that draws is the column of the pictures.", "--target picture")
-    outputs, wanted, rows = velocities(model, request.data, request.target, request.csv)
+    outputs, wanted, rows = velocities(model, request.data, request.target, request.csv, run)
     metrics = make_metrics(request.metrics or model.manifest.metrics, answers)
     known = answers.truth(wanted)
     return Metrics(
-        model=f"{name}:{version}",
+        model=ref,
         rows=rows,
         values=figures.evaluate(metrics, answers.table(outputs), known, None),
         baseline=baseline(metrics, answers, known, None),

@@ -9,14 +9,16 @@ from collections.abc import Collection, Iterator
 from maas_magics.api.results import Artifact
 from maas_magics.api.signature import NUMPY, TensorSpec
 from maas_magics.api.tables import format_number
+from maas_magics.core.exporters.text.lines import lines_of_text
 from maas_magics.core.features.base import Feature
+from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.model import Model
 
 CARD = "README.md"
 """Name of the file beside an export."""
 
 
-def card(model: Model, made: Artifact, file: str) -> str:
+def card(model: Model, made: Artifact, file: str, kept: bool = True) -> str:
     """A card as Markdown.
 
     Parameters
@@ -27,8 +29,11 @@ def card(model: Model, made: Artifact, file: str) -> str:
         What was found of the export.
     file : str
         Name of the model file.
+    kept : bool
+        Whether held-out rows were kept with it; a model that writes is compared on texts of its own where none were.
     """
     manifest = model.manifest
+    writes = manifest.answers.runtime == "text"
     info, check = manifest.info, made.verification
     target = ", ".join(info.target)
     parts = [
@@ -38,7 +43,7 @@ def card(model: Model, made: Artifact, file: str) -> str:
         + (f"; labels: {', '.join(f'`{label}`' for label in info.classes[:20])}" if info.classes else "")
         + ".",
         "## How good it is",
-        f"On the {check.rows:,} held-out rows that were kept with it; beside it, what always answering the same gets.",
+        _rows(check.rows, writes, kept),
         _table(
             ("metric", "here", "in PyTorch", "a constant"),
             (
@@ -48,13 +53,30 @@ def card(model: Model, made: Artifact, file: str) -> str:
         )
         if check.metrics_after
         else "No held-out rows were kept.",
-        "It was measured on rows like those it was trained on; of others this says nothing.",
-        "## Inputs and outputs",
-        _signature(made),
+        "It was measured on rows like those it was trained on; of others this says nothing."
+        if kept
+        else "Of other texts this says nothing.",
     ]
+    if writes:
+        feature, decoder = model.processor.features[0], getattr(model.net, "decoder", None)
+        assert isinstance(feature, ProseFeature)
+        assert decoder is not None
+        lines = lines_of_text(made.format, file, feature, decoder.config)
+        return "\n\n".join([*parts, *(["## Ask it", lines] if lines else [])]) + "\n"
+    parts += ["## Inputs and outputs", _signature(made)]
     if made.format == "onnx" and all(each.reader or not each.hosted for each in model.processor.features):
         parts += ["## Ask it", "In a folder with these files:", f"```python\n{reader(model, made, file)}```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _rows(rows: int, writes: bool, kept: bool) -> str:
+    """What it was measured on."""
+    beside = "beside it, what always answering the same gets."
+    if not writes:
+        return f"On the {rows:,} held-out rows that were kept with it; {beside}"
+    if kept:
+        return f"On {rows:,} blocks of tokens of the held-out texts that were kept with it; {beside}"
+    return f"On {rows:,} blocks of tokens that the model wrote itself, for no texts were kept with it."
 
 
 def reader(model: Model, made: Artifact, file: str) -> str:

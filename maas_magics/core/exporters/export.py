@@ -18,6 +18,7 @@ from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.card import CARD, card
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.examples import latency
+from maas_magics.core.exporters.text.trial import keeps_texts
 from maas_magics.core.exporters.trial import trial_of
 from maas_magics.core.model import WEIGHTS, Model
 from maas_magics.core.store.manifest import digests
@@ -91,16 +92,18 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         ),
         files={},
     )
-    return report(model, folder, file, made)
+    return report(model, version, folder, file, made)
 
 
-def report(model: Model, folder: Path, file: Path, made: Artifact) -> Artifact:
+def report(model: Model, version: Path, folder: Path, file: Path, made: Artifact) -> Artifact:
     """Write what was found of an export beside its files, and its card; with their digests and bytes.
 
     Parameters
     ----------
     model : Model
         The version in torch.
+    version : Path
+        Folder of the model's own files.
     folder : Path
         Of the export.
     file : Path
@@ -108,7 +111,7 @@ def report(model: Model, folder: Path, file: Path, made: Artifact) -> Artifact:
     made : Artifact
         What was found.
     """
-    (folder / CARD).write_text(card(model, made, file.name), encoding="utf-8")
+    (folder / CARD).write_text(card(model, made, file.name, keeps_texts(version)), encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.iterdir())
     verified = msgspec.structs.replace(made.verification, bytes_after=size)
     artifact = msgspec.structs.replace(made, digest=_digest(file), verification=verified, files=digests(folder))

@@ -99,8 +99,7 @@ def compressed_to(
     file = folder / exporter.file
     for _, step in steps:
         with tempfile.TemporaryDirectory(dir=place) as work:
-            smaller = Path(work) / exporter.file
-            if note := step.compress(file, smaller, trial.hosted):
+            if note := step.compress(file, Path(work) / exporter.file, trial.hosted):
                 notify(note)
             for made in Path(work).iterdir():  # the file, and weights beside it
                 shutil.move(made, folder / made.name)
@@ -119,7 +118,8 @@ def compressed_to(
         metrics_after=metrics,
         latency_after=latency,
     )
-    return report(model, folder, file, msgspec.structs.replace(before, variant=variant, verification=verification))
+    smaller = msgspec.structs.replace(before, variant=variant, verification=verification)
+    return report(model, version, folder, file, smaller)
 
 
 def _judge(model: Model, before: dict[str, float], after: dict[str, float], most: float, variant: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maas_magics.api.errors import DataError
+from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.features.captions import caption_column, captions_of, check_there, pictures_of
 from maas_magics.core.features.modalities.text import TextFeature
@@ -21,7 +23,13 @@ AT_ONCE = 256
 
 
 @torch.inference_mode()
-def velocities(model: Model, data: Any, target: str | None, csv: str | None) -> tuple[Tensor, Tensor, int]:
+def velocities(
+    model: Model,
+    data: Any,
+    target: str | None,
+    csv: str | None,
+    run: Callable[[Sequence[Array]], Array] | None = None,
+) -> tuple[Tensor, Tensor, int]:
     """Velocities that a model answers, and those that are right, (n, numbers), and how many rows they are of.
 
     Noise and times are the same for the same number of rows.
@@ -36,6 +44,8 @@ def velocities(model: Model, data: Any, target: str | None, csv: str | None) -> 
         Column of the pictures; the one that the model learnt from when None.
     csv : str or None
         How CSV files are written.
+    run : callable, optional
+        What answers in place of the model, as an export of it does, from ids, pictures and times.
 
     Raises
     ------
@@ -57,6 +67,10 @@ def velocities(model: Model, data: Any, target: str | None, csv: str | None) -> 
         )
     words = feature.enter(np.array(texts, dtype=object).reshape(-1, 1))
     inputs, wanted = Captioned(torch.from_numpy(words), torch.from_numpy(pixels), feature.padding).measured(0)
+    if run is not None:
+        given = zip(*(torch.split(x, AT_ONCE) for x in inputs[2:]), strict=True)
+        found = [torch.from_numpy(run([x.numpy() for x in part])) for part in given]
+        return torch.cat(found).flatten(1), wanted, len(texts)
     device = next(model.net.parameters()).device
     parts = zip(*(torch.split(x, AT_ONCE) for x in inputs), strict=True)
     return torch.cat([model.net(*(x.to(device) for x in part)).cpu() for part in parts]), wanted, len(texts)

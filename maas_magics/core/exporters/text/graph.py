@@ -29,6 +29,17 @@ KEEP = "logits_to_keep"
 """Input with the places whose logits are made, of those that are read; the last one where nothing is given."""
 
 
+def wide(config: DecoderConfig) -> int:
+    """Numbers of a head in the graph.
+
+    Parameters
+    ----------
+    config : DecoderConfig
+        Sizes of the decoder.
+    """
+    return -(-config.head // STEP) * STEP
+
+
 def write_decoder(decoder: Decoder | DecoderGPT2, file: Path) -> None:
     """Write a decoder, its weights beside the file as ``model.onnx.data``.
 
@@ -67,7 +78,7 @@ class _Graph:
         self.config = config
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
-        self.wide = -(-config.head // STEP) * STEP
+        self.wide = wide(config)
         cache: list[str | int | None] = ["batch", config.groups, "cache", self.wide]
         self.inputs = [
             helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),

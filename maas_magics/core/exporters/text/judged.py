@@ -9,6 +9,9 @@ import numpy as np
 
 from maas_magics.core.data.arrow import Array
 
+AT_ONCE = 128
+"""Tokens whose logits are looked at together."""
+
 
 def judged(blocks: Array, logits: Callable[[Array], Array]) -> Array:
     """Surprise at each token but the first, in nats, and the token that was thought likeliest, float64 (n, tokens, 2).
@@ -25,9 +28,12 @@ def judged(blocks: Array, logits: Callable[[Array], Array]) -> Array:
         last = int(np.flatnonzero(ids.astype(bool) | places.astype(bool)).max(initial=0))  # what is behind is padding
         begins = [*np.flatnonzero(places[:last] == 0), last]
         for start, end in pairwise(begins):
-            rows = logits(ids[start:end]).astype(np.float64)
-            wanted = rows[np.arange(end - start), ids[start + 1 : end + 1]]
-            most = rows.max(axis=1)
-            total = np.log(np.exp(rows - most[:, None]).sum(axis=1)) + most
-            made[start:end, 0], made[start:end, 1] = total - wanted, rows.argmax(axis=1)
+            given = logits(ids[start:end])
+            for at in range(start, end, AT_ONCE):  # in float64 there may be gigabytes of all of them
+                to = min(at + AT_ONCE, end)
+                rows = given[at - start : to - start].astype(np.float64)
+                wanted = rows[np.arange(to - at), ids[at + 1 : to + 1]]
+                most = rows.max(axis=1)
+                total = np.log(np.exp(rows - most[:, None]).sum(axis=1)) + most
+                made[at:to, 0], made[at:to, 1] = total - wanted, rows.argmax(axis=1)
     return found

@@ -31,13 +31,16 @@ class TextOnnx:
     def export(self, model: Model, file: Path) -> Signature:
         """Write the decoder, its weights beside it."""
         require("onnx", "onnx", "The ONNX export")
-        from maas_magics.core.exporters.text.folder import decoder_of
-        from maas_magics.core.exporters.text.graph import write_decoder
+        from maas_magics.core.exporters.text.folder import decoder_of, tokenizer_config_of
+        from maas_magics.core.exporters.text.graph import wide, write_decoder
 
         decoder = decoder_of(model)
         write_decoder(decoder, file)
         feature = next(one for one in model.processor.features if isinstance(one, ProseFeature))
-        (file.parent / "genai_config.json").write_text(_genai(decoder.config, feature, file.name), encoding="utf-8")
+        told = _genai(decoder.config, wide(decoder.config), feature, file.name)
+        (file.parent / "genai_config.json").write_text(told, encoding="utf-8")
+        of_tokens = json.dumps(tokenizer_config_of(feature), indent=1)  # onnxruntime-genai asks for it as well
+        (file.parent / "tokenizer_config.json").write_text(of_tokens, encoding="utf-8")
         return model.manifest.info.signature
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
@@ -61,13 +64,13 @@ class TextOnnx:
         return lambda raw: judged(raw[0], logits)
 
 
-def _genai(config: Any, feature: ProseFeature, file: str) -> str:
+def _genai(config: Any, head: int, feature: ProseFeature, file: str) -> str:
     """What onnxruntime-genai reads beside the graph: names, sizes and tokens."""
     ends = list(feature.ends)
     decoder = {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
         "filename": file,
-        "head_size": config.head,
+        "head_size": head,  # by which it takes memory for the cache
         "hidden_size": config.width,
         "inputs": {
             "input_ids": "input_ids",

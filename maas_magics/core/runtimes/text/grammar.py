@@ -50,7 +50,7 @@ class Grammar:
         # Silent: its warnings would name tokens of the answer.
         self._matcher = made(_tokens(source, size, tuple(ends)), _grammar(made, form, told), log_level=0)
         if self._matcher.is_error():
-            why = str(self._matcher.get_error()).splitlines()[0][:200]
+            why = _reason(str(self._matcher.get_error()))
             raise OptionError(f"{form}=… is not valid: {why}.", EXAMPLES[form])
         self._size = size
         self._mask = np.zeros((1, (size + 31) // 32), dtype=np.int32)
@@ -124,6 +124,13 @@ def _grammar(matcher: Any, form: str, told: Any) -> Any:
     if len(text) > LONGEST:
         raise OptionError(f"{form}=… has {len(text):,} letters; {LONGEST:,} at most were expected.", "Simplify it.")
     return made
+
+
+def _reason(told: str) -> str:
+    """What is wrong with a form: the parser of regular expressions says it last, behind a drawing of where."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    last = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), lines[0])
+    return last[:200].rstrip(".:")
 
 
 @lru_cache(maxsize=8)

@@ -75,6 +75,11 @@ RANGES = {
     "logprobs": (0, 20),
 }
 
+USUAL = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "seed": 1, "logprobs": 5} | dict.fromkeys(
+    ("presence_penalty", "frequency_penalty"), 0.5
+)
+"""A number that often does, of each."""
+
 
 def parsed(params: Mapping[str, Any], size: int) -> TextParams:
     """Parameters of a request, checked.
@@ -104,7 +109,7 @@ def parsed(params: Mapping[str, Any], size: int) -> TextParams:
     for name, (least, most) in RANGES.items():
         value = getattr(found, name)
         if value is not None and not least <= value <= most:
-            raise OptionError(f"{name} is {value:g}; {least:g} to {most:g} was expected.", f"{name}={max(least, 0):g}")
+            raise OptionError(f"{name} is {value:g}; {least:g} to {most:g} was expected.", f"{name}={USUAL[name]}")
     stops = stops_of(found)
     if len(stops) > MOST_STOPS or any(not 0 < len(one) <= LONGEST_STOP for one in stops):
         raise OptionError(
