@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maas_magics.core.compat.tracing import is_traced
 from maas_magics.core.networks.decoder import Decoder, DecoderConfig
 from maas_magics.core.networks.decoder_gpt2 import DecoderGPT2
 
@@ -73,7 +74,7 @@ class NextToken(nn.Module):
 def _apart(places: Tensor) -> Tensor | None:
     """Which tokens see which, where several texts stand in one block, bool (n, 1, tokens, tokens); else None."""
     begins = places == 0
-    if not bool(begins[:, 1:].any()):
+    if not is_traced() and not bool(begins[:, 1:].any()):
         return None
     text = begins.cumsum(1)
     tokens = places.shape[1]

@@ -10,11 +10,12 @@ from maas_magics.api.tables import size
 SLOTS, MOST_SLOTS = 8, 64
 """Answers that are written at a time: usually, and where memory for more was given."""
 
-MEMORY = 2**29
+MEMORY = 2**30
 """Bytes of keys and values, where nothing is said."""
 
 LENGTH = 2_048
-"""Tokens of a text that a model which reads fewer has room for as well, if its places allow."""
+"""Tokens of a text that a model which reads fewer has room for as well, if its places allow; one that reads more gives
+them up before it gives up slots."""
 
 
 class Room(NamedTuple):
@@ -33,7 +34,7 @@ class Room(NamedTuple):
 
 
 def room_for(ref: str, token: int, longest: int, memory: int | None) -> Room:
-    """Slots of full length, as many as the memory holds.
+    """Slots, and tokens of each: as many as leave room for the usual slots, then as many slots as the memory holds.
 
     Parameters
     ----------
@@ -51,13 +52,15 @@ def room_for(ref: str, token: int, longest: int, memory: int | None) -> Room:
     ModelError
         If not even one slot fits.
     """
-    slots = (MEMORY if memory is None else memory) // (token * longest)
+    given = MEMORY if memory is None else memory
+    length = max(min(longest, LENGTH), min(longest, given // (token * SLOTS)))
+    slots = given // (token * length)
     if memory is None:
-        return Room(max(1, min(slots, SLOTS)), longest)
+        return Room(max(1, min(slots, SLOTS)), length)
     if not slots:
         raise ModelError(
-            f"{ref} keeps {size(token * longest)} of keys and values for one text of {longest:,} tokens; "
+            f"{ref} keeps {size(token * length)} of keys and values for one text of {length:,} tokens; "
             f"kv-memory is {size(memory)}.",
-            f"--kv-memory {-(-token * longest // 10**6)}MB, or more",
+            f"--kv-memory {-(-token * length // 10**6)}MB, or more",
         )
-    return Room(min(slots, MOST_SLOTS), longest)
+    return Room(min(slots, MOST_SLOTS), length)

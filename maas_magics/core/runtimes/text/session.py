@@ -139,7 +139,7 @@ class TextSession:
         if len(ids) >= self.length:
             raise DataError(
                 f"The prompt has {len(ids):,} tokens; the model reads {self.length - 1:,} at most.",
-                "Give a shorter one.",
+                "Give a shorter one, or the model more --kv-memory.",
             )
         source, common = self._nearest(ids)
         if common and source in self._free:
