@@ -6,6 +6,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
@@ -33,7 +34,13 @@ Send = Callable[[BinaryIO, str, int], None]
 DATA = ("data", "validation")
 
 
-def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], Collection[str]] = tuple) -> R:
+def pack(
+    request: R,
+    send: Send,
+    allow_code: bool = False,
+    texts: Callable[[], Collection[str]] = tuple,
+    task: Callable[[], str] = str,
+) -> R:
     """A request whose rows were sent ahead, and are named by digest.
 
     Parameters
@@ -45,6 +52,8 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
         Whether source runs there.
     texts : callable
         Columns that the model of the request takes as text; requested files only.
+    task : callable
+        Task of the model of the request; files and lists only.
 
     Raises
     ------
@@ -71,7 +80,7 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
             or (name == "validation" and is_named_split(value))
         ):
             continue
-        if isinstance(request, TrainRequest) and is_language(request.task):
+        if is_language(request.task) if isinstance(request, TrainRequest) else _named(value) and is_language(task()):
             value = prose_table(value, csv)
             changes["csv"] = None
         if isinstance(value, tuple) and len(value) == 2 and not is_files(value):
@@ -87,6 +96,12 @@ def pack(request: R, send: Send, allow_code: bool = False, texts: Callable[[], C
     if target is not None:
         changes["target"] = _target(target, send)
     return msgspec.structs.replace(request, **changes)
+
+
+def _named(value: Any) -> bool:
+    """Whether a value may name files of text, or be texts itself."""
+    each = value if isinstance(value, (list, tuple)) else [value]
+    return bool(each) and all(isinstance(one, (str, Path)) for one in each)
 
 
 def _check_loss(request: TrainRequest) -> None:

@@ -150,7 +150,13 @@ class RemoteBackend:
             info = JobInfo(uuid.uuid4().hex[:8], f"predict {request.model}", request.model, "running", 0.0)
             work: Any = AskingJob(info, lambda notify: self._predict(request, notify))
             return work  # type: ignore[no-any-return]
-        packed = pack(request, self.data.send, server(self._client).code, lambda: self._texts(request))
+        packed = pack(
+            request,
+            self.data.send,
+            server(self._client).code,
+            lambda: self._texts(request),
+            lambda: self._task(request),
+        )
         answer = self._client.request(
             "POST",
             "/maas/v1/jobs",
@@ -158,6 +164,11 @@ class RemoteBackend:
             headers={"content-type": "application/msgpack", "idempotency-key": key or uuid.uuid4().hex},
         )
         return RemoteJob(msgspec.json.decode(answer.content, type=JobInfo), self._client)
+
+    def _task(self, request: Request[Any]) -> str:
+        """Task of the model that a request names; none of one that is still to be trained."""
+        model = getattr(request, "model", None)
+        return self.models.get(model).task if isinstance(model, str) else ""
 
     def _texts(self, request: Request[Any]) -> list[str]:
         """Columns that the model of a request takes or answers as text; none of one that is still to be trained."""

@@ -25,7 +25,7 @@ from maas_magics.core.features.gguf import unpacked
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.importers import Imported, Importer, importers
 from maas_magics.core.model import Model
-from maas_magics.core.networks.hub import HubFolder, open_folder
+from maas_magics.core.networks.hub import HubFolder, check_offered, open_folder, written_here
 from maas_magics.core.publish import publish
 from maas_magics.core.store.manifest import Manifest
 from maas_magics.core.store.models import check_name
@@ -52,9 +52,12 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
         If there is no such folder, or no kind of import is for what it holds.
     """
     check_name(request.name)
-    if request.path.lower().endswith(".gguf") and Path(request.path).expanduser().is_file():
-        with staging(context.store.work) as work:
-            unpacked(Path(request.path).expanduser(), work / "unpacked")
+    file = Path(request.path).expanduser()
+    if file.suffix.lower() == ".gguf":
+        check_offered(file, request.path)
+    if file.suffix.lower() == ".gguf" and file.is_file():
+        with staging(context.store.work) as work, written_here(work / "unpacked"):
+            unpacked(file, work / "unpacked")
             return _import(msgspec.structs.replace(request, path=str(work / "unpacked")), context, request.path)
     return _import(request, context, request.path)
 

@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +28,9 @@ NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
 
 OFFERED = "MAAS_PRETRAINED"
 """Folders, in a service's environment, below which it opens pretrained networks for its clients."""
+
+_HERE: ContextVar[tuple[Path, ...]] = ContextVar("written_here", default=())
+"""Folders that this package wrote itself; see `written_here`."""
 
 LONGEST = 256
 """Tokens that a text is cut at, where the network takes more."""
@@ -192,9 +197,26 @@ def digest_of(files: Sequence[Path]) -> str:
     return _digest(tuple(files), tuple(file.stat().st_mtime_ns for file in files))
 
 
+@contextmanager
+def written_here(folder: Path) -> Iterator[None]:
+    """Open a folder while the block lasts that this package wrote itself, also where a service opens none by its path.
+
+    Parameters
+    ----------
+    folder : Path
+        Such as what a GGUF file was unpacked to.
+    """
+    token = _HERE.set((*_HERE.get(), folder))
+    try:
+        yield
+    finally:
+        _HERE.reset(token)
+
+
 def _is_offered(folder: Path) -> bool:
-    """Whether a service's owner lets its clients train what a folder holds."""
-    offered = [Path(one).resolve() for one in os.environ.get(OFFERED, "").split(os.pathsep) if one]
+    """Whether a service's owner lets its clients train what a folder holds, or this package wrote it itself."""
+    named = [Path(one) for one in os.environ.get(OFFERED, "").split(os.pathsep) if one]
+    offered = [one.resolve() for one in (*named, *_HERE.get())]
     found = folder.resolve()
     return any(root == found or root in found.parents for root in offered)
 

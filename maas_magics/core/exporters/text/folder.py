@@ -14,7 +14,7 @@ from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.features.tokens import tokenizer
 from maas_magics.core.model import Model, save_weights
 from maas_magics.core.networks.decoder import DecoderConfig
-from maas_magics.core.networks.hub import open_folder
+from maas_magics.core.networks.hub import open_folder, written_here
 from maas_magics.core.networks.pretrained_decoder import PretrainedDecoder
 
 
@@ -63,9 +63,10 @@ def of_folder(folder: Path) -> Run:
     folder : Path
         As transformers writes it.
     """
-    found = open_folder(str(folder))
-    net = PretrainedDecoder(DecoderConfig.of(found.config, str(folder)), str(folder))
-    net.initialise()
+    with written_here(folder):
+        found = open_folder(str(folder))
+        net = PretrainedDecoder(DecoderConfig.of(found.config, str(folder)), str(folder))
+        net.initialise()
     return in_torch(net.eval().decoder)
 
 
