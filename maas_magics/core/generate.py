@@ -34,6 +34,8 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
 
         written = transcribed(request, loader)
         return written if written is not None else in_one_pass(request, lambda asked: predict(asked, loader))
+    if _is_conversation(request.data) and not hasattr(generator.loop.session, "conversation"):
+        raise DataError(f"{request.model} writes no texts, and so holds no conversation.", "%predict asks it.")
     inputs = one_row(generator.inputs, _as_text(generator.loop.session, request.data))
     try:
         sampler = generator.loop.session.sampler(request.params)
@@ -41,6 +43,12 @@ def generate(request: GenerateRequest, loader: Loader) -> ChunkReader:
         raise OptionError(f"The parameters are not valid for {generator.loop.ref}: {error}") from None
     batch = request.priority == "batch"
     return generator.loop.generate(inputs, sampler, request.max_steps, request.timeout, batch=batch)
+
+
+def _is_conversation(data: Any) -> bool:
+    """Whether data are messages, each of someone."""
+    messages = data.get("messages") if isinstance(data, Mapping) else None
+    return isinstance(messages, list) and all(isinstance(one, Mapping) and "role" in one for one in messages)
 
 
 def _as_text(session: Any, data: Any) -> Any:

@@ -15,10 +15,11 @@ import onnx
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from writers import PROMPTS, VERSES, begin, folder_of, texts_of
 
 import maas_magics as maas
-from maas_magics.api.errors import ExportError, OptionError
+from maas_magics.api.errors import DataError, ExportError, OptionError
 from maas_magics.core.compressors.weight_only import write_with_integers
 from maas_magics.core.exporters.text.graph import write_decoder
 from maas_magics.core.networks.decoder import Decoder, DecoderConfig
@@ -158,3 +159,32 @@ def test_what_is_wrong_with_how_it_is_to_write_is_said(
     with pytest.raises(OptionError, match=re.escape(said)) as told:
         maas.predict("verses", ["Jack"], **asked)
     assert hint in told.value.hint
+
+
+def test_more_memory_is_advised_where_it_would_help(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(block=32)
+    with pytest.raises(DataError, match="the model reads 31 at most") as told:
+        maas.predict("verses", [" pails" * 40], max_tokens=1)
+    assert "kv-memory" not in told.value.hint
+    monkeypatch.setenv("MAAS_KV_MEMORY", "5MB")
+    train("wide", block=4_000, heads=2)
+    with pytest.raises(DataError, match="the model reads 2,047 at most") as told:
+        maas.predict("wide", [" pails" * 3_000], max_tokens=1)
+    assert "kv-memory" in told.value.hint
+
+
+def test_what_draws_holds_no_conversation_and_is_scored_by_the_export_that_is_named(store: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [np.full((8, 8, 3), 40 * (i % 5), np.uint8) + rng.integers(0, 9, (8, 8, 3), np.uint8) for i in range(40)]
+    rows = {"picture": [Image.fromarray(one) for one in pictures], "caption": [f"shade {i % 5}" for i in range(40)]}
+    maas.train("draw", rows, "picture", text="caption", model="flow", epochs=2, params={"width": 32})
+    maas.export("draw")
+    maas.export("draw", compress="int8", max_drop=0.9)
+    found = {ref: maas.evaluate(ref, rows) for ref in ("draw", "draw@onnx", "draw@int8")}
+    assert [one.model for one in found.values()] == ["draw:1", "draw:1@onnx", "draw:1@int8"]
+    whole = found["draw"]["rmse"]
+    assert found["draw@onnx"]["rmse"] == pytest.approx(whole, rel=1e-5)
+    assert found["draw@int8"]["rmse"] != whole and found["draw@int8"]["rmse"] == pytest.approx(whole, rel=0.05)
+    with pytest.raises(DataError, match="draw writes no texts, and so holds no conversation") as told:
+        list(maas.generate("draw", {"messages": [{"role": "user", "content": "Hello"}]}))
+    assert "%predict" in told.value.hint

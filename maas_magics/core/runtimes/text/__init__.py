@@ -10,7 +10,7 @@ from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.runtimes import RUNTIMES
 from maas_magics.core.runtimes.text.onnx_engine import OnnxEngine, decodes
 from maas_magics.core.runtimes.text.room import LENGTH, room_for
-from maas_magics.core.runtimes.text.session import Engine, TextSession
+from maas_magics.core.runtimes.text.session import TextSession
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_processor
 
 
@@ -68,18 +68,18 @@ class TextRuntime:
         file = export / "model.onnx"
         if file.is_file() and (variant or decodes()):
             check_files(folder, f"exports/{export.name}")
-            return TextSession(feature, self._by_onnx(file, ref, feature, shared))
+            return self._by_onnx(file, ref, feature, shared)
         if variant:
             raise OptionError(f"{ref}@{variant} is a file that no engine here answers with.", f"{ref} answers.")
-        return TextSession(feature, self._by_torch(folder, ref, feature))
+        return self._by_torch(folder, ref, feature)
 
-    def _by_onnx(self, file: Path, ref: str, feature: ProseFeature, shared: bool) -> Engine:
+    def _by_onnx(self, file: Path, ref: str, feature: ProseFeature, shared: bool) -> TextSession:
         made = OnnxEngine(file, shared)
         longest = min(made.positions, max(feature.block, LENGTH))
         made.allocate(*room_for(ref, made.token_bytes, longest, self.kv_memory))
-        return made
+        return TextSession(feature, made, longest)
 
-    def _by_torch(self, folder: Path, ref: str, feature: ProseFeature) -> Engine:
+    def _by_torch(self, folder: Path, ref: str, feature: ProseFeature) -> TextSession:
         from maas_magics.core.model import load_model
         from maas_magics.core.runtimes.text.torch_engine import TorchEngine
 
@@ -87,7 +87,8 @@ class TextRuntime:
         if decoder is None:
             raise ModelError(f"{ref} holds no network that writes texts.", "")
         longest = min(decoder.config.positions, max(feature.block, LENGTH))
-        return TorchEngine(decoder, *room_for(ref, TorchEngine.token_bytes(decoder), longest, self.kv_memory))
+        room = room_for(ref, TorchEngine.token_bytes(decoder), longest, self.kv_memory)
+        return TextSession(feature, TorchEngine(decoder, *room), longest)
 
 
 RUNTIMES.register("text")(TextRuntime)

@@ -82,9 +82,12 @@ class TextSession:
         How texts become tokens.
     engine : Engine
         Passes of the network.
+    places : int
+        Tokens of a text that there would be room for with more memory; as many as there is room for when 0.
     """
 
-    def __init__(self, feature: ProseFeature, engine: Engine) -> None:
+    def __init__(self, feature: ProseFeature, engine: Engine, places: int = 0) -> None:
+        self._places = places
         self.feature, self._engine = feature, engine
         self.slots, self.length = engine.slots, engine.length
         self._free = list(range(engine.slots))  # the one that was left longest ago comes first
@@ -139,7 +142,7 @@ class TextSession:
         if len(ids) >= self.length:
             raise DataError(
                 f"The prompt has {len(ids):,} tokens; the model reads {self.length - 1:,} at most.",
-                "Give a shorter one, or the model more --kv-memory.",
+                "Give a shorter one" + (", or the model more --kv-memory." if self._places > self.length else "."),
             )
         source, common = self._nearest(ids)
         if common and source in self._free:
