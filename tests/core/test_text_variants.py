@@ -22,6 +22,7 @@ import maas_magics as maas
 from maas_magics.api.errors import DataError, ExportError, OptionError
 from maas_magics.core.compressors.weight_only import write_with_integers
 from maas_magics.core.exporters.text.graph import write_decoder
+from maas_magics.core.features.tokens import tokenizer
 from maas_magics.core.networks.decoder import Decoder, DecoderConfig
 from maas_magics.core.runtimes.text.onnx_engine import OnnxEngine
 from maas_magics.core.runtimes.text.torch_engine import TorchEngine
@@ -120,12 +121,19 @@ def test_a_card_says_how_others_ask_the_file(store: Path) -> None:
         assert line in Path(maas.export("verses", format=format).path, "README.md").read_text()
 
 
-def test_the_cache_that_others_take_is_as_wide_as_the_graph_has_it(store: Path) -> None:
+def test_what_onnxruntime_genai_reads_is_said_as_it_takes_it(store: Path, tmp_path: Path) -> None:
     train(width=48, heads=2)  # a head has 24 numbers, in the graph 32
     folder = Path(maas.export("verses").path)
+    assert tokenizer((folder / "tokenizer.json").read_text(), 0).encode("Jack").ids[0] == 0  # what begins a text
+    assert "give it the id 0 before" in (folder / "README.md").read_text()
+    maas.import_model(str(folder_of("GPT2", tmp_path / "folder")), "other")
+    told = json.loads(Path(maas.export("other").path, "genai_config.json").read_text())
+    assert told["model"]["type"] == "llama"
     graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     wide = next(each for each in graph.input if each.name == "past_key_values.0.key").type.tensor_type.shape.dim[3]
     assert json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]["head_size"] == wide.dim_value
+    logits = next(each for each in graph.output if each.name == "logits").type.tensor_type.shape.dim
+    assert logits[1].dim_value == 1  # else it takes memory for logits of the whole prompt, which are not made
 
 
 def test_compressing_leaves_logging_as_it_was(store: Path) -> None:

@@ -34,7 +34,7 @@ class TextFolder:
             ("generation_config.json", {"eos_token_id": list(feature.ends)}),
         ):
             (file.parent / name).write_text(json.dumps(said, indent=1), encoding="utf-8")
-        (file.parent / "tokenizer.json").write_text(_with_begin(feature), encoding="utf-8")
+        (file.parent / "tokenizer.json").write_text(tokenizer_of(feature), encoding="utf-8")
         return model.manifest.info.signature
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
@@ -42,8 +42,14 @@ class TextFolder:
         return of_folder(file.parent)
 
 
-def _with_begin(feature: ProseFeature) -> str:
-    """The JSON of its tokenizer, which puts before a text the token that stands there."""
+def tokenizer_of(feature: ProseFeature) -> str:
+    """The JSON of a tokenizer that puts before a text the token which stands there.
+
+    Parameters
+    ----------
+    feature : ProseFeature
+        How texts are read.
+    """
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
 

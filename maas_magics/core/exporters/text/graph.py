@@ -91,7 +91,9 @@ class _Graph:
             ),
         ]
         self._outputs = [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "kept", config.vocabulary]),
+            # One place, as where nothing is said of those that are kept: by it onnxruntime-genai knows that a prompt
+            # is answered at its end alone.
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1, config.vocabulary]),
             *(
                 helper.make_tensor_value_info(f"present.{layer}.{part}", TensorProto.FLOAT, cache)
                 for layer in range(config.layers)

@@ -67,7 +67,8 @@ def _in_onnx(file: str, feature: ProseFeature, config: Any) -> str:
     told = (
         "The file takes ids of tokens, a mask of those so far, and keys and values of what was read (`past_key_values`)"
         "; it answers logits of the next token, and the keys and values for the next pass. A conversation is put into "
-        "the text of a prompt by the template in `tokenizer_config.json`. onnxruntime-genai reads `genai_config.json`."
+        "the text of a prompt by the template in `tokenizer_config.json`. onnxruntime-genai reads `genai_config.json`"
+        + (f"; give it the id {feature.begin} before those of a prompt." if begin else ".")
     )
     return f"{told}\n\n```python\n{code}```"
 

@@ -31,7 +31,7 @@ class TextOnnx:
     def export(self, model: Model, file: Path) -> Signature:
         """Write the decoder, its weights beside it."""
         require("onnx", "onnx", "The ONNX export")
-        from maas_magics.core.exporters.text.folder import decoder_of, tokenizer_config_of
+        from maas_magics.core.exporters.text.folder import decoder_of, tokenizer_config_of, tokenizer_of
         from maas_magics.core.exporters.text.graph import wide, write_decoder
 
         decoder = decoder_of(model)
@@ -41,6 +41,7 @@ class TextOnnx:
         (file.parent / "genai_config.json").write_text(told, encoding="utf-8")
         of_tokens = json.dumps(tokenizer_config_of(feature), indent=1)  # onnxruntime-genai asks for it as well
         (file.parent / "tokenizer_config.json").write_text(of_tokens, encoding="utf-8")
+        (file.parent / "tokenizer.json").write_text(tokenizer_of(feature), encoding="utf-8")
         return model.manifest.info.signature
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
@@ -88,7 +89,7 @@ def _genai(config: Any, head: int, feature: ProseFeature, file: str) -> str:
         "num_key_value_heads": config.groups,
     }
     model = {
-        "type": "gpt2" if config.places == "learnt" else "llama",
+        "type": "llama",  # its gpt2 takes places and one cache of keys and values together, which the graph does not
         "context_length": config.positions,
         "vocab_size": config.vocabulary,
         "bos_token_id": feature.begin if feature.begin is not None else ends[0] if ends else 0,
