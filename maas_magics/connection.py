@@ -134,7 +134,9 @@ class Connection:
             with contextlib.suppress(ValueError):
                 token = "~/" + Path(token).expanduser().relative_to(Path.home()).as_posix()
         name = info.ref if ":" in ref or "@" in ref else info.name
-        return Endpoint(model=name, url=backend.place, token=token, signature=info.signature)
+        asked = [spec.datatype for spec in info.signature.inputs]
+        steps = info.iterative and asked == ["BYTES"]  # a text that is continued, or drawn
+        return Endpoint(model=name, url=backend.place, token=token, signature=info.signature, iterative=steps)
 
     def served(self) -> set[str]:
         """Versions that are open on the service that is connected, or on this machine's service of the store."""

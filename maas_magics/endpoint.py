@@ -46,32 +46,51 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     token : str
         Where the token is, never the token: a file, or ``$VARIABLE``; empty where none is needed.
     signature : Signature
+    iterative : bool
+        Whether it answers in several passes, as what writes or draws does: by OpenAI's API, then.
     """
 
     model: str
     url: str
     token: str
     signature: Signature
+    iterative: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether its answers are texts, where it answers in several passes."""
+        return [spec.datatype for spec in self.signature.outputs] == ["BYTES"]
 
     @property
     def infer(self) -> str:
-        """URL to post to, by the Open Inference Protocol."""
+        """URL to post to: by the Open Inference Protocol, or OpenAI's API."""
+        if self.iterative:
+            return f"{self.url}/v1/" + ("completions" if self.writes else "images/generations")
         name, colon, version = self.model.partition(":")
         return f"{self.url}/v2/models/{name}" + (f"/versions/{version}" if colon else "") + "/infer"
 
     @property
     def curl(self) -> str:
         """A line for a shell that predicts one row."""
+        if self.iterative:
+            asked = {"model": self.model, "prompt": "a"} | ({"max_tokens": 40} if self.writes else {})
+            typed = f"-H 'Content-Type: application/json' -d '{msgspec.json.encode(asked).decode()}'"
+            return f"curl -s {self._header}{typed} {self.infer}"
         inputs = [_example(spec) for spec in self.signature.inputs]
         body = msgspec.json.encode({"inputs": inputs}).decode().replace("'", "'\\''")
         body = body.replace(f'"{FILE}"', f"\"'$(base64 < {FILE} | tr -d '\\n')'\"")
+        return f"curl -s {self._header}-d '{body}' {self.infer}"
+
+    @property
+    def _header(self) -> str:
         where = self.token if self.token.startswith("$") else f"$(cat {_quoted(self.token)})"
-        token = f'-H "Authorization: Bearer {where}" ' if self.token else ""
-        return f"curl -s {token}-d '{body}' {self.infer}"
+        return f'-H "Authorization: Bearer {where}" ' if self.token else ""
 
     @property
     def python(self) -> str:
-        """Lines of Python that predict one row through ``tritonclient``."""
+        """Lines of Python that predict one row through ``tritonclient``, or ask by the ``openai`` client."""
+        if self.iterative:
+            return self._by_openai
         name, colon, version = self.model.partition(":")
         address = self.url.partition("://")[2]
         secure = ", ssl=True" if self.url.startswith("https") else ""
@@ -102,6 +121,22 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             *(f"print(answer.as_numpy({spec.name!r}))" for spec in self.signature.outputs),
         ]
         return "\n".join(lines)
+
+    @property
+    def _by_openai(self) -> str:
+        key = "'none'"
+        lines = ["from openai import OpenAI", ""]
+        if self.token.startswith("$"):
+            lines, key = ["import os", "", *lines], f"os.environ[{self.token[1:]!r}]"
+        elif self.token:
+            lines = ["from pathlib import Path", "", *lines]
+            key = f"Path({self.token!r}).expanduser().read_text().strip()"
+        lines.append(f"client = OpenAI(base_url={self.url + '/v1'!r}, api_key={key})")
+        if self.writes:
+            lines.append(f"answer = client.completions.create(model={self.model!r}, prompt='a', max_tokens=40)")
+            return "\n".join([*lines, "print(answer.choices[0].text)"])
+        asked = f"model={self.model!r}, prompt='a', response_format='b64_json'"
+        return "\n".join([*lines, f"answer = client.images.generate({asked})", "print(answer.data[0].b64_json)"])
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.model} · {self.infer}>"
