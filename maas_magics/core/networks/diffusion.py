@@ -30,13 +30,14 @@ class Diffusion(nn.Module):
         super().__init__()
         require("diffusers", "diffusers", "A pipeline of diffusers", INSTALLED)
         require("transformers", "transformers", "A pipeline of diffusers", INSTALLED)
-        from diffusers import AutoencoderKL, UNet2DConditionModel
+        import diffusers
         from transformers import CLIPTextConfig, CLIPTextModel
 
         self.base = base
         self.text_encoder = cast(nn.Module, CLIPTextModel(CLIPTextConfig(**config["text_encoder"])))
-        self.unet = cast(nn.Module, UNet2DConditionModel.from_config(config["unet"]))
-        self.vae = cast(nn.Module, AutoencoderKL.from_config(config["vae"]))
+        networks: Any = diffusers
+        self.unet = cast(nn.Module, networks.UNet2DConditionModel.from_config(config["unet"]))
+        self.vae = cast(nn.Module, networks.AutoencoderKL.from_config(config["vae"]))
         self.factor = float(config["vae"].get("scaling_factor", 0.18215))
 
     def initialise(self, *rows: Tensor) -> None:
@@ -52,11 +53,15 @@ class Diffusion(nn.Module):
         ModelError
             If it lacks some.
         """
-        from diffusers import AutoencoderKL, UNet2DConditionModel
+        import diffusers
         from transformers import CLIPTextModel
 
         path = open_folder(self.base).path
-        kinds = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
+        kinds = {
+            "text_encoder": CLIPTextModel,
+            "unet": diffusers.UNet2DConditionModel,
+            "vae": diffusers.AutoencoderKL,
+        }
         for name, kind in kinds.items():
             getattr(self, name).load_state_dict(_read(kind, path / name))
 
@@ -108,10 +113,11 @@ def scheduler_of(config: Mapping[str, Any]) -> Any:
     import diffusers
 
     name = str(config.get("_class_name"))
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, None)
     if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
         raise ModelError(f"diffusers has no scheduler {name!r}.", "%pip install --upgrade diffusers")
-    return kind.from_config(dict(config))  # type: ignore[attr-defined]
+    found: Any = kind
+    return found.from_config(dict(config))
 
 
 def _read(kind: Any, path: Path) -> dict[str, Tensor]:
