@@ -271,7 +271,9 @@ def test_a_module_is_exported_where_it_is_first_asked_without_being_at_hand(stor
     assert exports(store, "net") == []
     from maas_magics.local.backend import LocalBackend
 
-    answers = LocalBackend(str(store)).loader.predictor("net").array(X)
+    loader = LocalBackend(str(store)).loader
+    loader.load("net")
+    answers = loader.predictor("net").array(X)
     assert answers is not None and exports(store, "net") == ["onnx"]
     report = msgspec.json.decode((store / "models/net/1/exports/onnx/artifact.json").read_bytes(), type=Artifact)
     assert report.verification.max_abs_diff < 1e-4 and report.model == "net:1"

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from text_networks import FAMILIES, PROMPTS, SOURCE, VERSES, feature, folder_of, network, texts_of, theirs
 from torch.nn import functional
-from writers import FAMILIES, PROMPTS, SOURCE, VERSES, feature, folder_of, network, texts_of, theirs
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, MaasError, ModelError, OptionError

@@ -11,7 +11,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from writers import FAMILIES, PROMPTS, SOURCE, VERSES, feature, folder_of, network, texts_of, theirs
+from text_networks import FAMILIES, PROMPTS, SOURCE, VERSES, feature, folder_of, network, texts_of, theirs
 
 import maas_magics as maas
 from maas_magics.api.errors import ExportError, ModelError, ModelNotFound, ToleranceExceeded

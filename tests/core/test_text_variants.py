@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from writers import PROMPTS, VERSES, begin, folder_of, texts_of
+from text_networks import PROMPTS, VERSES, begin, folder_of, texts_of
 
 import maas_magics as maas
 from maas_magics.api.errors import DataError, ExportError, OptionError

@@ -116,11 +116,14 @@ def _by_value(codes: Array, answers: Array, *, one_each: bool) -> bool:
     return int((again & (answers != rows.argmax())).sum()) >= PROOF
 
 
+@np.errstate(all="ignore")  # numbers may be so large that their squares are none
 def _in_a_line(values: Array, target: Array, *, same: bool) -> bool:
     """Whether a quantity is the target times a number, plus a number; where ``same``, the target itself."""
     if not np.isfinite(values).all() or not np.isfinite(target).all() or len(np.unique(target)) < LEAST:
         return False
     spread = float(target.std())
+    if not np.isfinite(spread):
+        return False
     if same:
         return bool(np.abs(values - target).max() <= NEARLY * spread)
     inner, outer = values - values.mean(), target - target.mean()
