@@ -32,6 +32,27 @@ def run(*command, **options):
     return done.stdout
 
 
+BARE = """
+import sys
+from importlib.machinery import PathFinder
+
+EXTRAS = "diffusers gguf llguidance optuna pandas peft sklearn soundfile soxr timm tokenizers torchmetrics transformers"
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in EXTRAS.split() else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+"""
+
+
+def test_the_three_cells_need_no_extra(tmp_path):
+    environment = os.environ | {"MAAS_STORE": str(tmp_path / "store"), "MAAS_UI": "static", "IPYTHONDIR": str(tmp_path)}
+    told = run(sys.executable, "-c", BARE + SCRIPT, env=environment)
+    assert float(told.rpartition("right: ")[2]) > 0.9
+
+
 @pytest.mark.slow
 def test_a_wheel_installs_into_an_empty_environment_and_trains_there(tmp_path):
     run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", ROOT)

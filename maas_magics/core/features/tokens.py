@@ -115,6 +115,14 @@ def tokenizer(source: str, longest: int) -> Any:
     return made
 
 
+def pieces() -> Any:
+    """A stream that says which letters each token adds to those before it; special tokens add none."""
+    require("tokenizers", "tokenizers", "Text", "maas-magics[text]")
+    from tokenizers.decoders import DecodeStream
+
+    return DecodeStream(skip_special_tokens=True)
+
+
 def padding_id(source: str) -> int:
     """Id of the padding token that a tokenizer's JSON names, or that has a usual name.
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from tokenizers.decoders import DecodeStream
 
 from maas_magics.api.errors import OptionError, did_you_mean
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.modalities.prose import ProseFeature
-from maas_magics.core.features.tokens import tokenizer
+from maas_magics.core.features.tokens import pieces, tokenizer
 from maas_magics.core.runtimes import Choice
 from maas_magics.core.runtimes.text.grammar import FORMS, Grammar
 from maas_magics.core.tasks.written import byte_of
@@ -178,7 +177,7 @@ class TextSampler:
         self._params = asked = parsed(params, feature.size)
         self._tokenizer, self._ends = tokenizer(feature.tokenizer, 0), frozenset(feature.ends)
         self._random = np.random.default_rng(None if asked.seed is None else asked.seed % 2**64)
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stream = pieces()
         self._stops = stops_of(asked)
         self._ids: list[int] = []
         self._written = 0  # letters of them so far
