@@ -9,7 +9,7 @@ from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.runtimes import RUNTIMES
 from maas_magics.core.runtimes.text.onnx_engine import OnnxEngine, decodes
-from maas_magics.core.runtimes.text.room import LENGTH, room_for
+from maas_magics.core.runtimes.text.room import LENGTH, MEMORY, room_for
 from maas_magics.core.runtimes.text.session import TextSession
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_processor
 
@@ -24,6 +24,11 @@ class TextRuntime:
     """
 
     kv_memory: int | None = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the keys and values of all texts may take, those of before among them."""
+        return MEMORY if self.kv_memory is None else self.kv_memory
 
     def open(self, folder: Path, shared: bool) -> TextSession:
         """Open a version's files: its export to ONNX where there is one, else its weights in torch.
@@ -77,7 +82,7 @@ class TextRuntime:
         made = OnnxEngine(file, shared)
         longest = min(made.positions, max(feature.block, LENGTH))
         made.allocate(*room_for(ref, made.token_bytes, longest, self.kv_memory))
-        return TextSession(feature, made, longest)
+        return TextSession(feature, made, longest, self.memory)
 
     def _by_torch(self, folder: Path, ref: str, feature: ProseFeature) -> TextSession:
         from maas_magics.core.model import load_model
@@ -87,8 +92,8 @@ class TextRuntime:
         if decoder is None:
             raise ModelError(f"{ref} holds no network that writes texts.", "")
         longest = min(decoder.config.positions, max(feature.block, LENGTH))
-        room = room_for(ref, TorchEngine.token_bytes(decoder), longest, self.kv_memory)
-        return TextSession(feature, TorchEngine(decoder, *room), longest)
+        room = room_for(ref, TorchEngine.bytes_of_token(decoder), longest, self.kv_memory)
+        return TextSession(feature, TorchEngine(decoder, *room), longest, self.memory)
 
 
 RUNTIMES.register("text")(TextRuntime)

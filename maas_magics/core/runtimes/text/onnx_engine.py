@@ -11,6 +11,7 @@ import onnxruntime
 
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.runtimes.engine import opened
+from maas_magics.core.runtimes.text.pages import zeros
 
 
 def decodes() -> bool:
@@ -57,9 +58,11 @@ class OnnxEngine:
         """
         self.slots, self.length = slots, length
         # Zeros: what is not read yet has no weight, and 0 times what happens to be in memory may be no number.
-        self._cache = [np.zeros((slots, self._heads, length, self._head), np.float32) for _ in self._pasts]
+        self._cache = [zeros((slots, self._heads, length, self._head)) for _ in self._pasts]
         self._rows = list(range(slots))
         """Where in the cache each slot is."""
+        self._touched = [0] * slots
+        """Tokens of each row of the cache that were ever written to."""
         self._bound: dict[tuple[int, int], Any] = {}
 
     def read(self, slot: int, ids: Sequence[int], start: int) -> Array:
@@ -75,6 +78,7 @@ class OnnxEngine:
             Place of the first of them; those before it were read.
         """
         mask = np.ones((1, start + len(ids)), np.int64)
+        self._touch(self._rows[slot], start + len(ids))
         found: Array = self._run(self._rows[slot], np.array([ids], np.int64), mask)[0, -1].copy()
         return found
 
@@ -86,7 +90,9 @@ class OnnxEngine:
         slots, ids, places : sequence of int
             Where each text is, its token, and the token's place.
         """
-        first = self._side_by_side(slots, max(places))
+        first = self._side_by_side(slots)
+        for slot, place in zip(slots, places, strict=True):
+            self._touch(self._rows[slot], place + 1)
         order = np.argsort([self._rows[slot] for slot in slots])
         at = np.array(places)[order]
         mask = (np.arange(at.max() + 1)[None] <= at[:, None]).astype(np.int64)
@@ -106,18 +112,60 @@ class OnnxEngine:
             How many.
         """
         one, other = self._rows[source], self._rows[slot]
+        self._touch(other, tokens)
         for each in self._cache:
             each[other, :, :tokens] = each[one, :, :tokens]
 
-    def _side_by_side(self, slots: Sequence[int], longest: int) -> int:
+    @property
+    def touched(self) -> int:
+        """Tokens whose keys and values take memory."""
+        return sum(self._touched)
+
+    def save(self, slot: int, start: int, end: int) -> Array:
+        """A copy of the keys and values of some tokens of a text.
+
+        Parameters
+        ----------
+        slot : int
+            Where the text is.
+        start, end : int
+            Place of the first of them, and behind the last.
+        """
+        row = self._rows[slot]
+        return np.stack([each[row, :, start:end] for each in self._cache])
+
+    def restore(self, slot: int, start: int, data: Array, skip: int, end: int) -> None:
+        """Put tokens that were saved into a text.
+
+        Parameters
+        ----------
+        slot : int
+            Where the text is.
+        start : int
+            Place of the first of them.
+        data : ndarray
+            What was saved.
+        skip, end : int
+            Which of its tokens are wanted: from the one to before the other.
+        """
+        row = self._rows[slot]
+        self._touch(row, start + end)
+        for each, one in zip(self._cache, data, strict=True):
+            each[row, :, start + skip : start + end] = one[:, skip:end]
+
+    def _touch(self, row: int, tokens: int) -> None:
+        self._touched[row] = max(self._touched[row], tokens)
+
+    def _side_by_side(self, slots: Sequence[int]) -> int:
         """Move texts so that some stand next to each other; the row of the first of them."""
         wanted = {self._rows[slot] for slot in slots}
         size = len(wanted)
         first = max(range(self.slots - size + 1), key=lambda at: (len(wanted & set(range(at, at + size))), -at))
         inside = set(range(first, first + size))
         for here, there in zip(sorted(wanted - inside), sorted(inside - wanted), strict=True):
+            end = self._touched[here] = self._touched[there] = max(self._touched[here], self._touched[there])
             for each in self._cache:
-                each[[here, there]] = each[[there, here]]
+                each[[here, there], :, :end] = each[[there, here], :, :end]
             one, other = self._rows.index(here), self._rows.index(there)
             self._rows[one], self._rows[other] = there, here
         return first

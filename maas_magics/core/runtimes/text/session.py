@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from maas_magics.api.errors import DataError
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.modalities.prose import ProseFeature
+from maas_magics.core.runtimes.text.kept import Kept
 from maas_magics.core.runtimes.text.sampler import TextSampler
 
 PART = 128
@@ -36,6 +37,20 @@ class Engine(Protocol):
 
     def copy(self, source: int, slot: int, tokens: int) -> None:
         """Give a text the first tokens of another one."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token's keys and values."""
+
+    @property
+    def touched(self) -> int:
+        """Tokens whose keys and values take memory."""
+
+    def save(self, slot: int, start: int, end: int) -> Any:
+        """A copy of the keys and values of some tokens of a text."""
+
+    def restore(self, slot: int, start: int, data: Any, skip: int, end: int) -> None:
+        """Put tokens that were saved into a text, from one of them to before another."""
 
 
 class TextState:
@@ -84,10 +99,13 @@ class TextSession:
         Passes of the network.
     places : int
         Tokens of a text that there would be room for with more memory; as many as there is room for when 0.
+    memory : int
+        Bytes of keys and values: what the slots leave of them is for texts whose slot went to others.
     """
 
-    def __init__(self, feature: ProseFeature, engine: Engine, places: int = 0) -> None:
-        self._places = places
+    def __init__(self, feature: ProseFeature, engine: Engine, places: int = 0, memory: int = 0) -> None:
+        self._places, self._memory = places, memory
+        self._past = Kept(engine.token_bytes)
         self.feature, self._engine = feature, engine
         self.slots, self.length = engine.slots, engine.length
         self._free = list(range(engine.slots))  # the one that was left longest ago comes first
@@ -144,16 +162,37 @@ class TextSession:
                 f"The prompt has {len(ids):,} tokens; the model reads {self.length - 1:,} at most.",
                 "Give a shorter one" + (", or the model more --kv-memory." if self._places > self.length else "."),
             )
+        slot, common = self._slot_for(ids)
+        self._free.remove(slot)
+        self._kept[slot] = list(ids[:common])
+        return TextState(self, ids, slot, common)
+
+    def _slot_for(self, ids: Sequence[int]) -> tuple[int, int]:
+        """A free slot for a prompt, and how many of its tokens are there: from it, another one, or one of before."""
         source, common = self._nearest(ids)
         if common and source in self._free:
             slot = source
         else:
             slot = min(self._free, key=lambda one: (bool(self._kept[one]), self._free.index(one)))
-            if common:
-                self._engine.copy(source, slot, common)
-        self._free.remove(slot)
-        self._kept[slot] = list(ids[:common])
-        return TextState(self, ids, slot, common)
+        kept = self._kept[slot]
+        if len(kept) >= COMMON and len(kept) > (common if slot == source else 0):
+            self._past.keep(kept, lambda start, end: self._engine.save(slot, start, end), self._spare)
+        if common and slot != source:
+            self._engine.copy(source, slot, common)
+        start, found = 0, self._past.find(ids[:-1])
+        if sum(shared for _, shared in found) >= max(COMMON, common + 1):
+            for block, shared in found:
+                if start + shared > common:
+                    self._engine.restore(slot, start, block.data, max(0, common - start), shared)
+                start += shared
+            common = start
+        self._past.bound(self._spare)
+        return slot, common
+
+    @property
+    def _spare(self) -> int:
+        """Bytes for texts of before: what the slots have not taken, and will not in the next pass."""
+        return self._memory - (self._engine.touched + PART + self.slots) * self._engine.token_bytes
 
     def _nearest(self, ids: Sequence[int]) -> tuple[int, int]:
         """The slot whose text begins most like a prompt, and how many tokens they share; all but one at most."""
@@ -180,6 +219,7 @@ class TextSession:
         states : sequence of TextState
             At most ``slots``.
         """
+        self._past.bound(self._spare)
         found: dict[int, Array] = {}
         done: list[tuple[TextState, int]] = []
         left = PART

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.networks.decoder import Decoder
+from maas_magics.core.runtimes.text.pages import zeros
 
 
 class TorchEngine:
@@ -31,12 +32,22 @@ class TorchEngine:
         self._decoder, self._device = decoder, next(decoder.parameters()).device
         shape = (slots, config.groups, length, config.head)
         dtype = next(decoder.parameters()).dtype
-        # Zeros: what is not read yet has no weight, and 0 times what happens to be in memory may be no number.
-        self._keys = [torch.zeros(shape, dtype=dtype, device=self._device) for _ in range(config.layers)]
-        self._values = [torch.zeros_like(keys) for keys in self._keys]
+
+        def made() -> Tensor:
+            """Zeros: what is not read yet has no weight, and 0 times what happens to be in memory may be no number."""
+            if self._device.type != "cpu":
+                return torch.zeros(shape, dtype=dtype, device=self._device)
+            return torch.from_numpy(zeros((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)).view(dtype)
+
+        self._keys = [made() for _ in range(config.layers)]
+        self._values = [made() for _ in range(config.layers)]
+        self.token_bytes = self.bytes_of_token(decoder)
+        """Bytes of a token's keys and values."""
+        self._touched = [0 if self._device.type == "cpu" else length] * slots
+        """Tokens of each slot that were ever written to."""
 
     @staticmethod
-    def token_bytes(decoder: Decoder) -> int:
+    def bytes_of_token(decoder: Decoder) -> int:
         """Bytes of the keys and values of one token."""
         config, dtype = decoder.config, next(decoder.parameters()).dtype
         return 2 * dtype.itemsize * config.layers * config.groups * config.head
@@ -55,6 +66,7 @@ class TorchEngine:
             Place of the first of them; those before it were read.
         """
         end = start + len(ids)
+        self._touch(slot, end)
         places = torch.arange(start, end, device=self._device)[None]
         mask = None
         if start:
@@ -79,6 +91,8 @@ class TorchEngine:
         """
         rows, at = torch.tensor(slots, device=self._device), torch.tensor(places, device=self._device)
         end = max(places) + 1
+        for slot, place in zip(slots, places, strict=True):
+            self._touch(slot, place + 1)
         mask = (torch.arange(end, device=self._device)[None, :] <= at[:, None])[:, None, None]
         dense = list(slots) == list(range(len(slots)))
 
@@ -103,6 +117,46 @@ class TorchEngine:
         tokens : int
             How many.
         """
-        for each in (self._keys, self._values):
-            for layer in each:
-                layer[slot, :, :tokens] = layer[source, :, :tokens]
+        self._touch(slot, tokens)
+        for layer in (*self._keys, *self._values):
+            layer[slot, :, :tokens] = layer[source, :, :tokens]
+
+    @property
+    def touched(self) -> int:
+        """Tokens whose keys and values take memory."""
+        return sum(self._touched)
+
+    @torch.inference_mode()
+    def save(self, slot: int, start: int, end: int) -> Tensor:
+        """A copy of the keys and values of some tokens of a text.
+
+        Parameters
+        ----------
+        slot : int
+            Where the text is.
+        start, end : int
+            Place of the first of them, and behind the last.
+        """
+        return torch.stack([layer[slot, :, start:end] for layer in (*self._keys, *self._values)])
+
+    @torch.inference_mode()
+    def restore(self, slot: int, start: int, data: Tensor, skip: int, end: int) -> None:
+        """Put tokens that were saved into a text.
+
+        Parameters
+        ----------
+        slot : int
+            Where the text is.
+        start : int
+            Place of the first of them.
+        data : Tensor
+            What was saved.
+        skip, end : int
+            Which of its tokens are wanted: from the one to before the other.
+        """
+        self._touch(slot, start + end)
+        for layer, one in zip((*self._keys, *self._values), data, strict=True):
+            layer[slot, :, start + skip : start + end] = one[:, skip:end]
+
+    def _touch(self, slot: int, tokens: int) -> None:
+        self._touched[slot] = max(self._touched[slot], tokens)
