@@ -17,6 +17,7 @@ def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> Array:
     Parameters
     ----------
     shape : tuple of int
+        Of the array.
     dtype : type
         Of its numbers.
     """
