@@ -175,8 +175,8 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     tolerance : float
         Largest absolute difference of any output that is accepted.
     compress : str or None
-        Names of registered compressors, as ``"int8"``, or several in their order, as ``"prune+int8"``. The file is a
-        variant of the version, ``NAME@int8``.
+        Names of registered compressors, as ``"int8"``, or several, as ``"int8+fp16"``. The file is a variant of the
+        version, ``NAME@int8``.
     max_drop : float or str
         What the first of the usual metrics may lose on held-out rows by being compressed: 0.01 or ``"1%"``; of an
         error, such as the rmse, the share by which it may grow.
@@ -193,7 +193,8 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     ] = "onnx"
     tolerance: Annotated[float, option("largest difference of any output that is accepted (1e-4)", "D")] = 1e-4
     compress: Annotated[
-        str | None, option("make it smaller: int8, int4, or several as a+b", "HOW", offer="compressors")
+        str | None,
+        option("make it smaller: int8, int8-static, int4, fp16, bf16, several as a+b", "HOW", offer="compressors"),
     ] = None
     max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
     out: Annotated[str | None, option("folder or file that gets a copy", "PATH", "--out", "-o", offer="files")] = None

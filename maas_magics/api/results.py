@@ -280,6 +280,26 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         return "".join(parts)
 
 
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """What a metric lost by a compression, on held-out rows.
+
+    Attributes
+    ----------
+    lost : float
+        What it fell by; of an error, the share by which it grew.
+    low, high : float or None
+        Ends of its interval of 95 %, by a paired bootstrap of the rows; None where it was not drawn.
+    """
+
+    lost: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        within = "" if self.low is None or self.high is None else f" (95 %: {self.low:.2%} to {self.high:.2%})"
+        return f"{self.lost:.2%}{within}"
+
+
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """How an exported file compares with the model it was made of.
 
@@ -297,7 +317,17 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     bytes_before, bytes_after : int
         Weights of the model, files of the export.
     latency_before, latency_after : dict of str to float
-        Milliseconds for one call, by batch size.
+        Milliseconds for one call, by batch size: the median.
+    slowest_after : dict of str to float
+        The same of the file, the 99th percentile.
+    mean_abs_diff : float or None
+        Mean difference of all outputs, in the units of the largest.
+    lost : dict of str to Loss
+        Of a compressed file: what each metric lost that is held to ``max_drop``.
+    second : str
+        What a second runtime found of a file whose errors the first one may hide; else empty.
+    memory : int
+        Bytes of memory that the process took to open the file and to answer the rows; 0 where it was not measured.
     """
 
     rows: int
@@ -310,6 +340,11 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     latency_before: dict[str, float]
     latency_after: dict[str, float]
     max_drop: float | None = None
+    slowest_after: dict[str, float] = {}
+    mean_abs_diff: float | None = None
+    lost: dict[str, Loss] = {}
+    second: str = ""
+    memory: int = 0
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -328,6 +363,14 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     verification : Verification
     files : dict of str to str
         SHA-256 of every file in the folder, the report itself apart; empty in exports of before.
+    versions : dict of str to str
+        Versions of the libraries that made it and that it was verified with.
+    opset : dict of str to int
+        Of an ONNX file: versions of its sets of operators, by domain.
+    operators : dict of str to int
+        Of an ONNX file: how often each operator occurs, loops and branches included.
+    stayed : tuple of str
+        Of a compressed file: sentences about what each step left as it was.
     """
 
     model: str
@@ -338,23 +381,35 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     signature: Signature
     verification: Verification
     files: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    opset: dict[str, int] = {}
+    operators: dict[str, int] = {}
+    stayed: tuple[str, ...] = ()
 
     def _rows(self) -> list[tuple[str, str, str]]:
         check = self.verification
         before, after = check.latency_before, check.latency_after
         accepted = f"{check.tolerance:.0e}" if check.max_drop is None else f"a loss of {check.max_drop:.1%}"
+        mean = "" if check.mean_abs_diff is None else f", mean {check.mean_abs_diff:.1e}"
         return [
-            ("max |Δ|", "", f"{check.max_abs_diff:.1e} on {check.rows:,} rows (accepted: {accepted})"),
+            ("max |Δ|", "", f"{check.max_abs_diff:.1e}{mean} on {check.rows:,} rows (accepted: {accepted})"),
             *(
                 (name, format_number(value), format_number(check.metrics_after.get(name, float("nan"))))
                 for name, value in check.metrics_before.items()
             ),
+            *((f"loss of {name}", "", str(loss)) for name, loss in check.lost.items()),
+            *([("second runtime", "", check.second)] if check.second else []),
+            *(("stays as it was", "", text) for text in self.stayed),
             *(("input " + spec.name, "", spec.meaning) for spec in self.signature.inputs if _has_unit(spec)),
             ("size", size(check.bytes_before), size(check.bytes_after)),
             *(
-                (f"ms at batch {batch}", _milliseconds(before, batch), _milliseconds(after, batch))
+                (f"ms at batch {batch}", _milliseconds(before, batch), _slowest(after, check.slowest_after, batch))
                 for batch in sorted({*before, *after}, key=int)
             ),
+            *([("memory", "", size(check.memory))] if check.memory else []),
+            *([("operators", "", _counted(self.operators))] if self.operators else []),
+            *([("opset", "", ", ".join(_opset(*each) for each in self.opset.items()))] if self.opset else []),
+            *([("made with", "", ", ".join(map(" ".join, self.versions.items())))] if self.versions else []),
         ]
 
     def __repr__(self) -> str:
@@ -415,6 +470,21 @@ def on_nothing(blank: int, rows: int) -> str:
 def _has_unit(spec: TensorSpec) -> bool:
     """Whether an input's numbers are not those of the data."""
     return ";" in spec.meaning
+
+
+def _slowest(measured: Mapping[str, float], slowest: Mapping[str, float], batch: str) -> str:
+    """Milliseconds: the median, and the 99th percentile where it was measured."""
+    return _milliseconds(measured, batch) + (f" (p99 {slowest[batch]:.3f})" if batch in slowest else "")
+
+
+def _counted(operators: Mapping[str, int]) -> str:
+    often = sorted(operators.items(), key=lambda each: (-each[1], each[0]))
+    rest = f", {len(often) - 6} more" if len(often) > 6 else ""
+    return ", ".join(f"{name} {count}" for name, count in often[:6]) + rest
+
+
+def _opset(domain: str, version: int) -> str:
+    return f"{domain or 'ai.onnx'} {version}"
 
 
 def _milliseconds(measured: Mapping[str, float], batch: str) -> str:

@@ -191,7 +191,8 @@ def _brought(group: str) -> list[str]:
 
 def registered(package: str) -> list[str]:
     """Names of a package's modules that register a thing of their own name; nothing is imported."""
-    return [name for name, path in _modules(package) if f'.register("{name}")' in _text(path)]
+    found = [({name, name.replace("_", "-")}, _text(path)) for name, path in _modules(package)]
+    return [name for names, text in found for name in sorted(names) if f'.register("{name}")' in text]
 
 
 def _modules(package: str) -> list[tuple[str, str]]:

@@ -211,3 +211,122 @@ def test_an_alias_in_the_way_is_told(store: Path) -> None:
     current().backend.models.alias("m:1", "int8")
     with pytest.raises(OptionError, match="is an alias"):
         maas.export("m", compress="int8", max_drop=0.9)
+
+
+def operators(artifact: Any) -> dict[str, int]:
+    """How often each operator of an exported file occurs."""
+    found: dict[str, int] = {}
+    for node in onnx.load(Path(artifact.path) / "model.onnx").graph.node:
+        found[node.op_type] = found.get(node.op_type, 0) + 1
+    return found
+
+
+class Residual(nn.Module):
+    """Convolutions, statistics of batches, a sum, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.norm = nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.b, self.last = nn.Conv2d(32, 32, 3, padding=1), nn.Linear(32, 2)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        first = torch.relu(self.norm(self.a(rows)))
+        found: torch.Tensor = self.last(torch.relu(first + self.b(first)).mean((2, 3)))
+        return found
+
+
+def test_a_convolutional_network_is_calibrated_and_stays_in_integers(store: Path) -> None:
+    pictures = rng.normal(size=(200, 1, 8, 8)).astype("float32")
+    kind = (pictures[:, 0, :4].mean((1, 2)) > 0).astype(int)
+    maas.train("c", pictures, kind, model=Residual(), epochs=2, validation=0.25)
+    made = maas.export("c", compress="int8-static", max_drop="50%")
+    assert made.variant == "int8-static" and made.verification.max_abs_diff < 0.2
+    weights = {each.name: each for each in onnx.load(Path(made.path) / "model.onnx").graph.initializer}
+    scales = [each for name, each in weights.items() if name.endswith("_scale") and list(each.dims) == [32]]
+    assert scales, "a scale for each channel"
+    assert operators(made)["DequantizeLinear"] > 3 and "BatchNormalization" not in operators(made)
+    assert made.verification.bytes_after < 0.6 * maas.export("c").verification.bytes_after
+    assert set(made.opset) <= {"", "ai.onnx.ml", "com.microsoft"}
+    assert len(maas.predict("c@int8-static", pictures[:5])) == 5
+
+
+class Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.layers, self.last = nn.TransformerEncoder(layer, 1), nn.Linear(32, 2)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.last(self.layers(rows).mean(1))
+        return found
+
+
+def test_attention_and_normalisation_stay_in_floats(store: Path) -> None:
+    rows = rng.normal(size=(200, 6, 32)).astype("float32")
+    maas.train("a", rows, (rows[:, 0, 0] > 0).astype(int), model=Attentive(), epochs=1, validation=0.25)
+    made = maas.export("a", compress="int8-static", max_drop="50%")
+    graph = onnx.load(Path(made.path) / "model.onnx").graph
+    quantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    for node in graph.node:
+        if node.op_type in ("Softmax", "LayerNormalization", "Add"):
+            assert not quantised & set(node.input), node.op_type
+    assert made.verification.max_abs_diff < 0.1
+
+
+@pytest.mark.parametrize(("kind", "most"), [("fp16", 2e-3), ("bf16", 2e-2)])
+def test_halves_are_stored_computed_in_floats_and_asked_in_a_second_runtime(
+    store: Path, kind: str, most: float
+) -> None:
+    train(target=SIZE, model=net(1))
+    plain, made = maas.export("m"), maas.export("m", compress=kind, max_drop="5%")
+    check = made.verification
+    assert 0 < check.max_abs_diff < most and check.mean_abs_diff and check.mean_abs_diff < check.max_abs_diff
+    assert check.bytes_after < 0.6 * plain.verification.bytes_after
+    assert check.second.startswith("the ONNX reference agrees on 32 rows")
+    assert operators(made)["Cast"] == 2 and made.operators == operators(made) and made.opset[""] == 20
+    assert set(check.lost) == {"rmse"} and check.lost["rmse"].low is not None
+    assert check.slowest_after["1"] >= check.latency_after["1"] and made.versions["onnxruntime"]
+    assert "second runtime" in made.report() and "loss of rmse" in made.report()
+
+
+def test_a_weight_too_large_for_halves_stays_and_is_told(store: Path) -> None:
+    big = net(1)
+    with torch.no_grad():
+        big[2].weight[0, 0] = 7e4  # type: ignore[index]
+    maas.train("m", X, SIZE, model=big, epochs=1, lr=1e-30, optimizer="SGD", validation=0.25)
+    made = maas.export("m", compress="fp16", max_drop="90%")
+    assert any("stay in floats" in text for text in made.stayed) and operators(made)["Cast"] == 1
+    assert operators(maas.export("m", compress="bf16", max_drop="90%"))["Cast"] == 2
+
+
+def test_several_in_the_order_that_works_answer_by_the_name_that_was_typed(store: Path) -> None:
+    ids = rng.integers(0, 300, (400, 6))
+    maas.train("r", ids, (ids[:, 0] > 150).astype(int), model=Reader(), epochs=1)
+    made = maas.export("r", compress="fp16+int4", max_drop=0.9)
+    assert made.variant == "fp16+int4" and {"Cast", "MatMulNBits"} <= set(operators(made))
+    assert made.verification.second.startswith("not verified")
+    assert ask("r@fp16+int4", ids[:3]).model == "r:1@fp16+int4"
+    assert maas.evaluate("r@fp16+int4", ids, (ids[:, 0] > 150).astype(int)).model == "r:1@fp16+int4"
+
+
+def test_a_loss_has_an_interval_of_rows_drawn_for_both_alike(store: Path) -> None:
+    from maas_magics.core.exporters.judge import judge, losses
+
+    train(epochs=4)
+    model = current().backend.loader.model("m", 1)  # type: ignore[attr-defined]
+    truth = np.arange(200) % 2
+    before = np.eye(2)[truth]
+    after = before.copy()
+    assert losses(model, before, after, truth)["accuracy"].high == 0
+    after[:10] = 1 - after[:10]
+    found = losses(model, before, after, truth)
+    loss = found["accuracy"]
+    assert loss.lost == pytest.approx(0.05) and loss.low is not None and loss.high is not None
+    assert 0.015 < loss.low < 0.04 < 0.06 < loss.high < 0.1
+    figures = {"accuracy": 1.0}, {"accuracy": 0.95}
+    with pytest.raises(ToleranceExceeded, match=r"a loss of 5\.00% \(95 %"):
+        judge(found, 0.04, *figures, "small")
+    assert "may lose more than 6.00%" in judge(found, 0.06, *figures, "small")
+    assert judge(found, 0.2, *figures, "small") == ""

@@ -17,7 +17,9 @@ class Compressor(Protocol):
     """Makes a smaller file of an exported one, in the same format: what a module of this package registers."""
 
     format: str
-    """Name of the export format that it reads and writes."""
+    """Name of the export format that it reads and writes. A compressor may also have a ``stage``: of several, those of
+    0 come first, those of 2 last, whatever their order (1); and be ``doubted``, where ONNX Runtime may hide what it
+    loses: then a second runtime is asked as well."""
 
     def compress(self, file: Path, smaller: Path, inputs: Sequence[Array]) -> str:
         """Write the smaller file; returns a sentence about what stayed as it was, or an empty text.

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,28 @@ from maas_magics.core.data.arrow import Array
 SECONDS = 600
 
 
-def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Path) -> tuple[Array, dict[str, float]]:
-    """Answers and latencies of an exported file, from another process.
+@dataclass(frozen=True)
+class Checked:
+    """What another process found of an exported file.
+
+    Attributes
+    ----------
+    answers : ndarray, shape (n, …)
+        Decoded answers.
+    latency, slowest : dict of str to float
+        Milliseconds of a call by batch size: the median, the 99th percentile.
+    memory : int
+        Bytes that it took to open the file and to answer the rows; 0 where it was not measured.
+    """
+
+    answers: Array
+    latency: dict[str, float]
+    slowest: dict[str, float] = field(default_factory=dict)
+    memory: int = 0
+
+
+def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Path) -> Checked:
+    """Answers, latencies and memory of an exported file, from another process.
 
     Raises
     ------
@@ -46,7 +67,16 @@ def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Pa
             f"The exported {format} file cannot be used: {why}. Nothing was published.", "Try another --format."
         )
     with np.load(work / "outputs.npz") as found:
-        return found["answers"], json.loads(str(found["latency"]))
+        return Checked(found["answers"], **json.loads(str(found["measured"])))
+
+
+def most_memory() -> int:
+    """Bytes that this process has had in memory at most; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main(format: str, file: str, version: str, work: str) -> None:
@@ -60,12 +90,12 @@ def main(format: str, file: str, version: str, work: str) -> None:
             given[name].astype(object) if given[name].dtype.kind == "U" else given[name]
             for name in sorted(given, key=int)
         ]
+    padded, begun = padded_inputs(read_processor(Path(version))), most_memory()
     run = exporter_of(format, read_manifest(Path(version)).answers).load(Path(file), Path(version), None)
-    np.savez(
-        Path(work) / "outputs.npz",
-        answers=ask(run, raw, padded_inputs(read_processor(Path(version)))),
-        latency=json.dumps(latency(run, raw)),
-    )
+    answers = ask(run, raw, padded)
+    memory, slowest = most_memory() - begun, dict[str, float]()
+    measured = {"latency": latency(run, raw, slowest), "slowest": slowest, "memory": memory}
+    np.savez(Path(work) / "outputs.npz", answers=answers, measured=json.dumps(measured))
 
 
 if __name__ == "__main__":

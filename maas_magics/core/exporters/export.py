@@ -16,8 +16,9 @@ from maas_magics.api.results import Artifact, Verification
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.card import CARD, card
-from maas_magics.core.exporters.check import check
+from maas_magics.core.exporters.check import Checked, check
 from maas_magics.core.exporters.examples import latency
+from maas_magics.core.exporters.facts import mean_difference, with_facts
 from maas_magics.core.exporters.text.trial import keeps_texts
 from maas_magics.core.exporters.trial import trial_of
 from maas_magics.core.model import WEIGHTS, Model
@@ -54,10 +55,11 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
     before, before_ms = trial.answers(), latency(trial.run, trial.hosted)
     if exporter.isolated:
         with tempfile.TemporaryDirectory(dir=place) as work:
-            after, after_ms = check(format, file, version, trial.hosted, Path(work))
+            checked = check(format, file, version, trial.hosted, Path(work))
     else:
-        run = exporter.load(file, version, model)
-        after, after_ms = trial.answers(run), latency(run, trial.hosted)
+        run, slowest = exporter.load(file, version, model), dict[str, float]()
+        checked = Checked(trial.answers(run), latency(run, trial.hosted, slowest), slowest)
+    after = checked.answers
     if before.shape != after.shape:
         raise ExportError(
             f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."
@@ -88,7 +90,10 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
             bytes_before=(version / WEIGHTS).stat().st_size,
             bytes_after=0,
             latency_before=before_ms,
-            latency_after=after_ms,
+            latency_after=checked.latency,
+            slowest_after=checked.slowest,
+            mean_abs_diff=mean_difference(before, after, apart),
+            memory=checked.memory,
         ),
         files={},
     )
@@ -111,6 +116,7 @@ def report(model: Model, version: Path, folder: Path, file: Path, made: Artifact
     made : Artifact
         What was found.
     """
+    made = with_facts(made, file)
     (folder / CARD).write_text(card(model, made, file.name, keeps_texts(version)), encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.iterdir())
     verified = msgspec.structs.replace(made.verification, bytes_after=size)

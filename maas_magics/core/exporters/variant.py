@@ -9,8 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from maas_magics.api.errors import ExportError, OptionError, ToleranceExceeded
-from maas_magics.api.records import lower_is_better
+from maas_magics.api.errors import ExportError, OptionError
 from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact
 from maas_magics.api.share import share_of
@@ -18,15 +17,16 @@ from maas_magics.core.compressors import Compressor, compressors
 from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.export import export_to, metrics_of, report
+from maas_magics.core.exporters.facts import mean_difference
+from maas_magics.core.exporters.judge import judge, losses
+from maas_magics.core.exporters.second import second_opinion
 from maas_magics.core.exporters.trial import trial_of
 from maas_magics.core.model import Model
 from maas_magics.core.store.storage import REPORT
-from maas_magics.core.tasks.base import Task
-from maas_magics.core.tasks.metric_names import make_metrics
 
 
 def chain(asked: str) -> list[tuple[str, Compressor]]:
-    """Compressors of ``NAME`` or ``NAME+NAME``, in their order, all for one format.
+    """Compressors of ``NAME`` or ``NAME+NAME``, all for one format, in their order; those that store come last.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def chain(asked: str) -> list[tuple[str, Compressor]]:
     formats = {each.format for _, each in found}
     if len(formats) > 1:
         raise OptionError(f"{asked} is for several formats: {', '.join(sorted(formats))}.", "Name them one by one.")
-    return found
+    return sorted(found, key=lambda each: getattr(each[1], "stage", 1))
 
 
 def format_of(asked: str) -> str:
@@ -51,7 +51,8 @@ def format_of(asked: str) -> str:
 
 def variant_of(asked: str) -> str:
     """The name of what some compressors make; see `chain`."""
-    return "+".join(name for name, _ in chain(asked))
+    chain(asked)
+    return "+".join(part.strip() for part in asked.split("+"))
 
 
 def compressed_to(
@@ -97,61 +98,39 @@ def compressed_to(
     folder = place / variant
     shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(REPORT))
     file = folder / exporter.file
+    stayed = []
     for _, step in steps:
         with tempfile.TemporaryDirectory(dir=place) as work:
             if note := step.compress(file, Path(work) / exporter.file, trial.hosted):
                 notify(note)
+                stayed.append(note)
             for made in Path(work).iterdir():  # the file, and weights beside it
                 shutil.move(made, folder / made.name)
     with tempfile.TemporaryDirectory(dir=place) as work:
-        answers, latency = check(format, file, version, trial.hosted, Path(work))
+        checked = check(format, file, version, trial.hosted, Path(work))
+        answers, task = checked.answers, model.manifest.answers
+        second = ""
+        if any(getattr(step, "doubted", False) for _, step in steps) and task.runtime != "text":
+            second = second_opinion(file, version, trial.hosted, answers, task, Path(work))
     before_answers = trial.answers()
-    metrics = metrics_of(model, answers, trial.target)
-    metrics |= model.manifest.answers.compare(before_answers, answers)
-    _judge(model, before.verification.metrics_before, metrics, most, variant)
+    metrics = metrics_of(model, answers, trial.target) | task.compare(before_answers, answers)
+    lost = losses(model, before_answers, answers, trial.target)
+    if doubt := judge(lost, most, metrics_of(model, before_answers, trial.target), metrics, variant):
+        notify(doubt)
+    apart = task.difference(before_answers, answers)
     verification = msgspec.structs.replace(
         before.verification,
         rows=trial.rows,
-        max_abs_diff=model.manifest.answers.difference(before_answers, answers),
+        max_abs_diff=apart,
+        mean_abs_diff=mean_difference(before_answers, answers, apart),
         tolerance=0.0,
         max_drop=most,
         metrics_after=metrics,
-        latency_after=latency,
+        latency_after=checked.latency,
+        slowest_after=checked.slowest,
+        memory=checked.memory,
+        lost=lost,
+        second=second,
     )
-    smaller = msgspec.structs.replace(before, variant=variant, verification=verification)
+    smaller = msgspec.structs.replace(before, variant=variant, verification=verification, stayed=tuple(stayed))
     return report(model, version, folder, file, smaller)
-
-
-def _judge(model: Model, before: dict[str, float], after: dict[str, float], most: float, variant: str) -> None:
-    """Raise where the first of the usual metrics became worse by more than the budget.
-
-    A metric that is best when large, as accuracy, may fall by as much; an error may grow by that share of itself.
-    """
-    names = _judged(model.manifest.answers, before, after)
-    if not names:
-        raise ExportError("No metric of the held-out rows is known, by which a compression is judged.", "")
-    for name in names:
-        _judge_by(name, model, before, after, most, variant)
-
-
-def _judged(task: Task, before: dict[str, float], after: dict[str, float]) -> list[str]:
-    """The first of the usual metrics, of each head where there are several."""
-    if not task.parts:
-        return [name for name in before if name in after][:1]
-    heads = zip(task.names, task.parts, strict=True)
-    wanted = [f"{name}_{head.default_metrics[0]}" for name, head in heads if head.default_metrics]
-    return [name for name in wanted if name in before and name in after]
-
-
-def _judge_by(
-    name: str, model: Model, before: dict[str, float], after: dict[str, float], most: float, variant: str
-) -> None:
-    known = getattr(make_metrics((name,), model.manifest.answers)[name], "higher_is_better", None)
-    falls = lower_is_better(name) if known is None else not known
-    lost = (after[name] - before[name]) / max(before[name], 1e-12) if falls else before[name] - after[name]
-    if not lost <= most:
-        raise ToleranceExceeded(
-            f"The {variant} file answers with {name} {after[name]:.4g} instead of {before[name]:.4g}, a loss of "
-            f"{lost:.2%}; {most:.2%} was accepted. Nothing was published.",
-            f"--max-drop {100 * lost + 0.05:.1f}% accepts it." if lost < 0.99 else "Export it without --compress.",
-        )

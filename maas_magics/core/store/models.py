@@ -21,6 +21,7 @@ UNREADABLE = "cannot be read"
 """Task of a version in a list whose manifest is broken; requesting the version itself says why."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,99}")
 
 
 def check_name(name: str, what: str = "model name") -> str:
@@ -47,7 +48,9 @@ def split_ref(ref: str) -> tuple[str, int | None, str | None]:
     name, colon, version = whole.partition(":")
     if colon and not re.fullmatch("[0-9]{1,15}", version):
         raise InvalidName(f"{ref!r} names no version: a number follows the colon.", f"{check_name(name)}:1")
-    return check_name(name), int(version) if colon else None, check_name(mark, "alias or variant") if at else None
+    if at and not (VARIANT.fullmatch(mark) and ".." not in mark):
+        check_name(mark, "alias or variant")
+    return check_name(name), int(version) if colon else None, mark if at else None
 
 
 class Store:
