@@ -76,10 +76,11 @@ class Int8Static:
                     extra_options={
                         "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
                         "DefaultTensorType": onnx.TensorProto.FLOAT,
-                        "DedicatedQDQPair": not convolutional,  # what else takes a value gets it in floats
                     },
                 )
             made = onnx.load(smaller)
+            if not convolutional:
+                _in_floats(made.graph, set(chosen))
             used = {"", *(node.domain for node in made.graph.node), *(node.domain for node in made.functions)}
             sets = [entry for entry in made.opset_import if entry.domain in used]  # ONNX Runtime names all it knows
             del made.opset_import[:]
@@ -122,6 +123,19 @@ def _chosen(graph: Any, convolutional: bool) -> list[str]:
             after.update(node.output)
     kinds = {node.name: node.op_type for node in graph.node}
     return found if any(kinds[name] in (*PRODUCTS, *CONVOLUTIONS) for name in found) else []
+
+
+def _in_floats(graph: Any, chosen: set[str]) -> None:
+    """Let nodes that are not quantised take what was computed, where the tool hands them what a quantised one gets."""
+    rounded = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    plain = {
+        node.output[0]: rounded[node.input[0]]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in rounded
+    }
+    for node in graph.node:
+        if node.name not in chosen and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            node.input[:] = [plain.get(name, name) for name in node.input]
 
 
 class _Rows:
