@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from maas_magics.api.arguments import declared, taking
 from maas_magics.api.backend import Job, JobInfo
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.events import Event
 from maas_magics.api.gallery import Gallery
 from maas_magics.api.highlight import Highlighted
@@ -310,15 +310,22 @@ def generate(
 
 @declared
 def import_model(
-    path: str, name: str, *, kind: str | None = None, column: str | None = None, data: Any = None, target: Any = None
+    path: str,
+    name: str,
+    *,
+    kind: str | None = None,
+    column: str | None = None,
+    data: Any = None,
+    sample: Any = None,
+    target: Any = None,
 ) -> ModelInfo:
-    """Make a model of a Hugging Face folder with its head, without a training.
+    """Make a model of a Hugging Face folder with its head, or of an ONNX file, without a training.
 
     Parameters
     ----------
     path : str
-        Folder as ``save_pretrained`` writes it, or ``OWNER/NAME`` of the hub; on a service, a folder that its owner
-        offers.
+        Folder as ``save_pretrained`` writes it, or ``OWNER/NAME`` of the hub, or an ONNX file; on a service, what its
+        owner offers.
     name : str
         Model name.
     kind : str, optional
@@ -329,15 +336,21 @@ def import_model(
     data : Any, optional
         Held-out rows that have the answers, of which the first 1,000 are kept: they give the version its metrics, and
         compressions are judged on them.
+    sample : Any, optional
+        The same rows, for what needs no answers: they name the columns of an ONNX file, which is verified on them.
     target : Any, optional
-        Column with the answers; by default ``label``, ``value`` or ``tags``, or a column for each of several labels.
+        Column with the answers; by default ``label``, ``value`` or ``tags``, or a column for each of several labels. Of
+        an ONNX file none is expected by default.
 
     Returns
     -------
     ModelInfo
         The new version.
     """
-    request = ImportRequest(path=path, name=name, kind=kind, column=column, data=data, target=target)
+    if data is not None and sample is not None:
+        raise OptionError("data and sample are the same rows: give one of them.", "sample=df, target='label'")
+    rows = sample if data is None else data
+    request = ImportRequest(path=path, name=name, kind=kind, column=column, data=rows, target=target)
     return current().run(request)  # type: ignore[return-value]
 
 

@@ -67,6 +67,7 @@ CORE = (
         "pictures",
         "gallery",
         "runtimes",
+        "graph_model",
         "generation",
         "inference",
         "generate",

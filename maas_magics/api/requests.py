@@ -201,12 +201,12 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
 
 
 class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
-    """Publish what a Hugging Face folder holds as a version of a model, without a training.
+    """Publish what a Hugging Face folder or an ONNX file holds as a version of a model, without a training.
 
     Attributes
     ----------
     path : str
-        Folder as ``save_pretrained`` writes it, or a name on the hub, where the request runs.
+        Folder as ``save_pretrained`` writes it, a name on the hub, or an ONNX file, where the request runs.
     name : str
         Model name.
     kind : str or None
@@ -219,13 +219,26 @@ class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
     """
 
     path: Annotated[
-        str, option("folder as save_pretrained writes it, or OWNER/NAME of the hub", "FOLDER", "path", offer="files")
+        str,
+        option(
+            "ONNX file, folder as save_pretrained writes it, or OWNER/NAME of the hub", "FILE", "path", offer="files"
+        ),
     ]
     name: Annotated[str, option("name of the model", "NAME", "--as", offer="models")]
     kind: Annotated[str | None, option("what it is; recognised if left out", "KIND", offer=IMPORTS)] = None
     column: Annotated[str | None, option("name of the column that it reads", "NAME")] = None
     data: Annotated[
-        Any, option("held-out rows with the answers", "DATA", "--data", "-d", reads="data", many="+", offer="tables")
+        Any,
+        option(
+            "held-out rows, with the answers",
+            "DATA",
+            "--data",
+            "--sample",
+            "-d",
+            reads="data",
+            many="+",
+            offer="tables",
+        ),
     ] = None
     target: Annotated[
         Any, option("column with the answers", "COLUMN", "--target", "-t", offer="columns", listed=True)

@@ -89,6 +89,14 @@ class Model:
         """Decoded answers of arrays that `Processor.hosted_raw` made."""
         return np.asarray(self.graph(*entered_hosted(self.processor, arrays)).cpu().numpy())
 
+    def comparable(self, before: Array, after: Array) -> tuple[Array, Array]:
+        """Two sets of answers as they are compared; where a network answers NaN, nothing can be."""
+        return before, after
+
+    def weights_bytes(self, folder: Path) -> int:
+        """Bytes of the weights in a version's folder."""
+        return (folder / WEIGHTS).stat().st_size
+
     def save(self, folder: Path) -> None:
         """Write the weights, shared and strided ones as plain copies, and the graphs that a module came as."""
         save_weights(self.net, folder / WEIGHTS)

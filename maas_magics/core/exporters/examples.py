@@ -59,10 +59,15 @@ def example(model: Model) -> tuple[Tensor, ...]:
 
 def drawn(model: Model) -> list[Array]:
     """Raw rows drawn at random, where none were kept with the model: numbers about as those it was trained on."""
+    return drawn_for(model.processor)
+
+
+def drawn_for(processor: Processor) -> list[Array]:
+    """Raw rows drawn at random, of some columns."""
     random = np.random.default_rng(0)
-    row = sum(_bytes(feature.entry) for feature in model.processor.features)
+    row = sum(_bytes(feature.entry) for feature in processor.features)
     rows = max(LEAST, min(DRAWN, DRAWN_BYTES // row))
-    return [feature.drawn(rows, random) for feature in model.processor.features]
+    return [feature.drawn(rows, random) for feature in processor.features]
 
 
 def _bytes(spec: TensorSpec) -> int:

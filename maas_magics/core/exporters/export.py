@@ -21,7 +21,7 @@ from maas_magics.core.exporters.examples import latency
 from maas_magics.core.exporters.facts import mean_difference, with_facts
 from maas_magics.core.exporters.text.trial import keeps_texts
 from maas_magics.core.exporters.trial import trial_of
-from maas_magics.core.model import WEIGHTS, Model
+from maas_magics.core.model import Model
 from maas_magics.core.store.manifest import digests
 from maas_magics.core.store.storage import REPORT
 from maas_magics.core.tasks.metric_names import make_metrics
@@ -64,7 +64,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         raise ExportError(
             f"The exported file answers {after.shape} where the model answers {before.shape}.", "Try another --format."
         )
-    apart = answers.difference(before, after)
+    apart = answers.difference(*model.comparable(before, after))
     unit = " standard deviations of the target" if answers.standardised else ""
     if not apart <= tolerance:
         raise ToleranceExceeded(
@@ -87,7 +87,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
             tolerance=tolerance,
             metrics_before=metrics_of(model, before, trial.target) if trial.kept else {},
             metrics_after=metrics_of(model, after, trial.target) | answers.compare(before, after) if trial.kept else {},
-            bytes_before=(version / WEIGHTS).stat().st_size,
+            bytes_before=model.weights_bytes(version),
             bytes_after=0,
             latency_before=before_ms,
             latency_after=checked.latency,

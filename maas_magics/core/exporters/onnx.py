@@ -6,6 +6,7 @@ Imports torch only to write a file, so that opening one takes a moment.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,13 @@ from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
 from maas_magics.core.features.processor import Processor
+from maas_magics.core.graphs.onnx_names import apart, clear, clear_graph, prefix
 from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tracing import suppress_torch_logging
 
 if TYPE_CHECKING:
+    from maas_magics.core.graph_model import GraphModel
     from maas_magics.core.model import Model
 
 OPSET = 20
@@ -47,19 +50,23 @@ class Onnx:
         ExportError
             If torch cannot trace the network.
         """
+        from maas_magics.core.graph_model import GraphModel
+
+        if isinstance(model, GraphModel):
+            return _copied(model, file)
         require("onnxscript", "onnx onnxscript", "The ONNX export")
         import onnx
 
         processor, answers = model.processor, model.manifest.answers
         entries = processor.entries
-        raw = _apart([spec.name for spec in entries], {spec.name for spec in answers.specs})
+        raw = apart([spec.name for spec in entries], {spec.name for spec in answers.specs})
         inner = "core"
         while any(name.startswith(f"{inner}/") for name in raw):
             inner += "_"
         core = _core(model)
         names = [f"{inner}/in{i}" for i in range(len(processor.features))]
         decoded = answers.decoded_spec.name
-        _prefix(core.graph, inner, {""} if answers.parts else {"", decoded})
+        prefix(core.graph, inner, {""} if answers.parts else {"", decoded})
         after = _Heads(answers, f"{inner}/{decoded}", inner) if answers.parts else _Labels(answers, decoded, inner)
         inputs = [
             onnx.helper.make_tensor_value_info(name, _element(spec.datatype), _axes(spec), doc_string=spec.meaning)
@@ -114,6 +121,16 @@ class Onnx:
         return run
 
 
+def _copied(model: GraphModel, file: Path) -> Signature:
+    """Write the graph that a version is."""
+    for part in model.file.parent.glob(f"{model.file.name}*"):
+        shutil.copyfile(part, file.parent / part.name.replace(model.file.name, file.name))
+    names = (value.name for value in model.engine.session.get_inputs())
+    pairs = zip(names, model.processor.entries, strict=True)
+    specs = tuple(msgspec.structs.replace(spec, name=name) for name, spec in pairs)
+    return Signature(specs, model.manifest.answers.specs)
+
+
 def _core(model: Model) -> Any:
     """The graph from numbers and codes to decoded answers, as torch exports it, without traces of this machine."""
     import onnx
@@ -163,25 +180,9 @@ def _core(model: Model) -> Any:
             ANY_ROWS,
         )
     for part in (proto, *proto.functions, *(node for function in proto.functions for node in function.node)):
-        _clear(part)
-    _clear_graph(proto.graph)
+        clear(part)
+    clear_graph(proto.graph)
     return proto
-
-
-def _clear_graph(graph: Any) -> None:
-    for part in (graph, *graph.node, *graph.initializer, *graph.value_info):
-        _clear(part)
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _clear_graph(inner)
-
-
-def _clear(part: Any) -> None:
-    """Leave out what describes the machine that a graph was made on."""
-    if hasattr(part, "metadata_props"):
-        del part.metadata_props[:]
-    part.doc_string = ""
 
 
 def _sharpen(graph: Any, program: Any) -> None:
@@ -204,17 +205,6 @@ def _sharpen(graph: Any, program: Any) -> None:
             if rounded.size == 1 and rounded.item() in exact:
                 sharp = np.full(rounded.shape, exact[rounded.item()])
                 tensor.CopyFrom(onnx.numpy_helper.from_array(sharp, tensor.name))
-
-
-def _apart(names: Sequence[str], taken: set[str]) -> list[str]:
-    """The names, with ``_`` behind those that are taken, or empty."""
-    found: list[str] = []
-    for name in names:
-        while name in taken or not name:  # an empty name stands for no value in ONNX
-            name += "_"
-        taken = {*taken, name}
-        found.append(name)
-    return found
 
 
 def _axes(spec: TensorSpec) -> list[int | str]:
@@ -309,22 +299,6 @@ class _Heads:
             labels = _Labels(head, spec.name, own, specs[0].name)
             self.nodes += labels.nodes
             self.constants += labels.constants
-
-
-def _prefix(graph: Any, inner: str, kept: set[str]) -> None:
-    """Rename every value of a graph, so that no column's name can meet one of torch's."""
-
-    def renamed(name: str) -> str:
-        return name if name in kept else f"{inner}/{name}"
-
-    for value in (*graph.input, *graph.initializer, *graph.value_info, *graph.output):
-        value.name = renamed(value.name)
-    for node in graph.node:
-        node.input[:] = [renamed(name) for name in node.input]
-        node.output[:] = [renamed(name) for name in node.output]
-        for attribute in node.attribute:
-            for part in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
-                _prefix(part, inner, kept)
 
 
 exporters.register("onnx")(Onnx())

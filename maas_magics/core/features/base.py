@@ -58,6 +58,8 @@ class Feature(msgspec.Struct, frozen=True):
         Whether each pixel of a value may have an answer; see `mask`.
     spanned : bool
         Whether words of a text have answers, which are handed out as spans of its letters; see `answer`.
+    infinite : bool
+        Whether infinite numbers are taken as they are, and not as missing.
     sampled : bool
         Whether a sampler gives its values, pass after pass, and not the rows that are asked.
     """
@@ -76,6 +78,7 @@ class Feature(msgspec.Struct, frozen=True):
     spanned: ClassVar[bool] = False
     masked: ClassVar[bool] = False
     sampled: ClassVar[bool] = False
+    infinite: ClassVar[bool] = False
 
     @property
     def augments(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from maas_magics.core.exporters.export import metrics_of
 from maas_magics.core.features.gguf import unpacked
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.importers import Imported, Importer, importers
+from maas_magics.core.importers.onnx.bring import Origin, import_graph
 from maas_magics.core.model import Model
 from maas_magics.core.networks.hub import HubFolder, check_offered, open_folder, written_here
 from maas_magics.core.publish import publish
@@ -53,6 +54,9 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
     """
     check_name(request.name)
     file = Path(request.path).expanduser()
+    if file.suffix.lower() == ".onnx":
+        check_offered(file, request.path)
+        return import_graph(file, request, context, Origin(request.path))
     if file.suffix.lower() == ".gguf":
         check_offered(file, request.path)
     if file.suffix.lower() == ".gguf" and file.is_file():

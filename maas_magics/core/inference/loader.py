@@ -116,11 +116,11 @@ class Loader:
 
     def model(self, name: str, version: int) -> Model:
         """The torch model of a version."""
-        from maas_magics.core.model import load_model
+        from maas_magics.core.graph_model import open_model
 
         with self._lock:
             found = self._models.get((name, version))
-        return found if found is not None else load_model(self._store.folder(name, version))
+        return found if found is not None else open_model(self._store.folder(name, version))
 
     def predictor(self, ref: str) -> Predictor:
         """What answers for a reference now.

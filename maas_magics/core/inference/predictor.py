@@ -362,7 +362,7 @@ class InfiniteRows:
     def add(self, features: Sequence[Feature], raw: Sequence[Array]) -> None:
         """Take in some rows."""
         for feature, values in zip(features, raw, strict=True):
-            if feature.gaps and values.dtype.kind == "f" and (there := np.isinf(values)).any():
+            if feature.gaps and not feature.infinite and values.dtype.kind == "f" and (there := np.isinf(values)).any():
                 rows = int(there.reshape(len(values), -1).any(1).sum())
                 self._rows[feature.name] = self._rows.get(feature.name, 0) + rows
 

@@ -35,6 +35,7 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     metrics: tuple[str, ...] = ()
     runtime: str = ""
+    graph: str = ""
     files: dict[str, str] = {}
 
 
@@ -67,6 +68,8 @@ class Manifest(_Written, frozen=True, kw_only=True):
         Metrics by name that it was trained with; empty for the usual ones.
     runtime : str
         Runtime that opens it; empty for those of this package. See `maas_magics.core.runtimes`.
+    graph : str
+        The ONNX file that the version is, by its path in the version's folder; empty where it is a network of torch.
     files : dict of str to str
         SHA-256 of every file beside it, by its path in the version's folder; an export's are in its own report. Empty
         in versions of before, of which nothing is checked.

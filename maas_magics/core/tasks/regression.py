@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 @tasks.register("regression")
 class Regression(Task, frozen=True, tag="regression"):
-    """One quantity or several a row, learnt in units of their standard deviation where the loss allows it."""
+    """One quantity or several a row, learnt in units of their standard deviation where the loss allows it.
+
+    Attributes
+    ----------
+    wide : bool
+        Whether answers have more digits than float32 holds, though they are not scaled back.
+    """
+
+    wide: bool = False
 
     task: ClassVar[TaskName] = "regression"
     usual_link: ClassVar[Link] = "identity"
@@ -70,7 +78,7 @@ class Regression(Task, frozen=True, tag="regression"):
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """One output. Quantities that are scaled back have more digits than float32 holds."""
-        datatype: Datatype = "FP64" if self.standardised else "FP32"
+        datatype: Datatype = "FP64" if self.standardised or self.wide else "FP32"
         return (TensorSpec("prediction", datatype, (-1, *self.row)),)
 
     def encode(self, values: Array) -> Array:
