@@ -310,7 +310,7 @@ def generate(
 
 @declared
 def import_model(
-    path: str,
+    path: Any,
     name: str,
     *,
     kind: str | None = None,
@@ -323,9 +323,10 @@ def import_model(
 
     Parameters
     ----------
-    path : str
-        Folder as ``save_pretrained`` writes it, or ``OWNER/NAME`` of the hub, or an ONNX file; on a service, what its
-        owner offers.
+    path : str or estimator
+        Folder as ``save_pretrained`` writes it, or ``OWNER/NAME`` of the hub, an ONNX file, or a version's folder in
+        another store; on a service, what its owner offers. In this kernel also a fitted estimator of scikit-learn,
+        XGBoost or LightGBM.
     name : str
         Model name.
     kind : str, optional

@@ -221,7 +221,11 @@ class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
     path: Annotated[
         str,
         option(
-            "ONNX file, folder as save_pretrained writes it, or OWNER/NAME of the hub", "FILE", "path", offer="files"
+            "ONNX file, folder as save_pretrained writes it, or OWNER/NAME of the hub",
+            "FILE",
+            "path",
+            offer="files",
+            reads="object",
         ),
     ]
     name: Annotated[str, option("name of the model", "NAME", "--as", offer="models")]

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from maas_magics.api.errors import ModelError, OptionError
-from maas_magics.api.requests import Request, TrainRequest, is_named_split, spec_of
+from maas_magics.api.requests import ImportRequest, Request, TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec
 from maas_magics.api.wire import Code, Graph, Uploaded
 from maas_magics.core.data.arrow import is_text
@@ -67,6 +67,8 @@ def pack(
         if loaders.is_loader(request.data):
             rows = loaders.materialised(spec_of(request, DataSpec), request.loader_workers, request.seed)
             request = msgspec.structs.replace(request, **rows, loader_workers=None)
+    if isinstance(request, ImportRequest):
+        _check_path(request.path)
     changes: dict[str, Any] = {}
     if isinstance(request, TrainRequest) and not isinstance(request.model, (str, Graph, Code)):
         changes["model"] = _module(request, send, allow_code)
@@ -96,6 +98,15 @@ def pack(
     if target is not None:
         changes["target"] = _target(target, send)
     return msgspec.structs.replace(request, **changes)
+
+
+def _check_path(path: Any) -> None:
+    """Raise `ModelError` for a live object in place of a path: it stays here."""
+    if not isinstance(path, str):
+        raise ModelError(
+            f"A live {type(path).__name__} is not sent to a service.",
+            "Import it in this kernel, and send it: %connect local, %maas import …, %maas push NAME URL",
+        )
 
 
 def _named(value: Any) -> bool:

@@ -45,6 +45,7 @@ READS: dict[str, Convert] = {
     "data": Names.data,
     "rows": Names.rows,
     "callback": callback,
+    "object": Names.thing,
 }
 """What reads a word, by name."""
 

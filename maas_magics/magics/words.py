@@ -269,6 +269,11 @@ class Names:
             return self.evaluate(word)
         return word
 
+    def thing(self, word: str) -> Any:
+        """What a variable holds, else the word itself, such as a path."""
+        value = self.held(word)
+        return str(word) if value is None or is_place(word) else value
+
     def choice(self, word: str) -> Any:
         """A function in a variable or of an expression, else the word itself, a registered name.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -24,7 +25,10 @@ from maas_magics.core.exporters.export import metrics_of
 from maas_magics.core.features.gguf import unpacked
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.importers import Imported, Importer, importers
+from maas_magics.core.importers.estimators.bring import import_estimator
 from maas_magics.core.importers.onnx.bring import Origin, import_graph
+from maas_magics.core.importers.refused import check_pickled
+from maas_magics.core.importers.version import import_version, is_version
 from maas_magics.core.model import Model
 from maas_magics.core.networks.hub import HubFolder, check_offered, open_folder, written_here
 from maas_magics.core.publish import publish
@@ -53,10 +57,17 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
         If there is no such folder, or no kind of import is for what it holds.
     """
     check_name(request.name)
-    file = Path(request.path).expanduser()
+    given: Any = request.path
+    if not isinstance(given, (str, Path)):
+        return import_estimator(request, context)
+    file = Path(given).expanduser()
+    check_pickled(file)
     if file.suffix.lower() == ".onnx":
         check_offered(file, request.path)
         return import_graph(file, request, context, Origin(request.path))
+    if is_version(file):
+        check_offered(file, request.path)
+        return import_version(file, request, context)
     if file.suffix.lower() == ".gguf":
         check_offered(file, request.path)
     if file.suffix.lower() == ".gguf" and file.is_file():

@@ -149,7 +149,7 @@ def _classes(graph: Graph, one: Answered, others: Sequence[Answered]) -> tuple[L
 def _are_scores(one: Answered, classes: tuple[Label, ...]) -> bool:
     if one.keys:
         return set(one.keys) == set(classes)
-    return one.values.dtype.kind == "f" and one.values.shape[1:] == (len(classes),)
+    return bool(one.values.dtype.kind == "f" and one.values.shape[1:] == (len(classes),))
 
 
 def _scored(

@@ -51,6 +51,9 @@ SAMPLE_ROWS = 1_000
 GRAPH = "exports/onnx/model.onnx"
 
 
+Compare = Callable[[pa.Table, Task, Array, Callable[[pa.Table], Array]], None]
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a graph comes from.
@@ -61,16 +64,14 @@ class Origin:
         What the user named.
     architecture : str
         What the version's network is called.
-    labels : tuple
-        Labels in the order of the scores, where the maker knows them and its graph only their places.
-    reference : callable, optional
-        Gets sample rows, and compares the answers of the whole with those of what the graph was made of.
+    compare : callable, optional
+        Gets sample rows, the task, answers to the rows, and a function that answers others; raises where they are not
+        those of what the graph was made of.
     """
 
     base: str
     architecture: str = "onnx"
-    labels: tuple[Any, ...] = ()
-    reference: Callable[[pa.Table, Task, Array], None] | None = None
+    compare: Compare | None = None
 
 
 def import_graph(file: Path, request: ImportRequest, context: Context, origin: Origin) -> ModelInfo:
@@ -126,8 +127,10 @@ def import_graph(file: Path, request: ImportRequest, context: Context, origin: O
         manifest = Manifest(info=info, answers=task, plan={"imported": origin.base}, graph=GRAPH)
         graph = GraphModel(manifest, processor, made)
         decoded = _compared(graph, raw, expected_of(heads, task), file)
-        if rows.table is not None and origin.reference is not None:
-            origin.reference(rows.table, task, decoded)
+        if rows.table is not None and origin.compare is not None:
+            origin.compare(
+                rows.table, task, decoded, lambda table: graph.run_hosted(processor.encode(rows.named(table)))
+            )
         sample, graph = _kept(graph, rows, decoded, context)
         return _published(graph, sample, request.name, work, context)
 
@@ -139,6 +142,7 @@ class _Rows:
         self.table: pa.Table | None = None
         self.values: Array | None = None
         self.target = request.target
+        self._names: list[str] = []
         arrays = False
         if request.data is not None:
             texts, beside = wanted_texts(inputs), Beside()
@@ -159,12 +163,17 @@ class _Rows:
         self.taken = columns_of(inputs, self.table, arrays, request.column)
         if self.table is not None:
             names = [feature.name for each in self.taken for feature in each.features]
+            self._names = names
             if arrays and len(names) == 1 and self.table.num_columns == 1:
                 self.table = self.table.rename_columns(names)
             left = [name for name in self.table.column_names if name not in names]
             if left:
                 context.notify(f"The graph takes no {', '.join(map(repr, left[:8]))}.")
             self.table = self.table.select(names)
+
+    def named(self, table: pa.Table) -> pa.Table:
+        """The columns of other rows that the graph takes."""
+        return table.select(self._names)
 
 
 def _asked(
