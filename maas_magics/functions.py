@@ -100,6 +100,8 @@ def export(
     compress: str | None = None,
     max_drop: float | str = "1%",
     out: str | None = None,
+    auto: bool = False,
+    target: str = "size",
 ) -> Artifact:
     """Convert a model, verify the file against the model, and pack it.
 
@@ -108,7 +110,7 @@ def export(
     model : str
         ``NAME``, ``NAME:3`` or ``NAME@alias``.
     format : str
-        ``"onnx"``, ``"pt2"`` or ``"safetensors"``.
+        ``"onnx"``, ``"ort"``, ``"openvino"``, ``"pt2"`` or ``"safetensors"``.
     tolerance : float
         Largest absolute difference of any output that is accepted.
     compress : str, optional
@@ -117,9 +119,20 @@ def export(
         What the first of the usual metrics may lose on held-out rows by being compressed; see `ExportRequest`.
     out : str, optional
         Folder or file that gets a copy.
+    auto : bool
+        Whether the sensible compressions are tried, and the best one within ``max_drop`` is kept.
+    target : str
+        What the best one has least of: ``"size"`` or ``"latency"``.
     """
     asked = ExportRequest(
-        model=model, format=format, tolerance=tolerance, compress=compress, max_drop=max_drop, out=out
+        model=model,
+        format=format,
+        tolerance=tolerance,
+        compress=compress,
+        max_drop=max_drop,
+        out=out,
+        auto=auto,
+        target=target,
     )
     result = current().run(asked)
     assert isinstance(result, Artifact)

@@ -182,13 +182,22 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
         error, such as the rmse, the share by which it may grow.
     out : str or None
         Folder or file that gets a copy.
+    auto : bool
+        Whether the sensible compressions are tried, and what has least of ``target`` is kept of those that lose no
+        more than ``max_drop``.
+    target : {"size", "latency"}
+        Bytes of the files, or the time of a call of one row.
     """
 
     model: Model
     format: Annotated[
         str,
         option(
-            "onnx, pt2 or safetensors; of a model that writes gguf too", "FORMAT", "--format", "-f", offer="formats"
+            "onnx, ort, openvino, pt2, safetensors; of what writes gguf",
+            "FORMAT",
+            "--format",
+            "-f",
+            offer="formats",
         ),
     ] = "onnx"
     tolerance: Annotated[float, option("largest difference of any output that is accepted (1e-4)", "D")] = 1e-4
@@ -198,6 +207,8 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     ] = None
     max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
     out: Annotated[str | None, option("folder or file that gets a copy", "PATH", "--out", "-o", offer="files")] = None
+    auto: Annotated[bool, option("try the sensible compressions, keep the best within --max-drop")] = False
+    target: Annotated[str, option("what the best one of --auto has least of: size or latency", "WHAT")] = "size"
 
 
 class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from maas_magics.api.frontier import Loss, Tried, as_html, as_text
 from maas_magics.api.gallery import Example, html_gallery
 from maas_magics.api.signature import Signature, TensorSpec
 from maas_magics.api.tables import format_number, html_table, size, text_table
@@ -280,26 +281,6 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         return "".join(parts)
 
 
-class Loss(msgspec.Struct, frozen=True, kw_only=True):
-    """What a metric lost by a compression, on held-out rows.
-
-    Attributes
-    ----------
-    lost : float
-        What it fell by; of an error, the share by which it grew.
-    low, high : float or None
-        Ends of its interval of 95 %, by a paired bootstrap of the rows; None where it was not drawn.
-    """
-
-    lost: float
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        within = "" if self.low is None or self.high is None else f" (95 %: {self.low:.2%} to {self.high:.2%})"
-        return f"{self.lost:.2%}{within}"
-
-
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """How an exported file compares with the model it was made of.
 
@@ -371,6 +352,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         Of an ONNX file: how often each operator occurs, loops and branches included.
     stayed : tuple of str
         Of a compressed file: sentences about what each step left as it was.
+    frontier : tuple of Tried
+        With ``--auto``: what was tried, this one among it.
     """
 
     model: str
@@ -385,6 +368,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     opset: dict[str, int] = {}
     operators: dict[str, int] = {}
     stayed: tuple[str, ...] = ()
+    frontier: tuple[Tried, ...] = ()
 
     def _rows(self) -> list[tuple[str, str, str]]:
         check = self.verification
@@ -417,10 +401,12 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
     def report(self) -> str:
         """The verification as a table of text."""
-        return text_table(self._rows(), ("", "PyTorch", self.variant))
+        found = text_table(self._rows(), ("", "PyTorch", self.variant))
+        return f"{as_text(self.frontier)}\n\n{found}" if self.frontier else found
 
     def _repr_html_(self) -> str:
-        return html_table(self._rows(), f"{self.model} → {self.variant}", ("", "PyTorch", self.variant))
+        found = html_table(self._rows(), f"{self.model} → {self.variant}", ("", "PyTorch", self.variant))
+        return as_html(self.frontier) + found if self.frontier else found
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -9,14 +10,19 @@ import msgspec
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact
+from maas_magics.api.share import share_of
 from maas_magics.core.context import Context
 from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters.by_task import exporter_of
-from maas_magics.core.exporters.export import export_to
+from maas_magics.core.exporters.export import export_to, report
+from maas_magics.core.exporters.frontier import tried
 from maas_magics.core.exporters.text.trial import keeps_texts
-from maas_magics.core.exporters.variant import compressed_to, format_of, variant_of
+from maas_magics.core.exporters.variant import PLAIN, compressed_to, format_of, judged_on, plain_export, variant_of
 from maas_magics.core.store.manifest import check_files
-from maas_magics.core.store.storage import SAMPLE, staging
+from maas_magics.core.store.storage import REPORT, SAMPLE, staging
+
+TARGETS = ("size", "latency")
+"""What the best of several compressions may have least of."""
 
 
 def export(request: ExportRequest, context: Context) -> Artifact:
@@ -29,6 +35,8 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     ToleranceExceeded
         If its answers differ by more than the tolerance. Nothing is published then.
     """
+    if request.auto:
+        return _best(request, context)
     format = format_of(request.compress) if request.compress else request.format
     if request.format not in ("onnx", format):
         raise OptionError(f"{request.compress} compresses {format} files, not {request.format}.", "Drop --format.")
@@ -55,8 +63,55 @@ def export(request: ExportRequest, context: Context) -> Artifact:
             artifact = export_to(folder, model, request.format, request.tolerance, work, f"{name}:{version}")
         context.check_stop()
         context.store.storage.add(name, version, f"exports/{artifact.variant}", work / artifact.variant)
+        if (made := work / PLAIN / format).is_dir():  # the next variant needs no other trace
+            context.store.storage.add(name, version, f"exports/{format}", made)
     context.loader.forget(name, version)
     place = context.store.folder(name, version) / "exports" / artifact.variant
+    if request.out:
+        place = deliver(place, exporter.file, Path(request.out).expanduser())
+    return msgspec.structs.replace(artifact, path=str(place))
+
+
+def _best(request: ExportRequest, context: Context) -> Artifact:
+    """Try the sensible compressions, and publish the best within the budget, with the table of all."""
+    if request.compress or request.format != "onnx":
+        raise OptionError("--auto chooses the compression of an ONNX file itself.", "Drop --compress and --format.")
+    if request.target not in TARGETS:
+        raise OptionError(f"The target is {request.target}; size or latency was expected.", "--target size")
+    most = share_of(request.max_drop, "--max-drop")
+    name, version = context.store.whole(request.model)
+    ref, folder = f"{name}:{version}", context.store.folder(name, version)
+    check_files(folder, SAMPLE)
+    model = context.loader.model(name, version)
+    if model.manifest.answers.runtime == "text" or model.manifest.info.iterative:
+        raise OptionError(f"--auto is for models that answer in one pass, which {ref} does not.", "--compress int4")
+    exporter = exporter_of("onnx", model.manifest.answers, ref)
+    with staging(context.store.work) as work:
+        trial = judged_on(model, folder, ref)
+        context.notify(f"Exporting {ref} to onnx, then trying what makes it smaller.")
+        plain = plain_export(folder, model, "onnx", request.tolerance, work, ref)
+        check_files(folder, *(["exports/onnx"] if plain.parent.parent == folder else []))
+        found = tried(plain, folder, model, trial, most, request.target, context.notify, context.check_stop, work)
+        kept = next(each.name for each in found if each.best)
+        context.notify(f"{kept} has the least {request.target} within a loss of {most:.2%}.")
+        if kept in context.store.storage.aliases(name):
+            raise OptionError(
+                f"{name}@{kept} is an alias, which would stand before the variant.", f"%maas alias {name} another-name"
+            )
+        if kept == "onnx":
+            artifact = msgspec.json.decode((plain / REPORT).read_bytes(), type=Artifact)
+            shutil.copytree(plain, work / kept)
+        else:
+            chosen = msgspec.structs.replace(request, compress=kept, auto=False)
+            artifact = compressed_to(chosen, folder, model, work, ref, context.notify)
+        artifact = msgspec.structs.replace(artifact, frontier=found)
+        artifact = report(model, folder, work / kept, work / kept / exporter.file, artifact)
+        context.check_stop()
+        for variant, made in ((kept, work / kept), ("onnx", work / PLAIN / "onnx")):
+            if made.is_dir() and (variant == kept or kept != "onnx"):
+                context.store.storage.add(name, version, f"exports/{variant}", made)
+    context.loader.forget(name, version)
+    place = context.store.folder(name, version) / "exports" / kept
     if request.out:
         place = deliver(place, exporter.file, Path(request.out).expanduser())
     return msgspec.structs.replace(artifact, path=str(place))

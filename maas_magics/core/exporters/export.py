@@ -116,6 +116,7 @@ def report(model: Model, version: Path, folder: Path, file: Path, made: Artifact
     made : Artifact
         What was found.
     """
+    (folder / REPORT).unlink(missing_ok=True)  # an earlier one is none of the files that a report tells of
     made = with_facts(made, file)
     (folder / CARD).write_text(card(model, made, file.name, keeps_texts(version)), encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.iterdir())

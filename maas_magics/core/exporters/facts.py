@@ -14,7 +14,7 @@ from maas_magics.api.results import Artifact
 from maas_magics.core.data.arrow import Array
 
 LIBRARIES = ("torch", "onnx", "onnxruntime")
-"""Those whose versions are told of every export."""
+"""Those whose versions are told of every export, beside the one that a format is named after."""
 
 
 def with_facts(made: Artifact, file: Path) -> Artifact:
@@ -27,7 +27,7 @@ def with_facts(made: Artifact, file: Path) -> Artifact:
     file : Path
         The model file.
     """
-    known = {name: _version(name) for name in LIBRARIES} | made.versions
+    known = {name: _version(name) for name in (*LIBRARIES, made.format)} | made.versions
     known = {name: number for name, number in known.items() if number}
     if file.suffix != ".onnx":
         return msgspec.structs.replace(made, versions=known, opset={}, operators={})

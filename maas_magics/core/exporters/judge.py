@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from maas_magics.api.errors import ExportError, ToleranceExceeded
+from maas_magics.api.frontier import Loss
 from maas_magics.api.records import lower_is_better
-from maas_magics.api.results import Loss
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.model import Model
 from maas_magics.core.tasks.base import Task
@@ -33,7 +33,7 @@ SURE = (2.5, 97.5)
 """Percentiles of the draws that an interval goes between."""
 
 
-def losses(model: Model, before: Array, after: Array, target: Array) -> dict[str, Loss]:
+def losses(model: Model, before: Array, after: Array, target: Array, seconds: float = SECONDS) -> dict[str, Loss]:
     """What was lost of the first of the usual metrics, of each head where there are several.
 
     A metric that is best when large, as accuracy, loses what it falls by; an error loses the share by which it grows.
@@ -47,6 +47,8 @@ def losses(model: Model, before: Array, after: Array, target: Array) -> dict[str
         Decoded answers of the model and of the file.
     target : ndarray, shape (n,) or (n, k)
         Encoded target of the same rows.
+    seconds : float
+        CPU seconds that the draws of one metric may take.
 
     Raises
     ------
@@ -63,8 +65,12 @@ def losses(model: Model, before: Array, after: Array, target: Array) -> dict[str
         known = getattr(metric, "higher_is_better", None)
         falls = lower_is_better(name) if known is None else not known
 
-        def lost(index: Any, metric: Callable[..., float] = metric, falls: bool = falls) -> float:
-            scores = []
+        scores: list[float] = []
+
+        def lost(
+            index: Any, metric: Callable[..., float] = metric, falls: bool = falls, scores: list[float] = scores
+        ) -> float:
+            scores.clear()
             for table in tables:
                 answers, wanted = (table, truth) if index is None else (table[index], truth[index])
                 outputs, kept, _ = task.scored(answers, wanted)
@@ -72,11 +78,12 @@ def losses(model: Model, before: Array, after: Array, target: Array) -> dict[str
             return (scores[1] - scores[0]) / max(scores[0], 1e-12) if falls else scores[0] - scores[1]
 
         point = lost(None)
+        after_all = scores[1]
         if point != point:
             continue
         apart = len(truth) == len(tables[0]) and not task.of_pairs  # each row is an answer by itself
-        low, high = _interval(lost, len(truth)) if apart else (None, None)
-        found[name] = Loss(lost=point, low=low, high=high)
+        low, high = _interval(lost, len(truth), seconds) if apart else (None, None)
+        found[name] = Loss(lost=point, low=low, high=high, after=after_all)
         if not task.parts:
             break
     if not found:
@@ -84,12 +91,12 @@ def losses(model: Model, before: Array, after: Array, target: Array) -> dict[str
     return found
 
 
-def _interval(lost: Callable[[Any], float], rows: int) -> tuple[float | None, float | None]:
+def _interval(lost: Callable[[Any], float], rows: int, seconds: float) -> tuple[float | None, float | None]:
     """Percentiles of what is lost on rows drawn with replacement; None where time allows too few draws."""
     random, begun, drawn = np.random.default_rng(0), process_time(), []
     for _ in range(RESAMPLES):
         drawn.append(lost(torch.from_numpy(random.integers(0, rows, rows))))
-        if process_time() - begun > SECONDS:
+        if process_time() - begun > seconds:
             break
     values = [value for value in drawn if np.isfinite(value)]  # of one label alone, some metrics are none
     if len(values) < LEAST:

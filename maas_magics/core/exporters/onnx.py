@@ -63,7 +63,7 @@ class Onnx:
         inner = "core"
         while any(name.startswith(f"{inner}/") for name in raw):
             inner += "_"
-        core = _core(model)
+        core = core_of(model)
         names = [f"{inner}/in{i}" for i in range(len(processor.features))]
         decoded = answers.decoded_spec.name
         prefix(core.graph, inner, {""} if answers.parts else {"", decoded})
@@ -131,7 +131,7 @@ def _copied(model: GraphModel, file: Path) -> Signature:
     return Signature(specs, model.manifest.answers.specs)
 
 
-def _core(model: Model) -> Any:
+def core_of(model: Model) -> Any:
     """The graph from numbers and codes to decoded answers, as torch exports it, without traces of this machine."""
     import onnx
     import torch

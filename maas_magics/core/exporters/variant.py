@@ -20,9 +20,12 @@ from maas_magics.core.exporters.export import export_to, metrics_of, report
 from maas_magics.core.exporters.facts import mean_difference
 from maas_magics.core.exporters.judge import judge, losses
 from maas_magics.core.exporters.second import second_opinion
-from maas_magics.core.exporters.trial import trial_of
+from maas_magics.core.exporters.trial import Trial, trial_of
 from maas_magics.core.model import Model
 from maas_magics.core.store.storage import REPORT
+
+PLAIN = "plain"
+"""Folder of the export that compressions are made of, where it was made with them."""
 
 
 def chain(asked: str) -> list[tuple[str, Compressor]]:
@@ -55,6 +58,53 @@ def variant_of(asked: str) -> str:
     return "+".join(part.strip() for part in asked.split("+"))
 
 
+def plain_export(version: Path, model: Model, format: str, tolerance: float, place: Path, ref: str) -> Path:
+    """Folder of what compressions are made of: the version's own export, or one that is made now, under ``plain``.
+
+    Parameters
+    ----------
+    version : Path
+        Folder of the model's own files.
+    model : Model
+        The version in torch.
+    format : str
+        Of the export.
+    tolerance : float
+        Largest difference from the model.
+    place : Path
+        Folder for what is made.
+    ref : str
+        What the report calls the model.
+    """
+    there = version / "exports" / format
+    if (there / REPORT).is_file():
+        return there
+    if not (place / PLAIN / format).is_dir():
+        export_to(version, model, format, tolerance, place / PLAIN, ref)
+    return place / PLAIN / format
+
+
+def judged_on(model: Model, version: Path, ref: str) -> Trial:
+    """Held-out rows; raises `ExportError` where none were kept.
+
+    Parameters
+    ----------
+    model : Model
+        The version in torch.
+    version : Path
+        Folder of the model's own files.
+    ref : str
+        What an error calls the model.
+    """
+    trial = trial_of(model, version)
+    if not trial.kept:
+        raise ExportError(
+            f"{ref} keeps no held-out rows, by which a compression is judged.",
+            "Train it with --validation 0.1, and --sample not 0; of an import, --data gives some.",
+        )
+    return trial
+
+
 def compressed_to(
     request: ExportRequest, version: Path, model: Model, place: Path, ref: str, notify: Callable[[str], None]
 ) -> Artifact:
@@ -84,17 +134,9 @@ def compressed_to(
     variant = variant_of(str(request.compress))
     format = steps[0][1].format
     exporter = exporter_of(format, model.manifest.answers, ref)
-    plain = version / "exports" / format
-    if not (plain / REPORT).is_file():
-        export_to(version, model, format, request.tolerance, place / "plain", ref)
-        plain = place / "plain" / format
+    plain = plain_export(version, model, format, request.tolerance, place, ref)
     before = msgspec.json.decode((plain / REPORT).read_bytes(), type=Artifact)
-    trial = trial_of(model, version)
-    if not trial.kept:
-        raise ExportError(
-            f"{ref} keeps no held-out rows, by which a compression is judged.",
-            "Train it with --validation 0.1, and --sample not 0; of an import, --data gives some.",
-        )
+    trial = judged_on(model, version, ref)
     folder = place / variant
     shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(REPORT))
     file = folder / exporter.file

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 
+FILES_OF_ENGINE = ("model.onnx", "model.ort")
+"""Names of files that ONNX Runtime opens."""
+
 CHUNK = 4_096
 """Rows read and predicted at a time."""
 
@@ -95,7 +98,7 @@ class Predictor:
         self.metrics = manifest.metrics
         """Names of the metrics it was trained with, where they are not the usual ones."""
         self.processor = read_processor(folder)
-        file = export / "model.onnx"
+        file = next((file for name in FILES_OF_ENGINE if (file := export / name).is_file()), export / "model.onnx")
         if variant and not file.is_file():
             raise OptionError(f"{ref} is a file that no engine here answers with.", f"{ref.partition('@')[0]} answers.")
         self.engine: Session | None = None

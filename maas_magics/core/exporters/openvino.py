@@ -1,0 +1,87 @@
+"""OpenVINO's intermediate representation, from numbers and category codes to decoded answers; an extra.
+
+It is made of an ONNX file, as OpenVINO reads those faster and more of them than torch's programs. Texts of categories
+stay outside, as it has no operator for them: such columns enter as codes. OpenVINO computes in bfloat16 where a
+processor can, unless it is asked for floats, and on a processor integers of 64 bits and float64 in 32 bits: what that
+changes is past the tolerance, and nothing is published then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from maas_magics.api.errors import ExportError, require
+from maas_magics.api.signature import Signature
+from maas_magics.core.data.arrow import Array
+from maas_magics.core.exporters import Run, exporters
+from maas_magics.core.model import Model
+
+FLOATS = {"INFERENCE_PRECISION_HINT": "f32"}
+"""How a file is to be compiled."""
+
+
+class OpenVino:
+    """``model.xml``, and its weights beside it in ``model.bin``."""
+
+    file = "model.xml"
+    isolated = True
+
+    def export(self, model: Model, file: Path) -> Signature:
+        """Write ``model`` by way of an ONNX file.
+
+        Raises
+        ------
+        ExportError
+            If OpenVINO has no rule for one of its operators.
+        MissingDependency
+            If OpenVINO is not installed.
+        """
+        require("openvino", "openvino", "The OpenVINO export", "maas-magics[openvino]")
+        import openvino
+
+        from maas_magics.core.exporters.onnx import core_of
+
+        with TemporaryDirectory(dir=file.parent) as work:
+            plain = Path(work) / "model.onnx"
+            plain.write_bytes(core_of(model).SerializeToString())
+            try:
+                made: Any = openvino.convert_model(str(plain))
+            except Exception as error:  # OpenVINO's own kinds are private
+                why = " ".join(str(error).split())[:200]
+                raise ExportError(f"OpenVINO cannot read it: {why}", "--format onnx") from error
+        specs = [
+            msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
+            if spec.datatype == "BYTES"
+            else spec
+            for spec in model.processor.entries
+        ]
+        for port, spec in zip(made.inputs, specs, strict=True):
+            port.get_tensor().set_names({spec.name})
+        openvino.save_model(made, str(file), compress_to_fp16=False)
+        return Signature(tuple(specs), (model.manifest.answers.decoded_spec,))
+
+    def load(self, file: Path, version: Path, model: Model | None) -> Run:
+        """Open the file in OpenVINO, on the processor, in floats."""
+        require("openvino", "openvino", "The OpenVINO export", "maas-magics[openvino]")
+        import openvino
+
+        from maas_magics.core.features.module import entered_hosted
+        from maas_magics.core.store.manifest import read_processor
+
+        compiled = openvino.compile_model(str(file), "CPU", FLOATS)
+        processor = read_processor(version)
+
+        def run(raw: Sequence[Array]) -> Array:
+            given = [values.numpy() for values in entered_hosted(processor, raw)]
+            return np.array(compiled(dict(enumerate(given)))[0])
+
+        return run
+
+
+exporters.register("openvino")(OpenVino())
