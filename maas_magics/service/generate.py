@@ -17,7 +17,8 @@ from maas_magics.api.requests import GenerateRequest, Priority
 from maas_magics.api.stream import ChunkStream
 from maas_magics.service.answers import Answers
 from maas_magics.service.gate import Visit
-from maas_magics.service.generations import LONGEST_KEEP, Generation, Generations
+from maas_magics.service.generation import LONGEST_KEEP, Generation
+from maas_magics.service.generations import Generations
 from maas_magics.service.messages import Message, Receive, Send, until_gone
 from maas_magics.service.models import ARROW
 from maas_magics.service.received import ReceivedRows

@@ -19,7 +19,7 @@ from maas_magics.service.answers import Answers
 from maas_magics.service.gate import Visit
 from maas_magics.service.generations import Generations
 from maas_magics.service.openai.responses import EventStream, WholeAnswer
-from maas_magics.service.openai.texts import Answer, Answering, Form
+from maas_magics.service.openai.texts import Answer, Answering, Form, gathered
 from maas_magics.service.settings import Settings
 from maas_magics.service.threads import RowThreads
 
@@ -61,7 +61,7 @@ def oip_generate_routes(
 
     async def whole(request: Request) -> Response:
         form, answering = await begun(request)
-        return WholeAnswer(form, answering, [""])
+        return WholeAnswer(lambda: gathered(form, answering, [""]))
 
     async def stream(request: Request) -> Response:
         form, answering = await begun(request)

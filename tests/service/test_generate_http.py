@@ -31,7 +31,7 @@ from maas_magics.api.stream import Chunk
 from maas_magics.local.backend import LocalBackend
 from maas_magics.remote import generate as remote_generate
 from maas_magics.remote.predictions import rows_to_bytes
-from maas_magics.service import generations
+from maas_magics.service import generation
 from maas_magics.service.settings import Settings
 from maas_magics.service.tokens import Token, Tokens, digest_of
 
@@ -190,7 +190,7 @@ def test_a_reconnect_too_late_is_told(url: str, watched: Watched, monkeypatch: p
     answer = httpx2.get(f"{url}/maas/v1/generations/{line.id}", headers={"last-event-id": "1"})
     assert answer.status_code == 404 and answer.json()["kind"] == "GenerationLost"
     assert "kept no longer" in answer.json()["error"]
-    monkeypatch.setattr(generations, "KEPT", 8)
+    monkeypatch.setattr(generation, "KEPT", 8)
     line = Line(url, ENDLESS, keep=30)
     line.read(30)
     line.leave()

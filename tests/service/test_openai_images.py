@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import pandas as pd
 import pytest
 from openai import OpenAI
 from PIL import Image
-from serving import Service, in_thread, remote
+from serving import Service, in_thread, remote, wait_for
 
 from maas_magics.api.requests import EvaluateRequest, GenerateRequest, PredictRequest, TrainRequest
+from maas_magics.core.runtimes.pictures.session import PictureSession
 from maas_magics.local.backend import LocalBackend
 from maas_magics.service.settings import Settings
+from maas_magics.service.tokens import Token, Tokens, digest_of
 
 CAPTIONS = [f"a {shade} square" for shade in ("dark", "grey", "bright")]
 SMALL: dict[str, Any] = {"target": "picture", "model": "flow", "params": {"width": 32, "layers": 1}}
@@ -122,6 +126,36 @@ def test_limits_hold_for_pictures_and_places_come_back(backend: LocalBackend) ->
             assert httpx2.post(f"{url}/v1/images/generations", json={**body, "n": 2}, timeout=600).status_code == 200
         many = httpx2.post(f"{url}/v1/images/generations", json={**body, "steps": 30}, timeout=600)
         assert many.status_code == 403 and "steps 30" in many.json()["error"]["message"]
+
+
+def test_who_hangs_up_gives_the_place_back(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    going, step = threading.Event(), PictureSession.step
+    monkeypatch.setattr(PictureSession, "step", lambda *given: going.wait(600) and step(*given))
+    body = {"model": "squares", "prompt": "a dark square"}
+    with in_thread(backend, Settings(generations=1)) as url:
+        where = f"{url}/v1/images/generations"
+
+        def status() -> int:  # of one that is refused for its steps, if there is a place for it
+            return httpx2.post(where, json={**body, "steps": 1000}, timeout=600).status_code
+
+        assert status() == 400
+        with ThreadPoolExecutor(1) as pool:
+            left = pool.submit(httpx2.post, where, json=body, timeout=10)
+            wait_for(lambda: status() == 503)
+            with pytest.raises(httpx2.ReadTimeout):
+                left.result()
+        wait_for(lambda: status() == 400)
+        going.set()
+        assert httpx2.post(where, json=body, timeout=600).status_code == 200
+
+
+def test_pictures_cost_tokens(backend: LocalBackend) -> None:
+    tokens = Tokens(None, [Token("few", digest_of(b"few"), ("predict",), tokens_per_minute=30)])
+    body, head = {"model": "squares", "prompt": "a dark square", "steps": 20}, {"authorization": "Bearer few"}
+    with in_thread(backend, Settings(tokens=tokens)) as url:
+        found = [httpx2.post(f"{url}/v1/images/generations", json=body, headers=head, timeout=600) for _ in range(2)]
+    assert [one.status_code for one in found] == [200, 429]
+    assert "30 tokens a minute" in found[1].json()["error"]["message"] and int(found[1].headers["retry-after"]) >= 1
 
 
 def test_captions_are_in_no_log(backend: LocalBackend, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.loaders import is_loader
 from maas_magics.core.batches.noised import NoisedRows
 from maas_magics.core.batches.prepare import Prepared
+from maas_magics.core.batches.refused import refuse_options
 from maas_magics.core.batches.rows import held_share
 from maas_magics.core.batches.training_rows import TrainingRows
 from maas_magics.core.data.arrow import Array
@@ -93,13 +94,10 @@ def check_pictures(specs: Specs) -> None:
         "--label-smoothing": bool(task.label_smoothing),
         "--loader-workers": specs.run.loader_workers is not None,
         "--cache": specs.run.cache is not None,
-        "--find-lr": specs.optimizer.lr == "auto",
     }
-    word = next((word for word, is_asked in asked.items() if is_asked), None)
-    if word == "--find-lr":
+    refuse_options(asked, "is not for pictures that are drawn from captions.")
+    if specs.optimizer.lr == "auto":
         raise OptionError("A learning rate is found on rows in memory; these get new noise each time.", "--lr 1e-3")
-    if word is not None:
-        raise OptionError(f"{word} is not for pictures that are drawn from captions.", f"Drop {word}.")
     if is_loader(data.data):
         raise OptionError("Pictures are drawn from the captions of a table, not of a loader.", "Give a table.")
     if not isinstance(data.target, str):

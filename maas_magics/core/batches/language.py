@@ -17,6 +17,7 @@ from maas_magics.api.specs import DataSpec, Specs
 from maas_magics.core.architectures import architectures
 from maas_magics.core.batches.loaders import is_loader
 from maas_magics.core.batches.prepare import Prepared
+from maas_magics.core.batches.refused import refuse_options
 from maas_magics.core.batches.rows import held_share
 from maas_magics.core.batches.training_rows import TrainingRows
 from maas_magics.core.data.arrow import Array
@@ -89,9 +90,7 @@ def check_language(specs: Specs) -> None:
         "--loader-workers": specs.run.loader_workers is not None,
         "--cache": specs.run.cache is not None,
     }
-    word = next((word for word, is_asked in asked.items() if is_asked), None)
-    if word is not None:
-        raise OptionError(f"{word} is not for the task {task.task}, which reads texts as they are.", f"Drop {word}.")
+    refuse_options(asked, f"is not for the task {task.task}, which reads texts as they are.")
     if is_loader(data.data) or not isinstance(specs.model.model, str):
         raise OptionError(
             "A language is learnt by a network by name, from a table or files of text.", "--model gpt, or hf:FOLDER"

@@ -51,13 +51,27 @@ def is_loader(data: Any) -> bool:
 
 
 def materialised(said: DataSpec, workers: int | None, seed: int) -> dict[str, Any]:
-    """Options with every row of a dataset in memory, for architectures that are fitted to data."""
+    """Options with every row of a dataset in memory."""
     check_loader_workers(said.data, workers)
     how = workers or 0, seed, said.target, said.inputs
     found: dict[str, Any] = dict(zip(("data", "target"), _arrays(said.data, *how), strict=True))
     if is_loader(said.validation):
         found["validation"] = _arrays(said.validation, *how)
     return found
+
+
+def in_memory(specs: Specs) -> Specs:
+    """Specs with every row of a dataset in memory, for architectures that are fitted to data.
+
+    Raises
+    ------
+    DataError
+        If it has no rows, or gives several inputs.
+    """
+    found = materialised(specs.data, specs.run.loader_workers, specs.optimizer.seed)
+    if isinstance(found["data"], dict):
+        raise DataError("An architecture by name takes items (x, y).", "--model NET takes several inputs.")
+    return specs.having("data", **found).having("run", loader_workers=None)
 
 
 def _arrays(data: Any, workers: int, seed: int, target: Any, inputs: Mapping[str, str]) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.specs import Specs
 from maas_magics.core.batches.layout import by_ports
 from maas_magics.core.batches.loaders import is_loader
+from maas_magics.core.batches.refused import refuse_options
 from maas_magics.core.batches.rows import Rows
 from maas_magics.core.data.arrow import as_text, is_text
 from maas_magics.core.data.interleave import interleaved
@@ -56,10 +57,9 @@ def with_pairs(specs: Specs) -> Specs:
         "--stream": bool(data.stream),
         "--balance": data.balance,
     }
-    word = next((word for word, is_asked in asked.items() if is_asked), None)
-    if word is not None:
-        raise OptionError(f"{word} is not for pairs: each is two columns, and all count alike.", f"Drop {word}.")
-    if is_loader(data.data) or not by_ports(specs.model.model):
+    refuse_options(asked, "is not for pairs: each is two columns, and all count alike.")
+    model = specs.model.model
+    if is_loader(data.data) or not by_ports(model.partition(":")[0] if isinstance(model, str) else model):
         raise OptionError(
             "Pairs are columns of a table, which a network over texts, pictures or sounds reads.",
             "--model auto, textcnn, transformer, or hf:FOLDER.",

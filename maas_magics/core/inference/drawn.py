@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -10,15 +10,14 @@ import pyarrow as pa
 from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.results import Prediction
+from maas_magics.core.chunks import ChunkReader
 from maas_magics.core.data.arrow import Array, is_text
 from maas_magics.core.data.sources import Source
 from maas_magics.core.features.captions import captions_of
 from maas_magics.core.inference.gather import gather
+from maas_magics.core.inference.in_passes import answers_to, by_chunks
 from maas_magics.core.inference.loader import Generator, Loader
 from maas_magics.core.runtimes.pictures.session import PictureSession
-
-CHUNK = 256
-"""Rows that are begun at a time."""
 
 
 def draws(ref: str, loader: Loader) -> bool:
@@ -62,20 +61,20 @@ def drawn(
         told = f"{generator.loop.ref} draws pictures, which have neither labels nor tokens."
         raise OptionError(told, "Drop --top, --proba and --max-tokens.")
     generator.loop.session.sampler(request.sampling)  # what is not valid is reported before anything is drawn
-    size = min(CHUNK, request.batch_size or CHUNK)
 
-    def parts() -> Iterator[dict[str, Array]]:
-        done = 0
-        for table in source.chunks(max(size, 1)):
-            if table.num_rows:
-                captions = _captions(table, generator, request.column)
-                yield {"prediction": _pictures(captions, generator, request, done)}
-                done += table.num_rows
-        if not done:
-            raise DataError("The data has no rows.", "Give at least one caption.")
+    def pictures(table: pa.Table, first: int) -> Array:
+        captions = _captions(table, generator, request.column)
+        return np.stack(answers_to(captions, generator, request.sampling, first, _last))
 
-    columns = gather(parts(), source.rows, progress)
+    columns = gather(by_chunks(source, request.batch_size, pictures), source.rows, progress)
+    if not columns:
+        raise DataError("The data has no rows.", "Give at least one caption.")
     return Prediction(model=generator.loop.ref, columns=columns)
+
+
+def _last(stream: ChunkReader) -> Array:
+    """The picture of the last step."""
+    return np.asarray([chunk.delta for chunk in stream][-1])
 
 
 def _captions(table: pa.Table, generator: Generator, asked: str | None) -> list[str]:
@@ -95,19 +94,3 @@ def _captions(table: pa.Table, generator: Generator, asked: str | None) -> list[
     if name not in there and not pa.types.is_null(values.type):
         raise DataError(f"The column {name!r} holds {values.type}; captions were expected.", "--column NAME of texts")
     return captions_of(values)
-
-
-def _pictures(captions: Sequence[str], generator: Generator, request: PredictRequest, before: int) -> Array:
-    """A picture for each caption."""
-    loop, streams = generator.loop, []
-    try:
-        for place, caption in enumerate(captions, before):
-            params = request.sampling
-            if params.get("seed") is not None:
-                params["seed"] += place
-            row = np.array([[caption]], dtype=object)
-            streams.append(loop.generate([row], loop.session.sampler(params)))
-        return np.stack([[chunk.delta for chunk in stream][-1] for stream in streams])
-    finally:
-        for stream in streams:
-            stream.close()

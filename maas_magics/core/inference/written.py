@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,13 @@ import pyarrow as pa
 from maas_magics.api.errors import OptionError
 from maas_magics.api.requests import PredictRequest
 from maas_magics.api.results import Prediction
+from maas_magics.core.chunks import ChunkReader
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.prose import USUAL, before_answer, prompts_of
 from maas_magics.core.data.sources import Source
 from maas_magics.core.inference.gather import gather
+from maas_magics.core.inference.in_passes import answers_to, by_chunks
 from maas_magics.core.inference.loader import Generator, Loader
-
-CHUNK = 256
-"""Rows that are begun at a time."""
 
 
 def writes(ref: str, loader: Loader) -> bool:
@@ -64,18 +63,22 @@ def written(
     if most < 1:
         raise OptionError(f"max_tokens is {most}; at least 1 was expected.", "--max-tokens 100")
     generator.loop.session.sampler(request.sampling)  # what is not valid is reported before anything is written
-    size = min(CHUNK, request.batch_size or CHUNK)
 
-    def parts() -> Iterator[dict[str, Array]]:
-        done = 0
-        for table in source.chunks(max(size, 1)):
-            if table.num_rows:
-                prompts = _prompts(table, generator, request.column)
-                yield {"prediction": _answers(prompts, generator, request, most, done)}
-                done += table.num_rows
+    def texts(table: pa.Table, first: int) -> Array:
+        prompts = _prompts(table, generator, request.column)
+        found = np.empty(len(prompts), dtype=object)
+        found[:] = answers_to(
+            prompts, generator, request.sampling, first, _joined, max_steps=most, ahead=most + 1, batch=True
+        )
+        return found
 
-    columns = gather(parts(), source.rows, progress)
+    columns = gather(by_chunks(source, request.batch_size, texts), source.rows, progress)
     return Prediction(model=generator.loop.ref, columns=columns)
+
+
+def _joined(stream: ChunkReader) -> str:
+    """The letters of all chunks."""
+    return "".join(chunk.delta for chunk in stream if chunk.delta)
 
 
 def _prompts(table: pa.Table, generator: Generator, asked: str | None) -> list[str]:
@@ -83,22 +86,3 @@ def _prompts(table: pa.Table, generator: Generator, asked: str | None) -> list[s
     session: Any = generator.loop.session
     found = prompts_of(table, generator.inputs[0].name, asked)
     return [one if isinstance(one, str) else session.conversation(before_answer(one)) for one in found]
-
-
-def _answers(prompts: Sequence[str], generator: Generator, request: PredictRequest, most: int, before: int) -> Array:
-    """What is written to each prompt, object (n,)."""
-    loop, streams = generator.loop, []
-    try:
-        for place, prompt in enumerate(prompts, before):
-            params = request.sampling
-            if params.get("seed") is not None:
-                params["seed"] += place
-            row = np.array([[prompt]], dtype=object)
-            streams.append(loop.generate([row], loop.session.sampler(params), most, ahead=most + 1, batch=True))
-        found = np.empty(len(prompts), dtype=object)
-        for place, stream in enumerate(streams):
-            found[place] = "".join(chunk.delta for chunk in stream if chunk.delta)
-        return found
-    finally:
-        for stream in streams:
-            stream.close()

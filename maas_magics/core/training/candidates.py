@@ -20,7 +20,7 @@ from maas_magics.core.features.modalities import modality_of
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.features.profile import image_like
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.training.checks import check_learns
+from maas_magics.core.training.row_checks import check_learns
 
 LOOKED_AT = 1_000
 """Rows of a file that are looked at."""

@@ -14,9 +14,7 @@ import torch
 from maas_magics.api.requests import TrainRequest, specs_of
 from maas_magics.api.specs import BudgetSpec, Specs
 from maas_magics.core.architectures import Recipe, named_base
-from maas_magics.core.batches.captioned import with_painter
-from maas_magics.core.batches.language import with_writer
-from maas_magics.core.batches.pairs import with_pairs
+from maas_magics.core.batches.preparations import completed
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.networks.adapters import LoRA
 from maas_magics.core.store.models import check_name
@@ -38,14 +36,13 @@ def checked(request: TrainRequest) -> Specs:
     """
     check_name(request.name)
     check_request(request)
-    specs = specs_of(request)
-    specs = with_writer(with_painter(specs))
+    specs = completed(specs_of(request))
     if isinstance(specs.model.model, str):
         name, params = named_base(specs.model.model, specs.model.params)
         specs = specs.having("model", model=name, params=params)
     if specs.model.lora is not None:
         specs = specs.having("model", lora=str(LoRA.parse(specs.model.lora)))
-    return with_pairs(specs.having("task", **parsed(specs.task)))
+    return specs.having("task", **parsed(specs.task))
 
 
 def resolve(specs: Specs, recipe: Recipe, device: torch.device) -> Resolved:

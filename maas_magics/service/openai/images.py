@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +24,7 @@ from maas_magics.api.stream import ChunkStream
 from maas_magics.service.gate import Visit
 from maas_magics.service.generations import Generations
 from maas_magics.service.openai.bodies import decoded
+from maas_magics.service.openai.responses import WholeAnswer
 from maas_magics.service.openai.texts import Answering
 from maas_magics.service.settings import Settings
 from maas_magics.service.threads import RowThreads
@@ -78,21 +81,14 @@ def image_routes(backend: Backend, settings: Settings, generations: Generations,
         visit: Visit = request.scope["visit"]
         asked = decoded(await request.body(), Images)
         _check(asked, settings)
-        info, streams = await rows.run(_begun, asked)
+        info = await rows.run(_drawing, asked)
+        begins = [partial(rows.run, _begin, asked, place) for place in range(asked.n or 1)]
+        streams = await generations.several(visit, len(asked.prompt), asked.steps, begins)
         visit.model = streams[0].model
-        found: dict[int, Any] = {}
-        async for place, chunk in Answering(streams, generations.end, len(streams)).chunks():
-            found[place] = chunk.delta if chunk.delta is not None else found.get(place)
-        if any(one is None for one in found.values()):
-            raise GenerationEnded(f"A picture of {streams[0].model} was cancelled.", "Try again.")
-        told = await asyncio.to_thread(lambda: [_base64(found[place]) for place in range(len(streams))])
-        answer = {"created": int(time.time()), "output_format": "png", "size": size_of(info)}
-        return Response(
-            msgspec.json.encode({**answer, "data": [{"b64_json": one} for one in told]}), media_type="application/json"
-        )
+        return WholeAnswer(lambda: _whole(streams, generations.end, size_of(info)))
 
-    def _begun(asked: Images) -> tuple[ModelInfo, list[ChunkStream]]:
-        """A stream for each picture; none is left where one cannot begin."""
+    def _drawing(asked: Images) -> ModelInfo:
+        """The model that is asked, which draws pictures of that size."""
         info = backend.models.get(asked.model)
         if not info.draws:
             names = [each.name for each in backend.models.list() if each.draws][:5]
@@ -100,25 +96,17 @@ def image_routes(backend: Backend, settings: Settings, generations: Generations,
             raise OptionError(f"{info.ref} ({info.task}) draws no pictures.", hint)
         if asked.size not in (None, "auto", size_of(info)):
             raise OptionError(f"size is {asked.size[:40]!r}; {info.ref} draws {size_of(info)}.", '"size": "auto"')
-        taken, streams = 0, []
-        try:
-            for place in range(asked.n or 1):
-                generations.reserve()
-                taken += 1
-                request = GenerateRequest(
-                    model=asked.model,
-                    data=asked.prompt,
-                    params=asked.params(place),
-                    timeout=settings.generation_seconds or None,
-                )
-                streams.append(backend.generate(request))
-        except BaseException:
-            for stream in streams:
-                stream.close()
-            for _ in range(taken):
-                generations.give_back()
-            raise
-        return info, streams
+        return info
+
+    def _begin(asked: Images, place: int) -> ChunkStream:
+        return backend.generate(
+            GenerateRequest(
+                model=asked.model,
+                data=asked.prompt,
+                params=asked.params(place),
+                timeout=settings.generation_seconds or None,
+            )
+        )
 
     return [Route("/v1/images/generations", images, methods=["POST"])]
 
@@ -146,6 +134,18 @@ def _check(asked: Images, settings: Settings) -> None:
         raise OptionError("Pictures come whole, not as a stream.", "Leave out stream.")
     if asked.steps is not None and settings.max_steps and asked.steps > settings.max_steps:
         raise Refused(f"steps {asked.steps:,} is more than this service takes.", f"steps: {settings.max_steps}")
+
+
+async def _whole(streams: Sequence[ChunkStream], ended: Callable[[str, int], None], size: str) -> bytes:
+    """All pictures, once they are there."""
+    found: dict[int, Any] = {}
+    async for place, chunk in Answering(streams, ended, len(streams)).chunks():
+        found[place] = chunk.delta if chunk.delta is not None else found.get(place)
+    if any(one is None for one in found.values()):
+        raise GenerationEnded(f"A picture of {streams[0].model} was cancelled.", "Try again.")
+    told = await asyncio.to_thread(lambda: [_base64(found[place]) for place in range(len(streams))])
+    answer = {"created": int(time.time()), "output_format": "png", "size": size}
+    return msgspec.json.encode({**answer, "data": [{"b64_json": one} for one in told]})
 
 
 def _base64(pixels: Any) -> str:

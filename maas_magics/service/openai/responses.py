@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
 from maas_magics.api.errors import MaasError
 from maas_magics.api.stream import Chunk
-from maas_magics.service.generations import ALIVE
+from maas_magics.service.generation import ALIVE
 from maas_magics.service.messages import Message, Receive, Send, until_gone
-from maas_magics.service.openai.texts import CALLED, Answering, Form, end_of, gathered, parts_of
+from maas_magics.service.openai.texts import CALLED, Answering, Form, end_of, parts_of
 from maas_magics.service.openai.tools import Held, Tools
 
 GONE = 499
@@ -20,24 +20,21 @@ GONE = 499
 
 
 class WholeAnswer(Response):
-    """All answers at once.
+    """An answer that is made while its client waits.
 
     Parameters
     ----------
-    form, answering
-    before : sequence of str
-        What stands before each answer.
-    tools : Tools or None
-        Functions that may be called.
+    make : callable
+        Begins to make it; cancelled where its client hangs up.
     """
 
-    def __init__(self, form: Form, answering: Answering, before: Sequence[str], tools: Tools | None = None) -> None:
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
         super().__init__(media_type="application/json")
-        self._asked = form, answering, before, tools
+        self._make = make
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """Send them."""
-        making, gone = asyncio.ensure_future(gathered(*self._asked)), asyncio.ensure_future(until_gone(receive))
+        """Send it."""
+        making, gone = asyncio.ensure_future(self._make()), asyncio.ensure_future(until_gone(receive))
         try:
             await asyncio.wait({making, gone}, return_when=asyncio.FIRST_COMPLETED)
             found = await making if making.done() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from maas_magics.service.gate import Visit
 from maas_magics.service.generations import Generations
 from maas_magics.service.openai.bodies import Chat, Completion, Embeddings, Sampled, decoded, read
 from maas_magics.service.openai.responses import EventStream, WholeAnswer
-from maas_magics.service.openai.texts import Answering, Form, usage_of
+from maas_magics.service.openai.texts import Answering, Form, gathered, usage_of
 from maas_magics.service.settings import Settings
 from maas_magics.service.threads import RowThreads
 
@@ -64,32 +65,19 @@ def openai_routes(
         form = Form.of(isinstance(asked, Chat), asked.model)
         tools = asked.functions if isinstance(asked, Chat) else None
         if not asked.stream:
-            return WholeAnswer(form, answering, before, tools)
+            return WholeAnswer(lambda: gathered(form, answering, before, tools))
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return EventStream(form, answering, before, usage, lambda error: answers.refusal(visit, error)[2], tools)
 
     async def _begun(visit: Visit, asked: Sampled, data: list[Any]) -> Sequence[ChunkStream]:
         """A stream for each answer; none is left where one cannot begin."""
-        wanted = [(one, asked.params(place)) for one in data for place in range(asked.choices)]
         priority = generations.priority(visit, asked.waits)
-        letters = sum(map(len, map(str, data)))
-        taken, expected, streams = 0, list[float](), list[ChunkStream]()
-        try:
-            for _ in wanted:
-                generations.reserve()
-                taken += 1
-            expected = generations.allow(visit, letters, len(wanted), asked.most)
-            for one, params in wanted:
-                stream = await rows.run(_begin, asked, one, params, priority)
-                streams.append(generations.metered(visit, stream, expected.pop()))
-        except BaseException:
-            for stream in streams:
-                stream.close()
-            for _ in range(taken):
-                generations.give_back()
-            generations.refund(visit, sum(expected))
-            raise
-        return streams
+        begins = [
+            partial(rows.run, _begin, asked, one, asked.params(place), priority)
+            for one in data
+            for place in range(asked.choices)
+        ]
+        return await generations.several(visit, sum(map(len, map(str, data))), asked.most, begins)
 
     def _begin(asked: Sampled, data: Any, params: dict[str, Any], priority: Priority) -> ChunkStream:
         info = backend.models.get(asked.model)
