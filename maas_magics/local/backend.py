@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
-import queue
 import threading
 import time
 import uuid
+import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -40,6 +41,21 @@ R = TypeVar("R")
 
 PATIENCE = 10.0
 """Seconds that the end of a process waits for a training to keep its state."""
+
+
+_TRAINING: weakref.WeakSet[LocalBackend] = weakref.WeakSet()
+"""Those that have trained, for the end of the process; one that no one needs any longer is not kept for it."""
+
+
+def _leave() -> None:
+    for backend in list(_TRAINING):
+        backend.leave()
+
+
+@cache
+def _leaves_at_exit() -> None:
+    """Have the end of the process wait for trainings: asked at the first, so that it comes before torch's own end."""
+    atexit.register(_leave)
 
 
 class LocalBackend:
@@ -72,8 +88,7 @@ class LocalBackend:
         self.data: Uploads = Uploads(self.models.work / "data")
         self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)
         self._jobs: dict[str, LocalJob[Any]] = {}
-        self._queue: queue.SimpleQueue[tuple[LocalJob[Any], Request[Any]] | None] = queue.SimpleQueue()
-        self._leaving = False
+        self._queue: deque[tuple[LocalJob[Any], Request[Any]]] = deque()
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()
         self._owner = this_process()
@@ -106,30 +121,41 @@ class LocalBackend:
             threading.Thread(target=self._run, args=(job, request), name=f"maas-magics-{info.id}", daemon=True).start()
             return job
         self.trainings.begin(info.id, request, earlier)
-        job = LocalJob(info, self._journal, again=lambda: self._queue.put((job, request)))
+        job = LocalJob(info, self._journal, again=lambda: self._queued(job, request))
+        self._jobs[info.id] = job
+        self._queued(job, request)
+        return job
+
+    def _queued(self, job: LocalJob[Any], request: Request[Any]) -> None:
+        """Put a training behind those that run, in a thread that is there for as long as there are some."""
         with self._lock:
-            self._jobs[info.id] = job
-            self._queue.put((job, request))
+            self._queue.append((job, request))
+            _TRAINING.add(self)
+            _leaves_at_exit()
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="maas-magics-worker", daemon=True)
                 self._worker.start()
-                atexit.register(self._leave)
-        return job
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None and not self._leaving:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._worker = None
+                    return
+                item = self._queue.popleft()
             self._run(*item)
-            del item  # while this waits for the next, no one is to hold the rows of the last
+            del item  # no one is to hold the rows of the last
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Have a training keep its state before the process ends, which torch's threads would not survive else."""
-        self._leaving = True
+        with self._lock:
+            self._queue.clear()
+            worker = self._worker
         for job in list(self._jobs.values()):
             if not job.done:
                 job.suspend()
-        self._queue.put(None)
-        if self._worker is not None:
-            self._worker.join(PATIENCE)
+        if worker is not None:
+            worker.join(PATIENCE)
 
     def _run(self, job: LocalJob[Any], request: Request[Any]) -> None:
         folder = self.trainings.folder(job.id) if isinstance(request, TrainRequest) else None

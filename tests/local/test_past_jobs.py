@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -224,3 +225,20 @@ def test_what_was_told_is_written_down_before_the_state_that_comes_of_it(
     job.run(lambda: tasks.run(request, context))
     job.result(60)
     assert len(seen) > 2 and all(told == done for told, done in seen)
+
+
+def test_a_backend_that_no_one_needs_is_gone(tmp_path: Path) -> None:
+    """With the models that it has open: each store that a notebook was connected to would keep its own else."""
+    backend = LocalBackend(str(tmp_path))
+    x = np.arange(40, dtype=np.float32)[:, None]
+    request = TrainRequest(name="m", data=(x, x[:, 0] * 2), model="linear", epochs=1)
+    backend.submit(request).result(60)
+    backend.submit(request).result(60)
+    backend.predict(PredictRequest(model="m", data=x))
+    threads = [each for each in threading.enumerate() if each.name == "maas-magics-worker"]
+    gone = weakref.ref(backend), weakref.ref(backend.loader)
+    del backend
+    for each in threads:
+        each.join(60)
+    gc.collect()
+    assert [one() for one in gone] == [None, None]
