@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         logs,
         models,
         predict,
+        pull,
+        push,
         remove,
         run,
         search,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         show,
         status,
         stop,
+        sync,
         train,
     )
 
@@ -58,6 +61,8 @@ __all__ = [
     "logs",
     "models",
     "predict",
+    "pull",
+    "push",
     "remove",
     "run",
     "search",
@@ -65,6 +70,7 @@ __all__ = [
     "show",
     "status",
     "stop",
+    "sync",
     "train",
     "unload_ipython_extension",
 ]

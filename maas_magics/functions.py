@@ -18,10 +18,13 @@ from maas_magics.api.requests import (
     GenerateRequest,
     ImportRequest,
     PredictRequest,
+    PullRequest,
+    PushRequest,
     Request,
+    SyncRequest,
     TrainRequest,
 )
-from maas_magics.api.results import Artifact, Metrics, ModelInfo, TrainedModel
+from maas_magics.api.results import Artifact, Copied, Metrics, ModelInfo, TrainedModel
 from maas_magics.api.search import SearchRequest, SearchResult
 from maas_magics.api.specs import CallSpec
 from maas_magics.api.stream import ChunkStream
@@ -366,6 +369,61 @@ def import_model(
     rows = sample if data is None else data
     request = ImportRequest(path=path, name=name, kind=kind, column=column, data=rows, target=target)
     return current().run(request)  # type: ignore[return-value]
+
+
+@declared
+def push(model: str, url: str) -> Copied:
+    """Send a version to a place elsewhere, file by file, its manifest last; what arrived is not sent twice.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    url : str
+        ``s3://bucket/prefix``, any other URL of fsspec, or a folder.
+
+    Returns
+    -------
+    Copied
+        What was sent, and where it is.
+    """
+    return current().run(PushRequest(model=model, url=url))  # type: ignore[return-value]
+
+
+@declared
+def pull(url: str, name: str | None = None) -> Copied:
+    """Fetch a version from a place elsewhere, checked by the digests of its manifest.
+
+    Parameters
+    ----------
+    url : str
+        Of a version, of a model, of which the newest version is taken, or of a place with one model.
+    name : str, optional
+        What it is to be called here; as there by default.
+
+    Returns
+    -------
+    Copied
+        What was fetched, and what it is called.
+    """
+    return current().run(PullRequest(url=url, name=name))  # type: ignore[return-value]
+
+
+@declared
+def sync(url: str) -> Copied:
+    """Send what a place elsewhere lacks, and fetch what is missing here.
+
+    Parameters
+    ----------
+    url : str
+        ``s3://bucket/prefix``, any other URL of fsspec, or a folder.
+
+    Returns
+    -------
+    Copied
+        What was copied.
+    """
+    return current().run(SyncRequest(url=url))  # type: ignore[return-value]
 
 
 @declared

@@ -86,6 +86,7 @@ CORE = (
         "serialization",
         "training",
         "deserialization",
+        "copying",
         "dispatch",
     ),
 )

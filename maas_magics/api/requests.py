@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from maas_magics.api.options import attributes, option
-from maas_magics.api.results import Artifact, Metrics, ModelInfo, Prediction, TrainedModel
+from maas_magics.api.results import Artifact, Copied, Metrics, ModelInfo, Prediction, TrainedModel
 from maas_magics.api.specs import (
     SPECS,
     BudgetSpec,
@@ -258,6 +258,48 @@ class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
     target: Annotated[
         Any, option("column with the answers", "COLUMN", "--target", "-t", offer="columns", listed=True)
     ] = None
+
+
+class PushRequest(Request[Copied], frozen=True, kw_only=True):
+    """Send a version to a place elsewhere, which is laid out as a store.
+
+    Attributes
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    url : str
+        ``s3://bucket/prefix``, any other URL of fsspec, or a folder.
+    """
+
+    model: Model
+    url: Annotated[str, option("s3://BUCKET/PREFIX, another URL, or a folder", "URL", "url")]
+
+
+class PullRequest(Request[Copied], frozen=True, kw_only=True):
+    """Fetch a version from a place elsewhere.
+
+    Attributes
+    ----------
+    url : str
+        Of a version, of a model, of which the newest version is taken, or of a place with one model.
+    name : str or None
+        What it is to be called here; as there when None.
+    """
+
+    url: Annotated[str, option("address of a version, or of a model", "URL", "url")]
+    name: Annotated[str | None, option("name of the model here", "NAME", "--as", offer="models")] = None
+
+
+class SyncRequest(Request[Copied], frozen=True, kw_only=True):
+    """Send what a place elsewhere lacks, and fetch what is missing here.
+
+    Attributes
+    ----------
+    url : str
+        ``s3://bucket/prefix``, any other URL of fsspec, or a folder.
+    """
+
+    url: Annotated[str, option("s3://BUCKET/PREFIX, another URL, or a folder", "URL", "url")]
 
 
 class PredictRequest(Request[Prediction], frozen=True, kw_only=True):

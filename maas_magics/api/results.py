@@ -149,6 +149,35 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         return f"<ModelInfo {' · '.join(parts)}{f' · takes {takes}' if takes else ''}>"
 
 
+class Copied(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions that were copied between two stores.
+
+    Attributes
+    ----------
+    pushed : tuple of str
+        Addresses of those that were sent, whole or in part.
+    pulled : tuple of str
+        ``NAME:VERSION`` of those that were fetched.
+    files : int
+        Files that were copied; none where all was there.
+    there, here : tuple of str
+        Where the version is now that was named.
+    """
+
+    pushed: tuple[str, ...] = ()
+    pulled: tuple[str, ...] = ()
+    files: int = 0
+    there: tuple[str, ...] = ()
+    here: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line: what was copied, or that all was there."""
+        told = [f"sent {one}" for one in self.pushed] + [f"fetched {one}" for one in self.pulled]
+        if not told:
+            told = [f"all was there{': ' if self.there + self.here else ''}{', '.join(self.there + self.here)}"]
+        return f"<Copied {' · '.join(told)} · {self.files} file{'' if self.files == 1 else 's'}>"
+
+
 class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A published version and how its training went.
 

@@ -16,10 +16,13 @@ from maas_magics.api.requests import (
     ExportRequest,
     ImportRequest,
     PredictRequest,
+    PullRequest,
+    PushRequest,
     Request,
+    SyncRequest,
     TrainRequest,
 )
-from maas_magics.api.results import Artifact, Metrics, ModelInfo, Prediction, TrainedModel
+from maas_magics.api.results import Artifact, Copied, Metrics, ModelInfo, Prediction, TrainedModel
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -88,6 +91,30 @@ VERBS = {
             run="maas_magics.core.importers.folder:import_model",
             summary="Make a model of an ONNX file, or of a Hugging Face folder with its head, without a training.",
             example="%maas import ./sentiment --as mood\n%maas import fruit.onnx --as fruit --sample df --target kind",
+        ),
+        Verb(
+            name="push",
+            request=PushRequest,
+            result=Copied,
+            run="maas_magics.core.copying:push",
+            summary="Send a version to a bucket or a folder elsewhere; what arrived is not sent twice.",
+            example="%maas push penguins s3://bucket/prefix",
+        ),
+        Verb(
+            name="pull",
+            request=PullRequest,
+            result=Copied,
+            run="maas_magics.core.copying:pull",
+            summary="Fetch a version from a bucket or a folder elsewhere, checked by its digests.",
+            example="%maas pull s3://bucket/prefix/models/penguins --as birds",
+        ),
+        Verb(
+            name="sync",
+            request=SyncRequest,
+            result=Copied,
+            run="maas_magics.core.copying:sync",
+            summary="Send what a bucket or a folder lacks, and fetch what is missing here.",
+            example="%maas sync s3://bucket/prefix",
         ),
         Verb(
             name="predict",

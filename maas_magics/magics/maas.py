@@ -38,6 +38,9 @@ NEWEST = 50
 """Jobs that are listed at most, besides those that continue and the sweeps."""
 
 
+Run = Callable[[Magic, dict[str, Any]], Any]
+
+
 def _id(names: Names, word: str) -> str:
     """Id of a job or name of a model: as it stands, or of the job that a variable holds."""
     found = getattr(names.held(word), "info", None)
@@ -216,6 +219,15 @@ def _import(magic: Magic, values: dict[str, Any]) -> Any:
     return magic.session.run(ImportRequest(**values))
 
 
+def _copying(name: str) -> Command:
+    verb = VERBS[name]
+    return Command(f"maas {name}", verb.summary, options_of(verb.request), example=verb.example)
+
+
+def _copy(name: str) -> Run:
+    return lambda magic, values: magic.session.run(VERBS[name].request(**values))
+
+
 def _search(magic: Magic, values: dict[str, Any]) -> Any:
     rows = [values.pop("rows")] if "rows" in values else []
     data = [*rows, *values.pop("data", [])]
@@ -244,8 +256,6 @@ def _when(seconds: float) -> str:
 ROWS = MagicOption(("rows",), "the rows that are searched", Names.rows, "DATA", many="?", offer=offers.tables)
 SEARCH = (*(replace(option, required=False) for option in options_of(SearchRequest)), ROWS)
 """The rows behind the query, or as ``--data``."""
-
-Run = Callable[[Magic, dict[str, Any]], Any]
 
 
 class Word(Protocol):
@@ -314,6 +324,7 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             ),
             _import,
         ),
+        *((_copying(name), _copy(name)) for name in ("push", "pull", "sync")),
         (
             Command(
                 "maas search",
