@@ -15,6 +15,7 @@ from maas_magics.core.exporters.text.graph import write_decoder
 from maas_magics.core.runtimes.text.kept import BLOCK, Kept
 from maas_magics.core.runtimes.text.onnx_engine import OnnxEngine
 from maas_magics.core.runtimes.text.pages import zeros
+from maas_magics.core.runtimes.text.room import SLOTS, room_for
 from maas_magics.core.runtimes.text.session import PART, TextSession
 from maas_magics.core.runtimes.text.torch_engine import TorchEngine
 
@@ -33,11 +34,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(request: Any, exported: Path) -> Any:
     """Makes a session of two slots that may take some bytes."""
 
-    def of(memory: int = 0, slots: int = 2) -> TextSession:
+    def of(memory: int = 0, sparing: bool = True, slots: int = 2) -> TextSession:
         if request.param == "torch":
-            return TextSession(feature(LENGTH), TorchEngine(decoder(LENGTH), slots, LENGTH), 0, memory)
+            return TextSession(feature(LENGTH), TorchEngine(decoder(LENGTH), slots, LENGTH, sparing), 0, memory)
         engine = OnnxEngine(exported)
-        engine.allocate(slots, LENGTH)
+        engine.allocate(slots, LENGTH, sparing)
         return TextSession(feature(LENGTH), engine, 0, memory)
 
     return of
@@ -98,8 +99,8 @@ def test_texts_of_before_stay_within_the_memory_whatever_is_asked(made: Any) -> 
     texts = [*PROMPTS, *(prompt[:90] for prompt in PROMPTS[:3])]
     wanted |= {prompt: answered(made(), [prompt], 4)[0] for prompt in texts[len(PROMPTS) :]}
     token = made()._engine.token_bytes
-    for memory in (0, 300 * token, 420 * token, 10**7):
-        session = made(memory)
+    for memory, sparing in ((0, True), (300 * token, True), (600 * token, False), (700 * token, True), (10**7, False)):
+        session = made(memory, sparing)
         kept = 0
         for _ in range(25):
             several = draw.sample(texts, draw.choice((1, 2)))
@@ -107,7 +108,7 @@ def test_texts_of_before_stay_within_the_memory_whatever_is_asked(made: Any) -> 
             over = session._past.used + session._engine.touched * token
             assert session._past.used == 0 or over <= memory
             kept = max(kept, session._past.used)
-        assert (kept > 0) == (memory > 400 * token)
+        assert (kept > 0) == (memory > 600 * token)
 
 
 def test_what_was_not_read_of_a_prompt_is_not_kept(made: Any) -> None:
@@ -190,8 +191,14 @@ def test_a_text_that_goes_on_has_its_end_once() -> None:
 
 
 def test_pages_are_zeros_that_may_be_written_to() -> None:
-    there = zeros((2, 3, 5))
-    assert there.shape == (2, 3, 5) and there.dtype == np.float32 and not there.any()
-    there[1] = 2
-    assert there.sum() == 30
-    assert zeros((0, 3)).shape == (0, 3)
+    for sparing in (True, False):
+        there = zeros((2, 3, 5), sparing)
+        assert there.shape == (2, 3, 5) and there.dtype == np.float32 and not there.any()
+        there[1] = 2
+        assert there.sum() == 30
+        assert zeros((0, 3), sparing).shape == (0, 3)
+
+
+def test_beyond_the_usual_slots_half_of_the_memory_is_for_texts_of_before() -> None:
+    assert room_for("m:1", 10, 100, 8 * 1_000) == (SLOTS, 100)
+    assert room_for("m:1", 10, 100, 12 * 1_000) == (SLOTS + 2, 100)

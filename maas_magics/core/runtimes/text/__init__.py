@@ -9,7 +9,7 @@ from maas_magics.api.errors import ModelError, OptionError
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.runtimes import RUNTIMES
 from maas_magics.core.runtimes.text.onnx_engine import OnnxEngine, decodes
-from maas_magics.core.runtimes.text.room import LENGTH, MEMORY, room_for
+from maas_magics.core.runtimes.text.room import LENGTH, MEMORY, Room, room_for
 from maas_magics.core.runtimes.text.session import TextSession
 from maas_magics.core.store.manifest import PREPROCESS, check_files, read_processor
 
@@ -81,7 +81,8 @@ class TextRuntime:
     def _by_onnx(self, file: Path, ref: str, feature: ProseFeature, shared: bool) -> TextSession:
         made = OnnxEngine(file, shared)
         longest = min(made.positions, max(feature.block, LENGTH))
-        made.allocate(*room_for(ref, made.token_bytes, longest, self.kv_memory))
+        room = room_for(ref, made.token_bytes, longest, self.kv_memory)
+        made.allocate(*room, self._sparing(room, made.token_bytes))
         return TextSession(feature, made, longest, self.memory)
 
     def _by_torch(self, folder: Path, ref: str, feature: ProseFeature) -> TextSession:
@@ -92,8 +93,13 @@ class TextRuntime:
         if decoder is None:
             raise ModelError(f"{ref} holds no network that writes texts.", "")
         longest = min(decoder.config.positions, max(feature.block, LENGTH))
-        room = room_for(ref, TorchEngine.bytes_of_token(decoder), longest, self.kv_memory)
-        return TextSession(feature, TorchEngine(decoder, *room), longest, self.memory)
+        token = TorchEngine.bytes_of_token(decoder)
+        room = room_for(ref, token, longest, self.kv_memory)
+        return TextSession(feature, TorchEngine(decoder, *room, self._sparing(room, token)), longest, self.memory)
+
+    def _sparing(self, room: Room, token: int) -> bool:
+        """Whether full slots would leave less than a quarter of the memory for texts of before."""
+        return 4 * room.slots * room.length * token > 3 * self.memory
 
 
 RUNTIMES.register("text")(TextRuntime)

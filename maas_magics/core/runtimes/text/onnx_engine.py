@@ -46,7 +46,7 @@ class OnnxEngine:
         """Tokens that a text may have."""
         self.allocate(1, 1)
 
-    def allocate(self, slots: int, length: int) -> None:
+    def allocate(self, slots: int, length: int, sparing: bool = False) -> None:
         """Take memory for keys and values; what was in it is gone.
 
         Parameters
@@ -55,14 +55,17 @@ class OnnxEngine:
             Texts at a time.
         length : int
             Tokens of each, at most.
+        sparing : bool
+            Whether memory is taken for each token where it is read, in small pages, which take a few percent longer.
         """
         self.slots, self.length = slots, length
         # Zeros: what is not read yet has no weight, and 0 times what happens to be in memory may be no number.
-        self._cache = [zeros((slots, self._heads, length, self._head)) for _ in self._pasts]
+        self._cache = [zeros((slots, self._heads, length, self._head), sparing) for _ in self._pasts]
         self._rows = list(range(slots))
         """Where in the cache each slot is."""
-        self._touched = [0] * slots
+        self._filled = [0] * slots
         """Tokens of each row of the cache that were ever written to."""
+        self._sparing = sparing
         self._bound: dict[tuple[int, int], Any] = {}
 
     def read(self, slot: int, ids: Sequence[int], start: int) -> Array:
@@ -78,7 +81,7 @@ class OnnxEngine:
             Place of the first of them; those before it were read.
         """
         mask = np.ones((1, start + len(ids)), np.int64)
-        self._touch(self._rows[slot], start + len(ids))
+        self._fill(self._rows[slot], start + len(ids))
         found: Array = self._run(self._rows[slot], np.array([ids], np.int64), mask)[0, -1].copy()
         return found
 
@@ -92,7 +95,7 @@ class OnnxEngine:
         """
         first = self._side_by_side(slots)
         for slot, place in zip(slots, places, strict=True):
-            self._touch(self._rows[slot], place + 1)
+            self._fill(self._rows[slot], place + 1)
         order = np.argsort([self._rows[slot] for slot in slots])
         at = np.array(places)[order]
         mask = (np.arange(at.max() + 1)[None] <= at[:, None]).astype(np.int64)
@@ -112,14 +115,14 @@ class OnnxEngine:
             How many.
         """
         one, other = self._rows[source], self._rows[slot]
-        self._touch(other, tokens)
+        self._fill(other, tokens)
         for each in self._cache:
             each[other, :, :tokens] = each[one, :, :tokens]
 
     @property
     def touched(self) -> int:
         """Tokens whose keys and values take memory."""
-        return sum(self._touched)
+        return sum(self._filled) if self._sparing else self.slots * self.length
 
     def save(self, slot: int, start: int, end: int) -> Array:
         """A copy of the keys and values of some tokens of a text.
@@ -149,12 +152,12 @@ class OnnxEngine:
             Which of its tokens are wanted: from the one to before the other.
         """
         row = self._rows[slot]
-        self._touch(row, start + end)
+        self._fill(row, start + end)
         for each, one in zip(self._cache, data, strict=True):
             each[row, :, start + skip : start + end] = one[:, skip:end]
 
-    def _touch(self, row: int, tokens: int) -> None:
-        self._touched[row] = max(self._touched[row], tokens)
+    def _fill(self, row: int, tokens: int) -> None:
+        self._filled[row] = max(self._filled[row], tokens)
 
     def _side_by_side(self, slots: Sequence[int]) -> int:
         """Move texts so that some stand next to each other; the row of the first of them."""
@@ -163,7 +166,7 @@ class OnnxEngine:
         first = max(range(self.slots - size + 1), key=lambda at: (len(wanted & set(range(at, at + size))), -at))
         inside = set(range(first, first + size))
         for here, there in zip(sorted(wanted - inside), sorted(inside - wanted), strict=True):
-            end = self._touched[here] = self._touched[there] = max(self._touched[here], self._touched[there])
+            end = self._filled[here] = self._filled[there] = max(self._filled[here], self._filled[there])
             for each in self._cache:
                 each[[here, there], :, :end] = each[[there, here], :, :end]
             one, other = self._rows.index(here), self._rows.index(there)

@@ -1,4 +1,4 @@
-"""Memory that is taken from the system page by page, where it is written to."""
+"""Zeros: in large pages, which are quicker to look up, or in small ones, of which only what is written to is taken."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import numpy as np
 from maas_magics.core.data.arrow import Array
 
 
-def zeros(shape: tuple[int, ...], dtype: type = np.float32) -> Array:
-    """An array of zeros of which only what is written to takes memory.
+def zeros(shape: tuple[int, ...], sparing: bool, dtype: type = np.float32) -> Array:
+    """An array of zeros.
 
     Parameters
     ----------
     shape : tuple of int
         Of the array.
+    sparing : bool
+        Whether only what is written to takes memory.
     dtype : type
         Of its numbers.
     """
+    if not sparing:
+        return np.zeros(shape, dtype)
     size = max(1, prod(shape) * np.dtype(dtype).itemsize)
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     held = mmap.mmap(-1, size, **private)

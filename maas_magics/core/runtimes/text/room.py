@@ -36,6 +36,8 @@ class Room(NamedTuple):
 def room_for(ref: str, token: int, longest: int, memory: int | None) -> Room:
     """Slots, and tokens of each: as many as leave room for the usual slots, then as many slots as the memory holds.
 
+    Of what is left beyond the usual slots, half is for more of them, the rest for texts of before.
+
     Parameters
     ----------
     ref : str
@@ -63,4 +65,4 @@ def room_for(ref: str, token: int, longest: int, memory: int | None) -> Room:
             f"kv-memory is {size(memory)}.",
             f"--kv-memory {-(-token * length // 10**6)}MB, or more",
         )
-    return Room(min(slots, MOST_SLOTS), length)
+    return Room(min(slots if slots < SLOTS else SLOTS + (slots - SLOTS) // 2, MOST_SLOTS), length)

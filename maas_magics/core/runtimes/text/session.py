@@ -192,7 +192,8 @@ class TextSession:
     @property
     def _spare(self) -> int:
         """Bytes for texts of before: what the slots have not taken, and will not in the next pass."""
-        return self._memory - (self._engine.touched + PART + self.slots) * self._engine.token_bytes
+        taken = min(self._engine.touched + PART + self.slots, self.slots * self.length)
+        return self._memory - taken * self._engine.token_bytes
 
     def _nearest(self, ids: Sequence[int]) -> tuple[int, int]:
         """The slot whose text begins most like a prompt, and how many tokens they share; all but one at most."""

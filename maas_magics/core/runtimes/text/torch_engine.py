@@ -24,26 +24,31 @@ class TorchEngine:
         Texts at a time.
     length : int
         Tokens of each, at most.
+    sparing : bool
+        Whether memory is taken for each token where it is read, in small pages, which take a few percent longer; on a
+        CPU alone.
     """
 
-    def __init__(self, decoder: Decoder, slots: int, length: int) -> None:
+    def __init__(self, decoder: Decoder, slots: int, length: int, sparing: bool = False) -> None:
         config = decoder.config
         self.slots, self.length = slots, length
         self._decoder, self._device = decoder, next(decoder.parameters()).device
         shape = (slots, config.groups, length, config.head)
         dtype = next(decoder.parameters()).dtype
 
+        self._sparing = sparing and self._device.type == "cpu"
+
         def made() -> Tensor:
             """Zeros: what is not read yet has no weight, and 0 times what happens to be in memory may be no number."""
-            if self._device.type != "cpu":
+            if not self._sparing:
                 return torch.zeros(shape, dtype=dtype, device=self._device)
-            return torch.from_numpy(zeros((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)).view(dtype)
+            return torch.from_numpy(zeros((*shape[:-1], shape[-1] * dtype.itemsize), True, np.uint8)).view(dtype)
 
         self._keys = [made() for _ in range(config.layers)]
         self._values = [made() for _ in range(config.layers)]
         self.token_bytes = self.bytes_of_token(decoder)
         """Bytes of a token's keys and values."""
-        self._touched = [0 if self._device.type == "cpu" else length] * slots
+        self._filled = [0] * slots
         """Tokens of each slot that were ever written to."""
 
     @staticmethod
@@ -66,7 +71,7 @@ class TorchEngine:
             Place of the first of them; those before it were read.
         """
         end = start + len(ids)
-        self._touch(slot, end)
+        self._fill(slot, end)
         places = torch.arange(start, end, device=self._device)[None]
         mask = None
         if start:
@@ -92,7 +97,7 @@ class TorchEngine:
         rows, at = torch.tensor(slots, device=self._device), torch.tensor(places, device=self._device)
         end = max(places) + 1
         for slot, place in zip(slots, places, strict=True):
-            self._touch(slot, place + 1)
+            self._fill(slot, place + 1)
         mask = (torch.arange(end, device=self._device)[None, :] <= at[:, None])[:, None, None]
         dense = list(slots) == list(range(len(slots)))
 
@@ -117,14 +122,14 @@ class TorchEngine:
         tokens : int
             How many.
         """
-        self._touch(slot, tokens)
+        self._fill(slot, tokens)
         for layer in (*self._keys, *self._values):
             layer[slot, :, :tokens] = layer[source, :, :tokens]
 
     @property
     def touched(self) -> int:
         """Tokens whose keys and values take memory."""
-        return sum(self._touched)
+        return sum(self._filled) if self._sparing else self.slots * self.length
 
     @torch.inference_mode()
     def save(self, slot: int, start: int, end: int) -> Tensor:
@@ -154,9 +159,9 @@ class TorchEngine:
         skip, end : int
             Which of its tokens are wanted: from the one to before the other.
         """
-        self._touch(slot, start + end)
+        self._fill(slot, start + end)
         for layer, one in zip((*self._keys, *self._values), data, strict=True):
             layer[slot, :, start + skip : start + end] = one[:, skip:end]
 
-    def _touch(self, slot: int, tokens: int) -> None:
-        self._touched[slot] = max(self._touched[slot], tokens)
+    def _fill(self, slot: int, tokens: int) -> None:
+        self._filled[slot] = max(self._filled[slot], tokens)
