@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,34 +13,60 @@ from maas_magics.core.networks.decoder import Decoder, DecoderConfig
 from maas_magics.core.networks.decoder_gpt2 import DecoderGPT2
 
 
+PART = 2**20
+"""Logits that are worked on at a time: as many as stay near the processor."""
+
+FEWEST = 256
+"""Tokens at a time at least, for products of a few rows are slow."""
+
+
 class Surprise(torch.autograd.Function):
     """Negative log likelihood of tokens, from hidden states; logits are made once, and turned into what is needed.
 
-    A softmax, a logarithm and a choice one after the other read and write them four times as often.
+    A softmax, a logarithm and a choice one after the other read and write them four times as often, and all of them
+    at once are more than a cache holds.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, output: Tensor, wanted: Tensor) -> Tensor:
         """Of each token, float32 (tokens,)."""
-        logits = hidden @ output.T
-        ctx.dtype = logits.dtype  # that of autocast, where it is on
-        shares = logits.float()
-        most = shares.amax(1, keepdim=True)
-        right = shares.gather(1, wanted[:, None])
-        shares.sub_(most).exp_()
-        total = shares.sum(1, keepdim=True)
-        ctx.save_for_backward(hidden, output, wanted, shares.div_(total))
-        return (total.log() + most - right)[:, 0]
+        kept, found = [], []
+        for part, right in zip(_parts(hidden, output), _parts(wanted, output), strict=True):
+            logits = part @ output.T
+            ctx.dtype = logits.dtype  # that of autocast, where it is on
+            shares = logits.float()
+            most = shares.amax(1, keepdim=True)
+            chosen = shares.gather(1, right[:, None])
+            shares.sub_(most).exp_()
+            total = shares.sum(1, keepdim=True)
+            kept.append(shares.div_(total))
+            found.append((total.log() + most - chosen)[:, 0])
+        ctx.save_for_backward(hidden, output, wanted, *kept)
+        return torch.cat(found)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None]:
         """Slopes of hidden states and of the last layer."""
-        hidden, output, wanted, shares = ctx.saved_tensors
-        made = shares * slopes[0][:, None]
-        made.scatter_add_(1, wanted[:, None], -slopes[0][:, None])
-        made = made.to(ctx.dtype)
-        of_hidden = (made @ output.to(ctx.dtype)).to(hidden.dtype)
-        return of_hidden, (made.T @ hidden.to(ctx.dtype)).to(output.dtype), None
+        hidden, output, wanted, *kept = ctx.saved_tensors
+        last = output.to(ctx.dtype)
+        of_hidden, of_output = [], None
+        each = (_parts(one, output) for one in (hidden, wanted, slopes[0]))
+        for part, right, slope, shares in zip(*each, kept, strict=True):
+            made = shares * slope[:, None]
+            made.scatter_add_(1, right[:, None], -slope[:, None])
+            made = made.to(ctx.dtype)
+            of_hidden.append((made @ last).to(hidden.dtype))
+            if of_output is None:
+                of_output = made.T @ part.to(ctx.dtype)
+            else:
+                of_output.addmm_(made.T, part.to(ctx.dtype))
+        assert of_output is not None
+        return torch.cat(of_hidden), of_output.to(output.dtype), None
+
+
+def _parts(x: Tensor, output: Tensor) -> Sequence[Tensor]:
+    """Tokens, as many at a time as make so many logits; all of them in a graph, whose compiler knows better."""
+    return (x,) if is_traced() else x.split(max(FEWEST, PART // len(output)))
 
 
 class NextToken(nn.Module):
