@@ -68,6 +68,23 @@ def test_integers_of_any_width_say_nearly_what_floats_say(tmp_path: Path, sizes:
     assert apart < (0.04 if bits == 8 else 0.3)
 
 
+def test_four_bits_are_of_those_layers_that_lose_little_by_them(tmp_path: Path) -> None:
+    import onnx
+
+    decoder = Decoder(
+        DecoderConfig(vocabulary=411, layers=1, positions=40, width=64, head=16, heads=4, groups=2, hidden=96)
+    ).eval()
+    write_decoder(decoder, tmp_path / "model.onnx")
+    write_with_integers(tmp_path / "model.onnx", tmp_path / "small.onnx", 4)
+    graph = onnx.load(tmp_path / "small.onnx", load_external_data=False).graph
+    bits = {
+        node.input[1]: attribute.i for node in graph.node for attribute in node.attribute if attribute.name == "bits"
+    }
+    fine = {name.removesuffix("_Q8").rpartition(".weight")[0].rpartition(".")[2] for name in bits if bits[name] == 8}
+    coarse = {name.removesuffix("_Q4").rpartition(".weight")[0].rpartition(".")[2] for name in bits if bits[name] == 4}
+    assert {"qkv", "down", "lm_head"} <= fine and coarse == {"output", "gate", "up"}
+
+
 def test_what_is_scored_is_the_export_that_is_named(store: Path) -> None:
     train()
     maas.export("verses")

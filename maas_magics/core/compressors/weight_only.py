@@ -22,6 +22,10 @@ BLOCK = 32
 LAST = "lm_head.weight"
 """Weight of the last layer of a graph that writes texts, which chooses the token: it keeps 8 bits."""
 
+FINER = tuple(f".{layer}.weight" for layer in ("qkv", "q", "k", "v", "down", "out"))
+"""Ends of names of weights there that keep 8 bits as well: those that lose most in 4, of attention and of what a layer
+adds last."""
+
 
 def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
     """Write a file whose products have weights of some bits; a sentence about what stayed as it was.
@@ -55,8 +59,9 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
     kept = [node.name for node in model.graph.node if node.name not in names]
     shared = _shared(model.graph) if last else []
     if bits < 8 and last:
-        model = _quantised(model, 8, [node.name for node in model.graph.node if node.name not in last])
-        model = _quantised(model, bits, [*kept, *last])
+        fine = {*last, *(node.name for node in products if node.input[1].endswith(FINER))}
+        model = _quantised(model, 8, [node.name for node in model.graph.node if node.name not in fine])
+        model = _quantised(model, bits, [*kept, *fine])
     else:
         model = _quantised(model, bits, kept)
     for node in model.graph.node:

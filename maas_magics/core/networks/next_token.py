@@ -12,7 +12,6 @@ from maas_magics.core.compat.tracing import is_traced
 from maas_magics.core.networks.decoder import Decoder, DecoderConfig
 from maas_magics.core.networks.decoder_gpt2 import DecoderGPT2
 
-
 PART = 2**20
 """Logits that are worked on at a time: as many as stay near the processor."""
 
@@ -66,7 +65,7 @@ class Surprise(torch.autograd.Function):
 
 def _parts(x: Tensor, output: Tensor) -> Sequence[Tensor]:
     """Tokens, as many at a time as make so many logits; all of them in a graph, whose compiler knows better."""
-    return (x,) if is_traced() else x.split(max(FEWEST, PART // len(output)))
+    return (x,) if is_traced() else torch.split(x, max(FEWEST, PART // len(output)))
 
 
 class NextToken(nn.Module):
