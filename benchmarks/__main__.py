@@ -34,6 +34,7 @@ NAMES = (
     "chatter",
     "generation",
     "decoding",
+    "gpt",
 )
 
 GATE = "gate"
@@ -47,6 +48,7 @@ OPTIONS = (
     "first",
     GATE,
     "generation",
+    "gpt",
     "ladder",
     "serving",
     "soak",

@@ -24,6 +24,7 @@ from maas_magics.core.features.chat import CHATML, rendered, turns
 from maas_magics.core.features.modalities.prose import ProseFeature
 from maas_magics.core.features.token_blocks import blocks_of
 from maas_magics.core.features.tokens import tokenizer
+from maas_magics.core.networks import next_token
 from maas_magics.core.networks.next_token import Surprise
 from maas_magics.core.runtimes.text.onnx_engine import OnnxEngine
 from maas_magics.core.runtimes.text.sampler import TextSampler
@@ -71,7 +72,10 @@ def test_a_folder_is_fine_tuned_and_then_writes_what_it_was_taught(
 # --- what a network learns ---
 
 
-def test_surprise_and_its_slopes_are_those_of_cross_entropy() -> None:
+@pytest.mark.parametrize("part", [1, 3, 2**20])
+def test_surprise_and_its_slopes_are_those_of_cross_entropy(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(next_token, "PART", 11 * part)
+    monkeypatch.setattr(next_token, "FEWEST", 1)
     torch.manual_seed(0)
     hidden, output = torch.randn(7, 5, requires_grad=True), torch.randn(11, 5, requires_grad=True)
     wanted, weights = torch.randint(0, 11, (7,)), torch.rand(7)
