@@ -104,13 +104,17 @@ def _optimised(file: Path, made: Path) -> Path:
 def _chosen(graph: Any, convolutional: bool) -> list[str]:
     """Names of the nodes that are quantised; empty where no weight is among what they take."""
     weights = {each.name for each in graph.initializer}
+    batched = {
+        each.name for each in graph.initializer if len(each.dims) != 2
+    }  # their channels are mistaken in products
     after: set[str] = set()
     found = []
     for node in graph.node:
         behind = any(name in after for name in node.input)
         takes = [name for name in node.input if name]
         if node.op_type in (*PRODUCTS, *CONVOLUTIONS):
-            if len(takes) > 1 and takes[1] in weights and takes[0] not in weights:
+            mistaken = node.op_type in PRODUCTS and len(takes) > 1 and takes[1] in batched
+            if len(takes) > 1 and takes[1] in weights and takes[0] not in weights and not mistaken:
                 found.append(node.name)
         elif (
             node.op_type in BETWEEN
