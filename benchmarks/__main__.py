@@ -35,6 +35,7 @@ NAMES = (
     "generation",
     "decoding",
     "gpt",
+    "compress",
 )
 
 GATE = "gate"
@@ -42,6 +43,7 @@ GATE = "gate"
 
 OPTIONS = (
     "chatter",
+    "compress",
     "decoding",
     "encoder",
     "finetune",

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import maas_magics as maas
+from maas_magics.api.errors import ExportError
 from maas_magics.api.signature import NUMPY, Signature
 from maas_magics.core.data.sources import open_source
 from maas_magics.core.exporters import exporters
@@ -140,7 +141,13 @@ def files(
                 pytest.importorskip("openvino")
             exporter = exporters.get(format)
             file = tmp_path_factory.mktemp("export") / exporter.file
-            found[case, format] = file, exporter.export(models(case)[0], file)
+            try:
+                found[case, format] = file, exporter.export(models(case)[0], file)
+            except ExportError as error:
+                if format != "openvino":
+                    raise
+                assert "with missing values" in error.message or "at random" in error.message
+                pytest.skip(error.message)  # it refuses what it would answer otherwise
         return found[case, format]
 
     return write

@@ -159,7 +159,7 @@ def compressed_to(
     lost = losses(model, before_answers, answers, trial.target)
     if doubt := judge(lost, most, metrics_of(model, before_answers, trial.target), metrics, variant):
         notify(doubt)
-    apart = task.difference(before_answers, answers)
+    apart = task.difference(*model.comparable(before_answers, answers))
     verification = msgspec.structs.replace(
         before.verification,
         rows=trial.rows,
