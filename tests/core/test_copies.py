@@ -37,9 +37,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         return
     memory = fsspec.filesystem("memory")
     memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
     there = tmp_path / "elsewhere"
     yield {"folder": str(there), "file": there.as_uri(), "memory": "memory://elsewhere"}[request.param]
     memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
 
 
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
