@@ -107,6 +107,8 @@ class Runs(Connection):
         out = getattr(request, "out", None)
         if out and "\0" in out:
             raise OptionError(f"{out!r} is not a path.", "--out FOLDER")
+        if out and self._remote and "://" in out:
+            raise OptionError("An export of a service is copied to this machine.", "--out FOLDER")
         if out and self._remote:
             request = msgspec.structs.replace(request, out=None)
         job: Job[R] = listen(request, self.backend.submit(request))

@@ -181,7 +181,7 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
         What the first of the usual metrics may lose on held-out rows by being compressed: 0.01 or ``"1%"``; of an
         error, such as the rmse, the share by which it may grow.
     out : str or None
-        Folder or file that gets a copy.
+        Folder, file or URL of fsspec that gets a copy.
     auto : bool
         Whether the sensible compressions are tried, and what has least of ``target`` is kept of those that lose no
         more than ``max_drop``.
@@ -206,7 +206,9 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
         option("make it smaller: int8, int8-static, int4, fp16, bf16, several as a+b", "HOW", offer="compressors"),
     ] = None
     max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
-    out: Annotated[str | None, option("folder or file that gets a copy", "PATH", "--out", "-o", offer="files")] = None
+    out: Annotated[
+        str | None, option("folder, file or URL that gets a copy", "PATH", "--out", "--to", "-o", offer="files")
+    ] = None
     auto: Annotated[bool, option("try the sensible compressions, keep the best within --max-drop")] = False
     target: Annotated[str, option("what the best one of --auto has least of: size or latency", "WHAT")] = "size"
 

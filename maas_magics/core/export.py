@@ -18,7 +18,9 @@ from maas_magics.core.exporters.export import export_to, report
 from maas_magics.core.exporters.frontier import tried
 from maas_magics.core.exporters.text.trial import keeps_texts
 from maas_magics.core.exporters.variant import PLAIN, compressed_to, format_of, judged_on, plain_export, variant_of
+from maas_magics.core.store.copies import send_folder
 from maas_magics.core.store.manifest import check_files
+from maas_magics.core.store.places import is_address
 from maas_magics.core.store.storage import REPORT, SAMPLE, staging
 
 TARGETS = ("size", "latency")
@@ -67,6 +69,8 @@ def export(request: ExportRequest, context: Context) -> Artifact:
             context.store.storage.add(name, version, f"exports/{format}", made)
     context.loader.forget(name, version)
     place = context.store.folder(name, version) / "exports" / artifact.variant
+    if request.out and is_address(request.out):
+        return msgspec.structs.replace(artifact, path=send_folder(place, request.out, REPORT))
     if request.out:
         place = deliver(place, exporter.file, Path(request.out).expanduser())
     return msgspec.structs.replace(artifact, path=str(place))

@@ -124,6 +124,30 @@ def pull(store: Store, url: str, name: str | None, check: Check) -> tuple[str, i
     return f"{called}:{version}", fetched
 
 
+def send_folder(folder: Path, url: str, last: str) -> str:
+    """Send the files of a folder to an address, one of them behind all others; what is there already is sent anew.
+
+    Parameters
+    ----------
+    folder : Path
+        Of an export.
+    url : str
+        Where its files go.
+    last : str
+        Name of the file that says that all are there.
+
+    Returns
+    -------
+    str
+        The address.
+    """
+    place = Place(url)
+    files = (path for path in folder.rglob("*") if path.is_file())
+    for file in sorted(files, key=lambda path: (path.name == last, path)):
+        place.put(file, file.relative_to(folder).as_posix())
+    return place.url
+
+
 def remote_versions(url: str) -> list[tuple[str, int, str]]:
     """Name, number and identity of every version at a place.
 

@@ -25,6 +25,17 @@ FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError,
 """What no other try changes."""
 
 
+def is_address(out: str) -> bool:
+    """Whether a place is named by a URL rather than as a folder or file of this machine.
+
+    Parameters
+    ----------
+    out : str
+        As the user named it.
+    """
+    return "://" in out
+
+
 class Place:
     """Files below a URL.
 
