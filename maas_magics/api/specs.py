@@ -23,6 +23,7 @@ SCHEDULES = (
     "one-cycle",
     "coslog4",
     "flat-cos",
+    "warm-cosine",
     "plateau",
     "ConstantLR",
     "CosineAnnealingLR",
@@ -310,9 +311,9 @@ class OptimizerSpec(Spec, frozen=True, kw_only=True):
     weight_decay : float or None
         The architecture's own when None.
     schedule : str or None
-        Learning-rate schedule: ``constant``, ``cosine``, ``linear``, ``one-cycle``, ``coslog4`` or ``flat-cos`` by the
-        share of the training done; ``plateau`` by the ``monitor``; or a class of ``torch.optim.lr_scheduler``, which
-        goes by epochs (``OneCycleLR`` and ``CyclicLR`` by steps).
+        Learning-rate schedule: ``constant``, ``cosine``, ``linear``, ``one-cycle``, ``coslog4``, ``flat-cos`` or
+        ``warm-cosine`` by the share of the training done; ``plateau`` by the ``monitor``; or a class of
+        ``torch.optim.lr_scheduler``, which goes by epochs (``OneCycleLR`` and ``CyclicLR`` by steps).
     schedule_params : dict of str to Any
         Arguments of ``plateau`` or of that class.
     warmup : float

@@ -70,7 +70,7 @@ def gpt(
 
 
 def recipe(rows: int, task: Task) -> Recipe:
-    """AdamW under one cycle, with the decay of a language model's optimizer; of few blocks small batches: more steps.
+    """AdamW after a short rise along a cosine, with a language model's decay; of few blocks small batches: more steps.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def recipe(rows: int, task: Task) -> Recipe:
         optimizer="AdamW",
         lr=3e-3 * math.sqrt(size / 32),
         weight_decay=0.1,
-        schedule="one-cycle",
+        schedule="warm-cosine",
         batch_size=size,
         epochs=10,
         optimizer_params={"betas": (0.9, 0.95)},

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 BLOCK = 16
 """Tokens of a block; the last one of a text may have fewer."""
+
+NEAR = 64
+"""Blocks behind one that begin alike which are looked at for a part of a block; the newest ones."""
 
 Key = tuple[int, tuple[int, ...]]
 """The block before it, 0 at the beginning of a text, and its own tokens."""
@@ -93,7 +96,7 @@ class Kept:
         for start in range(BLOCK * len(chain), len(ids), BLOCK):
             tokens = tuple(ids[start : start + BLOCK])
             before = chain[-1].number if chain else 0
-            near = [self._blocks[key] for key in self._next.get((before, tokens[0]), ())]
+            near = [self._blocks[key] for key in self._behind(before, tokens)]
             if longer := [block for block in near if block.key[1][: len(tokens)] == tokens]:
                 chain.append(longer[0])
                 break
@@ -116,13 +119,16 @@ class Kept:
             tokens = tuple(ids[at : at + BLOCK])
             block = self._blocks.get((before, tokens))
             if block is None or len(tokens) < BLOCK:
-                near = self._next.get((before, tokens[0]), ())
+                near = self._behind(before, tokens)
                 best = max(near, key=lambda key: _shared(key[1], tokens), default=None)
                 if best is not None:
                     yield self._blocks[best], _shared(best[1], tokens)
                 return
             yield block, BLOCK
             before, at = block.number, at + BLOCK
+
+    def _behind(self, before: int, tokens: tuple[int, ...]) -> list[Key]:
+        return list(islice(reversed(self._next.get((before, tokens[0]), {})), NEAR))
 
     def _want(self, chain: Sequence[Block]) -> None:
         """The beginning last, so that what follows it goes before it."""

@@ -23,7 +23,7 @@ BY_STEP = ("OneCycleLR", "CyclicLR")
 UNUSABLE = ("LRScheduler", "_LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler")
 """They are made of functions or of other schedulers."""
 
-RISING = ("one-cycle", "coslog4", "OneCycleLR")
+RISING = ("one-cycle", "coslog4", "warm-cosine", "OneCycleLR")
 """They begin low by themselves."""
 
 TORCH = sorted(

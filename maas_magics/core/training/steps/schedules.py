@@ -42,6 +42,13 @@ def flat_cos(t: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (max(1.0, 2 * t) - 1)))
 
 
+def warm_cosine(t: float) -> float:
+    """Up from 1/25 to 1 over the first 5 %, then down to 1/10 along half a cosine (as Brown et al., 2020)."""
+    if t < 0.05:
+        return 0.04 + 0.96 * t / 0.05
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (t - 0.05) / 0.95))
+
+
 SCHEDULES: dict[str, Schedule] = {
     "constant": constant,
     "cosine": cosine,
@@ -49,6 +56,7 @@ SCHEDULES: dict[str, Schedule] = {
     "one-cycle": one_cycle,
     "coslog4": coslog4,
     "flat-cos": flat_cos,
+    "warm-cosine": warm_cosine,
 }
 
 
