@@ -134,6 +134,8 @@ class Connection:
             with contextlib.suppress(ValueError):
                 token = "~/" + Path(token).expanduser().relative_to(Path.home()).as_posix()
         name = info.ref if ":" in ref or "@" in ref else info.name
+        if "@" in ref and (variant := backend.models.record(ref).variant):
+            name = f"{info.ref}@{variant}"  # not an alias, which names a version
         asked = [spec.datatype for spec in info.signature.inputs]
         steps = info.iterative and asked == ["BYTES"]  # a text that is continued, or drawn
         return Endpoint(model=name, url=backend.place, token=token, signature=info.signature, iterative=steps)

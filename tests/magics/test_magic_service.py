@@ -81,6 +81,9 @@ def test_what_serve_prints_works_when_it_is_pasted(
     told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert told.returncode == 0 and ("b'no'" in told.stdout or "b'yes'" in told.stdout), told.stderr
     assert cell("%serve m:1").infer.endswith("/v2/models/m/versions/1/infer")
+    variant = cell("%serve m@onnx")
+    told = subprocess.run(["bash", "-c", variant.curl], capture_output=True, text=True)
+    assert variant.model == "m:1@onnx" and '"model_version":"1@onnx"' in told.stdout
     cell("%serve m --stop")
     told = subprocess.run(["bash", "-c", endpoint.curl], capture_output=True, text=True)
     assert "is not loaded" in told.stdout
