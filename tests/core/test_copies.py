@@ -166,6 +166,10 @@ def test_what_arrives_otherwise_is_refused(trained: Store, tmp_path: Path) -> No
     manifest.write_text(manifest.read_text().replace('"weights.safetensors"', '"../../../escaped"'))
     with pytest.raises(StoreError, match="outside of the version"):
         maas.pull(str(there), "birds")
+    report = there / "models" / "m" / "1" / "exports" / "onnx" / "artifact.json"
+    report.write_text("[]")
+    with pytest.raises(StoreError, match="manifest cannot be read"):
+        maas.pull(str(there), "birds")
     manifest.write_text("{")
     with pytest.raises(StoreError, match="manifest cannot be read"):
         maas.pull(str(there), "birds")

@@ -19,7 +19,7 @@ def check_pickled(file: Path) -> None:
     file : Path
         As the user named it.
     """
-    kind = file.suffix.lower()
+    kind = "" if file.is_dir() else file.suffix.lower()
     if kind in OF_TORCH:
         raise ModelError(
             f"{file} may hold pickled objects, which run code where they are opened; none is opened here.",

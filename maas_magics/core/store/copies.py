@@ -235,12 +235,12 @@ def _whole(place: Place, path: str) -> list[int]:
 def _fetch(place: Place, there: str, manifest: bytes, parts: Path, check: Check) -> int:
     """Bring the files of a version into a folder, those that are not there yet; how many these were."""
     fetched = 0
-    known: dict[str, str] = dict(json.loads(manifest).get("files", {}))
+    known = _files(manifest)
     for variant in place.names(f"{there}/exports"):
         report = place.read(f"{there}/exports/{variant}/{REPORT}")
         if report is None:
             continue  # it is on its way there
-        files = json.loads(report).get("files", {})
+        files = _files(report)
         known |= {f"exports/{variant}/{name}": digest for name, digest in files.items()}
         _written(parts, f"exports/{variant}/{REPORT}").write_bytes(report)
     if not known:  # a version of before digests
@@ -296,14 +296,20 @@ def _walk(place: Place, there: str, path: str) -> Iterator[str]:
             yield from _walk(place, there, inner)
 
 
+def _files(written: bytes) -> dict[str, str]:
+    """Digests of files, by their paths, of a manifest or a report."""
+    try:
+        return {str(path): str(digest) for path, digest in json.loads(written).get("files", {}).items()}
+    except (ValueError, AttributeError):
+        raise StoreError("A manifest cannot be read.", "It is of no store of maas_magics, or is damaged.") from None
+
+
 def _digests(folder: Path) -> dict[str, str]:
     """Files of a version with their digests; reports of exports, which hold those of others, without."""
-    found: dict[str, str] = dict(json.loads((folder / MANIFEST).read_bytes()).get("files", {}))
+    found = _files((folder / MANIFEST).read_bytes())
     for report in sorted(folder.glob(f"exports/*/{REPORT}")):
         place = report.parent.relative_to(folder).as_posix()
-        found |= {
-            f"{place}/{name}": digest for name, digest in json.loads(report.read_bytes()).get("files", {}).items()
-        }
+        found |= {f"{place}/{name}": digest for name, digest in _files(report.read_bytes()).items()}
         found[f"{place}/{REPORT}"] = ""
     if not found:
         there = (path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, CLAIM))
