@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,8 @@ def test_a_file_that_takes_its_process_along_is_refused(
     train()
     code = f"""
 import os
+import subprocess
+import sys
 from maas_magics.core.exporters import exporters
 from maas_magics.core.exporters.safetensors import Safetensors
 class Deadly(Safetensors):
@@ -317,3 +321,20 @@ def test_a_version_removed_and_trained_anew_answers_anew(store: Path) -> None:
         train("net", data=X, target=sign * Y, epochs=30, model="linear")
         assert np.sign(maas.predict("net", X) * Y).mean() * sign > 0.5
         maas.remove("net")
+
+
+def test_an_onnx_file_is_opened_without_torch(store: Path) -> None:
+    train()
+    file = Path(maas.export("m").path) / "model.onnx"
+    code = (
+        "import sys; import numpy as np; from pathlib import Path\n"
+        "from maas_magics.core.exporters.by_task import exporter_of\n"
+        "from maas_magics.core.exporters import check, survey\n"
+        "from maas_magics.core.store.manifest import read_manifest, read_processor\n"
+        "version = Path(sys.argv[2]); read_processor(version)\n"
+        "exporter_of('onnx', read_manifest(version).answers).load(Path(sys.argv[1]), version, None)\n"
+        "print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(file), str(store / "models/m/1")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr

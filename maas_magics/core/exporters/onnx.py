@@ -21,9 +21,7 @@ from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.graphs.onnx_names import apart, clear, clear_graph, prefix
-from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
 from maas_magics.core.tasks.base import Task
-from maas_magics.core.tracing import suppress_torch_logging
 
 if TYPE_CHECKING:
     from maas_magics.core.graph_model import GraphModel
@@ -137,7 +135,9 @@ def core_of(model: Model) -> Any:
     import torch
 
     from maas_magics.core.graphs.capture import plain_attention, traced
+    from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
     from maas_magics.core.networks.modules import title_of
+    from maas_magics.core.tracing import suppress_torch_logging
 
     inputs, module = example(model), model.exported()
     names = [f"in{i}" for i in range(len(inputs))]
