@@ -76,6 +76,76 @@ def test_boosted_trees_answer_as_they_do(library: str, store: Path) -> None:
 
 
 @pytest.mark.usefixtures("converts")
+@pytest.mark.parametrize("library", ["sklearn", "xgboost", "lightgbm"])
+def test_truth_values_come_back_as_they_were_learnt(library: str, store: Path) -> None:
+    module = pytest.importorskip(library)
+    X, y = ROWS[["fare paid", "deck"]], np.asarray(KIND == "stays")
+    if library == "sklearn":
+        from sklearn.linear_model import LogisticRegression
+
+        fitted = LogisticRegression().fit(X, y)
+    else:
+        fitted = getattr(module, {"xgboost": "XGBClassifier", "lightgbm": "LGBMClassifier"}[library])(n_estimators=9)
+        fitted = fitted.fit(X, y)
+    maas.import_model(fitted, "m", sample=X)
+    found, wanted = maas.predict("m", X), np.asarray(fitted.predict(X))
+    assert found["prediction"].to_numpy().dtype == wanted.dtype and (found["prediction"] == wanted).all()
+    np.testing.assert_allclose(found.iloc[:, 1:], fitted.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.usefixtures("converts")
+@pytest.mark.parametrize("kind", ["forest", "tree", "boosted", "xgboost"])
+def test_trees_behind_steps_see_the_numbers_that_they_were_grown_on(kind: str, store: Path) -> None:
+    """Values on a grid lie on thresholds, where the last digit of a scaled number decides."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+    from sklearn.tree import DecisionTreeClassifier
+
+    if kind == "xgboost":
+        trees: Any = pytest.importorskip("xgboost").XGBClassifier(n_estimators=9)
+    else:
+        trees = {
+            "forest": RandomForestClassifier(20, random_state=0),
+            "tree": DecisionTreeClassifier(max_depth=5, random_state=0),
+            "boosted": GradientBoostingClassifier(n_estimators=9, random_state=0),
+        }[kind]
+    random = np.random.default_rng(1)
+    rows = pd.DataFrame({"a": random.integers(300, 500, 400) / 10, "b": random.integers(10, 99, 400) / 10})
+    rows["c"] = random.choice(["x", "y", "z"], 400)
+    rows.loc[::11, "a"] = np.nan
+    rows.loc[::13, "c"] = None
+    kinds = np.where(rows["a"].fillna(40) * rows["b"] + random.normal(0, 40, 400) > 220, 1, 0)
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["a", "b"]),
+            ("texts", make_pipeline(SimpleImputer(strategy="most_frequent"), OrdinalEncoder()), ["c"]),
+        ]
+    )
+    fitted = make_pipeline(columns, trees).fit(rows, kinds)
+    maas.import_model(fitted, "m", sample=rows)
+    found = maas.predict("m", rows)
+    assert (found["prediction"] == fitted.predict(rows)).all()
+    np.testing.assert_allclose(found.iloc[:, 1:], fitted.predict_proba(rows), atol=1e-4)
+    assert fitted.steps[-1][1] is trees and len(fitted.steps) == 2, "the user's own stays as it is"
+
+
+@pytest.mark.usefixtures("converts")
+def test_a_vote_of_estimators(store: Path) -> None:
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import GaussianNB
+
+    X = ROWS[["fare paid", "deck"]]
+    fitted = VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft").fit(X, KIND)
+    maas.import_model(fitted, "m", sample=X)
+    np.testing.assert_allclose(maas.predict("m", X).iloc[:, 1:], fitted.predict_proba(X), atol=1e-5)
+    assert fitted.flatten_transform
+
+
+@pytest.mark.usefixtures("converts")
 def test_what_cannot_be_taken_is_said(store: Path) -> None:
     from sklearn.preprocessing import StandardScaler
 

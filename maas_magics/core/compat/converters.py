@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 _LOCK = threading.Lock()
+
+IMPUTER = "SklearnSimpleImputer"
 
 
 @contextmanager
@@ -22,24 +25,45 @@ def converting(estimator: Any) -> Iterator[None]:
         What is converted: its boosters, wherever they are in it, have no names of columns meanwhile.
     """
     from skl2onnx.common import _container
+    from skl2onnx.common._registration import RegisteredConverter, _converter_pool
 
     with _LOCK:
-        plain = _container.make_node
-        boosters = [one.get_booster() for one in _inner(estimator, set()) if hasattr(one, "get_booster")]
+        plain, impute = _container.make_node, _converter_pool[IMPUTER]
+        boosters = [one.get_booster() for one in inner(estimator) if hasattr(one, "get_booster")]
         named = [(booster, booster.feature_names) for booster in boosters]
 
         def made(kind: str, inputs: Any, outputs: Any, **attributes: Any) -> Any:
             return plain(kind, inputs, outputs, **{name: _whole(value) for name, value in attributes.items()})
 
         _container.make_node = made
+        _converter_pool[IMPUTER] = RegisteredConverter(partial(_imputed, impute), impute.get_allowed_options())
         try:
             for booster in boosters:
                 booster.feature_names = None
             yield
         finally:
             _container.make_node = plain
+            _converter_pool[IMPUTER] = impute
             for booster, names in named:
                 booster.feature_names = names
+
+
+def _imputed(usual: Callable[..., None], scope: Any, operator: Any, container: Any) -> None:
+    """Write how missing numbers are filled; of 64 bits, for which ONNX Runtime has no Imputer, by plain operators."""
+    import onnx
+    from skl2onnx.common.data_types import DoubleTensorType
+    from skl2onnx.operator_converters.common import concatenate_variables
+
+    known = operator.raw_operator
+    wide = isinstance(operator.inputs[0].type, DoubleTensorType)
+    if not wide or known.missing_values is not np.nan or np.isnan(known.statistics_).any():
+        usual(scope, operator, container)
+        return
+    values = concatenate_variables(scope, operator.inputs, container)
+    fills, missing = scope.get_unique_variable_name("fills"), scope.get_unique_variable_name("missing")
+    container.add_initializer(fills, onnx.TensorProto.DOUBLE, [1, known.statistics_.size], known.statistics_.tolist())
+    container.add_node("IsNaN", values, missing, op_version=13)
+    container.add_node("Where", [missing, fills, values], operator.outputs[0].full_name, op_version=9)
 
 
 def _whole(value: Any) -> Any:
@@ -48,8 +72,18 @@ def _whole(value: Any) -> Any:
     return [int(one) if isinstance(one, (bool, np.bool_)) else one for one in value]
 
 
+def inner(estimator: Any) -> Iterator[Any]:
+    """An estimator, and those that it is made of.
+
+    Parameters
+    ----------
+    estimator : Any
+        Fitted or not.
+    """
+    yield from _inner(estimator, set())
+
+
 def _inner(thing: Any, seen: set[int]) -> Iterator[Any]:
-    """An estimator, and those that it is made of."""
     if id(thing) in seen:
         return
     seen.add(id(thing))

@@ -79,11 +79,17 @@ def import_estimator(request: ImportRequest, context: Context) -> ModelInfo:
                     _warn_of_missing(estimator, table, task, ask, context)
 
             try:
-                return import_graph(file, request, context, Origin(title, title, compare))
+                return import_graph(file, request, context, Origin(title, title, compare, _labels(estimator)))
             except ModelError as error:  # the next one may answer as the estimator does
                 failed = error if failed is None or isinstance(error, Apart) else failed
     assert failed is not None
     raise failed
+
+
+def _labels(estimator: Any) -> Array | None:
+    """Labels as a classifier learnt them."""
+    found = getattr(estimator, "classes_", None)
+    return found if isinstance(found, np.ndarray) and found.ndim == 1 else None
 
 
 def _sample(request: ImportRequest, estimator: Any) -> tuple[ImportRequest, pa.Table, bool]:
@@ -171,7 +177,8 @@ def _compare(estimator: Any, frame: Any, task: Task, decoded: Array) -> None:
         raise Apart(
             f"The graph of {title} answers {int(apart.sum()):,} of {rows:,} rows otherwise than {title} itself. "
             "Nothing was published.",
-            "Encode texts and missing values by steps that skl2onnx converts, such as OneHotEncoder and SimpleImputer.",
+            "Numbers on a threshold fall elsewhere in 32 bits: fit it to X.astype('float32'). Texts and missing values "
+            "are best encoded by OneHotEncoder and SimpleImputer.",
         )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from maas_magics.api.errors import ModelError, require
-from maas_magics.core.compat.converters import converting
+from maas_magics.core.compat.converters import converting, inner
 from maas_magics.core.data.arrow import is_number, is_text
 
 EXTRA = "maas-magics[sklearn]"
@@ -54,6 +56,7 @@ def graphs_of(estimator: Any, table: pa.Table, named: bool) -> Iterator[Any]:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
 
     _register()
+    estimator = plainer(estimator)
     failed: Exception | None = None
     plain = all(is_number(kind) for kind in table.schema.types)
     made = 0
@@ -82,6 +85,44 @@ def graphs_of(estimator: Any, table: pa.Table, named: bool) -> Iterator[Any]:
             f"skl2onnx makes no graph of {type(estimator).__name__}: {lines[0][:200]}",
             "Take estimators that skl2onnx has converters for: skl2onnx.supported_converters().",
         )
+
+
+def plainer(estimator: Any) -> Any:
+    """A copy that predicts the same, whose settings skl2onnx has converters for.
+
+    Missing texts reach a graph as empty ones, which an imputer then fills. How a vote would transform is left out. What
+    is before trees in a pipeline may be computed in 64 bits, and they see it in 32.
+
+    Parameters
+    ----------
+    estimator : Any
+        Fitted.
+    """
+    from skl2onnx.sklapi import CastTransformer
+
+    try:
+        made = copy.deepcopy(estimator)
+    except Exception:  # what cannot be copied is converted as it is
+        return estimator
+    for one in list(inner(made)):
+        if hasattr(one, "steps") and _of_32_bits(one.steps[-1][1]):
+            one.steps.insert(len(one.steps) - 1, ("in 32 bits", CastTransformer()))
+        if hasattr(one, "flatten_transform"):
+            one.flatten_transform = False
+        if (
+            getattr(getattr(one, "statistics_", None), "dtype", None) == np.dtype(object)
+            and one.missing_values is np.nan
+        ):
+            one.missing_values = ""
+    return made
+
+
+def _of_32_bits(estimator: Any) -> bool:
+    """Whether an estimator is of trees that compare numbers of 32 bits, which a threshold may equal."""
+    if type(estimator).__module__.partition(".")[0] == "xgboost" or hasattr(estimator, "tree_"):
+        return True
+    trees = getattr(estimator, "estimators_", None)
+    return trees is not None and len(trees) > 0 and hasattr(np.asarray(trees, dtype=object).reshape(-1)[0], "tree_")
 
 
 def _of(numbers: Any, kind: pa.DataType, floats: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +13,7 @@ import numpy as np
 
 from maas_magics.api.errors import ModelError
 from maas_magics.core.data.arrow import Array
-from maas_magics.core.data.labels import TEXT, Label
+from maas_magics.core.data.labels import TEXT, Label, kind_of, plain
 from maas_magics.core.importers.onnx.labels import Graph, is_softmax, labels_of, named_labels
 from maas_magics.core.importers.onnx.trial import Answered
 from maas_magics.core.tasks.base import Task
@@ -115,6 +115,25 @@ def task_of(heads: Sequence[Head], target: Any) -> Task:
         return msgspec.structs.replace(task, names=called if len(called) == len(task.names) else usual)
     names = _different([re.sub(r"\W+", "_", head.name).strip("_") or "answer" for head in heads])
     return Heads(tuple(names), heads=tuple(head.task for head in heads), loss_weights=(1.0,) * len(heads))
+
+
+def with_labels(heads: list[Head], labels: Array | None) -> list[Head]:
+    """A single head with its labels as they were learnt: graphs write truth values, and other numbers, as int64.
+
+    Parameters
+    ----------
+    heads : list of Head
+        The answers of a graph.
+    labels : ndarray or None
+        In the order of the classes, shape (classes,); others than the graph's change nothing.
+    """
+    if labels is None or len(heads) != 1 or labels.shape != (len(heads[0].task.classes),):
+        return heads
+    kind = kind_of(labels)
+    classes = tuple(plain(label, kind) for label in labels.tolist())
+    if any(known != label for known, label in zip(heads[0].task.classes, classes, strict=True)):
+        return heads
+    return [replace(heads[0], task=msgspec.structs.replace(heads[0].task, classes=classes, kind=kind))]
 
 
 def expected_of(heads: Sequence[Head], task: Task) -> Array:

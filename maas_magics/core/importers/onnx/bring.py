@@ -26,7 +26,7 @@ from maas_magics.core.exporters.examples import DRAWN, ask, drawn_for
 from maas_magics.core.exporters.export import TOLERANCE, export_to, metrics_of
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.graph_model import GraphModel
-from maas_magics.core.importers.onnx.answers import expected_of, heads_of, task_of
+from maas_magics.core.importers.onnx.answers import expected_of, heads_of, task_of, with_labels
 from maas_magics.core.importers.onnx.columns import Taken, columns_of, wanted_texts
 from maas_magics.core.importers.onnx.joined import joined
 from maas_magics.core.importers.onnx.source import (
@@ -67,11 +67,14 @@ class Origin:
     compare : callable, optional
         Gets sample rows, the task, answers to the rows, and a function that answers others; raises where they are not
         those of what the graph was made of.
+    labels : ndarray, optional
+        As a classifier learnt them, in the order of its classes.
     """
 
     base: str
     architecture: str = "onnx"
     compare: Compare | None = None
+    labels: Array | None = None
 
 
 def import_graph(file: Path, request: ImportRequest, context: Context, origin: Origin) -> ModelInfo:
@@ -103,7 +106,7 @@ def import_graph(file: Path, request: ImportRequest, context: Context, origin: O
     context.check_stop()
     with staging(context.store.work) as work:
         answered = _asked(file, model, inputs, rows.taken, raw, work)
-        heads = heads_of(model, answered, context.notify)
+        heads = with_labels(heads_of(model, answered, context.notify), origin.labels)
         task = task_of(heads, rows.target)
         context.check_stop()
         whole, parameters = joined(model, rows.taken, heads, task), parameters_of(model)

@@ -172,7 +172,7 @@ class _Answers:
         text = isinstance(labels[0], str)
         if not text:
             line = self._cast(line, "INT64")
-        keys = {"keys_strings" if text else "keys_int64s": labels}
+        keys = {"keys_strings": labels} if text else {"keys_int64s": [int(label) for label in labels]}
         self._node("LabelEncoder", [line], [place], domain="ai.onnx.ml", values_int64s=list(range(len(labels))), **keys)
 
     def _shaped(self, value: str, spec: TensorSpec, name: str) -> None:
