@@ -9,7 +9,6 @@ import threading
 import time
 import uuid
 import weakref
-from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any, ClassVar, TypeVar
@@ -36,6 +35,7 @@ from maas_magics.job import whole_id
 from maas_magics.local.job import JournalJob, LocalJob
 from maas_magics.local.process import alive, this_process
 from maas_magics.local.trainings import Trainings
+from maas_magics.local.turns import in_turn
 
 R = TypeVar("R")
 
@@ -88,9 +88,9 @@ class LocalBackend:
         self.data: Uploads = Uploads(self.models.work / "data")
         self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)
         self._jobs: dict[str, LocalJob[Any]] = {}
-        self._queue: deque[tuple[LocalJob[Any], Request[Any]]] = deque()
-        self._worker: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._leaving = False
+        self._idle = threading.Event()
+        self._idle.set()
         self._owner = this_process()
 
     def _removed(self, name: str) -> None:
@@ -127,35 +127,27 @@ class LocalBackend:
         return job
 
     def _queued(self, job: LocalJob[Any], request: Request[Any]) -> None:
-        """Put a training behind those that run, in a thread that is there for as long as there are some."""
-        with self._lock:
-            self._queue.append((job, request))
-            _TRAINING.add(self)
-            _leaves_at_exit()
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="maas-magics-worker", daemon=True)
-                self._worker.start()
+        """Put a training behind those that run."""
+        _TRAINING.add(self)
+        _leaves_at_exit()
+        in_turn(partial(self._turn, job, request))
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._worker = None
-                    return
-                item = self._queue.popleft()
-            self._run(*item)
-            del item  # no one is to hold the rows of the last
+    def _turn(self, job: LocalJob[Any], request: Request[Any]) -> None:
+        if self._leaving:
+            return
+        self._idle.clear()
+        try:
+            self._run(job, request)
+        finally:
+            self._idle.set()
 
     def leave(self) -> None:
         """Have a training keep its state before the process ends, which torch's threads would not survive else."""
-        with self._lock:
-            self._queue.clear()
-            worker = self._worker
+        self._leaving = True
         for job in list(self._jobs.values()):
             if not job.done:
                 job.suspend()
-        if worker is not None:
-            worker.join(PATIENCE)
+        self._idle.wait(PATIENCE)
 
     def _run(self, job: LocalJob[Any], request: Request[Any]) -> None:
         folder = self.trainings.folder(job.id) if isinstance(request, TrainRequest) else None

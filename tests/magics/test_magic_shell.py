@@ -185,7 +185,7 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%maas stop m", "There is no job 'm'."),
         ("%maas list", "%maas has no subcommand 'list'.\n  → Did you mean 'models'?"),
         ("%maas lgos", "Did you mean 'logs'?"),
-        ("%export m --to there", "%export has no option --to.\n  → Did you mean '--out'?"),
+        ("%export m --ou there", "%export has no option --ou.\n  → Did you mean '--out'?"),
         ("%train m --data df --target y --arch mlp", "no option --arch.\n  → Did you mean '--model'?"),
         ("%train m --data df --target y --learning-rate 1", "Did you mean '--lr'?"),
         ("%train m --data df --target y --pretrained", "no option --pretrained.\n  → %train --help lists them."),
