@@ -307,7 +307,7 @@ def test_several_in_the_order_that_works_answer_by_the_name_that_was_typed(store
     maas.train("r", ids, (ids[:, 0] > 150).astype(int), model=Reader(), epochs=1)
     made = maas.export("r", compress="fp16+int4", max_drop=0.9)
     assert made.variant == "fp16+int4" and {"Cast", "MatMulNBits"} <= set(operators(made))
-    assert made.verification.second.startswith("not verified")
+    assert made.verification.second.startswith(("not verified", "OpenVINO agrees"))
     assert ask("r@fp16+int4", ids[:3]).model == "r:1@fp16+int4"
     assert maas.evaluate("r@fp16+int4", ids, (ids[:, 0] > 150).astype(int)).model == "r:1@fp16+int4"
 

@@ -19,6 +19,8 @@ IMPUTER = "SklearnSimpleImputer"
 def converting(estimator: Any) -> Iterator[None]:
     """Have skl2onnx write truth values as the whole numbers that protobuf 7 wants, and XGBoost's columns by number.
 
+    Private are ``_container`` and ``_registration`` of skl2onnx. Seen in skl2onnx 1.20; else what they mend is refused.
+
     Parameters
     ----------
     estimator : Any
