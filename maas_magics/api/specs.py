@@ -205,6 +205,13 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
         Names of metrics, or callables ``(outputs, target) -> float``; the task's usual ones when empty.
     monitor : str or None
         Validation metric that chooses the best epoch: ``"loss"`` or a metric's name.
+    teacher : str or None
+        ``NAME``, ``NAME:3`` or ``NAME@variant`` of a model whose answers to the training rows are learnt beside the
+        target (Hinton et al. 2015).
+    distill_alpha : float
+        Share of the loss against the teacher's answers, from 0 to 1; the rest is the loss against the target.
+    temperature : float
+        What logits are divided by where probabilities are compared with the teacher's, above 0: larger is softer.
     """
 
     task: Annotated[
@@ -247,6 +254,12 @@ class TaskSpec(Spec, frozen=True, kw_only=True):
         str | None,
         option("what chooses the best epoch: loss or a metric", "NAME", offer=("loss", *METRIC_NAMES)),
     ] = None
+    teacher: Annotated[
+        str | None,
+        option("model whose answers are learnt too: NAME, NAME:3 or NAME@variant", "MODEL", offer="models"),
+    ] = None
+    distill_alpha: Annotated[float, option("share of the loss against the teacher's answers (0.5)", "SHARE")] = 0.5
+    temperature: Annotated[float, option("how soft the teacher's probabilities are made (2)", "T")] = 2.0
 
 
 class ModelSpec(Spec, frozen=True, kw_only=True):

@@ -113,6 +113,8 @@ class Prepared:
     """Warnings about the rows, which belong to the result."""
     ready: Ready | None = None
     """What is kept of the training rows that are encoded as they are requested."""
+    taught: Tensor | None = None
+    """A teacher's answers to the training rows, as `Task.taught` makes them; None where there is no teacher."""
 
 
 def prepare(
@@ -339,10 +341,11 @@ def in_range(weights: Array, largest: float | None = None) -> Array:
 
 
 def joined(target: Tensor, weights: Tensor) -> Tensor:
-    """Target and weights of rows, (n, k + 1), in floats that hold the target exactly."""
+    """Target and weights of rows, or several numbers of each, side by side in floats that hold the target exactly."""
     dtype = target.dtype if target.is_floating_point() else torch.float32  # exact for 16 million labels
     flat = target.flatten(1) if target.dim() > 1 else target[:, None]
-    return torch.cat([flat.to(dtype), weights.reshape(-1, 1).to(dtype)], dim=1)
+    beside = weights[:, None] if weights.dim() == 1 else weights
+    return torch.cat([flat.to(dtype), beside.to(dtype)], dim=1)
 
 
 @torch.inference_mode()

@@ -28,11 +28,12 @@ VALIDATION_SHARE = SHARE
 
 @dataclass(frozen=True)
 class Rows:
-    """Features and target of some rows."""
+    """Features and target of some rows; every column but the target's as it came where a teacher is asked."""
 
     table: pa.Table
     target: Array
     weights: Array | None = None
+    whole: pa.Table | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -45,10 +46,12 @@ def read(
     notify: Callable[[str], None],
     beside: Beside | None = None,
     several: bool = False,
+    whole: bool = False,
 ) -> tuple[Rows, Rows | None, tuple[str, ...], bool]:
     """Training and validation rows as they came, names of the target, and whether they are arrays.
 
-    ``beside`` gets the notes on the target; ``several`` says that each column of it is one of its own.
+    ``beside`` gets the notes on the target; ``several`` says that each column of it is one of its own, ``whole`` that
+    columns are kept that are no features.
     """
     roles, beside = roles_of(data), beside or Beside()
     beside.labels = is_of_labels(task)
@@ -67,9 +70,9 @@ def read(
         notify(note)
     if values.ndim == 1 and table.num_rows < 2:
         raise DataError("The data has one row only.", "Give at least a few rows to learn from.")
-    whole = table
+    all_columns = table
     table, weights, key = roles.parted(table)
-    rows = Rows(table, values, weights)
+    rows = Rows(table, values, weights, all_columns if whole else None)
     held = data.validation
     if roles.split is not None:
         assert key is not None
@@ -88,12 +91,12 @@ def read(
     csv = data.csv if is_files(held) else None
     held_beside = Beside(ignored=lambda: beside.no_target)
     if heads:
-        other, answers = held_heads(held, heads, csv, texts_of(whole, ()))
+        other, answers = held_heads(held, heads, csv, texts_of(all_columns, ()))
     else:
         target = target if target_names(target, names, len(rows)) else None
         if target is None and not (isinstance(held, tuple) and len(held) == 2):
             raise DataError("The validation data needs its answers too.", "--validation (Xv,yv)")
-        labels_of = texts_of(whole, names if values.dtype == object else ())
+        labels_of = texts_of(all_columns, names if values.dtype == object else ())
         _, other, answers, _ = part(held, target, csv, labels_of, held_beside)
     other, answers, bad = _readable(other, answers, data)
     if bad:
@@ -135,7 +138,8 @@ def held_share(asked: float | None) -> float:
 def taken(rows: Rows, index: Array) -> Rows:
     """Some rows, by their places."""
     weights = None if rows.weights is None else rows.weights[index]
-    return Rows(rows.table.take(pa.array(index)), rows.target[index], weights)
+    whole = None if rows.whole is None else rows.whole.take(pa.array(index))
+    return Rows(rows.table.take(pa.array(index)), rows.target[index], weights, whole)
 
 
 def _labels(values: Array, task: Families | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -57,7 +58,8 @@ from maas_magics.core.tracing import training_lock
 class TrainingRows:
     """Name and layout of the architecture, and what is fitted on the training rows.
 
-    ``learnt`` holds their targets as they came, or the extremes of them where the rows are streamed.
+    ``learnt`` holds their targets as they came, or the extremes of them where the rows are streamed; ``whole`` every
+    column but the target's as it came, where a teacher is asked and the rows are in memory.
     """
 
     chosen: str
@@ -66,6 +68,7 @@ class TrainingRows:
     learnt: Array
     prepared: Prepared
     stream: Stream | Lazy | NoisedRows | None = None
+    whole: pa.Table | None = None
 
     @contextmanager
     def batches(
@@ -159,7 +162,9 @@ def training_rows(
         check_taken(augment, stream.prepared.processor)
         return TrainingRows(stream.chosen, stream.layout, stream.rows, stream.extremes, stream.prepared, stream)
     beside = Beside(ignored=lambda: ignored_by(loss))
-    train_rows, validation, names, array = read(data, seed, meant.task, notify, beside, meant.several)
+    asks = specs.task.teacher is not None
+    train_rows, validation, names, array = read(data, seed, meant.task, notify, beside, meant.several, asks)
+    whole = train_rows.whole
     if len(names) > 1 and is_text(train_rows.target):
         raise SeveralHeads  # texts among several columns are labels of one, which no single target of several is
     if data.inputs:
@@ -228,7 +233,7 @@ def training_rows(
         lazy = Lazy(train_rows, validation, workers, seed, augment, group, cache, notify, masks=masks)
     elif pairs:
         raise OptionError("Pairs are of texts, pictures or sounds.", f"--feature {pairs[0]}=text")
-    return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy)
+    return TrainingRows(chosen, layout, len(train_rows), train_rows.target, prepared, lazy, whole)
 
 
 def _no_cache() -> OptionError:

@@ -585,6 +585,40 @@ class Task(msgspec.Struct, frozen=True, tag_field="task"):
         """
         raise NotImplementedError
 
+    def taught(self, answers: Array, teacher: Task) -> Array:
+        """What a model of this task learns of a teacher's answers, float32 (n, k).
+
+        Parameters
+        ----------
+        answers : ndarray, shape (n, …)
+            Decoded answers of the teacher.
+        teacher : Task
+            What the teacher answers.
+
+        Raises
+        ------
+        OptionError
+            If a teacher of that task is of no use.
+        """
+        raise OptionError(
+            f"The teacher answers {teacher.description}, which is of no use where {self.description} is learnt.",
+            "Name a teacher of the same target, or drop --teacher.",
+        )
+
+    def likeness(
+        self, temperature: float, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Loss of outputs against what `taught` made, ``(outputs, taught) -> scalar``.
+
+        Parameters
+        ----------
+        temperature : float
+            What logits are divided by.
+        loss : callable
+            The loss against the target.
+        """
+        raise NotImplementedError
+
     def mass(self, weights: Tensor | None) -> Callable[[Tensor], Tensor] | None:
         """Weight of a batch in the mean over several, where the loss divides by the weights of its labels; else None.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 import numpy as np
 
-from maas_magics.api.errors import DataError
+from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.signature import DATATYPES, TensorSpec
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.data.labels import key, kind_of, plain
@@ -29,6 +29,14 @@ def shares_of(counts: Iterable[int]) -> tuple[float, ...]:
 def kind_of_tensor(labels: Tensor) -> str:
     """Kind of labels that came as a tensor."""
     return str(labels.dtype).removeprefix("torch.")
+
+
+def other_labels(own: Sequence[str], teacher: Sequence[str]) -> OptionError:
+    """That a teacher has other labels than the rows."""
+    return OptionError(
+        f"The teacher answers the labels {', '.join(teacher[:8])}; those of the rows are {', '.join(own[:8])}.",
+        "Name a teacher of the same labels, or drop --teacher.",
+    )
 
 
 class OneLabel(Task, frozen=True):
@@ -99,6 +107,22 @@ class OneLabel(Task, frozen=True):
         from maas_magics.core.tasks.metrics import LABELS
 
         return LABELS
+
+    def taught(self, answers: Array, teacher: Task) -> Array:
+        """Probabilities of the labels, in the order of these."""
+        if not (self.one_label and teacher.one_label):
+            return super().taught(answers, teacher)
+        if sorted(self.labels) != sorted(teacher.labels):
+            raise other_labels(self.labels, teacher.labels)
+        return np.asarray(answers[:, [teacher.labels.index(label) for label in self.labels]], np.float32)
+
+    def likeness(
+        self, temperature: float, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """How far the probabilities are from the teacher's, both softened."""
+        from maas_magics.core.tasks.teaching import of_one_label
+
+        return of_one_label(self, temperature)
 
     def share(self, known: Tensor) -> Tensor:
         """Share of each label."""

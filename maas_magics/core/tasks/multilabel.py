@@ -16,6 +16,7 @@ from maas_magics.core.data.running import RunningStatistics
 from maas_magics.core.data.target import TARGET
 from maas_magics.core.tasks import tasks
 from maas_magics.core.tasks.base import Decision, Link, Task, TaskName, floats
+from maas_magics.core.tasks.labels import other_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -109,6 +110,22 @@ class Multilabel(Task, frozen=True, tag="multilabel"):
         if name == "cross_entropy":
             raise OptionError("The loss 'cross_entropy' is for one label a row; the task is multilabel.", "--loss bce")
         return binary_cross_entropy(self, weights, smoothing, reduction)
+
+    def taught(self, answers: Array, teacher: Task) -> Array:
+        """The probability that each label holds, in the order of these."""
+        if not isinstance(teacher, Multilabel):
+            return super().taught(answers, teacher)
+        if sorted(self.names) != sorted(teacher.names):
+            raise other_labels(self.names, teacher.names)
+        return np.asarray(answers[:, [teacher.names.index(name) for name in self.names]], np.float32)
+
+    def likeness(
+        self, temperature: float, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """How far the probability of each label is from the teacher's, both softened."""
+        from maas_magics.core.tasks.teaching import of_each_label
+
+        return of_each_label(self, temperature)
 
     def metrics(self) -> Mapping[str, Callable[..., float]]:
         """Metrics of labels that may hold together."""

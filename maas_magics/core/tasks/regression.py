@@ -173,6 +173,24 @@ class Regression(Task, frozen=True, tag="regression"):
             raise OptionError(f"The loss {name!r} is for labels; the task is regression.", "--loss mse")
         return quantities("mse" if name == "auto" else name, reduction)
 
+    def taught(self, answers: Array, teacher: Task) -> Array:
+        """The quantities, as a target of them is encoded."""
+        found = answers.reshape(len(answers), -1)
+        if not teacher.numeric or self.shape is not None:
+            return super().taught(answers, teacher)
+        if found.shape[1] != self.outputs:
+            raise OptionError(
+                f"The teacher answers {found.shape[1]} numbers a row; the rows have {self.outputs}.",
+                "Name a teacher of the same target, or drop --teacher.",
+            )
+        return self.encode(answers.reshape(len(answers), *(() if self.flat else self.axes or (-1,))))
+
+    def likeness(
+        self, temperature: float, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss against the target, with the teacher's quantities in its place."""
+        return loss
+
     def metrics(self) -> Mapping[str, Callable[..., float]]:
         """Metrics of quantities."""
         from maas_magics.core.tasks.metrics import QUANTITIES

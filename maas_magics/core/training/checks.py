@@ -81,6 +81,7 @@ def check_request(request: TrainRequest) -> None:
     _check_steps(request)
     _check_sharing(request)
     _check_adapting(request)
+    _check_teacher(request)
     check_loader_workers(request.data, request.loader_workers)
     if request.stream not in (None, True, False):
         raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
@@ -112,6 +113,29 @@ def _check_adapting(request: TrainRequest) -> None:
         raise not_pretrained(asked[0], "a module of your own")
     if asked and request.workers > 1:
         raise OptionError(f"{asked[0]} is for one process.", "--workers 1")
+
+
+def _check_teacher(request: TrainRequest) -> None:
+    """Check what goes with a teacher, as far as the request alone shows it."""
+    if not 0 <= request.distill_alpha <= 1:
+        raise OptionError(
+            f"distill alpha is {request.distill_alpha:g}; a share from 0 to 1 was expected.", "--distill-alpha 0.5"
+        )
+    if not 0 < request.temperature < math.inf:
+        raise OptionError(
+            f"The temperature is {request.temperature:g}; a number above 0 was expected.", "--temperature 2"
+        )
+    if request.teacher is None:
+        return
+    alone = {
+        "--weights": request.weights is not None,
+        "--class-weights": request.class_weights is not None,
+        "--workers": request.workers > 1,
+        "--pairs": bool(request.pairs),
+    }
+    word = next((word for word, given in alone.items() if given), None)
+    if word is not None:
+        raise OptionError(f"--teacher does not go with {word}.", "Drop one of them.")
 
 
 def not_pretrained(option: str, name: str) -> OptionError:

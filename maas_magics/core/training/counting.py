@@ -1,4 +1,4 @@
-"""How much each row counts: its own weight, times that of its class."""
+"""What stands beside a row's target: how much it counts, its weight times that of its class; or a teacher's answer."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ class Counting:
         Weight of each class.
     labels : int
         How many there are where the target holds their places.
+    taught : Tensor or None
+        A teacher's answers to all training rows.
     """
 
-    def __init__(self, column: str | None, classes: Tensor | None, labels: int = 0) -> None:
-        self.column, self._classes, self._labels = column, classes, labels
+    def __init__(
+        self, column: str | None, classes: Tensor | None, labels: int = 0, taught: Tensor | None = None
+    ) -> None:
+        self.column, self._classes, self._labels, self._taught = column, classes, labels, taught
         self._total, self._rows, self._held, self._out = 0.0, 0, 0.0, 0
         self._sums: Tensor | float = 0.0
 
@@ -38,7 +42,7 @@ class Counting:
     def of(cls, column: str | None, asked: Any, prepared: Prepared) -> Counting:
         """By a column of weights, and by class weights that were requested."""
         if column is None:
-            return cls(None, None)
+            return cls(None, None, taught=prepared.taught)
         target = prepared.train[1]
         answers = prepared.answers
         # Those of several heads weigh the loss of each, not rows: see `maas_magics.core.training.steps.weighting`.
@@ -46,7 +50,9 @@ class Counting:
         return cls(column, classes, len(answers.classes))
 
     def joined(self, target: Tensor, weights: Tensor | None, *, held: bool = False) -> Tensor:
-        """Target with the weights of its rows beside it, of training rows or held-out ones."""
+        """Target with the weights of its rows beside it, or a teacher's answers; of training rows or held-out ones."""
+        if self._taught is not None and not held:
+            return joined(target, self._taught)
         if self.column is None or weights is None:
             return target
         if self._classes is not None:

@@ -17,6 +17,7 @@ from maas_magics.core.tasks.metric_names import make_metrics
 from maas_magics.core.tasks.metrics import Metric
 from maas_magics.core.training.plan import mode_of
 from maas_magics.core.training.specs import TaskFigures
+from maas_magics.core.training.steps.distilled import Distilled
 from maas_magics.core.training.steps.weighting import Weighted, rowwise
 
 
@@ -74,4 +75,7 @@ def make_objective(task: TaskFigures, prepared: Prepared, device: torch.device) 
     by_name = None if is_own(task.loss) else make_loss(task.loss, answers, weights, smoothing)
     weights = weights.to(device) if weights is not None else None
     loss = make_loss(task.loss, answers, weights, smoothing, prepared.form)
+    if prepared.taught is not None:
+        like, width = prepared.train[1][:1], prepared.taught.shape[1]
+        loss = Distilled(loss, answers.likeness(task.temperature, loss), like, width, task.distill_alpha)
     return Objective(loss, metrics, monitor, mode, weights, smoothing, by_name)

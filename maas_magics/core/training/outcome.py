@@ -168,7 +168,12 @@ def _manifest(
         created=time.time(),
         parameters=parameters,
         signature=Signature(prepared.processor.asked, told or answers.specs),
-        lineage={"seed": str(plan.seed), "data": prepared.digest, **versions()},
+        lineage={
+            "seed": str(plan.seed),
+            "data": prepared.digest,
+            **({"teacher": said.task.teacher} if said.task.teacher else {}),
+            **versions(),
+        },
         iterative=bool(answers.runtime),
     )
     curves = {

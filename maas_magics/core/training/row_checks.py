@@ -145,6 +145,7 @@ def check_learns(specs: Specs, size: int, rows: int, *, in_memory: bool) -> None
         "--profile": specs.run.profile,
         "--balance": specs.data.balance,
         "--label-smoothing": bool(specs.task.label_smoothing),
+        "--teacher": specs.task.teacher is not None,
         "a loss of its own": loss not in ("auto", "mse", "cross_entropy", "bce"),
     }
     found = next((name for name, given in wrong.items() if given), "")

@@ -39,6 +39,7 @@ from maas_magics.core.training.specs import Resolved
 from maas_magics.core.training.steps.devices import keep_freed_memory, threads
 from maas_magics.core.training.steps.profile import Profiler, advice
 from maas_magics.core.training.steps.schedules import constant
+from maas_magics.core.training.teacher import KEPT
 from maas_magics.core.training.time_limit import TimeLimit
 from maas_magics.core.training.tuning.fast import TuningChoice, again, choose
 from maas_magics.core.training.tuning.loader_trials import choose_for_loader
@@ -259,6 +260,7 @@ class TrainingRun:
             **made.summary,
             **({"weights": weights} if weights else {}),
             **({"lora": str(lora)} if lora is not None else {}),
+            **({"teacher": self._teacher} if self._said.task.teacher else {}),
             **({"augment": ", ".join(self._said.data.augment)} if self._said.data.augment else {}),
             "device": str(self._device),
             **({"precision": precision.name} if precision is not None else {}),
@@ -267,6 +269,11 @@ class TrainingRun:
         if self._shares:
             summary["workers"] = f"{run.workers} processes{', sharded' if run.shard else ''}"
         return summary
+
+    @property
+    def _teacher(self) -> str:
+        task = self._said.task
+        return f"{task.teacher}, {task.distill_alpha:.0%} of the loss at a temperature of {task.temperature:g}"
 
     def _why(self, choice: Choice) -> str:
         """Why this network was chosen."""
@@ -298,7 +305,9 @@ class TrainingRun:
         marks = fingerprint(
             self._said, self._prepared, self._title, self._parameters, made.size, learns=hasattr(self._net, "learn")
         )
-        chosen = {"batch_size": made.rows, "onednn": made.rules.onednn}
+        chosen: dict[str, Any] = {"batch_size": made.rows, "onednn": made.rules.onednn}
+        if self._prepared.taught is not None:
+            chosen[KEPT] = self._prepared.taught
         return marks, chosen | (choice.kept if self._run.fast is not None else {})
 
     def _alone(self, made: Assembled, choice: TuningChoice, plan: Plan) -> TrainingHistory:

@@ -41,6 +41,7 @@ from maas_magics.core.training.run import TrainingRun
 from maas_magics.core.training.steps.devices import find_device
 from maas_magics.core.training.steps.out_of_memory import error_of, is_out_of_memory
 from maas_magics.core.training.steps.random_numbers import own_random
+from maas_magics.core.training.teacher import named_teacher, no_rows, taught_by
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ def _release(error: BaseException | None) -> None:
 
 def _train(specs: Specs, context: Context) -> TrainedModel:
     device = find_device(specs.run.device)
-    specs = _as_begun(specs, context)
+    specs = named_teacher(_as_begun(specs, context), context)
     return decided(specs, lambda specs, meant: _train_for(specs, context, device, meant))
 
 
@@ -111,6 +112,9 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
     for doubt in filter(None, (labels_of_one_row(prepared.answers, rows), *prepared.doubts)):
         context.notify(doubt, "warning")
     check_rows(said, specs, found, device)
+    if specs.task.teacher is not None:
+        taught = taught_by(specs.task.teacher, found.whole, prepared.answers, context, lambda: _pause(context))
+        prepared = replace(prepared, taught=taught)
     here = device if run.workers == 1 else torch.device("cpu")
     net.to(here)
     draw = balanced_order(prepared.answers, prepared.train[1]) if specs.data.balance else None
@@ -131,6 +135,8 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
 
 def _from_loader(specs: Specs, context: Context, device: torch.device, meant: ResolvedTarget) -> TrainedModel:
     """A module of the user's on batches of a loader, which draws its own rows."""
+    if specs.task.teacher is not None:
+        raise no_rows()
     if specs.data.balance:
         raise OptionError(
             "A loader draws its own rows.", "Drop --balance; give it a torch.utils.data.WeightedRandomSampler."

@@ -1,0 +1,86 @@
+"""What a teacher answers to the rows that another model learns from: asked once, before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from maas_magics.api.errors import OptionError
+from maas_magics.api.specs import Specs
+from maas_magics.core.context import Context
+from maas_magics.core.data.sources import open_source, typed
+from maas_magics.core.inference.predictor import CHUNK, InSeveralPasses, Predictor
+from maas_magics.core.tasks.base import Task
+from maas_magics.core.training.checkpoint import Checkpoints
+
+KEPT = "taught"
+"""Name of the answers in a checkpoint: they are made once, also of a training that is resumed."""
+
+
+def named_teacher(specs: Specs, context: Context) -> Specs:
+    """Specs whose teacher is a version, whatever is published later.
+
+    Raises
+    ------
+    MaasError
+        If there is no such model, or it answers in several passes.
+    """
+    if specs.task.teacher is None:
+        return specs
+    return specs.having("task", teacher=_asked(specs.task.teacher, context).ref)
+
+
+def taught_by(teacher: str, rows: pa.Table | None, task: Task, context: Context, pause: Callable[[], None]) -> Tensor:
+    """Answers to the training rows, as a model of a task learns them.
+
+    Parameters
+    ----------
+    teacher : str
+        ``name:version``, or a variant of it.
+    rows : pyarrow.Table or None
+        Every column of the training rows but the target's; None where they are not in memory.
+    task : Task
+        What is learnt.
+    context
+    pause : callable
+        Called between two chunks; may raise to end.
+
+    Raises
+    ------
+    MaasError
+        If it cannot answer them, or answers something else.
+    """
+    if context.checkpoints is not None:
+        kept = Checkpoints(context.checkpoints).chosen_before().get(KEPT)
+        if isinstance(kept, Tensor):  # those of other rows, or of another teacher, are refused with the checkpoint
+            return kept
+    if rows is None:
+        raise no_rows()
+    predictor = _asked(teacher, context)
+    features, parts = predictor.processor.names, []
+    if len(features) == 1 and rows.num_columns == 1:
+        rows = rows.rename_columns(features)
+    context.notify(f"{predictor.ref} answers the {len(rows):,} training rows.")
+    for table in typed(open_source(rows), predictor.processor.texts).chunks(CHUNK):
+        pause()
+        parts.append(task.taught(predictor.decoded(predictor.processor.encode(table)), predictor.answers))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def no_rows() -> OptionError:
+    """That a teacher is asked for rows that it cannot be given."""
+    return OptionError(
+        "A teacher is asked all rows before the first step: they must be a table, or arrays, in memory.",
+        "Give such rows, or drop --teacher.",
+    )
+
+
+def _asked(teacher: str, context: Context) -> Predictor:
+    try:
+        return context.loader.predictor(teacher)
+    except InSeveralPasses as error:
+        raise OptionError(f"{error.message.rstrip('.')}, and is no teacher.", "Drop --teacher.") from None
