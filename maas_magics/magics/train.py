@@ -20,8 +20,8 @@ GROUPS = {
     "preprocess sample loader_workers cache csv stream",
     "network": "model params outputs freeze unfreeze probe lora",
     "training": "task pairs loss loss_weights teacher distill_alpha temperature optimizer optimizer_params lr "
-    "weight_decay schedule schedule_params warmup lr_of epochs batch_size accumulate clip ema patience monitor metrics label_smoothing seed sweep trials "
-    "race budget",
+    "weight_decay schedule schedule_params warmup lr_of epochs batch_size accumulate clip ema patience "
+    "monitor metrics label_smoothing seed sweep trials race budget",
     "speed": "precision device threads workers shard compile fast profile",
     "service": "checkpoint_every resume callbacks track background",
 }
