@@ -21,7 +21,8 @@ ROOMS = {
     "core": ("api", "msgspec numpy torch pyarrow safetensors onnx onnxruntime fsspec platformdirs pandas duckdb polars "
                     "torchmetrics tokenizers transformers peft gguf huggingface_hub PIL soundfile soxr timm sklearn "
                     "threadpoolctl jinja2 llguidance diffusers openvino ml_dtypes torch_pruning "
-                    "skl2onnx onnxmltools xgboost lightgbm cryptography keyring"),
+                    "skl2onnx onnxmltools xgboost lightgbm cryptography keyring "
+                    "tensorflow keras tf2onnx h5py"),
     "job": ("api", "msgspec"),
     "local": ("api job core", "msgspec"),
     "remote": ("api job core", "msgspec numpy pyarrow httpx2 keyring"),

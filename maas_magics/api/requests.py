@@ -214,12 +214,13 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
 
 
 class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
-    """Publish what a Hugging Face folder or an ONNX file holds as a version of a model, without a training.
+    """Publish what a Hugging Face folder, or a file of ONNX or Keras, holds as a version, without a training.
 
     Attributes
     ----------
     path : str
-        Folder as ``save_pretrained`` writes it, a name on the hub, or an ONNX file, where the request runs.
+        Folder as ``save_pretrained`` writes it, a name on the hub, an ONNX file, a file of Keras or a SavedModel, where
+        the request runs.
     name : str
         Model name.
     kind : str or None
@@ -234,7 +235,7 @@ class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):
     path: Annotated[
         str,
         option(
-            "ONNX file, folder as save_pretrained writes it, or OWNER/NAME of the hub",
+            "file of ONNX or Keras, folder of save_pretrained or SavedModel, or OWNER/NAME of the hub",
             "FILE",
             "path",
             offer="files",

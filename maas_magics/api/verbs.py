@@ -89,7 +89,7 @@ VERBS = {
             request=ImportRequest,
             result=ModelInfo,
             run="maas_magics.core.importers.folder:import_model",
-            summary="Make a model of an ONNX file, or of a Hugging Face folder with its head, without a training.",
+            summary="Make a model of a file of ONNX or Keras, or of a Hugging Face folder, without a training.",
             example="%maas import ./sentiment --as mood\n%maas import fruit.onnx --as fruit --sample df --target kind",
         ),
         Verb(

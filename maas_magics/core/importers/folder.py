@@ -28,6 +28,7 @@ from maas_magics.core.importers import Imported, Importer, importers
 from maas_magics.core.importers.estimators.bring import import_estimator
 from maas_magics.core.importers.onnx.bring import Origin, import_graph
 from maas_magics.core.importers.refused import check_pickled
+from maas_magics.core.importers.tensorflow.bring import import_keras, is_keras
 from maas_magics.core.importers.version import import_version, is_version
 from maas_magics.core.model import Model
 from maas_magics.core.networks.hub import HubFolder, check_offered, open_folder, written_here
@@ -65,6 +66,9 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
     if file.suffix.lower() == ".onnx":
         check_offered(file, request.path)
         return import_graph(file, request, context, Origin(request.path))
+    if is_keras(file):
+        check_offered(file, request.path)
+        return import_keras(file, request, context)
     if is_version(file):
         check_offered(file, request.path)
         return import_version(file, request, context)

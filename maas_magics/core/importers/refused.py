@@ -30,8 +30,3 @@ def check_pickled(file: Path) -> None:
             f"{file} holds pickled objects, which run code where they are opened; none is opened here.",
             f"If you trust it: pipe = joblib.load({str(file)!r}), then %maas import pipe --as {file.stem} --sample df",
         )
-    if kind in (".h5", ".hdf5", ".keras"):
-        raise ModelError(
-            f"{file} is a file of Keras, which may hold code; none is opened here.",
-            f"If you trust it: keras.models.load_model({str(file)!r}).export('{file.stem}.onnx', format='onnx')",
-        )

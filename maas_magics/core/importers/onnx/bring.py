@@ -53,6 +53,8 @@ GRAPH = "exports/onnx/model.onnx"
 
 Compare = Callable[[pa.Table, Task, Array, Callable[[pa.Table], Array]], None]
 
+Verify = Callable[[Mapping[str, Array], Sequence[Answered]], None]
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -69,12 +71,15 @@ class Origin:
         those of what the graph was made of.
     labels : ndarray, optional
         As a classifier learnt them, in the order of its classes.
+    verify : callable, optional
+        Gets the inputs of the graph by name, and its answers; raises where they are not those of what it was made of.
     """
 
     base: str
     architecture: str = "onnx"
     compare: Compare | None = None
     labels: Array | None = None
+    verify: Verify | None = None
 
 
 def import_graph(file: Path, request: ImportRequest, context: Context, origin: Origin) -> ModelInfo:
@@ -105,7 +110,7 @@ def import_graph(file: Path, request: ImportRequest, context: Context, origin: O
     raw = processor.encode(rows.table) if rows.table is not None else drawn_for(processor)
     context.check_stop()
     with staging(context.store.work) as work:
-        answered = _asked(file, model, inputs, rows.taken, raw, work)
+        answered = _asked(file, model, inputs, rows.taken, raw, work, origin.verify)
         heads = with_labels(heads_of(model, answered, context.notify), origin.labels)
         task = task_of(heads, rows.target)
         context.check_stop()
@@ -180,7 +185,13 @@ class _Rows:
 
 
 def _asked(
-    file: Path, model: Any, inputs: Sequence[GraphInput], taken: Sequence[Taken], raw: Sequence[Array], work: Path
+    file: Path,
+    model: Any,
+    inputs: Sequence[GraphInput],
+    taken: Sequence[Taken],
+    raw: Sequence[Array],
+    work: Path,
+    verify: Verify | None,
 ) -> list[Answered]:
     """What the file itself answers."""
     given: dict[str, Array] = {}
@@ -202,7 +213,10 @@ def _asked(
             ) from None
         hint = "Give rows that it was made for: --sample df" if rows == DRAWN else "Give rows that it was made for."
         raise ModelError(f"ONNX Runtime cannot answer with {file}: {error}", hint) from None
-    return checked(found, rows, file)
+    answered = checked(found, rows, file)
+    if verify is not None:
+        verify(given, answered)
+    return answered
 
 
 def _check_lengths(

@@ -1,0 +1,1 @@
+"""Models of Keras and TensorFlow: made ONNX files by tf2onnx in a process of its own, and verified there."""
