@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from maas_magics.api.errors import ExportError, require
-from maas_magics.core.compressors.stayed import INTEGERS, WORTH
+from maas_magics.core.compressors.stayed import INTEGERS, WORTH, takers
 from maas_magics.core.graphs.beside import save_beside
 
 
@@ -41,13 +41,13 @@ def write_as_halves(file: Path, smaller: Path, kind: str) -> str:
     model = onnx.load(file)
     beside = (file.parent / f"{file.name}.data").is_file()
     known = {entry.name for entry in (*model.graph.input, *model.graph.output)}
-    takers = _takers(model.graph)
+    taken = takers(model.graph)
     to = TensorProto.FLOAT16 if kind == "fp16" else TensorProto.BFLOAT16
     casts, before, left = [], 0, dict[str, int]()
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < WORTH:
             continue
-        kinds = takers.get(tensor.name, set())
+        kinds = {kind for kind, _ in taken.get(tensor.name, ())}
         if kinds and kinds <= INTEGERS:
             continue  # scales
         before += 4 * math.prod(tensor.dims)
@@ -89,15 +89,3 @@ def _stored(values: Any, kind: str) -> bytes | None:
     if not np.isfinite(rounded[np.isfinite(values)].astype(np.float32)).all():
         return None
     return bytes(rounded.tobytes())
-
-
-def _takers(graph: Any, found: dict[str, set[str]] | None = None) -> dict[str, set[str]]:
-    """Operators that take each value, those inside of loops and branches among them."""
-    found = {} if found is None else found
-    for node in graph.node:
-        for name in node.input:
-            found.setdefault(name, set()).add(node.op_type)
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _takers(inner, found)
-    return found

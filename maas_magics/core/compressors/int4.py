@@ -1,4 +1,4 @@
-"""Weights of products as four-bit integers in blocks of 32 that share a scale, by ONNX Runtime."""
+"""Weights of products as four-bit integers in blocks of 32 that share a scale, by ONNX Runtime; others stored so."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Weights of products as eight-bit integers, by ONNX Runtime; what is multiplied with them is quantised as it comes.
 
 Each output of a product has a scale of its own (per channel), which costs no bytes that count and loses far less.
-Convolutions stay in floats: quantised in this way they are several times slower.
+Convolutions are computed in floats: quantised in this way they are several times slower. Their weights are stored as
+integers all the same, and so are those of recurrent layers, and of products with a weight for each of several networks.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 from maas_magics.api.errors import require
 from maas_magics.core.compressors import compressors
 from maas_magics.core.compressors.quiet import no_advice
-from maas_magics.core.compressors.stayed import large_floats, nothing_found, what_stayed
+from maas_magics.core.compressors.stayed import MADE_FOR, large_floats, nothing_found, what_stayed
+from maas_magics.core.compressors.stored import store_as_integers
 from maas_magics.core.compressors.weight_only import write_with_integers
 from maas_magics.core.data.arrow import Array
 
 PRODUCTS = ("MatMul", "Gemm", "Gather")
-"""Operators whose weights become integers."""
+"""Operators that compute with integers."""
 
 
 class Int8:
@@ -49,9 +51,11 @@ class Int8:
                 extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
             )
         made = onnx.load(smaller)
+        stored = store_as_integers(made, 8)
         if not before or sum(large_floats(made).values()) == before:
-            raise nothing_found("int8", "linear layers and embeddings", model)
-        return what_stayed("int8", before, made)
+            raise nothing_found("int8", MADE_FOR, model)
+        onnx.save_model(made, smaller)
+        return what_stayed("int8", before, made, stored)
 
 
 def _batched(model: Any) -> list[str]:

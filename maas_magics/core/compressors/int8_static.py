@@ -19,6 +19,7 @@ from maas_magics.api.errors import ExportError, require
 from maas_magics.core.compressors import compressors
 from maas_magics.core.compressors.quiet import no_advice
 from maas_magics.core.compressors.stayed import large_floats, nothing_found, what_stayed
+from maas_magics.core.compressors.stored import store_as_integers
 from maas_magics.core.data.arrow import Array
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -85,8 +86,9 @@ class Int8Static:
             sets = [entry for entry in made.opset_import if entry.domain in used]  # ONNX Runtime names all it knows
             del made.opset_import[:]
             made.opset_import.extend(sets)
+            stored = store_as_integers(made, 8)
             onnx.save_model(made, smaller)
-        return what_stayed("int8-static", before, made)
+        return what_stayed("int8-static", before, made, stored)
 
 
 def _optimised(file: Path, made: Path) -> Path:

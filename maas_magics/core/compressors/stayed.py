@@ -13,6 +13,9 @@ from maas_magics.api.errors import ExportError
 WORTH = 1_024
 """Numbers of a weight that are worth a mention."""
 
+MADE_FOR = "linear layers, convolutions, recurrent layers and tables"
+"""What integers are for, as an error says it."""
+
 INTEGERS = frozenset(
     {"MatMulNBits", "MatMulInteger", "DynamicQuantizeMatMul", "GatherBlockQuantized", "DequantizeLinear"}
 )
@@ -42,6 +45,26 @@ def large_floats(model: Any) -> dict[str, int]:
     return found
 
 
+def takers(graph: Any, found: dict[str, set[tuple[str, int]]] | None = None) -> dict[str, set[tuple[str, int]]]:
+    """Operators that take each value, and as which of their inputs; those inside of loops and branches among them.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The network.
+    found : dict of str to set, optional
+        What to add to.
+    """
+    found = {} if found is None else found
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            found.setdefault(name, set()).add((node.op_type, place))
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                takers(inner, found)
+    return found
+
+
 def nothing_found(name: str, made_for: str, model: Any) -> ExportError:
     """The error of a compression that finds nothing to do.
 
@@ -68,8 +91,8 @@ def nothing_found(name: str, made_for: str, model: Any) -> ExportError:
     )
 
 
-def what_stayed(name: str, before: int, model: Any) -> str:
-    """A sentence about weights that stayed in floats; empty where none did.
+def what_stayed(name: str, before: int, model: Any, stored: int = 0) -> str:
+    """What a compression says of weights that it did not make integers of products; empty where there are none.
 
     Parameters
     ----------
@@ -79,8 +102,12 @@ def what_stayed(name: str, before: int, model: Any) -> str:
         Bytes of large float weights before.
     model : onnx.ModelProto
         The network, compressed.
+    stored : int
+        Bytes that those had which are stored as integers, and computed in floats.
     """
-    left = large_floats(model)
-    if not left or not before:
-        return ""
-    return f"{name}: {sum(left.values()) / before:.0%} of the weights stay in floats ({', '.join(sorted(left))})."
+    left, said = large_floats(model), []
+    if stored and before:
+        said.append(f"{stored / before:.0%} of the weights are stored as integers and computed in floats")
+    if left and before:
+        said.append(f"{sum(left.values()) / before:.0%} of the weights stay in floats ({', '.join(sorted(left))})")
+    return f"{name}: {', '.join(said)}." if said else ""

@@ -13,7 +13,8 @@ import numpy as np
 
 from maas_magics.api.errors import require
 from maas_magics.core.compressors.quiet import no_advice
-from maas_magics.core.compressors.stayed import large_floats, nothing_found, what_stayed
+from maas_magics.core.compressors.stayed import MADE_FOR, large_floats, nothing_found, what_stayed
+from maas_magics.core.compressors.stored import store_as_integers
 from maas_magics.core.graphs.beside import save_beside
 
 BLOCK = 32
@@ -52,8 +53,6 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
     before = sum(large_floats(model).values())
     _as_products(model.graph)
     products = _products(model.graph)
-    if not products:
-        raise nothing_found(f"int{bits}", "linear layers", model)
     last = [node.name for node in products if LAST in node.input]
     names = {node.name for node in products}
     kept = [node.name for node in model.graph.node if node.name not in names]
@@ -62,8 +61,11 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
         fine = {*last, *(node.name for node in products if node.input[1].endswith(FINER))}
         model = _quantised(model, 8, [node.name for node in model.graph.node if node.name not in fine])
         model = _quantised(model, bits, [*kept, *fine])
-    else:
+    elif products:
         model = _quantised(model, bits, kept)
+    stored = store_as_integers(model, bits)
+    if not before or sum(large_floats(model).values()) == before:
+        raise nothing_found(f"int{bits}", MADE_FOR, model)
     for node in model.graph.node:
         if node.name in shared:
             _look_up(model.graph, node)
@@ -71,7 +73,7 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
         save_beside(model, smaller)
     else:
         onnx.save_model(model, smaller)
-    return what_stayed(f"int{bits}", before, model)
+    return what_stayed(f"int{bits}", before, model, stored)
 
 
 def _as_products(graph: Any) -> None:

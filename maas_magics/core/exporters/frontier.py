@@ -33,7 +33,6 @@ WAYS = (
     "int8-static+fp16",
     "int4",
     "int4+fp16",
-    "int4+int8",
 )
 """What is tried beside the plain export, those that build on another after it."""
 
