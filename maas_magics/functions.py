@@ -11,6 +11,7 @@ from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.events import Event
 from maas_magics.api.gallery import Gallery
 from maas_magics.api.highlight import Highlighted
+from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import (
     EvaluateRequest,
@@ -102,6 +103,7 @@ def export(
     tolerance: float = 1e-4,
     compress: str | None = None,
     max_drop: float | str = "1%",
+    encrypt: bool = False,
     out: str | None = None,
     auto: bool = False,
     target: str = "size",
@@ -120,6 +122,8 @@ def export(
         ``"int8"``, or another compressor: the file is then a variant of the version, ``NAME@int8``.
     max_drop : float or str
         What the first of the usual metrics may lose on held-out rows by being compressed; see `ExportRequest`.
+    encrypt : bool
+        Whether its files are encrypted, with the key of ``MAAS_KEY``: the variant is then ``NAME@onnx+encrypted``.
     out : str, optional
         Folder or file that gets a copy.
     auto : bool
@@ -133,6 +137,7 @@ def export(
         tolerance=tolerance,
         compress=compress,
         max_drop=max_drop,
+        encrypt=encrypt,
         out=out,
         auto=auto,
         target=target,
@@ -424,6 +429,57 @@ def sync(url: str) -> Copied:
         What was copied.
     """
     return current().run(SyncRequest(url=url))  # type: ignore[return-value]
+
+
+@declared
+def make_key(file: str) -> Protected:
+    """Make a key to encrypt with, for its owner alone to read: ``MAAS_KEY=file:FILE`` names it.
+
+    Parameters
+    ----------
+    file : str
+        File that gets it; it must not be there.
+
+    Returns
+    -------
+    Protected
+        With the name of the key.
+    """
+    return current().run(KeyRequest(file=file))  # type: ignore[return-value]
+
+
+@declared
+def encrypt(model: str) -> ModelInfo:
+    """Encrypt a version with its exports and held-out rows, as the next version; the readable one is removed.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+
+    Returns
+    -------
+    ModelInfo
+        The encrypted version.
+    """
+    return current().run(EncryptRequest(model=model))  # type: ignore[return-value]
+
+
+@declared
+def rotate_key(model: str) -> Protected:
+    """Have the first key of ``MAAS_KEY`` open what is encrypted, in place of the one before.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME`` for all versions, ``NAME:3`` or ``NAME@alias`` for one.
+
+    Returns
+    -------
+    Protected
+        With the versions and exports whose keys were wrapped anew.
+    """
+    return current().run(RotateKeyRequest(model=model))  # type: ignore[return-value]
 
 
 @declared

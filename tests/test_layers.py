@@ -51,6 +51,7 @@ CORE = (
         "registry",
         "memory",
         "tracing",
+        "seal",
         "delivery",
         "chunks",
         "data",
@@ -88,6 +89,7 @@ CORE = (
         "training",
         "deserialization",
         "copying",
+        "protecting",
         "dispatch",
     ),
 )

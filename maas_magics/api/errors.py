@@ -104,6 +104,10 @@ class StoreError(MaasError):
     """The store could not be read or written."""
 
 
+class SealError(StoreError):
+    """What is encrypted or has to be signed cannot be used: without its key, with another, or not as it was made."""
+
+
 class ServiceError(MaasError):
     """A service could not be reached, or its answer could not be read."""
 

@@ -180,6 +180,9 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     max_drop : float or str
         What the first of the usual metrics may lose on held-out rows by being compressed: 0.01 or ``"1%"``; of an
         error, such as the rmse, the share by which it may grow.
+    encrypt : bool
+        Whether its files are encrypted, by a key of its own that the key of ``MAAS_KEY`` wraps. The variant of a
+        version that is not encrypted is ``NAME@onnx+encrypted``; of one that is, every export is encrypted.
     out : str or None
         Folder, file or URL of fsspec that gets a copy.
     auto : bool
@@ -206,6 +209,7 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
         option("make it smaller: int8, int8-static, int4, fp16, bf16, several as a+b", "HOW", offer="compressors"),
     ] = None
     max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
+    encrypt: Annotated[bool, option("encrypt its files with the key of MAAS_KEY")] = False
     out: Annotated[
         str | None, option("folder, file or URL that gets a copy", "PATH", "--out", "--to", "-o", offer="files")
     ] = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from maas_magics.api.errors import NotFound, OptionError, did_you_mean
+from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest
 from maas_magics.api.requests import (
     EvaluateRequest,
     ExportRequest,
@@ -82,7 +83,7 @@ VERBS = {
             run="maas_magics.core.export:export",
             summary="Convert a model, verify the file against the model on held-out rows, and pack it.",
             example="%export penguins\n%export penguins --format pt2 --out penguins.pt2\n"
-            "%export penguins --compress int8 --max-drop 1%",
+            "%export penguins --compress int8 --max-drop 1%\n%export penguins --encrypt --out sealed",
         ),
         Verb(
             name="import",
@@ -115,6 +116,30 @@ VERBS = {
             run="maas_magics.core.copying:sync",
             summary="Send what a bucket or a folder lacks, and fetch what is missing here.",
             example="%maas sync s3://bucket/prefix",
+        ),
+        Verb(
+            name="key",
+            request=KeyRequest,
+            result=Protected,
+            run="maas_magics.core.protecting:make_key",
+            summary="Make a key to encrypt models with, in a file that you alone can read.",
+            example="%maas key ~/.maas.key\n%env MAAS_KEY=file:~/.maas.key",
+        ),
+        Verb(
+            name="encrypt",
+            request=EncryptRequest,
+            result=ModelInfo,
+            run="maas_magics.core.protecting:encrypt",
+            summary="Encrypt a version with its exports and held-out rows; the readable one is removed.",
+            example="%maas encrypt penguins",
+        ),
+        Verb(
+            name="rotate-key",
+            request=RotateKeyRequest,
+            result=Protected,
+            run="maas_magics.core.protecting:rotate_key",
+            summary="Have the first key of MAAS_KEY open what is encrypted, in place of the one before.",
+            example="%maas rotate-key penguins",
         ),
         Verb(
             name="predict",

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maas_magics.api.errors import ExportError
+from maas_magics.core.seal.envelope import SEAL
+from maas_magics.core.seal.files import has_seal
 
 
 def deliver(place: Path, file: str, out: Path) -> Path:
@@ -22,6 +24,11 @@ def deliver(place: Path, file: str, out: Path) -> Path:
     if alone and (place / f"{file}.data").is_file():
         raise ExportError(
             f"The export is in the store, but is no single file: the weights of {file} stand in {file}.data.",
+            f"--out {out.with_suffix('')}",
+        )
+    if alone and has_seal(place):
+        raise ExportError(
+            f"The export is in the store, but is no single file: the key of {file} stands in {SEAL}.",
             f"--out {out.with_suffix('')}",
         )
     try:

@@ -14,10 +14,11 @@ from maas_magics.api.share import share_of
 from maas_magics.core.context import Context
 from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters.by_task import exporter_of
-from maas_magics.core.exporters.export import export_to, report
+from maas_magics.core.exporters.export import export_to, report, variant_name
 from maas_magics.core.exporters.frontier import tried
 from maas_magics.core.exporters.text.trial import keeps_texts
 from maas_magics.core.exporters.variant import PLAIN, compressed_to, format_of, judged_on, plain_export, variant_of
+from maas_magics.core.seal.files import has_seal
 from maas_magics.core.store.copies import send_folder
 from maas_magics.core.store.manifest import check_files
 from maas_magics.core.store.places import is_address
@@ -45,16 +46,17 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     if not request.tolerance > 0:
         raise OptionError(f"The tolerance is {request.tolerance:g}; a number above 0 was expected.", "--tolerance 1e-4")
     name, version = context.store.whole(request.model)
-    if request.compress and variant_of(request.compress) in context.store.storage.aliases(name):
+    folder = context.store.folder(name, version)
+    variant = variant_name(variant_of(request.compress) if request.compress else format, folder, request.encrypt)
+    if variant != format and variant in context.store.storage.aliases(name):
         raise OptionError(
-            f"{name}@{request.compress} is an alias, which would stand before the variant.",
+            f"{name}@{variant} is an alias, which would stand before the variant.",
             f"%maas alias {name} another-name",
         )
-    folder = context.store.folder(name, version)
     check_files(folder, SAMPLE)
     model = context.loader.model(name, version)
     exporter = exporter_of(format, model.manifest.answers, f"{name}:{version}")
-    kind = f"{request.format}, {request.compress}" if request.compress else request.format
+    kind = ", ".join(filter(None, (request.format, request.compress, "encrypted" if request.encrypt else None)))
     context.notify(f"Exporting {name}:{version} to {kind}.")
     if model.manifest.answers.runtime == "text" and not keeps_texts(folder):
         context.notify("No texts were kept with it: it is judged on texts that it writes itself.")
@@ -62,11 +64,13 @@ def export(request: ExportRequest, context: Context) -> Artifact:
         if request.compress:
             artifact = compressed_to(request, folder, model, work, f"{name}:{version}", context.notify)
         else:
-            artifact = export_to(folder, model, request.format, request.tolerance, work, f"{name}:{version}")
+            ref = f"{name}:{version}"
+            artifact = export_to(folder, model, request.format, request.tolerance, work, ref, request.encrypt)
         context.check_stop()
         context.store.storage.add(name, version, f"exports/{artifact.variant}", work / artifact.variant)
-        if (made := work / PLAIN / format).is_dir():  # the next variant needs no other trace
-            context.store.storage.add(name, version, f"exports/{format}", made)
+        base = variant_name(format, folder, request.encrypt)
+        if (made := work / PLAIN / base).is_dir():  # the next variant needs no other trace
+            context.store.storage.add(name, version, f"exports/{base}", made)
     context.loader.forget(name, version)
     place = context.store.folder(name, version) / "exports" / artifact.variant
     if request.out and is_address(request.out):
@@ -80,6 +84,8 @@ def _best(request: ExportRequest, context: Context) -> Artifact:
     """Try the sensible compressions, and publish the best within the budget, with the table of all."""
     if request.compress or request.format != "onnx":
         raise OptionError("--auto chooses the compression of an ONNX file itself.", "Drop --compress and --format.")
+    if request.encrypt or has_seal(context.store.folder(*context.store.whole(request.model))):
+        raise OptionError("--auto tries files that lie readable for a while.", "--compress int8 --encrypt")
     if request.target not in TARGETS:
         raise OptionError(f"The target is {request.target}; size or latency was expected.", "--target size")
     most = share_of(request.max_drop, "--max-drop")

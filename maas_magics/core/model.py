@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor, nn
 
 from maas_magics.api.errors import ModelError
@@ -16,6 +16,7 @@ from maas_magics.core.architectures import architectures
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.features.module import Preprocessing, entered, entered_hosted
 from maas_magics.core.features.processor import Processor
+from maas_magics.core.seal.files import contents, has_seal, is_sealed, put
 from maas_magics.core.store.manifest import PREPROCESS, Manifest, check_files, read_manifest, read_processor
 
 WEIGHTS = "weights.safetensors"
@@ -108,7 +109,22 @@ class Model:
 def save_weights(net: nn.Module, file: Path) -> None:
     """Write a module's state as safetensors; extra state of its own that is not a tensor stays with the module."""
     tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
-    save_file(apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}), file)
+    found = apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    if has_seal(file.parent):
+        put(file, save(found))
+    else:
+        save_file(found, file)
+
+
+def load_weights(file: Path) -> dict[str, Tensor]:
+    """A module's state of a file that `save_weights` wrote.
+
+    Parameters
+    ----------
+    file : Path
+        Encrypted or not.
+    """
+    return load(contents(file)) if is_sealed(file) else load_file(file)
 
 
 def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -150,14 +166,14 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
     if net is None and (folder / ANSWERS).is_file():
         from maas_magics.core.graphs.answers import unpack_answers
 
-        net = unpack_answers((folder / ANSWERS).read_bytes(), load_file(weights or folder / WEIGHTS))
+        net = unpack_answers(contents(folder / ANSWERS), load_weights(weights or folder / WEIGHTS))
         net.title = manifest.info.architecture  # type: ignore[assignment]
     if net is None:
         if (folder / GRAPHS).is_file():
             from maas_magics.core.graphs.rebuild import unpack
 
-            net = unpack((folder / GRAPHS).read_bytes())
-            net.load_state_dict(load_file(weights or folder / WEIGHTS))
+            net = unpack(contents(folder / GRAPHS))
+            net.load_state_dict(load_weights(weights or folder / WEIGHTS))
             return Model(manifest, processor, net.eval())
         if not manifest.declared:
             raise ModelError(
@@ -165,7 +181,7 @@ def load_model(folder: Path, net: nn.Module | None = None, weights: Path | None 
                 "and is not in this process.",
                 "It answers through its ONNX export; to change it, run its cell and %train again.",
             )
-        net = _built(manifest, processor, load_file(weights or folder / WEIGHTS))
+        net = _built(manifest, processor, load_weights(weights or folder / WEIGHTS))
     return Model(manifest, processor, net.eval())
 
 

@@ -14,6 +14,7 @@ class Bf16:
     """Storage alone."""
 
     format = "onnx"
+    sealable = True
     stage = 2
     doubted = True
 

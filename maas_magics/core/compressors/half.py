@@ -14,7 +14,8 @@ import numpy as np
 
 from maas_magics.api.errors import ExportError, require
 from maas_magics.core.compressors.stayed import INTEGERS, WORTH, takers
-from maas_magics.core.graphs.beside import save_beside
+from maas_magics.core.graphs.beside import loaded, save_beside
+from maas_magics.core.seal.files import put
 
 
 def write_as_halves(file: Path, smaller: Path, kind: str) -> str:
@@ -35,10 +36,9 @@ def write_as_halves(file: Path, smaller: Path, kind: str) -> str:
         If there is nothing in the file that it makes smaller.
     """
     require("onnx", "onnx", "Compression")
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    model = onnx.load(file)
+    model = loaded(file)
     beside = (file.parent / f"{file.name}.data").is_file()
     known = {entry.name for entry in (*model.graph.input, *model.graph.output)}
     taken = takers(model.graph)
@@ -71,7 +71,7 @@ def write_as_halves(file: Path, smaller: Path, kind: str) -> str:
     if beside:
         save_beside(model, smaller)
     else:
-        onnx.save_model(model, smaller)
+        put(smaller, model.SerializeToString())
     if not left:
         return ""
     return f"{kind}: {sum(left.values()) / before:.0%} of the weights stay in floats ({', '.join(sorted(left))})."

@@ -14,6 +14,7 @@ class Int4:
     """Weights alone become integers."""
 
     format = "onnx"
+    sealable = True
 
     def compress(self, file: Path, smaller: Path, inputs: Sequence[Array]) -> str:
         """Write the file with integer weights."""

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from maas_magics.api.errors import require
+from maas_magics.core.compat.quantizing import quantised_in_memory
 from maas_magics.core.compressors import compressors
 from maas_magics.core.compressors.quiet import no_advice
 from maas_magics.core.compressors.stayed import MADE_FOR, large_floats, nothing_found, what_stayed
 from maas_magics.core.compressors.stored import store_as_integers
 from maas_magics.core.compressors.weight_only import write_with_integers
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.graphs.beside import loaded
+from maas_magics.core.seal.files import is_sealed, put
 
 PRODUCTS = ("MatMul", "Gemm", "Gather")
 """Operators that compute with integers."""
@@ -27,34 +30,40 @@ class Int8:
     """Dynamic quantisation of linear layers and embeddings."""
 
     format = "onnx"
+    sealable = True
 
     def compress(self, file: Path, smaller: Path, inputs: Sequence[Array]) -> str:
         """Write the file with integer weights."""
         require("onnx", "onnx", "Compression")
         import onnx
 
-        model = onnx.load(file, load_external_data=False)
+        sealed = is_sealed(file)
+        model = loaded(file) if sealed else onnx.load(file, load_external_data=False)
         if any(node.op_type == "GroupQueryAttention" for node in model.graph.node):
             return write_with_integers(file, smaller, 8)  # what such networks compute is lost in integers
         before = sum(large_floats(model).values())
+        # what was compressed before has operators whose answers' type the tool does not know: floats
+        extra = {"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT}
         with no_advice():
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
-            quantize_dynamic(
-                file,
-                smaller,
-                op_types_to_quantize=list(PRODUCTS),
-                per_channel=True,
-                nodes_to_exclude=_batched(model),
-                weight_type=QuantType.QInt8,
-                # what was compressed before has operators whose answers' type the tool does not know: floats
-                extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-            )
-        made = onnx.load(smaller)
+            if sealed:
+                made = quantised_in_memory(model, PRODUCTS, _batched(model), extra)
+            else:
+                quantize_dynamic(
+                    file,
+                    smaller,
+                    op_types_to_quantize=list(PRODUCTS),
+                    per_channel=True,
+                    nodes_to_exclude=_batched(model),
+                    weight_type=QuantType.QInt8,
+                    extra_options=extra,
+                )
+                made = onnx.load(smaller)
         stored = store_as_integers(made, 8)
         if not before or sum(large_floats(made).values()) == before:
             raise nothing_found("int8", MADE_FOR, model)
-        onnx.save_model(made, smaller)
+        put(smaller, made.SerializeToString())
         return what_stayed("int8", before, made, stored)
 
 

@@ -15,7 +15,8 @@ from maas_magics.api.errors import require
 from maas_magics.core.compressors.quiet import no_advice
 from maas_magics.core.compressors.stayed import MADE_FOR, large_floats, nothing_found, what_stayed
 from maas_magics.core.compressors.stored import store_as_integers
-from maas_magics.core.graphs.beside import save_beside
+from maas_magics.core.graphs.beside import loaded, save_beside
+from maas_magics.core.seal.files import put
 
 BLOCK = 32
 """Weights that share a scale."""
@@ -46,9 +47,7 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
         If there is nothing in the file that it makes smaller.
     """
     require("onnx", "onnx", "Compression")
-    import onnx
-
-    model = onnx.load(file)
+    model = loaded(file)
     beside = (file.parent / f"{file.name}.data").is_file()
     before = sum(large_floats(model).values())
     _as_products(model.graph)
@@ -72,7 +71,7 @@ def write_with_integers(file: Path, smaller: Path, bits: int) -> str:
     if beside:
         save_beside(model, smaller)
     else:
-        onnx.save_model(model, smaller)
+        put(smaller, model.SerializeToString())
     return what_stayed(f"int{bits}", before, model, stored)
 
 

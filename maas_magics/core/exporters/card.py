@@ -18,7 +18,13 @@ CARD = "README.md"
 """Name of the file beside an export."""
 
 
-def card(model: Model, made: Artifact, file: str, kept: bool = True) -> str:
+ENCRYPTED = (
+    "Its files are encrypted (AES-256-GCM): `maas_magics` with the key that `seal.json` names opens them, in memory "
+    "alone; this card and `artifact.json` stay readable."
+)
+
+
+def card(model: Model, made: Artifact, file: str, kept: bool = True, sealed: bool = False) -> str:
     """A card as Markdown.
 
     Parameters
@@ -31,6 +37,8 @@ def card(model: Model, made: Artifact, file: str, kept: bool = True) -> str:
         Name of the model file.
     kept : bool
         Whether held-out rows were kept with it; a model that writes is compared on texts of its own where none were.
+    sealed : bool
+        Whether its files are encrypted.
     """
     manifest = model.manifest
     writes = manifest.answers.runtime == "text"
@@ -57,6 +65,9 @@ def card(model: Model, made: Artifact, file: str, kept: bool = True) -> str:
         if kept
         else "Of other texts this says nothing.",
     ]
+    if sealed:
+        signature = [] if writes else ["## Inputs and outputs", _signature(made)]
+        return "\n\n".join([*parts, *signature, "## Ask it", ENCRYPTED]) + "\n"
     if writes:
         feature, decoder = model.processor.features[0], getattr(model.net, "decoder", None)
         assert isinstance(feature, ProseFeature)

@@ -1,7 +1,7 @@
 """Opens an exported file in a process of its own and answers some rows: a bad file may take its process with it.
 
-``python -m maas_magics.core.exporters.check FORMAT FILE VERSION WORK`` reads ``WORK/inputs.npz``
-and writes ``WORK/outputs.npz``.
+``python -m maas_magics.core.exporters.check FORMAT FILE VERSION`` reads the rows from its input, and writes answers and
+measurements to its output.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from maas_magics.api.child import python
 from maas_magics.api.errors import ExportError
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.exporters import handed
 
 SECONDS = 600
 
@@ -43,7 +41,7 @@ class Checked:
     memory: int = 0
 
 
-def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Path) -> Checked:
+def check(format: str, file: Path, version: Path, raw: Sequence[Array]) -> Checked:
     """Answers, latencies and memory of an exported file, from another process.
 
     Raises
@@ -51,23 +49,18 @@ def check(format: str, file: Path, version: Path, raw: Sequence[Array], work: Pa
     ExportError
         If that process fails or dies.
     """
-    given: dict[str, Any] = {
-        str(i): values.astype(str) if values.dtype == object else values for i, values in enumerate(raw)
-    }
-    np.savez(work / "inputs.npz", **given)
-    command = python("maas_magics.core.exporters.check", format, str(file), str(version), str(work))
+    command = python("maas_magics.core.exporters.check", format, str(file), str(version))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        code, told = done.returncode, done.stderr.strip().splitlines()
+        code, answered, told = handed.ask_child(command, raw, SECONDS)
     except subprocess.TimeoutExpired:
-        code, told = 1, [f"it gave no answer in {SECONDS} s"]
+        code, answered, told = 1, b"", [f"it gave no answer in {SECONDS} s"]
     if code:
         why = f"the process that opened it died with signal {-code}" if code < 0 else (told or ["it failed"])[-1]
         raise ExportError(
             f"The exported {format} file cannot be used: {why}. Nothing was published.", "Try another --format."
         )
-    with np.load(work / "outputs.npz") as found:
-        return Checked(found["answers"], **json.loads(str(found["measured"])))
+    found = handed.read(answered)
+    return Checked(found["answers"], **json.loads(str(found["measured"])))
 
 
 def most_memory() -> int:
@@ -79,23 +72,20 @@ def most_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def main(format: str, file: str, version: str, work: str) -> None:
-    """Answer the rows of ``work/inputs.npz``."""
+def main(format: str, file: str, version: str) -> None:
+    """Answer the rows of the input."""
     from maas_magics.core.exporters.by_task import exporter_of
     from maas_magics.core.exporters.examples import ask, latency, padded_inputs
     from maas_magics.core.store.manifest import read_manifest, read_processor
 
-    with np.load(Path(work) / "inputs.npz") as given:
-        raw = [
-            given[name].astype(object) if given[name].dtype.kind == "U" else given[name]
-            for name in sorted(given, key=int)
-        ]
+    out, raw = handed.answer_stream(), handed.unpacked(sys.stdin.buffer.read())
     padded, begun = padded_inputs(read_processor(Path(version))), most_memory()
     run = exporter_of(format, read_manifest(Path(version)).answers).load(Path(file), Path(version), None)
     answers = ask(run, raw, padded)
     memory, slowest = most_memory() - begun, dict[str, float]()
     measured = {"latency": latency(run, raw, slowest), "slowest": slowest, "memory": memory}
-    np.savez(Path(work) / "outputs.npz", answers=answers, measured=json.dumps(measured))
+    with out:
+        out.write(handed.written(answers=answers, measured=json.dumps(measured)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -22,6 +21,8 @@ from maas_magics.core.exporters.facts import mean_difference, with_facts
 from maas_magics.core.exporters.text.trial import keeps_texts
 from maas_magics.core.exporters.trial import trial_of
 from maas_magics.core.model import Model
+from maas_magics.core.seal.envelope import begin
+from maas_magics.core.seal.files import has_seal, put
 from maas_magics.core.store.manifest import digests
 from maas_magics.core.store.storage import REPORT
 from maas_magics.core.tasks.metric_names import make_metrics
@@ -32,8 +33,48 @@ TOLERANCE = 1e-4
 """Difference from the model that an export may have where no one requests another."""
 
 
-def export_to(version: Path, model: Model, format: str, tolerance: float, place: Path, ref: str) -> Artifact:
-    """Write ``place/<format>/`` with a verified file and its report.
+ENCRYPTED = "+encrypted"
+"""Ends the names of encrypted exports of a version that is not encrypted itself."""
+
+
+def variant_name(variant: str, version: Path, encrypt: bool) -> str:
+    """What an export is called: by its format or compression, and whether it alone is encrypted.
+
+    Parameters
+    ----------
+    variant : str
+        The format or compression.
+    version : Path
+        Folder of the model's own files.
+    encrypt : bool
+        Whether encryption was asked for.
+    """
+    return variant + ENCRYPTED if encrypt and not has_seal(version) else variant
+
+
+def check_sealable(what: object, name: str) -> None:
+    """Raise `ExportError` where an exporter or compressor writes files by itself, which would lie readable for a while.
+
+    Parameters
+    ----------
+    what : Exporter or Compressor
+        Of the export.
+    name : str
+        What it is called.
+    """
+    if not getattr(what, "sealable", False):
+        raise ExportError(
+            f"{name} writes its files itself, readable for a while: it cannot be encrypted.",
+            "--format onnx, pt2 or safetensors; --compress int8, int4, fp16 or bf16.",
+        )
+
+
+def export_to(
+    version: Path, model: Model, format: str, tolerance: float, place: Path, ref: str, encrypt: bool = False
+) -> Artifact:
+    """Write ``place/<format>/`` with a verified file and its report; ``place/<format>+encrypted/`` where it alone is.
+
+    Of a version that is encrypted, every export is.
 
     Parameters
     ----------
@@ -41,21 +82,26 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         Folder of the model's own files, its held-out rows among them.
     ref : str
         What the report calls the model.
+    encrypt : bool
+        Whether its files are encrypted.
     """
     answers = model.manifest.answers
     exporter = exporter_of(format, answers, ref)
-    folder = place / format
+    variant = variant_name(format, version, encrypt)
+    folder = place / variant
     folder.mkdir(parents=True)
+    if encrypt or has_seal(version):
+        check_sealable(exporter, format)
+        begin(folder)
     file = folder / exporter.file
     for name, data in model.processor.files.items():
-        (folder / re.sub(r"[^\w.-]", "_", name)).write_bytes(data)
+        put(folder / re.sub(r"[^\w.-]", "_", name), data)
     with tracing_lock():
         signature = exporter.export(model, file)
     trial = trial_of(model, version)
     before, before_ms = trial.answers(), latency(trial.run, trial.hosted)
     if exporter.isolated:
-        with tempfile.TemporaryDirectory(dir=place) as work:
-            checked = check(format, file, version, trial.hosted, Path(work))
+        checked = check(format, file, version, trial.hosted)
     else:
         run, slowest = exporter.load(file, version, model), dict[str, float]()
         checked = Checked(trial.answers(run), latency(run, trial.hosted, slowest), slowest)
@@ -76,7 +122,7 @@ def export_to(version: Path, model: Model, format: str, tolerance: float, place:
         )
     made = Artifact(
         model=ref,
-        variant=format,
+        variant=variant,
         format=format,
         path="",
         digest="",
@@ -118,10 +164,10 @@ def report(model: Model, version: Path, folder: Path, file: Path, made: Artifact
     """
     (folder / REPORT).unlink(missing_ok=True)  # an earlier one is none of the files that a report tells of
     made = with_facts(made, file)
-    (folder / CARD).write_text(card(model, made, file.name, keeps_texts(version)), encoding="utf-8")
+    (folder / CARD).write_text(card(model, made, file.name, keeps_texts(version), has_seal(folder)), encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.iterdir())
     verified = msgspec.structs.replace(made.verification, bytes_after=size)
-    artifact = msgspec.structs.replace(made, digest=_digest(file), verification=verified, files=digests(folder))
+    artifact = msgspec.structs.replace(made, digest=digest_of(file), verification=verified, files=digests(folder))
     (folder / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
     return artifact
 
@@ -144,6 +190,7 @@ def metrics_of(model: Model, answers: Array, target: Array) -> dict[str, float]:
     return {name: value for name, value in found.items() if value == value}
 
 
-def _digest(file: Path) -> str:
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

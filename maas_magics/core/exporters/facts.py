@@ -12,6 +12,7 @@ import numpy as np
 
 from maas_magics.api.results import Artifact
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.seal.files import contents
 
 LIBRARIES = ("torch", "onnx", "onnxruntime")
 """Those whose versions are told of every export, beside the one that a format is named after."""
@@ -33,7 +34,7 @@ def with_facts(made: Artifact, file: Path) -> Artifact:
         return msgspec.structs.replace(made, versions=known, opset={}, operators={})
     import onnx
 
-    model = onnx.load(file, load_external_data=False)
+    model = onnx.load_from_string(contents(file))
     return msgspec.structs.replace(
         made,
         versions=known,

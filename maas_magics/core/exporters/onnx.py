@@ -6,7 +6,6 @@ Imports torch only to write a file, so that opening one takes a moment.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from maas_magics.core.exporters import Run, exporters
 from maas_magics.core.exporters.examples import example
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.graphs.onnx_names import apart, clear, clear_graph, prefix
+from maas_magics.core.seal.files import contents, put
 from maas_magics.core.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Onnx:
 
     file = "model.onnx"
     isolated = True
+    sealable = True
 
     def export(self, model: Model, file: Path) -> Signature:
         """Write ``model`` as one ONNX file.
@@ -101,7 +102,7 @@ class Onnx:
             raise ExportError(
                 f"torch made no valid ONNX model: {str(error).splitlines()[0]}", "--format pt2"
             ) from error
-        file.write_bytes(whole.SerializeToString())
+        put(file, whole.SerializeToString())
         specs = [msgspec.structs.replace(spec, name=name) for name, spec in zip(raw, entries, strict=True)]
         return Signature(tuple(specs), answers.specs)
 
@@ -122,7 +123,7 @@ class Onnx:
 def _copied(model: GraphModel, file: Path) -> Signature:
     """Write the graph that a version is."""
     for part in model.file.parent.glob(f"{model.file.name}*"):
-        shutil.copyfile(part, file.parent / part.name.replace(model.file.name, file.name))
+        put(file.parent / part.name.replace(model.file.name, file.name), contents(part))
     names = (value.name for value in model.engine.session.get_inputs())
     pairs = zip(names, model.processor.entries, strict=True)
     specs = tuple(msgspec.structs.replace(spec, name=name) for name, spec in pairs)

@@ -24,6 +24,7 @@ from maas_magics.core.exporters.examples import LEAST, drawn
 from maas_magics.core.features.base import Feature
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.model import Model
+from maas_magics.core.seal.files import is_sealed
 
 FLOATS = {"INFERENCE_PRECISION_HINT": "f32"}
 """How a file is to be compiled."""
@@ -86,6 +87,8 @@ def _answering(file: Path, processor: Processor) -> Run:
 
     from maas_magics.core.features.module import entered_hosted
 
+    if is_sealed(file):
+        raise ExportError("The OpenVINO file is encrypted, and OpenVINO opens files alone.", "--format onnx")
     compiled = openvino.compile_model(str(file), "CPU", FLOATS)
 
     def run(raw: Sequence[Array]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from maas_magics.core.graphs.export import free_axes
 from maas_magics.core.graphs.reasons import hint, told
 from maas_magics.core.model import Model
 from maas_magics.core.networks.modules import title_of
+from maas_magics.core.seal.files import contents, put
 from maas_magics.core.store.manifest import read_processor
 from maas_magics.core.tracing import suppress_torch_logging
 
@@ -30,6 +32,7 @@ class Pt2:
 
     file = "model.pt2"
     isolated = True
+    sealable = True
 
     def export(self, model: Model, file: Path) -> Signature:
         """Write ``model`` as an exported program.
@@ -51,8 +54,10 @@ class Pt2:
                 for trace in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
                     node.meta.pop(trace, None)
         drop_examples(program)
+        written = io.BytesIO()
         with suppress_torch_logging():
-            torch.export.save(program, str(file))
+            torch.export.save(program, written)
+        put(file, written.getvalue())
         specs = [
             msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
             if spec.datatype == "BYTES"
@@ -63,7 +68,7 @@ class Pt2:
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open a program that this process, or one of the same user, has written."""
-        graph = torch.export.load(str(file)).module()
+        graph = torch.export.load(io.BytesIO(contents(file))).module()
         processor = read_processor(version)
 
         @torch.inference_mode()

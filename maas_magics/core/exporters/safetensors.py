@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from maas_magics.api.signature import Signature
 from maas_magics.core.exporters import Run, exporters
-from maas_magics.core.model import Model, load_model, save_weights
+from maas_magics.core.model import Model, load_model, load_weights, save_weights
 
 
 class Safetensors:
@@ -17,6 +15,7 @@ class Safetensors:
 
     file = "model.safetensors"
     isolated = False
+    sealable = True
 
     def export(self, model: Model, file: Path) -> Signature:
         """Write the weights of ``model``."""
@@ -28,7 +27,7 @@ class Safetensors:
         if model is None:
             return load_model(version, weights=file).run_hosted
         net = copy.deepcopy(model.net)
-        net.load_state_dict(load_file(file))
+        net.load_state_dict(load_weights(file))
         return Model(model.manifest, model.processor, net).run_hosted
 
 

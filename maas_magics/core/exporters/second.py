@@ -1,8 +1,8 @@
 """Asks an ONNX file in a second runtime, where the first is known to hide errors: ONNX's own reference, else OpenVINO.
 
 ONNX Runtime computes some graphs of halves in floats on a processor, so that what another machine would lose does not
-show. ``python -m maas_magics.core.exporters.second RUNTIME FILE VERSION WORK`` reads ``WORK/inputs.npz`` and writes
-``WORK/second.npz``. Not an exporter: it registers nothing.
+show. ``python -m maas_magics.core.exporters.second RUNTIME FILE VERSION`` reads the rows from its input, and writes the
+answers to its output. Not an exporter: it registers nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from maas_magics.api.child import python
 from maas_magics.api.errors import ExportError
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.exporters import handed
+from maas_magics.core.seal.files import contents, is_sealed
 from maas_magics.core.tasks.base import Task
 
 ROWS = 32
@@ -32,7 +33,7 @@ ACCEPTED = 1e-3
 RUNTIMES = {"reference": "the ONNX reference", "openvino": "OpenVINO"}
 
 
-def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array, task: Task, work: Path) -> str:
+def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array, task: Task) -> str:
     """A sentence about how a second runtime answers some rows.
 
     Parameters
@@ -47,8 +48,6 @@ def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array
         What the first runtime answered.
     task : Task
         What the model answers.
-    work : Path
-        Folder for what is handed over.
 
     Raises
     ------
@@ -56,25 +55,20 @@ def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array
         If the two differ.
     """
     some = [values[:ROWS] for values in raw]
-    given: dict[str, Any] = {
-        str(i): values.astype(str) if values.dtype == object else values for i, values in enumerate(some)
-    }
-    np.savez(work / "inputs.npz", **given)
     why = "no second runtime reads it"
     for runtime, called in RUNTIMES.items():
         if runtime == "openvino" and find_spec("openvino") is None:
             continue
-        command = python("maas_magics.core.exporters.second", runtime, str(file), str(version), str(work))
+        command = python("maas_magics.core.exporters.second", runtime, str(file), str(version))
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+            code, answered, _ = handed.ask_child(command, some, SECONDS)
         except subprocess.TimeoutExpired:
             why = f"{called} gave no answer in {SECONDS} s"
             continue
-        if done.returncode:
+        if code:
             why = f"{called} does not run it"
             continue
-        with np.load(work / "second.npz") as found:
-            apart = task.difference(first[: len(some[0])], found["answers"])
+        apart = task.difference(first[: len(some[0])], handed.read(answered)["answers"])
         if not apart <= ACCEPTED:
             raise ExportError(
                 f"The file answers differently in ONNX Runtime and in {called}, by up to {apart:.1e}. "
@@ -85,31 +79,31 @@ def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array
     return f"not verified: {why}"
 
 
-def main(runtime: str, file: str, version: str, work: str) -> None:
-    """Answer the rows of ``work/inputs.npz``."""
+def main(runtime: str, file: str, version: str) -> None:
+    """Answer the rows of the input."""
     from maas_magics.core.store.manifest import read_manifest
 
-    with np.load(Path(work) / "inputs.npz") as given:
-        raw = [
-            given[name].astype(object) if given[name].dtype.kind == "U" else given[name]
-            for name in sorted(given, key=int)
-        ]
-    outputs = _reference(file, raw) if runtime == "reference" else _openvino(file, raw)
-    np.savez(Path(work) / "second.npz", answers=read_manifest(Path(version)).answers.decoded_from(outputs))
+    out, raw = handed.answer_stream(), handed.unpacked(sys.stdin.buffer.read())
+    outputs = _reference(Path(file), raw) if runtime == "reference" else _openvino(Path(file), raw)
+    with out:
+        out.write(handed.written(answers=read_manifest(Path(version)).answers.decoded_from(outputs)))
 
 
-def _reference(file: str, raw: Sequence[Array]) -> Mapping[str, Array]:
+def _reference(file: Path, raw: Sequence[Array]) -> Mapping[str, Array]:
+    import onnx
     from onnx.reference import ReferenceEvaluator
 
-    evaluator = ReferenceEvaluator(file)
+    evaluator = ReferenceEvaluator(onnx.load_from_string(contents(file)) if is_sealed(file) else str(file))
     found = evaluator.run(None, dict(zip(evaluator.input_names, raw, strict=True)))
     return dict(zip(evaluator.output_names, map(np.asarray, found), strict=True))
 
 
-def _openvino(file: str, raw: Sequence[Array]) -> Mapping[str, Array]:
+def _openvino(file: Path, raw: Sequence[Array]) -> Mapping[str, Array]:
     import openvino
 
-    compiled = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    core = openvino.Core()
+    read = core.read_model(contents(file)) if is_sealed(file) else core.read_model(str(file))
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(dict(enumerate(raw)))
     return {output.get_any_name(): np.asarray(found[output]) for output in compiled.outputs}
 

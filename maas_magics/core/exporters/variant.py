@@ -16,12 +16,14 @@ from maas_magics.api.share import share_of
 from maas_magics.core.compressors import Compressor, compressors
 from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.check import check
-from maas_magics.core.exporters.export import export_to, metrics_of, report
+from maas_magics.core.exporters.export import check_sealable, export_to, metrics_of, report, variant_name
 from maas_magics.core.exporters.facts import mean_difference
 from maas_magics.core.exporters.judge import judge, losses
 from maas_magics.core.exporters.second import second_opinion
 from maas_magics.core.exporters.trial import Trial, trial_of
 from maas_magics.core.model import Model
+from maas_magics.core.seal.envelope import SEAL
+from maas_magics.core.seal.files import has_seal, seal_copy
 from maas_magics.core.store.storage import REPORT
 
 PLAIN = "plain"
@@ -58,7 +60,9 @@ def variant_of(asked: str) -> str:
     return "+".join(part.strip() for part in asked.split("+"))
 
 
-def plain_export(version: Path, model: Model, format: str, tolerance: float, place: Path, ref: str) -> Path:
+def plain_export(
+    version: Path, model: Model, format: str, tolerance: float, place: Path, ref: str, encrypt: bool = False
+) -> Path:
     """Folder of what compressions are made of: the version's own export, or one that is made now, under ``plain``.
 
     Parameters
@@ -75,13 +79,16 @@ def plain_export(version: Path, model: Model, format: str, tolerance: float, pla
         Folder for what is made.
     ref : str
         What the report calls the model.
+    encrypt : bool
+        Whether it is encrypted where it is made now.
     """
-    there = version / "exports" / format
-    if (there / REPORT).is_file():
-        return there
-    if not (place / PLAIN / format).is_dir():
-        export_to(version, model, format, tolerance, place / PLAIN, ref)
-    return place / PLAIN / format
+    variant = variant_name(format, version, encrypt)
+    for there in (version / "exports" / format, version / "exports" / variant):
+        if (there / REPORT).is_file():
+            return there
+    if not (place / PLAIN / variant).is_dir():
+        export_to(version, model, format, tolerance, place / PLAIN, ref, encrypt)
+    return place / PLAIN / variant
 
 
 def judged_on(model: Model, version: Path, ref: str) -> Trial:
@@ -131,29 +138,36 @@ def compressed_to(
         If it loses more than ``max_drop``.
     """
     steps, most = chain(str(request.compress)), share_of(request.max_drop, "--max-drop")
-    variant = variant_of(str(request.compress))
+    variant = variant_name(variant_of(str(request.compress)), version, request.encrypt)
     format = steps[0][1].format
     exporter = exporter_of(format, model.manifest.answers, ref)
-    plain = plain_export(version, model, format, request.tolerance, place, ref)
+    sealed = request.encrypt or has_seal(version)
+    for name, step in steps if sealed else ():
+        check_sealable(step, name)
+    plain = plain_export(version, model, format, request.tolerance, place, ref, request.encrypt)
     before = msgspec.json.decode((plain / REPORT).read_bytes(), type=Artifact)
     trial = judged_on(model, version, ref)
     folder = place / variant
-    shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(REPORT))
+    if sealed:
+        seal_copy(plain, folder, (REPORT,))
+    else:
+        shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(REPORT))
     file = folder / exporter.file
     stayed = []
     for _, step in steps:
         with tempfile.TemporaryDirectory(dir=place) as work:
+            if sealed:
+                shutil.copyfile(folder / SEAL, Path(work) / SEAL)
             if note := step.compress(file, Path(work) / exporter.file, trial.hosted):
                 notify(note)
                 stayed.append(note)
             for made in Path(work).iterdir():  # the file, and weights beside it
                 shutil.move(made, folder / made.name)
-    with tempfile.TemporaryDirectory(dir=place) as work:
-        checked = check(format, file, version, trial.hosted, Path(work))
-        answers, task = checked.answers, model.manifest.answers
-        second = ""
-        if any(getattr(step, "doubted", False) for _, step in steps) and task.runtime != "text":
-            second = second_opinion(file, version, trial.hosted, answers, task, Path(work))
+    checked = check(format, file, version, trial.hosted)
+    answers, task = checked.answers, model.manifest.answers
+    second = ""
+    if any(getattr(step, "doubted", False) for _, step in steps) and task.runtime != "text":
+        second = second_opinion(file, version, trial.hosted, answers, task)
     before_answers = trial.answers()
     metrics = metrics_of(model, answers, trial.target) | task.compare(before_answers, answers)
     lost = losses(model, before_answers, answers, trial.target)

@@ -13,6 +13,7 @@ from maas_magics.api.errors import StoreError
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.processors import cores
 from maas_magics.core.runtimes import unanswered
+from maas_magics.core.seal.files import contents, is_sealed
 
 SMALL = 8 * 2**20
 """Bytes of weights below which a second thread costs more than it brings."""
@@ -24,7 +25,7 @@ def opened(file: Path, shared: bool = False, cpu: bool = False) -> onnxruntime.I
     Parameters
     ----------
     file : Path
-        ONNX file.
+        ONNX file; one that is encrypted is decrypted in memory.
     shared : bool
         See `Engine`.
     cpu : bool
@@ -44,9 +45,14 @@ def opened(file: Path, shared: bool = False, cpu: bool = False) -> onnxruntime.I
         options.enable_cpu_mem_arena = False
         if sum(each.stat().st_size for each in file.parent.glob(f"{file.name}*")) < SMALL:
             options.intra_op_num_threads = 1
+    source: str | bytes = contents(file) if is_sealed(file) else str(file)
+    beside = file.with_name(f"{file.name}.data")
+    if isinstance(source, bytes) and beside.is_file():
+        weights = contents(beside)
+        options.add_external_initializers_from_files_in_memory([beside.name], [weights], [len(weights)])
     try:
         return onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"] if cpu else _providers()
+            source, options, providers=["CPUExecutionProvider"] if cpu else _providers()
         )
     except Exception as error:  # ONNX Runtime has no base class for its errors
         raise StoreError(

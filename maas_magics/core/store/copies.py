@@ -17,6 +17,7 @@ from typing import Any
 
 from maas_magics.api import private
 from maas_magics.api.errors import StoreError, did_you_mean
+from maas_magics.core.seal.envelope import SEAL
 from maas_magics.core.store.manifest import rename
 from maas_magics.core.store.models import Store, check_name
 from maas_magics.core.store.places import Place
@@ -68,7 +69,8 @@ def push(store: Store, ref: str, url: str, check: Check) -> tuple[str, int]:
         file = folder / path
         if not file.is_file() or (sealed[path] and _sha256(file) != sealed[path]):
             raise StoreError(f"{name}:{version} cannot be sent: its file {path} is not what was published.", "%maas rm")
-        if place.size(f"{there}/{path}") != file.stat().st_size:
+        rewrapped = file.name == SEAL and place.read(f"{there}/{path}") != file.read_bytes()
+        if rewrapped or place.size(f"{there}/{path}") != file.stat().st_size:
             place.put(file, f"{there}/{path}")
             sent += 1
     if not whole:
@@ -236,6 +238,9 @@ def _fetch(place: Place, there: str, manifest: bytes, parts: Path, check: Check)
     """Bring the files of a version into a folder, those that are not there yet; how many these were."""
     fetched = 0
     known = _files(manifest)
+    for part in ("", *(f"exports/{variant}/" for variant in place.names(f"{there}/exports"))):
+        if (seal := place.read(f"{there}/{part}{SEAL}")) is not None:
+            _written(parts, f"{part}{SEAL}").write_bytes(seal)
     for variant in place.names(f"{there}/exports"):
         report = place.read(f"{there}/exports/{variant}/{REPORT}")
         if report is None:
@@ -311,6 +316,9 @@ def _digests(folder: Path) -> dict[str, str]:
         place = report.parent.relative_to(folder).as_posix()
         found |= {f"{place}/{name}": digest for name, digest in _files(report.read_bytes()).items()}
         found[f"{place}/{REPORT}"] = ""
+    for seal in (folder / SEAL, *folder.glob(f"exports/*/{SEAL}")):
+        if seal.is_file():
+            found[seal.relative_to(folder).as_posix()] = ""
     if not found:
         there = (path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, CLAIM))
         found = {path.relative_to(folder).as_posix(): "" for path in there}

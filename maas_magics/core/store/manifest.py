@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from maas_magics.api.errors import StoreError
+from maas_magics.api.errors import SealError, StoreError
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.features.processor import Processor, restored, saved
+from maas_magics.core.seal.envelope import SEAL
+from maas_magics.core.seal.files import contents
 from maas_magics.core.store.storage import MANIFEST
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.fit import restored as restored_task
@@ -100,7 +102,9 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST and folder / "exports" not in path.parents
+        if path.is_file()
+        and path not in (folder / MANIFEST, folder / SEAL)  # another key may wrap that of an encrypted one
+        and folder / "exports" not in path.parents
     }
 
 
@@ -179,7 +183,9 @@ def _read(folder: Path, file: str, decode: Callable[[bytes], T]) -> T:
         If it is missing or broken.
     """
     try:
-        return decode((folder / file).read_bytes())
+        return decode(contents(folder / file))
+    except SealError:
+        raise
     except (OSError, ValueError) as error:
         ref = f"{folder.parent.name}:{folder.name}"
         why = error.strerror if isinstance(error, OSError) else str(error)

@@ -207,6 +207,10 @@ class Store:
             )
         self.storage.set_alias(name, alias, version)
 
+    def forget_trainings(self, name: str) -> None:
+        """Keep nothing of the trainings of a model: their checkpoints hold its weights."""
+        self._removed(name)
+
     def delete(self, ref: str) -> None:
         """Remove a version (``NAME:3``, ``NAME@alias``) or a whole model (``NAME``)."""
         name, version = self.whole(ref)

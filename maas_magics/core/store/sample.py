@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.feather
 
 from maas_magics.core.data.arrow import Array, tensors
+from maas_magics.core.seal.files import contents, is_sealed
 from maas_magics.core.store.storage import SAMPLE
 
 TARGET = "__target__"
@@ -23,7 +24,9 @@ def write_sample(folder: Path, table: pa.Table) -> None:
 
 def read_sample(folder: Path) -> tuple[pa.Table, Array]:
     """Features and encoded target of the rows."""
-    table = pyarrow.feather.read_table(str(folder / SAMPLE), memory_map=False)
+    file = folder / SAMPLE
+    source = pa.BufferReader(contents(file)) if is_sealed(file) else str(file)
+    table = pyarrow.feather.read_table(source, memory_map=False)
     target = table.column(TARGET)
     values = tensors(target) if isinstance(target.type, pa.FixedShapeTensorType) else np.asarray(target.to_numpy())
     return table.drop_columns([TARGET]), values

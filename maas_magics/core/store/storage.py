@@ -104,6 +104,21 @@ class Storage(Protocol):
             Whether it takes the place of one that is there already, or is dropped then.
         """
 
+    def write(self, name: str, version: int, part: str, data: bytes) -> None:
+        """Write one small file of a version in one step, such as its envelope, which its digests do not hold.
+
+        Parameters
+        ----------
+        name : str
+            Name of a model.
+        version : int
+            Number of a published version.
+        part : str
+            Path of the file in the version.
+        data : bytes
+            What it holds from now on.
+        """
+
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias, by its name.
 
@@ -218,6 +233,15 @@ class Folder:
             break
         _sync_folder(place.parent)
         shutil.rmtree(old.parent, ignore_errors=True)
+
+    def write(self, name: str, version: int, part: str, data: bytes) -> None:
+        """Rename a new file into the place of the old one."""
+        with staging(self.root) as work:
+            file = work / Path(part).name
+            file.write_bytes(data)
+            self._open_up(work)
+            _sync(work)
+            os.replace(file, self.folder(name, version) / part)
 
     def _open_up(self, staged: Path) -> None:
         """Let those read a version who may read the store, but for its rows."""
@@ -342,6 +366,12 @@ class Bucket:
             self._put(file, f"{there}/{file.relative_to(staged).as_posix()}")
         if self._cache.folder(name, version).is_dir():
             self._cache.add(name, version, part, staged, replace)
+
+    def write(self, name: str, version: int, part: str, data: bytes) -> None:
+        """Write it there, and into the copy."""
+        self._fs.pipe_file(f"{self._base}/{name}/{version}/{part}", data)
+        if self._cache.folder(name, version).is_dir():
+            self._cache.write(name, version, part, data)
 
     def aliases(self, name: str) -> dict[str, int]:
         """Version of each alias."""

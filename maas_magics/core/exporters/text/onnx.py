@@ -15,6 +15,7 @@ from maas_magics.core.exporters import Run
 from maas_magics.core.exporters.text import text_exporters
 from maas_magics.core.exporters.text.judged import judged
 from maas_magics.core.features.modalities.prose import ProseFeature
+from maas_magics.core.seal.files import put
 
 if TYPE_CHECKING:
     from maas_magics.core.model import Model
@@ -27,6 +28,7 @@ class TextOnnx:
 
     file = "model.onnx"
     isolated = True
+    sealable = True
 
     def export(self, model: Model, file: Path) -> Signature:
         """Write the decoder, its weights beside it."""
@@ -38,10 +40,10 @@ class TextOnnx:
         write_decoder(decoder, file)
         feature = next(one for one in model.processor.features if isinstance(one, ProseFeature))
         told = _genai(decoder.config, wide(decoder.config), feature, file.name)
-        (file.parent / "genai_config.json").write_text(told, encoding="utf-8")
+        put(file.parent / "genai_config.json", told.encode())
         of_tokens = json.dumps(tokenizer_config_of(feature), indent=1)  # onnxruntime-genai asks for it as well
-        (file.parent / "tokenizer_config.json").write_text(of_tokens, encoding="utf-8")
-        (file.parent / "tokenizer.json").write_text(tokenizer_of(feature), encoding="utf-8")
+        put(file.parent / "tokenizer_config.json", of_tokens.encode())
+        put(file.parent / "tokenizer.json", tokenizer_of(feature).encode())
         return model.manifest.info.signature
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
