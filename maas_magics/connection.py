@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from maas_magics.api.backend import Backend
-from maas_magics.api.errors import MaasError
+from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.place import default_place
 from maas_magics.api.sizes import kv_bytes
 from maas_magics.endpoint import Endpoint
@@ -59,7 +60,14 @@ class Connection:
         """Whether models are kept in the local store: this kernel and this machine's service share it."""
         return self._here or not self._remote
 
-    def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
+    def connect(
+        self,
+        where: str,
+        *,
+        token_file: str | None = None,
+        certificate: str | None = None,
+        require_signed: str | None = None,
+    ) -> None:
         """Choose where requests run.
 
         Parameters
@@ -69,6 +77,9 @@ class Connection:
             server of the Open Inference Protocol with ``oip+``, or of OpenAI's API with ``openai+`` before it.
         token_file, certificate : str, optional
             File with the token for it, and with the certificate that it is known by.
+        require_signed : str, optional
+            Of ``"kernel"`` and ``"local"``: file of public keys in PEM, or a folder of such files; only models that one
+            of them signed are opened there from here on. Of the kernel, empty for any again.
 
         Raises
         ------
@@ -77,10 +88,19 @@ class Connection:
         """
         made: Backend | None
         token = ""
+        if require_signed is not None and where not in ("kernel", "local"):
+            raise OptionError(
+                "What a service elsewhere opens is its owner's to say.",
+                "maas-magics serve --require-signed KEYS, there.",
+            )
         if where == "kernel":
             made = None
+            if require_signed is not None:
+                from maas_magics.core.seal import signatures
+
+                signatures.require_signed(require_signed)
         elif where == "local":
-            made, token = self._local_service()
+            made, token = self._local_service(require_signed or "")
         else:
             from maas_magics.remote.connect import check_url, token_for
 
@@ -93,14 +113,15 @@ class Connection:
             self._backend, self._remote, self._token = made, made is not None, token
             self._here = where == "local"
 
-    def _local_service(self) -> tuple[Backend, str]:
+    def _local_service(self, require_signed: str = "") -> tuple[Backend, str]:
         """Service of this machine, and the file with its token."""
         from maas_magics.api.secrets import read_token
         from maas_magics.core.store.storage import open_storage
         from maas_magics.remote.connect import is_meant, start_local, token_file
 
         work = open_storage(self.store)[1]
-        running = start_local(self.store, work)
+        keys = str(Path(require_signed).expanduser().absolute()) if require_signed else ""
+        running = start_local(self.store, work, keys)
         file = token_file(work)
         url = running.url
         awaited = lambda: is_meant(work, url)  # noqa: E731

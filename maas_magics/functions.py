@@ -11,7 +11,7 @@ from maas_magics.api.errors import DataError, OptionError
 from maas_magics.api.events import Event
 from maas_magics.api.gallery import Gallery
 from maas_magics.api.highlight import Highlighted
-from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest
+from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest, SignRequest
 from maas_magics.api.records import Comparison
 from maas_magics.api.requests import (
     EvaluateRequest,
@@ -483,6 +483,27 @@ def rotate_key(model: str) -> Protected:
 
 
 @declared
+def sign(model: str, key: str, days: float | None = None) -> Protected:
+    """Sign a version and its exports, for those who open signed models alone.
+
+    Parameters
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    key : str
+        File with a private key of Ed25519 in PEM, without a password.
+    days : float, optional
+        After which the signature ends.
+
+    Returns
+    -------
+    Protected
+        With the name of the key.
+    """
+    return current().run(SignRequest(model=model, key=key, days=days))  # type: ignore[return-value]
+
+
+@declared
 def search(
     model: str, query: str | Sequence[str], data: Any, k: int = 10, *, column: str | None = None, csv: str | None = None
 ) -> SearchResult:
@@ -563,7 +584,13 @@ def jobs() -> list[JobInfo]:
 
 
 @declared
-def connect(where: str = "local", *, token_file: str | None = None, certificate: str | None = None) -> str:
+def connect(
+    where: str = "local",
+    *,
+    token_file: str | None = None,
+    certificate: str | None = None,
+    require_signed: str | None = None,
+) -> str:
     """Choose where requests run from here on, as ``%connect`` does.
 
     Parameters
@@ -575,6 +602,9 @@ def connect(where: str = "local", *, token_file: str | None = None, certificate:
         File with the token; else the variable ``MAAS_TOKEN``, or the keyring.
     certificate : str, optional
         File with the certificate that the service is known by.
+    require_signed : str, optional
+        Of ``"kernel"`` and ``"local"``: file of public keys of Ed25519 in PEM, or a folder of such files; only models
+        that one of them signed are opened there. Of the kernel, ``""`` for any again.
 
     Returns
     -------
@@ -582,7 +612,7 @@ def connect(where: str = "local", *, token_file: str | None = None, certificate:
         Where requests run now.
     """
     session = current()
-    session.connect(where, token_file=token_file, certificate=certificate)
+    session.connect(where, token_file=token_file, certificate=certificate, require_signed=require_signed)
     return session.where()
 
 

@@ -41,7 +41,14 @@ class Runs(Connection):
         self._going: dict[str, Job[Any]] = {}
         self._sweeps: dict[str, Sweep] = {}
 
-    def connect(self, where: str, *, token_file: str | None = None, certificate: str | None = None) -> None:
+    def connect(
+        self,
+        where: str,
+        *,
+        token_file: str | None = None,
+        certificate: str | None = None,
+        require_signed: str | None = None,
+    ) -> None:
         """Choose where requests run; names of models mean what they mean there.
 
         Parameters
@@ -53,8 +60,10 @@ class Runs(Connection):
             File with the token of the service.
         certificate : str, optional
             File with the certificate that the service is known by.
+        require_signed : str, optional
+            File of public keys: only models that one of them signed are opened there.
         """
-        super().connect(where, token_file=token_file, certificate=certificate)
+        super().connect(where, token_file=token_file, certificate=certificate, require_signed=require_signed)
         self._forget()
 
     def _forget(self) -> None:

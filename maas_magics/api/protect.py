@@ -56,6 +56,24 @@ class EncryptRequest(Request[ModelInfo], frozen=True, kw_only=True):
     model: Model
 
 
+class SignRequest(Request[Protected], frozen=True, kw_only=True):
+    """Sign the files of a version and of its exports.
+
+    Attributes
+    ----------
+    model : str
+        ``NAME``, ``NAME:3`` or ``NAME@alias``.
+    key : str
+        File with a private key of Ed25519 in PEM, without a password.
+    days : float or None
+        After which the signature ends; it does not when None.
+    """
+
+    model: Model
+    key: Annotated[str, option("file with a private key of Ed25519 in PEM", "FILE", "--key", "-k", offer="files")]
+    days: Annotated[float | None, option("days after which the signature ends; it does not if left out", "N")] = None
+
+
 class RotateKeyRequest(Request[Protected], frozen=True, kw_only=True):
     """Wrap the data keys of what is encrypted by the first key of ``MAAS_KEY``; no file is encrypted anew.
 

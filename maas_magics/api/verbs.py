@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from maas_magics.api.errors import NotFound, OptionError, did_you_mean
-from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest
+from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest, SignRequest
 from maas_magics.api.requests import (
     EvaluateRequest,
     ExportRequest,
@@ -140,6 +140,14 @@ VERBS = {
             run="maas_magics.core.protecting:rotate_key",
             summary="Have the first key of MAAS_KEY open what is encrypted, in place of the one before.",
             example="%maas rotate-key penguins",
+        ),
+        Verb(
+            name="sign",
+            request=SignRequest,
+            result=Protected,
+            run="maas_magics.core.protecting:sign",
+            summary="Sign a version and its exports, for those who open signed models alone.",
+            example="%maas sign penguins --key release.pem --days 365",
         ),
         Verb(
             name="predict",

@@ -1,4 +1,4 @@
-"""The tasks behind ``%maas key``, ``encrypt`` and ``rotate-key``."""
+"""The tasks behind ``%maas key``, ``encrypt``, ``rotate-key`` and ``sign``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 import msgspec
 
 from maas_magics.api.errors import OptionError, Refused, SealError
-from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest
+from maas_magics.api.protect import EncryptRequest, KeyRequest, Protected, RotateKeyRequest, SignRequest
 from maas_magics.api.results import Artifact, ModelInfo
 from maas_magics.core.context import Context
 from maas_magics.core.exporters.export import digest_of
 from maas_magics.core.seal.envelope import SEAL, called, data_key, wrapped
 from maas_magics.core.seal.files import has_seal, seal_copy
 from maas_magics.core.seal.keys import NEW, known_keys, require_cryptography, write_key
-from maas_magics.core.store.manifest import check_files, digests, seal
-from maas_magics.core.store.storage import REPORT, staging
+from maas_magics.core.seal.signatures import SIGNATURE, key_id, manifest_digest, private_key, signed
+from maas_magics.core.store.manifest import check_files, digests, seal, sealed_files
+from maas_magics.core.store.storage import MANIFEST, REPORT, staging
 
 
 def make_key(request: KeyRequest, context: Context) -> Protected:
@@ -48,7 +49,7 @@ def encrypt(request: EncryptRequest, context: Context) -> ModelInfo:
     context.notify(f"Encrypting {name}:{version}.")
     with staging(store.work) as work:
         staged = work / "version"
-        seal_copy(folder, staged, ("exports", "claim"))
+        seal_copy(folder, staged, ("exports", "claim", SIGNATURE))
         seal(staged)
         for export in sorted(folder.glob("exports/*")):
             seal_copy(export, staged / "exports" / export.name)
@@ -93,6 +94,35 @@ def rotate_key(request: RotateKeyRequest, context: Context) -> Protected:
         store.storage.write(name, number, part, envelope)
         context.loader.forget(name, number)
     return Protected(what="wrapped anew", key=keys[0].id, names=tuple(called(place) for _, place in found))
+
+
+def sign(request: SignRequest, context: Context) -> Protected:
+    """Sign what is there of a version, its exports among it.
+
+    Raises
+    ------
+    SealError
+        If the file holds no key.
+    StoreError
+        If a file is not what was published.
+    """
+    if context.served:
+        raise Refused("A service signs nothing with keys that its clients name.", "%connect kernel, and sign there.")
+    if request.days is not None and not request.days > 0:
+        raise OptionError(f"--days is {request.days:g}; a number above 0 was expected.", "--days 365")
+    key = private_key(Path(request.key).expanduser())
+    store = context.store
+    name, version = store.whole(request.model)
+    folder = store.folder(name, version)
+    found = sealed_files(folder)
+    check_files(folder, *found, trusting=True)
+    for report in folder.glob(f"exports/*/{REPORT}"):
+        found[report.relative_to(folder).as_posix()] = digest_of(report)
+    found[MANIFEST] = manifest_digest((folder / MANIFEST).read_bytes())
+    store.storage.write(name, version, SIGNATURE, signed(found, key, request.days))
+    context.loader.forget(name, version)
+    until = "" if request.days is None else f", for {request.days:g} days"
+    return Protected(what=f"signed{until}", key=key_id(key.public_key()), names=(f"{name}:{version}",))
 
 
 def _report_anew(folder: Path) -> None:

@@ -25,6 +25,7 @@ from maas_magics.api.sweep import CANDIDATE
 from maas_magics.core import dispatch as tasks
 from maas_magics.core.context import Context
 from maas_magics.core.generate import generate
+from maas_magics.core.inference.hardened import read_harden
 from maas_magics.core.inference.loader import Loader
 from maas_magics.core.inference.predict import predict
 from maas_magics.core.store.journal import Journal
@@ -74,17 +75,24 @@ class LocalBackend:
         Whether the processor is shared with a server's other work.
     kv_memory : int or None
         Bytes of keys and values of each model that writes; the usual bound when None.
+    harden : str
+        What is kept of answers, such as ``"round=2,top=1"``; all where it is empty.
     """
 
     serves: ClassVar[bool] = False
     """Whether requests come from elsewhere."""
 
     def __init__(
-        self, place: str, memory: float = math.inf, shared: bool = False, kv_memory: int | None = None
+        self,
+        place: str,
+        memory: float = math.inf,
+        shared: bool = False,
+        kv_memory: int | None = None,
+        harden: str = "",
     ) -> None:
         self.models: Store = Store(place, self._removed)
         self._journal = Journal(self.models.work / "jobs.sqlite", later=True)
-        self.loader = Loader(self.models, memory, shared, kv_memory)
+        self.loader = Loader(self.models, memory, shared, kv_memory, read_harden(harden))
         self.data: Uploads = Uploads(self.models.work / "data")
         self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)
         self._jobs: dict[str, LocalJob[Any]] = {}

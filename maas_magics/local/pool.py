@@ -13,6 +13,7 @@ from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.requests import ExportRequest, ImportRequest, Request, TrainRequest, is_named_split
 from maas_magics.api.wire import Code, Graph, encode_request, uploads_of
 from maas_magics.core import dispatch as tasks
+from maas_magics.core.seal import signatures
 from maas_magics.core.store.models import check_name
 from maas_magics.core.store.uploads import Uploads
 from maas_magics.local.backend import LocalBackend
@@ -42,6 +43,10 @@ class ServiceBackend(LocalBackend):
     limits : Limits, optional
     kv_memory : int or None
         Bytes of keys and values of each model that writes; the usual bound when None.
+    require_signed : str
+        File of the public keys, or folder of such files, that sign what this process opens; anything where it is empty.
+    harden : str
+        What is kept of answers, such as ``"round=2,top=1"``; all where it is empty.
     """
 
     serves: ClassVar[bool] = True
@@ -54,8 +59,12 @@ class ServiceBackend(LocalBackend):
         allow_code: bool = False,
         limits: Limits | None = None,
         kv_memory: int | None = None,
+        require_signed: str = "",
+        harden: str = "",
     ) -> None:
-        super().__init__(place, memory, shared=True, kv_memory=kv_memory)
+        if require_signed:
+            signatures.require_signed(require_signed)
+        super().__init__(place, memory, shared=True, kv_memory=kv_memory, harden=harden)
         self.allow_code = allow_code
         self.limits = limits or Limits()
         upload, uploads = self.limits.upload or float("inf"), self.limits.uploads or float("inf")

@@ -35,6 +35,13 @@ COMMAND = Command(
             "FILE",
             offer=offers.files,
         ),
+        MagicOption(
+            ("--require-signed",),
+            "open models alone that a public key of this file has signed: kernel and local; none again: ''",
+            text,
+            "KEYS",
+            offer=offers.files,
+        ),
     ),
     example="%connect local\n%connect https://gpu.example.org:8000 --token-file ~/gpu.token\n"
     "%connect openai+http://127.0.0.1:8080/v1\n%connect kernel",
@@ -46,6 +53,9 @@ def run(magic: Magic, line: str, cell: str | None) -> Any:
     values = COMMAND.parse(line, magic.names)
     if values:
         magic.session.connect(
-            values.get("where", "local"), token_file=values.get("token_file"), certificate=values.get("certificate")
+            values.get("where", "local"),
+            token_file=values.get("token_file"),
+            certificate=values.get("certificate"),
+            require_signed=values.get("require_signed"),
         )
     magic.show(magic.session.where())

@@ -324,7 +324,7 @@ SUBCOMMANDS: dict[str, tuple[Command, Run]] = {
             ),
             _import,
         ),
-        *((_copying(name), _copy(name)) for name in ("push", "pull", "sync", "key", "encrypt", "rotate-key")),
+        *((_copying(name), _copy(name)) for name in ("push", "pull", "sync", "key", "encrypt", "rotate-key", "sign")),
         (
             Command(
                 "maas search",

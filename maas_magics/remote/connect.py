@@ -40,13 +40,16 @@ class RunningService(msgspec.Struct, frozen=True):
     ----------
     url : str
     pid : int
+    require_signed : str
+        File of the public keys that sign what it may open; empty where it opens anything.
     """
 
     url: str
     pid: int
+    require_signed: str = ""
 
 
-def start_local(place: str, work: Path) -> RunningService:
+def start_local(place: str, work: Path, require_signed: str = "") -> RunningService:
     """The service of a store on this machine; started, to outlive this process, if there is none.
 
     Parameters
@@ -55,11 +58,13 @@ def start_local(place: str, work: Path) -> RunningService:
         Folder or URL of the store.
     work : Path
         The store's working folder.
+    require_signed : str
+        File of the public keys that sign what it may open; it opens anything where this is empty.
 
     Raises
     ------
     ServiceError
-        If it does not start.
+        If it does not start, or runs already and may open other models.
     """
     token_file(work)
     lock = work / "service.lock"
@@ -67,6 +72,11 @@ def start_local(place: str, work: Path) -> RunningService:
     while True:
         found = find_local(work)
         if found is not None:
+            if require_signed and found.require_signed != require_signed:
+                raise ServiceError(
+                    "The service of this machine runs already, and opens models that these keys have not signed.",
+                    "%serve --stop, and connect again.",
+                )
             return found
         if _locked(lock):
             break
@@ -77,7 +87,8 @@ def start_local(place: str, work: Path) -> RunningService:
         with open(private.file(work / LOG), "ab") as log:
             process = subprocess.Popen(
                 python("maas_magics.service", "--store", place, "--port", "0",
-                       "--token-file", str(work / TOKEN), "--ready-file", str(work / READY)),
+                       "--token-file", str(work / TOKEN), "--ready-file", str(work / READY),
+                       *(["--require-signed", require_signed] if require_signed else [])),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

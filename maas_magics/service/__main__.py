@@ -100,6 +100,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--worker-cpu", type=float, default=Limits.cpu / 3600, help="CPU hours of one worker process; 0 for no limit")
     add("--tls-cert", type=Path, help="certificate, PEM", default=argparse.SUPPRESS)
     add("--tls-key", type=Path, help="its private key, PEM", default=argparse.SUPPRESS)
+    add(
+        "--require-signed",
+        metavar="KEYS",
+        help="open models alone that one of these public keys has signed: a file, or a folder of files, in PEM",
+        default=argparse.SUPPRESS,
+    )
+    add(
+        "--harden",
+        default="",
+        metavar="HOW",
+        help="what is kept of answers: round=2,top=1 for two digits, and the likeliest label's probability alone",
+    )
     add("--allow-code", action="store_true", help="run modules that are sent as source")
     add(
         "--allow-host",
@@ -143,6 +155,8 @@ def serve(words: Sequence[str]) -> None:
         allow_code=options["allow_code"],
         limits=limits,
         kv_memory=kv_bytes(options["kv_memory"]) if "kv_memory" in options else None,
+        require_signed=options.get("require_signed", ""),
+        harden=options["harden"],
     )
     host, port = listener.getsockname()[:2]
     url = f"{'https' if cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -152,16 +166,19 @@ def serve(words: Sequence[str]) -> None:
         ssl_certfile=cert,
         ssl_keyfile=key,
     )
-    _Server(config, url, options.get("ready_file"), backend.close, limits.told()).run(sockets=[listener])
+    _Server(
+        config, url, options.get("ready_file"), backend.close, limits.told(), options.get("require_signed", "")
+    ).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """Writes its address once it is ready, and takes that back when it ends."""
 
     def __init__(
-        self, config: uvicorn.Config, url: str, ready: Path | None, close: Callable[[], None], told: str
+        self, config: uvicorn.Config, url: str, ready: Path | None, close: Callable[[], None], told: str, signed: str
     ) -> None:
         super().__init__(config)
+        self._signed = signed
         self._close = close
         self._url = url
         self._ready = ready
@@ -173,7 +190,7 @@ class _Server(uvicorn.Server):
             growing = self._ready.with_suffix(f".{os.getpid()}")
             handle = os.open(growing, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
             with os.fdopen(handle, "wb") as out:
-                out.write(msgspec.json.encode({"url": self._url, "pid": os.getpid()}))
+                out.write(msgspec.json.encode({"url": self._url, "pid": os.getpid(), "require_signed": self._signed}))
             os.replace(growing, self._ready)
         print(f"Serving at {self._url}", flush=True)
         print(self._told, flush=True)

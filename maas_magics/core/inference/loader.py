@@ -18,6 +18,7 @@ from maas_magics.api.errors import MaasError, ModelClosed
 from maas_magics.api.signature import TensorSpec
 from maas_magics.api.sizes import kv_bytes
 from maas_magics.core.generation.loop import Loop
+from maas_magics.core.inference.hardened import Harden
 from maas_magics.core.inference.later import add_export, is_awaited
 from maas_magics.core.inference.predictor import Predictor
 from maas_magics.core.inference.sessions import open_iterative
@@ -61,11 +62,19 @@ class Loader:
     kv_memory : int or None
         Bytes of keys and values of each model that writes; by the variable ``MAAS_KV_MEMORY``, or the usual bound, when
         None.
+    harden : Harden, optional
+        What is kept of answers in one pass; all where it is not given.
     """
 
     def __init__(
-        self, store: Store, memory: float = math.inf, shared: bool = False, kv_memory: int | None = None
+        self,
+        store: Store,
+        memory: float = math.inf,
+        shared: bool = False,
+        kv_memory: int | None = None,
+        harden: Harden | None = None,
     ) -> None:
+        self._harden = harden
         self._store = store
         self._lock = threading.Lock()
         self.memory = memory
@@ -225,7 +234,7 @@ class Loader:
             if not meanwhile and self._export(key):
                 folder = self._store.folder(*key)
         ref = f"{key[0]}:{key[1]}" + (f"@{variant}" if variant else "")
-        found = Predictor(ref, folder, lambda: self._answering(key, folder), self._shared, variant)
+        found = Predictor(ref, folder, lambda: self._answering(key, folder), self._shared, variant, self._harden)
         if meanwhile and not is_awaited(self._store.folder(*key)):  # it was made while the graph was opened
             return self._open(key, variant)
         with self._lock:

@@ -23,6 +23,7 @@ from maas_magics.core.features.tokens import raw_texts
 from maas_magics.core.inference.answering import answering_of
 from maas_magics.core.inference.by_length import in_groups
 from maas_magics.core.inference.gather import gather, padded
+from maas_magics.core.inference.hardened import Harden, HardenedSession, check_hardened
 from maas_magics.core.inference.inputs import fit_inputs
 from maas_magics.core.inference.sessions import open_one_pass
 from maas_magics.core.inference.spans import AnsweringSpans
@@ -83,10 +84,18 @@ class Predictor:
         See `Engine`.
     variant : str
         Name of the export that answers; the plain one where it is empty.
+    harden : Harden, optional
+        What is kept of answers; all where it is not given.
     """
 
     def __init__(
-        self, ref: str, folder: Path, model: Callable[[], Model], shared: bool = False, variant: str = ""
+        self,
+        ref: str,
+        folder: Path,
+        model: Callable[[], Model],
+        shared: bool = False,
+        variant: str = "",
+        harden: Harden | None = None,
     ) -> None:
         self.ref = ref
         manifest = read_manifest(folder)
@@ -108,6 +117,10 @@ class Predictor:
             self.engine = Engine(file, shared)
         self._split = isinstance(self.engine, Engine) and self.engine.on_cpu
         self._model = None if self.engine else model()
+        self._harden = harden
+        if harden is not None:
+            check_hardened(self.answers, ref)
+            self.engine = self.engine and HardenedSession(self.engine, self.answers, harden)
         weights = file if file.is_file() else folder / WEIGHTS
         self.size = weights.stat().st_size if weights.is_file() else 0
         """Bytes of its weights."""
@@ -147,7 +160,8 @@ class Predictor:
 
         def asked(arrays: Sequence[Array]) -> dict[str, Array]:
             try:
-                return {"": model.run_hosted(arrays)}
+                found = model.run_hosted(arrays)
+                return {"": found if self._harden is None else self._harden.applied(found, self.answers)}
             except Exception as error:  # whatever a module of the user's raises
                 raise unanswered(error) from error
 

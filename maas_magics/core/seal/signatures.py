@@ -107,6 +107,31 @@ def verified(data: bytes, keys: Sequence[Ed25519PublicKey], ref: str) -> dict[st
     return found
 
 
+def require_signed(place: str) -> None:
+    """Have this process, and those that it starts, open signed versions alone.
+
+    Parameters
+    ----------
+    place : str
+        File of public keys in PEM, or a folder of such files; any version is opened where it is empty.
+
+    Raises
+    ------
+    SealError
+        If there is no key.
+    """
+    if place:
+        public_keys(Path(place).expanduser())
+        os.environ[VARIABLE] = str(Path(place).expanduser().absolute())
+    else:
+        os.environ.pop(VARIABLE, None)
+
+
+def is_required() -> bool:
+    """Whether this process opens signed versions alone."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def check_signed(folder: Path, digests: Mapping[str, str], there: Sequence[str], ref: str) -> None:
     """Check that files are signed, where only signed versions are opened.
 
@@ -126,10 +151,7 @@ def check_signed(folder: Path, digests: Mapping[str, str], there: Sequence[str],
     SealError
         If one is not.
     """
-    place = os.environ.get(VARIABLE, "")
-    if not place:
-        return
-    keys = public_keys(Path(place).expanduser())
+    keys = public_keys(Path(os.environ[VARIABLE]).expanduser())
     try:
         data = (folder / SIGNATURE).read_bytes()
     except FileNotFoundError:

@@ -18,12 +18,16 @@ from typing import Any
 from maas_magics.api import private
 from maas_magics.api.errors import StoreError, did_you_mean
 from maas_magics.core.seal.envelope import SEAL
+from maas_magics.core.seal.signatures import SIGNATURE
 from maas_magics.core.store.manifest import rename
 from maas_magics.core.store.models import Store, check_name
 from maas_magics.core.store.places import Place
 from maas_magics.core.store.storage import LAST, LEFTOVER, MANIFEST, REPORT, staging
 
 MODELS = "models"
+
+CHANGING = (SEAL, SIGNATURE)
+"""Files beside others that another key writes anew: no digest holds them."""
 
 CLAIM = "claim"
 
@@ -69,8 +73,8 @@ def push(store: Store, ref: str, url: str, check: Check) -> tuple[str, int]:
         file = folder / path
         if not file.is_file() or (sealed[path] and _sha256(file) != sealed[path]):
             raise StoreError(f"{name}:{version} cannot be sent: its file {path} is not what was published.", "%maas rm")
-        rewrapped = file.name == SEAL and place.read(f"{there}/{path}") != file.read_bytes()
-        if rewrapped or place.size(f"{there}/{path}") != file.stat().st_size:
+        rewritten = file.name in CHANGING and place.read(f"{there}/{path}") != file.read_bytes()
+        if rewritten or place.size(f"{there}/{path}") != file.stat().st_size:
             place.put(file, f"{there}/{path}")
             sent += 1
     if not whole:
@@ -239,8 +243,9 @@ def _fetch(place: Place, there: str, manifest: bytes, parts: Path, check: Check)
     fetched = 0
     known = _files(manifest)
     for part in ("", *(f"exports/{variant}/" for variant in place.names(f"{there}/exports"))):
-        if (seal := place.read(f"{there}/{part}{SEAL}")) is not None:
-            _written(parts, f"{part}{SEAL}").write_bytes(seal)
+        for name in CHANGING:
+            if (found := place.read(f"{there}/{part}{name}")) is not None:
+                _written(parts, f"{part}{name}").write_bytes(found)
     for variant in place.names(f"{there}/exports"):
         report = place.read(f"{there}/exports/{variant}/{REPORT}")
         if report is None:
@@ -316,9 +321,9 @@ def _digests(folder: Path) -> dict[str, str]:
         place = report.parent.relative_to(folder).as_posix()
         found |= {f"{place}/{name}": digest for name, digest in _files(report.read_bytes()).items()}
         found[f"{place}/{REPORT}"] = ""
-    for seal in (folder / SEAL, *folder.glob(f"exports/*/{SEAL}")):
-        if seal.is_file():
-            found[seal.relative_to(folder).as_posix()] = ""
+    for file in (folder / SEAL, folder / SIGNATURE, *folder.glob(f"exports/*/{SEAL}")):
+        if file.is_file():
+            found[file.relative_to(folder).as_posix()] = ""
     if not found:
         there = (path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, CLAIM))
         found = {path.relative_to(folder).as_posix(): "" for path in there}

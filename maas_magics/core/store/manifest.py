@@ -14,7 +14,8 @@ from maas_magics.api.results import ModelInfo
 from maas_magics.core.features.processor import Processor, restored, saved
 from maas_magics.core.seal.envelope import SEAL
 from maas_magics.core.seal.files import contents
-from maas_magics.core.store.storage import MANIFEST
+from maas_magics.core.seal.signatures import SIGNATURE, check_signed, is_required, manifest_digest
+from maas_magics.core.store.storage import MANIFEST, REPORT
 from maas_magics.core.tasks.base import Task
 from maas_magics.core.tasks.fit import restored as restored_task
 
@@ -103,13 +104,29 @@ def digests(folder: Path) -> dict[str, str]:
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-        and path not in (folder / MANIFEST, folder / SEAL)  # another key may wrap that of an encrypted one
+        and path not in (folder / MANIFEST, folder / SEAL, folder / SIGNATURE)  # another key may wrap or sign it
         and folder / "exports" not in path.parents
     }
 
 
-def check_files(folder: Path, *parts: str) -> None:
-    """Check that files of a version are those that were published.
+def sealed_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a version and of its exports, by path, as the manifest and the reports say them.
+
+    Parameters
+    ----------
+    folder : Path
+        ``…/NAME/VERSION``.
+    """
+    found = dict(read_manifest(folder).files)
+    for report in sorted(folder.glob(f"exports/*/{REPORT}")):  # exports come later, with digests of their own
+        later = msgspec.json.decode(report.read_bytes(), type=_Report)
+        place = report.parent.relative_to(folder).as_posix()
+        found |= {f"{place}/{name}": digest for name, digest in later.files.items()}
+    return found
+
+
+def check_files(folder: Path, *parts: str, trusting: bool = False) -> None:
+    """Check that files of a version are those that were published, and signed where only signed ones are opened.
 
     Parameters
     ----------
@@ -117,28 +134,41 @@ def check_files(folder: Path, *parts: str) -> None:
         ``…/NAME/VERSION``.
     *parts : str
         Files, or folders of files such as ``exports/onnx``; everything but the exports where none is named.
+    trusting : bool
+        Whether no signature is asked for, as where one is made.
 
     Raises
     ------
     StoreError
         If one was changed, or is missing.
+    SealError
+        If one is not signed.
     """
-    sealed = dict(read_manifest(folder).files)
-    for report in sorted(folder.glob("exports/*/artifact.json")):  # exports come later, with digests of their own
-        later = msgspec.json.decode(report.read_bytes(), type=_Report)
-        place = report.parent.relative_to(folder).as_posix()
-        sealed |= {f"{place}/{name}": digest for name, digest in later.files.items()}
-    for name, digest in sealed.items():
-        asked = any(name == part or name.startswith(f"{part}/") for part in parts)
-        if not (asked if parts else not name.startswith("exports/")):
-            continue
+
+    def asked(name: str) -> bool:
+        named = any(name == part or name.startswith(f"{part}/") for part in parts)
+        return named if parts else not name.startswith("exports/")
+
+    ref = f"{folder.parent.name}:{folder.name}"
+    checked = {name: digest for name, digest in sealed_files(folder).items() if asked(name)}
+    for name, digest in checked.items():
         file = folder / name
         if not file.is_file() or _sha256(file) != digest:
-            ref = f"{folder.parent.name}:{folder.name}"
             what = "was changed after it was published" if file.is_file() else "is missing"
             raise StoreError(
                 f"{ref} cannot be used: its file {name} {what}.", f"%maas rm {ref} removes it; train again."
             )
+    if not trusting and is_required():
+        _check_signed(folder, checked, asked, ref)
+
+
+def _check_signed(folder: Path, checked: dict[str, str], asked: Callable[[str], bool], ref: str) -> None:
+    """Check signatures of files whose digests were checked, and that no others are there."""
+    checked = checked | {MANIFEST: manifest_digest((folder / MANIFEST).read_bytes())}
+    there = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    there = [name for name in there if asked(name) and Path(name).name not in (SEAL, SIGNATURE, "claim")]
+    reports = [name for name in there if Path(name).name == REPORT]
+    check_signed(folder, checked | {name: _sha256(folder / name) for name in reports}, there, ref)
 
 
 class _Report(msgspec.Struct, frozen=True):
