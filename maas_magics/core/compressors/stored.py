@@ -100,6 +100,7 @@ def in_groups(values: Array, axis: int, bits: int) -> tuple[Array, Array]:
     integers : ndarray of int8, shape (…, groups, size of a group, …)
         With zeros behind the n numbers, where no group of a fitting size divides them.
     scales : ndarray of float32, shape (…, groups, 1, …)
+        What the integers of each group are multiplied with.
     """
     width = values.shape[axis]
     size = _size(width, GROUP[bits])
