@@ -7,7 +7,6 @@ from maas_magics.api.requests import PullRequest, PushRequest, SyncRequest
 from maas_magics.api.results import Copied
 from maas_magics.core.context import Context
 from maas_magics.core.store import copies
-from maas_magics.core.store.storage import MANIFEST
 
 
 def push(request: PushRequest, context: Context) -> Copied:
@@ -25,25 +24,20 @@ def pull(request: PullRequest, context: Context) -> Copied:
 
 
 def sync(request: SyncRequest, context: Context) -> Copied:
-    """Send what is missing elsewhere, and fetch what is missing here."""
+    """Send what is missing elsewhere, and fetch what is missing here, aliases among it."""
     _check(context)
     store, url = context.store, request.url.rstrip("/")
     theirs = copies.remote_versions(url)
-    own = {
-        (name, copies.identity((store.folder(name, version) / MANIFEST).read_bytes())): version
-        for name in store.storage.names()
-        for version in store.storage.versions(name)
-    }
+    own = [(name, version) for name in store.storage.names() for version in store.storage.versions(name)]
     pushed, pulled, files = [], [], 0
-    for (name, _), version in own.items():
+    for name, version in own:
         address, sent = copies.push(store, f"{name}:{version}", url, context.check_stop)
         files += sent
         pushed += [address] if sent else []
-    for name, number, identity in theirs:
-        if (name, identity) not in own:
-            ref, fetched = copies.pull(store, f"{url}/models/{name}/{number}", None, context.check_stop)
-            files += fetched
-            pulled += [ref] if fetched else []
+    for name, number in theirs:
+        ref, fetched = copies.pull(store, f"{url}/models/{name}/{number}", None, context.check_stop)
+        files += fetched
+        pulled += [ref] if fetched else []
     return Copied(pushed=tuple(pushed), pulled=tuple(pulled), files=files)
 
 

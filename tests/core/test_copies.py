@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -111,6 +112,59 @@ def test_both_lack_something(trained: Store, url: str, lab: Any, tmp_path: Path)
     assert sorted(one.rpartition("/models/")[2] for one in done.pushed) == ["m/1", "own/1"]
     assert "safetensors" in names(Place(url), "models/m/1/exports")
     assert maas.sync(url).files == 0
+
+
+def test_aliases_go_with_their_version(trained: Store, url: str, lab: Any, tmp_path: Path) -> None:
+    trained.alias("m", "live")
+    maas.push("m", url)
+    other = LocalBackend(str(tmp_path / "other"))
+    assert copies.pull(other.models, f"{url}/models/m", None, lambda: None)[0] == "m:1"  # type: ignore[arg-type]
+    assert other.models.get("m@live").ref == "m:1"
+    lab.train(ROWS, "kind", name="m")
+    trained.alias("m:2", "live")  # here it names another version now; there it stays what it was
+    trained.alias("m:1", "first")
+    assert maas.sync(url).files
+    assert Store(url).storage.aliases("m") == {"first": 1, "live": 1}
+    assert trained.storage.aliases("m") == {"first": 1, "live": 2}
+    Store(url).alias("m:2", "best")
+    Store(url).alias("m:2", "onnx2")
+    Place(url).write("models/m/aliases/onnx", b"1")  # here an export has that name
+    assert maas.sync(url).pulled == ("m:2",) and maas.sync(url).files == 0
+    assert trained.storage.aliases("m") == {"first": 1, "live": 2, "best": 2, "onnx2": 2}
+
+
+@pytest.fixture
+def in_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    yield from bucket(monkeypatch)
+
+
+def test_a_large_file_goes_in_parts_of_which_a_lost_one_is_sent_again(
+    in_s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(places, "PART", 5 * 2**20)  # S3 takes no smaller ones
+    file = tmp_path / "weights"
+    file.write_bytes(np.random.default_rng(0).bytes(23 * 2**20))
+    place = Place(in_s3)
+    s3 = type(place._fs)
+    plain, lost = s3._call_s3, ["once"]
+
+    async def cut(self: Any, method: str, *given: Any, **named: Any) -> Any:
+        if method == "upload_part" and named.get("PartNumber") == 2 and lost:
+            if lost == ["once"]:
+                lost.clear()
+            raise OSError(5, "Connection reset by peer")
+        return await plain(self, method, *given, **named)
+
+    monkeypatch.setattr(s3, "_call_s3", cut)
+    place.put(file, "m/1/weights")
+    assert not lost and place.size("m/1/weights") == 23 * 2**20
+    assert re.search(r"-[345]\W*$", place._fs.info(place._at("m/1/weights"))["ETag"])  # so many parts
+    place.get("m/1/weights", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == file.read_bytes()
+    lost.append("for good")
+    with pytest.raises(StoreError, match="was lost after 4 tries"):
+        place.put(file, "m/2/weights")
+    assert place.size("m/2/weights") == -1  # nothing half
 
 
 class Cut(Exception):

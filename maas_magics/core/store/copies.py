@@ -12,11 +12,12 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maas_magics.api import private
-from maas_magics.api.errors import StoreError, did_you_mean
+from maas_magics.api.errors import InvalidName, StoreError, did_you_mean
 from maas_magics.core.seal.envelope import SEAL
 from maas_magics.core.seal.signatures import SIGNATURE
 from maas_magics.core.store.manifest import rename
@@ -31,11 +32,14 @@ CHANGING = (SEAL, SIGNATURE)
 
 CLAIM = "claim"
 
+ALIASES = "aliases"
+"""Folder beside versions, with a file for each alias, which holds the number of its version."""
+
 Check = Callable[[], None]
 
 
 def push(store: Store, ref: str, url: str, check: Check) -> tuple[str, int]:
-    """Send a version, and the exports that are not there yet.
+    """Send a version, and the exports and aliases that are not there yet; an alias that is there stays what it is.
 
     Parameters
     ----------
@@ -80,11 +84,16 @@ def push(store: Store, ref: str, url: str, check: Check) -> tuple[str, int]:
     if not whole:
         place.put(folder / MANIFEST, f"{there}/{MANIFEST}")
         sent += 1
+    taken = _aliases(place, f"{MODELS}/{name}")
+    for alias, meant in store.storage.aliases(name).items():
+        if meant == version and alias not in taken:
+            place.write(f"{MODELS}/{name}/{ALIASES}/{alias}", str(number).encode())
+            sent += 1
     return f"{place.url}/{there}", sent
 
 
 def pull(store: Store, url: str, name: str | None, check: Check) -> tuple[str, int]:
-    """Fetch a version.
+    """Fetch a version, with the aliases that are not here yet.
 
     Parameters
     ----------
@@ -117,7 +126,7 @@ def pull(store: Store, url: str, name: str | None, check: Check) -> tuple[str, i
     own = identity(manifest)
     for version in store.storage.versions(called):
         if identity((store.folder(called, version) / MANIFEST).read_bytes()) == own:
-            return f"{called}:{version}", 0
+            return f"{called}:{version}", _take_aliases(store, place, path, called, version)
     parts = _parts(store.work) / own[:32]
     fetched = _fetch(place, str(path), manifest, parts, check)
     with staging(store.work) as work:
@@ -127,7 +136,7 @@ def pull(store: Store, url: str, name: str | None, check: Check) -> tuple[str, i
             rename(staged, called)
         version = store.storage.publish(called, staged)
     shutil.rmtree(parts, ignore_errors=True)
-    return f"{called}:{version}", fetched
+    return f"{called}:{version}", fetched + _take_aliases(store, place, path, called, version)
 
 
 def send_folder(folder: Path, url: str, last: str) -> str:
@@ -154,8 +163,8 @@ def send_folder(folder: Path, url: str, last: str) -> str:
     return place.url
 
 
-def remote_versions(url: str) -> list[tuple[str, int, str]]:
-    """Name, number and identity of every version at a place.
+def remote_versions(url: str) -> list[tuple[str, int]]:
+    """Name and number of every whole version at a place.
 
     Parameters
     ----------
@@ -163,13 +172,7 @@ def remote_versions(url: str) -> list[tuple[str, int, str]]:
         Of the place.
     """
     place = Place(url)
-    found = []
-    for name in place.names(MODELS):
-        for number in sorted(int(entry) for entry in place.names(f"{MODELS}/{name}") if entry.isdecimal()):
-            manifest = place.read(f"{MODELS}/{name}/{number}/{MANIFEST}")
-            if manifest is not None:
-                found.append((name, number, identity(manifest)))
-    return found
+    return [(name, number) for name in place.names(MODELS) for number in _whole(place, f"{MODELS}/{name}/")]
 
 
 def identity(manifest: bytes) -> str:
@@ -207,6 +210,23 @@ def _number(place: Place, name: str, version: int, own: str) -> tuple[int, bool]
     while not place.claim(f"{MODELS}/{name}/{number}/{CLAIM}", own.encode()):
         number += 1
     return number, False
+
+
+def _aliases(place: Place, there: str) -> dict[str, int]:
+    """Versions of the aliases of a model at a place."""
+    found = {name: place.read(f"{there}/{ALIASES}/{name}") or b"" for name in place.names(f"{there}/{ALIASES}")}
+    return {name: int(text) for name, text in found.items() if text.strip().isdigit()}
+
+
+def _take_aliases(store: Store, place: Place, path: PurePosixPath, name: str, version: int) -> int:
+    """Set the aliases that a version has at a place, those that are not here yet; how many these were."""
+    here, taken = store.storage.aliases(name), 0
+    for alias, meant in _aliases(place, str(path.parent)).items():
+        if meant == int(path.name) and alias not in here:
+            with suppress(InvalidName):  # of an export here, or none that a model may have
+                store.alias(f"{name}:{version}", alias)
+                taken += 1
+    return taken
 
 
 def _found(url: str) -> tuple[Place, PurePosixPath]:
