@@ -107,6 +107,7 @@ def export(
     out: str | None = None,
     auto: bool = False,
     target: str = "size",
+    data: Any = None,
 ) -> Artifact:
     """Convert a model, verify the file against the model, and pack it.
 
@@ -130,6 +131,8 @@ def export(
         Whether the sensible compressions are tried, and the best one within ``max_drop`` is kept.
     target : str
         What the best one has least of: ``"size"`` or ``"latency"``.
+    data : Any
+        Rows that a pruned network learns on again, of which no answers are needed.
     """
     asked = ExportRequest(
         model=model,
@@ -141,6 +144,7 @@ def export(
         out=out,
         auto=auto,
         target=target,
+        data=data,
     )
     result = current().run(asked)
     assert isinstance(result, Artifact)

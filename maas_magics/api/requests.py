@@ -175,8 +175,8 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     tolerance : float
         Largest absolute difference of any output that is accepted.
     compress : str or None
-        Names of registered compressors, as ``"int8"``, or several, as ``"int8+fp16"``. The file is a variant of the
-        version, ``NAME@int8``.
+        Names of registered compressors, as ``"int8"``, or several, as ``"int8+fp16"``; with a share where one takes
+        it, as ``"prune=0.5"``. The file is a variant of the version, ``NAME@int8``.
     max_drop : float or str
         What the first of the usual metrics may lose on held-out rows by being compressed: 0.01 or ``"1%"``; of an
         error, such as the rmse, the share by which it may grow.
@@ -190,6 +190,8 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
         more than ``max_drop``.
     target : {"size", "latency"}
         Bytes of the files, or the time of a call of one row.
+    data : Any
+        Rows that a pruned network learns on again, of which no answers are needed; half of the held-out rows when None.
     """
 
     model: Model
@@ -206,7 +208,11 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     tolerance: Annotated[float, option("largest difference of any output that is accepted (1e-4)", "D")] = 1e-4
     compress: Annotated[
         str | None,
-        option("make it smaller: int8, int8-static, int4, fp16, bf16, several as a+b", "HOW", offer="compressors"),
+        option(
+            "make it smaller: int8, int8-static, int4, fp16, bf16, prune=0.5, several as a+b",
+            "HOW",
+            offer="compressors",
+        ),
     ] = None
     max_drop: Annotated[float | str, option("what its metric may lose by being compressed", "SHARE")] = "1%"
     encrypt: Annotated[bool, option("encrypt its files with the key of MAAS_KEY")] = False
@@ -215,6 +221,9 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     ] = None
     auto: Annotated[bool, option("try the sensible compressions, keep the best within --max-drop")] = False
     target: Annotated[str, option("what the best one of --auto has least of: size or latency", "WHAT")] = "size"
+    data: Annotated[
+        Any, option("rows that a pruned network learns on again", "DATA", "--data", "-d", reads="data", offer="tables")
+    ] = None
 
 
 class ImportRequest(Request[ModelInfo], frozen=True, kw_only=True):

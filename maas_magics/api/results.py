@@ -383,6 +383,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         Of a compressed file: sentences about what each step left as it was.
     frontier : tuple of Tried
         With ``--auto``: what was tried, this one among it.
+    notes : tuple of str
+        What else is to be said of how it was made.
     """
 
     model: str
@@ -398,6 +400,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     operators: dict[str, int] = {}
     stayed: tuple[str, ...] = ()
     frontier: tuple[Tried, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def _rows(self) -> list[tuple[str, str, str]]:
         check = self.verification
@@ -413,6 +416,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             *((f"loss of {name}", "", str(loss)) for name, loss in check.lost.items()),
             *([("second runtime", "", check.second)] if check.second else []),
             *(("stays as it was", "", text) for text in self.stayed),
+            *(("how it was made", "", text) for text in self.notes),
             *(("input " + spec.name, "", spec.meaning) for spec in self.signature.inputs if _has_unit(spec)),
             ("size", size(check.bytes_before), size(check.bytes_after)),
             *(

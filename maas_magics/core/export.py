@@ -16,8 +16,10 @@ from maas_magics.core.delivery import deliver
 from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.export import export_to, report, variant_name
 from maas_magics.core.exporters.frontier import tried
+from maas_magics.core.exporters.shrunk import SHRUNK, parted, pruned_export
+from maas_magics.core.exporters.steps import format_of, variant_of
 from maas_magics.core.exporters.text.trial import keeps_texts
-from maas_magics.core.exporters.variant import PLAIN, compressed_to, format_of, judged_on, plain_export, variant_of
+from maas_magics.core.exporters.variant import PLAIN, compressed_to, judged_on, plain_export
 from maas_magics.core.seal.files import has_seal
 from maas_magics.core.store.copies import send_folder
 from maas_magics.core.store.manifest import check_files
@@ -56,13 +58,17 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     check_files(folder, SAMPLE)
     model = context.loader.model(name, version)
     exporter = exporter_of(format, model.manifest.answers, f"{name}:{version}")
+    if request.data is not None and not request.compress:
+        raise OptionError("--data gives rows to learn on again, which --compress prune does.", "Drop --data.")
     kind = ", ".join(filter(None, (request.format, request.compress, "encrypted" if request.encrypt else None)))
     context.notify(f"Exporting {name}:{version} to {kind}.")
     if model.manifest.answers.runtime == "text" and not keeps_texts(folder):
         context.notify("No texts were kept with it: it is judged on texts that it writes itself.")
     with staging(context.store.work) as work:
         if request.compress:
-            artifact = compressed_to(request, folder, model, work, f"{name}:{version}", context.notify)
+            artifact = compressed_to(
+                request, folder, model, work, f"{name}:{version}", context.notify, context.check_stop
+            )
         else:
             ref = f"{name}:{version}"
             artifact = export_to(folder, model, request.format, request.tolerance, work, ref, request.encrypt)
@@ -101,7 +107,15 @@ def _best(request: ExportRequest, context: Context) -> Artifact:
         context.notify(f"Exporting {ref} to onnx, then trying what makes it smaller.")
         plain = plain_export(folder, model, "onnx", request.tolerance, work, ref)
         check_files(folder, *(["exports/onnx"] if plain.parent.parent == folder else []))
-        found = tried(plain, folder, model, trial, most, request.target, context.notify, context.check_stop, work)
+        pruned = dict[str, Path]()
+        if request.data is not None:
+            trial, rows, _ = parted(request, model, trial)
+            ways = (folder, rows, request.tolerance, work, ref, context.check_stop)
+            pruned = pruned_export(model, *ways, context.notify)
+        found = tried(
+            plain, folder, model, trial, most, request.target, context.notify, context.check_stop, work, pruned
+        )
+        shutil.rmtree(work / SHRUNK, ignore_errors=True)
         kept = next(each.name for each in found if each.best)
         context.notify(f"{kept} has the least {request.target} within a loss of {most:.2%}.")
         if kept in context.store.storage.aliases(name):
@@ -112,8 +126,9 @@ def _best(request: ExportRequest, context: Context) -> Artifact:
             artifact = msgspec.json.decode((plain / REPORT).read_bytes(), type=Artifact)
             shutil.copytree(plain, work / kept)
         else:
-            chosen = msgspec.structs.replace(request, compress=kept, auto=False)
-            artifact = compressed_to(chosen, folder, model, work, ref, context.notify)
+            data = request.data if kept.split("+")[0] in pruned else None
+            chosen = msgspec.structs.replace(request, compress=kept, auto=False, data=data)
+            artifact = compressed_to(chosen, folder, model, work, ref, context.notify, context.check_stop)
         artifact = msgspec.structs.replace(artifact, frontier=found)
         artifact = report(model, folder, work / kept, work / kept / exporter.file, artifact)
         context.check_stop()

@@ -5,12 +5,15 @@ Another package adds one, a `Compressor`, by an entry point of the group ``maas_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.registry import Registry
+
+if TYPE_CHECKING:
+    from maas_magics.core.model import Model
 
 
 class Compressor(Protocol):
@@ -40,4 +43,37 @@ class Compressor(Protocol):
         """
 
 
-compressors: Registry[Compressor] = Registry("compression", __name__, "maas_magics.compressors")
+@runtime_checkable
+class NetworkCompressor(Protocol):
+    """Makes a smaller network of a version's, before it is exported. It takes a share: ``NAME=0.5``."""
+
+    format: str
+    """Name of the export format that its network is written in."""
+
+    usual: float
+    """The share where none is named."""
+
+    def shrink(
+        self, model: Model, share: float, rows: Sequence[Array], check_stop: Callable[[], None]
+    ) -> tuple[Model, str]:
+        """The version with a smaller network, and a sentence about what stayed as it was, or an empty text.
+
+        Parameters
+        ----------
+        model : Model
+            The version in torch, which stays as it is.
+        share : float
+            How much smaller, above 0 and below 1.
+        rows : sequence of ndarray, shape (n, …)
+            Rows to learn on again, as `Processor.hosted_raw` makes them.
+        check_stop : callable
+            Called now and then; may raise to end.
+
+        Raises
+        ------
+        ExportError
+            If there is nothing in the network that it makes smaller.
+        """
+
+
+compressors: Registry[Compressor | NetworkCompressor] = Registry("compression", __name__, "maas_magics.compressors")

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
 
 from maas_magics.api.errors import ExportError, MaasError
 from maas_magics.api.frontier import Tried
-from maas_magics.core.compressors import compressors
+from maas_magics.core.compressors import NetworkCompressor, compressors
 from maas_magics.core.exporters.examples import LEAST
 from maas_magics.core.exporters.judge import losses
 from maas_magics.core.exporters.survey import ask_each, hand_over, time_each
@@ -36,6 +37,9 @@ WAYS = (
 )
 """What is tried beside the plain export, those that build on another after it."""
 
+STORED = ("int8", "fp16")
+"""What is tried of smaller networks as well."""
+
 PLAIN = "onnx"
 
 SECONDS = 0.5
@@ -52,6 +56,7 @@ def tried(
     notify: Callable[[str], None],
     check_stop: Callable[[], None],
     place: Path,
+    smaller: Mapping[str, Path] = MappingProxyType({}),
 ) -> tuple[Tried, ...]:
     """What each way comes to, the best one marked.
 
@@ -75,6 +80,8 @@ def tried(
         Raises where the user wants it to end.
     place : Path
         Folder to work in.
+    smaller : mapping of str to Path
+        Folders of exports of smaller networks, which are tried too, by the names of their ways.
 
     Raises
     ------
@@ -85,8 +92,11 @@ def tried(
     with tempfile.TemporaryDirectory(dir=place) as made:
         work = Path(made)
         shutil.copytree(plain, work / PLAIN, ignore=shutil.ignore_patterns(REPORT))
-        names = [PLAIN]
-        for way in WAYS:
+        names = [PLAIN, *smaller]
+        for name, folder in smaller.items():
+            shutil.copytree(folder, work / name, ignore=shutil.ignore_patterns(REPORT))
+        ways = (*WAYS, *(f"{name}+{each}" for name in smaller for each in STORED))
+        for way in ways:
             check_stop()
             why = _made(way, work, trial)
             if why:
@@ -119,7 +129,8 @@ def tried(
         low, high = np.percentile(times, (25, 75))
         found[name] = msgspec.structs.replace(found[name], latency=median(times), spread=(float(low), float(high)))
     best = _best(found, target)
-    return tuple(msgspec.structs.replace(found[name], best=name == best) for name in (PLAIN, *WAYS) if name in found)
+    order = (PLAIN, *smaller, *ways)
+    return tuple(msgspec.structs.replace(found[name], best=name == best) for name in order if name in found)
 
 
 def _made(way: str, work: Path, trial: Trial) -> str:
@@ -132,7 +143,9 @@ def _made(way: str, work: Path, trial: Trial) -> str:
     with tempfile.TemporaryDirectory(dir=work) as made:
         try:
             some = [values[: max(LEAST, 256)] for values in trial.hosted]
-            compressors.get(last).compress(source / "model.onnx", Path(made) / "model.onnx", some)
+            tool = compressors.get(last)
+            assert not isinstance(tool, NetworkCompressor)
+            tool.compress(source / "model.onnx", Path(made) / "model.onnx", some)
         except MaasError as error:
             return error.message.rstrip(".")
         except Exception as error:  # tools of ONNX Runtime raise whatever they meet

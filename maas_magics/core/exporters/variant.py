@@ -13,13 +13,15 @@ from maas_magics.api.errors import ExportError, OptionError
 from maas_magics.api.requests import ExportRequest
 from maas_magics.api.results import Artifact
 from maas_magics.api.share import share_of
-from maas_magics.core.compressors import Compressor, compressors
+from maas_magics.core.compressors import NetworkCompressor
 from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.check import check
 from maas_magics.core.exporters.export import check_sealable, export_to, metrics_of, report, variant_name
 from maas_magics.core.exporters.facts import mean_difference
 from maas_magics.core.exporters.judge import judge, losses
 from maas_magics.core.exporters.second import second_opinion
+from maas_magics.core.exporters.shrunk import parted, shrunk
+from maas_magics.core.exporters.steps import chain, in_order, variant_of
 from maas_magics.core.exporters.trial import Trial, trial_of
 from maas_magics.core.model import Model
 from maas_magics.core.seal.envelope import SEAL
@@ -28,36 +30,6 @@ from maas_magics.core.store.storage import REPORT
 
 PLAIN = "plain"
 """Folder of the export that compressions are made of, where it was made with them."""
-
-
-def chain(asked: str) -> list[tuple[str, Compressor]]:
-    """Compressors of ``NAME`` or ``NAME+NAME``, all for one format, in their order; those that store come last.
-
-    Raises
-    ------
-    NotFound, OptionError
-        If one is unknown, or they are for different formats.
-    """
-    names = [part.strip() for part in asked.split("+")]
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), "")
-    if twice:
-        raise OptionError(f"{twice} is named twice.", f"--compress {'+'.join(dict.fromkeys(names))}")
-    found = [(name, compressors.get(name)) for name in names]
-    formats = {each.format for _, each in found}
-    if len(formats) > 1:
-        raise OptionError(f"{asked} is for several formats: {', '.join(sorted(formats))}.", "Name them one by one.")
-    return sorted(found, key=lambda each: getattr(each[1], "stage", 1))
-
-
-def format_of(asked: str) -> str:
-    """The format that some compressors are for; see `chain`."""
-    return chain(asked)[0][1].format
-
-
-def variant_of(asked: str) -> str:
-    """The name of what some compressors make; see `chain`."""
-    chain(asked)
-    return "+".join(part.strip() for part in asked.split("+"))
 
 
 def plain_export(
@@ -113,7 +85,13 @@ def judged_on(model: Model, version: Path, ref: str) -> Trial:
 
 
 def compressed_to(
-    request: ExportRequest, version: Path, model: Model, place: Path, ref: str, notify: Callable[[str], None]
+    request: ExportRequest,
+    version: Path,
+    model: Model,
+    place: Path,
+    ref: str,
+    notify: Callable[[str], None],
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Artifact:
     """Write ``place/<variant>/`` with a compressed file and its report.
 
@@ -131,34 +109,50 @@ def compressed_to(
         What the report calls the model.
     notify : callable
         Gets notes.
+    check_stop : callable
+        Raises where the user wants it to end.
 
     Raises
     ------
     ToleranceExceeded
         If it loses more than ``max_drop``.
     """
-    steps, most = chain(str(request.compress)), share_of(request.max_drop, "--max-drop")
+    steps, most = in_order(chain(str(request.compress))), share_of(request.max_drop, "--max-drop")
     variant = variant_name(variant_of(str(request.compress)), version, request.encrypt)
-    format = steps[0][1].format
+    format = steps[0].tool.format
     exporter = exporter_of(format, model.manifest.answers, ref)
     sealed = request.encrypt or has_seal(version)
-    for name, step in steps if sealed else ():
-        check_sealable(step, name)
-    plain = plain_export(version, model, format, request.tolerance, place, ref, request.encrypt)
+    for step in steps if sealed else ():
+        check_sealable(step.tool, step.name)
+    trial, notes = judged_on(model, version, ref), list[str]()
+    stayed: list[str] = []
+    if isinstance(steps[0].tool, NetworkCompressor):
+        trial, rows, told = parted(request, model, trial)
+        plain, stayed = shrunk(
+            steps, model, version, rows, request.tolerance, place, ref, check_stop, encrypt=request.encrypt
+        )
+        notes.append(told)
+        for note in (*notes, *stayed):
+            notify(note)
+    else:
+        plain = plain_export(version, model, format, request.tolerance, place, ref, request.encrypt)
+        if request.data is not None:
+            raise OptionError(f"{variant} learns nothing again, and needs no rows.", "Drop --data.")
     before = msgspec.json.decode((plain / REPORT).read_bytes(), type=Artifact)
-    trial = judged_on(model, version, ref)
     folder = place / variant
     if sealed:
         seal_copy(plain, folder, (REPORT,))
     else:
         shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(REPORT))
     file = folder / exporter.file
-    stayed = []
-    for _, step in steps:
+    for step in steps:
+        if isinstance(step.tool, NetworkCompressor):
+            continue
+        check_stop()
         with tempfile.TemporaryDirectory(dir=place) as work:
             if sealed:
                 shutil.copyfile(folder / SEAL, Path(work) / SEAL)
-            if note := step.compress(file, Path(work) / exporter.file, trial.hosted):
+            if note := step.tool.compress(file, Path(work) / exporter.file, trial.hosted):
                 notify(note)
                 stayed.append(note)
             for made in Path(work).iterdir():  # the file, and weights beside it
@@ -166,12 +160,13 @@ def compressed_to(
     checked = check(format, file, version, trial.hosted)
     answers, task = checked.answers, model.manifest.answers
     second = ""
-    if any(getattr(step, "doubted", False) for _, step in steps) and task.runtime != "text":
+    if any(getattr(step.tool, "doubted", False) for step in steps) and task.runtime != "text":
         second = second_opinion(file, version, trial.hosted, answers, task)
     before_answers = trial.answers()
+    known = metrics_of(model, before_answers, trial.target)
     metrics = metrics_of(model, answers, trial.target) | task.compare(before_answers, answers)
     lost = losses(model, before_answers, answers, trial.target)
-    if doubt := judge(lost, most, metrics_of(model, before_answers, trial.target), metrics, variant):
+    if doubt := judge(lost, most, known, metrics, variant):
         notify(doubt)
     apart = task.difference(*model.comparable(before_answers, answers))
     verification = msgspec.structs.replace(
@@ -181,6 +176,7 @@ def compressed_to(
         mean_abs_diff=mean_difference(before_answers, answers, apart),
         tolerance=0.0,
         max_drop=most,
+        metrics_before=known,
         metrics_after=metrics,
         latency_after=checked.latency,
         slowest_after=checked.slowest,
@@ -188,5 +184,11 @@ def compressed_to(
         lost=lost,
         second=second,
     )
-    smaller = msgspec.structs.replace(before, variant=variant, verification=verification, stayed=tuple(stayed))
+    smaller = msgspec.structs.replace(
+        before,
+        variant=variant,
+        verification=verification,
+        stayed=tuple(stayed),
+        notes=(*before.notes, *notes),
+    )
     return report(model, version, folder, file, smaller)
