@@ -36,12 +36,14 @@ NAMES = (
     "decoding",
     "gpt",
     "compress",
+    "architectures",
 )
 
 GATE = "gate"
 """Only where it is asked for: it needs another checkout."""
 
 OPTIONS = (
+    "architectures",
     "chatter",
     "compress",
     "decoding",
