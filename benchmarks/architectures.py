@@ -24,7 +24,7 @@ ROWS, SIDE, CLASSES = 48, 64, 3
 
 STEPS = ("trains", "exports", "quantises", "serves")
 
-PICTURES = """
+PICTURES = """\
 test_vit test_resnet test_convnext test_efficientnet test_byobnet test_maxvit test_mambaout test_nfnet
 resnet18 resnet26 resnext26ts seresnet18 resnetv2_18 densenet121 dla46_c efficientnet_lite0 tinynet_e mobilenetv2_050
 mobilenetv3_small_050 mobilenetv4_conv_small lcnet_050 ghostnet_050 mnasnet_small fbnetc_100 hardcorenas_a hgnetv2_b0
@@ -34,7 +34,7 @@ mobileone_s0 convnext_atto convnextv2_atto mixer_s32_224 gmlp_ti16_224 resmlp_12
 deit_tiny_patch16_224 cait_xxs24_224 swin_tiny_patch4_window7_224 pit_ti_224 levit_128s xcit_nano_12_p16_224
 poolformer_s12 edgenext_xx_small efficientformerv2_s0 efficientvit_b0 efficientvit_m0 fastvit_t8 mobilevit_xxs
 mobilevitv2_050 pvt_v2_b0 botnet26t_256 ecaresnet26t starnet_s1 tiny_vit_5m_224 gernet_s mambaout_femto shvit_s1
-""".split()
+"""
 """Names of timm, one or two of each family."""
 
 SMALL: dict[str, Any] = {
@@ -76,7 +76,7 @@ TEXTS: dict[str, dict[str, Any]] = {
 }
 """Kinds of transformers, with what their configuration has besides `SMALL`."""
 
-WORDS = "the a film book cat dog was is good bad dull bright long short old new again never very quite".split()
+WORDS = "the a film book cat dog was is good bad dull bright long short old new again never very quite"
 
 
 def folder_of(kind: str, place: Path) -> str:
@@ -86,7 +86,9 @@ def folder_of(kind: str, place: Path) -> str:
 
     config = transformers.AutoConfig.for_model(kind, **{**SMALL, **TEXTS[kind]})
     transformers.AutoModel.from_config(config).save_pretrained(place)
-    source = Tokenizer(models.WordLevel({word: at for at, word in enumerate(["[PAD]", "[UNK]", *WORDS])}, "[UNK]"))
+    source = Tokenizer(
+        models.WordLevel({word: at for at, word in enumerate(["[PAD]", "[UNK]", *WORDS.split()])}, "[UNK]")
+    )
     source.pre_tokenizer = pre_tokenizers.Whitespace()
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=source, pad_token="[PAD]", unk_token="[UNK]", model_max_length=60
@@ -102,7 +104,7 @@ def rows_of(name: str) -> tuple[Any, Any]:
         return random.normal(size=(ROWS, 3, SIDE, SIDE)).astype(np.float32) + target[:, None, None, None], target
     import pandas as pd
 
-    texts = [" ".join(random.choice(WORDS, size=random.integers(4, 12))) for _ in range(ROWS)]
+    texts = [" ".join(random.choice(WORDS.split(), size=random.integers(4, 12))) for _ in range(ROWS)]
     return pd.DataFrame({"text": texts}), np.array(["low", "middle", "high"])[target]
 
 
@@ -164,7 +166,7 @@ def main(options: Sequence[str] = ()) -> None:
         return
     out = Path(given.out).absolute()
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    names = given.only.split(",") if given.only else [*TEXTS, *PICTURES]
+    names = given.only.split(",") if given.only else [*TEXTS, *PICTURES.split()]
     with tempfile.TemporaryDirectory() as place:
         os.environ["MAAS_STORE"] = place
         import maas_magics as maas
@@ -189,7 +191,9 @@ def report(done: Sequence[dict[str, Any]]) -> None:
         [kind, str(count), *(str(sum(step in one for one in done if one["kind"] == kind)) for step in STEPS)]
         for kind, count in kinds.items()
     ]
-    table("Networks nobody here wrote", ("networks of", "tried", "train", "export, verified", "quantise", "serve"), rows)
+    table(
+        "Networks nobody here wrote", ("networks of", "tried", "train", "export, verified", "quantise", "serve"), rows
+    )
     for one in done:
         for step in STEPS:
             if f"{step} not" in one:

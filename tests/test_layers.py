@@ -22,7 +22,7 @@ ROOMS = {
                     "torchmetrics tokenizers transformers peft gguf huggingface_hub PIL soundfile soxr timm sklearn "
                     "threadpoolctl jinja2 llguidance diffusers openvino ml_dtypes torch_pruning "
                     "skl2onnx onnxmltools xgboost lightgbm cryptography keyring "
-                    "tensorflow keras tf2onnx h5py"),
+                    "tensorflow keras tf2onnx h5py executorch coremltools ai_edge_litert litert_torch"),
     "job": ("api", "msgspec"),
     "local": ("api job core", "msgspec"),
     "remote": ("api job core", "msgspec numpy pyarrow httpx2 keyring"),

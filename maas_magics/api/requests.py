@@ -198,7 +198,7 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     format: Annotated[
         str,
         option(
-            "onnx, ort, openvino, pt2, safetensors; of what writes gguf",
+            "onnx, ort, openvino, pt2, safetensors, litert, executorch, coreml; of what writes gguf",
             "FORMAT",
             "--format",
             "-f",

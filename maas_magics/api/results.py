@@ -319,7 +319,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         Rows that both answered.
     max_abs_diff, tolerance : float
         Largest difference of any output, and the one accepted: of probabilities; of quantities in standard deviations
-        of the target, or as a share of the largest where the target was learnt as it is.
+        of the target, or as a share of the largest where the target was learnt as it is. There is none of a file that
+        no runtime opens here.
     max_drop : float or None
         Of a compressed file: what its first metric may lose, instead of a tolerance.
     metrics_before, metrics_after : dict of str to float
@@ -338,10 +339,12 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         What a second runtime found of a file whose errors the first one may hide; else empty.
     memory : int
         Bytes of memory that the process took to open the file and to answer the rows; 0 where it was not measured.
+    unverified : str
+        Why nobody asked the file; empty where it was verified.
     """
 
     rows: int
-    max_abs_diff: float
+    max_abs_diff: float | None
     tolerance: float
     metrics_before: dict[str, float]
     metrics_after: dict[str, float]
@@ -355,6 +358,15 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     lost: dict[str, Loss] = {}
     second: str = ""
     memory: int = 0
+    unverified: str = ""
+
+    @property
+    def difference(self) -> str:
+        """The largest difference, written down."""
+        return "unknown" if self.max_abs_diff is None else f"{self.max_abs_diff:.1e}"
+
+    def __str__(self) -> str:
+        return "not verified" if self.unverified else f"max |Δ| {self.difference}"
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -408,7 +420,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         accepted = f"{check.tolerance:.0e}" if check.max_drop is None else f"a loss of {check.max_drop:.1%}"
         mean = "" if check.mean_abs_diff is None else f", mean {check.mean_abs_diff:.1e}"
         return [
-            ("max |Δ|", "", f"{check.max_abs_diff:.1e}{mean} on {check.rows:,} rows (accepted: {accepted})"),
+            ("max |Δ|", "", f"{check.difference}{mean} on {check.rows:,} rows (accepted: {accepted})")
+            if not check.unverified
+            else ("not verified", "", check.unverified),
             *(
                 (name, format_number(value), format_number(check.metrics_after.get(name, float("nan"))))
                 for name, value in check.metrics_before.items()
@@ -430,7 +444,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def __repr__(self) -> str:
-        return f"<Artifact {self.model} · {self.variant} · max |Δ| {self.verification.max_abs_diff:.1e}>"
+        return f"<Artifact {self.model} · {self.variant} · {self.verification}>"
 
     def report(self) -> str:
         """The verification as a table of text."""

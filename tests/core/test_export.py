@@ -29,6 +29,9 @@ from maas_magics.core.exporters.safetensors import Safetensors
 from maas_magics.core.model import Model
 from maas_magics.core.store.sample import read_sample
 
+FORMATS = [name for name in exporters.names() if name not in ("coreml", "executorch", "litert")]
+"""Those whose converters take a moment; the others have tests of their own."""
+
 rng = np.random.default_rng(0)
 TABLE = pd.DataFrame(
     {"a": rng.normal(size=120), "c": rng.choice(list("xyz"), 120), "y": rng.choice(["no", "yes"], 120)}
@@ -46,7 +49,7 @@ def exports(store: Path, name: str = "m", version: int = 1) -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
-@pytest.mark.parametrize("format", exporters.names())
+@pytest.mark.parametrize("format", FORMATS)
 def test_every_format_is_verified_reported_and_opened(format: str, store: Path, tmp_path: Path) -> None:
     if format == "openvino":
         pytest.importorskip("openvino")

@@ -22,6 +22,8 @@ from maas_magics.core.exporters import exporters
 from maas_magics.core.model import Model, load_model
 from maas_magics.session import current
 
+FORMATS = [name for name in exporters.names() if name not in ("coreml", "executorch", "litert")]
+"""Those whose converters take a moment; the others have tests of their own."""
 ROWS = 400
 rng = np.random.default_rng(0)
 
@@ -167,7 +169,7 @@ def hard(rows: Any) -> Any:
     return rows
 
 
-@pytest.mark.parametrize("format", exporters.names())
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_answers_what_the_model_answers(case: str, format: str, models: Any, files: Any) -> None:
     model, folder, rows = models(case)
@@ -216,7 +218,7 @@ def test_onnx_is_asked_with_raw_columns_as_its_signature_says(case: str, models:
         assert spec.datatype == "BYTES" or outputs[spec.name].dtype == NUMPY[spec.datatype]
 
 
-@pytest.mark.parametrize("format", exporters.names())
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("case", ["mixed-strings", "lstm", "convolution"])
 def test_a_file_tells_nothing_of_this_machine(case: str, format: str, files: Any) -> None:
     file, _ = files(case, format)

@@ -27,7 +27,11 @@ class Exporter(Protocol):
     """Name of the model file inside the variant's folder."""
 
     isolated: bool
-    """Whether its files are opened in a process of their own when they are verified."""
+    """Whether its files are opened in a process of their own when they are verified.
+
+    One whose runtime is not for this machine has a property ``unopened``, too, which says why: its files are reported
+    as not verified.
+    """
 
     def export(self, model: Model, file: Path) -> Signature:
         """Write ``model`` to ``file``; returns the inputs and outputs as the file names them.

@@ -44,6 +44,7 @@ def card(model: Model, made: Artifact, file: str, kept: bool = True, sealed: boo
     writes = manifest.answers.runtime == "text"
     info, check = manifest.info, made.verification
     target = ", ".join(info.target)
+    shown: dict[str, float | None] = {**dict.fromkeys(check.metrics_before), **check.metrics_after}
     parts = [
         f"# {made.model}, {made.variant}",
         f"Answers `{target}` ({manifest.answers.description}), by the network `{info.architecture}` with "
@@ -51,15 +52,14 @@ def card(model: Model, made: Artifact, file: str, kept: bool = True, sealed: boo
         + (f"; labels: {', '.join(f'`{label}`' for label in info.classes[:20])}" if info.classes else "")
         + ".",
         "## How good it is",
-        _rows(check.rows, writes, kept),
+        f"This file was not verified: {check.unverified}. The figures are those of the model in PyTorch."
+        if check.unverified
+        else _rows(check.rows, writes, kept),
         _table(
             ("metric", "here", "in PyTorch", "a constant"),
-            (
-                (name, value, check.metrics_before.get(name), info.baseline.get(name))
-                for name, value in check.metrics_after.items()
-            ),
+            ((name, value, check.metrics_before.get(name), info.baseline.get(name)) for name, value in shown.items()),
         )
-        if check.metrics_after
+        if shown
         else "No held-out rows were kept.",
         "It was measured on rows like those it was trained on; of others this says nothing."
         if kept
@@ -161,7 +161,7 @@ def _signature(made: Artifact) -> str:
     return f"| | name | type | shape | |\n|---|---|---|---|---|\n{told}"
 
 
-def _table(head: tuple[str, ...], rows: Iterator[tuple[str, float, float | None, float | None]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, float | None, float | None, float | None]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, *values in rows:
         cells = (name, *("" if value is None else format_number(value) for value in values))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from maas_magics.api.signature import NUMPY, TensorSpec
@@ -68,6 +69,24 @@ def drawn_for(processor: Processor) -> list[Array]:
     row = sum(_bytes(feature.entry) for feature in processor.features)
     rows = max(LEAST, min(DRAWN, DRAWN_BYTES // row))
     return [feature.drawn(rows, random) for feature in processor.features]
+
+
+def coded(processor: Processor) -> tuple[TensorSpec, ...]:
+    """What a file takes that has no operators for texts: codes in place of categories."""
+    return tuple(
+        msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
+        if spec.datatype == "BYTES"
+        else spec
+        for spec in processor.entries
+    )
+
+
+def singles(processor: Processor) -> tuple[TensorSpec, ...]:
+    """The same of a file that takes all numbers in 32 bits."""
+    return tuple(
+        msgspec.structs.replace(spec, datatype="FP32") if feature.joins == "numbers" else spec
+        for feature, spec in zip(processor.features, coded(processor), strict=True)
+    )
 
 
 def _bytes(spec: TensorSpec) -> int:

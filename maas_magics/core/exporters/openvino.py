@@ -13,14 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from maas_magics.api.errors import ExportError, require
 from maas_magics.api.signature import Signature
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
-from maas_magics.core.exporters.examples import LEAST, drawn
+from maas_magics.core.exporters.examples import LEAST, coded, drawn
 from maas_magics.core.features.base import Feature
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.model import Model
@@ -62,17 +61,12 @@ class OpenVino:
             except Exception as error:  # OpenVINO's own kinds are private
                 why = " ".join(str(error).split())[:200]
                 raise ExportError(f"OpenVINO cannot read it: {why}", "--format onnx") from error
-        specs = [
-            msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
-            if spec.datatype == "BYTES"
-            else spec
-            for spec in model.processor.entries
-        ]
+        specs = coded(model.processor)
         for port, spec in zip(made.inputs, specs, strict=True):
             port.get_tensor().set_names({spec.name})
         openvino.save_model(made, str(file), compress_to_fp16=False)
         _check_missing(model, _answering(file, model.processor))
-        return Signature(tuple(specs), (model.manifest.answers.decoded_spec,))
+        return Signature(specs, (model.manifest.answers.decoded_spec,))
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open the file in OpenVINO, on the processor, in floats."""

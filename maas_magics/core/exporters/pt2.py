@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 
@@ -15,7 +14,7 @@ from maas_magics.api.signature import Signature
 from maas_magics.core.compat.export import drop_examples
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters import Run, exporters
-from maas_magics.core.exporters.examples import example
+from maas_magics.core.exporters.examples import coded, example
 from maas_magics.core.features.module import entered_hosted
 from maas_magics.core.graphs.capture import captured, plain_attention
 from maas_magics.core.graphs.export import free_axes
@@ -58,13 +57,7 @@ class Pt2:
         with suppress_torch_logging():
             torch.export.save(program, written)
         put(file, written.getvalue())
-        specs = [
-            msgspec.structs.replace(spec, datatype="INT64", meaning="codes of the texts; missing: 0")
-            if spec.datatype == "BYTES"
-            else spec
-            for spec in model.processor.entries
-        ]
-        return Signature(tuple(specs), (model.manifest.answers.decoded_spec,))
+        return Signature(coded(model.processor), (model.manifest.answers.decoded_spec,))
 
     def load(self, file: Path, version: Path, model: Model | None) -> Run:
         """Open a program that this process, or one of the same user, has written."""
