@@ -37,6 +37,8 @@ NAMES = (
     "gpt",
     "compress",
     "architectures",
+    "sealed",
+    "extraction",
 )
 
 GATE = "gate"

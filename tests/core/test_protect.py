@@ -224,6 +224,9 @@ def test_a_file_that_was_tampered_with_is_refused(what: str, trained: Path) -> N
     file.write_bytes({"changed": data[:-1] + b"x", "cut": data[:-20], "swapped": other.read_bytes()}[what])
     with pytest.raises(SealError, match="m:2@onnx cannot be used: its file model.onnx"):
         files.contents(file)
+    with pytest.raises(SealError, match="m:2@onnx cannot be used: its file model.onnx"):
+        maas.predict("m", ASKED)
+    file.write_bytes(b"readable")
     with pytest.raises(StoreError, match="was changed after it was published"):
         maas.predict("m", ASKED)
 
@@ -269,3 +272,23 @@ def test_a_version_is_pushed_and_pulled_encrypted(
     key.write_text(new.read_text())
     assert maas.pull(f"{there}/models/m", name="later").here == ("later:1",)
     assert np.array_equal(probabilities("later"), before)
+
+
+@pytest.mark.parametrize("how", [{}, {"compress": "int4"}])
+def test_a_model_that_writes_is_encrypted_with_the_weights_beside_its_graph(
+    how: dict[str, Any], store: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from text_networks import PROMPTS, folder_of, texts_of
+
+    maas.import_model(str(folder_of("Llama", tmp_path / "folder")), "writer")
+    plain = maas.export("writer", max_drop=0.99, **how)
+    before = texts_of(maas.predict(f"writer@{plain.variant}", PROMPTS, max_tokens=8))
+    artifact = maas.export("writer", encrypt=True, max_drop=0.99, **how)
+    place = Path(artifact.path)
+    assert files.is_sealed(place / "model.onnx") and files.is_sealed(place / "model.onnx.data")
+    assert files.is_sealed(place / "tokenizer.json")
+    again(monkeypatch)
+    assert texts_of(maas.predict(f"writer@{artifact.variant}", PROMPTS, max_tokens=8)) == before
+    maas.encrypt("writer")
+    again(monkeypatch)
+    assert texts_of(maas.predict(f"writer@{plain.variant}", PROMPTS, max_tokens=8)) == before

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from maas_magics.api.errors import StoreError
+from maas_magics.core.compat.sessions import forget_bytes
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.processors import cores
 from maas_magics.core.runtimes import unanswered
@@ -51,13 +52,16 @@ def opened(file: Path, shared: bool = False, cpu: bool = False) -> onnxruntime.I
         weights = contents(beside)
         options.add_external_initializers_from_files_in_memory([beside.name], [weights], [len(weights)])
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             source, options, providers=["CPUExecutionProvider"] if cpu else _providers()
         )
     except Exception as error:  # ONNX Runtime has no base class for its errors
         raise StoreError(
             f"{file.name} cannot be opened: {str(error).splitlines()[0]}", "%export makes it anew."
         ) from error
+    if isinstance(source, bytes):
+        forget_bytes(session)
+    return session
 
 
 class Engine:

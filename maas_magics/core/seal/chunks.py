@@ -117,7 +117,7 @@ def read(stream: BinaryIO, size: int, key: bytes, name: str) -> bytes:
     if header.file != name:
         raise Broken(f"is the file {header.file[:80]!r}")
     left = size - len(MAGIC) - 4 - length
-    out = io.BytesIO()  # its buffer grows in place, and is handed out without a copy
+    out = _room(max(0, left - TAG * -(-left // (header.chunk + TAG))) if header.chunk > 0 else 0)
     number = 0
     while True:
         taken = min(left, header.chunk + TAG)
@@ -129,6 +129,16 @@ def read(stream: BinaryIO, size: int, key: bytes, name: str) -> bytes:
         if not left:
             return out.getvalue()
         number += 1
+
+
+def _room(size: int) -> io.BytesIO:
+    """A buffer of so many bytes, which are taken from the system at once, and handed out without a copy."""
+    out = io.BytesIO()
+    if size:
+        out.seek(size - 1)
+        out.write(b"\0")
+        out.seek(0)
+    return out
 
 
 def _cut(parts: Iterable[bytes | memoryview], chunk: int) -> Iterator[bytes | memoryview]:
