@@ -56,7 +56,15 @@ TEXTS: dict[str, dict[str, Any]] = {
     "ernie": {},
     "esm": {"position_embedding_type": "absolute"},
     "fnet": {},
-    "funnel": {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1]},
+    "funnel": {
+        "num_hidden_layers": None,
+        "d_model": 32,
+        "n_head": 2,
+        "d_head": 16,
+        "d_inner": 64,
+        "block_sizes": [1, 1],
+        "block_repeats": [1, 1],
+    },
     "ibert": {},
     "layoutlm": {},
     "longformer": {"attention_window": 8},
@@ -74,7 +82,7 @@ TEXTS: dict[str, dict[str, Any]] = {
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "yoso": {"use_expectation": True},
 }
-"""Kinds of transformers, with what their configuration has besides `SMALL`."""
+"""Kinds of transformers, with what their configuration has besides `SMALL`; None leaves out what that has."""
 
 WORDS = "the a film book cat dog was is good bad dull bright long short old new again never very quite"
 
@@ -84,7 +92,8 @@ def folder_of(kind: str, place: Path) -> str:
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    config = transformers.AutoConfig.for_model(kind, **{**SMALL, **TEXTS[kind]})
+    given = {name: value for name, value in {**SMALL, **TEXTS[kind]}.items() if value is not None}
+    config = transformers.AutoConfig.for_model(kind, **given)
     transformers.AutoModel.from_config(config).save_pretrained(place)
     source = Tokenizer(
         models.WordLevel({word: at for at, word in enumerate(["[PAD]", "[UNK]", *WORDS.split()])}, "[UNK]")
