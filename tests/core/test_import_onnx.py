@@ -305,3 +305,18 @@ def test_rows_that_do_not_fit_are_refused(rows: Any, said: str, tmp_path: Path, 
         maas.import_model(str(file), "m", sample=rows)
     assert raised.value.hint
     assert not list(maas.models())
+
+
+def test_the_best_file_of_an_imported_one_is_found(tmp_path: Path, store: Path) -> None:
+    net = nn.Sequential(nn.Linear(4, 300), nn.ReLU(), nn.Linear(300, 3), nn.Softmax(1)).eval()
+    file = tmp_path / "net.onnx"
+    axes = {"x": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.zeros(2, 4),), file, dynamo=False, dynamic_axes=axes, input_names=["x"])
+    best = net(torch.from_numpy(ROWS.to_numpy().astype(np.float32))).argmax(1).numpy()
+    maas.import_model(str(file), "m", sample=ROWS.assign(best=best), target="best")
+    made = maas.export("m", auto=True, max_drop="90%")
+    assert {"onnx", "int8"} <= {each.name for each in made.frontier if each.bytes}
+    assert sum(each.best for each in made.frontier) == 1
+    assert len(maas.predict(f"m@{made.variant}", ROWS)) == len(ROWS)
