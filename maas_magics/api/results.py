@@ -414,7 +414,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     frontier: tuple[Tried, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def _rows(self) -> list[tuple[str, str, str]]:
+    @property
+    def measured(self) -> list[tuple[str, str, str]]:
+        """What was found beside metrics and inputs: what it is, of the model in PyTorch, of the file."""
         check = self.verification
         before, after = check.latency_before, check.latency_after
         accepted = f"{check.tolerance:.0e}" if check.max_drop is None else f"a loss of {check.max_drop:.1%}"
@@ -423,15 +425,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             ("max |Δ|", "", f"{check.difference}{mean} on {check.rows:,} rows (accepted: {accepted})")
             if not check.unverified
             else ("not verified", "", check.unverified),
-            *(
-                (name, format_number(value), format_number(check.metrics_after.get(name, float("nan"))))
-                for name, value in check.metrics_before.items()
-            ),
             *((f"loss of {name}", "", str(loss)) for name, loss in check.lost.items()),
             *([("second runtime", "", check.second)] if check.second else []),
             *(("stays as it was", "", text) for text in self.stayed),
             *(("how it was made", "", text) for text in self.notes),
-            *(("input " + spec.name, "", spec.meaning) for spec in self.signature.inputs if _has_unit(spec)),
             ("size", size(check.bytes_before), size(check.bytes_after)),
             *(
                 (f"ms at batch {batch}", _milliseconds(before, batch), _slowest(after, check.slowest_after, batch))
@@ -441,6 +438,18 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             *([("operators", "", _counted(self.operators))] if self.operators else []),
             *([("opset", "", ", ".join(_opset(*each) for each in self.opset.items()))] if self.opset else []),
             *([("made with", "", ", ".join(map(" ".join, self.versions.items())))] if self.versions else []),
+        ]
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        check, (first, *rest) = self.verification, self.measured
+        return [
+            first,
+            *(
+                (name, format_number(value), format_number(check.metrics_after.get(name, float("nan"))))
+                for name, value in check.metrics_before.items()
+            ),
+            *(("input " + spec.name, "", spec.meaning) for spec in self.signature.inputs if _has_unit(spec)),
+            *rest,
         ]
 
     def __repr__(self) -> str:

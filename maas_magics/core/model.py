@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -67,6 +68,17 @@ class Model:
         self.processor = processor
         self.net = net
         self.graph = AnswerGraph(Preprocessing(processor), net, manifest.answers.decoder()).eval()
+        self.answered: tuple[int, Array] | None = None
+        """Answers to the rows that were kept with it, once they were asked, with the `mark` of then."""
+
+    def mark(self) -> int:
+        """Checksum of the weights, which are another's once a live module has changed."""
+        found = 0
+        for name, value in sorted(self.net.state_dict().items()):
+            if isinstance(value, Tensor):
+                plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                found = crc32(plain.numpy().data, crc32(name.encode(), found))
+        return found
 
     def exported(self) -> AnswerGraph:
         """The graph that an export is made of."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 import maas_magics as maas
@@ -90,6 +91,29 @@ def test_a_card_says_what_the_model_is_and_how_good(store: Path) -> None:
         text = (Path(artifact.path) / "README.md").read_text()
         assert text.startswith(f"# m:1, {format}") and "`down`, `up`" in text and "| accuracy |" in text
         assert ("```python" in text) == (format == "onnx") and "README.md" in artifact.files
+
+
+def test_a_card_repeats_what_the_report_measured(store: Path) -> None:
+    rows = pd.DataFrame({"size": np.tile(COLUMNS["size"], 8), "label": np.tile(LABEL, 8)})
+    net = torch.nn.Sequential(torch.nn.Linear(1, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.Linear(64, 2))
+    maas.train("m", rows, "label", model=net, epochs=3, validation=0.3)
+    for way in (None, "int8", "fp16"):
+        artifact = maas.export("m", compress=way, max_drop="50%")
+        check, text = artifact.verification, (Path(artifact.path) / "README.md").read_text()
+        lines = dict(
+            re.findall(r"^\| (.*?) \| (?:.*?) \| (.*) \|$", text.partition("## What was measured")[2], flags=re.M)
+        )
+        assert f"{check.max_abs_diff:.1e}, mean {check.mean_abs_diff:.1e} on {check.rows:,} rows" in lines[r"max \|Δ\|"]
+        for batch in ("1", "256"):
+            after, slowest = check.latency_after[batch], check.slowest_after[batch]
+            assert lines[f"ms at batch {batch}"] == f"{after:.3f} (p99 {slowest:.3f})"
+        assert lines["opset"].startswith("ai.onnx ") and "onnxruntime" in lines["made with"]
+        assert lines["size"] and lines["operators"] and ("memory" in lines) == bool(check.memory)
+        if way:
+            assert lines["loss of accuracy"] == str(check.lost["accuracy"])
+        if way == "int8":
+            assert all(f"| {note} |" in text for note in artifact.stayed)
+        assert ("second runtime" in lines) == (way == "fp16")
 
 
 def test_column_names_that_are_no_names_of_python(store: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import maas_magics as maas
 from maas_magics.api.errors import ExportError, InvalidName, MaasError, ModelNotFound, OptionError, ToleranceExceeded
 from maas_magics.api.requests import PredictRequest
 from maas_magics.core.compressors import compressors
+from maas_magics.core.exporters.trial import trial_of
 from maas_magics.session import current
 
 rng = np.random.default_rng(1)
@@ -410,3 +411,15 @@ def test_a_loss_has_an_interval_of_rows_drawn_for_both_alike(store: Path) -> Non
         judge(found, 0.04, *figures, "small")
     assert "may lose more than 6.00%" in judge(found, 0.06, *figures, "small")
     assert judge(found, 0.2, *figures, "small") == ""
+
+
+def test_answers_of_a_network_are_asked_once_and_again_once_it_has_changed(store: Path) -> None:
+    train()
+    backend: Any = current().backend
+    model = backend.loader.model("m", 1)
+    trial = trial_of(model, store / "models" / "m" / "1")
+    first = trial.answers()
+    assert trial.answers() is first
+    with torch.no_grad():
+        next(model.net.parameters()).mul_(3)
+    assert not np.array_equal(trial.answers(), first)

@@ -15,6 +15,7 @@ from tiny import folder_of
 from torch import Tensor, nn
 
 from maas_magics.api.errors import MissingDependency, OptionError
+from maas_magics.core.exporters.export import ADAPTED
 from maas_magics.core.networks.adapters import LoRA, adapt, merged
 from maas_magics.core.training.checkpoint import FILES
 from maas_magics.core.training.steps.own_state import learnt_state, load_learnt
@@ -53,7 +54,13 @@ def test_adapters_are_trained_and_a_plain_network_is_published(kind: str, tmp_pa
     assert trained.info.parameters == sum(p.numel() for p in net.parameters())
     asked = reviews(1)[["review"]]
     found = np.asarray(lab.predict(asked)["probability_1"])
-    assert lab.export().verification.max_abs_diff < 1e-4
+    made = lab.export()
+    assert made.verification.max_abs_diff < 1e-4
+    assert (
+        made.notes == (ADAPTED.format("r=4,alpha=8"),) and made.notes[0] in (Path(made.path) / "README.md").read_text()
+    )
+    file = (Path(made.path) / "model.onnx").read_bytes()  # names of what peft puts beside a layer
+    assert b"lora_A" not in file and b"lora_B" not in file and b"base_layer" not in file
     np.testing.assert_allclose(np.asarray(lab.predict(asked)["probability_1"]), found, atol=1e-4)
 
 

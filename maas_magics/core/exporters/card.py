@@ -64,6 +64,8 @@ def card(model: Model, made: Artifact, file: str, kept: bool = True, sealed: boo
         "It was measured on rows like those it was trained on; of others this says nothing."
         if kept
         else "Of other texts this says nothing.",
+        "## What was measured",
+        _measured(made),
     ]
     if sealed:
         signature = [] if writes else ["## Inputs and outputs", _signature(made)]
@@ -159,6 +161,13 @@ def _signature(made: Artifact) -> str:
         f"| {kind} | `{spec.name}` | {spec.datatype} | {list(spec.shape)} | {spec.meaning} |" for kind, spec in rows
     )
     return f"| | name | type | shape | |\n|---|---|---|---|---|\n{told}"
+
+
+def _measured(made: Artifact) -> str:
+    """The report beside the metrics, as a table."""
+    lines = [f"| | in PyTorch | {made.variant} |", "|---|---|---|"]
+    lines += ["| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in made.measured]
+    return "\n".join(lines)
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, float | None, float | None, float | None]]) -> str:

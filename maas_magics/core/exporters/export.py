@@ -34,6 +34,9 @@ TOLERANCE = 1e-4
 """Difference from the model that an export may have where no one requests another."""
 
 
+ADAPTED = "The adapters that were trained (LoRA {}) are added to the weights they stood beside; the file has no others."
+"""What a report says of a version that was trained by adapters."""
+
 ENCRYPTED = "+encrypted"
 """Ends the names of encrypted exports of a version that is not encrypted itself."""
 
@@ -147,6 +150,7 @@ def export_to(
             memory=checked.memory,
         ),
         files={},
+        notes=(ADAPTED.format(lora),) if (lora := model.manifest.plan.get("lora", "")) else (),
     )
     return report(model, version, folder, file, made)
 
@@ -203,10 +207,12 @@ def report(model: Model, version: Path, folder: Path, file: Path, made: Artifact
         What was found.
     """
     (folder / REPORT).unlink(missing_ok=True)  # an earlier one is none of the files that a report tells of
+    (folder / CARD).unlink(missing_ok=True)
     made = with_facts(made, file)
+    verified = msgspec.structs.replace(made.verification, bytes_after=_size(folder))
+    made = msgspec.structs.replace(made, verification=verified)
     (folder / CARD).write_text(card(model, made, file.name, keeps_texts(version), has_seal(folder)), encoding="utf-8")
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    verified = msgspec.structs.replace(made.verification, bytes_after=size)
+    verified = msgspec.structs.replace(verified, bytes_after=_size(folder))
     artifact = msgspec.structs.replace(made, digest=digest_of(file), verification=verified, files=digests(folder))
     (folder / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
     return artifact
@@ -228,6 +234,10 @@ def metrics_of(model: Model, answers: Array, target: Array) -> dict[str, float]:
     decoded = spec.table(torch.from_numpy(np.ascontiguousarray(answers)))
     found = evaluate(make_metrics((), spec), *spec.scored(decoded, spec.truth(torch.from_numpy(target.copy()))))
     return {name: value for name, value in found.items() if value == value}
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def digest_of(file: Path) -> str:

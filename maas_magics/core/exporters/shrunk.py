@@ -69,7 +69,7 @@ def parted(request: ExportRequest, model: Model, trial: Trial) -> tuple[Trial, l
         )
     order = np.random.default_rng(0).permutation(trial.rows)
     learnt, judged = np.sort(order[: trial.rows // 2]), np.sort(order[trial.rows // 2 :])
-    rest = replace(trial, hosted=[values[judged] for values in trial.hosted], target=trial.target[judged])
+    rest = replace(trial, hosted=[values[judged] for values in trial.hosted], target=trial.target[judged], model=None)
     told = f"Fine-tuned on {len(learnt):,} of the held-out rows, and judged on the other {len(judged):,}."
     return rest, [values[learnt] for values in trial.hosted], told
 
