@@ -154,9 +154,9 @@ class Names:
     def expand(self, word: str) -> str:
         """A word that is ``$name`` or ``{expression}`` as its value in text; any other word as it is.
 
-        So is what follows the name in ``hf:{folder}``. Only whole words are looked at otherwise, and none in quotes, so
-        braces and dollar signs inside a text stay what they are.
-        A value that is a text and names no variable is as if in quotes: it is never run.
+        So are what follows the name in ``hf:{folder}``, and what a path begins with, ``{folder}/file``. Only whole
+        words are looked at otherwise, and none in quotes, so braces and dollar signs inside a text stay what they are.
+        A value that is a text and names no variable, or a path, is as if in quotes: it is never run.
         """
         if isinstance(word, Quoted):
             return word
@@ -165,12 +165,16 @@ class Names:
         elif word.startswith("{") and _single(word):
             expression = word[1:-1]
         else:
+            folder, slash, file = word.rpartition("}/")
+            value = self._behind(f"{folder}}}") if slash else None
+            if value is not None:
+                return Quoted(f"{value}/{file}")
             head, colon, rest = word.partition(":")
             value = self._behind(rest) if colon and head.isidentifier() else None
             return word if value is None else Quoted(f"{head}:{value}")
         value = self.evaluate(expression)
-        if isinstance(value, str) and value not in self.variables:
-            return Quoted(value)
+        if isinstance(value, os.PathLike) or (isinstance(value, str) and value not in self.variables):
+            return Quoted(os.fspath(value))
         return str(value) if isinstance(value, (str, int, float, bool)) else expression
 
     def _behind(self, rest: str) -> str | None:

@@ -105,7 +105,8 @@ def test_what_is_escaped_comes_through_whatever_it_is(quote: str, words: list[st
     [("$n", "7"), ("{n + 1}", "8"), ("{x}", "0.5"), ("$word", "a word"), ("$df", "df"), ("plain", "plain"),
      ("{'a': 1}", "{'a': 1}"), ("{", "{"), ("{}", "{}"), ("{1, 2}", "{1, 2}"), ("$", "$"), ("$5", "$5"), ("a$n", "a$n"),
      ("{no python}", "{no python}"), ("hf:{folder}", "hf:/models/bert"), ("hf:$folder", "hf:/models/bert"),
-     ("hf:{word}", "hf:a word"), ("hf:{n}", "hf:{n}"), ("hf:folder", "hf:folder"), ("a:{'b': 1}", "a:{'b': 1}")],
+     ("hf:{word}", "hf:a word"), ("{folder}", "/models/bert"), ("{folder}/key", "/models/bert/key"),
+     ("{folder / 'sub'}/key", "/models/bert/sub/key"), ("{n}/key", "{n}/key"), ("hf:{n}", "hf:{n}"), ("hf:folder", "hf:folder"), ("a:{'b': 1}", "a:{'b': 1}")],
 )  # fmt: skip
 def test_expand(word: str, value: str) -> None:
     assert NAMES.expand(word) == value
