@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maas_magics.api.errors import MaasError
     from maas_magics.functions import (
         alias,
         attach,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "MaasError",
     "alias",
     "attach",
     "augmented",
@@ -112,7 +114,8 @@ def unload_ipython_extension(shell: Any) -> None:
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("maas_magics.functions"), name)
+        place = "maas_magics.api.errors" if name == "MaasError" else "maas_magics.functions"
+        return getattr(import_module(place), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -24,7 +24,7 @@ API = [import_module(f"{api.__name__}.{module.name}") for module in iter_modules
 
 
 def test_all_is_what_functions_offers() -> None:
-    assert maas_magics.__all__ == sorted([*OWN, "load_ipython_extension", "unload_ipython_extension"])
+    assert maas_magics.__all__ == sorted([*OWN, "MaasError", "load_ipython_extension", "unload_ipython_extension"])
     assert dir(maas_magics) == maas_magics.__all__
     for name in OWN:
         assert getattr(maas_magics, name) is getattr(functions, name)
@@ -33,8 +33,15 @@ def test_all_is_what_functions_offers() -> None:
 def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse(Path(maas_magics.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    assert isinstance(block.body[0], ast.ImportFrom)
-    assert [alias.name for alias in block.body[0].names] == sorted(OWN)
+    found = {
+        node.module: [alias.name for alias in node.names] for node in block.body if isinstance(node, ast.ImportFrom)
+    }
+    assert found == {"maas_magics.functions": sorted(OWN), "maas_magics.api.errors": ["MaasError"]}
+
+
+def test_every_error_of_ours_is_caught_by_one_name(store: Path) -> None:
+    with pytest.raises(maas_magics.MaasError, match="There is no model"):
+        maas_magics.remove("nobody")
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -15,7 +15,7 @@ from maas_magics.api.arguments import declared
 from maas_magics.api.errors import MaasError, OptionError
 from maas_magics.api.events import EpochEnd
 
-FUNCTIONS = [name for name in maas.__all__ if "ipython" not in name]
+FUNCTIONS = [name for name in maas.__all__ if "ipython" not in name and name.islower()]
 
 WRONG: dict[str, Callable[[], Any]] = {
     "int": lambda: 3,
