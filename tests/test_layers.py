@@ -38,7 +38,7 @@ ROOMS = {
     "session": ("api core widgets runs", "msgspec"),
     "extension": ("magics session", ""),
     "functions": ("api session", ""),
-    "__init__": ("extension functions", ""),
+    "__init__": ("api extension functions", ""),
 }  # fmt: skip
 
 TRAINING = ("steps", "tuning", "compiling", "", "distributed")
