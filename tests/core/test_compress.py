@@ -392,6 +392,15 @@ def test_several_in_the_order_that_works_answer_by_the_name_that_was_typed(store
     assert maas.evaluate("r@fp16+int4", ids, (ids[:, 0] > 150).astype(int)).model == "r:1@fp16+int4"
 
 
+def test_a_second_runtime_is_asked_the_batch_by_which_integers_are_scaled(store: Path) -> None:
+    rows = rng.normal(size=(400, 8)).astype(np.float32)
+    rows[::7] *= 30.0
+    wide = nn.Sequential(nn.Linear(8, 1_100), nn.ReLU(), nn.Linear(1_100, 1))  # biases stay for halves
+    maas.train("m", rows, rows[:, 0], model=wide, epochs=1, validation=0.5)
+    made = maas.export("m", compress="int8+fp16", max_drop="50%")
+    assert made.verification.second.startswith("the ONNX reference agrees on 32 rows")
+
+
 def test_a_loss_has_an_interval_of_rows_drawn_for_both_alike(store: Path) -> None:
     from maas_magics.core.exporters.judge import judge, losses
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,10 +30,12 @@ SECONDS = 90
 ACCEPTED = 1e-3
 """Difference of the two runtimes that is none of rounding."""
 
+Run = Callable[[Sequence[Array]], Mapping[str, Array]]
+
 RUNTIMES = {"reference": "the ONNX reference", "openvino": "OpenVINO"}
 
 
-def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array, task: Task) -> str:
+def second_opinion(file: Path, version: Path, raw: Sequence[Array], task: Task) -> str:
     """A sentence about how a second runtime answers some rows.
 
     Parameters
@@ -44,8 +46,6 @@ def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array
         Folder of the model's own files.
     raw : sequence of ndarray, shape (n, …)
         Inputs of the file.
-    first : ndarray, shape (n, …)
-        What the first runtime answered.
     task : Task
         What the model answers.
 
@@ -68,7 +68,8 @@ def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array
         if code:
             why = f"{called} does not run it"
             continue
-        apart = task.difference(first[: len(some[0])], handed.read(answered)["answers"])
+        found = handed.read(answered)
+        apart = task.difference(found["first"], found["answers"])
         if not apart <= ACCEPTED:
             raise ExportError(
                 f"The file answers differently in ONNX Runtime and in {called}, by up to {apart:.1e}. "
@@ -80,32 +81,45 @@ def second_opinion(file: Path, version: Path, raw: Sequence[Array], first: Array
 
 
 def main(runtime: str, file: str, version: str) -> None:
-    """Answer the rows of the input."""
+    """Answer the rows of the input in both runtimes, in the same batches: integers are scaled by the batch."""
+    from maas_magics.core.exporters.by_task import exporter_of
+    from maas_magics.core.exporters.examples import ask
     from maas_magics.core.store.manifest import read_manifest
 
     out, raw = handed.answer_stream(), handed.unpacked(sys.stdin.buffer.read())
-    outputs = _reference(Path(file), raw) if runtime == "reference" else _openvino(Path(file), raw)
+    task = read_manifest(Path(version)).answers
+    run = (_reference if runtime == "reference" else _openvino)(Path(file))
+    answers = ask(lambda rows: task.decoded_from(run(rows)), raw)
+    first = ask(exporter_of("onnx", task).load(Path(file), Path(version), None), raw)
     with out:
-        out.write(handed.written(answers=read_manifest(Path(version)).answers.decoded_from(outputs)))
+        out.write(handed.written(answers=answers, first=first))
 
 
-def _reference(file: Path, raw: Sequence[Array]) -> Mapping[str, Array]:
+def _reference(file: Path) -> Run:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(onnx.load_from_string(contents(file)) if is_sealed(file) else str(file))
-    found = evaluator.run(None, dict(zip(evaluator.input_names, raw, strict=True)))
-    return dict(zip(evaluator.output_names, map(np.asarray, found), strict=True))
+
+    def run(raw: Sequence[Array]) -> Mapping[str, Array]:
+        found = evaluator.run(None, dict(zip(evaluator.input_names, raw, strict=True)))
+        return dict(zip(evaluator.output_names, map(np.asarray, found), strict=True))
+
+    return run
 
 
-def _openvino(file: Path, raw: Sequence[Array]) -> Mapping[str, Array]:
+def _openvino(file: Path) -> Run:
     import openvino
 
     core = openvino.Core()
     read = core.read_model(contents(file)) if is_sealed(file) else core.read_model(str(file))
     compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled(dict(enumerate(raw)))
-    return {output.get_any_name(): np.asarray(found[output]) for output in compiled.outputs}
+
+    def run(raw: Sequence[Array]) -> Mapping[str, Array]:
+        found = compiled(dict(enumerate(raw)))
+        return {output.get_any_name(): np.array(found[output]) for output in compiled.outputs}
+
+    return run
 
 
 if __name__ == "__main__":

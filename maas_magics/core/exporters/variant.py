@@ -161,7 +161,7 @@ def compressed_to(
     answers, task = checked.answers, model.manifest.answers
     second = ""
     if any(getattr(step.tool, "doubted", False) for step in steps) and task.runtime != "text":
-        second = second_opinion(file, version, trial.hosted, answers, task)
+        second = second_opinion(file, version, trial.hosted, task)
     before_answers = trial.answers()
     known = metrics_of(model, before_answers, trial.target)
     metrics = metrics_of(model, answers, trial.target) | task.compare(before_answers, answers)
