@@ -144,6 +144,15 @@ def test_several_inputs_and_outputs_of_several_types(tmp_path: Path, store: Path
         maas.predict("m", rows.assign(count=[1.5, 2, 3]))
 
 
+def test_an_output_whose_name_is_a_word_keeps_it(tmp_path: Path, store: Path) -> None:
+    nodes = [helper.make_node("Neg", ["x"], ["y:0"]), helper.make_node("Abs", ["x"], ["y_0"])]
+    ends = [info(name, FLOAT, "N", 1) for name in ("x", "y:0", "y_0")]
+    maas.import_model(str(saved(tmp_path / "m.onnx", nodes, ends[:1], ends[1:])), "m")
+    found = maas.predict("m", np.array([[-2.0], [3.0]], dtype=np.float32))
+    assert list(found) == ["y_0_", "y_0"]
+    assert found["y_0"].tolist() == [2, 3] and found["y_0_"].tolist() == [2, -3]
+
+
 def test_a_network_of_torch_is_compressed_and_asked_as_a_variant(tmp_path: Path, store: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(16, 256), nn.ReLU(), nn.Linear(256, 4), nn.Softmax(-1)).eval()

@@ -113,7 +113,7 @@ def task_of(heads: Sequence[Head], target: Any) -> Task:
         called = (target,) if isinstance(target, str) else listed
         usual = ("label",) if task.classes else ("value",) if len(task.names) == 1 else task.names
         return msgspec.structs.replace(task, names=called if len(called) == len(task.names) else usual)
-    names = _different([re.sub(r"\W+", "_", head.name).strip("_") or "answer" for head in heads])
+    names = _called([head.name for head in heads])
     return Heads(tuple(names), heads=tuple(head.task for head in heads), loss_weights=(1.0,) * len(heads))
 
 
@@ -231,10 +231,16 @@ def _sum_to_one(values: Array) -> bool:
     return bool((values >= -1e-5).all() and (np.abs(values.sum(1) - 1) < 1e-3).all())
 
 
-def _different(names: Sequence[str]) -> list[str]:
-    found: list[str] = []
+def _called(names: Sequence[str]) -> list[str]:
+    """Names of heads: those of outputs that are words stay, others become words that no output has."""
+    taken = {name for name in names if re.fullmatch(r"\w+", name)}
+    found = dict.fromkeys(taken, "")
     for name in names:
-        while name in found:
-            name += "_"
-        found.append(name)
-    return found
+        if name in taken:
+            found[name] = name
+            continue
+        word = re.sub(r"\W+", "_", name).strip("_") or "answer"
+        while word in found.values() or word in taken:
+            word += "_"
+        found[name] = word
+    return [found[name] for name in names]
