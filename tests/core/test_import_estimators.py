@@ -163,6 +163,26 @@ def test_what_cannot_be_taken_is_said(store: Path) -> None:
     assert not list(maas.models())
 
 
+@pytest.mark.usefixtures("converts")
+def test_several_quantities_keep_their_names(store: Path) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    rows = ROWS[["deck"]].assign(size=ROWS["deck"] * 2.0, price=5.0 - ROWS["deck"])
+    fitted = LinearRegression().fit(rows[["deck"]], rows[["size", "price"]])
+    made = maas.import_model(fitted, "m", sample=rows, target=("size", "price"))
+    assert made.target == ("size", "price") and made.metrics["rmse"] < 1e-4
+    assert maas.evaluate("m", rows)["rmse"] < 1e-4
+    np.testing.assert_allclose(maas.predict("m", rows)["prediction_price"], rows["price"], atol=1e-4)
+
+
+@pytest.mark.usefixtures("converts")
+def test_clusters_are_the_answers_of_no_task(store: Path) -> None:
+    from sklearn.cluster import KMeans
+
+    with pytest.raises(ModelError, match="KMeans is neither a classifier nor a regressor"):
+        maas.import_model(KMeans(2, n_init=1).fit(ROWS[["deck"]]), "m", sample=ROWS[["deck"]])
+
+
 def test_a_graph_that_answers_otherwise_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("skl2onnx")
     from sklearn.linear_model import LogisticRegression

@@ -83,6 +83,11 @@ def import_estimator(request: ImportRequest, context: Context) -> ModelInfo:
             except ModelError as error:  # the next one may answer as the estimator does
                 failed = error if failed is None or isinstance(error, Apart) else failed
     assert failed is not None
+    if isinstance(failed, Apart) and not _is_judged(estimator):
+        raise ModelError(
+            f"{title} is neither a classifier nor a regressor: its answers are none of a task.",
+            "Make a file of its graph, skl2onnx.to_onnx(pipe, X), then %maas import FILE.onnx --as NAME",
+        )
     raise failed
 
 
@@ -128,12 +133,18 @@ def _sample(request: ImportRequest, estimator: Any) -> tuple[ImportRequest, pa.T
 
 
 def _with_target(request: ImportRequest, target: Any, values: Array | None) -> ImportRequest:
-    """Rows and answers as a table again, so that the answers keep their name."""
-    if values is None or not isinstance(target, str) or not isinstance(request.data[0], pa.Table) or values.ndim > 1:
+    """Rows and answers as a table again, so that the answers keep their names."""
+    names = (target,) if isinstance(target, str) else target
+    if values is None or not names or not isinstance(request.data[0], pa.Table) or values.ndim > 2:
         return request
     from maas_magics.core.data.sources.arrays import column
 
-    table = request.data[0].append_column(target, column(values, target))
+    answers = values.reshape(len(values), -1)
+    if answers.shape[1] != len(names) or set(names) & set(request.data[0].column_names):
+        return request
+    table = request.data[0]
+    for place, name in enumerate(names):
+        table = table.append_column(name, column(answers[:, place], name))
     return msgspec.structs.replace(request, data=table, target=target)
 
 
@@ -165,6 +176,13 @@ def _is_fitted(estimator: Any) -> bool:
     except NotFittedError:
         return False
     return True
+
+
+def _is_judged(estimator: Any) -> bool:
+    """Whether its answers are labels or quantities, which clusters and outliers are not."""
+    from sklearn.base import is_classifier, is_regressor
+
+    return bool(is_classifier(estimator) or is_regressor(estimator))
 
 
 def _compare(estimator: Any, frame: Any, task: Task, decoded: Array) -> None:
