@@ -274,9 +274,12 @@ class Names:
         return word
 
     def thing(self, word: str) -> Any:
-        """What a variable holds, else the word itself, such as a path."""
+        """What a variable holds, else the word itself, such as a path, also where it begins like a variable."""
+        root, _, rest = word.partition(".")
+        if is_place(word) or (_like_path(word) and rest.isidentifier() and not hasattr(self.held(root), rest)):
+            return str(word)
         value = self.held(word)
-        return str(word) if value is None or is_place(word) else value
+        return str(word) if value is None else value
 
     def choice(self, word: str) -> Any:
         """A function in a variable or of an expression, else the word itself, a registered name.

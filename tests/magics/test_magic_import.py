@@ -25,7 +25,12 @@ def file(tmp_path: Path, ip: InteractiveShell) -> Path:
 
 
 def test_lines_import_push_pull_and_say_what_is_wrong(
-    cell: Callable[[str], Any], failing: Callable[[str], str], file: Path, tmp_path: Path, ip: InteractiveShell
+    cell: Callable[[str], Any],
+    failing: Callable[[str], str],
+    file: Path,
+    tmp_path: Path,
+    ip: InteractiveShell,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = cell(f"%maas import {file} --as sums --sample df --target total")
     assert made.ref == "sums:1" and made.target == ("total",) and made.metrics["rmse"] < 1e-5
@@ -39,6 +44,10 @@ def test_lines_import_push_pull_and_say_what_is_wrong(
     assert "5 columns" not in failing(f"%maas import {file} --as sums --sample df")
     ip.user_ns["thing"] = {"not": "an estimator"}
     assert "not an estimator" in failing("%maas import thing --as sums --sample df")
+    ip.user_ns["sum"] = 3
+    monkeypatch.chdir(tmp_path)
+    assert cell("%maas import sum.onnx --as sums").ref == "sums:2"  # a file, whatever a variable is called
+    assert "none is opened here" in failing("%maas import sum.pkl --as sums")
     cell(f"%export sums --to {(tmp_path / 'bucket').as_uri()}/sums")
     assert (tmp_path / "bucket" / "sums" / "model.onnx").is_file()
     assert (tmp_path / "bucket" / "sums" / "artifact.json").is_file()
