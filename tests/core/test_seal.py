@@ -146,6 +146,11 @@ def test_a_key_comes_from_the_variable_or_a_file(tmp_path: Path, monkeypatch: py
     assert keys.known_keys() == [second, first]
     monkeypatch.setenv("MAAS_KEY", both.strip().replace("\n", ","))
     assert keys.known_keys() == [second, first]
+    monkeypatch.setenv("MAAS_KEY", f"file:{tmp_path}/2, file:{tmp_path}/1")
+    assert keys.known_keys() == [second, first]
+    (tmp_path / "1,2").write_text(both)
+    monkeypatch.setenv("MAAS_KEY", f"file:{tmp_path}/1,2")
+    assert keys.known_keys() == [second, first]
     assert repr(first) == "Key()"
     with pytest.raises(OptionError, match="is there already"):
         keys.write_key(tmp_path / "1")

@@ -114,7 +114,7 @@ def data_key(folder: Path, keys: list[Key] | None = None) -> bytes:
         known = ", ".join(each.id for each in keys)
         raise SealError(
             f"{called(folder)} is encrypted with the key {envelope.kid}; the one here is {known}.",
-            f"MAAS_KEY=file:FILE, with the key {envelope.kid}.",
+            f"MAAS_KEY=file:FILE, with the key {envelope.kid}; for both, MAAS_KEY=file:NEW,file:OLD.",
         )
     try:
         return aes_key_unwrap(key.secret, base64.b64decode(envelope.key, validate=True))

@@ -2,7 +2,7 @@
 
 The variable ``MAAS_KEY`` is a key itself, 32 bytes in base64; or ``file:PATH``, a file with keys, one a line; or
 ``keyring``, where the password of the service ``maas_magics`` and the user ``key`` is one. Of several, with commas
-between them, the first encrypts, and all decrypt.
+between them (``file:NEW,file:OLD``), the first encrypts, and all decrypt.
 """
 
 from __future__ import annotations
@@ -59,14 +59,20 @@ def require_cryptography(purpose: str) -> None:
 def known_keys() -> list[Key]:
     """The keys that this process has, the one that encrypts first; none where the variable is not set."""
     said = os.environ.get(VARIABLE, "").strip()
-    if said.startswith(FROM_FILE):
-        return keys_in(Path(said.removeprefix(FROM_FILE)).expanduser())
-    if said == FROM_KEYRING:
+    if said.startswith(FROM_FILE) and Path(said.removeprefix(FROM_FILE)).expanduser().is_file():
+        return keys_in(Path(said.removeprefix(FROM_FILE)).expanduser())  # whatever its name
+    return [key for part in said.split(",") for key in _said(part.strip())]
+
+
+def _said(part: str) -> list[Key]:
+    if part.startswith(FROM_FILE):
+        return keys_in(Path(part.removeprefix(FROM_FILE)).expanduser())
+    if part == FROM_KEYRING:
         require("keyring", "keyring", f"{VARIABLE}={FROM_KEYRING}")
         import keyring
 
-        said = keyring.get_password("maas_magics", "key") or ""
-    return _keys(said, f"The variable {VARIABLE}")
+        part = keyring.get_password("maas_magics", "key") or ""
+    return _keys(part, f"The variable {VARIABLE}")
 
 
 def keys_in(file: Path) -> list[Key]:
