@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -248,6 +249,33 @@ def test_the_precision_that_is_named_instead_is_one_that_the_network_can_be_trai
         with pytest.raises(OptionError, match="cannot be trained in fp16 on cpu: no kernel for torch.float16") as told:
             lab.train(X, REAL, model=Picky(*kinds), precision="fp16")
         assert told.value.hint == hint
+
+
+def test_a_usual_precision_that_a_layer_lacks_is_left_and_told(lab, monkeypatch):
+    """A recipe asks for bf16 where the processor has it; a network may hold a layer that has not."""
+    from maas_magics.core.training import resolve as place
+    from maas_magics.core.training import train as room
+
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense, self.head = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.dense(x)
+            if hidden.dtype == torch.bfloat16:
+                raise RuntimeError("Unsupported dtype BFloat16")
+            return self.head(hidden)
+
+    usual = place.resolve
+    monkeypatch.setattr(place, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(room, "resolve", lambda specs, recipe, device: usual(specs, replace(recipe, bf16=True), device))
+    done = lab.train(X, REAL, model=Spectral(), epochs=2)
+    summary = next(event for event in lab.last.events(follow=False) if isinstance(event, Started)).summary
+    assert done.epochs == 2 and "precision" not in summary
+    assert any("cannot be trained in bf16 on cpu" in text and "in fp32" in text for text in lab.messages)
+    with pytest.raises(OptionError, match="cannot be trained in bf16"):
+        lab.train(X, REAL, model=Spectral(), epochs=2, precision="bf16")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

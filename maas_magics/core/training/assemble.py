@@ -127,10 +127,17 @@ def assemble(
             f"--epochs {late[1]}, or an earlier epoch.",
         )
     example = _example(prepared, device)
+    precision: Precision | None
     if elsewhere and rules.precision != "fp32":
-        precision: Precision | None = Precision(rules.precision, device)
+        precision = Precision(rules.precision, device)
     else:
-        precision = make_precision(rules.precision, net, example, device)
+        try:
+            precision = make_precision(rules.precision, net, example, device)
+        except OptionError as error:
+            if "precision" not in said.usual:
+                raise
+            notify(f"{error.message.rstrip('.')}. It is trained in fp32.")
+            precision, rules = None, msgspec.structs.replace(rules, precision="fp32")
     arranged = arrange(net, _example(prepared, device, few_rows(prepared.train[0])), device, rules.precision)
     if arranged is not None:
         undo.callback(arranged.undo)
