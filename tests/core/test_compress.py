@@ -372,6 +372,13 @@ def test_halves_are_stored_computed_in_floats_and_asked_in_a_second_runtime(
     assert "second runtime" in made.report() and "loss of rmse" in made.report()
 
 
+def test_halves_that_find_nothing_behind_integers_are_to_be_left_out(store: Path) -> None:
+    train(epochs=1)
+    with pytest.raises(ExportError, match="fp16 finds nothing to store in two bytes") as told:
+        maas.export("m", compress="int8+fp16", max_drop=0.9)
+    assert told.value.hint == "Leave out fp16."
+
+
 def test_a_weight_too_large_for_halves_stays_and_is_told(store: Path) -> None:
     big = net(1)
     with torch.no_grad():

@@ -63,7 +63,7 @@ def write_as_halves(file: Path, smaller: Path, kind: str) -> str:
     if not casts:
         raise ExportError(
             f"{kind} finds nothing to store in two bytes: no weight of {WORTH:,} numbers in floats is left.",
-            "Export it without --compress.",
+            f"Leave out {kind}." if _has_integers(model.graph) else "Export it without --compress.",
         )
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
@@ -89,3 +89,11 @@ def _stored(values: Any, kind: str) -> bytes | None:
     if not np.isfinite(rounded[np.isfinite(values)].astype(np.float32)).all():
         return None
     return bytes(rounded.tobytes())
+
+
+def _has_integers(graph: Any) -> bool:
+    """Whether weights of a graph became integers before."""
+    from onnx import TensorProto
+
+    kinds = {TensorProto.INT8, TensorProto.UINT8, getattr(TensorProto, "INT4", -1)}
+    return any(tensor.data_type in kinds for tensor in graph.initializer)
