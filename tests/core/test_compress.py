@@ -104,6 +104,7 @@ def test_a_loss_past_the_budget_publishes_nothing(store: Path, monkeypatch: pyte
         ({"compress": "int8", "max_drop": "much"}, OptionError, "max drop is much"),
         ({"compress": "int8", "max_drop": -1}, OptionError, "max drop is -1"),
         ({"compress": "int8+int8"}, OptionError, "named twice"),
+        ({"compress": "int8,fp16"}, OptionError, r"joined with \+"),
         ({"compress": "int8", "format": "pt2"}, OptionError, "compresses onnx files, not pt2"),
     ],
 )
@@ -427,6 +428,8 @@ def test_a_loss_has_an_interval_of_rows_drawn_for_both_alike(store: Path) -> Non
         judge(found, 0.04, *figures, "small")
     assert "may lose more than 6.00%" in judge(found, 0.06, *figures, "small")
     assert judge(found, 0.2, *figures, "small") == ""
+    figures = {"accuracy": 1.0, "f1": 0.9}, {"accuracy": 0.95, "f1": 0.1}
+    assert "f1 falls from 0.9 to 0.1" in judge(found, 0.2, *figures, "small")
 
 
 def test_answers_of_a_network_are_asked_once_and_again_once_it_has_changed(store: Path) -> None:

@@ -150,6 +150,8 @@ def test_what_a_teacher_cannot_do_is_refused_in_two_lines(options: dict[str, Any
 
 
 def test_a_teacher_that_is_not_there_and_rows_that_it_cannot_see_are_refused(lab: Any) -> None:
+    with pytest.raises(OptionError, match="none was named"):
+        lab.train(ROWS[["a", "b", "kind"]], "kind", temperature=3.0)
     with pytest.raises(ModelNotFound, match="big"):
         lab.train(ROWS[["a", "b", "kind"]], "kind", teacher="big")
     lab.train(ROWS[["a", "b", "kind"]], "kind", "big")
@@ -157,3 +159,14 @@ def test_a_teacher_that_is_not_there_and_rows_that_it_cannot_see_are_refused(lab
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=5)
     with pytest.raises(OptionError, match="A teacher is asked all rows before the first step"):
         lab.train(loader, model=nn.Linear(2, 2), teacher="big")
+
+
+def test_a_teacher_of_another_target_is_doubted(lab: Any) -> None:
+    data = ROWS[["a", "b"]]
+    for target in (ROWS["kind"], ROWS["size"]):
+        lab.train(data.assign(y=target), "y", "big", model="linear", epochs=8)
+        other = data.assign(y=target.sample(frac=1, random_state=1).to_numpy())
+        for rows, doubted in ((data.assign(y=target), False), (other, True)):
+            lab.messages.clear()
+            lab.train(rows, "y", "small", model="linear", epochs=1, teacher="big")
+            assert any("hardly better than a constant" in text for text in lab.messages) is doubted

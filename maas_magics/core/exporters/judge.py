@@ -32,6 +32,9 @@ SECONDS = 2.0
 SURE = (2.5, 97.5)
 """Percentiles of the draws that an interval goes between."""
 
+OF_RARE = ("balanced_accuracy", "f1")
+"""Figures that count rare labels as much as frequent ones, which accuracy hardly sees."""
+
 
 def losses(model: Model, before: Array, after: Array, target: Array, seconds: float = SECONDS) -> dict[str, Loss]:
     """What was lost of the first of the usual metrics, of each head where there are several.
@@ -114,7 +117,7 @@ def _judged(task: Task) -> list[str]:
 
 
 def judge(found: dict[str, Loss], most: float, before: dict[str, float], after: dict[str, float], variant: str) -> str:
-    """Raise where more was lost than the budget; a sentence where the rows do not tell whether it was.
+    """Raise where more was lost than the budget; a sentence where it may be, or rare labels lost more.
 
     Parameters
     ----------
@@ -142,6 +145,13 @@ def judge(found: dict[str, Loss], most: float, before: dict[str, float], after: 
                 else "Export it without --compress.",
             )
     doubtful = next((name for name, loss in found.items() if loss.high is not None and loss.high > most), "")
+    fallen = [
+        f"{name} falls from {before[name]:.4g} to {after[name]:.4g}"
+        for name in before
+        if name.endswith(OF_RARE) and before[name] - after.get(name, before[name]) > most
+    ]
+    if fallen:
+        return f"{variant}: {', '.join(fallen)}, of which {most:.2%} was accepted of {', '.join(found)}."
     if not doubtful:
         return ""
     return f"{variant}: on other rows it may lose more than {most:.2%} of {doubtful}: {found[doubtful]}."

@@ -126,6 +126,10 @@ def _check_teacher(request: TrainRequest) -> None:
             f"The temperature is {request.temperature:g}; a number above 0 was expected.", "--temperature 2"
         )
     if request.teacher is None:
+        usual = TaskSpec()
+        for word, value in (("--distill-alpha", request.distill_alpha), ("--temperature", request.temperature)):
+            if value != getattr(usual, word[2:].replace("-", "_")):
+                raise OptionError(f"{word} is about what a teacher answers, and none was named.", "--teacher NAME")
         return
     alone = {
         "--weights": request.weights is not None,

@@ -20,6 +20,9 @@ from maas_magics.core.training.checkpoint import Checkpoints
 KEPT = "taught"
 """Name of the answers in a checkpoint: they are made once, also of a training that is resumed."""
 
+LITTLE = 0.1
+"""Share of the way from a constant's answers to the right ones, below which a teacher is doubted."""
+
 
 def named_teacher(specs: Specs, context: Context) -> Specs:
     """Specs whose teacher is a version, whatever is published later.
@@ -69,6 +72,42 @@ def taught_by(teacher: str, rows: pa.Table | None, task: Task, context: Context,
         pause()
         parts.append(task.taught(predictor.decoded(predictor.processor.encode(table)), predictor.answers))
     return torch.from_numpy(np.concatenate(parts))
+
+
+def knows_little(teacher: str, taught: Tensor, target: Tensor, task: Task) -> str:
+    """A sentence where a teacher knows hardly more of the training rows than a constant does; else empty.
+
+    Labels of another column may have the same names, and quantities none at all.
+
+    Parameters
+    ----------
+    teacher : str
+        Its name.
+    taught : Tensor, shape (n, k)
+        What `taught_by` made.
+    target : Tensor, shape (n,) or (n, k)
+        Encoded target of the same rows.
+    task : Task
+        What is learnt.
+    """
+    if task.one_label:
+        known = task.class_index(target)
+        right = (taught.argmax(1) == known).double()
+        shares = [float(right[known == label].mean()) for label in known.unique()]
+        better = sum(shares) / len(shares) - 1 / len(shares)
+        most = 1 - 1 / len(shares)
+    elif task.numeric and taught.numel() == target.numel():
+        rows = target.double().reshape(len(target), -1)
+        most = float(rows.var(0, correction=0).mean())
+        better = most - float((taught.double().reshape(rows.shape) - rows).square().mean())
+    else:
+        return ""
+    if better >= LITTLE * most:
+        return ""
+    return (
+        f"{teacher} answers the training rows hardly better than a constant: it may have learnt another target than "
+        f"{', '.join(map(repr, task.names))}."
+    )
 
 
 def no_rows() -> OptionError:

@@ -41,7 +41,7 @@ from maas_magics.core.training.run import TrainingRun
 from maas_magics.core.training.steps.devices import find_device
 from maas_magics.core.training.steps.out_of_memory import error_of, is_out_of_memory
 from maas_magics.core.training.steps.random_numbers import own_random
-from maas_magics.core.training.teacher import named_teacher, no_rows, taught_by
+from maas_magics.core.training.teacher import knows_little, named_teacher, no_rows, taught_by
 
 T = TypeVar("T")
 
@@ -115,6 +115,8 @@ def _train_for(specs: Specs, context: Context, device: torch.device, meant: Reso
     if specs.task.teacher is not None:
         taught = taught_by(specs.task.teacher, found.whole, prepared.answers, context, lambda: _pause(context))
         prepared = replace(prepared, taught=taught)
+        if odd := knows_little(specs.task.teacher, taught, prepared.train[1], prepared.answers):
+            context.notify(odd, "warning")
     here = device if run.workers == 1 else torch.device("cpu")
     net.to(here)
     draw = balanced_order(prepared.answers, prepared.train[1]) if specs.data.balance else None
