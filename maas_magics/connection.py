@@ -120,6 +120,10 @@ class Connection:
         from maas_magics.remote.connect import is_meant, start_local, token_file
 
         work = open_storage(self.store)[1]
+        if require_signed:
+            from maas_magics.core.seal.signatures import public_keys
+
+            public_keys(Path(require_signed).expanduser())
         keys = str(Path(require_signed).expanduser().absolute()) if require_signed else ""
         running = start_local(self.store, work, keys)
         file = token_file(work)

@@ -129,7 +129,7 @@ def _best(request: ExportRequest, context: Context) -> Artifact:
             data = request.data if kept.split("+")[0] in pruned else None
             chosen = msgspec.structs.replace(request, compress=kept, auto=False, data=data)
             artifact = compressed_to(chosen, folder, model, work, ref, context.notify, context.check_stop)
-        artifact = msgspec.structs.replace(artifact, frontier=found)
+        artifact = msgspec.structs.replace(artifact, model=ref, frontier=found)
         artifact = report(model, folder, work / kept, work / kept / exporter.file, artifact)
         context.check_stop()
         for variant, made in ((kept, work / kept), ("onnx", work / PLAIN / "onnx")):

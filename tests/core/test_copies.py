@@ -262,6 +262,10 @@ def test_a_place_that_takes_nothing_is_said(trained: Store, tmp_path: Path, monk
     assert not (full / "models" / "m" / "1" / "manifest.json").exists()
     with pytest.raises(StoreError, match="There is no model at"):
         maas.pull(str(tmp_path / "empty"))
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(StoreError, match="There is no model at") as told:
+        maas.pull(str(tmp_path / "bare"))
+    assert told.value.hint == "%maas push NAME URL sends one there."
 
 
 def test_a_bucket_that_is_missing_is_said(trained: Store, monkeypatch: pytest.MonkeyPatch) -> None:

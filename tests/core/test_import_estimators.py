@@ -224,11 +224,20 @@ def test_without_the_converters_their_install_line_is_said(store: Path, monkeypa
 
 
 def test_a_version_of_another_store(lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab.train(ROWS.assign(kind=KIND), "kind", name="theirs")
+    lab.train(ROWS.assign(kind=KIND), "kind", name="theirs", model="mlp")
     place = lab.session.backend.models.folder("theirs", 1)
     made = maas.import_model(str(place), "ours")
     assert (made.ref, made.task) == ("ours:1", "binary")
     assert list(maas.predict("ours", ROWS)["prediction"]) == list(maas.predict("theirs", ROWS)["prediction"])
+    lab.export("theirs")
+    maas.import_model(str(place), "with_export")
+    smaller = maas.export("with_export", compress="int8", max_drop=0.5)
+    with pytest.raises(ModelError, match="is an export of a model") as told:
+        maas.import_model(smaller.path, "again")
+    assert "/model.onnx" in told.value.hint
+    assert (
+        smaller.model == "with_export:1" and "# with_export:1, int8" in (Path(smaller.path) / "README.md").read_text()
+    )
     weights = place / "weights.safetensors"
     weights.chmod(0o600)
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")

@@ -185,6 +185,8 @@ def test_keys_that_are_none_are_told(trained: Path, tmp_path: Path, monkeypatch:
     for file, match in ((tmp_path / "no", "holds no public key"), (tmp_path / "curve.pub", "not one of Ed25519")):
         with pytest.raises(SealError, match=match):
             maas.connect("kernel", require_signed=str(file))
+        with pytest.raises(SealError, match=match):  # before a service is started
+            maas.connect("local", require_signed=str(file))
     assert not (trained / "models/m/1/signature.json").exists()
 
 

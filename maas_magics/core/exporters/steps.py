@@ -35,6 +35,10 @@ def chain(asked: str) -> list[Step]:
     NotFound, OptionError
         If one is unknown, or they are for different formats.
     """
+    if "," in asked:
+        raise OptionError(
+            f"Compressions are joined with +; {asked} was given.", f"--compress {asked.replace(',', '+')}"
+        )
     found = [_step(part.strip()) for part in asked.split("+")]
     names = [each.name.partition("=")[0] for each in found]
     twice = next((name for place, name in enumerate(names) if name in names[:place]), "")

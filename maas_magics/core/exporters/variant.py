@@ -186,6 +186,7 @@ def compressed_to(
     )
     smaller = msgspec.structs.replace(
         before,
+        model=ref,  # the version may be a copy, whose export has the name of the first
         variant=variant,
         verification=verification,
         stayed=tuple(stayed),

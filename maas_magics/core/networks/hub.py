@@ -144,6 +144,8 @@ def open_folder(ref: str) -> HubFolder:
     path, revision = (folder, "") if folder.is_dir() else _fetched(ref)
     if (path / "model_index.json").is_file():
         return _pipeline(path, revision, ref)
+    if not (path / "config.json").is_file() and (path / "artifact.json").is_file():
+        raise ModelError(f"{ref} is an export of a model.", f"%maas import {ref}/model.onnx --as NAME, if it is one.")
     if not (path / "config.json").is_file():
         raise ModelError(
             f"{ref} holds no config.json.", "Give a folder as save_pretrained writes it: --model hf:FOLDER"
@@ -232,7 +234,10 @@ def _fetched(ref: str) -> tuple[Path, str]:
         path = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(NEEDED)))
     except Exception as error:  # of the network, the hub, or the name
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"There is no folder {ref!r}, and the hub gives none: {first}", "--model hf:FOLDER") from error
+        raise ModelError(
+            f"There is no folder {ref!r}, and the hub gives none: {first}",
+            "Name a file, a folder, or OWNER/NAME of the hub.",
+        ) from error
     return path, path.name
 
 

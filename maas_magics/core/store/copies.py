@@ -249,7 +249,8 @@ def _found(url: str) -> tuple[Place, PurePosixPath]:
             f"{url} holds {len(names)} models: {', '.join(names[:8])}.",
             f"%maas pull {url.rstrip('/')}/models/{names[0]}",
         )
-    near = did_you_mean(steps[-1], Place("/".join(steps[:-1])).names("")) if len(steps) > 3 else ""
+    beside = Place("/".join(steps[:-1])).names("") if len(steps) > 3 else []
+    near = did_you_mean(steps[-1], beside) if steps[-1] not in beside else ""
     raise StoreError(f"There is no model at {url}.", near or "%maas push NAME URL sends one there.")
 
 
