@@ -127,9 +127,10 @@ def _check_teacher(request: TrainRequest) -> None:
         )
     if request.teacher is None:
         usual = TaskSpec()
-        for word, value in (("--distill-alpha", request.distill_alpha), ("--temperature", request.temperature)):
-            if value != getattr(usual, word[2:].replace("-", "_")):
-                raise OptionError(f"{word} is about what a teacher answers, and none was named.", "--teacher NAME")
+        for name in ("distill_alpha", "temperature"):
+            if getattr(request, name) != getattr(usual, name):
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(f"{option} is about what a teacher answers, and none was named.", "--teacher NAME")
         return
     alone = {
         "--weights": request.weights is not None,
