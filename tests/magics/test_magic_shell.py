@@ -682,7 +682,7 @@ KINDS = ("audio", "column", "image", "spans", "text", "words")
         ("%train m --data df --feature code=te", ["code=text"]),
         ("%train m --loss hu", ["huber"]),
         ("%export kep", ["kept"]),
-        ("%export kept --format ", ["onnx", "openvino", "ort", "pt2", "safetensors"]),
+        ("%export kept --format ", ["coreml", "executorch", "litert", "onnx", "openvino", "ort", "pt2", "safetensors"]),
         ("%export --f", ["--format"]),
         ("%predict ", ["kept"]),
         ("%predict kept ", ["X", "df", "y"]),
