@@ -36,7 +36,7 @@ def test_a_cell_is_paused_and_its_view_goes_on(lab: Lab, tab: Tab) -> None:
     if folder := os.environ.get("MAAS_SHOTS"):
         view.screenshot(path=f"{folder}/paused.png")
     assert "· paused" in tab.run(2, wait=True).inner_text()
-    assert "other:1" in tab.run(3, wait=True).inner_text()  # others may train meanwhile
+    assert "'other:" in tab.run(3, wait=True).inner_text()  # others may train meanwhile
     seq = int(view.get_attribute("data-seq") or 0)
     view.locator(".maas-hold").click()
     expect(view.locator(".maas-chip")).to_have_text("running", timeout=10_000)
