@@ -106,7 +106,7 @@ def export(
     encrypt: bool = False,
     out: str | None = None,
     auto: bool = False,
-    target: str = "size",
+    target: str | None = None,
     data: Any = None,
 ) -> Artifact:
     """Convert a model, verify the file against the model, and pack it.
@@ -129,7 +129,7 @@ def export(
         Folder or file that gets a copy.
     auto : bool
         Whether the sensible compressions are tried, and the best one within ``max_drop`` is kept.
-    target : str
+    target : str, optional
         What the best one has least of: ``"size"`` or ``"latency"``.
     data : Any
         Rows that a pruned network learns on again, of which no answers are needed.

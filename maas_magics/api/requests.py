@@ -188,8 +188,8 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
     auto : bool
         Whether the sensible compressions are tried, and what has least of ``target`` is kept of those that lose no
         more than ``max_drop``.
-    target : {"size", "latency"}
-        Bytes of the files, or the time of a call of one row.
+    target : {"size", "latency"} or None
+        Bytes of the files, which is usual, or the time of a call of one row.
     data : Any
         Rows that a pruned network learns on again, of which no answers are needed; half of the held-out rows when None.
     """
@@ -220,7 +220,9 @@ class ExportRequest(Request[Artifact], frozen=True, kw_only=True):
         str | None, option("folder, file or URL that gets a copy", "PATH", "--out", "--to", "-o", offer="files")
     ] = None
     auto: Annotated[bool, option("try the sensible compressions, keep the best within --max-drop")] = False
-    target: Annotated[str, option("what the best one of --auto has least of: size or latency", "WHAT")] = "size"
+    target: Annotated[
+        str | None, option("what the best one of --auto has least of: size or latency (size)", "WHAT")
+    ] = None
     data: Annotated[
         Any, option("rows that a pruned network learns on again", "DATA", "--data", "-d", reads="data", offer="tables")
     ] = None

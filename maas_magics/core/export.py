@@ -42,6 +42,8 @@ def export(request: ExportRequest, context: Context) -> Artifact:
     """
     if request.auto:
         return _best(request, context)
+    if request.target is not None:
+        raise OptionError("--target says what the best of --auto has least of.", f"--auto --target {request.target}")
     format = format_of(request.compress) if request.compress else request.format
     if request.format not in ("onnx", format):
         raise OptionError(f"{request.compress} compresses {format} files, not {request.format}.", "Drop --format.")
@@ -92,8 +94,9 @@ def _best(request: ExportRequest, context: Context) -> Artifact:
         raise OptionError("--auto chooses the compression of an ONNX file itself.", "Drop --compress and --format.")
     if request.encrypt or has_seal(context.store.folder(*context.store.whole(request.model))):
         raise OptionError("--auto tries files that lie readable for a while.", "--compress int8 --encrypt")
-    if request.target not in TARGETS:
-        raise OptionError(f"The target is {request.target}; size or latency was expected.", "--target size")
+    least = request.target or TARGETS[0]
+    if least not in TARGETS:
+        raise OptionError(f"The target is {least}; size or latency was expected.", "--target size")
     most = share_of(request.max_drop, "--max-drop")
     name, version = context.store.whole(request.model)
     ref, folder = f"{name}:{version}", context.store.folder(name, version)
@@ -112,12 +115,10 @@ def _best(request: ExportRequest, context: Context) -> Artifact:
             trial, rows, _ = parted(request, model, trial)
             ways = (folder, rows, request.tolerance, work, ref, context.check_stop)
             pruned = pruned_export(model, *ways, context.notify)
-        found = tried(
-            plain, folder, model, trial, most, request.target, context.notify, context.check_stop, work, pruned
-        )
+        found = tried(plain, folder, model, trial, most, least, context.notify, context.check_stop, work, pruned)
         shutil.rmtree(work / SHRUNK, ignore_errors=True)
         kept = next(each.name for each in found if each.best)
-        context.notify(f"{kept} has the least {request.target} within a loss of {most:.2%}.")
+        context.notify(f"{kept} has the least {least} within a loss of {most:.2%}.")
         if kept in context.store.storage.aliases(name):
             raise OptionError(
                 f"{name}@{kept} is an alias, which would stand before the variant.", f"%maas alias {name} another-name"

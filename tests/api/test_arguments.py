@@ -155,7 +155,7 @@ def test_a_call_is_checked_as_python_binds_it() -> None:
         (
             lambda: maas.export("m", fmt="onnx"),
             "export has no argument 'fmt'.",
-            "There is: auto, compress, format, max_drop, model, out, target, tolerance",
+            "There is: auto, compress, data, encrypt, format, max_drop, model, out, target, tolerance",
         ),
         (lambda: maas.evaluate("m"), "evaluate needs data.", "evaluate(model, data, …)"),
         (lambda: maas.predict(), "predict needs model and data.", "predict(model, data, …)"),

@@ -127,6 +127,7 @@ def test_a_stop_publishes_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) 
     ("options", "said"),
     [
         ({"target": "price"}, "size or latency was expected"),
+        ({"auto": False, "target": "latency"}, "what the best of --auto has least of"),
         ({"compress": "int8"}, "chooses the compression"),
         ({"format": "pt2"}, "chooses the compression"),
         ({"max_drop": "much"}, "max drop is much"),
@@ -135,7 +136,7 @@ def test_a_stop_publishes_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_what_it_cannot_choose_by_is_told(store: Path, options: dict[str, Any], said: str) -> None:
     train(epochs=1)
     with pytest.raises(OptionError, match=said):
-        maas.export("m", auto=True, **options)
+        maas.export("m", **({"auto": True} | options))
 
 
 def test_the_picture_is_whole_and_labels_stand_apart() -> None:
