@@ -117,8 +117,9 @@ def write_key(file: Path) -> Key:
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         raise OptionError(f"{file} is there already, and may hold a key in use.", "%maas key OTHER-FILE") from None
-    except OSError as error:
-        raise OptionError(f"{file} cannot be written: {error.strerror}.", "%maas key FILE") from None
+    except (OSError, ValueError) as error:  # the latter of a name that no file can have
+        why = getattr(error, "strerror", None) or error
+        raise OptionError(f"{str(file)!r} cannot be written: {why}.", "%maas key FILE") from None
     with os.fdopen(handle, "wb") as stream:
         stream.write(base64.urlsafe_b64encode(key.secret) + b"\n")
     private.close(file)

@@ -251,5 +251,6 @@ def _encoded(body: bytes, kind: str = PAYLOAD) -> bytes:
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except OSError as error:
-        raise SealError(f"The key {file} cannot be read: {error.strerror}.", MAKE) from None
+    except (OSError, ValueError) as error:  # the latter of a name that no file can have
+        why = getattr(error, "strerror", None) or error
+        raise SealError(f"The key {str(file)!r} cannot be read: {why}.", MAKE) from None
