@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ import maas_magics as maas
 from maas_magics.api.errors import MissingDependency, ModelError
 from maas_magics.core.importers.tensorflow.guard import check_keras
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("tensorflow")
-pytest.importorskip("tf2onnx")
+# TensorFlow is looked for, and not imported: it does not bear every other library in its process
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not all(map(find_spec, ("tensorflow", "tf2onnx"))), reason="TensorFlow is not installed"),
+]
 
 MADE = """
 import numpy as np, keras, tensorflow as tf
