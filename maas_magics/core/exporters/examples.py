@@ -32,6 +32,9 @@ BATCHES = (1, 256)
 SECONDS = 0.2
 """CPU seconds that the measuring of one engine may take."""
 
+ONCE = 0.45
+"""CPU seconds within which a large batch is called once, if not more often."""
+
 REPEATS = 7
 """Calls of a batch that are timed."""
 
@@ -133,8 +136,8 @@ def latency(
 ) -> dict[str, float]:
     """Median milliseconds of one call, by batch size; rows are repeated where there are too few.
 
-    A call of one row is made in any case. Beyond it, no more is run than `SECONDS` of CPU time allow: fewer repeats,
-    and where a large batch would take longer, the largest power of two that does not, with that size returned.
+    A call of one row is made in any case. Beyond it, no more is repeated than `SECONDS` of CPU time allow, and where a
+    large batch would take longer than `ONCE`, it is the largest power of two that does not, with that size returned.
 
     Parameters
     ----------
@@ -149,7 +152,7 @@ def latency(
     found: dict[str, float] = {}
     slowest = {} if slowest is None else slowest
     row = _timed(run, raw, 1, begun, found, slowest)
-    left, batch = SECONDS - (process_time() - begun), BATCHES[-1]
+    left, batch = ONCE - (process_time() - begun), BATCHES[-1]
     while batch > 1 and batch * row > left:
         batch //= 2
     if batch > 1:
