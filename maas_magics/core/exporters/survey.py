@@ -18,6 +18,7 @@ import numpy as np
 
 from maas_magics.api.child import python
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.exporters.handed import packed, unpacked
 
 ROUNDS = 15
 """Turns in which all files are timed."""
@@ -39,10 +40,7 @@ def hand_over(work: Path, raw: Sequence[Array]) -> None:
     raw : sequence of ndarray, shape (n, …)
         Inputs.
     """
-    given: dict[str, Any] = {
-        str(i): values.astype(str) if values.dtype == object else values for i, values in enumerate(raw)
-    }
-    np.savez(work / "inputs.npz", **given)
+    (work / "inputs.npz").write_bytes(packed(raw))
 
 
 def ask_each(version: Path, work: Path, names: Sequence[str]) -> Iterator[tuple[str, Array | None]]:
@@ -98,11 +96,7 @@ def main(what: str, version: str, work: str, *names: str) -> None:
 
     folder, place = Path(version), Path(work)
     answers, padded = read_manifest(folder).answers, padded_inputs(read_processor(folder))
-    with np.load(place / "inputs.npz") as given:
-        raw = [
-            given[name].astype(object) if given[name].dtype.kind == "U" else given[name]
-            for name in sorted(given, key=int)
-        ]
+    raw = unpacked((place / "inputs.npz").read_bytes())
     exporter = exporter_of("onnx", answers)
 
     def opened(name: str) -> Callable[[Sequence[Array]], Array]:
