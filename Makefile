@@ -9,7 +9,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Tests that run at once, a file each: as many as there are processors, within what memory bears.
 JOBS   ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$cores -lt 4 ] && echo $$cores || echo 4)
-TESTS  := --quiet --numprocesses $(JOBS) --dist loadfile
+# A process that dies, or hangs in one test, ends the run with an error: xdist waits for ever for its other tests.
+TESTS  := --quiet --numprocesses $(JOBS) --dist loadfile --max-worker-restart 0 -o faulthandler_exit_on_timeout=true
 # Jupyter refuses to run as root, as in a container, unless it is told that this is meant.
 ROOT   := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 
