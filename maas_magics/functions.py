@@ -304,7 +304,9 @@ def generate(
     *,
     params: Mapping[str, Any] | None = None,
     max_steps: int | None = None,
+    max_tokens: int | None = None,
     timeout: float | None = None,
+    **sampling: Any,
 ) -> ChunkStream:
     """Generate an answer that comes in chunks, read by ``for`` or ``async for``.
 
@@ -319,8 +321,12 @@ def generate(
         What the model's sampler takes, such as a temperature or a seed.
     max_steps : int, optional
         Passes of the model after which the answer ends at the latest.
+    max_tokens : int, optional
+        The same, of a model that writes: each pass writes a token.
     timeout : float, optional
         Seconds after which it ends with an error.
+    **sampling : Any
+        As ``params``, by name: ``temperature=0``, ``seed=3``, ``stop="."``.
 
     Returns
     -------
@@ -328,8 +334,18 @@ def generate(
         Closing or dropping it cancels the rest. A model that answers in one pass gives one chunk with what `predict`
         gives.
     """
+    if max_tokens is not None and max_steps is not None:
+        raise OptionError("max_tokens and max_steps say the same.", f"max_tokens={max_tokens}")
+    if twice := sampling.keys() & (params or {}):
+        raise OptionError(f"{min(twice)} is given by name and in params.", f"{min(twice)}=…")
     return current().generate(
-        GenerateRequest(model=model, data=data, params=dict(params or {}), max_steps=max_steps, timeout=timeout)
+        GenerateRequest(
+            model=model,
+            data=data,
+            params={**(params or {}), **sampling},
+            max_steps=max_tokens if max_steps is None else max_steps,
+            timeout=timeout,
+        )
     )
 
 

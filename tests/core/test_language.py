@@ -137,6 +137,11 @@ def test_a_language_is_learnt_and_goes_on_where_a_text_stops(store: Path) -> Non
     assert text.startswith(" hill to fetch ") and text.endswith(" pails of water.")
     chunks = list(maas.generate("verses", "Jill and", max_steps=8))
     assert chunks[-1].finish == "length" and chunks[-1].usage is not None and chunks[-1].usage.steps == 8
+    stopped = list(maas.generate("verses", "Tom and Bob went up the", max_tokens=40, temperature=0, stop="fetch"))
+    assert "".join(chunk.delta or "" for chunk in stopped) == " hill to " and stopped[-1].finish == "stop"
+    for wrong in ({"temprature": 0}, {"max_tokens": 3, "max_steps": 3}, {"seed": 1, "params": {"seed": 1}}):
+        with pytest.raises(OptionError):
+            maas.generate("verses", "Tom", **wrong)
 
 
 def test_what_a_network_writes_is_shown_while_it_learns(lab: Any) -> None:
