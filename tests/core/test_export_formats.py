@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +170,34 @@ def hard(rows: Any) -> Any:
         if rows[column].dtype == object or str(rows[column].dtype) in ("str", "string"):
             rows.loc[rows.index[1::5], column] = "never seen"
     return rows
+
+
+class SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def has_its_signal_stack() -> bool:
+    """Whether the stack on which this thread hears signals, if it has one, is memory of this process."""
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    held = (line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines())
+    start = stack.start
+    return start is None or any(int(first, 16) <= start < int(last, 16) for first, last in held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere OpenVINO leaves such stacks alone")
+def test_a_cell_may_be_interrupted_after_openvino(models: Any, files: Any) -> None:
+    (_, folder, _), (file, _) = models("linear-module"), files("linear-module", "openvino")
+    both = [exporters.get("openvino").load(file, folder, None) for _ in range(2)]
+    both.pop(0)
+    assert has_its_signal_stack()
+    both.clear()
+    assert has_its_signal_stack()
+    both.append(exporters.get("openvino").load(file, folder, None))
+    away = threading.Thread(target=both.clear)
+    away.start()
+    away.join()
+    assert has_its_signal_stack()
 
 
 @pytest.mark.parametrize("format", FORMATS)

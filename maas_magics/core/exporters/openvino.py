@@ -8,6 +8,7 @@ changes is past the tolerance, and nothing is published then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,14 +77,25 @@ class OpenVino:
         return _answering(file, read_processor(version))
 
 
-def _answering(file: Path, processor: Processor) -> Run:
+@functools.cache
+def core() -> Any:
+    """OpenVINO's core: one, that stays as long as the process.
+
+    With each core it gives the thread a stack for signals, which it takes away again with that core's last model, also
+    where the thread has another one by then or it is another thread: the next signal, such as that of an interrupted
+    cell, would end the process (seen in 2026.4, ``findings/openvino-leaves-a-thread-without-its-signal-stack.sh``).
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _answering(file: Path, processor: Processor) -> Run:
     from maas_magics.core.features.module import entered_hosted
 
     if is_sealed(file):
         raise ExportError("The OpenVINO file is encrypted, and OpenVINO opens files alone.", "--format onnx")
-    compiled = openvino.compile_model(str(file), "CPU", FLOATS)
+    compiled = core().compile_model(str(file), "CPU", FLOATS)
 
     def run(raw: Sequence[Array]) -> Array:
         given = [values.numpy() for values in entered_hosted(processor, raw)]

@@ -109,11 +109,10 @@ def _reference(file: Path) -> Run:
 
 
 def _openvino(file: Path) -> Run:
-    import openvino
+    from maas_magics.core.exporters.openvino import core
 
-    core = openvino.Core()
-    read = core.read_model(contents(file)) if is_sealed(file) else core.read_model(str(file))
-    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    read = core().read_model(contents(file)) if is_sealed(file) else core().read_model(str(file))
+    compiled = core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(raw: Sequence[Array]) -> Mapping[str, Array]:
         found = compiled(dict(enumerate(raw)))
