@@ -436,6 +436,9 @@ class RunSpec(Spec, frozen=True, kw_only=True):
     most_seconds : float or None
         Seconds after which it ends as one that is stopped, with its best epoch so far, counted from where it begins or
         is resumed; `CallSpec.budget` says it.
+    encrypt : bool
+        Encrypt the version, its exports, and the checkpoints on the way to it, by the key of ``MAAS_KEY``. Rows stay
+        where they lie.
     """
 
     device: Annotated[str, option("auto, cpu, cuda, mps", "DEVICE", offer=("auto", "cpu", "cuda", "mps"))] = "auto"
@@ -461,6 +464,7 @@ class RunSpec(Spec, frozen=True, kw_only=True):
         int, option("rows kept beside the version, to verify exports on: 1000, or fewer; 0 none", "N")
     ] = 1_000
     most_seconds: float | None = None
+    encrypt: Annotated[bool, option("encrypt the version and its checkpoints with the key of MAAS_KEY")] = False
 
 
 class Specs(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,7 +115,7 @@ class Model:
         save_weights(self.net, folder / WEIGHTS)
         archive = getattr(self.net, "archive", None)
         if isinstance(archive, bytes):
-            (folder / GRAPHS).write_bytes(archive)
+            put(folder / GRAPHS, archive)
 
 
 def save_weights(net: nn.Module, file: Path) -> None:

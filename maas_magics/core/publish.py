@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import torch
-from safetensors.torch import load_file
 
 from maas_magics.api.errors import MaasError
 from maas_magics.api.results import ModelInfo
@@ -19,15 +18,17 @@ from maas_magics.core.exporters.examples import drawn, example
 from maas_magics.core.exporters.export import TOLERANCE, export_to
 from maas_magics.core.features.module import entered
 from maas_magics.core.graphs.answers import BATCHES, compare_answers, pack_answers, unpack_answers
-from maas_magics.core.model import ANSWERS, WEIGHTS, Model
+from maas_magics.core.model import ANSWERS, WEIGHTS, Model, load_weights
 from maas_magics.core.networks.lookups import looked_up
+from maas_magics.core.seal.envelope import begin
+from maas_magics.core.seal.files import put
 from maas_magics.core.store.manifest import seal, write_manifest
 from maas_magics.core.store.sample import TARGET, write_sample
 from maas_magics.core.store.storage import staging, unwritable
 
 
-def publish(context: Context, model: Model, name: str, sample: pa.Table) -> ModelInfo:
-    """Publish a new version in one step.
+def publish(context: Context, model: Model, name: str, sample: pa.Table, encrypt: bool = False) -> ModelInfo:
+    """Publish a new version in one step, encrypted where that is asked for.
 
     A module that was defined in a notebook goes with the graph of its answers, from which any process can run it
     without running its source, and make its ONNX export once that is needed. Where torch captures no such graph, or
@@ -37,6 +38,8 @@ def publish(context: Context, model: Model, name: str, sample: pa.Table) -> Mode
     with staging(context.store.work) as work:
         staged = work / "version"
         staged.mkdir()
+        if encrypt:
+            begin(staged)
         model.save(staged)
         write_sample(staged, sample)
         if not model.manifest.declared and context.exports_later:
@@ -90,7 +93,7 @@ def _with_answers(staged: Path, model: Model, sample: pa.Table) -> tuple[Model, 
 def _write_answers(staged: Path, model: Model, raw: list[Array]) -> bool:
     """Write the graph of a module's answers, compared with the module; False where there is none to be had."""
     try:
-        saved = load_file(staged / WEIGHTS)
+        saved = load_weights(staged / WEIGHTS)
         with torch.no_grad():
             transform = model.graph.transform
             data = pack_answers(model.net, transform(*example(model)), saved, model.processor.open_axes)
@@ -99,7 +102,7 @@ def _write_answers(staged: Path, model: Model, raw: list[Array]) -> bool:
                 compare_answers(model.net, graph, transform(*entered(model.processor, rows)))
     except Exception:  # torch raises many unrelated kinds here; the export that follows reports why
         return False
-    (staged / ANSWERS).write_bytes(data)
+    put(staged / ANSWERS, data)
     return True
 
 

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 import maas_magics as maas
 from maas_magics import session
 from maas_magics.api.errors import ExportError, MaasError, ModelNotFound, OptionError, SealError, StoreError
+from maas_magics.api.events import EpochEnd
 from maas_magics.core.seal import chunks, files
 from maas_magics.core.seal.keys import write_key
 from maas_magics.core.store.storage import Folder
@@ -128,6 +130,49 @@ def test_a_compressed_export_is_encrypted(how: str, trained: Path) -> None:
     assert artifact.variant == f"{how}+encrypted"
     assert np.allclose(probabilities(f"m@{how}+encrypted"), probabilities(f"m@{how}"), atol=1e-5)
     assert abs(artifact.verification.bytes_after - plain.verification.bytes_after) < 2_000
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_training_leaves_nothing_readable_on_its_way(
+    own: bool, store: Path, key: Path, watched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data: Any = ROWS if not own else (ROWS[list("abcdef")].to_numpy(np.float32), (ROWS["y"] == "yes").to_numpy())
+    target = None if own else "y"
+    asked: dict[str, Any] = {"data": data, "target": target, "epochs": 2, "encrypt": True, "checkpoint_every": "2"}
+    model: Any = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1)) if own else "mlp"
+    first = maas.train(
+        "m", model=model, callbacks=[lambda event: "stop" if isinstance(event, EpochEnd) else None], **asked
+    )
+    assert first.stopped and first.info.version == 1
+    states = [*store.rglob("checkpoint-*"), *watched.rglob("*checkpoint-*")]
+    assert len(states) > 1 and all(path.read_bytes().startswith(chunks.MAGIC) for path in states)
+    if not own:
+        whole = maas.train("whole", model=model, **asked)
+        again(monkeypatch)
+        resumed = maas.train("m", **{**asked, "encrypt": False}, model=model, resume=True)  # and stays encrypted
+        assert resumed.epochs == 2 and resumed.info.metrics == whole.info.metrics
+    answers = maas.predict("m", data[0] if own else ASKED)
+    assert readable(store, known_bytes()) == [] and readable(watched, known_bytes()) == []
+    weights = list(store.glob("models/m/*/weights.safetensors"))
+    assert weights and all(path.read_bytes().startswith(chunks.MAGIC) for path in weights)
+    again(monkeypatch)
+    assert np.array_equal(maas.predict("m", data[0] if own else ASKED), answers)
+
+
+def test_a_training_that_could_not_be_encrypted_does_not_begin(
+    store: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OptionError, match="one process"):
+        maas.train("m", data=ROWS, target="y", encrypt=True, workers=2)
+    stop = [lambda event: "stop" if isinstance(event, EpochEnd) else None]
+    maas.train("m", data=ROWS, target="y", model="mlp", epochs=9, encrypt=True, checkpoint_every="2", callbacks=stop)
+    monkeypatch.delenv("MAAS_KEY")
+    again(monkeypatch)
+    for asked in ({"encrypt": True}, {"model": "mlp", "epochs": 9, "resume": True}):
+        with pytest.raises(SealError, match="MAAS_KEY") as told:
+            maas.train("m", data=ROWS, target="y", **asked)
+        assert len(str(told.value).splitlines()) == 2
+    assert len(list(store.glob("models/m/*"))) == 1
 
 
 @pytest.mark.parametrize("options", [{"format": "ort"}, {"compress": "int8-static"}, {"auto": True}])

@@ -65,7 +65,7 @@ def contents(file: Path) -> bytes:
         raise SealError(f"{called(root)} cannot be used: its file {file.name} {error}.", "Copy it anew.") from None
 
 
-def put(file: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+def put(file: Path, data: bytes | Iterable[bytes | memoryview], name: str = "") -> None:
     """Write a file, encrypted where its folder is.
 
     Parameters
@@ -74,6 +74,8 @@ def put(file: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
         Where to write.
     data : bytes, or iterable of bytes
         What it holds.
+    name : str
+        What the file will be called, where that is something else.
     """
     parts: Iterable[bytes | memoryview] = [data] if isinstance(data, bytes) else data
     root = _root(file)
@@ -82,7 +84,7 @@ def put(file: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
         if root is None or key is None:
             stream.writelines(parts)
         else:
-            chunks.write(stream, parts, key, file.relative_to(root).as_posix())
+            chunks.write(stream, parts, key, file.with_name(name or file.name).relative_to(root).as_posix())
 
 
 def seal_copy(source: Path, folder: Path, leave: tuple[str, ...] = ()) -> None:

@@ -13,7 +13,7 @@ from maas_magics.api.errors import SealError, StoreError
 from maas_magics.api.results import ModelInfo
 from maas_magics.core.features.processor import Processor, restored, saved
 from maas_magics.core.seal.envelope import SEAL
-from maas_magics.core.seal.files import contents, is_sealed
+from maas_magics.core.seal.files import contents, is_sealed, put
 from maas_magics.core.seal.signatures import SIGNATURE, check_signed, is_required, manifest_digest
 from maas_magics.core.store.storage import MANIFEST, REPORT
 from maas_magics.core.tasks.base import Task
@@ -84,7 +84,7 @@ class Manifest(_Written, frozen=True, kw_only=True):
 def write_manifest(folder: Path, manifest: Manifest, processor: Processor) -> None:
     """Write both parts as JSON into a version's folder."""
     (folder / "preprocess").mkdir(exist_ok=True)
-    (folder / PREPROCESS).write_bytes(saved(processor))
+    put(folder / PREPROCESS, saved(processor))
     write_plain_manifest(folder, manifest)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.feather
 
 from maas_magics.core.data.arrow import Array, tensors
-from maas_magics.core.seal.files import contents, is_sealed
+from maas_magics.core.seal.files import contents, is_sealed, put
 from maas_magics.core.store.storage import SAMPLE
 
 TARGET = "__target__"
@@ -19,7 +19,9 @@ TARGET = "__target__"
 
 def write_sample(folder: Path, table: pa.Table) -> None:
     """Write the rows into a version's folder."""
-    pyarrow.feather.write_feather(table, str(folder / SAMPLE), compression="lz4")
+    sink = pa.BufferOutputStream()
+    pyarrow.feather.write_feather(table, sink, compression="lz4")
+    put(folder / SAMPLE, [memoryview(sink.getvalue())])
 
 
 def read_sample(folder: Path) -> tuple[pa.Table, Array]:

@@ -1,7 +1,8 @@
 """The whole state of a training on disk, so that it continues as if it had never stopped.
 
 Two files take turns: while one is written the other is whole, and one that turns out to be broken
-leaves the one before. Nothing in them is unpickled: tensors and plain values only.
+leaves the one before. Nothing in them is unpickled: tensors and plain values only. Those of a training that is to be
+encrypted are, and say by themselves whether they are whole.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch.serialization import get_crc32_options, set_crc32_options
 
 from maas_magics.api import private
 from maas_magics.api.errors import OptionError, StoreError
+from maas_magics.core.seal.envelope import SEAL, begin, data_key
+from maas_magics.core.seal.files import contents, has_seal, is_sealed, put
 
 FILES = ("checkpoint-a.pt", "checkpoint-b.pt")
 DELIVERED = "delivered"
@@ -111,21 +114,36 @@ class _Hashed:
         self._out.flush()
 
 
-def _write(state: State, out: BinaryIO) -> None:
-    """Write a state behind its digest, as it is packed: there is no second copy of it in memory.
-
-    torch's own checksums are left out, for the digest says more.
-    """
-    out.write(bytes(DIGEST))
-    hashed = _Hashed(out)
+def _pack(state: State, out: IO[bytes]) -> None:
+    """Write a state without torch's own checksums, for there are better ones."""
     before = get_crc32_options()
     set_crc32_options(False)
     try:
-        torch.save(state, cast(IO[bytes], hashed))
+        torch.save(state, out)
     finally:
         set_crc32_options(before)
+
+
+def _write(state: State, out: BinaryIO) -> None:
+    """Write a state behind its digest, as it is packed: there is no second copy of it in memory."""
+    out.write(bytes(DIGEST))
+    hashed = _Hashed(out)
+    _pack(state, cast(IO[bytes], hashed))
     out.seek(0)
     out.write(hashed.total.digest())
+
+
+def _read(file: Path) -> State:
+    """The state that a file holds; raises whatever a broken one lets torch raise."""
+    if is_sealed(file):
+        data = memoryview(contents(file))
+    else:
+        whole = memoryview(file.read_bytes())
+        data = whole[DIGEST:]
+        if hashlib.sha256(data).digest() != whole[:DIGEST]:
+            raise ValueError("not what was written")
+    state: State = torch.load(io.BytesIO(data), weights_only=True)
+    return state
 
 
 class Checkpoints:
@@ -143,6 +161,8 @@ class Checkpoints:
         Whether a state must be there.
     before : callable
         Called before a state is written, to have what was reported until then written down.
+    encrypted : bool
+        Whether states are encrypted.
 
     Attributes
     ----------
@@ -157,8 +177,9 @@ class Checkpoints:
         marks: dict[str, str] | None = None,
         wanted: bool = False,
         before: Callable[[], None] = lambda: None,
+        encrypted: bool = False,
     ) -> None:
-        self._before = before
+        self._before, self._encrypted = before, encrypted
         self.folder = folder
         self.cadence = CheckpointInterval(every)
         self.marks = marks or {}
@@ -193,8 +214,11 @@ class Checkpoints:
         try:
             private.folder(self.folder)
             (self.folder / DELIVERED).unlink(missing_ok=True)
-            with open(growing, "wb") as out:
-                _write(state, out)
+            if self._encrypted:
+                self._put(state, growing, file.name)
+            with open(growing, "ab" if self._encrypted else "wb") as out:
+                if not self._encrypted:
+                    _write(state, out)
                 out.flush()
                 os.fsync(out.fileno())
             os.replace(growing, file)
@@ -203,10 +227,24 @@ class Checkpoints:
             raise StoreError(f"The checkpoint cannot be written: {error}") from None
         self._turn += 1
 
+    def _put(self, state: State, growing: Path, name: str) -> None:
+        """Encrypt a state, for a file that gets its name once it is whole."""
+        if not has_seal(self.folder):
+            begin(self.folder)
+        packed = io.BytesIO()
+        _pack(state, packed)
+        put(growing, [packed.getbuffer()], name)
+
     def settle(self) -> None:
         """Keep the newest file only, once no more are to come."""
         if self._turn:
             (self.folder / FILES[self._turn % 2]).unlink(missing_ok=True)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the states that are there are encrypted."""
+        files = [self.folder / name for name in FILES]
+        return any(file.is_file() and is_sealed(file) for file in files)
 
     @property
     def delivered(self) -> bool:
@@ -220,7 +258,13 @@ class Checkpoints:
                 (self.folder / DELIVERED).touch()
 
     def newest(self) -> tuple[State | None, int]:
-        """The newest whole state, if there is one, and how many broken ones that are newer were passed over."""
+        """The newest whole state, if there is one, and how many broken ones that are newer were passed over.
+
+        Raises
+        ------
+        SealError
+            If it is encrypted, and there is no key for it.
+        """
         if self._read is not None:
             read, self._read = self._read, None
             return read
@@ -230,11 +274,10 @@ class Checkpoints:
             file = self.folder / name
             if not file.is_file():
                 continue
+            if is_sealed(file):
+                data_key(self.folder)
             try:
-                data = file.read_bytes()
-                if hashlib.sha256(memoryview(data)[DIGEST:]).digest() != data[:DIGEST]:
-                    raise ValueError("not what was written")
-                state = torch.load(io.BytesIO(memoryview(data)[DIGEST:]), weights_only=True)
+                state = _read(file)
                 found.append(((state["step"], state["epoch"]), turn, state))
             except Exception:  # torch has no base class for what a broken file may raise
                 broken.append(file.stat().st_mtime_ns)
@@ -247,5 +290,5 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove what was written."""
-        for name in (*FILES, DELIVERED):
+        for name in (*FILES, DELIVERED, SEAL):
             (self.folder / name).unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from maas_magics.api.errors import MaasError, OptionError, did_you_mean
+from maas_magics.api.errors import MaasError, OptionError, SealError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec, TaskSpec
 from maas_magics.core.batches.decoded import parsed_size
@@ -18,6 +18,7 @@ from maas_magics.core.features.augment import parsed as parsed_augment
 from maas_magics.core.features.unreadable import share_of
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.networks.adapters import LoRA
+from maas_magics.core.seal.keys import NEW, known_keys, require_cryptography
 from maas_magics.core.tasks import tasks
 from maas_magics.core.training.checkpoint import CheckpointInterval
 from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
@@ -82,6 +83,7 @@ def check_request(request: TrainRequest) -> None:
     _check_sharing(request)
     _check_adapting(request)
     _check_teacher(request)
+    _check_encrypted(request)
     check_loader_workers(request.data, request.loader_workers)
     if request.stream not in (None, True, False):
         raise OptionError(f"stream is {request.stream!r}; True, False or None was expected.", "stream=True")
@@ -141,6 +143,17 @@ def _check_teacher(request: TrainRequest) -> None:
     word = next((word for word, given in alone.items() if given), None)
     if word is not None:
         raise OptionError(f"--teacher does not go with {word}.", "Drop one of them.")
+
+
+def _check_encrypted(request: TrainRequest) -> None:
+    """Refuse a training that could not be encrypted at its end, or would leave something readable on the way."""
+    if not request.encrypt:
+        return
+    if request.workers > 1:
+        raise OptionError("--encrypt is for one process: workers hand weights over in files.", "--workers 1")
+    require_cryptography("Encryption")
+    if not known_keys():
+        raise SealError("There is no key to encrypt with: the variable MAAS_KEY is not set.", NEW)
 
 
 def not_pretrained(option: str, name: str) -> OptionError:

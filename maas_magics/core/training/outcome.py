@@ -126,7 +126,7 @@ def conclude(
     info = manifest.info
     sample = prepared.sample.slice(0, said.run.sample)
     if better:
-        info = publish(context, Model(manifest, prepared.processor, net), said.name, sample)
+        info = publish(context, Model(manifest, prepared.processor, net), said.name, sample, said.run.encrypt)
     return TrainedModel(
         info=info,
         best_epoch=history.best_epoch,

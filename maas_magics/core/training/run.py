@@ -103,7 +103,11 @@ class TrainingRun:
         self._checkpoints = None
         if context.checkpoints is not None:
             self._checkpoints = Checkpoints(
-                context.checkpoints, said.run.checkpoint_every, wanted=bool(said.run.resume), before=context.written
+                context.checkpoints,
+                said.run.checkpoint_every,
+                wanted=bool(said.run.resume),
+                before=context.written,
+                encrypted=said.run.encrypt,
             )
         self._before = self._checkpoints.chosen_before() if self._checkpoints is not None else {}
         if said.find_batch_size and "batch_size" in self._before:

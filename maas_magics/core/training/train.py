@@ -85,13 +85,18 @@ def _train(specs: Specs, context: Context) -> TrainedModel:
 
 
 def _as_begun(specs: Specs, context: Context) -> Specs:
-    """Specs with the architecture that a training which continues has begun with, where no one names one.
+    """Specs with what a training that continues has begun with: its architecture where no one names one, and its seal.
 
-    What is usual may have become another one since.
+    What is usual may have become another one since; what was encrypted stays so.
     """
-    if specs.model.model != "auto" or context.checkpoints is None:
+    if context.checkpoints is None:
         return specs
-    begun = architecture_of(Checkpoints(context.checkpoints).marks_before())
+    checkpoints = Checkpoints(context.checkpoints)
+    if specs.run.resume and checkpoints.sealed:
+        specs = specs.having("run", encrypt=True)
+    if specs.model.model != "auto":
+        return specs
+    begun = architecture_of(checkpoints.marks_before())
     return specs.having("model", model=begun) if begun in architectures else specs
 
 
