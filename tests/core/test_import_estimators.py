@@ -232,9 +232,12 @@ def test_a_version_of_another_store(lab: Any, tmp_path: Path, monkeypatch: pytes
     lab.export("theirs")
     maas.import_model(str(place), "with_export")
     smaller = maas.export("with_export", compress="int8", max_drop=0.5)
+    back = maas.import_model(smaller.path, "smaller", data=ROWS.head(40))
+    assert (back.task, back.version) == ("binary", 1)
+    fast = maas.export("with_export", format="pt2")
     with pytest.raises(ModelError, match="is an export of a model") as told:
-        maas.import_model(smaller.path, "again")
-    assert "/model.onnx" in told.value.hint
+        maas.import_model(fast.path, "again")
+    assert "--format onnx" in told.value.hint
     assert (
         smaller.model == "with_export:1" and "# with_export:1, int8" in (Path(smaller.path) / "README.md").read_text()
     )

@@ -16,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import maas_magics as maas
-from maas_magics.api.errors import DataError, MaasError, ModelError
+from maas_magics.api.errors import DataError, MaasError, ModelError, SealError
 from maas_magics.api.requests import ImportRequest
+from maas_magics.core.seal import chunks
+from maas_magics.core.seal.keys import write_key
 
 FLOAT, INT64, STRING, DOUBLE = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.DOUBLE
 RANDOM = np.random.default_rng(0)
@@ -329,3 +331,36 @@ def test_the_best_file_of_an_imported_one_is_found(tmp_path: Path, store: Path) 
     assert {"onnx", "int8"} <= {each.name for each in made.frontier if each.bytes}
     assert sum(each.best for each in made.frontier) == 1
     assert len(maas.predict(f"m@{made.variant}", ROWS)) == len(ROWS)
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_an_export_comes_back_with_its_labels(
+    encrypt: bool, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_key(tmp_path / "key")
+    monkeypatch.setenv("MAAS_KEY", f"file:{tmp_path / 'key'}")
+    rows = ROWS.assign(good=ROWS["long"] > 0)
+    maas.train("m", data=rows, target="good", model="linear", epochs=2)
+    maas.export("m", out=str(tmp_path / "out"), encrypt=encrypt)
+    made = maas.import_model(str(tmp_path / "out"), "back", data=rows, target="good")
+    assert made.task == "binary" and made.classes == ("False", "True")
+    pd.testing.assert_frame_equal(maas.predict("back", ROWS), maas.predict("m", ROWS), rtol=1e-4)
+    file = store / "models/back/1/exports/onnx/model.onnx"
+    assert file.read_bytes().startswith(chunks.MAGIC) == encrypt
+    if encrypt:
+        monkeypatch.delenv("MAAS_KEY")
+        with pytest.raises(SealError, match="no key is known"):
+            maas.import_model(str(tmp_path / "out"), "other")
+        assert not (store / "models/other").exists()
+
+
+def test_truth_values_are_labels(store: Path, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Greater", ["X", "least"], ["is"])]
+    file = saved(
+        tmp_path / "a.onnx", nodes, [info("X", FLOAT, "N", 1)], [info("is", TensorProto.BOOL, "N", 1)],
+        weights={"least": np.array([[0.5]], dtype=np.float32)},
+    )  # fmt: skip
+    made = maas.import_model(str(file), "is", data=pd.DataFrame({"X": [0.0, 1.0, 2.0]}))
+    assert made.task == "binary"
+    found = maas.predict("is", pd.DataFrame({"X": [3.0, -1.0]}), probabilities=True)
+    assert found["prediction"].tolist() == [True, False] and found["probability_True"].tolist() == [1.0, 0.0]

@@ -63,6 +63,8 @@ def import_model(request: ImportRequest, context: Context) -> ModelInfo:
         return import_estimator(request, context)
     file = Path(given).expanduser()
     check_pickled(file)
+    if (file / "artifact.json").is_file() and (file / "model.onnx").is_file():  # an export of this package
+        file = file / "model.onnx"
     if file.suffix.lower() == ".onnx":
         check_offered(file, request.path)
         return import_graph(file, request, context, Origin(request.path))

@@ -145,7 +145,11 @@ def open_folder(ref: str) -> HubFolder:
     if (path / "model_index.json").is_file():
         return _pipeline(path, revision, ref)
     if not (path / "config.json").is_file() and (path / "artifact.json").is_file():
-        raise ModelError(f"{ref} is an export of a model.", f"%maas import {ref}/model.onnx --as NAME, if it is one.")
+        there = (path / "model.onnx").is_file()
+        hint = (
+            f"%maas import {ref} --as NAME" if there else "%export NAME --format onnx makes one that can be imported."
+        )
+        raise ModelError(f"{ref} is an export of a model.", hint)
     if not (path / "config.json").is_file():
         raise ModelError(
             f"{ref} holds no config.json.", "Give a folder as save_pretrained writes it: --model hf:FOLDER"

@@ -152,8 +152,10 @@ def expected_of(heads: Sequence[Head], task: Task) -> Array:
 def _classes(graph: Graph, one: Answered, others: Sequence[Answered]) -> tuple[Label, ...] | None:
     """Labels of an output that is one; None where it is not."""
     values = one.values
-    if values.shape[1:] not in ((), (1,)) or values.dtype not in (object, np.int64, np.int32):
+    if values.shape[1:] not in ((), (1,)) or values.dtype not in (object, np.int64, np.int32, np.bool_):
         return None
+    if values.dtype == np.bool_:
+        return (False, True)
     widths = [each.values.shape[1] for each in others if each.values.ndim == 2 and each.values.dtype.kind == "f"]
     found = labels_of(graph, one.name, widths[0] if widths else 0)
     if found is None:
@@ -210,7 +212,7 @@ def _scored(
 
 
 def _task(name: str, classes: tuple[Label, ...]) -> Task:
-    kind = TEXT if isinstance(classes[0], str) else "int64"
+    kind = TEXT if isinstance(classes[0], str) else "bool" if isinstance(classes[0], bool) else "int64"
     return (Binary if len(classes) == 2 else Multiclass)((name,), tuple(classes), kind=kind)
 
 

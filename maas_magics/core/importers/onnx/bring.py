@@ -26,6 +26,7 @@ from maas_magics.core.exporters.examples import DRAWN, ask, drawn_for
 from maas_magics.core.exporters.export import TOLERANCE, export_to, metrics_of
 from maas_magics.core.features.processor import Processor
 from maas_magics.core.graph_model import GraphModel
+from maas_magics.core.graphs.beside import save_beside
 from maas_magics.core.importers.onnx.answers import expected_of, heads_of, task_of, with_labels
 from maas_magics.core.importers.onnx.columns import Taken, columns_of, wanted_texts
 from maas_magics.core.importers.onnx.joined import joined
@@ -35,10 +36,13 @@ from maas_magics.core.importers.onnx.source import (
     inputs_of,
     open_graph,
     parameters_of,
+    scales_by_batch,
     unknown_operators,
 )
 from maas_magics.core.importers.onnx.trial import Answered, Unanswered, answers_of, checked
 from maas_magics.core.networks.hub import digest_of
+from maas_magics.core.seal.envelope import begin
+from maas_magics.core.seal.files import is_sealed, put
 from maas_magics.core.store.manifest import Manifest, seal, write_manifest
 from maas_magics.core.store.sample import TARGET, write_sample
 from maas_magics.core.store.storage import staging
@@ -101,8 +105,6 @@ def import_graph(file: Path, request: ImportRequest, context: Context, origin: O
     ModelError
         If it cannot be opened, or answers nothing that is known here.
     """
-    import onnx
-
     model = open_graph(file)
     inputs = inputs_of(model, file)
     rows = _Rows(request, inputs, context)
@@ -110,14 +112,19 @@ def import_graph(file: Path, request: ImportRequest, context: Context, origin: O
     raw = processor.encode(rows.table) if rows.table is not None else drawn_for(processor)
     context.check_stop()
     with staging(context.store.work) as work:
-        answered = _asked(file, model, inputs, rows.taken, raw, work, origin.verify)
+        answered = _asked(file, model, inputs, rows.taken, raw, origin.verify)
         heads = with_labels(heads_of(model, answered, context.notify), origin.labels)
         task = task_of(heads, rows.target)
         context.check_stop()
+        by_batch = scales_by_batch(model)
         whole, parameters = joined(model, rows.taken, heads, task), parameters_of(model)
-        made = work / "model.onnx"
-        large = whole.ByteSize() > LARGEST
-        onnx.save(whole, str(made), save_as_external_data=large, location=f"{made.name}.data" if large else None)
+        made, sealed = work / "model.onnx", is_sealed(file)
+        if sealed:  # what was encrypted stays so
+            begin(work)
+        if whole.ByteSize() > LARGEST:
+            save_beside(whole, made)
+        else:
+            put(made, whole.SerializeToString())
         del whole, model
         lineage = {"base": origin.base, "weights": f"sha256:{digest_of([file])}", **versions()}
         info = ModelInfo(
@@ -134,13 +141,13 @@ def import_graph(file: Path, request: ImportRequest, context: Context, origin: O
         )
         manifest = Manifest(info=info, answers=task, plan={"imported": origin.base}, graph=GRAPH)
         graph = GraphModel(manifest, processor, made)
-        decoded = _compared(graph, raw, expected_of(heads, task), file)
+        decoded = _compared(graph, raw, expected_of(heads, task), file, by_batch)
         if rows.table is not None and origin.compare is not None:
             origin.compare(
                 rows.table, task, decoded, lambda table: graph.run_hosted(processor.encode(rows.named(table)))
             )
         sample, graph = _kept(graph, rows, decoded, context)
-        return _published(graph, sample, request.name, work, context)
+        return _published(graph, sample, request.name, work, context, sealed)
 
 
 class _Rows:
@@ -190,7 +197,6 @@ def _asked(
     inputs: Sequence[GraphInput],
     taken: Sequence[Taken],
     raw: Sequence[Array],
-    work: Path,
     verify: Verify | None,
 ) -> list[Answered]:
     """What the file itself answers."""
@@ -202,8 +208,8 @@ def _asked(
     rows = len(raw[0])
     batch = max(one.batch for one in inputs)
     try:
-        found = answers_of(file, given, work, batch)
-        _check_lengths(file, given, inputs, work, batch, found)
+        found = answers_of(file, given, batch)
+        _check_lengths(file, given, inputs, batch, found)
     except Unanswered as error:
         unknown = unknown_operators(model)
         if unknown:
@@ -223,7 +229,6 @@ def _check_lengths(
     file: Path,
     given: Mapping[str, Array],
     inputs: Sequence[GraphInput],
-    work: Path,
     batch: int,
     found: Sequence[Answered],
 ) -> None:
@@ -237,7 +242,7 @@ def _check_lengths(
         for one in inputs
     }
     try:
-        again = answers_of(file, longer, work, batch)
+        again = answers_of(file, longer, batch)
     except Unanswered:  # it takes rows of this length alone, whatever it says
         return
     for before, after in zip(found, again, strict=True):
@@ -248,10 +253,10 @@ def _check_lengths(
             )
 
 
-def _compared(graph: GraphModel, raw: Sequence[Array], expected: Array, file: Path) -> Array:
-    """Answers of the whole, which are those of the file, in batches of several sizes."""
+def _compared(graph: GraphModel, raw: Sequence[Array], expected: Array, file: Path, by_batch: bool) -> Array:
+    """Answers of the whole, which are those of the file, in batches of several sizes, or in the same one."""
     try:
-        decoded = ask(graph.run_hosted, raw)
+        decoded = graph.run_hosted(raw) if by_batch else ask(graph.run_hosted, raw)
     except MaasError as error:
         raise ModelError(
             f"{file} takes no batch of any size: {error.message}",
@@ -296,9 +301,11 @@ def _own(task: Task, decoded: Array) -> Array:
     return task.encode(decoded if not task.flat else decoded.reshape(-1))
 
 
-def _published(graph: GraphModel, sample: pa.Table, name: str, work: Path, context: Context) -> ModelInfo:
+def _published(graph: GraphModel, sample: pa.Table, name: str, work: Path, context: Context, sealed: bool) -> ModelInfo:
     staged = work / "version"
     staged.mkdir()
+    if sealed:
+        begin(staged)
     write_sample(staged, sample)
     write_manifest(staged, graph.manifest, graph.processor)
     export_to(staged, graph, "onnx", TOLERANCE, staged / "exports", name)

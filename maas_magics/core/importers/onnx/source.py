@@ -9,6 +9,8 @@ from typing import Any
 
 from maas_magics.api.errors import ModelError
 from maas_magics.api.signature import DATATYPES
+from maas_magics.core.graphs.beside import loaded
+from maas_magics.core.seal.files import is_sealed
 
 LARGEST = 2**31 - 2**20
 """Bytes of a file of protobuf; larger weights lie beside it."""
@@ -57,6 +59,8 @@ def open_graph(file: Path) -> Any:
 
     if not file.is_file():
         raise ModelError(f"There is no file {file}.", "%maas import FILE.onnx --as NAME")
+    if is_sealed(file):
+        return brought_up(loaded(file), file)
     try:
         model = onnx.load(str(file), load_external_data=False)
     except Exception as error:  # protobuf raises its own kinds
@@ -75,6 +79,18 @@ def open_graph(file: Path) -> Any:
     except Exception as error:  # a path that leaves the folder, a file that is too short
         raise ModelError(f"The weights of {file} cannot be read: {_line(error)}", "Save the model anew.") from None
     return brought_up(model, file)
+
+
+def scales_by_batch(model: Any) -> bool:
+    """Whether a graph makes integers of what it is given by the largest number of a batch: answers differ a little.
+
+    Parameters
+    ----------
+    model : ModelProto
+        Of any maker.
+    """
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    return any(node.op_type.startswith("DynamicQuantize") for node in nodes)
 
 
 def beside(model: Any) -> list[str]:

@@ -1,14 +1,13 @@
 """Runs a file of someone else's on some rows, in a process of its own: a bad file may take its process with it.
 
-``python -m maas_magics.core.importers.onnx.trial FILE WORK ROWS`` reads ``WORK/inputs.npz`` and writes
-``WORK/outputs.npz``, asking so many rows at a time; all at once where 0.
+``python -m maas_magics.core.importers.onnx.trial FILE ROWS`` gets inputs and gives answers through pipes, asking
+so many rows at a time; all at once where 0.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from maas_magics.api.child import python
 from maas_magics.api.errors import ModelError
 from maas_magics.core.data.arrow import Array
+from maas_magics.core.exporters import handed
 
 SECONDS = 600
 
@@ -46,7 +46,7 @@ class Unanswered(Exception):
     """A file does not open, or does not answer; the text is ONNX Runtime's."""
 
 
-def answers_of(file: Path, inputs: Mapping[str, Array], place: Path, batch: int = 0) -> list[Answered]:
+def answers_of(file: Path, inputs: Mapping[str, Array], batch: int = 0) -> list[Answered]:
     """What a file answers to some rows, from another process.
 
     Parameters
@@ -55,8 +55,6 @@ def answers_of(file: Path, inputs: Mapping[str, Array], place: Path, batch: int 
         ONNX file.
     inputs : mapping of str to ndarray, shape (n, …)
         By the names of the graph's inputs.
-    place : Path
-        Folder for what passes between the processes.
     batch : int
         Rows that it takes at a time; 0 for any number.
 
@@ -65,23 +63,21 @@ def answers_of(file: Path, inputs: Mapping[str, Array], place: Path, batch: int 
     Unanswered
         If that process fails or dies.
     """
-    with tempfile.TemporaryDirectory(dir=place) as work:
-        given: dict[str, Any] = {
-            f"in {name}": values.astype(str) if values.dtype == object else values for name, values in inputs.items()
-        }
-        np.savez(Path(work) / "inputs.npz", **given)
-        command = python("maas_magics.core.importers.onnx.trial", str(file), work, str(batch))
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-            code, told = done.returncode, done.stderr.strip().splitlines()
-        except subprocess.TimeoutExpired:
-            code, told = 1, [f"it gave no answer in {SECONDS} s"]
-        if code:
-            why = f"the process that opened it died with signal {-code}" if code < 0 else (told or ["it failed"])[-1]
-            raise Unanswered(why)
-        with np.load(Path(work) / "outputs.npz") as found:
-            names = found["names"].tolist()
-            return [_read(found, place, name) for place, name in enumerate(names)]
+    given: dict[str, Any] = {
+        f"in {name}": values.astype(str) if values.dtype == object else values for name, values in inputs.items()
+    }
+    command = python("maas_magics.core.importers.onnx.trial", str(file), str(batch))
+    data = b""
+    try:
+        done = subprocess.run(command, input=handed.written(**given), capture_output=True, timeout=SECONDS, check=False)
+        code, data, told = done.returncode, done.stdout, done.stderr.decode(errors="replace").strip().splitlines()
+    except subprocess.TimeoutExpired:
+        code, told = 1, [f"it gave no answer in {SECONDS} s"]
+    if code:
+        why = f"the process that opened it died with signal {-code}" if code < 0 else (told or ["it failed"])[-1]
+        raise Unanswered(why)
+    found = handed.read(data)
+    return [_read(found, place, name) for place, name in enumerate(found["names"].tolist())]
 
 
 def checked(answered: list[Answered], rows: int, file: Path) -> list[Answered]:
@@ -110,23 +106,23 @@ def checked(answered: list[Answered], rows: int, file: Path) -> list[Answered]:
     return answered
 
 
-def _read(found: Any, place: int, name: str) -> Answered:
+def _read(found: Mapping[str, Array], place: int, name: str) -> Answered:
     values = found[f"out{place}"]
     values = values.astype(object) if values.dtype.kind == "U" else values
     keys = found[f"keys{place}"].tolist() if f"keys{place}" in found else ()
     return Answered(name, values, tuple(keys))
 
 
-def main(file: str, work: str, batch: str) -> None:
-    """Answer the rows of ``work/inputs.npz``."""
+def main(file: str, batch: str) -> None:
+    """Answer the rows of the input."""
     from maas_magics.core.runtimes.engine import opened
 
+    out, given = handed.answer_stream(), handed.read(sys.stdin.buffer.read())
     session = opened(Path(file), cpu=True)
-    with np.load(Path(work) / "inputs.npz") as given:
-        inputs = {
-            name.removeprefix("in "): values.astype(object) if values.dtype.kind == "U" else values
-            for name, values in given.items()
-        }
+    inputs = {
+        name.removeprefix("in "): values.astype(object) if values.dtype.kind == "U" else values
+        for name, values in given.items()
+    }
     rows = len(next(iter(inputs.values())))
     size = int(batch) or rows
     parts = [
@@ -146,7 +142,8 @@ def main(file: str, work: str, batch: str) -> None:
         else:
             raise TypeError(f"the output {names[place]!r} is a sequence, not a tensor")
         saved[f"out{place}"] = (whole.astype(str) if whole.dtype == object else whole)[: rows if size > 1 else None]
-    np.savez(Path(work) / "outputs.npz", **saved)
+    with out:
+        out.write(handed.written(**saved))
 
 
 def _some(values: Array, start: int, size: int) -> Array:
