@@ -93,6 +93,28 @@ def test_without_that_look_there_is_nothing_to_change(monkeypatch: pytest.Monkey
         assert not hasattr(transformer, "_detect_is_causal_mask")
 
 
+def test_the_onnx_exporter_reads_its_operators_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = pytest.importorskip("torch.onnx._internal._lazy_import")
+    apis, times = lazy.onnxscript_apis, []
+    read = apis.get_torchlib_ops
+    monkeypatch.setattr(apis, "get_torchlib_ops", lambda: times.append(1) or read())
+    monkeypatch.setattr(export, "_operators", [])
+    counted = apis.get_torchlib_ops
+    for _ in range(2):
+        with contextlib.suppress(ValueError), export.operators_kept():
+            assert [each.name for each in apis.get_torchlib_ops()] == [each.name for each in read()]
+            raise ValueError
+        assert apis.get_torchlib_ops is counted
+    assert len(times) == 1
+
+
+def test_an_exporter_without_such_a_list_reads_it_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = pytest.importorskip("torch.onnx._internal._lazy_import")
+    monkeypatch.delattr(lazy, "onnxscript_apis")
+    with export.operators_kept():
+        assert not hasattr(lazy, "onnxscript_apis")
+
+
 def test_shapes_run_without_values() -> None:
     with export.shapes_only():
         answer = nn.Linear(3, 2)(torch.empty(5, 3))

@@ -14,6 +14,10 @@ from maas_magics.api.errors import incompatible
 
 _LOOK = "_detect_is_causal_mask"
 
+_READ = "get_torchlib_ops"
+
+_operators: list[Any] = []
+
 
 @contextmanager
 def masks_as_told() -> Iterator[None]:
@@ -31,6 +35,35 @@ def masks_as_told() -> Iterator[None]:
         yield
     finally:
         setattr(transformer, _LOOK, look)
+
+
+@contextmanager
+def operators_kept() -> Iterator[None]:
+    """Within it torch's ONNX exporter reads the operators that it knows once in a process, not in each export.
+
+    Private is ``torch.onnx._internal._lazy_import``, by which it reaches ``get_torchlib_ops`` of onnxscript. That
+    parses the source of some 500 functions, the same at each call, which takes a third of the export of a small
+    network. Seen in torch 2.13; a version without it reads them each time.
+    """
+    try:
+        from torch.onnx._internal import _lazy_import
+
+        reached: Any = vars(_lazy_import)["onnxscript_apis"]
+        read = reached.get_torchlib_ops
+    except (ImportError, KeyError, AttributeError):
+        yield
+        return
+
+    def kept() -> list[Any]:
+        if not _operators:
+            _operators.extend(read())
+        return list(_operators)
+
+    setattr(reached, _READ, kept)
+    try:
+        yield
+    finally:
+        setattr(reached, _READ, read)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,26 +42,40 @@ class Checked:
     memory: int = 0
 
 
-def check(format: str, file: Path, version: Path, raw: Sequence[Array]) -> Checked:
-    """Answers, latencies and memory of an exported file, from another process.
+@contextmanager
+def checking(format: str, file: Path, version: Path) -> Iterator[Callable[[Sequence[Array]], Checked]]:
+    """A process that will open an exported file: it imports while the file is being made.
 
-    Raises
-    ------
-    ExportError
-        If that process fails or dies.
+    Yields what asks it, once, for answers, latencies and memory; that raises `ExportError` where the process fails or
+    dies.
+
+    Parameters
+    ----------
+    format : str
+        Of the file.
+    file : Path
+        Where it will be when rows are asked.
+    version : Path
+        Folder of the model's own files.
     """
     command = python("maas_magics.core.exporters.check", format, str(file), str(version))
-    try:
-        code, answered, told = handed.ask_child(command, raw, SECONDS)
-    except subprocess.TimeoutExpired:
-        code, answered, told = 1, b"", [f"it gave no answer in {SECONDS} s"]
-    if code:
-        why = f"the process that opened it died with signal {-code}" if code < 0 else (told or ["it failed"])[-1]
-        raise ExportError(
-            f"The exported {format} file cannot be used: {why}. Nothing was published.", "Try another --format."
-        )
-    found = handed.read(answered)
-    return Checked(found["answers"], **json.loads(str(found["measured"])))
+    with handed.started(command, SECONDS) as ask:
+
+        def check(raw: Sequence[Array]) -> Checked:
+            try:
+                code, answered, told = ask(raw)
+            except subprocess.TimeoutExpired:
+                code, answered, told = 1, b"", [f"it gave no answer in {SECONDS} s"]
+            if code:
+                died = f"the process that opened it died with signal {-code}" if code < 0 else ""
+                why = died or (told or ["it failed"])[-1]
+                raise ExportError(
+                    f"The exported {format} file cannot be used: {why}. Nothing was published.", "Try another --format."
+                )
+            found = handed.read(answered)
+            return Checked(found["answers"], **json.loads(str(found["measured"])))
+
+        yield check
 
 
 def most_memory() -> int:
@@ -69,7 +84,11 @@ def most_memory() -> int:
         import resource
     except ImportError:
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status")  # in Linux, ``ru_maxrss`` begins at that of the process that started this one
+    told = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.is_file() else {}
+    return int(told["VmHWM"].split()[0]) * 1024 if "VmHWM" in told else 0
 
 
 def main(format: str, file: str, version: str) -> None:
@@ -78,9 +97,10 @@ def main(format: str, file: str, version: str) -> None:
     from maas_magics.core.exporters.examples import ask, latency, padded_inputs
     from maas_magics.core.store.manifest import read_manifest, read_processor
 
-    out, raw = handed.answer_stream(), handed.unpacked(sys.stdin.buffer.read())
-    padded, begun = padded_inputs(read_processor(Path(version))), most_memory()
-    run = exporter_of(format, read_manifest(Path(version)).answers).load(Path(file), Path(version), None)
+    out, padded = handed.answer_stream(), padded_inputs(read_processor(Path(version)))
+    exporter = exporter_of(format, read_manifest(Path(version)).answers)
+    raw, begun = handed.unpacked(sys.stdin.buffer.read()), most_memory()  # they come once the file is there
+    run = exporter.load(Path(file), Path(version), None)
     answers = ask(run, raw, padded)
     memory, slowest = most_memory() - begun, dict[str, float]()
     measured = {"latency": latency(run, raw, slowest), "slowest": slowest, "memory": memory}

@@ -29,7 +29,7 @@ ROWS = 3
 BATCHES = (1, 256)
 """Batch sizes whose latency is measured."""
 
-SECONDS = 0.2
+SECONDS = 0.1
 """CPU seconds that the measuring of one engine may take."""
 
 ONCE = 0.45

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from maas_magics.api.signature import Signature
 from maas_magics.core.data.arrow import Array
 from maas_magics.core.exporters.by_task import exporter_of
 from maas_magics.core.exporters.card import CARD, card
-from maas_magics.core.exporters.check import Checked, check
+from maas_magics.core.exporters.check import Checked, checking
 from maas_magics.core.exporters.examples import latency
 from maas_magics.core.exporters.facts import mean_difference, with_facts
 from maas_magics.core.exporters.text.trial import keeps_texts
@@ -100,19 +101,20 @@ def export_to(
     file = folder / exporter.file
     for name, data in model.processor.files.items():
         put(folder / re.sub(r"[^\w.-]", "_", name), data)
-    with tracing_lock():
-        signature = exporter.export(model, file)
-    trial = trial_of(model, version)
-    if why := getattr(exporter, "unopened", ""):
+    why = getattr(exporter, "unopened", "")
+    with checking(format, file, version) if exporter.isolated and not why else nullcontext() as check:
+        with tracing_lock():
+            signature = exporter.export(model, file)
+        trial = trial_of(model, version)
+        checked = check(trial.hosted) if check else None
+    if why:
         return report(
             model, version, folder, file, _unverified(model, version, trial, format, tolerance, ref, signature, why)
         )
-    before, before_ms = trial.answers(), latency(trial.run, trial.hosted)
-    if exporter.isolated:
-        checked = check(format, file, version, trial.hosted)
-    else:
+    if checked is None:
         run, slowest = exporter.load(file, version, model), dict[str, float]()
         checked = Checked(trial.answers(run), latency(run, trial.hosted, slowest), slowest)
+    before, before_ms = trial.answers(), latency(trial.run, trial.hosted)
     after = checked.answers
     if before.shape != after.shape:
         raise ExportError(

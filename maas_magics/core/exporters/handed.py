@@ -6,12 +6,15 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from maas_magics.core.data.arrow import Array
+
+Ask = Callable[[Sequence[Array]], tuple[int, bytes, list[str]]]
 
 
 def packed(raw: Sequence[Array]) -> bytes:
@@ -62,20 +65,31 @@ def read(data: bytes) -> dict[str, Array]:
         return dict(found)
 
 
-def ask_child(command: Sequence[str], raw: Sequence[Array], seconds: float) -> tuple[int, bytes, list[str]]:
-    """Exit status of a process that gets rows, what it answered, and the lines that it complained in.
+@contextmanager
+def started(command: Sequence[str], seconds: float) -> Iterator[Ask]:
+    """A process that will get rows: it runs from now on, so that it has imported what it needs once they are there.
+
+    Yields what hands them to it, once, and returns its exit status, what it answered, and the lines that it complained
+    in; `subprocess.TimeoutExpired` is raised where that takes too long. It is ended with the block.
 
     Parameters
     ----------
     command : sequence of str
         Its command line.
-    raw : sequence of ndarray, shape (n, …)
-        Inputs.
     seconds : float
-        After which `subprocess.TimeoutExpired` is raised.
+        That an answer may take.
     """
-    done = subprocess.run(command, input=packed(raw), capture_output=True, timeout=seconds, check=False)
-    return done.returncode, done.stdout, done.stderr.decode(errors="replace").strip().splitlines()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as running:
+
+        def ask(raw: Sequence[Array]) -> tuple[int, bytes, list[str]]:
+            answered, told = running.communicate(packed(raw), seconds)
+            return running.returncode, answered, told.decode(errors="replace").strip().splitlines()
+
+        try:
+            yield ask
+        finally:
+            running.kill()
 
 
 def answer_stream() -> BinaryIO:

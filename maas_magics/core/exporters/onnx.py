@@ -135,6 +135,7 @@ def core_of(model: Model) -> Any:
     import onnx
     import torch
 
+    from maas_magics.core.compat.export import operators_kept
     from maas_magics.core.graphs.capture import plain_attention, traced
     from maas_magics.core.graphs.reasons import ANY_ROWS, hint, is_data_dependent, told
     from maas_magics.core.networks.modules import title_of
@@ -147,7 +148,7 @@ def core_of(model: Model) -> Any:
         {0: "batch"} | {axis: f"length{place}_{axis}" for axis in spec.open_axes}
         for place, spec in enumerate(model.processor.entries)
     ]
-    with suppress_torch_logging(), plain_attention():
+    with suppress_torch_logging(), plain_attention(), operators_kept():
         try:
             program = torch.onnx.export(
                 module,

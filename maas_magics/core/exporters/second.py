@@ -61,7 +61,8 @@ def second_opinion(file: Path, version: Path, raw: Sequence[Array], task: Task) 
             continue
         command = python("maas_magics.core.exporters.second", runtime, str(file), str(version))
         try:
-            code, answered, _ = handed.ask_child(command, some, SECONDS)
+            with handed.started(command, SECONDS) as ask:
+                code, answered, _ = ask(some)
         except subprocess.TimeoutExpired:
             why = f"{called} gave no answer in {SECONDS} s"
             continue

@@ -15,7 +15,7 @@ from maas_magics.api.results import Artifact
 from maas_magics.api.share import share_of
 from maas_magics.core.compressors import NetworkCompressor
 from maas_magics.core.exporters.by_task import exporter_of
-from maas_magics.core.exporters.check import check
+from maas_magics.core.exporters.check import checking
 from maas_magics.core.exporters.export import check_sealable, export_to, metrics_of, report, variant_name
 from maas_magics.core.exporters.facts import mean_difference
 from maas_magics.core.exporters.judge import judge, losses
@@ -145,19 +145,20 @@ def compressed_to(
     else:
         shutil.copytree(plain, folder, ignore=shutil.ignore_patterns(REPORT))
     file = folder / exporter.file
-    for step in steps:
-        if isinstance(step.tool, NetworkCompressor):
-            continue
-        check_stop()
-        with tempfile.TemporaryDirectory(dir=place) as work:
-            if sealed:
-                shutil.copyfile(folder / SEAL, Path(work) / SEAL)
-            if note := step.tool.compress(file, Path(work) / exporter.file, trial.hosted):
-                notify(note)
-                stayed.append(note)
-            for made in Path(work).iterdir():  # the file, and weights beside it
-                shutil.move(made, folder / made.name)
-    checked = check(format, file, version, trial.hosted)
+    with checking(format, file, version) as check:
+        for step in steps:
+            if isinstance(step.tool, NetworkCompressor):
+                continue
+            check_stop()
+            with tempfile.TemporaryDirectory(dir=place) as work:
+                if sealed:
+                    shutil.copyfile(folder / SEAL, Path(work) / SEAL)
+                if note := step.tool.compress(file, Path(work) / exporter.file, trial.hosted):
+                    notify(note)
+                    stayed.append(note)
+                for made in Path(work).iterdir():  # the file, and weights beside it
+                    shutil.move(made, folder / made.name)
+        checked = check(trial.hosted)
     answers, task = checked.answers, model.manifest.answers
     second = ""
     if any(getattr(step.tool, "doubted", False) for step in steps) and task.runtime != "text":
