@@ -658,7 +658,7 @@ def serve(model: str, *, kv_memory: str | None = None) -> Endpoint:
 
 @declared
 def status() -> dict[str, Any]:
-    """Where requests run, and what is there."""
+    """Where requests run, what is there, and what the service's owner keeps back of its answers."""
     session = current()
     going = [info for info in session.jobs() if info.state in ("queued", "running")]
     return {
@@ -666,6 +666,7 @@ def status() -> dict[str, Any]:
         "store": session.store,
         "models": len(session.model_names()),
         "jobs going": len(going),
+        **session.backend.kept_back(),
     }
 
 

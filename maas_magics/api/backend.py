@@ -302,6 +302,9 @@ class Inference(Protocol):
     def traffic(self) -> Mapping[str, float]:
         """Statistics of the models: requests, rows, milliseconds of a request, waiting; empty if not counted."""
 
+    def kept_back(self) -> Mapping[str, Any]:
+        """What its owner keeps back: ``harden``, requests a second as ``rate``, ``tokens_per_minute``; or nothing."""
+
 
 class Models(Protocol):
     """A place that keeps models."""

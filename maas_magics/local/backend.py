@@ -92,6 +92,7 @@ class LocalBackend:
     ) -> None:
         self.models: Store = Store(place, self._removed)
         self._journal = Journal(self.models.work / "jobs.sqlite", later=True)
+        self._harden = harden
         self.loader = Loader(self.models, memory, shared, kv_memory, read_harden(harden))
         self.data: Uploads = Uploads(self.models.work / "data")
         self.trainings = Trainings(self.models.work / "jobs", self._journal, self.models.storage.names)
@@ -269,6 +270,10 @@ class LocalBackend:
     def traffic(self) -> Mapping[str, float]:
         """Not counted in a kernel."""
         return {}
+
+    def kept_back(self) -> Mapping[str, Any]:
+        """How answers are hardened."""
+        return {"harden": self._harden} if self._harden else {}
 
     def loaded(self) -> Mapping[str, bool]:
         """Models that are open (True) or were closed by `unload` (False)."""

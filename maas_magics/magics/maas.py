@@ -60,6 +60,10 @@ WAIT = MagicOption(("--wait", "-w"), "wait until it has ended", switch=True)
 YES = MagicOption(("--yes", "-y"), "remove what is more than one version, or in use", switch=True)
 
 
+KEPT_BACK = {"harden": "hardened by", "rate": "requests a second", "tokens_per_minute": "tokens a minute"}
+"""What is said of the limits of a service; those that are counted are of each token."""
+
+
 def _table(magic: Magic, rows: Sequence[Sequence[str]], head: Sequence[str], empty: str) -> None:
     if not rows:
         magic.show(empty)
@@ -78,6 +82,7 @@ def _status(magic: Magic, values: dict[str, Any]) -> None:
         ("jobs", f"{len(going)} active, {len(jobs) - len(going)} ended"),
         *((f"job {info.id}", f"{info.title}: {info.state}") for info in going),
         *_traffic(backend.traffic()),
+        *((KEPT_BACK.get(name, name), str(value)) for name, value in backend.kept_back().items()),
         *_loaded(backend.loaded()),
         *_service(magic),
     ]

@@ -279,6 +279,10 @@ class RemoteBackend:
         """Statistics of the models' requests."""
         return msgspec.json.decode(self._client.request("GET", "/maas/v1/status").content, type=dict[str, float])
 
+    def kept_back(self) -> Mapping[str, Any]:
+        """What the service's owner keeps back of answers."""
+        return server(self._client).limits
+
     def loaded(self) -> Mapping[str, bool]:
         """Models that are open (True) or were closed by `unload` (False)."""
         return msgspec.json.decode(self._client.request("GET", "/maas/v1/loaded").content, type=dict[str, bool])

@@ -49,6 +49,7 @@ class _Server(msgspec.Struct, frozen=True):
     version: str = ""
     extensions: tuple[str, ...] = ()
     code: bool = False
+    limits: dict[str, Any] = {}
 
 
 def path_of(model: str) -> str:

@@ -153,6 +153,10 @@ class OnlyInference:
         """Not reported."""
         return {}
 
+    def kept_back(self) -> Mapping[str, Any]:
+        """Not reported."""
+        return {}
+
     def loaded(self) -> Mapping[str, bool]:
         """Models that the server lists."""
         listed: _Listed = self.models

@@ -22,6 +22,9 @@ from maas_magics.service.metrics import ModelStatistics, ServiceMetrics
 from maas_magics.service.oip import EXTENSIONS, Unsupported
 from maas_magics.service.settings import Settings
 
+OF_TOKENS = ("rate", "tokens_per_minute")
+"""Limits of each token, as `Settings` has them."""
+
 _STATES = {False: {"state": "READY", "reason": ""}, True: {"state": "UNAVAILABLE", "reason": "unloaded"}}
 
 
@@ -48,7 +51,11 @@ def control_routes(
 
     async def server(request: Request) -> Response:
         told = {"name": "maas_magics", "version": version("maas-magics"), "extensions": EXTENSIONS}
-        return _json({**told, "code": bool(getattr(backend, "allow_code", False))})
+        limits = {
+            **backend.kept_back(),
+            **{name: getattr(settings, name) for name in OF_TOKENS if getattr(settings, name)},
+        }
+        return _json({**told, "code": bool(getattr(backend, "allow_code", False)), "limits": limits})
 
     async def model(request: Request) -> Response:
         found = await open_one(request)

@@ -51,7 +51,9 @@ def _of(name: str) -> Schema:
 SCHEMAS: dict[str, Schema] = {
     "Error": _object("error", error=TEXT, kind=TEXT, hint=TEXT),
     "Health": _object("live ready", live={"type": "boolean"}, ready={"type": "boolean"}),
-    "Server": _object("name version extensions", name=TEXT, version=TEXT, extensions=_list(TEXT)),
+    "Server": _object(
+        "name version extensions", name=TEXT, version=TEXT, extensions=_list(TEXT), limits={"type": "object"}
+    ),
     "TensorSpec": _object("name datatype shape", name=TEXT, datatype=DATATYPE, shape=SHAPE),
     "Model": _object(
         "name versions platform inputs outputs",

@@ -39,9 +39,10 @@ def test_a_service_of_protected_models(tmp_path: Path, monkeypatch: pytest.Monke
     before = own.predict(PredictRequest(model="sealed", data=ASKED, probabilities=True)).columns["probabilities"]
     own.submit(EncryptRequest(model="sealed")).result(600)
     own.submit(SignRequest(model="sealed", key=str(tmp_path / "signer"))).result(600)
-    service = Service(tmp_path, "--require-signed", str(tmp_path / "signer.pub"), "--harden", "round=2")
+    service = Service(tmp_path, "--require-signed", str(tmp_path / "signer.pub"), "--harden", "round=2", "--rate", "90")
     try:
         remote = RemoteBackend(service.client())
+        assert remote.kept_back() == {"harden": "round=2", "rate": 90}
         found = remote.predict(PredictRequest(model="sealed", data=ASKED, probabilities=True))
         assert np.allclose(found.columns["probabilities"], np.round(before, 2), atol=1e-6)
         assert remote.submit(EvaluateRequest(model="sealed", data=ROWS)).result(600).values["accuracy"] > 0.2
