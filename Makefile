@@ -22,8 +22,9 @@ PUBLIC := $(wildcard maas_magics/*.py maas_magics/api/*.py maas_magics/trackers/
 # Rooms of the seams, whose methods have their parameters where the seam declares them.
 ROOMS  := $(SEAMS) features tasks store
 
-# An activated environment would leak into the kernels that the tests start.
-unexport VIRTUAL_ENV
+# An activated environment would leak into the kernels that the tests start; and each of the many processes that they
+# start would compile all that it imports, where Python may not write that down.
+unexport VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 .PHONY: lab demo test fast lowest lint notebooks browser peers clean
 

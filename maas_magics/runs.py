@@ -13,7 +13,7 @@ from maas_magics.api.callbacks import Callback
 from maas_magics.api.errors import JobNotFound, MaasError, OptionError
 from maas_magics.api.events import FINAL_STATES
 from maas_magics.api.records import Comparison
-from maas_magics.api.requests import Request, TrainRequest
+from maas_magics.api.requests import PushRequest, Request, TrainRequest
 from maas_magics.api.results import TrainedModel
 from maas_magics.api.specs import CallSpec
 from maas_magics.api.sweep import Sweep, SweepResult
@@ -148,6 +148,27 @@ class Runs(Connection):
         resume : bool
             Whether to continue the newest sweep or race of the model instead of beginning one.
         """
+        if not call.to:
+            return self._train(request, call, live, resume)
+        if call.background:
+            raise OptionError("--to waits for the training, and --background does not.", f"%maas push NAME {call.to}")
+        if self.at_home:
+            from maas_magics.core.store.places import Place
+
+            Place(call.to).names("")
+        result = self._train(request, call, live, resume)
+        made = getattr(result, "model", result)
+        if isinstance(made, TrainedModel) and made.info.version:
+            try:
+                self.run(PushRequest(model=made.info.ref, url=call.to))
+            except MaasError as error:
+                told = f"{made.info.ref} is trained, and in the store; it was not sent: {error.message}"
+                raise type(error)(told, f"%maas push {made.info.ref} {call.to}") from None
+        return result
+
+    def _train(
+        self, request: TrainRequest, call: CallSpec, live: bool, resume: bool
+    ) -> TrainedModel | SweepResult | Job[TrainedModel] | Job[SweepResult]:
         if call.race and call.sweep:
             raise OptionError("A race and a sweep are two things.", "Race first, then sweep what won.")
         if call.budget is not None and call.sweep:

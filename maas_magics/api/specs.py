@@ -526,6 +526,9 @@ class CallSpec(Spec, frozen=True, kw_only=True):
     budget : float or str
         What a race may take, or one training: seconds, ``"90s"``, ``"5min"``, ``"1h"``. A training then ends as one
         that is stopped, with its best epoch so far, and can be resumed.
+    to : str
+        Where a copy of the new version goes: ``s3://bucket/prefix``, any other URL of fsspec, or a folder. It is found
+        out beforehand whether that can be reached.
     """
 
     background: Annotated[bool, option("return a Job at once", "", "--background", "-b")] = False
@@ -556,6 +559,7 @@ class CallSpec(Spec, frozen=True, kw_only=True):
     budget: Annotated[
         float | str | None, option("what a race, or one training, may take: 5min", "TIME", offer=("1min", "5min"))
     ] = None
+    to: Annotated[str, option("where a copy goes: s3://BUCKET/PREFIX, another URL, or a folder", "URL")] = ""
 
 
 SPECS: tuple[type[Spec], ...] = (DataSpec, ModelSpec, TaskSpec, OptimizerSpec, BudgetSpec, RunSpec)

@@ -23,7 +23,7 @@ GROUPS = {
     "weight_decay schedule schedule_params warmup lr_of epochs batch_size accumulate clip ema patience "
     "monitor metrics label_smoothing seed sweep trials race budget",
     "speed": "precision device threads workers shard compile fast profile",
-    "service": "checkpoint_every resume encrypt callbacks track background",
+    "service": "checkpoint_every resume encrypt to callbacks track background",
 }
 """Options by the heading that they stand under in the help."""
 

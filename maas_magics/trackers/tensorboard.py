@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from maas_magics.api.errors import OptionError, require
@@ -22,11 +24,22 @@ def prepare(place: str) -> Start:
         A folder or an fsspec URL; ``runs`` in the working folder if empty.
     """
     require("tensorboard", "TensorBoard", "--track tensorboard", "maas-magics[tensorboard]")
+    _without_tensorflow()
     root = Path(place or FOLDER).expanduser()
     if "://" not in place and root.exists() and not root.is_dir():
         raise OptionError(f"{place!r} is a file; a folder was expected.", "--track tensorboard=runs")
     folder = place.rstrip("/") if "://" in place else str(root)
     return lambda run: TensorBoard(f"{folder}/{run.name}", run.params)
+
+
+def _without_tensorflow() -> None:
+    """Let TensorBoard write files by its own code, as it does where TensorFlow is not installed.
+
+    Else it imports TensorFlow at the first file: that takes some ten seconds of the training, and where torch's
+    compiler (triton) is imported later, the process dies (seen with TensorFlow 2.21 and torch 2.13 for CUDA). A module
+    ``tensorboard.compat.notf`` is how TensorBoard's own builds without TensorFlow say so.
+    """
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
 
 
 class TensorBoard:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import maas_magics as maas
-from maas_magics.api.errors import MissingDependency, ModelNotFound, StoreError
+from maas_magics.api.errors import MissingDependency, ModelNotFound, OptionError, StoreError
 from maas_magics.api.requests import ExportRequest, TrainRequest
 from maas_magics.core.store import copies, places
 from maas_magics.core.store.models import Store
@@ -286,3 +286,24 @@ def test_without_s3fs_its_install_line_is_said(trained: Store, monkeypatch: pyte
     with pytest.raises(MissingDependency, match="not installed") as raised:
         maas.push("m", "s3://bucket/models")
     assert "maas-magics[s3]" in raised.value.hint
+
+
+def test_a_training_sends_what_it_made(url: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"data": ROWS, "target": "kind", "model": "linear", "epochs": 1}
+    made = maas.train("sent", **asked, to=f"{url}/models")
+    assert made.info.version == 1
+    maas.pull(f"{url}/models", "back")
+    pd.testing.assert_frame_equal(maas.predict("back", ROWS), maas.predict("sent", ROWS))
+    with pytest.raises(OptionError, match="--background does not"):
+        maas.train("sent", **asked, to=url, background=True)
+    with pytest.raises(StoreError):  # before it is trained
+        maas.train("other", **asked, to="nowhere://bucket")
+    assert not (store / "models/other").exists()
+
+    def broken(*_: object) -> None:
+        raise StoreError("The network is gone.", "Try again.")
+
+    monkeypatch.setattr(Place, "put", broken)
+    with pytest.raises(StoreError, match="sent:2 is trained, and in the store; it was not sent: The network") as told:
+        maas.train("sent", **asked, to=url)
+    assert told.value.hint.startswith("%maas push sent:2 ")

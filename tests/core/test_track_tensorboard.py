@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +101,21 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path, capsys:
     model = maas.train("m", track=[f"tensorboard={tmp_path / 'file' / 'below'}"], **QUICK)
     assert model.ref == "m:1"
     assert capsys.readouterr().err.count("the callback TensorBoard failed and was dropped") == 1
+
+
+def test_it_is_written_without_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    script = """
+import sys
+from maas_magics.api.events import Finished, Started
+from maas_magics.trackers.tensorboard import prepare
+from maas_magics.trackers.run import Run
+write = prepare(sys.argv[1])(Run("a", "a-1"))
+write(Started(title="a"))
+write(Finished(state="succeeded"))
+"""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    command = [sys.executable, "-c", script, str(tmp_path / "runs")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "runs").rglob("events.*"))
