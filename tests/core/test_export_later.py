@@ -162,6 +162,20 @@ def test_an_export_that_comes_after_the_model_was_closed_opens_nothing(lab: Any)
     assert not loader.opened("m") and loader.loaded() == {"m:1": False}
 
 
+def test_an_export_whose_files_went_away_meanwhile_is_no_error(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(key: tuple[str, int]) -> bool:
+        raise FileNotFoundError("manifest.json")
+
+    raised: list[Any] = []
+    learn(lab, module())
+    other = elsewhere(lab)
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    monkeypatch.setattr(other.session.backend.loader, "_export", gone)
+    first = asked(other)
+    wait_for(lambda: not any(thread.name == "export" for thread in threading.enumerate()))
+    assert not raised and np.array_equal(asked(other), first)
+
+
 def test_an_export_in_the_background_ends_with_its_process(lab: Any) -> None:
     learn(lab, module())
     code = "import torch\nprint(maas.predict('m', {'x': np.ones((2, 4), 'float32')}).shape)"

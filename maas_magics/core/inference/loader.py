@@ -256,9 +256,10 @@ class Loader:
 
         def make() -> None:
             try:
-                with contextlib.suppress(MaasError):  # such as that of a version that was removed meanwhile
-                    if self._export(key) and (*key, "") in self._predictors:
-                        self._open(key)
+                if self._export(key) and (*key, "") in self._predictors:
+                    self._open(key)
+            except Exception as error:  # the version was removed meanwhile, or its files were; the graph answers on
+                logging.getLogger(__name__).info("the ONNX export of %s:%d was not made: %s", *key, error)
             finally:
                 self._in_background.discard(key)
 
