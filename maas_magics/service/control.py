@@ -55,7 +55,8 @@ def control_routes(
             **backend.kept_back(),
             **{name: getattr(settings, name) for name in OF_TOKENS if getattr(settings, name)},
         }
-        return _json({**told, "code": bool(getattr(backend, "allow_code", False)), "limits": limits})
+        code = bool(getattr(backend, "allow_code", False))
+        return _json({**told, "code": code, **({"limits": limits} if limits else {})})
 
     async def model(request: Request) -> Response:
         found = await open_one(request)
