@@ -191,7 +191,7 @@ def test_a_background_job_is_waited_for_by_the_next_magic(
         ("%train m --data df --target y --pretrained", "no option --pretrained.\n  → %train --help lists them."),
         ("%train m --data df --target y --hosts x", "no option --hosts.\n  → %train --help lists them."),
         ("%train m --data df --target y --redact x", "no option --redact.\n  → %train --help lists them."),
-        ("%train m --data df --target y --to x", "no option --to.\n  → %train --help lists them."),
+        ("%train m --data df --target y --aim x", "no option --aim.\n  → %train --help lists them."),
         ("%train m --data df --target y --epochs 1 -e 2", "--epochs is given twice.\n  → Give it once."),
         ("%train m --data df --data df --target y", "--data is given twice."),
         ('%train m --data "df" --target y', "--data: 'df' is a text, as quotes make it.\n  → Without quotes it is the"),
