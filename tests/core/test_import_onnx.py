@@ -348,6 +348,10 @@ def test_an_export_comes_back_with_its_labels(
     file = store / "models/back/1/exports/onnx/model.onnx"
     assert file.read_bytes().startswith(chunks.MAGIC) == encrypt
     if encrypt:
+        write_key(tmp_path / "another")
+        monkeypatch.setenv("MAAS_KEY", f"file:{tmp_path / 'another'}")
+        with pytest.raises(SealError, match="is encrypted with the key"):
+            maas.import_model(str(tmp_path / "out"), "other")
         monkeypatch.delenv("MAAS_KEY")
         with pytest.raises(SealError, match="no key is known"):
             maas.import_model(str(tmp_path / "out"), "other")

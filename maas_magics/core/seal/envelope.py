@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from maas_magics.api.errors import SealError
-from maas_magics.core.seal.keys import NEW, Key, known_keys, require_cryptography
+from maas_magics.core.seal.keys import Key, encrypting_key, known_keys, require_cryptography
 
 SEAL = "seal.json"
 """Name of an envelope."""
@@ -56,11 +56,7 @@ def begin(folder: Path) -> None:
     SealError
         If there is no key to wrap it.
     """
-    require_cryptography("Encryption")
-    keys = known_keys()
-    if not keys:
-        raise SealError("There is no key to encrypt with: the variable MAAS_KEY is not set.", NEW)
-    (folder / SEAL).write_bytes(wrapped(os.urandom(32), keys[0]))
+    (folder / SEAL).write_bytes(wrapped(os.urandom(32), encrypting_key()))
 
 
 def wrapped(data_key: bytes, key: Key) -> bytes:

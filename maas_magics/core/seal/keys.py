@@ -56,6 +56,21 @@ def require_cryptography(purpose: str) -> None:
     require("cryptography", "cryptography", purpose, "maas-magics[protect]")
 
 
+def encrypting_key() -> Key:
+    """The key that encrypts here.
+
+    Raises
+    ------
+    SealError
+        If there is none.
+    """
+    require_cryptography("Encryption")
+    keys = known_keys()
+    if not keys:
+        raise SealError("There is no key to encrypt with: the variable MAAS_KEY is not set.", NEW)
+    return keys[0]
+
+
 def known_keys() -> list[Key]:
     """The keys that this process has, the one that encrypts first; none where the variable is not set."""
     said = os.environ.get(VARIABLE, "").strip()

@@ -216,11 +216,11 @@ class Checkpoints:
             (self.folder / DELIVERED).unlink(missing_ok=True)
             if self._encrypted:
                 self._put(state, growing, file.name)
-            with open(growing, "ab" if self._encrypted else "wb") as out:
-                if not self._encrypted:
+            else:
+                with open(growing, "wb") as out:
                     _write(state, out)
-                out.flush()
-                os.fsync(out.fileno())
+            with open(growing, "rb+") as written:
+                os.fsync(written.fileno())
             os.replace(growing, file)
         except (OSError, RuntimeError) as error:
             growing.unlink(missing_ok=True)

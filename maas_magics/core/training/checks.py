@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from maas_magics.api.errors import MaasError, OptionError, SealError, did_you_mean
+from maas_magics.api.errors import MaasError, OptionError, did_you_mean
 from maas_magics.api.requests import TrainRequest, is_named_split, spec_of
 from maas_magics.api.specs import DataSpec, TaskSpec
 from maas_magics.core.batches.decoded import parsed_size
@@ -18,7 +18,7 @@ from maas_magics.core.features.augment import parsed as parsed_augment
 from maas_magics.core.features.unreadable import share_of
 from maas_magics.core.losses.heads import parsed
 from maas_magics.core.networks.adapters import LoRA
-from maas_magics.core.seal.keys import NEW, known_keys, require_cryptography
+from maas_magics.core.seal.keys import encrypting_key
 from maas_magics.core.tasks import tasks
 from maas_magics.core.training.checkpoint import CheckpointInterval
 from maas_magics.core.training.steps.optimizers import ELEMENTWISE, find_optimizer
@@ -151,9 +151,7 @@ def _check_encrypted(request: TrainRequest) -> None:
         return
     if request.workers > 1:
         raise OptionError("--encrypt is for one process: workers hand weights over in files.", "--workers 1")
-    require_cryptography("Encryption")
-    if not known_keys():
-        raise SealError("There is no key to encrypt with: the variable MAAS_KEY is not set.", NEW)
+    encrypting_key()
 
 
 def not_pretrained(option: str, name: str) -> OptionError:
